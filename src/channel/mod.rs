@@ -1,0 +1,1 @@
+//! Channels: a log of messages in shared memory, subscriptions to it, and the wire forms of a message.

@@ -1,0 +1,1 @@
+//! Programs: what they are given, how their output becomes messages, and the process that starts them.

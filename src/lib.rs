@@ -1,0 +1,20 @@
+//! nginx as the WebSocket server.
+//!
+//! A location is connected to a program, to a channel in shared memory or to a TCP service. The crate is laid out
+//! so that everything that can be right or wrong without nginx is plain Rust:
+//!
+//! - [`ws`]: the WebSocket protocol, bytes and time in, events and bytes out;
+//! - [`exec`]: what a program is given, how its output is framed, and the process that starts it;
+//! - [`channel`]: the message store in shared memory, subscriptions, and the wire forms of a message;
+//! - [`tcp`]: the rules of relaying to a TCP service;
+//! - [`conf`]: the values of the directives;
+//! - `nginx` (feature `module`): the only place that knows nginx.
+
+pub mod channel;
+pub mod conf;
+pub mod exec;
+#[cfg(feature = "module")]
+#[allow(unsafe_code)]
+mod nginx;
+pub mod tcp;
+pub mod ws;

@@ -1,0 +1,1 @@
+//! The nginx side: bindings, module tables, sessions on nginx connections.

@@ -1,0 +1,1 @@
+//! TCP services: the rules of relaying between a WebSocket and a stream.

@@ -1,0 +1,1 @@
+//! The WebSocket protocol (RFC 6455) without I/O: octets and the time in, events, octets and a deadline out.
