@@ -1,1 +1,3 @@
 //! The nginx side: bindings, module tables, sessions on nginx connections.
+
+mod ffi;

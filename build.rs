@@ -1,0 +1,142 @@
+//! With the feature `module`: bindings to nginx's headers and the C shim.
+//!
+//! The nginx to build for is named by `NGINX_BUILD_DIR` (its configured `objs` directory) and `NGINX_SOURCE_DIR` (its
+//! source tree, by default the parent of `objs`). Without them the headers of Debian's `nginx-dev` are configured in a copy
+//! of their own: they match the installed nginx.
+
+fn main() {
+    #[cfg(feature = "module")]
+    module::build();
+}
+
+#[cfg(feature = "module")]
+mod module {
+    use std::env;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    const DEBIAN_TREE: &str = "/usr/share/nginx/src";
+
+    /// Where the headers of one nginx are.
+    struct Tree {
+        source: PathBuf,
+        build: PathBuf,
+    }
+
+    pub fn build() {
+        for input in ["ngx/ngx_ws_exec.h", "ngx/ngx_ws_exec.c", "build.rs"] {
+            println!("cargo::rerun-if-changed={input}");
+        }
+        for variable in ["NGINX_SOURCE_DIR", "NGINX_BUILD_DIR", "WS_EXEC_SHIM_CFLAGS"] {
+            println!("cargo::rerun-if-env-changed={variable}");
+        }
+
+        let tree = Tree::find();
+        println!("cargo::rerun-if-changed={}", tree.build.join("ngx_auto_config.h").display());
+        let includes = tree.includes();
+        bind(&includes);
+        compile_shim(&includes);
+    }
+
+    impl Tree {
+        fn find() -> Self {
+            let build = env::var_os("NGINX_BUILD_DIR").map(PathBuf::from);
+            let source = env::var_os("NGINX_SOURCE_DIR").map(PathBuf::from);
+            let tree = match (source, build) {
+                (Some(source), Some(build)) => Tree { source, build },
+                (Some(source), None) => Tree { build: source.join("objs"), source },
+                (None, Some(build)) => {
+                    let source = build.parent().map(Path::to_path_buf).unwrap_or_default();
+                    Tree { source, build }
+                }
+                (None, None) => Self::configure_debian(),
+            };
+            for file in [tree.source.join("src/core/nginx.h"), tree.build.join("ngx_auto_config.h")] {
+                assert!(
+                    file.exists(),
+                    "{} is missing: NGINX_SOURCE_DIR and NGINX_BUILD_DIR must name a configured nginx source tree",
+                    file.display()
+                );
+            }
+            tree
+        }
+
+        /// Configures a copy of nginx-dev's headers: the package ships them without `objs`.
+        fn configure_debian() -> Self {
+            let origin = Path::new(DEBIAN_TREE);
+            println!("cargo::rerun-if-changed={DEBIAN_TREE}/conf_flags");
+            assert!(
+                origin.join("conf_flags").exists(),
+                "no nginx to build for: install nginx-dev, or set NGINX_SOURCE_DIR and NGINX_BUILD_DIR"
+            );
+            let source = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("nginx");
+            if source.exists() {
+                fs::remove_dir_all(&source).expect("the old copy of the nginx headers can be removed");
+            }
+            run(Command::new("cp").arg("-rL").arg(origin).arg(&source));
+            run(Command::new("bash")
+                .args(["-c", ". ./conf_flags && ./configure \"${NGX_CONF_FLAGS[@]}\" >configure.log 2>&1"])
+                .current_dir(&source));
+            Tree { build: source.join("objs"), source }
+        }
+
+        fn includes(&self) -> Vec<PathBuf> {
+            let mut includes: Vec<PathBuf> = [
+                "core",
+                "event",
+                "event/modules",
+                "event/quic",
+                "os/unix",
+                "http",
+                "http/modules",
+                "http/v2",
+                "http/v3",
+            ]
+            .iter()
+            .map(|part| self.source.join("src").join(part))
+            .filter(|path| path.exists())
+            .collect();
+            includes.push(self.build.clone());
+            includes.push(PathBuf::from("ngx"));
+            includes
+        }
+    }
+
+    fn run(command: &mut Command) {
+        let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        assert!(status.success(), "{command:?}: {status}");
+    }
+
+    fn bind(includes: &[PathBuf]) {
+        let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("bindings.rs");
+        bindgen::Builder::default()
+            .header("ngx/ngx_ws_exec.h")
+            .clang_args(includes.iter().map(|path| format!("-I{}", path.display())))
+            .allowlist_item("ngx_.*|NGX_.*|nginx_version")
+            .allowlist_type("in_port_t")
+            .blocklist_item("ngx_(stream|mail)_.*|NGX_(STREAM|MAIL)_.*")
+            // Types of other libraries are only ever pointed to.
+            .opaque_type("(SSL|SSL_.*|ssl_.*|BIO|X509.*|EVP_.*|OSSL_.*|pcre2?_.*|z_stream.*)")
+            .derive_copy(true)
+            .derive_default(false)
+            .derive_debug(false)
+            .layout_tests(false)
+            .generate_comments(false)
+            .prepend_enum_name(false)
+            .use_core()
+            .generate()
+            .expect("nginx's headers can be read by libclang")
+            .write_to_file(out)
+            .expect("the bindings can be written");
+    }
+
+    fn compile_shim(includes: &[PathBuf]) {
+        let mut shim = cc::Build::new();
+        shim.file("ngx/ngx_ws_exec.c").includes(includes).warnings(true).flag("-Wno-unused-parameter");
+        for flag in env::var("WS_EXEC_SHIM_CFLAGS").unwrap_or_default().split_whitespace() {
+            shim.flag(flag);
+        }
+        shim.compile("ngx_ws_exec_shim");
+    }
+}

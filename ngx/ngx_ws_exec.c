@@ -1,0 +1,576 @@
+/*
+ * The shim: nginx's macros, inline functions and bit fields as functions, and the layout that C sees.
+ */
+
+#include "ngx_ws_exec.h"
+
+
+const char        ngx_ws_module_signature[] = NGX_MODULE_SIGNATURE;
+const ngx_uint_t  ngx_ws_module_index_unset = NGX_MODULE_UNSET_INDEX;
+
+
+#define ngx_ws_size(type)           { "sizeof(" #type ")", sizeof(type) }
+#define ngx_ws_offset(type, field)                                           \
+    { "offsetof(" #type ", " #field ")", offsetof(type, field) }
+
+/* in the order of LAYOUT in src/nginx/layout.rs */
+
+const ngx_ws_layout_t  ngx_ws_layout[] = {
+    ngx_ws_size(ngx_module_t),
+    ngx_ws_offset(ngx_module_t, ctx_index),
+    ngx_ws_offset(ngx_module_t, commands),
+    ngx_ws_offset(ngx_module_t, init_process),
+    ngx_ws_size(ngx_command_t),
+    ngx_ws_size(ngx_http_module_t),
+    ngx_ws_size(ngx_conf_t),
+    ngx_ws_offset(ngx_conf_t, args),
+    ngx_ws_offset(ngx_conf_t, ctx),
+    ngx_ws_size(ngx_cycle_t),
+    ngx_ws_offset(ngx_cycle_t, log),
+    ngx_ws_size(ngx_event_t),
+    ngx_ws_offset(ngx_event_t, handler),
+    ngx_ws_offset(ngx_event_t, log),
+    ngx_ws_size(ngx_connection_t),
+    ngx_ws_offset(ngx_connection_t, read),
+    ngx_ws_offset(ngx_connection_t, write),
+    ngx_ws_offset(ngx_connection_t, fd),
+    ngx_ws_offset(ngx_connection_t, log),
+    ngx_ws_offset(ngx_connection_t, addr_text),
+    ngx_ws_offset(ngx_connection_t, sockaddr),
+    ngx_ws_size(ngx_http_request_t),
+    ngx_ws_offset(ngx_http_request_t, ctx),
+    ngx_ws_offset(ngx_http_request_t, read_event_handler),
+    ngx_ws_offset(ngx_http_request_t, write_event_handler),
+    ngx_ws_offset(ngx_http_request_t, header_in),
+    ngx_ws_offset(ngx_http_request_t, headers_in),
+    ngx_ws_offset(ngx_http_request_t, headers_out),
+    ngx_ws_offset(ngx_http_request_t, pool),
+    ngx_ws_offset(ngx_http_request_t, method),
+    ngx_ws_offset(ngx_http_request_t, uri),
+    ngx_ws_offset(ngx_http_request_t, args),
+    ngx_ws_offset(ngx_http_request_t, unparsed_uri),
+    ngx_ws_offset(ngx_http_request_t, method_name),
+    ngx_ws_offset(ngx_http_request_t, http_protocol),
+    ngx_ws_offset(ngx_http_headers_in_t, headers),
+    ngx_ws_offset(ngx_http_headers_in_t, server),
+    ngx_ws_offset(ngx_http_headers_in_t, user),
+    ngx_ws_offset(ngx_http_headers_out_t, headers),
+    ngx_ws_offset(ngx_http_headers_out_t, status),
+    ngx_ws_size(ngx_http_core_loc_conf_t),
+    ngx_ws_offset(ngx_http_core_loc_conf_t, name),
+    ngx_ws_offset(ngx_http_core_loc_conf_t, handler),
+    ngx_ws_size(ngx_http_cleanup_t),
+    ngx_ws_size(ngx_http_variable_t),
+    ngx_ws_size(ngx_http_variable_value_t),
+    ngx_ws_size(ngx_http_complex_value_t),
+    ngx_ws_size(ngx_http_compile_complex_value_t),
+    ngx_ws_size(ngx_table_elt_t),
+    ngx_ws_offset(ngx_table_elt_t, key),
+    ngx_ws_offset(ngx_table_elt_t, value),
+    ngx_ws_size(ngx_shm_zone_t),
+    ngx_ws_offset(ngx_shm_zone_t, data),
+    ngx_ws_offset(ngx_shm_zone_t, init),
+};
+
+const size_t  ngx_ws_nlayout = sizeof(ngx_ws_layout) / sizeof(ngx_ws_layout[0]);
+
+
+ngx_uint_t
+ngx_ws_event_ready(const ngx_event_t *ev)
+{
+    return ev->ready;
+}
+
+
+void
+ngx_ws_event_set_ready(ngx_event_t *ev, ngx_uint_t ready)
+{
+    ev->ready = ready ? 1 : 0;
+}
+
+
+ngx_uint_t
+ngx_ws_event_active(const ngx_event_t *ev)
+{
+    return ev->active;
+}
+
+
+ngx_uint_t
+ngx_ws_event_eof(const ngx_event_t *ev)
+{
+    return ev->eof;
+}
+
+
+ngx_uint_t
+ngx_ws_event_pending_eof(const ngx_event_t *ev)
+{
+    return ev->pending_eof;
+}
+
+
+ngx_uint_t
+ngx_ws_event_timedout(const ngx_event_t *ev)
+{
+    return ev->timedout;
+}
+
+
+void
+ngx_ws_event_clear_timedout(ngx_event_t *ev)
+{
+    ev->timedout = 0;
+}
+
+
+ngx_uint_t
+ngx_ws_event_timer_set(const ngx_event_t *ev)
+{
+    return ev->timer_set;
+}
+
+
+ngx_uint_t
+ngx_ws_event_posted(const ngx_event_t *ev)
+{
+    return ev->posted;
+}
+
+
+void
+ngx_ws_event_set_cancelable(ngx_event_t *ev)
+{
+    ev->cancelable = 1;
+}
+
+
+void
+ngx_ws_add_timer(ngx_event_t *ev, ngx_msec_t msec)
+{
+    ngx_add_timer(ev, msec);
+}
+
+
+void
+ngx_ws_del_timer(ngx_event_t *ev)
+{
+    if (ev->timer_set) {
+        ngx_del_timer(ev);
+    }
+}
+
+
+void
+ngx_ws_post_event(ngx_event_t *ev)
+{
+    ngx_post_event(ev, &ngx_posted_events);
+}
+
+
+void
+ngx_ws_post_next_event(ngx_event_t *ev)
+{
+    ngx_post_event(ev, &ngx_posted_next_events);
+}
+
+
+void
+ngx_ws_delete_posted_event(ngx_event_t *ev)
+{
+    if (ev->posted) {
+        ngx_delete_posted_event(ev);
+    }
+}
+
+
+/*
+ * Pipes are watched level-triggered: a hang-up that arrives together with data is reported again, so that a short
+ * read needs no second read to find out whether it was the last one.
+ */
+
+ngx_int_t
+ngx_ws_add_level_read(ngx_event_t *ev)
+{
+    if (ev->active) {
+        return NGX_OK;
+    }
+
+    return ngx_add_event(ev, NGX_READ_EVENT, 0);
+}
+
+
+ngx_int_t
+ngx_ws_del_read(ngx_event_t *ev)
+{
+    if (!ev->active) {
+        return NGX_OK;
+    }
+
+    return ngx_del_event(ev, NGX_READ_EVENT, 0);
+}
+
+
+ngx_int_t
+ngx_ws_add_edge_write(ngx_event_t *ev)
+{
+    if (ev->active) {
+        return NGX_OK;
+    }
+
+    return ngx_add_event(ev, NGX_WRITE_EVENT, NGX_CLEAR_EVENT);
+}
+
+
+ngx_int_t
+ngx_ws_del_write(ngx_event_t *ev)
+{
+    if (!ev->active) {
+        return NGX_OK;
+    }
+
+    return ngx_del_event(ev, NGX_WRITE_EVENT, 0);
+}
+
+
+ngx_msec_t
+ngx_ws_current_msec(void)
+{
+    return ngx_current_msec;
+}
+
+
+time_t
+ngx_ws_time(void)
+{
+    return ngx_time();
+}
+
+
+ssize_t
+ngx_ws_recv(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    return c->recv(c, buf, size);
+}
+
+
+ssize_t
+ngx_ws_send(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    return c->send(c, buf, size);
+}
+
+
+ngx_uint_t
+ngx_ws_connection_close_requested(const ngx_connection_t *c)
+{
+    return c->close;
+}
+
+
+ngx_uint_t
+ngx_ws_connection_error(const ngx_connection_t *c)
+{
+    return c->error;
+}
+
+
+void
+ngx_ws_connection_set_error(ngx_connection_t *c)
+{
+    c->error = 1;
+}
+
+
+ngx_uint_t
+ngx_ws_connection_buffered(const ngx_connection_t *c)
+{
+    return c->buffered;
+}
+
+
+ngx_uint_t
+ngx_ws_connection_is_ssl(const ngx_connection_t *c)
+{
+#if (NGX_SSL || NGX_COMPAT)
+    return c->ssl != NULL;
+#else
+    return 0;
+#endif
+}
+
+
+ngx_connection_t *
+ngx_ws_pipe_connection(ngx_fd_t fd, ngx_log_t *log)
+{
+    ngx_connection_t  *c;
+
+    c = ngx_get_connection(fd, log);
+    if (c == NULL) {
+        return NULL;
+    }
+
+    c->read->log = log;
+    c->write->log = log;
+    c->log_error = NGX_ERROR_INFO;
+
+    return c;
+}
+
+
+void
+ngx_ws_close_pipe(ngx_connection_t *c)
+{
+    ngx_close_connection(c);
+}
+
+
+ngx_int_t
+ngx_ws_tcp_nodelay(ngx_connection_t *c)
+{
+    return ngx_tcp_nodelay(c);
+}
+
+
+/*
+ * nginx has no hook for "this worker has been told to go", but it closes idle connections then: a connection
+ * without a descriptor that looks idle is told. As "shared" it is never counted as one that keeps the worker.
+ */
+
+ngx_connection_t *
+ngx_ws_exit_watcher(ngx_cycle_t *cycle, ngx_event_handler_pt handler)
+{
+    ngx_connection_t  *c;
+
+    c = ngx_get_connection(0, cycle->log);
+    if (c == NULL) {
+        return NULL;
+    }
+
+    c->fd = (ngx_socket_t) -2;
+    c->idle = 1;
+    c->shared = 1;
+    c->data = cycle;
+    c->read->log = cycle->log;
+    c->write->log = cycle->log;
+    c->read->handler = handler;
+
+    return c;
+}
+
+
+void
+ngx_ws_exit_watcher_close(ngx_connection_t *c)
+{
+    c->idle = 0;
+    c->fd = (ngx_socket_t) -1;
+    ngx_free_connection(c);
+}
+
+
+ngx_uint_t
+ngx_ws_worker_exiting(void)
+{
+    return ngx_exiting || ngx_quit || ngx_terminate;
+}
+
+
+/* init_process runs in the cache processes as well */
+
+ngx_uint_t
+ngx_ws_serves_requests(void)
+{
+    return ngx_process == NGX_PROCESS_WORKER || ngx_process == NGX_PROCESS_SINGLE;
+}
+
+
+ngx_uint_t
+ngx_ws_request_is_main(const ngx_http_request_t *r)
+{
+    return r == r->main;
+}
+
+
+ngx_uint_t
+ngx_ws_request_http_version(const ngx_http_request_t *r)
+{
+    return r->http_version;
+}
+
+
+ngx_uint_t
+ngx_ws_request_header_only(const ngx_http_request_t *r)
+{
+    return r->header_only;
+}
+
+
+ngx_uint_t
+ngx_ws_request_has_body(const ngx_http_request_t *r)
+{
+    return r->headers_in.content_length_n > 0 || r->headers_in.chunked;
+}
+
+
+/* from here on the connection carries frames: it can never go back to HTTP */
+
+void
+ngx_ws_request_upgraded(ngx_http_request_t *r)
+{
+    r->keepalive = 0;
+    r->connection->log->action = "serving a WebSocket";
+}
+
+
+void
+ngx_ws_request_set_lingering(ngx_http_request_t *r)
+{
+    r->lingering_close = 1;
+}
+
+
+void
+ngx_ws_request_hold(ngx_http_request_t *r)
+{
+    r->main->count++;
+}
+
+
+ngx_table_elt_t *
+ngx_ws_add_header_out(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    /* the field "next" exists since nginx 1.23 */
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+
+    return h;
+}
+
+
+void
+ngx_ws_response_101(ngx_http_request_t *r)
+{
+    r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
+    ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
+    r->headers_out.content_length_n = -1;
+    r->headers_out.content_type.len = 0;
+    r->headers_out.last_modified_time = -1;
+    r->keepalive = 0;
+    r->allow_ranges = 0;
+}
+
+
+void *
+ngx_ws_get_loc_conf(ngx_http_request_t *r, ngx_module_t *module)
+{
+    return r->loc_conf[module->ctx_index];
+}
+
+
+void *
+ngx_ws_get_main_conf(ngx_http_request_t *r, ngx_module_t *module)
+{
+    return r->main_conf[module->ctx_index];
+}
+
+
+ngx_http_core_loc_conf_t *
+ngx_ws_get_core_loc_conf(ngx_http_request_t *r)
+{
+    return ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+}
+
+
+ngx_http_core_loc_conf_t *
+ngx_ws_conf_core_loc_conf(ngx_conf_t *cf)
+{
+    return ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+}
+
+
+void *
+ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module)
+{
+    ngx_http_conf_ctx_t  *ctx;
+
+    ctx = (ngx_http_conf_ctx_t *) ngx_get_conf(cycle->conf_ctx, ngx_http_module);
+
+    return ctx ? ctx->main_conf[module->ctx_index] : NULL;
+}
+
+
+void *
+ngx_ws_conf_main_conf(ngx_conf_t *cf, ngx_module_t *module)
+{
+    return ((ngx_http_conf_ctx_t *) cf->ctx)->main_conf[module->ctx_index];
+}
+
+
+void
+ngx_ws_variable_flags(ngx_http_variable_t *v, uintptr_t data, ngx_http_get_variable_pt get)
+{
+    v->get_handler = get;
+    v->data = data;
+}
+
+
+void
+ngx_ws_variable_value(ngx_http_variable_value_t *v, u_char *data, size_t len, ngx_uint_t found)
+{
+    v->len = len;
+    v->data = data;
+    v->valid = found ? 1 : 0;
+    v->no_cacheable = 1;
+    v->not_found = found ? 0 : 1;
+}
+
+
+void
+ngx_ws_log(ngx_uint_t level, ngx_log_t *log, ngx_err_t err, const u_char *text, size_t len)
+{
+    if (log->log_level >= level) {
+        ngx_log_error_core(level, log, err, "%*s", len, text);
+    }
+}
+
+
+void
+ngx_ws_conf_log(ngx_uint_t level, ngx_conf_t *cf, const u_char *text, size_t len)
+{
+    ngx_conf_log_error(level, cf, 0, "%*s", len, text);
+}
+
+
+ngx_uint_t
+ngx_ws_log_enabled(ngx_uint_t level, const ngx_log_t *log)
+{
+    return log->log_level >= level;
+}
+
+
+void
+ngx_ws_zone_lock(ngx_shm_zone_t *zone)
+{
+    ngx_slab_pool_t  *shpool;
+
+    shpool = (ngx_slab_pool_t *) zone->shm.addr;
+    ngx_shmtx_lock(&shpool->mutex);
+}
+
+
+void
+ngx_ws_zone_unlock(ngx_shm_zone_t *zone)
+{
+    ngx_slab_pool_t  *shpool;
+
+    shpool = (ngx_slab_pool_t *) zone->shm.addr;
+    ngx_shmtx_unlock(&shpool->mutex);
+}

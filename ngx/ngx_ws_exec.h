@@ -1,0 +1,123 @@
+/*
+ * What the Rust side of the module sees of nginx: the headers, and a shim for everything in them that has no symbol
+ * or no layout that bindgen could be trusted with (macros, inline functions, bit fields).
+ */
+
+#ifndef _NGX_WS_EXEC_H_INCLUDED_
+#define _NGX_WS_EXEC_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_event_connect.h>
+#include <ngx_http.h>
+
+
+/* constants that are macros with casts or string concatenations */
+
+extern const char        ngx_ws_module_signature[];
+extern const ngx_uint_t  ngx_ws_module_index_unset;
+
+
+/* the sizes and offsets this C was compiled with, compared with the bindings' when the module is loaded */
+
+typedef struct {
+    const char  *name;
+    size_t       value;
+} ngx_ws_layout_t;
+
+extern const ngx_ws_layout_t  ngx_ws_layout[];
+extern const size_t           ngx_ws_nlayout;
+
+
+/* events: bit fields */
+
+ngx_uint_t ngx_ws_event_ready(const ngx_event_t *ev);
+void ngx_ws_event_set_ready(ngx_event_t *ev, ngx_uint_t ready);
+ngx_uint_t ngx_ws_event_active(const ngx_event_t *ev);
+ngx_uint_t ngx_ws_event_eof(const ngx_event_t *ev);
+ngx_uint_t ngx_ws_event_pending_eof(const ngx_event_t *ev);
+ngx_uint_t ngx_ws_event_timedout(const ngx_event_t *ev);
+void ngx_ws_event_clear_timedout(ngx_event_t *ev);
+ngx_uint_t ngx_ws_event_timer_set(const ngx_event_t *ev);
+ngx_uint_t ngx_ws_event_posted(const ngx_event_t *ev);
+void ngx_ws_event_set_cancelable(ngx_event_t *ev);
+
+
+/* events: inline functions and macros */
+
+void ngx_ws_add_timer(ngx_event_t *ev, ngx_msec_t msec);
+void ngx_ws_del_timer(ngx_event_t *ev);
+void ngx_ws_post_event(ngx_event_t *ev);
+void ngx_ws_post_next_event(ngx_event_t *ev);
+void ngx_ws_delete_posted_event(ngx_event_t *ev);
+ngx_int_t ngx_ws_add_level_read(ngx_event_t *ev);
+ngx_int_t ngx_ws_del_read(ngx_event_t *ev);
+ngx_int_t ngx_ws_add_edge_write(ngx_event_t *ev);
+ngx_int_t ngx_ws_del_write(ngx_event_t *ev);
+ngx_msec_t ngx_ws_current_msec(void);
+time_t ngx_ws_time(void);
+
+
+/* connections */
+
+ssize_t ngx_ws_recv(ngx_connection_t *c, u_char *buf, size_t size);
+ssize_t ngx_ws_send(ngx_connection_t *c, u_char *buf, size_t size);
+ngx_uint_t ngx_ws_connection_close_requested(const ngx_connection_t *c);
+ngx_uint_t ngx_ws_connection_error(const ngx_connection_t *c);
+void ngx_ws_connection_set_error(ngx_connection_t *c);
+ngx_uint_t ngx_ws_connection_buffered(const ngx_connection_t *c);
+ngx_uint_t ngx_ws_connection_is_ssl(const ngx_connection_t *c);
+ngx_connection_t *ngx_ws_pipe_connection(ngx_fd_t fd, ngx_log_t *log);
+void ngx_ws_close_pipe(ngx_connection_t *c);
+ngx_int_t ngx_ws_tcp_nodelay(ngx_connection_t *c);
+
+
+/* the connection that nginx calls when the worker has been told to go */
+
+ngx_connection_t *ngx_ws_exit_watcher(ngx_cycle_t *cycle, ngx_event_handler_pt handler);
+void ngx_ws_exit_watcher_close(ngx_connection_t *c);
+ngx_uint_t ngx_ws_worker_exiting(void);
+ngx_uint_t ngx_ws_serves_requests(void);
+
+
+/* requests */
+
+ngx_uint_t ngx_ws_request_is_main(const ngx_http_request_t *r);
+ngx_uint_t ngx_ws_request_http_version(const ngx_http_request_t *r);
+ngx_uint_t ngx_ws_request_header_only(const ngx_http_request_t *r);
+ngx_uint_t ngx_ws_request_has_body(const ngx_http_request_t *r);
+void ngx_ws_request_upgraded(ngx_http_request_t *r);
+void ngx_ws_request_set_lingering(ngx_http_request_t *r);
+void ngx_ws_request_hold(ngx_http_request_t *r);
+ngx_table_elt_t *ngx_ws_add_header_out(ngx_http_request_t *r);
+void ngx_ws_response_101(ngx_http_request_t *r);
+
+
+/* configuration */
+
+void *ngx_ws_get_loc_conf(ngx_http_request_t *r, ngx_module_t *module);
+void *ngx_ws_get_main_conf(ngx_http_request_t *r, ngx_module_t *module);
+ngx_http_core_loc_conf_t *ngx_ws_get_core_loc_conf(ngx_http_request_t *r);
+ngx_http_core_loc_conf_t *ngx_ws_conf_core_loc_conf(ngx_conf_t *cf);
+void *ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module);
+void *ngx_ws_conf_main_conf(ngx_conf_t *cf, ngx_module_t *module);
+void ngx_ws_variable_flags(ngx_http_variable_t *v, uintptr_t data, ngx_http_get_variable_pt get);
+void ngx_ws_variable_value(ngx_http_variable_value_t *v, u_char *data, size_t len, ngx_uint_t found);
+
+
+/* logging: the level is checked by the caller's macro in C, so here too */
+
+void ngx_ws_log(ngx_uint_t level, ngx_log_t *log, ngx_err_t err, const u_char *text, size_t len);
+void ngx_ws_conf_log(ngx_uint_t level, ngx_conf_t *cf, const u_char *text, size_t len);
+ngx_uint_t ngx_ws_log_enabled(ngx_uint_t level, const ngx_log_t *log);
+
+
+/* shared memory */
+
+void ngx_ws_zone_lock(ngx_shm_zone_t *zone);
+void ngx_ws_zone_unlock(ngx_shm_zone_t *zone);
+
+
+#endif /* _NGX_WS_EXEC_H_INCLUDED_ */
