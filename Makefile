@@ -1,0 +1,37 @@
+# Every target may be called again at any time: what is there already is neither installed nor built twice.
+SHELL := /bin/bash
+WITH ?= installed
+ALL := installed 1.28 1.30
+
+.PHONY: help
+help:
+	@echo 'make test            cargo test, then t/ against the installed nginx; T="t/a.t t/b.t" picks files'
+	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=1.30: the one of Debian sid; WITH=all: each'
+	@echo 'make check           formatting, lints and documentation, warnings are errors'
+	@echo 'make module          target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
+	@echo 'make clean           removes target/'
+
+.PHONY: module
+module:
+	@scripts/build-module.sh installed
+
+.PHONY: test
+ifeq ($(WITH),all)
+test: unit-test
+	@set -e; for with in $(ALL); do scripts/test.sh $$with $(T); done
+else
+test: $(if $(filter installed,$(WITH)),unit-test)
+	@scripts/test.sh $(WITH) $(T)
+endif
+
+.PHONY: unit-test
+unit-test:
+	@cargo test --quiet --locked
+
+.PHONY: check
+check:
+	@scripts/check.sh
+
+.PHONY: clean
+clean:
+	@rm -rf target t/servroot*

@@ -1,0 +1,100 @@
+# shellcheck shell=bash
+# Sourced by the other scripts: Debian packages, installed only when missing, or unpacked into a private folder.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# quietly NAME COMMAND...: the command's output goes to target/log/NAME.log and is shown only when it fails.
+quietly() {
+    local log="$root/target/log/$1.log"
+    shift
+    mkdir -p "$root/target/log"
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        echo "failed: $*" >&2
+        tail -n 60 "$log" >&2
+        return 1
+    fi
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+}
+
+# apt-get update knows no lock timeout: another update of the same machine's lists makes it fail at once.
+apt_update() {
+    local try
+    for try in 1 2 3 4 5 6; do
+        if quietly apt-update apt_get update; then return; fi
+        echo "package lists are not to be had yet (try $try of 6)" >&2
+        sleep 10
+    done
+    return 1
+}
+
+# missing_packages NAME...: those that are not installed, one a line.
+missing_packages() {
+    local name
+    for name in "$@"; do
+        dpkg-query -W -f='${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || echo "$name"
+    done
+}
+
+# install_packages NAME...: does nothing, and asks for no privilege, when all of them are there. Never removes a package
+# that is in the way of one of them: that is the owner's to decide.
+install_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    [ ${#missing[@]} -gt 0 ] || return 0
+    echo "installing ${missing[*]}"
+    # The lists on the machine may be absent, or older than the mirror's packages: one update and one more try.
+    if ! quietly apt-install apt_get install --no-remove --no-install-recommends "${missing[@]}" 2>/dev/null; then
+        apt_update
+        quietly apt-install apt_get install --no-remove --no-install-recommends "${missing[@]}"
+    fi
+}
+
+# The mirror that this machine is set up to use for its own suite.
+debian_mirror() {
+    # shellcheck disable=SC2016 # apt-get fills these in
+    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 !~ /[-\/]/ { print $2; exit }'
+}
+
+# unpack_packages SUITE FOLDER NAME...: the newest packages of a suite, unpacked into a folder. Nothing is installed and
+# the machine's own package lists stay as they are; needs no privilege.
+unpack_packages() {
+    local suite=$1 folder=$2 apt="$root/target/apt-$1" mirror
+    shift 2
+    mirror=$(debian_mirror)
+    if [ -z "$mirror" ]; then
+        echo "no Debian mirror found in this machine's package sources" >&2
+        return 1
+    fi
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
+    cat >"$apt/apt.conf" <<CONF
+Dir::Etc::sourcelist "$apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::State "$apt";
+Dir::State::status "/dev/null";
+Dir::Cache "$apt/cache";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+APT::Sandbox::User "$(id -un)";
+CONF
+    rm -rf "$folder.new"
+    mkdir -p "$folder.new/packages"
+    (
+        cd "$folder.new/packages" || exit
+        export APT_CONFIG="$apt/apt.conf"
+        # Packages leave the mirror when newer ones come, so lists that are older than a run are of little use.
+        quietly "apt-$suite-update" apt-get -q update
+        quietly "apt-$suite-download" apt-get -q download "$@"
+        for package in ./*.deb; do dpkg -x "$package" ..; done
+    )
+    rm -rf "$folder.new/packages" "$folder"
+    mv "$folder.new" "$folder"
+}

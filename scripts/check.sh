@@ -1,0 +1,13 @@
+#!/bin/bash
+# Formatting, lints and documentation, every warning an error, with and without the nginx side.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/install-build-needs.sh
+scripts/install-test-needs.sh
+
+cargo fmt --all --check
+for features in "" module; do
+    cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
+done
+shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Installs what building the module needs, and nothing that is there already: nginx, its headers, libclang, a compiler.
+set -euo pipefail
+# shellcheck source=scripts/apt.sh
+. "$(dirname "$0")/apt.sh"
+
+packages=()
+command -v cc >/dev/null || packages+=(gcc libc6-dev)
+command -v make >/dev/null || packages+=(make)
+# bindgen loads libclang; LIBCLANG_PATH names one that is somewhere else.
+[ -n "${LIBCLANG_PATH:-}" ] || packages+=(libclang-dev)
+# nginx's configure looks for these headers.
+packages+=(libssl-dev libpcre2-dev zlib1g-dev)
+# The installed nginx and its headers, unless another nginx is named.
+if [ -z "${NGINX_BUILD_DIR:-}${NGINX_SOURCE_DIR:-}" ]; then packages+=(nginx nginx-dev); fi
+
+new_nginx=$(missing_packages nginx)
+in_packages=0
+case " ${packages[*]} " in *" nginx "*) [ -z "$new_nginx" ] || in_packages=1 ;; esac
+
+# Debian starts a server as soon as it is installed. An nginx that came only because of this module must not take port 80.
+if [ "$in_packages" = 1 ] && [ -d /run/systemd/system ]; then
+    as_root systemctl mask --runtime --quiet nginx.service
+    trap 'as_root systemctl unmask --runtime --quiet nginx.service' EXIT
+fi
+install_packages "${packages[@]}"
+if [ "$in_packages" = 1 ] && [ ! -d /run/systemd/system ]; then
+    as_root service nginx stop >/dev/null 2>&1 || true
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "cargo is not there: install Rust 1.88 or newer first" >&2
+    exit 1
+fi

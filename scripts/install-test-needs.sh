@@ -1,0 +1,26 @@
+#!/bin/bash
+# Installs what the test suite needs: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck; and unpacks, without
+# installing them, Test::Nginx itself (target/test-nginx) and lua-nginx-module (target/lua).
+set -euo pipefail
+# shellcheck source=scripts/apt.sh
+. "$(dirname "$0")/apt.sh"
+
+install_packages perl libipc-run-perl liblist-moreutils-perl libtest-base-perl libtest-longstring-perl \
+    libtext-diff-perl liburi-perl libwww-perl libhttp-message-perl libio-socket-ssl-perl \
+    procps curl openssl ca-certificates chromium shellcheck libpcre3
+# The Lua module takes either of the two, and they exclude each other.
+if [ "$(missing_packages libluajit2-5.1-2 libluajit-5.1-2 | wc -l)" = 2 ]; then install_packages libluajit2-5.1-2; fi
+
+# Debian 12 does not have Test::Nginx, a later suite does; it is plain Perl.
+test_nginx="$root/target/test-nginx"
+if [ ! -e "$test_nginx/usr/share/perl5/Test/Nginx/Socket.pm" ]; then
+    echo "unpacking Test::Nginx"
+    unpack_packages sid "$test_nginx" libtest-nginx-perl
+fi
+
+# Installing libnginx-mod-http-lua would enable it in the machine's own nginx.
+lua="$root/target/lua"
+if [ ! -e "$lua/usr/lib/nginx/modules/ngx_http_lua_module.so" ]; then
+    echo "unpacking lua-nginx-module"
+    unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$lua" libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache
+fi
