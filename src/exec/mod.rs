@@ -1,1 +1,3 @@
 //! Programs: what they are given, how their output becomes messages, and the process that starts them.
+
+pub mod framing;
