@@ -1,5 +1,7 @@
 //! Frames (RFC 6455, section 5.2).
 
+use super::violation::Violation;
+
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
@@ -46,6 +48,25 @@ impl Opcode {
     /// Whether it is a control frame: never fragmented and at most [`MAX_CONTROL`] octets.
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+}
+
+/// The type of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8 text.
+    Text,
+    /// Octets.
+    Binary,
+}
+
+impl Kind {
+    /// The opcode of its first frame.
+    pub const fn opcode(self) -> Opcode {
+        match self {
+            Self::Text => Opcode::Text,
+            Self::Binary => Opcode::Binary,
+        }
     }
 }
 
@@ -110,9 +131,158 @@ impl std::ops::Deref for HeaderBytes {
     }
 }
 
+/// Octets that a frame header of a client may have.
+pub const MAX_CLIENT_HEADER: usize = 14;
+
+/// What a receiver knows when a frame begins; it decides which frames may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// A fragmented message is unfinished.
+    pub continuation: bool,
+    /// permessage-deflate was negotiated: RSV1 may stand on the first frame of a message.
+    pub compression: bool,
+}
+
+/// The header of a frame that a client sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientHeader {
+    /// The last frame of its message.
+    pub fin: bool,
+    /// The first frame of a compressed message.
+    pub rsv1: bool,
+    /// What the frame is.
+    pub opcode: Opcode,
+    /// Octets of the payload.
+    pub len: u64,
+    /// What the payload is masked with.
+    pub key: [u8; 4],
+}
+
+impl ClientHeader {
+    /// Reads a header from the beginning of `octets` and returns it with its own length, or `None` while more octets
+    /// are needed. Lengths that are not in their shortest form are accepted.
+    ///
+    /// # Errors
+    ///
+    /// The rules are checked in the order of the octets, each as soon as its octet is there, so it makes no
+    /// difference how a header was cut.
+    pub fn parse(octets: &[u8], expected: Expected) -> Result<Option<(Self, usize)>, Violation> {
+        let Some(&first) = octets.first() else { return Ok(None) };
+        let (fin, rsv1) = (first & 0x80 != 0, first & 0x40 != 0);
+        let opcode = Opcode::new(first & 0x0F).ok_or(Violation::ReservedOpcode(first & 0x0F))?;
+        if first & 0x30 != 0 {
+            return Err(Violation::ReservedBit);
+        }
+        let begins = matches!(opcode, Opcode::Text | Opcode::Binary);
+        if rsv1 && !(expected.compression && begins) {
+            return Err(Violation::ReservedBit);
+        }
+        if opcode.is_control() {
+            if !fin {
+                return Err(Violation::FragmentedControl);
+            }
+        } else if begins && expected.continuation {
+            return Err(Violation::Interleaved);
+        } else if !begins && !expected.continuation {
+            return Err(Violation::NothingToContinue);
+        }
+
+        let Some(&second) = octets.get(1) else { return Ok(None) };
+        if second & 0x80 == 0 {
+            return Err(Violation::Unmasked);
+        }
+        let short = second & 0x7F;
+        if opcode.is_control() && usize::from(short) > MAX_CONTROL {
+            return Err(Violation::LongControl);
+        }
+        let rest = octets.get(2..).unwrap_or_default();
+        let (len, rest) = match short {
+            126 => match rest.split_first_chunk::<2>() {
+                Some((len, rest)) => (u64::from(u16::from_be_bytes(*len)), rest),
+                None => return Ok(None),
+            },
+            127 => {
+                if rest.first().is_some_and(|top| top & 0x80 != 0) {
+                    return Err(Violation::Length);
+                }
+                match rest.split_first_chunk::<8>() {
+                    Some((len, rest)) => (u64::from_be_bytes(*len), rest),
+                    None => return Ok(None),
+                }
+            }
+            _ => (u64::from(short), rest),
+        };
+        let Some((&key, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        Ok(Some((Self { fin, rsv1, opcode, len, key }, octets.len() - rest.len())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FRESH: Expected = Expected { continuation: false, compression: false };
+    const INSIDE: Expected = Expected { continuation: true, compression: false };
+    const DEFLATE: Expected = Expected { continuation: false, compression: true };
+
+    /// What every prefix and the whole of a header gives; a prefix never says anything but "more" or the same error.
+    fn parsed(octets: &[u8], expected: Expected) -> Result<Option<(ClientHeader, usize)>, Violation> {
+        let whole = ClientHeader::parse(octets, expected);
+        for cut in 0..octets.len() {
+            match ClientHeader::parse(&octets[..cut], expected) {
+                Ok(None) => {}
+                other => assert_eq!(other, whole, "{octets:x?} cut at {cut}"),
+            }
+        }
+        whole
+    }
+
+    #[test]
+    fn client_headers() {
+        let key = [1, 2, 3, 4];
+        let header = |opcode, len| ClientHeader { fin: true, rsv1: false, opcode, len, key };
+        assert_eq!(parsed(&[0x81, 0x85, 1, 2, 3, 4], FRESH), Ok(Some((header(Opcode::Text, 5), 6))));
+        assert_eq!(parsed(&[0x82, 0xfe, 1, 0, 1, 2, 3, 4, 9], FRESH), Ok(Some((header(Opcode::Binary, 256), 8))));
+        assert_eq!(
+            parsed(&[0x80, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4], INSIDE),
+            Ok(Some((header(Opcode::Continuation, 1 << 32), 14)))
+        );
+        assert_eq!(
+            parsed(&[0xc1, 0x80, 1, 2, 3, 4], DEFLATE),
+            Ok(Some((ClientHeader { rsv1: true, ..header(Opcode::Text, 0) }, 6)))
+        );
+    }
+
+    #[test]
+    fn lengths_need_not_be_minimal() {
+        let len = |octets: &[u8]| parsed(octets, FRESH).unwrap().unwrap().0.len;
+        assert_eq!(len(&[0x82, 0xfe, 0, 5, 1, 2, 3, 4]), 5);
+        assert_eq!(len(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 125, 1, 2, 3, 4]), 125);
+    }
+
+    #[test]
+    fn header_violations() {
+        let violation = |octets: &[u8], expected| parsed(octets, expected).unwrap_err();
+        assert_eq!(violation(&[0x81, 0x05], FRESH), Violation::Unmasked);
+        for rsv in [0x10, 0x20, 0x30, 0x40, 0x70] {
+            assert_eq!(violation(&[0x81 | rsv], FRESH), Violation::ReservedBit);
+        }
+        assert_eq!(violation(&[0x91], DEFLATE), Violation::ReservedBit);
+        assert_eq!(violation(&[0xc0], Expected { continuation: true, compression: true }), Violation::ReservedBit);
+        assert_eq!(violation(&[0xc9], DEFLATE), Violation::ReservedBit);
+        for bits in (3..=7).chain(0xB..=0xF) {
+            assert_eq!(violation(&[0x80 | bits], FRESH), Violation::ReservedOpcode(bits));
+        }
+        for control in [8, 9, 10] {
+            assert_eq!(violation(&[control], FRESH), Violation::FragmentedControl);
+            assert_eq!(violation(&[0x80 | control, 0x80 | 126], FRESH), Violation::LongControl);
+            assert_eq!(violation(&[0x80 | control, 0x80 | 127], INSIDE), Violation::LongControl);
+        }
+        assert_eq!(violation(&[0x80], FRESH), Violation::NothingToContinue);
+        assert_eq!(violation(&[0x01], INSIDE), Violation::Interleaved);
+        assert_eq!(violation(&[0x82], INSIDE), Violation::Interleaved);
+        assert_eq!(violation(&[0x82, 0xff, 0x80], FRESH), Violation::Length);
+    }
 
     fn encoded(fin: bool, rsv1: bool, opcode: Opcode, len: u64) -> Vec<u8> {
         Header { fin, rsv1, opcode, len }.encode().to_vec()

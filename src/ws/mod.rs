@@ -1,6 +1,15 @@
 //! The WebSocket protocol (RFC 6455) without I/O: octets and the time in, events, octets and a deadline out.
 
 pub mod close;
+pub mod connection;
 pub mod frame;
 pub mod mask;
+pub mod scratch;
 pub mod utf8;
+pub mod violation;
+
+pub use close::CloseCode;
+pub use connection::{Connection, Data, Event, Limits, Received, SendError};
+pub use frame::Kind;
+pub use scratch::Scratch;
+pub use violation::Violation;

@@ -120,6 +120,57 @@ fn unfinished(text: &[u8]) -> usize {
     0
 }
 
+/// Makes pieces of whole code points of the pieces of a valid text, for those who cannot take half of one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Joiner {
+    /// The beginning of a code point that is not complete.
+    carried: [u8; 3],
+    carried_len: u8,
+    /// The code point that the last piece completed.
+    joined: [u8; 4],
+}
+
+impl Joiner {
+    /// A joiner at the beginning of a text.
+    pub const fn new() -> Self {
+        Self { carried: [0; 3], carried_len: 0, joined: [0; 4] }
+    }
+
+    /// Takes the next piece of a text that a [`Validator`] accepted. The two results, one after the other, are whole
+    /// code points: one that began before and ends here, and those that lie in the piece. Either may be empty. At
+    /// most three octets are held back for the next piece, none when the text is complete.
+    pub fn push<'a>(&'a mut self, piece: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let held = usize::from(self.carried_len);
+        let length = match self.carried.first() {
+            _ if held == 0 => 0,
+            Some(0xF0..) => 4,
+            Some(0xE0..) => 3,
+            _ => 2,
+        };
+        let missing = length.max(held) - held;
+        let (begin, rest) = piece.split_at(missing.min(piece.len()));
+        if begin.len() < missing {
+            self.carry(begin);
+            return (&[], &[]);
+        }
+        let octets = self.carried.iter().take(held).chain(begin);
+        for (slot, octet) in self.joined.iter_mut().zip(octets) {
+            *slot = *octet;
+        }
+        let (whole, cut_off) = rest.split_at(rest.len() - unfinished(rest));
+        self.carried_len = 0;
+        self.carry(cut_off);
+        (self.joined.get(..length).unwrap_or_default(), whole)
+    }
+
+    fn carry(&mut self, octets: &[u8]) {
+        for (slot, octet) in self.carried.iter_mut().skip(self.carried_len.into()).zip(octets) {
+            *slot = *octet;
+            self.carried_len += 1;
+        }
+    }
+}
+
 /// The longest prefix of `text` that has at most `limit` octets and does not cut a code point.
 pub fn truncate(text: &str, limit: usize) -> &str {
     if text.len() <= limit {
@@ -247,6 +298,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn joined_pieces_are_whole_code_points(text: String, cuts: Vec<prop::sample::Index>) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut joiner = Joiner::new();
+            let mut got = String::new();
+            for cut in cuts.windows(2) {
+                let (begun, rest) = joiner.push(&text.as_bytes()[cut[0]..cut[1]]);
+                got.push_str(std::str::from_utf8(begun).unwrap());
+                got.push_str(std::str::from_utf8(rest).unwrap());
+            }
+            prop_assert_eq!(got, text);
+        }
+
         #[test]
         fn every_split_gives_the_same_result(text in nearly_text()) {
             let wrong = first_wrong(&text);

@@ -1,0 +1,289 @@
+//! The incoming side: octets become frames, frames become messages.
+
+use std::ops::Range;
+
+use super::Limits;
+use crate::ws::close::{self, CloseCode};
+use crate::ws::frame::{ClientHeader, Expected, Kind, MAX_CLIENT_HEADER, MAX_CONTROL, Opcode};
+use crate::ws::mask;
+use crate::ws::scratch::Scratch;
+use crate::ws::utf8::Validator;
+use crate::ws::violation::Violation;
+
+/// What the reader found.
+pub(super) enum Item<'r> {
+    /// A piece of a message.
+    Piece { kind: Kind, payload: Payload, first: bool, last: bool, pending: usize },
+    /// A Ping; [`Reader::control`] is its payload.
+    Ping,
+    /// A Pong.
+    Pong,
+    /// A Close.
+    Close { code: Option<CloseCode>, reason: &'r str },
+    /// A rule was broken; the reader must not be asked again.
+    Violation(Violation),
+}
+
+/// Where the octets of a piece are.
+pub(super) enum Payload {
+    /// In the input, unmasked.
+    Input(Range<usize>),
+}
+
+/// The frame whose payload is being read.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    opcode: Opcode,
+    fin: bool,
+    key: [u8; 4],
+    phase: u8,
+    /// Octets of the payload that have not been read.
+    left: u64,
+}
+
+/// The message that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    kind: Kind,
+    /// No piece of it was handed on yet.
+    fresh: bool,
+    /// Frames so far.
+    fragments: u32,
+    /// Octets so far, those of the current frame included.
+    octets: u64,
+    text: Validator,
+}
+
+/// The state of the incoming side.
+#[derive(Debug)]
+pub(super) struct Reader {
+    limits: Limits,
+    frame: Option<Frame>,
+    message: Option<Message>,
+    /// The beginning of a header whose rest has not arrived.
+    head: [u8; MAX_CLIENT_HEADER],
+    head_len: u8,
+    /// The payload of the current control frame so far.
+    control: [u8; MAX_CONTROL],
+    control_len: u8,
+}
+
+impl Reader {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            frame: None,
+            message: None,
+            head: [0; MAX_CLIENT_HEADER],
+            head_len: 0,
+            control: [0; MAX_CONTROL],
+            control_len: 0,
+        }
+    }
+
+    /// The payload of the control frame that was read last.
+    pub(super) fn control(&self) -> &[u8] {
+        self.control.get(..usize::from(self.control_len)).unwrap_or_default()
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(super) fn in_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Reads up to the first item and returns how much of the input that took. Without an item it took everything.
+    /// `discard`: only control frames are of interest.
+    pub(super) fn next(&mut self, input: &mut [u8], scratch: &mut Scratch, discard: bool) -> (usize, Option<Item<'_>>) {
+        let _ = scratch;
+        let mut at = 0;
+        loop {
+            let rest = input.get_mut(at..).unwrap_or_default();
+            let frame = match self.frame {
+                Some(frame) => frame,
+                None => match self.begin(rest, discard) {
+                    Ok((used, frame)) => {
+                        at += used;
+                        match frame {
+                            Some(frame) => frame,
+                            None => return (at, None),
+                        }
+                    }
+                    Err(violation) => return (input.len(), Some(Item::Violation(violation))),
+                },
+            };
+            let rest = input.get_mut(at..).unwrap_or_default();
+            // The part of the payload that is here; a length above usize is cut to what is.
+            let here = usize::try_from(frame.left).map_or(rest.len(), |left| left.min(rest.len()));
+            let left = frame.left - here as u64;
+            let Some(payload) = rest.get_mut(..here) else { return (at, None) };
+
+            if frame.opcode.is_control() {
+                self.keep_control(payload);
+                at += here;
+                if left > 0 {
+                    self.frame = Some(Frame { left, ..frame });
+                    return (at, None);
+                }
+                self.frame = None;
+                let _ = mask::apply(
+                    self.control.get_mut(..usize::from(self.control_len)).unwrap_or_default(),
+                    frame.key,
+                    0,
+                );
+                return (at, Some(self.control_frame(frame.opcode)));
+            }
+
+            let range = at..at + here;
+            at += here;
+            let ended = left == 0;
+            let last = ended && frame.fin;
+            if discard {
+                self.frame = (!ended).then_some(Frame { left, ..frame });
+                if last {
+                    self.message = None;
+                }
+                if ended {
+                    continue;
+                }
+                return (at, None);
+            }
+            let Some(message) = &mut self.message else {
+                // A data frame is begun together with its message.
+                return (input.len(), Some(Item::Violation(Violation::NothingToContinue)));
+            };
+            let phase = match unmask(payload, frame, message) {
+                Ok(phase) => phase,
+                Err(violation) => return (input.len(), Some(Item::Violation(violation))),
+            };
+            self.frame = (!ended).then_some(Frame { left, phase, ..frame });
+            let (kind, first, pending) = (message.kind, message.fresh, message.text.pending());
+            if last {
+                let complete = message.text.finish();
+                self.message = None;
+                if complete.is_err() {
+                    return (input.len(), Some(Item::Violation(Violation::Text)));
+                }
+            } else if here == 0 {
+                // An empty fragment, or a frame whose payload has not arrived.
+                if ended {
+                    continue;
+                }
+                return (at, None);
+            } else {
+                message.fresh = false;
+            }
+            let payload = Payload::Input(range);
+            return (at, Some(Item::Piece { kind, payload, first, last, pending }));
+        }
+    }
+
+    /// Reads the header of the next frame, and starts its message if it is a first one. Returns how many octets that
+    /// took and the frame, or no frame if the octets do not complete a header; then all were taken.
+    fn begin(&mut self, input: &[u8], discard: bool) -> Result<(usize, Option<Frame>), Violation> {
+        let expected = Expected { continuation: self.message.is_some(), compression: false };
+        let (header, used) = if self.head_len == 0 {
+            match ClientHeader::parse(input, expected)? {
+                Some(parsed) => parsed,
+                None => {
+                    self.keep_head(input);
+                    return Ok((input.len(), None));
+                }
+            }
+        } else {
+            let before = usize::from(self.head_len);
+            self.keep_head(input);
+            let head = self.head.get(..usize::from(self.head_len)).unwrap_or_default();
+            match ClientHeader::parse(head, expected)? {
+                Some((header, used)) => {
+                    self.head_len = 0;
+                    (header, used - before)
+                }
+                None => return Ok((input.len(), None)),
+            }
+        };
+        if header.opcode.is_control() {
+            self.control_len = 0;
+        } else {
+            self.begin_data(header, discard)?;
+        }
+        let frame = Frame { opcode: header.opcode, fin: header.fin, key: header.key, phase: 0, left: header.len };
+        self.frame = Some(frame);
+        Ok((used, Some(frame)))
+    }
+
+    /// A data frame begins: its message, and the limits, which are decided by the declared length.
+    fn begin_data(&mut self, header: ClientHeader, discard: bool) -> Result<(), Violation> {
+        let kind = match header.opcode {
+            Opcode::Text => Kind::Text,
+            _ => Kind::Binary,
+        };
+        let fresh = Message { kind, fresh: true, fragments: 0, octets: 0, text: Validator::new() };
+        let message = self.message.get_or_insert(fresh);
+        if discard {
+            return Ok(());
+        }
+        if exceeds(header.len, self.limits.frame) {
+            return Err(Violation::FrameTooBig);
+        }
+        message.octets = message.octets.saturating_add(header.len);
+        if exceeds(message.octets, self.limits.message) {
+            return Err(Violation::MessageTooBig);
+        }
+        message.fragments = message.fragments.saturating_add(1);
+        if exceeds(message.fragments.into(), self.limits.fragments.into()) {
+            return Err(Violation::TooManyFragments);
+        }
+        Ok(())
+    }
+
+    /// Keeps the octets of an unfinished header, as many as a header can have.
+    fn keep_head(&mut self, octets: &[u8]) {
+        for (slot, octet) in self.head.iter_mut().skip(self.head_len.into()).zip(octets) {
+            *slot = *octet;
+            self.head_len += 1;
+        }
+    }
+
+    /// Keeps the payload of a control frame, still masked.
+    fn keep_control(&mut self, octets: &[u8]) {
+        for (slot, octet) in self.control.iter_mut().skip(self.control_len.into()).zip(octets) {
+            *slot = *octet;
+            self.control_len += 1;
+        }
+    }
+
+    /// A control frame is complete.
+    fn control_frame(&self, opcode: Opcode) -> Item<'_> {
+        match opcode {
+            Opcode::Ping => Item::Ping,
+            Opcode::Close => match close::parse(self.control()) {
+                Ok((code, reason)) => Item::Close { code, reason },
+                Err(wrong) => Item::Violation(wrong.into()),
+            },
+            Opcode::Pong | Opcode::Continuation | Opcode::Text | Opcode::Binary => Item::Pong,
+        }
+    }
+}
+
+/// Octets that are unmasked before they are checked: few enough to be found in the cache then.
+const STRIDE: usize = 8192;
+
+/// Unmasks a piece of a frame and checks it; returns the phase of the mask behind it.
+fn unmask(payload: &mut [u8], frame: Frame, message: &mut Message) -> Result<u8, Violation> {
+    let mut phase = frame.phase;
+    match message.kind {
+        Kind::Binary => phase = mask::apply(payload, frame.key, phase),
+        Kind::Text => {
+            for part in payload.chunks_mut(STRIDE) {
+                phase = mask::apply(part, frame.key, phase);
+                message.text.push(part)?;
+            }
+        }
+    }
+    Ok(phase)
+}
+
+/// Whether a size is over a limit; 0 is none.
+fn exceeds(size: u64, limit: u64) -> bool {
+    limit != 0 && size > limit
+}
