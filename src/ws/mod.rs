@@ -2,7 +2,9 @@
 
 pub mod close;
 pub mod connection;
+pub mod field;
 pub mod frame;
+pub mod handshake;
 pub mod mask;
 pub mod scratch;
 pub mod utf8;
