@@ -6,6 +6,7 @@ pub mod field;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
+pub mod origin;
 pub mod scratch;
 pub mod utf8;
 pub mod violation;
