@@ -1,3 +1,5 @@
 //! Programs: what they are given, how their output becomes messages, and the process that starts them.
 
+pub mod environment;
 pub mod framing;
+pub mod strings;
