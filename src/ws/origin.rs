@@ -2,31 +2,27 @@
 
 use std::net::Ipv6Addr;
 
-/// The origins that a location allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Rule {
-    /// The host and port of the request.
-    Same,
-    Any,
-    /// `null`: a sandboxed page or a local file.
-    Null,
-    Pattern(Pattern),
-    /// Matched by the caller against the whole value of the header.
-    Regex(String),
-}
-
 /// An origin of which some parts may be anything.
+///
+/// - `https://app.example.com`: this scheme, host and port; without a port, the default one of the scheme;
+/// - `app.example.com`: the same with any scheme;
+/// - `*.example.com`: every name below it, but not `example.com` itself;
+/// - `localhost:*`: every port;
+/// - `null`: what browsers send for a sandboxed page or a local file.
+///
+/// Case does not count, and IPv6 addresses, which stand in brackets, are compared by value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pattern {
-    /// `None`: any scheme.
-    scheme: Option<String>,
-    host: HostPattern,
-    port: PortPattern,
+pub struct Pattern(Form);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Form {
+    Null,
+    Parts {
+        /// `None`: any scheme.
+        scheme: Option<String>,
+        host: HostPattern,
+        port: PortPattern,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,23 +40,20 @@ enum PortPattern {
     Exact(u16),
 }
 
-/// A value that is no origin rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidRule(String);
+/// A value that is no pattern. Its text says what is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidPattern;
 
-impl std::fmt::Display for InvalidRule {
+impl std::fmt::Display for InvalidPattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "invalid origin \"{}\": it must be \"same\", \"any\" (alone), \"null\", an origin like \
-             \"https://app.example.com\", \"*.example.com\" or \"http://localhost:3000\" (\":*\" for any port), \
-             or \"~regex\"",
-            self.0
+        f.write_str(
+            "\"same\", \"any\", \"null\", an origin like \"https://app.example.com\", \"*.example.com\" or \
+             \"http://localhost:3000\" (\":*\" for any port), or \"~regex\"",
         )
     }
 }
 
-impl std::error::Error for InvalidRule {}
+impl std::error::Error for InvalidPattern {}
 
 /// Where a request was sent to.
 #[derive(Debug, Clone, Copy)]
@@ -71,79 +64,33 @@ pub struct Target<'r> {
     pub tls: bool,
 }
 
-impl Default for Policy {
-    /// Only pages of the host and port that the request was sent to.
-    fn default() -> Self {
-        Self { rules: vec![Rule::Same] }
-    }
-}
-
-impl Policy {
-    /// Reads the values of the directive. Without any, nothing but a request without `Origin` is allowed.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidRule`] names the first wrong value and says what is accepted.
-    pub fn parse<'v>(values: impl IntoIterator<Item = &'v str>) -> Result<Self, InvalidRule> {
-        let rules = values
-            .into_iter()
-            .map(|value| Rule::parse(value).ok_or_else(|| InvalidRule(value.to_owned())))
-            .collect::<Result<Vec<_>, _>>()?;
-        if rules.len() > 1 && rules.contains(&Rule::Any) {
-            return Err(InvalidRule("any".to_owned()));
-        }
-        Ok(Self { rules })
-    }
-
-    /// The regular expressions among the rules, without their `~`, for the caller to compile.
-    pub fn regexes(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().filter_map(|rule| match rule {
-            Rule::Regex(regex) => Some(regex.as_str()),
-            Rule::Same | Rule::Any | Rule::Null | Rule::Pattern(_) => None,
-        })
-    }
-
-    /// Whether a page of this origin may connect. A request without `Origin` comes from no browser and is allowed.
-    ///
-    /// `matches(regex, origin)` tells whether a regular expression of the policy matches.
-    ///
-    /// For `same`, a `Host` without a port is the default port: 443 by TLS; else that of the origin's scheme, because
-    /// TLS may have ended at a proxy before us.
-    pub fn allows(
-        &self,
-        origin: Option<&[u8]>,
-        target: Target<'_>,
-        mut matches: impl FnMut(&str, &[u8]) -> bool,
-    ) -> bool {
-        let Some(value) = origin else { return true };
-        let origin = Origin::parse(value);
-        self.rules.iter().any(|rule| match rule {
-            Rule::Any => true,
-            Rule::Null => value == b"null",
-            Rule::Same => origin.is_some_and(|origin| origin.is_same(target)),
-            Rule::Pattern(pattern) => origin.is_some_and(|origin| pattern.matches(origin)),
-            Rule::Regex(regex) => matches(regex, value),
-        })
-    }
-}
-
-impl Rule {
-    fn parse(value: &str) -> Option<Self> {
-        match value {
-            "same" => return Some(Self::Same),
-            "any" => return Some(Self::Any),
-            "null" => return Some(Self::Null),
-            _ => {}
-        }
-        if let Some(regex) = value.strip_prefix('~') {
-            return (!regex.is_empty()).then(|| Self::Regex(regex.to_owned()));
-        }
-        Pattern::parse(value).map(Self::Pattern)
-    }
+/// Whether `origin`, the value of the header, has the host and port that the request was sent to.
+///
+/// A `Host` without a port is the default port: 443 by TLS; else that of the origin's scheme, because TLS may have
+/// ended at a proxy before us.
+pub fn is_same(origin: &[u8], target: Target<'_>) -> bool {
+    let Some(origin) = Origin::parse(origin) else { return false };
+    let Some((host, port)) = std::str::from_utf8(target.host).ok().and_then(split_port) else { return false };
+    let port = port.or(if target.tls { Some(443) } else { default_port(origin.scheme) });
+    port.is_some() && port == origin.port && is_same_host(host, origin.host)
 }
 
 impl Pattern {
-    fn parse(value: &str) -> Option<Self> {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPattern`].
+    pub fn parse(value: &[u8]) -> Result<Self, InvalidPattern> {
+        let form = match std::str::from_utf8(value) {
+            Ok("null") => Some(Form::Null),
+            Ok(value) => Self::parts(value),
+            Err(_) => None,
+        };
+        form.map(Self).ok_or(InvalidPattern)
+    }
+
+    fn parts(value: &str) -> Option<Form> {
         let (scheme, authority) = match value.split_once("://") {
             Some((scheme, authority)) if is_scheme(scheme) => (Some(scheme.to_ascii_lowercase()), authority),
             Some(_) => return None,
@@ -164,12 +111,18 @@ impl Pattern {
             None if is_host(host) => HostPattern::Exact(host.to_ascii_lowercase()),
             None => return None,
         };
-        Some(Self { scheme, host, port })
+        Some(Form::Parts { scheme, host, port })
     }
 
-    fn matches(&self, origin: Origin<'_>) -> bool {
-        let scheme = self.scheme.as_ref().is_none_or(|scheme| scheme.eq_ignore_ascii_case(origin.scheme));
-        let host = match &self.host {
+    /// Whether `origin`, the value of the header, is meant.
+    pub fn matches(&self, origin: &[u8]) -> bool {
+        let (scheme, host, port) = match &self.0 {
+            Form::Null => return origin == b"null",
+            Form::Parts { scheme, host, port } => (scheme, host, port),
+        };
+        let Some(origin) = Origin::parse(origin) else { return false };
+        let scheme = scheme.as_ref().is_none_or(|scheme| scheme.eq_ignore_ascii_case(origin.scheme));
+        let host = match host {
             HostPattern::Exact(host) => is_same_host(host, origin.host),
             HostPattern::Below(parent) => {
                 let above = origin.host.len().checked_sub(parent.len());
@@ -178,10 +131,10 @@ impl Pattern {
                     .is_some_and(|end| end.eq_ignore_ascii_case(parent) && !origin.host.starts_with('['))
             }
         };
-        let port = match self.port {
+        let port = match port {
             PortPattern::Default => origin.port == default_port(origin.scheme),
             PortPattern::Any => true,
-            PortPattern::Exact(port) => origin.port == Some(port),
+            PortPattern::Exact(port) => origin.port == Some(*port),
         };
         scheme && host && port
     }
@@ -201,12 +154,6 @@ impl<'o> Origin<'o> {
         let (scheme, authority) = std::str::from_utf8(value).ok()?.split_once("://")?;
         let (host, port) = split_port(authority)?;
         (is_scheme(scheme) && is_host(host)).then(|| Self { scheme, host, port: port.or(default_port(scheme)) })
-    }
-
-    fn is_same(self, target: Target<'_>) -> bool {
-        let Some((host, port)) = std::str::from_utf8(target.host).ok().and_then(split_port) else { return false };
-        let port = port.or(if target.tls { Some(443) } else { default_port(self.scheme) });
-        port.is_some() && port == self.port && is_same_host(host, self.host)
     }
 }
 
@@ -264,14 +211,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn allowed_at(rules: &[&str], origin: &str, host: &str, tls: bool) -> bool {
-        let policy = Policy::parse(rules.iter().copied()).unwrap();
-        let target = Target { host: host.as_bytes(), tls };
-        policy.allows(Some(origin.as_bytes()), target, |regex, origin| origin.starts_with(regex.as_bytes()))
-    }
-
-    fn allowed(rule: &str, origin: &str) -> bool {
-        allowed_at(&[rule], origin, "server", false)
+    fn allowed(pattern: &str, origin: &str) -> bool {
+        Pattern::parse(pattern.as_bytes()).unwrap().matches(origin.as_bytes())
     }
 
     #[test]
@@ -290,7 +231,7 @@ mod tests {
             // TLS ended at a proxy.
             ("https://example.com", "example.com", false),
         ] {
-            assert!(allowed_at(&["same"], origin, host, tls), "{origin} {host}");
+            assert!(is_same(origin.as_bytes(), Target { host: host.as_bytes(), tls }), "{origin} {host}");
         }
         for (origin, host, tls) in [
             ("http://example.com", "example.com", true),
@@ -312,19 +253,7 @@ mod tests {
             ("http://example.com:+80", "example.com", false),
             ("foo://example.com", "example.com", false),
         ] {
-            assert!(!allowed_at(&["same"], origin, host, tls), "{origin} {host}");
-        }
-    }
-
-    #[test]
-    fn without_origin_or_with_any() {
-        let target = Target { host: b"example.com", tls: false };
-        for policy in [Policy::default(), Policy::parse([]).unwrap(), Policy::parse(["https://a.b"]).unwrap()] {
-            assert!(policy.allows(None, target, |_, _| false));
-        }
-        for origin in ["http://evil.com", "null", "", "garbage", "\u{e9}"] {
-            assert!(allowed("any", origin));
-            assert!(!allowed_at(&[], origin, "server", false));
+            assert!(!is_same(origin.as_bytes(), Target { host: host.as_bytes(), tls }), "{origin} {host}");
         }
     }
 
@@ -376,21 +305,20 @@ mod tests {
     }
 
     #[test]
-    fn several_rules_null_and_regexes() {
-        let rules = ["same", "*.example.com", "~http://dev", "null"];
-        for origin in ["http://server", "https://a.example.com", "http://dev.local:1", "null"] {
-            assert!(allowed_at(&rules, origin, "server", false), "{origin}");
+    fn null() {
+        assert!(allowed("null", "null"));
+        for origin in ["http://null", "Null", ""] {
+            assert!(!allowed("null", origin), "{origin}");
         }
-        assert!(!allowed_at(&rules, "https://other.org", "server", false));
-        let policy = Policy::parse(rules).unwrap();
-        assert_eq!(policy.regexes().collect::<Vec<_>>(), ["http://dev"]);
+        assert!(allowed("http://null", "http://null"));
     }
 
     #[test]
-    fn wrong_rules() {
+    fn wrong_patterns() {
         for rule in [
             "",
             "~",
+            "~x",
             "*",
             "*.",
             "*example.com",
@@ -413,19 +341,19 @@ mod tests {
             "::1",
             "http://a,b",
         ] {
-            let error = Policy::parse([rule]).unwrap_err();
-            let message = error.to_string();
-            assert!(message.contains(&format!("\"{rule}\"")) && message.contains("*.example.com"), "{message}");
+            assert_eq!(Pattern::parse(rule.as_bytes()), Err(InvalidPattern), "{rule}");
         }
-        assert!(Policy::parse(["any", "same"]).is_err());
+        assert!(Pattern::parse(b"\xff").is_err());
+        assert!(InvalidPattern.to_string().contains("*.example.com"));
     }
 
     proptest! {
         #[test]
         fn no_input_does_harm(rule: String, origin: Vec<u8>, host: Vec<u8>, tls: bool) {
-            if let Ok(policy) = Policy::parse([rule.as_str(), "same", "*.a"]) {
-                let _ = policy.allows(Some(&origin), Target { host: &host, tls }, |_, _| false);
+            for pattern in [rule.as_bytes(), b"*.a", b"a:*"] {
+                let _ = Pattern::parse(pattern).map(|pattern| pattern.matches(&origin));
             }
+            let _ = is_same(&origin, Target { host: &host, tls });
         }
     }
 }
