@@ -8,6 +8,7 @@ pub mod handshake;
 pub mod mask;
 pub mod origin;
 pub mod scratch;
+pub mod timing;
 pub mod utf8;
 pub mod violation;
 
