@@ -1,0 +1,62 @@
+//! The figures: what is measured, against whom, and what is to be reached.
+
+pub mod exec;
+
+use std::io;
+use std::time::Duration;
+
+use crate::servers::Setup;
+use crate::wire::wrong;
+
+/// How long and how often to measure.
+pub struct Effort {
+    /// Rounds; in each, every server is measured once, one after the other.
+    pub rounds: u32,
+    /// Time of one measurement.
+    pub duration: Duration,
+    /// Part of the number of connections that the figures ask for, to try things out.
+    pub scale: f64,
+}
+
+impl Effort {
+    /// A number of connections, scaled.
+    pub fn scaled(&self, connections: usize) -> usize {
+        ((connections as f64 * self.scale) as usize).max(1)
+    }
+
+    /// Time before a measurement.
+    pub fn warm_up(&self) -> Duration {
+        self.duration / 5
+    }
+}
+
+/// What every figure is given.
+pub struct Bench {
+    /// Where programs are.
+    pub setup: Setup,
+    /// How long to measure.
+    pub effort: Effort,
+    /// Only rows whose name contains this.
+    pub only: Option<String>,
+}
+
+impl Bench {
+    /// The row is wanted.
+    pub fn wants(&self, work: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| work.contains(only.as_str()))
+    }
+}
+
+/// What [`run`] knows.
+pub const NAMES: [&str; 1] = ["exec"];
+
+/// Measures one figure and prints its table.
+///
+/// # Errors
+/// When a server does not do its work.
+pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
+    match name {
+        "exec" => exec::run(bench),
+        other => Err(wrong(format!("unknown: {other}"))),
+    }
+}

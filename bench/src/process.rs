@@ -1,0 +1,180 @@
+//! Server processes: starting and ending them, their CPU time and memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sys;
+
+/// How long a server may take to listen, and to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A server that was started for a measurement. Dropping it ends it: SIGTERM, then SIGKILL.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddrV4,
+}
+
+/// One process below a server.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its id.
+    pub pid: u32,
+    executable: Option<PathBuf>,
+}
+
+impl Server {
+    /// Starts `command` and waits until `address` accepts connections.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends at once, or does not listen in time.
+    pub fn start(mut command: Command, address: SocketAddrV4) -> io::Result<Self> {
+        sys::end_with_parent(&mut command);
+        // nginx takes a variable of this name for sockets that it inherits.
+        command.env_remove("NGINX").stdin(Stdio::null()).stdout(Stdio::null());
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().map_err(|error| io::Error::other(format!("{name}: {error}")))?;
+        let mut server = Self { child, address };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = server.child.try_wait()? {
+                return Err(io::Error::other(format!("{name} ended at once: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("{name} does not listen on {address}")));
+            }
+            thread::sleep(POLL);
+        }
+        Ok(server)
+    }
+
+    /// Every process of the server: the one that was started and all below it.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn tree(&self) -> io::Result<Vec<Member>> {
+        tree(self.child.id())
+    }
+
+    /// The processes that run the server's own executable, thus without the programs that it has started.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn own(&self) -> io::Result<Vec<u32>> {
+        let tree = self.tree()?;
+        let own = tree.iter().find(|member| member.pid == self.child.id()).and_then(|root| root.executable.clone());
+        Ok(tree.into_iter().filter(|member| member.executable == own).map(|member| member.pid).collect())
+    }
+
+    /// Waits until no program that the server has started is left, for a bounded time.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read, or programs stay.
+    pub fn wait_until_alone(&self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let programs = self.tree()?.len() - self.own()?.len();
+            if programs == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("{programs} programs do not end")));
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A process that has ended already needs no signal.
+        let _ = sys::kill(self.child.id(), libc::SIGTERM);
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+/// Fields of `/proc/<pid>/stat` from the third on, which is where the process name, that may hold anything, is over.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+fn tree(root: u32) -> io::Result<Vec<Member>> {
+    let mut parents = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(fields) = stat_fields(pid) else { continue };
+        // A zombie has ended.
+        if fields.first().is_some_and(|state| state != "Z")
+            && let Some(parent) = fields.get(1).and_then(|field| field.parse::<u32>().ok())
+        {
+            parents.insert(pid, parent);
+        }
+    }
+    let below = |mut pid: u32| {
+        while pid != root {
+            match parents.get(&pid) {
+                Some(&parent) => pid = parent,
+                None => return false,
+            }
+        }
+        true
+    };
+    let members = parents.keys().copied().filter(|&pid| below(pid));
+    Ok(members.map(|pid| Member { pid, executable: fs::read_link(format!("/proc/{pid}/exe")).ok() }).collect())
+}
+
+/// Sum of the CPU times of `pids`; processes that have ended count nothing.
+pub fn cpu_time(pids: &[u32]) -> Duration {
+    pids.iter().filter_map(|&pid| sys::cpu_time(pid).ok()).sum()
+}
+
+/// CPU time of the children that `pids` have waited for, and of their children (`cutime + cstime`), in whole clock ticks.
+pub fn reaped_time(pids: &[u32]) -> Duration {
+    let field = |fields: &[String], at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    let ticks: u64 =
+        pids.iter().filter_map(|&pid| stat_fields(pid)).map(|fields| field(&fields, 13) + field(&fields, 14)).sum();
+    Duration::from_micros(ticks * 1_000_000 / sys::ticks_per_second())
+}
+
+/// Sum of the proportional set sizes of `pids` in bytes: memory that several processes share counts once in all of them together.
+///
+/// # Errors
+/// When a process has ended or may not be looked at.
+pub fn memory(pids: &[u32]) -> io::Result<u64> {
+    let mut sum = 0;
+    for pid in pids {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let kilobytes = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+            .ok_or_else(|| io::Error::other("no Pss in smaps_rollup"))?;
+        sum += kilobytes * 1024;
+    }
+    Ok(sum)
+}
+
+/// A loopback address with a port that is free now.
+///
+/// # Errors
+/// When there is none.
+pub fn free_address() -> io::Result<SocketAddrV4> {
+    let probe = sys::listen(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, probe.local_addr()?.port()))
+}

@@ -1,0 +1,127 @@
+//! The servers that are measured: how each is configured and started.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::{Server, free_address};
+use crate::wire::wrong;
+
+/// Where the programs are found and files may be written.
+pub struct Setup {
+    /// The nginx binary.
+    pub nginx: PathBuf,
+    /// The module; none measures the peers alone.
+    pub module: Option<PathBuf>,
+    /// Nchan's module; none leaves Nchan out.
+    pub nchan: Option<PathBuf>,
+    /// A directory of the benchmark's own for configurations and logs.
+    pub directory: PathBuf,
+}
+
+/// An nginx with a configuration of its own.
+pub struct Nginx<'a> {
+    /// The module that is loaded.
+    pub module: &'a Path,
+    /// `worker_processes`.
+    pub workers: u32,
+    /// Lines for the `http` block.
+    pub http: &'a str,
+    /// Locations of the one server.
+    pub locations: &'a str,
+}
+
+static RUN: AtomicU32 = AtomicU32::new(0);
+
+impl Setup {
+    /// Starts an nginx.
+    ///
+    /// # Errors
+    /// When it does not start; its log says why.
+    pub fn nginx(&self, nginx: &Nginx<'_>) -> io::Result<Server> {
+        let address = free_address()?;
+        let run = RUN.fetch_add(1, Ordering::Relaxed);
+        let prefix = self.directory.join(format!("{}-{run}", process::id()));
+        fs::create_dir_all(&prefix)?;
+        let prefix = prefix.canonicalize()?;
+        let configuration = prefix.join("nginx.conf");
+        fs::write(&configuration, nginx.configuration(address))?;
+        let mut command = Command::new(&self.nginx);
+        command.arg("-p").arg(&prefix).arg("-c").arg(&configuration).arg("-e").arg(prefix.join("error.log"));
+        Server::start(command, address)
+            .map_err(|error| io::Error::other(format!("{error}; see {}", prefix.join("error.log").display())))
+    }
+
+    /// Lines of nginx's logs that must not be there in normal operation.
+    ///
+    /// # Errors
+    /// When the logs cannot be read.
+    pub fn alerts(&self) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for run in 0..RUN.load(Ordering::Relaxed) {
+            let log = self.directory.join(format!("{}-{run}/error.log", process::id()));
+            let log = fs::read_to_string(log).unwrap_or_default();
+            let bad =
+                |line: &&str| ["[error]", "[crit]", "[alert]", "[emerg]"].iter().any(|level| line.contains(level));
+            found.extend(log.lines().filter(bad).map(str::to_owned));
+        }
+        Ok(found)
+    }
+}
+
+impl Nginx<'_> {
+    fn configuration(&self, address: SocketAddrV4) -> String {
+        let Self { module, workers, http, locations } = self;
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .iter()
+            .map(|name| format!("    {name}_temp_path temp_{name};\n"))
+            .collect();
+        format!(
+            "load_module {};\nworker_processes {workers};\ndaemon off;\npid nginx.pid;\n\
+             error_log error.log warn;\nevents {{ worker_connections 16000; }}\nhttp {{\n    access_log off;\n\
+             {temporary}    keepalive_requests 100000000;\n    keepalive_timeout 1h;\n{http}\n\
+             server {{\n    listen {address} backlog=4096;\n{locations}\n}}\n}}\n",
+            module.display()
+        )
+    }
+}
+
+/// Starts websocketd with a program for each connection.
+///
+/// # Errors
+/// When it does not start.
+pub fn websocketd(options: &[&str], program: &[&str]) -> io::Result<Server> {
+    let address = free_address()?;
+    let mut command = Command::new("websocketd");
+    command.arg(format!("--port={}", address.port())).arg("--address=127.0.0.1").arg("--loglevel=fatal");
+    command.args(options).args(program);
+    Server::start(command, address)
+}
+
+/// Starts websockify in front of `service`.
+///
+/// # Errors
+/// When it does not start.
+pub fn websockify(service: SocketAddrV4) -> io::Result<Server> {
+    let address = free_address()?;
+    let mut command = Command::new("websockify");
+    command.arg(address.to_string()).arg(service.to_string()).stderr(process::Stdio::null());
+    Server::start(command, address)
+}
+
+/// Starts one of the benchmark's own servers, which are built beside it.
+///
+/// # Errors
+/// When it does not start.
+pub fn bare(name: &str, arguments: &[&str]) -> io::Result<Server> {
+    let address = free_address()?;
+    let here = env::current_exe()?;
+    let path = here.parent().ok_or_else(|| wrong("no directory"))?.join(name);
+    let mut command = Command::new(path);
+    command.arg(address.to_string()).args(arguments);
+    Server::start(command, address)
+}
