@@ -1,15 +1,40 @@
 #!/bin/bash
-# build-module.sh [WITH]: builds the module for one nginx (scripts/nginx.sh) and prints nothing when there is nothing to do.
+# build-module.sh [WITH]: builds the module for one nginx (scripts/nginx.sh), and says so if there was something to do.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
 
-choose_nginx "${1:-installed}"
-CARGO_TARGET_DIR="$cargo_target" cargo build --quiet --locked --release --features module --lib \
-    --manifest-path "$root/Cargo.toml"
+with=${1:-installed}
+choose_nginx "$with"
+cargo=(cargo build --quiet --locked --release --features module --lib --manifest-path "$root/Cargo.toml")
 built="$cargo_target/release/libngx_ws_exec.so"
+export CARGO_TARGET_DIR="$cargo_target"
+case $with in
+sanitize | valgrind)
+    export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
+    ;;&
+sanitize)
+    # The stable compiler can instrument what it compiles, when told that this is meant; the standard library stays as it was
+    # shipped, which AddressSanitizer allows. --target keeps the instrumentation away from the build script.
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes"
+    export WS_EXEC_SHIM_CFLAGS="-fsanitize=address -fno-omit-frame-pointer -g"
+    cargo+=(--target "$host")
+    built="$cargo_target/$host/release/libngx_ws_exec.so"
+    ;;
+esac
+case $with in
+1.28)
+    # This one is built by nginx's own make.
+    unset CARGO_TARGET_DIR
+    quietly module-1.28 make -C "$NGINX_SOURCE_DIR" modules
+    built="$NGINX_BUILD_DIR/ngx_ws_exec.so"
+    ;;
+*) "${cargo[@]}" ;;
+esac
+
 if ! cmp -s "$built" "$nginx_module"; then
-    # A running nginx maps the old file: it is replaced by a rename, never written into.
+    # A running nginx has the old file mapped: it is replaced by a rename, never written into.
     cp "$built" "$nginx_module.new"
     mv "$nginx_module.new" "$nginx_module"
     echo "built ${nginx_module#"$root/"}"

@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # Sourced by the scripts that need an nginx to build for or to start. WITH names it: `installed` (the machine's own), `1.28`,
-# `1.30`, `sanitize`.
+# `1.30`, `sanitize`, `valgrind`.
 #
 # No variable here is called NGINX: an nginx that finds one in its environment takes it for a list of inherited sockets.
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/apt.sh
+. "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
 
 # choose_nginx WITH: prepares that nginx and sets
 #   nginx_binary   the program to start
@@ -21,9 +22,8 @@ choose_nginx() {
         cargo_target="$root/target"
         return
         ;;
-    1.28) "$root/scripts/nginx-from-source.sh" ;;
+    1.28 | sanitize | valgrind) "$root/scripts/nginx-from-source.sh" "$1" ;;
     1.30) "$root/scripts/nginx-from-sid.sh" ;;
-    sanitize) "$root/scripts/nginx-from-source.sh" sanitize ;;
     *)
         echo "WITH=$1 is not known: installed, 1.28, 1.30 or all" >&2
         return 1
