@@ -5,8 +5,11 @@ ALL := installed 1.28 1.30
 
 .PHONY: help
 help:
+	@echo 'make run             build the module, start the installed nginx with it and print the address of a page'
 	@echo 'make test            cargo test, then t/ against the installed nginx; T="t/a.t t/b.t" picks files'
 	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=1.30: the one of Debian sid; WITH=all: each'
+	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
+	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
 	@echo 'make module          target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
 	@echo 'make clean           removes target/'
@@ -14,6 +17,10 @@ help:
 .PHONY: module
 module:
 	@scripts/build-module.sh installed
+
+.PHONY: run
+run:
+	@scripts/run.sh
 
 .PHONY: test
 ifeq ($(WITH),all)
@@ -27,6 +34,14 @@ endif
 .PHONY: unit-test
 unit-test:
 	@cargo test --quiet --locked
+
+.PHONY: test-sanitize
+test-sanitize:
+	@scripts/test.sh sanitize $(T)
+
+.PHONY: test-valgrind
+test-valgrind:
+	@scripts/test.sh valgrind $(T)
 
 .PHONY: check
 check:

@@ -1,5 +1,7 @@
 #!/bin/bash
 # test.sh [WITH [FILE...]]: builds the module for one nginx and runs t/ (or these files of it) against the two.
+#
+# With `sanitize` or `valgrind` every process of every nginx that a test starts is watched, and any report fails the run.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
@@ -13,12 +15,56 @@ cd "$root"
 scripts/install-test-needs.sh
 scripts/build-module.sh "$with"
 choose_nginx "$with"
-unset NGINX
+unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
 
-echo "== t/ with $("$nginx_binary" -v 2>&1) =="
+echo "== t/ with $("$nginx_binary" -v 2>&1), $with =="
 export TEST_NGINX_BINARY="$nginx_binary"
 export TEST_NGINX_LOAD_MODULES="$nginx_module"
 export TEST_NGINX_RANDOMIZE=1
 # For the tests that load lua-nginx-module: there are binaries of it for the machine's own nginx only.
 [ "$with" != installed ] || export TEST_WS_LUA_DIR="$root/target/lua"
-timeout --kill-after=30 --signal=INT 1200 prove -j"${JOBS:-4}" -I"$root/target/test-nginx/usr/share/perl5" -I"$root/t/lib" -r "${tests[@]}"
+
+limit=1200
+reports=
+case $with in
+sanitize)
+    # Workers that do not run as the caller write their reports too.
+    reports=$(mktemp -d) && chmod 1777 "$reports"
+    export ASAN_OPTIONS="log_path=$reports/report:detect_leaks=1:detect_stack_use_after_return=1"
+    export LSAN_OPTIONS="suppressions=$root/scripts/nginx.lsan.supp:print_suppressions=0"
+    limit=2400
+    ;;
+valgrind)
+    install_packages valgrind
+    reports=$(mktemp -d) && chmod 1777 "$reports"
+    cat >"$root/target/nginx-valgrind/nginx" <<WRAPPER
+#!/bin/bash
+case " \$* " in
+*" -v "* | *" -V "*) exec "$nginx_binary" "\$@" ;;
+esac
+# Programs that a worker starts are not watched; --quiet leaves a log empty unless there is something to say.
+exec valgrind --quiet --trace-children=no --num-callers=30 --leak-check=full --show-leak-kinds=definite \\
+    --suppressions="$root/scripts/nginx.valgrind.supp" --log-file="$reports/report.%p" "$nginx_binary" "\$@"
+WRAPPER
+    chmod +x "$root/target/nginx-valgrind/nginx"
+    export TEST_NGINX_BINARY="$root/target/nginx-valgrind/nginx"
+    limit=4800
+    ;;
+esac
+
+status=0
+timeout --kill-after=30 --signal=INT "$limit" \
+    prove -j"${JOBS:-4}" -I"$root/target/test-nginx/usr/share/perl5" -I"$root/t/lib" -r "${tests[@]}" || status=$?
+
+if [ -n "$reports" ]; then
+    find "$reports" -type f -empty -delete
+    count=$(find "$reports" -type f | wc -l)
+    if [ "$count" -gt 0 ]; then
+        find "$reports" -type f | sort | head -n 5 | xargs head -n 60 >&2
+        echo "$count reports of $with in $reports" >&2
+        exit 1
+    fi
+    rm -rf "$reports"
+    echo "no report of $with"
+fi
+exit "$status"
