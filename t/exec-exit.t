@@ -101,8 +101,8 @@ case 'a long output is delivered to the end' => sub {
 case 'also to a client that begins to read only when the program is gone' => sub {
     my $client = Ws::Client->open($ngx->port, '/unread', rcvbuf => 4096);
     $client->reading(0);
-    # Half of it does not fit anywhere; the program ends when the rest fits into its pipe.
-    await('the program to have written', sub { 1 }, 1);
+    # It ends before that if sockets and pipe take all of it, which is the kernel's affair.
+    eval { $ngx->await_programs(0, 2) };
     $client->reading(1);
     is($client->text, 'ready');
     is($client->server_close, 'close 1000');

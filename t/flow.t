@@ -18,12 +18,11 @@ my $ngx = Ws::Nginx->new(tls => 1, server => <<'EOT');
     websocket_close_timeout 500ms;
     websocket_exec_stop 100ms 300ms;
     location = /cat     { websocket_exec /bin/cat; }
-    location = /echo    { websocket_exec /bin/cat; websocket_exec_format messages; websocket_max_message_size 0; }
+    location = /echo    { websocket_exec /bin/cat; websocket_exec_format messages; }
     location = /flood   { websocket_exec /usr/bin/yes 0123456789012345678901234567890123456789; }
     location = /zero    { websocket_exec /bin/cat /dev/zero; websocket_exec_format bytes; }
     location = /sleep   { websocket_exec /bin/sleep 600; }
     location = /line    { websocket_exec %%PREFIX%%/bin/line; }
-    location = /count   { websocket_exec /usr/bin/wc -l; }
     location = /reverse { websocket_exec %%PREFIX%%/bin/reverse; }
 EOT
 # One line of 20 MB.

@@ -1,0 +1,184 @@
+# What "nginx -t" accepts and what it refuses: always with the directive, the value, what is accepted, file and line.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Test::More;
+use Ws::Nginx;
+
+my $ngx = Ws::Nginx->new;
+my $SIZE = qr/size.*"64k"|"64k"/;
+my $TIME = qr/time.*"30s"|"30s"/;
+
+# line(text): the number of the line of the configuration with this text.
+sub line {
+    my ($text) = @_;
+
+    my $number = 0;
+    for (split /\n/, $ngx->config) {
+        $number++;
+        return $number if index($_, $text) >= 0;
+    }
+    die "no line with $text\n";
+}
+
+sub refused {
+    my ($name, $server, $blamed, @expected) = @_;
+
+    $ngx->{server} = $server;
+    my ($status, $said) = $ngx->check_config;
+    my $line = line($blamed);
+    subtest $name => sub {
+        isnt($status, 0, 'refused');
+        my ($emerg) = $said =~ /(\[emerg\].*)/;
+        $emerg //= '';
+        like($emerg, qr{ in \S+/conf/nginx\.conf:$line$}, 'file and line');
+        for my $part (@expected) {
+            if (ref $part) {
+                like($emerg, $part);
+            } else {
+                isnt(index($emerg, $part), -1, "says $part") or diag($emerg);
+            }
+        }
+    };
+}
+
+sub accepted {
+    my ($name, $server) = @_;
+
+    $ngx->{server} = $server;
+    my ($status, $said) = $ngx->check_config;
+    is($status, 0, $name) or diag($said);
+}
+
+# One directive in a location that has an endpoint.
+sub bad_value {
+    my ($directive, $value, @accepted) = @_;
+
+    my $shown = $value =~ s/^"(.*)"$/$1/r =~ s/^'(.*)'$/$1/r;
+    refused("$directive $value", "location / {\nwebsocket_exec /bin/cat;\n$directive $value;\n}", "$directive $value;",
+        $directive, $shown, @accepted);
+}
+
+sub good_value {
+    my ($directive, @values) = @_;
+
+    accepted("$directive $_", "location / {\nwebsocket_exec /bin/cat;\n$directive $_;\n}") for @values;
+}
+
+sub usage {
+    my ($name, $server, $blamed, @expected) = @_;
+
+    refused($name, "location / {\n$server\n}", $blamed, @expected);
+}
+
+my %kind = (
+    size => { good => [qw(0 1 512 64k 64K 1m 2g)], bad => [qw(x -1 1.5m 64kb 1t k 99999999999999999999)], says => $SIZE },
+    time => { good => [qw(0 1 500ms 30s 5m 1h), '"1m 30s"'], bad => [qw(x -1 5x 1.5s s 30d 99999999999999999999)], says => $TIME },
+    flag => { good => [qw(on off)], bad => [qw(yes 1 ON true)], says => qr/"?on"? or "?off"?/ },
+);
+
+my %directive = (
+    websocket_max_message_size => 'size',
+    websocket_max_frame_size   => 'size',
+    websocket_fragment_size    => 'size',
+    websocket_send_buffer      => 'size',
+    websocket_close_timeout    => 'time',
+    websocket_ping_interval    => 'time',
+    websocket_ping_timeout     => 'time',
+    websocket_idle_timeout     => 'time',
+    websocket_send_timeout     => 'time',
+    websocket_drain            => 'time',
+    websocket_deflate          => 'flag',
+    websocket_deflate_context  => 'flag',
+    websocket_deflate_min_size => 'size',
+    websocket_console          => 'flag',
+);
+
+for my $directive (sort keys %directive) {
+    my $kind = $kind{$directive{$directive}};
+    SKIP: {
+        # A directive that is not built yet must not parse.
+        $ngx->{server} = "location / { $directive x; }";
+        my (undef, $said) = $ngx->check_config;
+        skip "$directive is not there", 1 if $said =~ /unknown directive/;
+
+        good_value($directive, grep { $_ ne '0' || $directive ne 'websocket_send_buffer' } @{$kind->{good}});
+        bad_value($directive, $_, $kind->{says}) for @{$kind->{bad}};
+        usage("$directive twice", "websocket_exec /bin/cat;\n$directive $kind->{good}[1]; # first\n$directive $kind->{good}[1]; # second",
+            '# second', $directive, 'duplicate');
+        usage("$directive without a value", "websocket_exec /bin/cat;\n$directive;", "$directive;",
+            $directive, qr/invalid number of arguments/);
+        usage("$directive with two values", "websocket_exec /bin/cat;\n$directive 1 2;", "$directive 1 2;",
+            $directive, qr/invalid number of arguments/);
+        accepted("$directive in http, server and location", "$directive $kind->{good}[0];\nlocation / { websocket_exec /bin/cat; $directive $kind->{good}[1]; }");
+    }
+}
+
+good_value('websocket_exec_format', qw(lines bytes messages));
+bad_value('websocket_exec_format', $_, qr/lines/, qr/bytes/, qr/messages/) for qw(line LINES text ""), '"lines bytes"';
+usage('websocket_exec_format twice', "websocket_exec /bin/cat;\nwebsocket_exec_format lines;\nwebsocket_exec_format bytes;",
+    'websocket_exec_format bytes;', 'websocket_exec_format', 'duplicate');
+usage('websocket_exec_format without a value', 'websocket_exec_format;', 'websocket_exec_format;', 'websocket_exec_format');
+
+good_value('websocket_exec_stderr', qw(log client null));
+bad_value('websocket_exec_stderr', $_, qr/log/, qr/client/, qr/null/) for qw(off stdout /dev/null);
+
+good_value('websocket_exec_max', qw(1 5 1024));
+bad_value('websocket_exec_max', $_, qr/number/) for qw(x -1 1.5 1k 99999999999999999999);
+usage('websocket_exec_max twice', "websocket_exec /bin/cat;\nwebsocket_exec_max 1;\nwebsocket_exec_max 2;",
+    'websocket_exec_max 2;', 'websocket_exec_max', 'duplicate');
+
+good_value('websocket_exec_stop', '0 0', '100ms 5s', '1s 1s', '1m 2m');
+bad_value('websocket_exec_stop', 'x 5s', $TIME) ;
+bad_value('websocket_exec_stop', '1s y', $TIME);
+usage('websocket_exec_stop with one time', 'websocket_exec_stop 1s;', 'websocket_exec_stop 1s;', 'websocket_exec_stop');
+usage('websocket_exec_stop with three times', 'websocket_exec_stop 1s 2s 3s;', 'websocket_exec_stop 1s 2s 3s;', 'websocket_exec_stop');
+
+good_value('websocket_exec_cwd', qw(/ /tmp $document_root));
+usage('websocket_exec_cwd empty', "websocket_exec /bin/cat;\nwebsocket_exec_cwd \"\";", 'websocket_exec_cwd "";', 'websocket_exec_cwd', qr/directory/);
+
+good_value('websocket_exec_env', qw(A=b A= A A_1=$arg_x), 'A=1 B=2 C', '"A=two words"');
+bad_value('websocket_exec_env', $_, qr/name|NAME/) for qw(=b 1A=b A-B=c), '"A B=c"';
+
+good_value('websocket_origin', qw(same any https://app.example.com http://a.example:8080 *.example.com $arg_x), '"~^https://a\.b$"',
+    'https://a.example *.example.com "~x"');
+for my $bad ('"~("', '"~[a"') {
+    refused("websocket_origin $bad", "location / {\nwebsocket_exec /bin/cat;\nwebsocket_origin $bad;\n}", "websocket_origin $bad;",
+        'websocket_origin', $bad =~ s/^"~(.*)"$/$1/r);
+}
+bad_value('websocket_origin', $_, qr/same|any|https:/) for qw(https:// app.example.com:x https://a.example/path *. ""), '"a b"';
+usage('websocket_origin any with others', "websocket_exec /bin/cat;\nwebsocket_origin any https://a.example;",
+    'websocket_origin any', 'websocket_origin', 'any');
+usage('websocket_origin twice', "websocket_exec /bin/cat;\nwebsocket_origin any;\nwebsocket_origin same;",
+    'websocket_origin same;', 'websocket_origin', 'duplicate');
+
+good_value('websocket_protocols', 'chat', 'chat v2.super-chat', 'a!b');
+bad_value('websocket_protocols', $_, qr/token|name/) for qw(a/b a,b chat@home ""), '"a b"';
+usage('a subprotocol twice', "websocket_exec /bin/cat;\nwebsocket_protocols chat chat;", 'websocket_protocols chat', 'websocket_protocols', 'chat');
+
+usage('websocket_exec without a program', 'websocket_exec;', 'websocket_exec;', 'websocket_exec', qr/invalid number of arguments/);
+usage('websocket_exec with an empty program', 'websocket_exec "";', 'websocket_exec "";', 'websocket_exec', qr/program/);
+usage('websocket_exec twice', "websocket_exec /bin/cat;\nwebsocket_exec /bin/echo;", 'websocket_exec /bin/echo;', 'websocket_exec', 'duplicate');
+usage('an unknown variable', 'websocket_exec /bin/echo $no_such_variable;', '$no_such_variable', 'no_such_variable');
+refused('websocket_exec in a server', "websocket_exec /bin/cat;\n", 'websocket_exec /bin/cat;', 'websocket_exec', qr/not allowed here/);
+accepted('websocket_exec in if in a location', "location / {\nif (\$arg_x) {\nwebsocket_exec /bin/cat;\n}\n}");
+accepted('one more in if', "location / {\nwebsocket_exec /bin/cat;\nif (\$arg_x) {\nwebsocket_exec /bin/echo;\n}\n}");
+accepted('variables in program and arguments', "location / {\nwebsocket_exec \$document_root/x \$uri \"\${arg_a}b\" 'c d';\n}");
+accepted('a nested location', "location / {\nwebsocket_exec /bin/cat;\nlocation /a {\nwebsocket_exec /bin/echo;\n}\n}");
+
+# Two endpoints in one location; those of later directives only once these exist.
+for my $other ('proxy_pass http://127.0.0.1:1') {
+    usage("websocket_exec and $other", "websocket_exec /bin/cat;\n$other;", "$other;", qr/duplicate|conflict|websocket_exec|already/);
+}
+for my $other ('websocket_exec_dir /bin', 'websocket_tcp 127.0.0.1:1') {
+    $ngx->{server} = "location / { $other; }";
+    my ($status) = $ngx->check_config;
+    SKIP: {
+        skip "$other is not there", 1 if $status;
+        usage("websocket_exec and $other", "websocket_exec /bin/cat;\n$other;", "$other;", 'websocket_exec', $other =~ s/ .*//r);
+    }
+}
+
+done_testing();

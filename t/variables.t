@@ -1,0 +1,128 @@
+# The variables, as log_format and other modules see them.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Test::More;
+use Ws::Nginx;
+use Ws::Client;
+use Ws::Frame;
+
+my $ngx = Ws::Nginx->start(http => <<'EOT', server => <<'EOT2');
+    log_format ws "$uri status=$status endpoint=[$websocket_endpoint] protocol=[$websocket_protocol] "
+        "messages=[$websocket_messages_in/$websocket_messages_out] bytes=[$websocket_bytes_in/$websocket_bytes_out] "
+        "close=[$websocket_close_code/$websocket_closed_by] pid=[$websocket_exec_pid] exit=[$websocket_exec_status] "
+        "channel=[$websocket_channel_id] id=[$websocket_message_id] sent=$bytes_sent time=$request_time";
+    access_log %%PREFIX%%/access.log ws;
+EOT
+    websocket_close_timeout 500ms;
+    location /cat   { websocket_exec /bin/cat; websocket_exec_format messages; websocket_protocols chat; }
+    location /exit  { websocket_exec %%PREFIX%%/bin/exit $arg_status; }
+    location /none  { websocket_exec %%PREFIX%%/bin/none; }
+    location /plain { return 200 "[$websocket_endpoint][$websocket_protocol][$websocket_messages_in][$websocket_close_code]"; }
+EOT2
+$ngx->program('exit', "#!/bin/sh\necho hello\nexit \$1\n");
+
+sub logged {
+    my ($uri) = @_;
+
+    my $line = $ngx->await_access_log(qr/^\Q$uri\E status.*\n/m);
+    return { $line =~ /(\w+)=\[?([^\]\s]*(?:signal \d+)?)\]?/g, line => $line };
+}
+
+case 'a session' => sub {
+    my $client = Ws::Client->open($ngx->port, '/cat/one', headers => ['Sec-WebSocket-Protocol' => 'chat']);
+    my ($pid) = $ngx->await_programs(1);
+    $client->send(text('12345'), ping('not counted'), binary('123', fin => 0), cont('4567'));
+    my @got = grep { $_->{opcode} != PONG } map { $client->frame } 1 .. 3;
+    is($client->close(4321), 'close 4321');
+    my $log = logged('/cat/one');
+    is($log->{status}, 101);
+    is($log->{endpoint}, 'exec');
+    is($log->{protocol}, 'chat');
+    is($log->{messages}, '2/2');
+    is($log->{bytes}, '12/12');
+    is($log->{close}, '4321/client');
+    is($log->{pid}, $pid);
+    is($log->{channel}, '-');
+    is($log->{id}, '-');
+    cmp_ok($log->{sent}, '>', 12, 'bytes_sent counts frames too');
+};
+
+case 'a session in which nothing is said' => sub {
+    my $client = Ws::Client->open($ngx->port, '/cat/silent');
+    is($client->close(), 'close');
+    my $log = logged('/cat/silent');
+    is($log->{messages}, '0/0');
+    is($log->{bytes}, '0/0');
+    is($log->{protocol}, '-');
+    like($log->{close}, qr{^(?:1005|-)/client$}, 'a Close without a code');
+};
+
+for my $row ([0, '1000', '0'], [3, '1011', '3']) {
+    my ($status, $code, $exit) = @$row;
+    case "a program that ends with $status" => sub {
+        my $client = Ws::Client->open($ngx->port, "/exit/$status?status=$status");
+        like($client->server_close, qr/^close $code/);
+        my $log = logged("/exit/$status");
+        is($log->{messages}, '0/1');
+        is($log->{bytes}, '0/5');
+        is($log->{close}, "$code/server");
+        is($log->{exit}, $exit);
+        like($log->{pid}, qr/^\d+$/);
+    };
+}
+
+case 'a violation' => sub {
+    my $client = Ws::Client->open($ngx->port, '/cat/violation');
+    $client->send(text('x', rsv2 => 1));
+    like($client->server_close, qr/^close 1002/);
+    is(logged('/cat/violation')->{close}, '1002/server');
+};
+
+case 'a reset' => sub {
+    my $client = Ws::Client->open($ngx->port, '/cat/reset');
+    $ngx->await_programs(1);
+    $client->reset;
+    my $log = logged('/cat/reset');
+    is($log->{status}, 101);
+    like($log->{close}, qr{^(?:-|1006)/}, 'no code was sent or received');
+};
+
+case 'a handshake that failed' => sub {
+    my $client = Ws::Client->connect(port => $ngx->port);
+    is($client->handshake('/cat/refused', headers => ['Sec-WebSocket-Version' => 8])->{status}, 426);
+    my $log = logged('/cat/refused');
+    is($log->{status}, 426);
+    is($log->{close}, '-/-');
+    is($log->{pid}, '-');
+    is($log->{exit}, '-');
+};
+
+case 'a program that did not start' => sub {
+    my $client = Ws::Client->connect(port => $ngx->port);
+    is($client->handshake('/none')->{status}, 500);
+    my $log = logged('/none');
+    is($log->{status}, 500);
+    is($log->{pid}, '-');
+};
+
+case 'elsewhere they are empty' => sub {
+    my $client = Ws::Client->connect(port => $ngx->port);
+    $client->send("GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    is($client->response->{body}, '[][][][]');
+};
+
+case 'numbers beyond small ones' => sub {
+    my $client = Ws::Client->open($ngx->port, '/cat/large');
+    $client->send(binary('x' x 100_000)) for 1 .. 50;
+    $client->message for 1 .. 50;
+    is($client->close(1000), 'close 1000');
+    my $log = logged('/cat/large');
+    is($log->{messages}, '50/50');
+    is($log->{bytes}, '5000000/5000000');
+};
+
+$ngx->stop;
+done_testing();
