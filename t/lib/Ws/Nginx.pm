@@ -391,7 +391,7 @@ sub stop {
     my ($self, $signal) = @_;
 
     my $master = $self->{master} or return;
-    kill $signal // 'TERM', $master if $signal // '' ne 'gone';
+    kill $signal // 'TERM', $master if ($signal // '') ne 'gone';
     my $gone = eval { await('nginx to exit', sub { waitpid($master, WNOHANG) == $master }); 1 };
     my $status = $gone ? $? : 'none';
     if (!$gone) {
