@@ -17,7 +17,7 @@ use Time::HiRes qw(time sleep);
 use Ws::Frame qw(parse_frame describe close_frame upgrade ACCEPT CONT TEXT CLOSE);
 
 # Seconds. Long enough for a machine that does other work at the same time; a test that passes never waits for it.
-our $TIMEOUT = 15;
+our $TIMEOUT = $ENV{ASAN_OPTIONS} || ($ENV{TEST_NGINX_BINARY} // '') =~ /valgrind/ ? 60 : 15;
 
 # connect(port => n, name => value ...): a connection without a handshake.
 #   tls        speak TLS; alpn: a list of protocols for it

@@ -17,16 +17,20 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-use Ws::Process qw(become_subreaper descendants children exe state command);
+use Ws::Process qw(become_subreaper descendants children exe state command status_field);
 
-our @EXPORT = qw(await case nginx_version nginx_has module_file main_modules);
+our @EXPORT = qw(await case instrumented grew_less nginx_version nginx_has module_file main_modules);
 
 my $ROOT = abs_path(dirname(__FILE__) . '/../../..');
 
-# Seconds until a wait is given up.
-our $TIMEOUT = 15;
+# Seconds until a wait is given up. Nobody who passes waits for it.
+our $TIMEOUT = instrumented() ? 60 : 15;
 
 become_subreaper();
+
+# instrumented(): whether this nginx runs under AddressSanitizer or valgrind, where memory is not what it seems and time goes
+# slowly.
+sub instrumented { return $ENV{ASAN_OPTIONS} || binary() =~ /valgrind/ ? 1 : 0 }
 
 sub binary { return $ENV{TEST_NGINX_BINARY} || 'nginx' }
 
@@ -90,6 +94,15 @@ sub case {
     };
 }
 
+# grew_less(pid, before, limit, name): its resident memory has grown by less than so many kB since it was "before".
+sub grew_less {
+    my ($pid, $before, $limit, $name) = @_;
+
+    my $grown = status_field($pid, 'VmRSS') - $before;
+    return pass("$name (not measured)") if instrumented();
+    return cmp_ok($grown, '<', $limit, "$name: $grown kB more");
+}
+
 # new(name => value ...): writes the configuration, starts nothing.
 #   main, events, http    text for these contexts
 #   server                text for the server that listens on {port}, and on {tls_port} by TLS where "tls" is true
@@ -100,6 +113,7 @@ sub case {
 #   noise                 patterns for [alert], [crit] and [emerg] lines that this test provokes
 #   nofile                RLIMIT_NOFILE, by worker_rlimit_nofile
 #   env                   variables to start nginx with: { name => value }
+#   whole                 a configuration in place of all that, which must have error_log in the prefix and no load_module
 # In the texts, %%PREFIX%%, %%PORT%% and %%TLS_PORT%% are replaced.
 sub new {
     my ($class, %opt) = @_;
@@ -199,6 +213,9 @@ sub config {
 
     my $modules = $self->{modules} // main_modules();
     my $user = $> == 0 ? 'user root;' : '';
+    if ($self->{whole}) {
+        return "daemon off;\n$user\n$modules" . ($self->{whole} =~ s/%%PORT%%/$self->{port}/gr);
+    }
     my $main = $self->{main} // '';
     my $nofile = $self->{nofile} ? "worker_rlimit_nofile $self->{nofile};" : '';
     my $listen = "listen 127.0.0.1:$self->{port};";
