@@ -6,6 +6,8 @@ scripts/install-build-needs.sh
 scripts/install-test-needs.sh
 
 cargo fmt --all --check
+cargo fmt --manifest-path bench/Cargo.toml --check
+cargo clippy --quiet --locked --all-targets --manifest-path bench/Cargo.toml --target-dir target/bench -- -D warnings
 for features in "" module; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
