@@ -11,6 +11,7 @@ pub mod bare;
 pub mod connect;
 pub mod deflate;
 pub mod echo;
+pub mod fanout;
 pub mod figures;
 pub mod link;
 pub mod payload;

@@ -27,7 +27,7 @@ pub struct Setup {
 pub struct Nginx<'a> {
     /// The module that is loaded.
     pub module: &'a Path,
-    /// `worker_processes`.
+    /// `worker_processes`; with several, each has a listening socket of its own, so that connections spread.
     pub workers: u32,
     /// Lines for the `http` block.
     pub http: &'a str,
@@ -38,6 +38,19 @@ pub struct Nginx<'a> {
 static RUN: AtomicU32 = AtomicU32::new(0);
 
 impl Setup {
+    /// The module, if there is one and it has this directive.
+    ///
+    /// # Errors
+    /// When the module cannot be read.
+    pub fn module_with(&self, directive: &str) -> io::Result<Option<&Path>> {
+        let Some(module) = &self.module else { return Ok(None) };
+        if fs::read(module)?.windows(directive.len()).any(|octets| octets == directive.as_bytes()) {
+            return Ok(Some(module));
+        }
+        eprintln!("bench: {} has no {directive}: measured without it", module.display());
+        Ok(None)
+    }
+
     /// Starts an nginx.
     ///
     /// # Errors
@@ -76,6 +89,7 @@ impl Setup {
 impl Nginx<'_> {
     fn configuration(&self, address: SocketAddrV4) -> String {
         let Self { module, workers, http, locations } = self;
+        let spread = if *workers > 1 { " reuseport" } else { "" };
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
             .map(|name| format!("    {name}_temp_path temp_{name};\n"))
@@ -84,7 +98,7 @@ impl Nginx<'_> {
             "load_module {};\nworker_processes {workers};\ndaemon off;\npid nginx.pid;\n\
              error_log error.log warn;\nevents {{ worker_connections 16000; }}\nhttp {{\n    access_log off;\n\
              {temporary}    keepalive_requests 100000000;\n    keepalive_timeout 1h;\n{http}\n\
-             server {{\n    listen {address} backlog=4096;\n{locations}\n}}\n}}\n",
+             server {{\n    listen {address} backlog=4096{spread};\n{locations}\n}}\n}}\n",
             module.display()
         )
     }

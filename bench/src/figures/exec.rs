@@ -32,7 +32,7 @@ impl Subject {
             Self { name: PEER, server: servers::websocketd(options, program)?, path: "/" },
             Self { name: BARE, server: servers::bare("bare-exec", &arguments)?, path: "/" },
         ];
-        if let Some(module) = &bench.setup.module {
+        if let Some(module) = bench.setup.module_with("websocket_exec")? {
             let locations = format!(
                 "location / {{ websocket_exec {}; websocket_exec_format {format}; websocket_exec_max 20000; }}",
                 program.join(" ")
@@ -149,8 +149,10 @@ fn echoes(bench: &Bench, table: &mut Table) -> io::Result<()> {
                     warm_up: bench.effort.warm_up(),
                     duration: bench.effort.duration,
                 };
-                let pids = server.own()?;
-                let outcome = Clients::connect(&plan, server.address)?.run(&pids)?;
+                let mut clients = Clients::connect(&plan, server.address)?;
+                // Not before: a worker may be started after its socket is there.
+                let outcome = clients.run(&server.own()?)?;
+                drop(clients);
                 let value = match row.unit {
                     Unit::PerSecond => outcome.rate(),
                     Unit::Megabytes => outcome.megabytes(),

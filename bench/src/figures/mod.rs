@@ -1,6 +1,8 @@
 //! The figures: what is measured, against whom, and what is to be reached.
 
+pub mod channel;
 pub mod exec;
+pub mod tcp;
 
 use std::io;
 use std::time::Duration;
@@ -48,7 +50,7 @@ impl Bench {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 1] = ["exec"];
+pub const NAMES: [&str; 3] = ["exec", "channel", "tcp"];
 
 /// Measures one figure and prints its table.
 ///
@@ -57,6 +59,8 @@ pub const NAMES: [&str; 1] = ["exec"];
 pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
     match name {
         "exec" => exec::run(bench),
+        "channel" => channel::run(bench),
+        "tcp" => tcp::run(bench),
         other => Err(wrong(format!("unknown: {other}"))),
     }
 }

@@ -1,0 +1,212 @@
+//! Channels: against Nchan.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use super::Bench;
+use crate::fanout::{Fanout, Plan};
+use crate::process::{self, Server};
+use crate::report::{Goal, OURS, Table, Unit, median};
+use crate::servers::{self, Nginx};
+
+const PEER: &str = "Nchan";
+const BARE: &str = "bare sender";
+
+/// As many messages are kept as no subscriber can lag behind.
+const NCHAN_HTTP: &str = "nchan_shared_memory_size 128m;";
+const NCHAN: &str = r"
+location ~ ^/pub/(\w+)$ {
+    nchan_publisher; nchan_channel_id $1; nchan_message_buffer_length 100; nchan_message_timeout 1h;
+}
+location ~ ^/sub/(\w+)$ {
+    nchan_subscriber websocket; nchan_channel_id $1; nchan_subscriber_first_message newest;
+}";
+const OURS_HTTP: &str = "websocket_channel_zone 128m;";
+const OURS_LOCATIONS: &str = r"
+location ~ ^/pub/(\w+)$ { websocket_channel $1 mode=pub; websocket_channel_history length=100 time=1h; }
+location ~ ^/sub/(\w+)$ { websocket_channel $1; }";
+
+fn start(bench: &Bench, name: &str, workers: u32) -> io::Result<Option<Server>> {
+    let setup = &bench.setup;
+    match name {
+        BARE => servers::bare("bare-fanout", &[]).map(Some),
+        PEER => match setup.nchan.as_deref() {
+            Some(module) => setup.nginx(&Nginx { module, workers, http: NCHAN_HTTP, locations: NCHAN }).map(Some),
+            None => Ok(None),
+        },
+        _ => match setup.module_with("websocket_channel")? {
+            Some(module) => {
+                setup.nginx(&Nginx { module, workers, http: OURS_HTTP, locations: OURS_LOCATIONS }).map(Some)
+            }
+            None => Ok(None),
+        },
+    }
+}
+
+/// Rows that one load gives.
+struct Load {
+    channels: usize,
+    subscribers: usize,
+    window: usize,
+    workers: u32,
+    cpu: Option<(&'static str, Goal)>,
+    rate: Option<(&'static str, Goal)>,
+    answer: Option<(&'static str, Goal)>,
+}
+
+const LOADS: [Load; 6] = [
+    Load {
+        channels: 1,
+        subscribers: 1000,
+        window: 1,
+        workers: 1,
+        cpu: Some(("1,000 subscribers, one message at a time: server CPU per delivery", Goal::AtMostTimes(0.8))),
+        rate: None,
+        answer: None,
+    },
+    Load {
+        channels: 1,
+        subscribers: 10_000,
+        window: 1,
+        workers: 1,
+        cpu: Some(("10,000 subscribers, one message at a time: server CPU per delivery", Goal::AtMostTimes(0.75))),
+        rate: None,
+        answer: Some(("10,000 subscribers: publisher's answer, median", Goal::AtMostTimes(0.02))),
+    },
+    Load {
+        channels: 1,
+        subscribers: 1000,
+        window: 16,
+        workers: 1,
+        cpu: None,
+        rate: Some(("1,000 subscribers, 16 messages in flight: deliveries", Goal::AtLeastTimes(4.0))),
+        answer: None,
+    },
+    Load {
+        channels: 1,
+        subscribers: 1000,
+        window: 16,
+        workers: 2,
+        cpu: None,
+        rate: Some(("1,000 subscribers, 16 messages in flight, 2 workers: deliveries", Goal::AtLeastTimes(4.0))),
+        answer: None,
+    },
+    Load {
+        channels: 1000,
+        subscribers: 9,
+        window: 16,
+        workers: 1,
+        cpu: Some(("1,000 channels of 9 subscribers: server CPU per delivery", Goal::AtMostTimes(0.75))),
+        rate: None,
+        answer: None,
+    },
+    Load {
+        channels: 1000,
+        subscribers: 9,
+        window: 16,
+        workers: 2,
+        cpu: Some(("1,000 channels of 9 subscribers, 2 workers: server CPU per delivery", Goal::AtMostTimes(0.75))),
+        rate: None,
+        answer: None,
+    },
+];
+
+/// Measures and prints the table.
+///
+/// # Errors
+/// When a server does not do its work.
+pub fn run(bench: &Bench) -> io::Result<()> {
+    let mut table = Table::new(&[PEER, BARE, OURS]);
+    for load in &LOADS {
+        let rows = [load.cpu, load.rate, load.answer];
+        if rows.iter().flatten().any(|(work, _)| bench.wants(work)) {
+            measure(bench, load, &mut table)?;
+        }
+    }
+    memory(bench, &mut table)?;
+    println!("### Channels: `bench channel`\n");
+    print!("{}", table.markdown());
+    println!(
+        "\nMessages of 100 octets, published by POST over kept connections. Server CPU is the user and system time of all processes of \
+         the server, publishing included. The bare sender has one process in every row. Memory is the growth of the proportional set \
+         size of nginx's processes, without the kernel's buffers.\n"
+    );
+    Ok(())
+}
+
+fn measure(bench: &Bench, load: &Load, table: &mut Table) -> io::Result<()> {
+    let mut subjects = Vec::new();
+    for name in [PEER, BARE, OURS] {
+        if let Some(server) = start(bench, name, load.workers)? {
+            subjects.push((name, server));
+        }
+    }
+    let plan = Plan {
+        channels: if load.channels > 1 { bench.effort.scaled(load.channels) } else { 1 },
+        subscribers: if load.channels > 1 { load.subscribers } else { bench.effort.scaled(load.subscribers) },
+        window: load.window,
+        length: 100,
+        warm_up: bench.effort.warm_up(),
+        duration: bench.effort.duration,
+    };
+    for _ in 0..bench.effort.rounds {
+        for (name, server) in &subjects {
+            // New channels and subscribers in each round: old ones leave no trace in the figures.
+            let mut fanout = Fanout::connect(plan, server.address)?;
+            // Not before: a worker may be started after its socket is there.
+            let outcome = fanout.run(&server.own()?)?;
+            let answers: Vec<f64> = outcome.answers.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+            let values = [
+                (load.cpu, Unit::Microseconds, outcome.cpu_per_delivery()),
+                (load.rate, Unit::PerSecond, outcome.rate()),
+                (load.answer, Unit::Milliseconds, median(&answers)),
+            ];
+            for (row, unit, value) in values {
+                if let Some((work, goal)) = row {
+                    table.add(work, unit, goal, name, value);
+                }
+            }
+            eprintln!(
+                "    {:.0} deliveries/s, {:.2} us of server CPU each, publisher's answer {:.3} ms",
+                outcome.rate(),
+                outcome.cpu_per_delivery(),
+                median(&answers)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn memory(bench: &Bench, table: &mut Table) -> io::Result<()> {
+    const WORK: &str = "worker memory per WebSocket subscriber";
+    if !bench.wants(WORK) {
+        return Ok(());
+    }
+    for _ in 0..bench.effort.rounds.min(3) {
+        for name in [PEER, BARE, OURS] {
+            // A new server each time: what was freed once would be used again without growth.
+            let Some(server) = start(bench, name, 1)? else { continue };
+            let plan = |subscribers| Plan {
+                channels: 1,
+                subscribers,
+                window: 1,
+                length: 100,
+                warm_up: Duration::ZERO,
+                duration: Duration::ZERO,
+            };
+            // What a server sets up once is not to be counted.
+            Fanout::connect(plan(10), server.address)?.exchange(5)?;
+            thread::sleep(Duration::from_millis(200));
+            let pids = server.own()?;
+            let before = process::memory(&pids)?;
+            let subscribers = bench.effort.scaled(2000);
+            let mut fanout = Fanout::connect(plan(subscribers), server.address)?;
+            fanout.exchange(5)?;
+            thread::sleep(Duration::from_millis(500));
+            let grown = process::memory(&pids)?.saturating_sub(before);
+            table.add(WORK, Unit::Memory, Goal::AtMostTimes(0.7), name, grown as f64 / subscribers as f64);
+        }
+    }
+    Ok(())
+}
