@@ -15,7 +15,7 @@ use crate::wire::{self, BINARY, CLOSE, PING, PONG, TEXT, wrong};
 pub struct Plan<'a> {
     /// The endpoint's path.
     pub path: &'a str,
-    /// More header lines of the handshake, each ended by CRLF.
+    /// The line of the handshake that offers permessage-deflate, ended by CRLF, if that is what to measure.
     pub headers: &'a str,
     /// What is sent.
     pub messages: Messages,
@@ -218,6 +218,9 @@ impl<'a> Clients<'a> {
         let mut clients = Vec::with_capacity(plan.clients);
         for index in 0..plan.clients {
             let opened = link::open(link::source(index), target, plan.path, plan.headers)?;
+            if !plan.headers.is_empty() && !opened.deflate {
+                return Err(wrong("the extension that was offered was not accepted"));
+            }
             epoll.add(&opened.stream, sys::IN, index as u64)?;
             clients.push(Client::new(opened, index, &plan.messages)?);
         }

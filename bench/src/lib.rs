@@ -16,6 +16,7 @@ pub mod figures;
 pub mod link;
 pub mod payload;
 pub mod process;
+pub mod quiet;
 pub mod report;
 pub mod servers;
 pub mod sys;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ngx_ws_exec_bench::figures::{self, Bench, Effort};
+use ngx_ws_exec_bench::quiet::Quiet;
 use ngx_ws_exec_bench::servers::Setup;
 use ngx_ws_exec_bench::sys;
 use ngx_ws_exec_bench::wire::wrong;
@@ -19,6 +20,7 @@ const USAGE: &str = "usage: bench [OPTION ...] exec|ws|channel|tcp ...
   --rounds N         rounds; in each every server is measured once (5)
   --seconds S        time of one measurement (1.0)
   --scale F          part of the connections that the figures ask for (1.0)
+  --quiet S          longest wait, before each measurement, for other work on the machine to pause (0)
   --only TEXT        only the rows whose name contains this";
 
 /// What 10,000 subscribers and their server need, each in its own process.
@@ -32,7 +34,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> io::Result<(Bench, Vec<Stri
             nchan: None,
             directory: env::temp_dir().join("ngx_ws_exec_bench"),
         },
-        effort: Effort { rounds: 5, duration: Duration::from_secs(1), scale: 1.0 },
+        effort: Effort { rounds: 5, duration: Duration::from_secs(1), scale: 1.0, quiet: Quiet::default() },
         only: None,
     };
     let mut names = Vec::new();
@@ -51,6 +53,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> io::Result<(Bench, Vec<Stri
             "--rounds" => bench.effort.rounds = number(value()?)?.ceil() as u32,
             "--seconds" => bench.effort.duration = Duration::from_secs_f64(number(value()?)?),
             "--scale" => bench.effort.scale = number(value()?)?,
+            "--quiet" => bench.effort.quiet.patience = Duration::from_secs_f64(number(value()?)?),
             "--only" => bench.only = Some(value()?),
             name if figures::NAMES.contains(&name) => names.push(name.to_owned()),
             other => return Err(wrong(format!("unknown: {other}"))),

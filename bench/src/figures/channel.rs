@@ -153,6 +153,7 @@ fn measure(bench: &Bench, load: &Load, table: &mut Table) -> io::Result<()> {
     for _ in 0..bench.effort.rounds {
         for (name, server) in &subjects {
             // New channels and subscribers in each round: old ones leave no trace in the figures.
+            bench.effort.quiet.wait()?;
             let mut fanout = Fanout::connect(plan, server.address)?;
             // Not before: a worker may be started after its socket is there.
             let outcome = fanout.run(&server.own()?)?;

@@ -74,6 +74,7 @@ fn connects(bench: &Bench, table: &mut Table) -> io::Result<()> {
     let subjects = Subject::all(bench, "lines", &["/bin/echo", "hi"])?;
     for _ in 0..bench.effort.rounds {
         for Subject { name, server, path } in &subjects {
+            bench.effort.quiet.wait()?;
             let once = |_| connect::once(link::source(0), server.address, path, Until::Greeted(b"hi"));
             (0..connections / 10).try_for_each(|at| once(at).map(drop))?;
             let pids = server.own()?;
@@ -136,6 +137,7 @@ fn echoes(bench: &Bench, table: &mut Table) -> io::Result<()> {
         let subjects = Subject::all(bench, row.format, &["/bin/cat"])?;
         for _ in 0..bench.effort.rounds {
             for Subject { name, server, path } in &subjects {
+                bench.effort.quiet.wait()?;
                 let plan = Plan {
                     path,
                     headers: "",
@@ -203,7 +205,7 @@ fn memory(bench: &Bench, table: &mut Table) -> io::Result<()> {
 }
 
 /// How long idle connections are left alone.
-const IDLE: Duration = Duration::from_secs(2);
+pub const IDLE: Duration = Duration::from_secs(2);
 
 /// What idle connections cost.
 pub struct Idle {

@@ -3,10 +3,12 @@
 pub mod channel;
 pub mod exec;
 pub mod tcp;
+pub mod ws;
 
 use std::io;
 use std::time::Duration;
 
+use crate::quiet::Quiet;
 use crate::servers::Setup;
 use crate::wire::wrong;
 
@@ -18,6 +20,8 @@ pub struct Effort {
     pub duration: Duration,
     /// Part of the number of connections that the figures ask for, to try things out.
     pub scale: f64,
+    /// Waits for other work to pause before each measurement.
+    pub quiet: Quiet,
 }
 
 impl Effort {
@@ -50,7 +54,7 @@ impl Bench {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 3] = ["exec", "channel", "tcp"];
+pub const NAMES: [&str; 4] = ["exec", "ws", "channel", "tcp"];
 
 /// Measures one figure and prints its table.
 ///
@@ -58,9 +62,14 @@ pub const NAMES: [&str; 3] = ["exec", "channel", "tcp"];
 /// When a server does not do its work.
 pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
     match name {
-        "exec" => exec::run(bench),
-        "channel" => channel::run(bench),
-        "tcp" => tcp::run(bench),
-        other => Err(wrong(format!("unknown: {other}"))),
+        "exec" => exec::run(bench)?,
+        "ws" => ws::run(bench)?,
+        "channel" => channel::run(bench)?,
+        "tcp" => tcp::run(bench)?,
+        other => return Err(wrong(format!("unknown: {other}"))),
     }
+    if let Some(report) = bench.effort.quiet.report() {
+        println!("{report}\n");
+    }
+    Ok(())
 }

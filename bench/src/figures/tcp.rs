@@ -79,6 +79,7 @@ fn echoes(bench: &Bench, service: SocketAddrV4, table: &mut Table) -> io::Result
         let subjects = start(bench, service)?;
         for _ in 0..bench.effort.rounds {
             for (name, server) in &subjects {
+                bench.effort.quiet.wait()?;
                 let plan = plan(bench, row.length, row.clients);
                 let mut clients = Clients::connect(&plan, server.address)?;
                 clients.exchange(1)?;
@@ -102,6 +103,7 @@ fn connects(bench: &Bench, service: SocketAddrV4, table: &mut Table) -> io::Resu
     let subjects = start(bench, service)?;
     for _ in 0..bench.effort.rounds {
         for (name, server) in &subjects {
+            bench.effort.quiet.wait()?;
             let (mut count, start, cpu) = (0_u64, Instant::now(), process::cpu_time(&server.own()?));
             while start.elapsed() < bench.effort.duration {
                 connect::once(link::source(0), server.address, "/", Until::Echoed(&message))?;
