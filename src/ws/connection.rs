@@ -8,6 +8,7 @@ mod reader;
 mod writer;
 
 use super::close::CloseCode;
+use super::deflate::Agreed;
 use super::frame::{HeaderBytes, Kind};
 use super::scratch::Scratch;
 use super::violation::Violation;
@@ -128,7 +129,13 @@ pub struct Connection {
 impl Connection {
     /// A connection after its handshake, without compression.
     pub fn new(limits: Limits) -> Self {
-        Self { phase: Phase::Open, closed: None, reader: Reader::new(limits), writer: Writer::new(limits) }
+        Self::with(limits, None)
+    }
+
+    /// A connection after its handshake, with compression if that was agreed on.
+    pub fn with(limits: Limits, deflate: Option<Agreed>) -> Self {
+        let (reader, writer) = (Reader::new(limits, deflate), Writer::new(limits, deflate));
+        Self { phase: Phase::Open, closed: None, reader, writer }
     }
 
     /// Reads what the client sent, up to the first event. Payload is unmasked in `input`.
@@ -148,6 +155,7 @@ impl Connection {
             Some(Item::Piece { kind, payload, first, last, pending }) => {
                 let payload: &'a [u8] = match payload {
                     Payload::Input(range) => input.get(range).unwrap_or_default(),
+                    Payload::Inflated(len) => scratch.inflated.get(..len).unwrap_or_default(),
                 };
                 Some(Event::Data(Data { kind, payload, first, last, pending }))
             }
@@ -215,6 +223,25 @@ impl Connection {
     pub fn header(&mut self, kind: Kind, len: u64, last: bool) -> Option<HeaderBytes> {
         self.sendable().ok()?;
         self.writer.header(kind, len, last)
+    }
+
+    /// Asks to send a whole message whose frames are ready and shared by several connections. `true`: they can go out
+    /// now. `compressed`: they are the result of [`compress_message`](super::deflate::compress_message) with the
+    /// window of [`shared_window`](Self::shared_window).
+    pub fn ready_made(&mut self, compressed: bool) -> bool {
+        self.sendable().is_ok() && self.writer.ready_made(compressed)
+    }
+
+    /// The window that a compressed message for several connections must keep to, so that this one can take it; `None`
+    /// if compression was not agreed on.
+    pub fn shared_window(&self) -> Option<u8> {
+        self.writer.shared_window()
+    }
+
+    /// Gives back memory that an idle connection can do without, at the cost of a little compression of the next
+    /// message. What the client may still refer to is kept.
+    pub fn shrink(&mut self) {
+        self.writer.shrink();
     }
 
     /// Appends a Ping to `out`.
@@ -291,5 +318,7 @@ impl Connection {
     }
 }
 
+#[cfg(test)]
+mod deflate_tests;
 #[cfg(test)]
 mod tests;

@@ -18,9 +18,15 @@ pub fn apply(octets: &mut [u8], key: [u8; 4], phase: u8) -> u8 {
     for (octet, key) in tail.iter_mut().zip(turned.iter().cycle()) {
         *octet ^= key;
     }
+    after(phase, octets.len())
+}
+
+/// The phase after `len` octets that begin at `phase`.
+#[must_use]
+pub fn after(phase: u8, len: usize) -> u8 {
     // Only the length modulo four matters, so the truncation loses nothing.
     #[allow(clippy::cast_possible_truncation)]
-    let moved = octets.len() as u8;
+    let moved = len as u8;
     phase.wrapping_add(moved) & 3
 }
 

@@ -2,6 +2,7 @@
 
 pub mod close;
 pub mod connection;
+pub mod deflate;
 pub mod field;
 pub mod frame;
 pub mod handshake;

@@ -1,5 +1,12 @@
 //! What the connections of one worker share.
 
+use super::deflate::Pool;
+
+/// Octets that one piece of an inflated message has at most.
+const INFLATED: usize = 32 * 1024;
+/// Above this, memory for a compressed message is not kept.
+const KEPT: usize = 256 * 1024;
+
 /// Working memory for one call at a time, shared by all connections of a worker.
 ///
 /// What an event borrows from it is gone with the next call for any connection.
@@ -7,6 +14,11 @@
 pub struct Scratch {
     /// The reason of the last Close.
     reason: String,
+    /// The last piece of an inflated message.
+    pub(super) inflated: Vec<u8>,
+    /// A compressed message on its way into frames.
+    compressed: Vec<u8>,
+    pub(super) pool: Pool,
 }
 
 impl Scratch {
@@ -20,5 +32,25 @@ impl Scratch {
         self.reason.clear();
         self.reason.push_str(reason);
         &self.reason
+    }
+
+    /// Makes room for a piece of an inflated message.
+    pub(super) fn make_inflated(&mut self) {
+        if self.inflated.is_empty() {
+            self.inflated = vec![0; INFLATED];
+        }
+    }
+
+    /// Memory for a compressed message; [`put_compressed`](Self::put_compressed) gives it back.
+    pub(super) fn take_compressed(&mut self) -> Vec<u8> {
+        let mut compressed = std::mem::take(&mut self.compressed);
+        compressed.clear();
+        compressed
+    }
+
+    pub(super) fn put_compressed(&mut self, compressed: Vec<u8>) {
+        if compressed.capacity() <= KEPT {
+            self.compressed = compressed;
+        }
     }
 }

@@ -35,8 +35,6 @@ pub enum Violation {
     MessageTooBig,
     /// A message has more fragments than the limit.
     TooManyFragments,
-    /// There is no memory to inflate a message.
-    Memory,
 }
 
 impl Violation {
@@ -55,7 +53,6 @@ impl Violation {
             Self::Close(InvalidClose::Reason) | Self::Text | Self::Deflate => CloseCode::INVALID_DATA,
             Self::FrameTooBig | Self::MessageTooBig => CloseCode::TOO_BIG,
             Self::TooManyFragments => CloseCode::POLICY,
-            Self::Memory => CloseCode::INTERNAL,
         }
     }
 
@@ -78,7 +75,6 @@ impl Violation {
             Self::FrameTooBig => "frame too big",
             Self::MessageTooBig => "message too big",
             Self::TooManyFragments => "too many fragments",
-            Self::Memory => "out of memory",
         }
     }
 }

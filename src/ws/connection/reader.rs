@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Limits;
 use crate::ws::close::{self, CloseCode};
+use crate::ws::deflate::{Agreed, End, Inflater};
 use crate::ws::frame::{ClientHeader, Expected, Kind, MAX_CLIENT_HEADER, MAX_CONTROL, Opcode};
 use crate::ws::mask;
 use crate::ws::scratch::Scratch;
@@ -28,6 +29,8 @@ pub(super) enum Item<'r> {
 pub(super) enum Payload {
     /// In the input, unmasked.
     Input(Range<usize>),
+    /// So many at the beginning of [`Scratch::inflated`].
+    Inflated(usize),
 }
 
 /// The frame whose payload is being read.
@@ -49,7 +52,9 @@ struct Message {
     fresh: bool,
     /// Frames so far.
     fragments: u32,
-    /// Octets so far, those of the current frame included.
+    /// Its payload is compressed.
+    compressed: bool,
+    /// Octets so far, those of the current frame included; of a compressed message those that came out.
     octets: u64,
     text: Validator,
 }
@@ -60,6 +65,9 @@ pub(super) struct Reader {
     limits: Limits,
     frame: Option<Frame>,
     message: Option<Message>,
+    deflate: Option<Agreed>,
+    /// Kept from the first compressed message on; without context, only while one is unfinished.
+    inflater: Option<Box<Inflater>>,
     /// The beginning of a header whose rest has not arrived.
     head: [u8; MAX_CLIENT_HEADER],
     head_len: u8,
@@ -69,11 +77,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, deflate: Option<Agreed>) -> Self {
         Self {
             limits,
             frame: None,
             message: None,
+            deflate,
+            inflater: None,
             head: [0; MAX_CLIENT_HEADER],
             head_len: 0,
             control: [0; MAX_CONTROL],
@@ -91,10 +101,14 @@ impl Reader {
         self.message.is_some()
     }
 
+    #[cfg(test)]
+    pub(super) fn holds_inflater(&self) -> bool {
+        self.inflater.is_some()
+    }
+
     /// Reads up to the first item and returns how much of the input that took. Without an item it took everything.
     /// `discard`: only control frames are of interest.
     pub(super) fn next(&mut self, input: &mut [u8], scratch: &mut Scratch, discard: bool) -> (usize, Option<Item<'_>>) {
-        let _ = scratch;
         let mut at = 0;
         loop {
             let rest = input.get_mut(at..).unwrap_or_default();
@@ -112,6 +126,14 @@ impl Reader {
                 },
             };
             let rest = input.get_mut(at..).unwrap_or_default();
+            if !discard && !frame.opcode.is_control() && self.message.is_some_and(|message| message.compressed) {
+                let (used, item) = self.compressed(frame, rest, scratch);
+                at += used;
+                match item {
+                    None if self.frame.is_none() => continue,
+                    item => return (at, item),
+                }
+            }
             // The part of the payload that is here; a length above usize is cut to what is.
             let here = usize::try_from(frame.left).map_or(rest.len(), |left| left.min(rest.len()));
             let left = frame.left - here as u64;
@@ -141,6 +163,7 @@ impl Reader {
                 self.frame = (!ended).then_some(Frame { left, ..frame });
                 if last {
                     self.message = None;
+                    self.inflater = None;
                 }
                 if ended {
                     continue;
@@ -180,7 +203,7 @@ impl Reader {
     /// Reads the header of the next frame, and starts its message if it is a first one. Returns how many octets that
     /// took and the frame, or no frame if the octets do not complete a header; then all were taken.
     fn begin(&mut self, input: &[u8], discard: bool) -> Result<(usize, Option<Frame>), Violation> {
-        let expected = Expected { continuation: self.message.is_some(), compression: false };
+        let expected = Expected { continuation: self.message.is_some(), compression: self.deflate.is_some() };
         let (header, used) = if self.head_len == 0 {
             match ClientHeader::parse(input, expected)? {
                 Some(parsed) => parsed,
@@ -217,7 +240,8 @@ impl Reader {
             Opcode::Text => Kind::Text,
             _ => Kind::Binary,
         };
-        let fresh = Message { kind, fresh: true, fragments: 0, octets: 0, text: Validator::new() };
+        let compressed = header.rsv1;
+        let fresh = Message { kind, fresh: true, fragments: 0, compressed, octets: 0, text: Validator::new() };
         let message = self.message.get_or_insert(fresh);
         if discard {
             return Ok(());
@@ -225,15 +249,71 @@ impl Reader {
         if exceeds(header.len, self.limits.frame) {
             return Err(Violation::FrameTooBig);
         }
-        message.octets = message.octets.saturating_add(header.len);
-        if exceeds(message.octets, self.limits.message) {
-            return Err(Violation::MessageTooBig);
+        if !message.compressed {
+            message.octets = message.octets.saturating_add(header.len);
+            if exceeds(message.octets, self.limits.message) {
+                return Err(Violation::MessageTooBig);
+            }
         }
         message.fragments = message.fragments.saturating_add(1);
         if exceeds(message.fragments.into(), self.limits.fragments.into()) {
             return Err(Violation::TooManyFragments);
         }
         Ok(())
+    }
+
+    /// Goes on with a compressed message, whose current frame has the rest of its payload in `rest`. Returns how much
+    /// of that it took and what there is to tell. Without an item, the frame is over or more octets are needed.
+    fn compressed(
+        &mut self,
+        mut frame: Frame,
+        rest: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> (usize, Option<Item<'static>>) {
+        let Some(mut message) = self.message else { return (0, None) };
+        scratch.make_inflated();
+        let inflater = self.inflater.get_or_insert_with(|| scratch.pool.inflater());
+        // One octet over the limit is enough to see that it is exceeded.
+        let room = match self.limits.message {
+            0 => usize::MAX,
+            limit => usize::try_from(limit.saturating_sub(message.octets)).unwrap_or(usize::MAX).saturating_add(1),
+        };
+        let room = room.min(scratch.inflated.len());
+        let out = scratch.inflated.get_mut(..room).unwrap_or_default();
+        let progress = match inflate(inflater, &mut frame, rest, out) {
+            Ok(progress) => progress,
+            Err(violation) => return (rest.len(), Some(Item::Violation(violation))),
+        };
+        let made = out.get(..progress.made).unwrap_or_default();
+        message.octets += progress.made as u64;
+        if exceeds(message.octets, self.limits.message) {
+            return (rest.len(), Some(Item::Violation(Violation::MessageTooBig)));
+        }
+        if message.kind == Kind::Text && message.text.push(made).is_err() {
+            return (rest.len(), Some(Item::Violation(Violation::Text)));
+        }
+        let (kind, first, pending) = (message.kind, message.fresh, message.text.pending());
+        let over = frame.left == 0 && (progress.complete || !frame.fin);
+        self.frame = (!over).then_some(frame);
+        if progress.complete {
+            self.message = None;
+            if message.text.finish().is_err() {
+                return (rest.len(), Some(Item::Violation(Violation::Text)));
+            }
+            if self.deflate.is_some_and(|agreed| agreed.client_no_context)
+                && let Some(inflater) = self.inflater.take()
+            {
+                scratch.pool.keep_inflater(inflater);
+            }
+        } else {
+            message.fresh &= progress.made == 0;
+            self.message = Some(message);
+            if progress.made == 0 {
+                return (progress.used, None);
+            }
+        }
+        let payload = Payload::Inflated(progress.made);
+        (progress.used, Some(Item::Piece { kind, payload, first, last: progress.complete, pending }))
     }
 
     /// Keeps the octets of an unfinished header, as many as a header can have.
@@ -281,6 +361,43 @@ fn unmask(payload: &mut [u8], frame: Frame, message: &mut Message) -> Result<u8,
         }
     }
     Ok(phase)
+}
+
+/// What [`inflate`] did.
+struct Progress {
+    /// Octets of the frame that were taken.
+    used: usize,
+    /// Octets that came out.
+    made: usize,
+    /// The message is over, and all of it came out.
+    complete: bool,
+}
+
+/// Inflates what is here of a frame, until the frame is over or `out` is full. What was not taken is left masked.
+fn inflate(inflater: &mut Inflater, frame: &mut Frame, rest: &mut [u8], out: &mut [u8]) -> Result<Progress, Violation> {
+    let (mut used, mut made, mut complete) = (0, 0, false);
+    while made < out.len() && !complete {
+        let out = out.get_mut(made..).unwrap_or_default();
+        if frame.left > 0 {
+            let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(rest.len() - used).min(STRIDE);
+            let Some(part) = rest.get_mut(used..used + here).filter(|part| !part.is_empty()) else { break };
+            let _ = mask::apply(part, frame.key, frame.phase);
+            let (taken, came) = inflater.push(part, out).map_err(|_| Violation::Deflate)?;
+            let (done, todo) = part.split_at_mut(taken.min(here));
+            frame.phase = mask::after(frame.phase, done.len());
+            let _ = mask::apply(todo, frame.key, frame.phase);
+            frame.left -= done.len() as u64;
+            used += done.len();
+            made += came;
+        } else if frame.fin {
+            let (came, end) = inflater.finish(out).map_err(|_| Violation::Deflate)?;
+            made += came;
+            complete = end == End::Done;
+        } else {
+            break;
+        }
+    }
+    Ok(Progress { used, made, complete })
 }
 
 /// Whether a size is over a limit; 0 is none.

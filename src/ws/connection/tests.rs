@@ -9,7 +9,7 @@ use crate::ws::mask;
 const KEY: [u8; 4] = [0xa5, 0x00, 0xff, 0x3c];
 
 /// A frame of a client: the first octet, then the payload with a minimal length.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     match payload.len() {
         n @ 0..126 => out.push(0x80 | n as u8),
@@ -30,27 +30,27 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The header of a frame of a client, without any payload.
-fn head(first: u8, len: u64) -> Vec<u8> {
+pub(super) fn head(first: u8, len: u64) -> Vec<u8> {
     let mut out = vec![first, 0x80 | 127];
     out.extend(len.to_be_bytes());
     out.extend(KEY);
     out
 }
 
-const TEXT: u8 = 0x81;
-const BINARY: u8 = 0x82;
-const CLOSE: u8 = 0x88;
-const PING: u8 = 0x89;
+pub(super) const TEXT: u8 = 0x81;
+pub(super) const BINARY: u8 = 0x82;
+pub(super) const CLOSE: u8 = 0x88;
+pub(super) const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 /// First, middle and last frames of fragmented messages.
-const TEXT_FIRST: u8 = 0x01;
-const BINARY_FIRST: u8 = 0x02;
-const MIDDLE: u8 = 0x00;
-const LAST: u8 = 0x80;
+pub(super) const TEXT_FIRST: u8 = 0x01;
+pub(super) const BINARY_FIRST: u8 = 0x02;
+pub(super) const MIDDLE: u8 = 0x00;
+pub(super) const LAST: u8 = 0x80;
 
 /// What came out of a connection, with the pieces of each message put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     Message(Kind, Vec<u8>),
     Ping,
     Pong,
@@ -58,26 +58,20 @@ enum Seen {
     Violation(Violation),
 }
 
-struct Run {
-    connection: Connection,
-    scratch: Scratch,
-    reply: Vec<u8>,
-    seen: Vec<Seen>,
+pub(super) struct Run {
+    pub(super) connection: Connection,
+    pub(super) scratch: Scratch,
+    pub(super) reply: Vec<u8>,
+    pub(super) seen: Vec<Seen>,
     message: Option<(Kind, Vec<u8>)>,
 }
 
 impl Run {
-    fn new(limits: Limits) -> Self {
-        Self {
-            connection: Connection::new(limits),
-            scratch: Scratch::new(),
-            reply: Vec::new(),
-            seen: Vec::new(),
-            message: None,
-        }
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, scratch: Scratch::new(), reply: Vec::new(), seen: Vec::new(), message: None }
     }
 
-    fn feed(&mut self, octets: &[u8]) {
+    pub(super) fn feed(&mut self, octets: &[u8]) {
         let mut input = octets.to_vec();
         let mut at = 0;
         loop {
@@ -115,15 +109,20 @@ impl Run {
     }
 }
 
-/// What `octets` give, and the reply; the same for every cut in two and for one octet at a time.
+/// What `octets` give on a connection without compression, and the reply.
 fn run_with(limits: Limits, octets: &[u8]) -> (Vec<Seen>, Vec<u8>) {
-    let mut whole = Run::new(limits);
+    run_splits(|| Connection::new(limits), octets)
+}
+
+/// What `octets` give, and the reply; the same for every cut in two and for one octet at a time.
+pub(super) fn run_splits(connection: impl Fn() -> Connection, octets: &[u8]) -> (Vec<Seen>, Vec<u8>) {
+    let mut whole = Run::new(connection());
     whole.feed(octets);
-    let mut single = Run::new(limits);
+    let mut single = Run::new(connection());
     octets.iter().for_each(|&octet| single.feed(&[octet]));
     assert_eq!((&single.seen, &single.reply), (&whole.seen, &whole.reply), "one octet at a time");
     for cut in (0..octets.len()).step_by((octets.len() / 500).max(1)) {
-        let mut split = Run::new(limits);
+        let mut split = Run::new(connection());
         split.feed(&octets[..cut]);
         split.feed(&octets[cut..]);
         assert_eq!((&split.seen, &split.reply), (&whole.seen, &whole.reply), "cut at {cut}");
@@ -135,11 +134,11 @@ fn run(octets: &[u8]) -> (Vec<Seen>, Vec<u8>) {
     run_with(Limits::default(), octets)
 }
 
-fn text(s: &str) -> Seen {
+pub(super) fn text(s: &str) -> Seen {
     Seen::Message(Kind::Text, s.into())
 }
 
-fn binary(octets: &[u8]) -> Seen {
+pub(super) fn binary(octets: &[u8]) -> Seen {
     Seen::Message(Kind::Binary, octets.into())
 }
 
@@ -244,7 +243,7 @@ fn many_fragments_are_allowed_and_a_flood_is_not() {
         octets.extend(frame(MIDDLE, b""));
     }
     octets.extend(frame(LAST, b"z"));
-    let mut r = Run::new(Limits::default());
+    let mut r = Run::new(Connection::new(Limits::default()));
     r.feed(&octets);
     assert_eq!(r.seen, [binary(b"az")]);
 
@@ -278,7 +277,7 @@ fn limits_are_decided_on_the_header() {
     );
     // The sum of declared lengths must not wrap around.
     let unlimited = Limits { message: u64::MAX, ..limits };
-    let mut r = Run::new(unlimited);
+    let mut r = Run::new(Connection::new(unlimited));
     r.feed(&head(TEXT, (1 << 63) - 1));
     assert_eq!(r.seen, []);
 
@@ -320,7 +319,7 @@ fn invalid_text_is_refused_at_the_first_wrong_octet() {
             let start = promised.len();
             promised.extend(octets);
             let _ = mask::apply(&mut promised[start..], KEY, 0);
-            let mut r = Run::new(Limits::default());
+            let mut r = Run::new(Connection::new(Limits::default()));
             let (last, before) = promised.split_last().unwrap();
             r.feed(before);
             assert_eq!(r.seen, []);
@@ -365,7 +364,7 @@ fn invalid_closes() {
 fn closes_are_answered() {
     for number in [1000, 1003, 1007, 1014, 3000, 4999u16] {
         let payload = [&number.to_be_bytes()[..], "tschüss".as_bytes()].concat();
-        let mut r = Run::new(Limits::default());
+        let mut r = Run::new(Connection::new(Limits::default()));
         r.feed(&frame(CLOSE, &payload));
         assert_eq!(r.seen, [Seen::Close(Some(number), "tschüss".to_owned())]);
         assert_eq!(r.reply, [&[0x88, 2], &number.to_be_bytes()[..]].concat());
@@ -382,7 +381,7 @@ fn closes_are_answered() {
 fn nothing_after_the_close() {
     let octets = [frame(CLOSE, b"\x03\xe8"), frame(TEXT, b"late"), frame(PING, b"late"), vec![0xff; 300]].concat();
     assert_eq!(run(&octets), (vec![Seen::Close(Some(1000), String::new())], vec![0x88, 2, 3, 0xe8]));
-    let mut r = Run::new(Limits::default());
+    let mut r = Run::new(Connection::new(Limits::default()));
     r.feed(&octets);
     let mut out = Vec::new();
     assert_eq!(r.connection.message(Kind::Text, b"x", &mut r.scratch, &mut out), Err(SendError::Closed));
@@ -405,7 +404,7 @@ fn pings_are_answered_in_order() {
 
 #[test]
 fn our_close_waits_for_theirs() {
-    let mut r = Run::new(Limits::default());
+    let mut r = Run::new(Connection::new(Limits::default()));
     let mut out = Vec::new();
     r.feed(&frame(TEXT_FIRST, b"half"));
     assert!(r.connection.receiving_message());
@@ -427,7 +426,7 @@ fn our_close_waits_for_theirs() {
 
 #[test]
 fn violation_while_our_close_is_out() {
-    let mut r = Run::new(Limits::default());
+    let mut r = Run::new(Connection::new(Limits::default()));
     let mut out = Vec::new();
     r.connection.close(CloseCode::NORMAL, "", &mut out);
     r.feed(&[0xff, 0xff]);
@@ -437,7 +436,7 @@ fn violation_while_our_close_is_out() {
 
 #[test]
 fn answers_may_go_out_between_a_violation_and_its_close() {
-    let mut r = Run::new(Limits::default());
+    let mut r = Run::new(Connection::new(Limits::default()));
     r.feed(&[0xff, 0xff]);
     assert!(!r.connection.is_open() && r.connection.can_send() && !r.connection.finished());
     let mut out = Vec::new();

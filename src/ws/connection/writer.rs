@@ -2,6 +2,7 @@
 
 use super::Limits;
 use crate::ws::close::{CloseCode, truncate_reason};
+use crate::ws::deflate::{Agreed, Compressor, NoMemory};
 use crate::ws::frame::{Header, HeaderBytes, Kind, MAX_CONTROL, MAX_SERVER_HEADER, Opcode};
 use crate::ws::scratch::Scratch;
 
@@ -14,7 +15,7 @@ pub enum SendError {
     Unfinished,
     /// A Ping has more than 125 octets (RFC 6455, section 5.5).
     TooLong,
-    /// There is no memory.
+    /// There is no memory. A message that is sent in pieces cannot go on.
     Memory,
 }
 
@@ -31,22 +32,41 @@ impl std::fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
+impl From<NoMemory> for SendError {
+    fn from(_: NoMemory) -> Self {
+        Self::Memory
+    }
+}
+
+/// The message that is being sent in pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// None.
+    Nothing,
+    /// The next frame is a continuation; `compressed`: its payload comes out of the compressor.
+    Begun { compressed: bool },
+    /// Octets were given to the compressor, and none came out yet: there is no frame so far.
+    Pending,
+}
+
 /// The state of the outgoing side.
 #[derive(Debug)]
 pub(super) struct Writer {
     /// Octets of the payload of one data frame; 0 = no limit.
     fragment_size: u64,
-    /// A message was begun and not ended.
-    in_message: bool,
+    sending: Sending,
+    deflate: Option<Agreed>,
+    /// Kept from the first compressed message on; without context, only while one is unfinished.
+    compressor: Option<Box<Compressor>>,
 }
 
 impl Writer {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { fragment_size: limits.fragment_size, in_message: false }
+    pub(super) fn new(limits: Limits, deflate: Option<Agreed>) -> Self {
+        Self { fragment_size: limits.fragment_size, sending: Sending::Nothing, deflate, compressor: None }
     }
 
     pub(super) fn in_message(&self) -> bool {
-        self.in_message
+        self.sending != Sending::Nothing
     }
 
     pub(super) fn message(
@@ -56,7 +76,7 @@ impl Writer {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
-        if self.in_message {
+        if self.in_message() {
             return Err(SendError::Unfinished);
         }
         self.piece(kind, payload, true, scratch, out)
@@ -70,7 +90,73 @@ impl Writer {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
-        let _ = scratch;
+        match self.deflate {
+            Some(agreed) if self.compresses(agreed, payload.len() as u64, last) => {
+                let mut compressed = scratch.take_compressed();
+                let result = self.compressed(kind, payload, last, agreed, scratch, &mut compressed, out);
+                scratch.put_compressed(compressed);
+                result
+            }
+            _ => self.frames(kind, payload, last, false, out),
+        }
+    }
+
+    /// Whether the next piece goes through the compressor. A message of unknown length does.
+    fn compresses(&self, agreed: Agreed, len: u64, last: bool) -> bool {
+        match self.sending {
+            Sending::Nothing => !last || len >= agreed.min_size,
+            Sending::Begun { compressed } => compressed,
+            Sending::Pending => true,
+        }
+    }
+
+    /// Compresses a piece and sends what comes out.
+    #[allow(clippy::too_many_arguments)]
+    fn compressed(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        last: bool,
+        agreed: Agreed,
+        scratch: &mut Scratch,
+        compressed: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        let fresh = || scratch.pool.compressor(agreed.level, agreed.server_window);
+        let mut compressor = self.compressor.take().unwrap_or_else(fresh);
+        // An error leaves no compressor behind: the next message begins without context, which is always right.
+        compressor.compress(payload, last, compressed)?;
+        let whole = last && self.sending == Sending::Nothing;
+        if last && agreed.server_no_context {
+            scratch.pool.keep_compressor(compressor);
+            if whole && compressed.len() >= payload.len() {
+                return self.frames(kind, payload, true, false, out);
+            }
+        } else {
+            self.compressor = Some(compressor);
+        }
+        if compressed.is_empty() && !last {
+            if self.sending == Sending::Nothing {
+                self.sending = Sending::Pending;
+            }
+            return Ok(());
+        }
+        let result = self.frames(kind, compressed, last, true, out);
+        if result.is_err() {
+            self.compressor = None;
+        }
+        result
+    }
+
+    /// Sends a payload in as many frames as it takes.
+    fn frames(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        last: bool,
+        compressed: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
         let size = usize::try_from(self.fragment_size).ok().filter(|&size| size != 0).unwrap_or(usize::MAX);
         let frames = payload.len().div_ceil(size).max(1);
         let room = frames.saturating_mul(MAX_SERVER_HEADER).saturating_add(payload.len());
@@ -79,7 +165,7 @@ impl Writer {
         loop {
             let (fragment, after) = rest.split_at(rest.len().min(size));
             rest = after;
-            let header = self.next_header(kind, fragment.len() as u64, last && rest.is_empty());
+            let header = self.next_header(kind, fragment.len() as u64, last && rest.is_empty(), compressed);
             out.extend_from_slice(&header);
             out.extend_from_slice(fragment);
             if rest.is_empty() {
@@ -89,15 +175,47 @@ impl Writer {
     }
 
     pub(super) fn header(&mut self, kind: Kind, len: u64, last: bool) -> Option<HeaderBytes> {
+        let compresses = self.deflate.is_some_and(|agreed| self.compresses(agreed, len, last));
         let one_frame = self.fragment_size == 0 || len <= self.fragment_size;
-        one_frame.then(|| self.next_header(kind, len, last))
+        (one_frame && !compresses).then(|| self.next_header(kind, len, last, false))
     }
 
     /// The header of the next frame of the current message, or of the first of a new one.
-    fn next_header(&mut self, kind: Kind, len: u64, fin: bool) -> HeaderBytes {
-        let opcode = if self.in_message { Opcode::Continuation } else { kind.opcode() };
-        self.in_message = !fin;
-        Header { fin, rsv1: false, opcode, len }.encode()
+    fn next_header(&mut self, kind: Kind, len: u64, fin: bool, compressed: bool) -> HeaderBytes {
+        let (opcode, rsv1) = match self.sending {
+            Sending::Nothing | Sending::Pending => (kind.opcode(), compressed),
+            Sending::Begun { .. } => (Opcode::Continuation, false),
+        };
+        self.sending = if fin { Sending::Nothing } else { Sending::Begun { compressed } };
+        Header { fin, rsv1, opcode, len }.encode()
+    }
+
+    pub(super) fn shared_window(&self) -> Option<u8> {
+        self.deflate.map(|agreed| agreed.server_window)
+    }
+
+    pub(super) fn ready_made(&mut self, compressed: bool) -> bool {
+        if self.in_message() || (compressed && self.deflate.is_none()) {
+            return false;
+        }
+        if compressed {
+            // The client's window now has octets that our compressor does not know: the next message of our own
+            // begins anew, which refers to nothing before.
+            self.compressor = None;
+        }
+        true
+    }
+
+    pub(super) fn shrink(&mut self) {
+        if !self.in_message() {
+            // Not to refer to what was sent before is always right.
+            self.compressor = None;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds_compressor(&self) -> bool {
+        self.compressor.is_some()
     }
 
     pub(super) fn ping(payload: &[u8], out: &mut Vec<u8>) -> Result<(), SendError> {
