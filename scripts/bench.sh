@@ -1,27 +1,54 @@
 #!/bin/bash
-# bench.sh [OPTION...] [exec|ws|channel|tcp ...]: builds the module and measures it beside its peers, all in one run. `exec` if
-# nothing is named; bench --help tells the options.
+# bench.sh [OPTION...] [exec|ws|channel|tcp ...]: builds the module and measures it beside its peers, all in one run; whatever the
+# module can do if nothing is named. Tables in Markdown go to standard output, single values and progress to standard error.
+# bench --help tells the options; --peers-only measures without the module, BENCH_MODULE names another one.
 set -euo pipefail
+# shellcheck source=scripts/apt.sh
+. "$(dirname "$0")/apt.sh"
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
 
-arguments=("$@")
-[ ${#arguments[@]} -gt 0 ] || arguments=(exec)
+options=() figures=() peers_only=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --peers-only) peers_only=1 ;;
+    --*)
+        options+=("$1" "${@:2:1}")
+        if [ $# -gt 1 ]; then shift; fi
+        ;;
+    *) figures+=("$1") ;;
+    esac
+    shift
+done
 
-install_packages websocketd
-"$root/scripts/build-module.sh"
-choose_nginx installed
-unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
-options=(--nginx "$nginx_binary" --module "$nginx_module")
-case " ${arguments[*]} " in
-*" channel "*)
-    if [ ! -e "$root/target/nchan" ]; then
-        echo "unpacking Nchan"
-        unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root/target/nchan" libnginx-mod-nchan
+{
+    choose_nginx installed
+    module=${BENCH_MODULE:-$nginx_module}
+    if [ -z "$peers_only${BENCH_MODULE:-}" ]; then "$root/scripts/build-module.sh"; fi
+    unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
+    if [ ${#figures[@]} = 0 ]; then
+        for name in exec ws channel tcp; do
+            if [ -n "$peers_only" ] || grep -q "websocket_${name/ws/exec}" "$module"; then figures+=("$name"); fi
+        done
     fi
-    options+=(--nchan "$root/target/nchan/usr/lib/nginx/modules/ngx_nchan_module.so")
-    ;;
-esac
+    for name in "${figures[@]}"; do
+        case $name in
+        exec) install_packages websocketd ;;
+        tcp) install_packages websockify ;;
+        channel)
+            # Installing libnginx-mod-nchan would enable it in the machine's own nginx.
+            nchan="$root/target/nchan/usr/lib/nginx/modules/ngx_nchan_module.so"
+            if [ ! -e "$nchan" ]; then
+                echo "unpacking Nchan"
+                unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root/target/nchan" libnginx-mod-nchan
+            fi
+            options+=(--nchan "$nchan")
+            ;;
+        esac
+    done
+    cargo build --quiet --locked --release --manifest-path "$root/bench/Cargo.toml" --target-dir "$root/target/bench"
+} >&2
 
-cargo build --quiet --locked --release --manifest-path "$root/bench/Cargo.toml" --target-dir "$root/target/bench"
-exec "$root/target/bench/release/bench" "${options[@]}" "${arguments[@]}"
+options+=(--nginx "$nginx_binary" --directory "$root/target/bench/run")
+[ -n "$peers_only" ] || options+=(--module "$module")
+exec "$root/target/bench/release/bench" "${options[@]}" "${figures[@]}"

@@ -66,6 +66,10 @@ fn parse(arguments: impl Iterator<Item = String>) -> io::Result<(Bench, Vec<Stri
 }
 
 fn main() -> ExitCode {
+    if env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let (bench, names) = match parse(env::args().skip(1)) {
         Ok(parsed) => parsed,
         Err(error) => {
