@@ -66,7 +66,7 @@ debian_mirror() {
 # unpack_packages SUITE FOLDER NAME...: the newest packages of a suite, unpacked into a folder. Nothing is installed and
 # the machine's own package lists stay as they are; needs no privilege.
 unpack_packages() {
-    local suite=$1 folder=$2 apt="$root/target/apt-$1" mirror
+    local suite=$1 folder=$2 apt="$root/target/apt-$1" mirror try package
     shift 2
     mirror=$(debian_mirror)
     if [ -z "$mirror" ]; then
@@ -87,14 +87,18 @@ APT::Sandbox::User "$(id -un)";
 CONF
     rm -rf "$folder.new"
     mkdir -p "$folder.new/packages"
-    (
-        cd "$folder.new/packages" || exit
-        export APT_CONFIG="$apt/apt.conf"
-        # Packages leave the mirror when newer ones come, so lists that are older than a run are of little use.
-        quietly "apt-$suite-update" apt-get -q update
-        quietly "apt-$suite-download" apt-get -q download "$@"
-        for package in ./*.deb; do dpkg -x "$package" ..; done
-    )
+    for try in 1 2 3; do
+        if (
+            cd "$folder.new/packages" || exit
+            export APT_CONFIG="$apt/apt.conf"
+            # Packages leave the mirror when newer ones come, so lists that are older than a run are of little use.
+            quietly "apt-$suite-update" apt-get -q update &&
+                quietly "apt-$suite-download" apt-get -q download "$@"
+        ); then break; fi
+        [ "$try" -lt 3 ] || return 1
+        sleep 5
+    done
+    for package in "$folder.new/packages"/*.deb; do dpkg -x "$package" "$folder.new"; done
     rm -rf "$folder.new/packages" "$folder"
     mv "$folder.new" "$folder"
 }

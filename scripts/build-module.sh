@@ -1,12 +1,14 @@
 #!/bin/bash
-# build-module.sh [WITH]: builds the module for one nginx (scripts/nginx.sh), and says so if there was something to do.
+# build-module.sh [WITH]: builds the module for one nginx (scripts/nginx.sh), and says so if there was something to do. With
+# `torn`, one that no nginx may take.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
 
 with=${1:-installed}
-choose_nginx "$with"
-cargo=(cargo build --quiet --locked --release --features module --lib --manifest-path "$root/Cargo.toml")
+choose_nginx "${with/#torn/installed}"
+cd "$root"
+cargo=(cargo build --quiet --locked --release --features module --lib)
 built="$cargo_target/release/libngx_ws_exec.so"
 export CARGO_TARGET_DIR="$cargo_target"
 case $with in
@@ -24,6 +26,13 @@ sanitize)
     ;;
 esac
 case $with in
+torn)
+    # For the test of the layout guard: the C part sees other structs than the Rust part.
+    nginx_module="$root/target/torn/ngx_ws_exec.so"
+    mkdir -p "$root/target/torn"
+    WS_EXEC_SHIM_CFLAGS="-fpack-struct=4" cargo build --quiet --locked --features module --lib
+    built="$cargo_target/debug/libngx_ws_exec.so"
+    ;;
 1.28)
     # This one is built by nginx's own make.
     unset CARGO_TARGET_DIR

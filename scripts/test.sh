@@ -14,6 +14,14 @@ cd "$root"
 
 scripts/install-test-needs.sh
 scripts/build-module.sh "$with"
+# Two modules that must be refused: one whose parts do not fit each other, and one for another nginx.
+if [ "$with" = installed ]; then
+    scripts/build-module.sh torn
+    export TEST_WS_TORN_MODULE="$root/target/torn/ngx_ws_exec.so"
+else
+    scripts/build-module.sh installed
+    export TEST_WS_OTHER_MODULE="$root/target/ngx_ws_exec.so"
+fi
 choose_nginx "$with"
 unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
 
