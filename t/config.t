@@ -155,7 +155,7 @@ usage('websocket_origin twice', "websocket_exec /bin/cat;\nwebsocket_origin any;
     'websocket_origin same;', 'websocket_origin', 'duplicate');
 
 good_value('websocket_protocols', 'chat', 'chat v2.super-chat', 'a!b');
-bad_value('websocket_protocols', $_, qr/token|name/) for qw(a/b a,b chat@home ""), '"a b"';
+bad_value('websocket_protocols', $_, qr/token|name/) for 'a/b', 'a,b', 'chat@home', '""', '"a b"';
 usage('a subprotocol twice', "websocket_exec /bin/cat;\nwebsocket_protocols chat chat;", 'websocket_protocols chat', 'websocket_protocols', 'chat');
 
 usage('websocket_exec without a program', 'websocket_exec;', 'websocket_exec;', 'websocket_exec', qr/invalid number of arguments/);

@@ -43,7 +43,6 @@ BEGIN {
 }
 
 sub import {
-    my $caller = caller;
     Ws::Frame->export_to_level(1);
 }
 

@@ -6,7 +6,7 @@ package Ws::Frame;
 use strict;
 use warnings;
 
-use Exporter 'import';
+use parent 'Exporter';
 
 our @EXPORT = qw(
     frame text binary cont ping pong close_frame
