@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Limits;
 use crate::ws::close::{self, CloseCode};
-use crate::ws::deflate::{Agreed, End, Inflater};
+use crate::ws::deflate::{Agreed, Corrupt, End, Inflater};
 use crate::ws::frame::{ClientHeader, Expected, Kind, MAX_CLIENT_HEADER, MAX_CONTROL, Opcode};
 use crate::ws::mask;
 use crate::ws::scratch::Scratch;
@@ -280,17 +280,21 @@ impl Reader {
         };
         let room = room.min(scratch.inflated.len());
         let out = scratch.inflated.get_mut(..room).unwrap_or_default();
-        let progress = match inflate(inflater, &mut frame, rest, out) {
-            Ok(progress) => progress,
-            Err(violation) => return (rest.len(), Some(Item::Violation(violation))),
-        };
-        let made = out.get(..progress.made).unwrap_or_default();
+        let progress = inflate(inflater, &mut frame, rest, out);
         message.octets += progress.made as u64;
-        if exceeds(message.octets, self.limits.message) {
-            return (rest.len(), Some(Item::Violation(Violation::MessageTooBig)));
-        }
-        if message.kind == Kind::Text && message.text.push(made).is_err() {
-            return (rest.len(), Some(Item::Violation(Violation::Text)));
+        // Of several violations the first counts, however the frame was cut: what came out before the data turned out
+        // corrupt is checked, but not the octet over the limit.
+        let over_limit = exceeds(message.octets, self.limits.message);
+        let made = out.get(..progress.made - usize::from(over_limit)).unwrap_or_default();
+        let wrong = if message.kind == Kind::Text && message.text.push(made).is_err() {
+            Some(Violation::Text)
+        } else if over_limit {
+            Some(Violation::MessageTooBig)
+        } else {
+            progress.corrupt.then_some(Violation::Deflate)
+        };
+        if let Some(violation) = wrong {
+            return (rest.len(), Some(Item::Violation(violation)));
         }
         let (kind, first, pending) = (message.kind, message.fresh, message.text.pending());
         let over = frame.left == 0 && (progress.complete || !frame.fin);
@@ -371,33 +375,39 @@ struct Progress {
     made: usize,
     /// The message is over, and all of it came out.
     complete: bool,
+    /// The data is corrupt after what came out.
+    corrupt: bool,
 }
 
 /// Inflates what is here of a frame, until the frame is over or `out` is full. What was not taken is left masked.
-fn inflate(inflater: &mut Inflater, frame: &mut Frame, rest: &mut [u8], out: &mut [u8]) -> Result<Progress, Violation> {
-    let (mut used, mut made, mut complete) = (0, 0, false);
-    while made < out.len() && !complete {
-        let out = out.get_mut(made..).unwrap_or_default();
+fn inflate(inflater: &mut Inflater, frame: &mut Frame, rest: &mut [u8], out: &mut [u8]) -> Progress {
+    let mut progress = Progress { used: 0, made: 0, complete: false, corrupt: false };
+    while progress.made < out.len() && !progress.complete && !progress.corrupt {
         if frame.left > 0 {
-            let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(rest.len() - used).min(STRIDE);
-            let Some(part) = rest.get_mut(used..used + here).filter(|part| !part.is_empty()) else { break };
+            let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(rest.len() - progress.used).min(STRIDE);
+            let Some(part) = rest.get_mut(progress.used..progress.used + here).filter(|part| !part.is_empty()) else {
+                break;
+            };
             let _ = mask::apply(part, frame.key, frame.phase);
-            let (taken, came) = inflater.push(part, out).map_err(|_| Violation::Deflate)?;
+            let Ok(taken) = inflater.push(part, out, &mut progress.made) else {
+                progress.corrupt = true;
+                break;
+            };
             let (done, todo) = part.split_at_mut(taken.min(here));
             frame.phase = mask::after(frame.phase, done.len());
             let _ = mask::apply(todo, frame.key, frame.phase);
             frame.left -= done.len() as u64;
-            used += done.len();
-            made += came;
+            progress.used += done.len();
         } else if frame.fin {
-            let (came, end) = inflater.finish(out).map_err(|_| Violation::Deflate)?;
-            made += came;
-            complete = end == End::Done;
+            match inflater.finish(out, &mut progress.made) {
+                Ok(end) => progress.complete = end == End::Done,
+                Err(Corrupt) => progress.corrupt = true,
+            }
         } else {
             break;
         }
     }
-    Ok(Progress { used, made, complete })
+    progress
 }
 
 /// Whether a size is over a limit; 0 is none.

@@ -48,48 +48,48 @@ impl Inflater {
         (self.fed, self.ended, self.tail) = (false, false, 0);
     }
 
-    /// Inflates a piece of a message. Returns how much of it was taken and how many octets came out; unless the output
-    /// is full, all of it was taken.
-    pub(in crate::ws) fn push(&mut self, piece: &[u8], out: &mut [u8]) -> Result<(usize, usize), Corrupt> {
-        let (mut taken, mut made) = (0, 0);
-        while taken < piece.len() && made < out.len() {
+    /// Inflates a piece of a message and returns how much of it was taken; unless the output is full, all of it was.
+    /// `made` counts the octets that came out, also those before an error.
+    pub(in crate::ws) fn push(&mut self, piece: &[u8], out: &mut [u8], made: &mut usize) -> Result<usize, Corrupt> {
+        let mut taken = 0;
+        while taken < piece.len() && *made < out.len() {
             if self.ended {
                 self.inflate.reset(false);
                 self.ended = false;
             }
             self.fed = true;
             let input = piece.get(taken..).unwrap_or_default();
-            let output = out.get_mut(made..).unwrap_or_default();
-            let (used, came, status) = self.step(input, output, InflateFlush::SyncFlush)?;
+            let output = out.get_mut(*made..).unwrap_or_default();
+            let (used, came, status) = self.step(input, output, InflateFlush::SyncFlush);
             taken += used;
-            made += came;
-            match status {
+            *made += came;
+            match status? {
                 Status::StreamEnd => self.ended = true,
                 Status::Ok | Status::BufError if used == 0 && came == 0 => return Err(Corrupt),
                 Status::Ok | Status::BufError => {}
             }
         }
-        Ok((taken, made))
+        Ok(taken)
     }
 
     /// The message is over: inflates what is left of it. Called again until it is done.
-    pub(in crate::ws) fn finish(&mut self, out: &mut [u8]) -> Result<(usize, End), Corrupt> {
+    pub(in crate::ws) fn finish(&mut self, out: &mut [u8], made: &mut usize) -> Result<End, Corrupt> {
         if !self.fed {
-            return Ok((0, End::Done));
+            return Ok(End::Done);
         }
-        let mut made = 0;
         let mut idle = false;
         while !self.ended {
-            if made == out.len() {
-                return Ok((made, End::More));
+            if *made == out.len() {
+                return Ok(End::More);
             }
             let input = TAIL.get(self.tail.into()..).unwrap_or_default();
-            let output = out.get_mut(made..).unwrap_or_default();
+            let output = out.get_mut(*made..).unwrap_or_default();
             let room = output.len();
             // "Block" stops between two blocks, and so before the octet too many.
-            let (used, came, status) = self.step(input, output, InflateFlush::Block)?;
+            let (used, came, status) = self.step(input, output, InflateFlush::Block);
             self.tail = self.tail.saturating_add(u8::try_from(used).unwrap_or(u8::MAX));
-            made += came;
+            *made += came;
+            let status = status?;
             if self.tail > TAIL_LEN || (status == Status::StreamEnd && self.tail < TAIL_LEN) {
                 return Err(Corrupt);
             }
@@ -107,14 +107,15 @@ impl Inflater {
             self.inflate.reset(false);
         }
         (self.fed, self.ended, self.tail) = (false, false, 0);
-        Ok((made, End::Done))
+        Ok(End::Done)
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8], flush: InflateFlush) -> Result<(usize, usize, Status), Corrupt> {
+    /// One call: octets taken, octets made, and how it went.
+    fn step(&mut self, input: &[u8], out: &mut [u8], flush: InflateFlush) -> (usize, usize, Result<Status, Corrupt>) {
         let (before_in, before_out) = (self.inflate.total_in(), self.inflate.total_out());
-        let status = self.inflate.decompress(input, out, flush).map_err(|_| Corrupt)?;
+        let status = self.inflate.decompress(input, out, flush).map_err(|_| Corrupt);
         let used = difference(self.inflate.total_in(), before_in);
         let made = difference(self.inflate.total_out(), before_out);
-        Ok((used, made, status))
+        (used, made, status)
     }
 }
