@@ -2,4 +2,6 @@
 
 pub mod environment;
 pub mod framing;
+#[allow(unsafe_code)]
+pub mod spawner;
 pub mod strings;

@@ -23,6 +23,7 @@ mod records;
 mod tests;
 mod writer;
 
+pub use crate::ws::frame::Kind;
 pub use reader::{FramingError, Output, Reader};
 pub use writer::{WriteError, Writer};
 
@@ -51,13 +52,4 @@ impl Format {
             _ => None,
         }
     }
-}
-
-/// The type of a message (RFC 6455, section 5.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// UTF-8.
-    Text,
-    /// Any octets.
-    Binary,
 }

@@ -1,0 +1,219 @@
+//! The worker's end: requests out, reports in, never waiting.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::launch::{self, Baseline};
+use super::{Failure, Ladder, Program, ProgramId, Report, Stage, sys, wire};
+
+/// A spawner, as its worker sees it.
+///
+/// Watch [`fd`](Self::fd): when it is readable, [`receive`](Self::receive) until there is no report, and when it is
+/// writable, [`flush`](Self::flush). Any error of these two, or of a request where nothing else is said, means that the
+/// spawner is dead: its programs have been killed, and another one is to be launched. Dropping it ends all its programs
+/// by their ladders, and so does the end of the process that holds it.
+#[derive(Debug)]
+pub struct Spawner {
+    socket: OwnedFd,
+    pid: i32,
+    /// Requests that wait for room in the socket.
+    queue: VecDeque<Queued>,
+    /// Programs whose request could not be passed on.
+    failed: VecDeque<Report>,
+    /// The groups of the programs that have started and are not gone.
+    groups: HashMap<ProgramId, i32>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    packet: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+    /// The program that the request starts, if it does.
+    starts: Option<ProgramId>,
+}
+
+impl Spawner {
+    /// Makes a spawner for the calling process, which is to do this early: what memory it has is what is forked.
+    ///
+    /// `baseline` is what programs get instead of what nginx has given its worker; see [`Baseline::capture`]. In the
+    /// new process, with descriptors, signals and panic hook cleaned already, `in_child` is called once: it may set
+    /// the name of the process, and must not touch anything of nginx that needs descriptors.
+    ///
+    /// # Errors
+    ///
+    /// What fork(2) and socketpair(2) say.
+    pub fn launch(baseline: &Baseline, in_child: impl FnOnce()) -> io::Result<Self> {
+        let (socket, pid) = launch::launch(baseline, in_child)?;
+        Ok(Self { socket, pid, queue: VecDeque::new(), failed: VecDeque::new(), groups: HashMap::new() })
+    }
+
+    /// The process of the spawner. It is not a child of the worker.
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The socket, for watching it.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Asks for a program whose descriptors 0, 1 and 2 are `stdio`. [`Report::Started`] or [`Report::Failed`] follows.
+    ///
+    /// When the socket has no room the request waits; see [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a program that is not as [`Program`] says, of which no report
+    /// follows. ENOMEM, EMFILE and ENFILE if a large request could not be put into a file, likewise; ENOBUFS, ENOMEM and
+    /// ETOOMANYREFS if the system cannot take the request now, likewise. Anything else: the spawner is dead.
+    pub fn start(&mut self, id: ProgramId, program: &Program<'_>, stdio: [OwnedFd; 3]) -> io::Result<()> {
+        check(program)?;
+        let mut packet = wire::write_start(id, program);
+        let mut descriptors = Vec::from(stdio);
+        if packet.len() > wire::MAX_INLINE {
+            let (head, description) = wire::by_file(id, &packet);
+            descriptors.push(sys::memory_file(description)?);
+            packet = head;
+        }
+        self.send(Queued { packet, descriptors, starts: Some(id) })
+    }
+
+    /// Sends a signal to the process group of a program. A program that has gone meanwhile is no error.
+    ///
+    /// # Errors
+    ///
+    /// The spawner is dead.
+    pub fn signal(&mut self, id: ProgramId, signal: i32) -> io::Result<()> {
+        self.send(Queued { packet: wire::write_signal(id, signal), descriptors: Vec::new(), starts: None })
+    }
+
+    /// Takes a program and its whole group down. Of several ladders the earlier times count. A program that has gone
+    /// meanwhile is no error.
+    ///
+    /// # Errors
+    ///
+    /// The spawner is dead.
+    pub fn stop(&mut self, id: ProgramId, ladder: Ladder) -> io::Result<()> {
+        self.send(Queued { packet: wire::write_stop(id, ladder), descriptors: Vec::new(), starts: None })
+    }
+
+    /// Sends the requests that wait. True: all have been sent; false: call again when the socket is writable.
+    ///
+    /// # Errors
+    ///
+    /// The spawner is dead.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        while let Some(first) = self.queue.pop_front() {
+            match first.send(self.socket.as_fd()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.queue.push_front(first);
+                    return Ok(false);
+                }
+                Err(error) => match (exhaustion(&error), first.starts) {
+                    (Some(errno), Some(id)) => {
+                        let failure = Failure { stage: Stage::Request, errno };
+                        self.failed.push_back(Report::Failed { id, failure });
+                    }
+                    (Some(_), None) => {
+                        self.queue.push_front(first);
+                        return Ok(false);
+                    }
+                    (None, _) => return Err(self.bury(error)),
+                },
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next report; `None`: call again when the socket is readable, and after [`flush`](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// The spawner is dead.
+    pub fn receive(&mut self) -> io::Result<Option<Report>> {
+        if let Some(report) = self.failed.pop_front() {
+            return Ok(Some(report));
+        }
+        let mut packet = [0; wire::REPORT];
+        let received = match sys::receive(self.socket.as_fd(), &mut packet) {
+            Ok(None) => return Ok(None),
+            Ok(Some(received)) if received.length == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Some(received)) => packet
+                .get(..received.length)
+                .and_then(wire::read_report)
+                .ok_or_else(|| io::ErrorKind::InvalidData.into()),
+            Err(error) => Err(error),
+        };
+        let report = received.map_err(|error| self.bury(error))?;
+        match report {
+            Report::Started { id, pid } => self.groups.insert(id, pid),
+            Report::Exited { id, gone: true, .. } | Report::Gone { id } => self.groups.remove(&id),
+            Report::Failed { .. } | Report::Exited { gone: false, .. } => None,
+        };
+        Ok(Some(report))
+    }
+
+    /// The spawner is dead, and its programs with it; what is left of their groups is killed from here. The numbers of
+    /// the groups have been free only for as long as it took to notice, which is not long enough to go round.
+    fn bury(&mut self, error: io::Error) -> io::Error {
+        for (_, group) in self.groups.drain() {
+            sys::kill_group(group, libc::SIGKILL);
+        }
+        error
+    }
+
+    fn send(&mut self, request: Queued) -> io::Result<()> {
+        if !self.queue.is_empty() {
+            self.queue.push_back(request);
+            return Ok(());
+        }
+        match request.send(self.socket.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.queue.push_back(request);
+                Ok(())
+            }
+            Err(error) if exhaustion(&error).is_some() => match request.starts {
+                Some(_) => Err(error),
+                // A signal or a stop must not get lost for want of memory.
+                None => {
+                    self.queue.push_back(request);
+                    Ok(())
+                }
+            },
+            Err(error) => Err(self.bury(error)),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+impl Queued {
+    fn send(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let mut descriptors = [socket; sys::MAX_DESCRIPTORS];
+        let mut count = 0;
+        for (place, descriptor) in descriptors.iter_mut().zip(&self.descriptors) {
+            *place = descriptor.as_fd();
+            count += 1;
+        }
+        sys::send(socket, &self.packet, descriptors.get(..count).unwrap_or_default())
+    }
+}
+
+/// The error, if it says that the system lacks something and not that the spawner is dead.
+fn exhaustion(error: &io::Error) -> Option<i32> {
+    error.raw_os_error().filter(|errno| matches!(*errno, libc::ENOMEM | libc::ENOBUFS | libc::ETOOMANYREFS))
+}
+
+fn check(program: &Program<'_>) -> io::Result<()> {
+    let is_absolute = |path: &[u8]| path.starts_with(b"/");
+    let has_nul = |path: &[u8]| path.contains(&0);
+    let path = program.path;
+    let file_is_valid = !path.is_empty() && !has_nul(path) && (is_absolute(path) || !path.contains(&b'/'));
+    let directory_is_valid = program.directory.is_none_or(|path| is_absolute(path) && !has_nul(path));
+    if file_is_valid && directory_is_valid && !program.arguments.is_empty() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}

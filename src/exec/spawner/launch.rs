@@ -1,0 +1,151 @@
+//! From the worker to a process of its own.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::server;
+use super::sys::{self, SignalSet};
+
+/// What a process has from its parent and nginx changes in its workers: the resource limits that `worker_rlimit_*` sets,
+/// the processors of `worker_cpu_affinity`, the priority of `worker_priority`. Programs get it as it was before.
+#[derive(Clone, Copy)]
+pub struct Baseline {
+    limits: [(c_int, libc::rlimit); 2],
+    /// `None` on a machine with more processors than the set can tell.
+    processors: Option<libc::cpu_set_t>,
+    priority: c_int,
+}
+
+impl std::fmt::Debug for Baseline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Baseline").field("priority", &self.priority).finish_non_exhaustive()
+    }
+}
+
+impl Baseline {
+    /// What the calling process has now: to be taken in the master, where nothing has been changed yet.
+    pub fn capture() -> Self {
+        let limits = [libc::RLIMIT_NOFILE, libc::RLIMIT_CORE].map(|resource| {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: `limit` has room for the limit; both resources exist, so that the call cannot fail.
+            unsafe { libc::getrlimit(resource, &raw mut limit) };
+            (resource as c_int, limit)
+        });
+        let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+        // SAFETY: `set` has the size that is said, and zeros are a valid set.
+        let processors = unsafe {
+            let result = libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr());
+            (result == 0).then(|| set.assume_init())
+        };
+        // SAFETY: the call only reads. Its error value is a valid priority as well, and there is no error for oneself.
+        let priority = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        Self { limits, processors, priority }
+    }
+
+    /// Gives the calling process what is recorded here, as far as it may: a hard limit that has been lowered stays.
+    fn restore(&self) {
+        for (resource, wanted) in self.limits {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: `limit` has room for the limit, and is what is passed on.
+            unsafe {
+                libc::getrlimit(resource as _, &raw mut limit);
+                limit.rlim_max = limit.rlim_max.min(wanted.rlim_max);
+                limit.rlim_cur = limit.rlim_max.min(wanted.rlim_cur);
+                libc::setrlimit(resource as _, &raw const limit);
+            }
+        }
+        if let Some(set) = &self.processors {
+            // SAFETY: `set` has the size that is said.
+            unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+        }
+        // SAFETY: concerns the calling process only. A priority that may not be had is refused without harm.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, self.priority) };
+    }
+}
+
+/// Makes the process of the spawner. Returns the worker's end of the socket, and the spawner's process.
+///
+/// It is not a child of the worker: a process in between, which is reaped here, makes it. SIGCHLD is blocked meanwhile,
+/// so that a handler of the worker does not see that one.
+pub(super) fn launch(baseline: &Baseline, in_child: impl FnOnce()) -> io::Result<(OwnedFd, i32)> {
+    let (ours, theirs) = sys::socket_pair()?;
+    let mask = sys::set_signal_mask(&SignalSet::all());
+    let was_pending = sys::is_pending(libc::SIGCHLD);
+    // SAFETY: the child calls `fork_again`, which never returns into this function's callers.
+    let forked = sys::check(unsafe { libc::fork() });
+    if let Ok(0) = forked {
+        fork_again(theirs, baseline, in_child);
+    }
+    drop(theirs);
+    if let Ok(child) = forked {
+        sys::reap(child);
+    }
+    if !was_pending {
+        sys::discard_pending(libc::SIGCHLD);
+    }
+    sys::set_signal_mask(&mask);
+    forked?;
+    let mut answer = [0; size_of::<i32>()];
+    match sys::receive(ours.as_fd(), &mut answer)? {
+        Some(packet) if packet.length == answer.len() => match i32::from_ne_bytes(answer) {
+            pid @ 1.. => Ok((ours, pid)),
+            errno => Err(io::Error::from_raw_os_error(-errno)),
+        },
+        Some(_) | None => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
+/// The process in between: makes the spawner, tells the worker its number or the error, and is gone.
+fn fork_again(socket: OwnedFd, baseline: &Baseline, in_child: impl FnOnce()) -> ! {
+    // SAFETY: neither process returns from this function.
+    let answer = match sys::check(unsafe { libc::fork() }) {
+        Ok(0) => become_spawner(socket, baseline, in_child),
+        Ok(pid) => pid,
+        Err(error) => -error.raw_os_error().unwrap_or(libc::EAGAIN),
+    };
+    let sent = sys::send(socket.as_fd(), &answer.to_ne_bytes(), &[]).is_ok();
+    exit(if sent { 0 } else { 1 })
+}
+
+/// The spawner.
+fn become_spawner(socket: OwnedFd, baseline: &Baseline, in_child: impl FnOnce()) -> ! {
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        // A hook of the worker would write to descriptors that mean something else here.
+        std::panic::set_hook(Box::new(|_| {}));
+        prepare(&socket, baseline)?;
+        in_child();
+        server::serve(socket)
+    }));
+    exit(if matches!(served, Ok(Ok(()))) { 0 } else { 1 })
+}
+
+/// Leaves behind everything of the worker that a process of its own, or a program, must not have. All signals stay
+/// blocked: what is meant for the server, as a whole or by its name, is not for the spawner, which goes when its worker
+/// goes.
+fn prepare(socket: &OwnedFd, baseline: &Baseline) -> io::Result<()> {
+    sys::close_all_but(socket.as_fd())?;
+    sys::reset_dispositions();
+    sys::become_subreaper()?;
+    baseline.restore();
+    // SAFETY: these calls concern the calling process only; the directory is a string that ends with NUL. That one of
+    // them fails does no harm: the process has a session already, or stays in a directory.
+    unsafe {
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        // nginx in the background clears its umask; a program must not make files that everybody may write.
+        let umask = libc::umask(0o022);
+        if umask != 0 {
+            libc::umask(umask);
+        }
+    }
+    Ok(())
+}
+
+/// Ends the process at once: no handler of the worker runs, no buffer of it is written a second time.
+fn exit(status: c_int) -> ! {
+    // SAFETY: nothing that follows could depend on what is left undone.
+    unsafe { libc::_exit(status) }
+}

@@ -1,0 +1,191 @@
+//! The spawner: a small process beside each worker that starts the worker's programs and ends them.
+//!
+//! A worker must not fork: that costs milliseconds in proportion to its memory, its SIGCHLD handler would see children
+//! that it knows nothing of, and programs would outlive a worker that is killed. So [`Spawner::launch`] forks once, when
+//! the worker starts, and from then on the two talk over a socket pair: the worker asks for programs and passes them
+//! their descriptors, the spawner reports what has become of them. The socket is also the worker's sign of life. When its
+//! other end closes, however the worker died, the spawner takes every program down and exits.
+//!
+//! - [`client`](Spawner): the worker's end, which never blocks;
+//! - `launch`: from the worker to a process of its own;
+//! - `server`: what that process does;
+//! - `search` and `child`: from a request to a running program;
+//! - `groups`: the programs that run and the ladder by which they are stopped;
+//! - `wire`: the messages between the two; `sys`: the system calls.
+//!
+//! A program leads a session and a process group of its own; whatever is done to it is done to the group.
+
+mod child;
+mod client;
+mod groups;
+mod launch;
+mod limits;
+mod search;
+mod server;
+mod sys;
+mod wire;
+
+use std::ffi::c_int;
+
+use super::strings::Strings;
+
+pub use client::Spawner;
+pub use launch::Baseline;
+pub use limits::{Limit, Resource};
+
+/// What the worker calls a program; drawn by the worker, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProgramId(pub u64);
+
+/// How a program is stopped (`websocket_exec_stop`). Both times count from when it is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ladder {
+    /// Milliseconds until its group gets SIGTERM; until then it may leave on its own, its stdin being closed.
+    pub term_ms: u32,
+    /// Milliseconds until its group gets SIGKILL.
+    pub kill_ms: u32,
+}
+
+impl Default for Ladder {
+    /// 100 ms and 5 s.
+    fn default() -> Self {
+        Self { term_ms: 100, kill_ms: 5000 }
+    }
+}
+
+/// A program to be started.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// The file: an absolute path, or a name without a slash, which is looked for in the absolute directories of the
+    /// `PATH` in `environment`. There is no shell, also not for a text file without `#!`.
+    pub path: &'a [u8],
+    /// The arguments, the name of the program itself first. Must not be empty.
+    pub arguments: &'a Strings,
+    /// The variables, as `NAME=value`.
+    pub environment: &'a Strings,
+    /// The working directory, an absolute path; without one it is the directory that the program is in.
+    pub directory: Option<&'a [u8]>,
+    /// Resource limits, soft and hard.
+    pub limits: &'a [Limit],
+    /// How it is stopped when nobody is left to say so: the worker has died, or it has left processes behind.
+    pub ladder: Ladder,
+    /// Its stdin is a terminal, which becomes the controlling terminal of its session.
+    pub terminal: bool,
+}
+
+/// What the spawner says about a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// It runs: the program itself, not merely a process that is going to become it.
+    Started {
+        /// Which one.
+        id: ProgramId,
+        /// Its process, which is also its group.
+        pid: i32,
+    },
+    /// It could not be started. Nothing of it is left, and nothing more is said about it.
+    Failed {
+        /// Which one.
+        id: ProgramId,
+        /// Why.
+        failure: Failure,
+    },
+    /// It has ended. What it wrote is in its pipes in full.
+    Exited {
+        /// Which one.
+        id: ProgramId,
+        /// How.
+        status: ExitStatus,
+        /// No process of its group is left, and nothing more is said about it. Otherwise what is left is taken down by
+        /// the ladder, which may take time, and [`Report::Gone`] follows.
+        gone: bool,
+    },
+    /// The last process of the group of a program that had exited before is gone.
+    Gone {
+        /// Which one.
+        id: ProgramId,
+    },
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this status.
+    Code(u8),
+    /// This signal killed it.
+    Signal(u8),
+}
+
+impl std::fmt::Display for ExitStatus {
+    /// `exit 3` or `signal 9`: the reason of the Close frame.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+        }
+    }
+}
+
+/// Why a program could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// What was being done.
+    pub stage: Stage,
+    /// The error of the system.
+    pub errno: c_int,
+}
+
+/// A step on the way to a running program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Passing the request and the descriptors to the spawner.
+    Request,
+    /// Looking for the program in `PATH`.
+    Search,
+    /// Making a process.
+    Fork,
+    /// Giving it a session of its own.
+    Session,
+    /// Placing its descriptors.
+    Descriptors,
+    /// Making its stdin the controlling terminal.
+    Terminal,
+    /// Entering the working directory.
+    Directory,
+    /// Setting the resource limits.
+    Limits,
+    /// Executing the program.
+    Execute,
+    /// Executing the program: the file is there, but the interpreter or the loader that it names is not.
+    Interpreter,
+}
+
+impl Failure {
+    /// Whether the machine or a limit is exhausted rather than the configuration wrong: 503, not 500.
+    pub const fn is_exhaustion(self) -> bool {
+        matches!(
+            self.errno,
+            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ETOOMANYREFS
+        )
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.stage {
+            Stage::Request => "passing the request to the spawner failed",
+            Stage::Search => "not found in PATH",
+            Stage::Fork => "making a process failed",
+            Stage::Session => "making a session failed",
+            Stage::Descriptors => "placing the descriptors failed",
+            Stage::Terminal => "setting the controlling terminal failed",
+            Stage::Directory => "entering the working directory failed",
+            Stage::Limits => "setting the resource limits failed",
+            Stage::Execute => "executing it failed",
+            Stage::Interpreter => "executing it failed, its interpreter is missing",
+        })?;
+        write!(f, " ({})", std::io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+impl std::error::Error for Failure {}
