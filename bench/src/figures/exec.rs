@@ -124,10 +124,10 @@ fn echoes(bench: &Bench, table: &mut Table) -> io::Result<()> {
             goal: Goal::AtLeastTimes(6.0),
         },
         Echo {
-            work: "64 KiB binary echo through `cat`, 1 client",
+            work: "64 KiB binary echo through `cat`, 4 clients",
             format: "bytes",
             length: 65536,
-            clients: 1,
+            clients: 4,
             window: 1,
             unit: Unit::Megabytes,
             goal: Goal::AtLeastTimes(1.9),
