@@ -1,10 +1,7 @@
-//! The WebSocket layer: messages through `cat` in records, with and without compression; idle sessions; the inner loops.
+//! The WebSocket layer: messages through `cat` in records, with and without compression; idle sessions. The
+//! inner loops are measured in the module's own benchmark, `cargo bench --bench ws`.
 
-use std::hint::black_box;
 use std::io;
-use std::time::{Duration, Instant};
-
-use ngx_ws_exec::ws::{mask, utf8};
 
 use super::Bench;
 use super::exec::{IDLE, growth};
@@ -68,7 +65,6 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     let mut table = Table::new(&[BARE, OURS]);
     echoes(bench, &mut table)?;
     idle(bench, &mut table)?;
-    inner_loops(bench, &mut table)?;
     println!("### WebSocket: `bench ws`\n");
     print!("{}", table.markdown());
     println!(
@@ -153,52 +149,4 @@ fn idle(bench: &Bench, table: &mut Table) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The loops that touch every octet, over 64 KiB that the cache holds.
-fn inner_loops(bench: &Bench, table: &mut Table) -> io::Result<()> {
-    const GOAL: Goal = Goal::AtLeast(5000.0);
-    let ascii: Vec<u8> = (0..65536_usize).map(|at| b' ' + (at * 7 % 95) as u8).collect();
-    let mixed: Vec<u8> = "WebSocket läuft über nginx, 日本語も. ".bytes().cycle().take(65536).collect();
-    let mixed = String::from_utf8_lossy(&mixed).into_owned().into_bytes();
-    for (work, goal, octets) in [
-        ("unmasking 64 KiB", GOAL, None),
-        ("checking 64 KiB of ASCII as UTF-8", GOAL, Some(&ascii)),
-        ("checking 64 KiB of mixed text as UTF-8", Goal::None, Some(&mixed)),
-    ] {
-        if !bench.wants(work) {
-            continue;
-        }
-        for _ in 0..bench.effort.rounds {
-            bench.effort.quiet.wait()?;
-            let mut buffer = octets.unwrap_or(&ascii).clone();
-            let rate = throughput(buffer.len(), || match octets {
-                None => {
-                    black_box(mask::apply(black_box(&mut buffer), [0x5a, 0x3c, 0x96, 0xe1], 1));
-                    Ok(())
-                }
-                Some(octets) => {
-                    let mut validator = utf8::Validator::default();
-                    validator.push(black_box(octets)).map_err(|_| wrong("refused"))
-                }
-            })?;
-            table.add(work, Unit::Megabytes, goal, OURS, rate);
-        }
-    }
-    Ok(())
-}
-
-/// Millions of octets a second of what is done to `length` octets at a time; the best of several short stretches, as a loop that
-/// waits for nothing is only ever slowed down.
-fn throughput(length: usize, mut once: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
-    const TIMES: u32 = 200;
-    let mut best = Duration::MAX;
-    for _ in 0..50 {
-        let start = Instant::now();
-        for _ in 0..TIMES {
-            once()?;
-        }
-        best = best.min(start.elapsed());
-    }
-    Ok(length as f64 * f64::from(TIMES) / best.as_secs_f64() / 1e6)
 }
