@@ -1,1 +1,69 @@
 //! The values of the directives.
+//!
+//! One table ([`Table::ROWS`]) names every directive, where it may stand, and the function that reads its arguments into
+//! [`Settings`]. A value that may contain nginx variables is kept as a *template*, an opaque type that the nginx side
+//! compiles and evaluates; everything else is a plain value, checked when the configuration is read.
+
+mod choices;
+mod directives;
+mod settings;
+pub mod value;
+
+pub use choices::ExecStderr;
+pub use directives::{Arguments, Directive, Place, Table};
+pub use settings::{Endpoint, EnvEntry, OriginRule, Settings};
+
+/// Why an argument is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The value and what would have been accepted.
+    Value {
+        /// The argument as written.
+        value: String,
+        /// What the directive accepts.
+        expected: String,
+    },
+    /// The directive was given before at this level.
+    Duplicate,
+    /// Another directive of this location excludes it; names that directive.
+    Conflict(&'static str),
+    /// The arguments do not fit together.
+    Usage(String),
+    /// nginx has logged the reason itself (a variable that does not exist, for example).
+    Reported,
+}
+
+impl Refused {
+    /// A value that is refused, and what would have been accepted.
+    pub fn value(value: &[u8], expected: impl Into<String>) -> Self {
+        Refused::Value { value: String::from_utf8_lossy(value).into_owned(), expected: expected.into() }
+    }
+}
+
+/// Compiles arguments that may contain nginx variables.
+pub trait Compiler {
+    /// An argument that may contain variables, compiled.
+    type Template: Template;
+    /// A regular expression, compiled.
+    type Regex: Clone;
+
+    /// Compiles one argument.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Reported`] when nginx refuses it: it has logged why.
+    fn compile(&mut self, argument: &[u8]) -> Result<Self::Template, Refused>;
+
+    /// Compiles a regular expression.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] with what the regular expression library says.
+    fn regex(&mut self, pattern: &[u8]) -> Result<Self::Regex, Refused>;
+}
+
+/// A compiled argument.
+pub trait Template: Clone {
+    /// The text, when it contains no variables.
+    fn constant(&self) -> Option<&[u8]>;
+}

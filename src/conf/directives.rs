@@ -1,0 +1,200 @@
+//! The table of directives and how each reads its arguments.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use super::choices::{EXEC_FORMATS, EXEC_STDERRS};
+use super::settings::{Endpoint, EnvEntry, OriginRule, Settings};
+use super::{Compiler, Refused, value};
+use crate::exec::environment::Entry;
+use crate::exec::spawner::Ladder;
+use crate::ws::handshake::protocol;
+use crate::ws::origin;
+
+/// Where a directive may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// `location` and `if in location`.
+    Location,
+    /// `http`, `server`, `location`, and `if in location`.
+    Anywhere,
+}
+
+/// How many arguments a directive takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arguments {
+    /// Exactly this many.
+    Exactly(u8),
+    /// One or more.
+    Some,
+}
+
+type Read<C> = fn(&mut Settings<C>, &mut C, &[&[u8]]) -> Result<(), Refused>;
+
+/// One row of the table.
+pub struct Directive<C: Compiler + 'static> {
+    /// Its name in the configuration, ended by the NUL that nginx compares as well.
+    pub name: &'static CStr,
+    /// Where it may stand.
+    pub place: Place,
+    /// How many arguments it takes.
+    pub arguments: Arguments,
+    /// Reads the arguments (the name is not among them).
+    pub read: Read<C>,
+}
+
+/// The table, for one compiler of templates.
+pub struct Table<C>(PhantomData<C>);
+
+impl<C: Compiler + 'static> Table<C> {
+    /// Every directive of the module that is read into [`Settings`].
+    pub const ROWS: &'static [Directive<C>] = &[
+        row(c"websocket_exec", Place::Location, Arguments::Some, exec),
+        row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
+        row(c"websocket_protocols", Place::Anywhere, Arguments::Some, protocols),
+        row(c"websocket_max_message_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.max_message_size, value::size(from[0]))
+        }),
+        row(c"websocket_max_frame_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.max_frame_size, value::size(from[0]))
+        }),
+        row(c"websocket_close_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.close_timeout, value::time(from[0]))
+        }),
+        row(c"websocket_fragment_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.fragment_size, value::size(from[0]))
+        }),
+        row(c"websocket_ping_interval", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.ping_interval, value::time(from[0]))
+        }),
+        row(c"websocket_ping_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.ping_timeout, value::time(from[0]))
+        }),
+        row(c"websocket_idle_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.idle_timeout, value::time(from[0]))
+        }),
+        row(c"websocket_send_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.send_timeout, value::time(from[0]))
+        }),
+        row(c"websocket_send_buffer", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.send_buffer, value::size(from[0]).and_then(|size| at_least(from[0], size, 1)))
+        }),
+        row(c"websocket_drain", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.drain, value::time(from[0]))
+        }),
+        row(c"websocket_exec_format", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_format, value::choice(from[0], EXEC_FORMATS))
+        }),
+        row(c"websocket_exec_env", Place::Anywhere, Arguments::Some, exec_env),
+        row(c"websocket_exec_cwd", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            if from[0].is_empty() {
+                return Err(Refused::value(from[0], "a directory"));
+            }
+            once(&mut to.exec_cwd, compiler.compile(from[0]).map(Some))
+        }),
+        row(c"websocket_exec_max", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_max, value::number(from[0], 0, u64::from(u32::MAX)))
+        }),
+        row(c"websocket_exec_stderr", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_stderr, value::choice(from[0], EXEC_STDERRS))
+        }),
+        row(c"websocket_exec_stop", Place::Anywhere, Arguments::Exactly(2), exec_stop),
+    ];
+}
+
+const fn row<C: Compiler>(name: &'static CStr, place: Place, arguments: Arguments, read: Read<C>) -> Directive<C> {
+    Directive { name, place, arguments, read }
+}
+
+/// Stores a value that may be given once a level.
+fn once<V>(field: &mut Option<V>, value: Result<V, Refused>) -> Result<(), Refused> {
+    if field.is_some() {
+        return Err(Refused::Duplicate);
+    }
+    *field = Some(value?);
+    Ok(())
+}
+
+fn at_least(text: &[u8], size: u64, least: u64) -> Result<u64, Refused> {
+    if size < least { Err(Refused::value(text, format!("a size from {least}"))) } else { Ok(size) }
+}
+
+/// Makes the location's endpoint, unless it has one.
+fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C::Template>) -> Result<(), Refused> {
+    match &settings.endpoint {
+        None => {
+            settings.endpoint = Some(endpoint);
+            Ok(())
+        }
+        Some(present) if present.directive() == endpoint.directive() => Err(Refused::Duplicate),
+        Some(present) => Err(Refused::Conflict(present.directive())),
+    }
+}
+
+fn compile_all<C: Compiler>(compiler: &mut C, arguments: &[&[u8]]) -> Result<Rc<[C::Template]>, Refused> {
+    arguments.iter().map(|argument| compiler.compile(argument)).collect()
+}
+
+fn exec<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    if arguments[0].is_empty() {
+        return Err(Refused::value(arguments[0], "a program"));
+    }
+    let program = compile_all(compiler, arguments)?;
+    connect(settings, Endpoint::Exec(program))
+}
+
+fn read_origin<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    let mut rules = Vec::with_capacity(arguments.len());
+    for &argument in arguments {
+        rules.push(match argument {
+            b"same" => OriginRule::Same,
+            b"any" if arguments.len() > 1 => return Err(Refused::Usage("\"any\" stands alone".to_owned())),
+            b"any" => OriginRule::Any,
+            // A regular expression is no template: its "$" is an anchor.
+            [b'~', pattern @ ..] if !pattern.is_empty() => OriginRule::Regex(compiler.regex(pattern)?),
+            _ if argument.contains(&b'$') => OriginRule::Template(compiler.compile(argument)?),
+            _ => origin::Pattern::parse(argument)
+                .map(OriginRule::Pattern)
+                .map_err(|error| Refused::value(argument, error.to_string()))?,
+        });
+    }
+    once(&mut settings.origin, Ok(rules.into()))
+}
+
+fn protocols<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    let mut names: Vec<String> = Vec::with_capacity(arguments.len());
+    for &argument in arguments {
+        let name = str::from_utf8(argument).ok().filter(|name| protocol::is_valid(name));
+        let name = name.ok_or_else(|| Refused::value(argument, "names of subprotocols (tokens)"))?;
+        if names.iter().any(|other| other == name) {
+            return Err(Refused::value(argument, "each subprotocol once"));
+        }
+        names.push(name.to_owned());
+    }
+    once(&mut settings.protocols, Ok(names.into()))
+}
+
+fn exec_env<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    // Several lines at one level add up, as with nginx's own "env".
+    let mut entries: Vec<EnvEntry<C::Template>> =
+        settings.exec_env.take().map(|present| present.to_vec()).unwrap_or_default();
+    for &argument in arguments {
+        entries.push(match Entry::parse(argument).map_err(|error| Refused::value(argument, error.to_string()))? {
+            Entry::Set { name, value } => EnvEntry::Set(name.to_vec(), compiler.compile(value)?),
+            Entry::Pass { name } => EnvEntry::Pass(name.to_vec()),
+        });
+    }
+    settings.exec_env = Some(entries.into());
+    Ok(())
+}
+
+fn exec_stop<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    let milliseconds = |text| value::time(text).map(|time| u32::try_from(time).unwrap_or(u32::MAX));
+    let term = milliseconds(arguments[0])?;
+    let kill = milliseconds(arguments[1])?;
+    if kill < term {
+        return Err(Refused::value(arguments[1], "a time not before that of SIGTERM"));
+    }
+    once(&mut settings.exec_stop, Ok(Ladder { term_ms: term, kill_ms: kill }))
+}

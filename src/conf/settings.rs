@@ -1,0 +1,126 @@
+//! What the directives of one location say, and what it inherits.
+
+use std::rc::Rc;
+
+use super::{Compiler, ExecStderr};
+use crate::exec::framing::Format;
+use crate::exec::spawner::Ladder;
+use crate::ws::origin;
+
+/// What a location is connected to.
+#[derive(Clone)]
+pub enum Endpoint<T> {
+    /// One program per connection: the program and its arguments.
+    Exec(Rc<[T]>),
+}
+
+impl<T> Endpoint<T> {
+    /// The directive that names this endpoint.
+    pub fn directive(&self) -> &'static str {
+        match self {
+            Endpoint::Exec(_) => "websocket_exec",
+        }
+    }
+
+    /// The value of `$websocket_endpoint`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Endpoint::Exec(_) => "exec",
+        }
+    }
+}
+
+/// One argument of `websocket_origin`.
+pub enum OriginRule<C: Compiler> {
+    /// Host and port of the request itself.
+    Same,
+    /// Every origin.
+    Any,
+    /// An origin of which some parts may be anything.
+    Pattern(origin::Pattern),
+    /// A regular expression over the whole origin.
+    Regex(C::Regex),
+    /// Contains variables: read as one of the others, but no regular expression, for each request.
+    Template(C::Template),
+}
+
+/// One argument of `websocket_exec_env`.
+#[derive(Clone)]
+pub enum EnvEntry<T> {
+    /// `NAME=value`: the name, and the template of the value.
+    Set(Vec<u8>, T),
+    /// `NAME`: nginx's own value is passed.
+    Pass(Vec<u8>),
+}
+
+/// Declares the settings: their names, types and defaults, inheritance and access.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty, $default:expr;)*) => {
+        /// What the directives of one level say; `None` where they say nothing.
+        pub struct Settings<C: Compiler> {
+            /// The endpoint; never inherited.
+            pub endpoint: Option<Endpoint<C::Template>>,
+            /// Tells this location from others over a reload; never inherited.
+            pub key: u64,
+            $($(#[$doc])* pub $name: Option<$type>,)*
+        }
+
+        impl<C: Compiler> Default for Settings<C> {
+            fn default() -> Self {
+                Settings { endpoint: None, key: 0, $($name: None,)* }
+            }
+        }
+
+        impl<C: Compiler> Settings<C> {
+            /// Takes from the level above what this level does not say.
+            pub fn inherit(&mut self, above: &Self) {
+                $(if self.$name.is_none() {
+                    self.$name.clone_from(&above.$name);
+                })*
+            }
+
+            $($(#[$doc])* pub fn $name(&self) -> $type {
+                self.$name.clone().unwrap_or_else(|| $default)
+            })*
+        }
+    };
+}
+
+settings! {
+    /// Who may connect.
+    origin: Rc<[OriginRule<C>]>, Rc::from([OriginRule::Same]);
+    /// Subprotocols this location speaks, in no order of preference.
+    protocols: Rc<[String]>, Rc::from([]);
+    /// Bound on one assembled message in octets, 0 for none.
+    max_message_size: u64, 1 << 20;
+    /// Bound on the payload of one frame in octets, 0 for none.
+    max_frame_size: u64, 0;
+    /// Payload octets of one outgoing frame at most, 0 for no limit.
+    fragment_size: u64, 0;
+    /// Silence of the client after which it gets a Ping, in milliseconds; 0 for never.
+    ping_interval: u64, 30_000;
+    /// How long a Pong is waited for, in milliseconds; 0 for ever.
+    ping_timeout: u64, 10_000;
+    /// How long no message may go either way, in milliseconds; 0 for ever.
+    idle_timeout: u64, 0;
+    /// How long the client may accept nothing, in milliseconds; 0 for ever.
+    send_timeout: u64, 60_000;
+    /// Octets queued for one client above which its source is paused.
+    send_buffer: u64, 64 << 10;
+    /// Over how long sessions are closed when their worker is told to go, in milliseconds; 0 leaves them.
+    drain: u64, 0;
+    /// How long the peer's Close is waited for, in milliseconds.
+    close_timeout: u64, 5_000;
+    /// How a program's streams are divided into messages.
+    exec_format: Format, Format::Lines;
+    /// Variables for the program.
+    exec_env: Rc<[EnvEntry<C::Template>]>, Rc::from([]);
+    /// The program's working directory; none for the directory of the program.
+    exec_cwd: Option<C::Template>, None;
+    /// Programs of this location running at once over all workers, 0 for no limit.
+    exec_max: u64, 1024;
+    /// What becomes of the program's standard error.
+    exec_stderr: ExecStderr, ExecStderr::Log;
+    /// How the program is stopped after the client has gone.
+    exec_stop: Ladder, Ladder::default();
+}
