@@ -1,3 +1,26 @@
 //! The nginx side: bindings, module tables, sessions on nginx connections.
+//!
+//! Everything nginx calls goes through [`guard`]: no panic may cross into C. A session is changed only inside
+//! [`session::run`], which acts on a verdict at the outermost level instead of finalizing the request it stands on.
 
+mod client;
+mod commands;
+mod endpoint;
 mod ffi;
+mod guard;
+mod layout;
+mod ledger;
+mod log;
+mod main_settings;
+mod module;
+mod origin;
+mod output;
+mod pipe;
+mod program;
+mod request;
+mod session;
+mod template;
+mod timer;
+mod upgrade;
+mod variables;
+mod worker;

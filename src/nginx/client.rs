@@ -1,0 +1,93 @@
+//! The client's side of a session: nginx's connection, plain or TLS.
+
+use super::ffi;
+use super::request::Request;
+
+/// The connection of a request that was upgraded.
+pub struct Client {
+    connection: *mut ffi::ngx_connection_t,
+}
+
+/// What came from the client.
+pub enum Received {
+    /// This many octets.
+    Octets(usize),
+    /// Nothing for now.
+    Blocked,
+    /// It closed its side.
+    End,
+    /// The connection is broken.
+    Lost,
+}
+
+/// What became of octets for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// This many were taken.
+    Octets(usize),
+    /// None for now.
+    Blocked,
+    /// The connection is broken.
+    Lost,
+}
+
+impl Client {
+    /// The client of this request.
+    pub fn new(request: Request) -> Self {
+        Client { connection: request.connection() }
+    }
+
+    /// nginx's connection.
+    pub fn connection(&self) -> *mut ffi::ngx_connection_t {
+        self.connection
+    }
+
+    /// Whether reading is worth a system call.
+    pub fn readable(&self) -> bool {
+        // SAFETY: the connection lives as long as its request, and the session does not outlive that.
+        unsafe { ffi::ngx_ws_event_ready((*self.connection).read) != 0 }
+    }
+
+    /// Whether the kernel has seen the client's FIN, though there may be octets before it.
+    pub fn hung_up(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { ffi::ngx_ws_event_pending_eof((*self.connection).read) != 0 }
+    }
+
+    /// Whether the connection is TLS.
+    pub fn is_tls(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { ffi::ngx_ws_connection_is_ssl(self.connection) != 0 }
+    }
+
+    /// Reads once.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        // SAFETY: the buffer is writable for its length.
+        match unsafe { ffi::ngx_ws_recv(self.connection, buffer.as_mut_ptr(), buffer.len()) } {
+            0 => Received::End,
+            count if count > 0 => Received::Octets(count.unsigned_abs()),
+            count if count == ffi::NGX_AGAIN as isize => Received::Blocked,
+            _ => Received::Lost,
+        }
+    }
+
+    /// Sends once.
+    pub fn send(&mut self, octets: &[u8]) -> Sent {
+        // SAFETY: nginx reads the octets; the type lacks a const.
+        match unsafe { ffi::ngx_ws_send(self.connection, octets.as_ptr().cast_mut(), octets.len()) } {
+            count if count > 0 => Sent::Octets(count.unsigned_abs()),
+            0 => Sent::Blocked,
+            count if count == ffi::NGX_AGAIN as isize => Sent::Blocked,
+            _ => Sent::Lost,
+        }
+    }
+
+    /// Asks nginx to call when the client can be read or written again. `false` when epoll refuses.
+    pub fn watch(&mut self) -> bool {
+        // SAFETY: the events belong to the connection.
+        unsafe {
+            ffi::ngx_handle_read_event((*self.connection).read, 0) == ffi::NGX_OK as isize
+                && ffi::ngx_handle_write_event((*self.connection).write, 0) == ffi::NGX_OK as isize
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! nginx's table of commands, made from the table of directives, and the settings of each level.
+
+use std::ffi::{c_char, c_void};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ptr;
+
+use super::ffi::*;
+use super::guard::guard;
+use super::log;
+use super::request::bytes;
+use super::template::NginxCompiler;
+use super::upgrade;
+use crate::conf::{Arguments, Directive, Place, Refused, Settings, Table};
+
+const ROWS: &[Directive<NginxCompiler>] = Table::<NginxCompiler>::ROWS;
+
+/// nginx's table, ended by an empty row.
+pub struct Commands([ngx_command_t; ROWS.len() + 1]);
+
+// SAFETY: nginx reads the table from one thread and never writes to it; the pointers are to constants.
+unsafe impl Sync for Commands {}
+
+impl Commands {
+    /// For the module's table.
+    pub const fn as_ptr(&self) -> *mut ngx_command_t {
+        self.0.as_ptr().cast_mut()
+    }
+}
+
+/// The commands that nginx is told of.
+pub static COMMANDS: Commands = Commands(build());
+
+const EMPTY: ngx_command_t = ngx_command_t {
+    name: ngx_str_t { len: 0, data: ptr::null_mut() },
+    type_: 0,
+    set: None,
+    conf: 0,
+    offset: 0,
+    post: ptr::null_mut(),
+};
+
+const fn build() -> [ngx_command_t; ROWS.len() + 1] {
+    let mut commands = [EMPTY; ROWS.len() + 1];
+    let mut place = 0;
+    while place < ROWS.len() {
+        let row = &ROWS[place];
+        commands[place] = ngx_command_t {
+            name: ngx_str_t { len: row.name.count_bytes(), data: row.name.as_ptr().cast::<u8>().cast_mut() },
+            type_: contexts(row.place) | arguments(row.arguments),
+            set: Some(set),
+            conf: std::mem::offset_of!(ngx_http_conf_ctx_t, loc_conf),
+            offset: 0,
+            post: ptr::without_provenance_mut(place),
+        };
+        place += 1;
+    }
+    commands
+}
+
+const fn contexts(place: Place) -> usize {
+    (match place {
+        Place::Location => NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF,
+        Place::Anywhere => NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF,
+    }) as usize
+}
+
+const fn arguments(arguments: Arguments) -> usize {
+    (match arguments {
+        Arguments::Exactly(1) => NGX_CONF_TAKE1,
+        Arguments::Exactly(2) => NGX_CONF_TAKE2,
+        Arguments::Exactly(_) => panic!("a new count needs its constant of nginx here"),
+        Arguments::Some => NGX_CONF_1MORE,
+    }) as usize
+}
+
+const ERROR: *mut c_char = ptr::without_provenance_mut(usize::MAX);
+
+/// Reads one directive.
+unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
+    guard(ERROR, || {
+        // SAFETY: nginx passes the row of COMMANDS, whose post is an index into ROWS, and the settings of
+        // create_loc_conf; the arguments are an array of strings with the name first.
+        let (row, settings, words) = unsafe {
+            let row = &ROWS[(*command).post.addr()];
+            let settings = &mut *conf.cast::<Settings<NginxCompiler>>();
+            let args = &*(*cf).args;
+            (row, settings, std::slice::from_raw_parts(args.elts.cast::<ngx_str_t>(), args.nelts))
+        };
+        let words: Vec<&[u8]> = words.iter().map(bytes).collect();
+        let had_endpoint = settings.endpoint.is_some();
+        let read = (row.read)(settings, &mut NginxCompiler::new(cf), &words[1..]).and_then(|()| {
+            if settings.endpoint.is_some() && !had_endpoint {
+                settings.key = key(cf, &words);
+                upgrade::install(cf, settings)?;
+            }
+            Ok(())
+        });
+        match read {
+            Ok(()) => ptr::null_mut(),
+            Err(refused) => {
+                report(cf, &row.name.to_string_lossy(), refused);
+                ERROR
+            }
+        }
+    })
+}
+
+/// Tells a location from others over a reload: by the place and the words of the directive that connects it.
+fn key(cf: *mut ngx_conf_t, words: &[&[u8]]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // SAFETY: while a directive is read, nginx knows the file, except for directives of its command line.
+    unsafe {
+        if let Some(file) = (*cf).conf_file.as_ref() {
+            bytes(&file.file.name).hash(&mut hasher);
+            file.line.hash(&mut hasher);
+        }
+    }
+    words.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn report(cf: *mut ngx_conf_t, name: &str, refused: Refused) {
+    match refused {
+        Refused::Value { value, expected } => log::configuration(
+            cf,
+            format_args!("invalid value \"{value}\" in \"{name}\" directive, expected {expected}"),
+        ),
+        Refused::Duplicate => log::configuration(cf, format_args!("\"{name}\" directive is duplicate")),
+        Refused::Conflict(other) => {
+            log::configuration(cf, format_args!("\"{name}\" directive cannot stand beside \"{other}\" in one location"))
+        }
+        Refused::Usage(reason) => log::configuration(cf, format_args!("\"{name}\" directive: {reason}")),
+        Refused::Reported => {}
+    }
+}
+
+/// Makes the empty settings of one level.
+pub unsafe extern "C" fn create(cf: *mut ngx_conf_t) -> *mut c_void {
+    guard(ptr::null_mut(), || {
+        let settings = Box::into_raw(Box::new(Settings::<NginxCompiler>::default()));
+        // SAFETY: the pool of the configuration is alive; the box is freed by its cleanup and nowhere else.
+        unsafe {
+            let cleanup = ngx_pool_cleanup_add((*cf).pool, 0);
+            if cleanup.is_null() {
+                drop(Box::from_raw(settings));
+                return ptr::null_mut();
+            }
+            (*cleanup).handler = Some(discard);
+            (*cleanup).data = settings.cast();
+        }
+        settings.cast()
+    })
+}
+
+unsafe extern "C" fn discard(settings: *mut c_void) {
+    guard((), || {
+        // SAFETY: the pointer is that of create(), and a cleanup runs once.
+        drop(unsafe { Box::from_raw(settings.cast::<Settings<NginxCompiler>>()) });
+    });
+}
+
+/// Takes over from the level above.
+pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *mut c_void) -> *mut c_char {
+    guard(ERROR, || {
+        // SAFETY: both are settings of create(), of two levels.
+        let here = unsafe {
+            let here = &mut *here.cast::<Settings<NginxCompiler>>();
+            here.inherit(&*above.cast::<Settings<NginxCompiler>>());
+            here
+        };
+        match &here.endpoint {
+            Some(endpoint) if !upgrade::is_installed(cf) => {
+                let name = endpoint.directive();
+                let reason = "another directive of this location takes its requests";
+                log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
+                ERROR
+            }
+            Some(_) | None => ptr::null_mut(),
+        }
+    })
+}

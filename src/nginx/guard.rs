@@ -1,0 +1,18 @@
+//! The wall between Rust and C.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use super::log;
+
+/// Runs what nginx called. A panic ends here: it is logged by the hook of [`install`] and answered with `fallback`.
+pub fn guard<T>(fallback: T, body: impl FnOnce() -> T) -> T {
+    // Nothing that the closure touched is used again without going through the session, which is ended.
+    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
+}
+
+/// Sends panic messages to the error log; standard error is not a place that anybody reads.
+pub fn install() {
+    panic::set_hook(Box::new(|info| {
+        log::cycle(log::Level::Crit, format_args!("ws_exec: internal error: {info}"));
+    }));
+}

@@ -1,0 +1,95 @@
+//! What nginx finds when it loads the module.
+
+#![allow(non_upper_case_globals)]
+
+use std::ffi::{c_char, c_void};
+use std::ptr;
+
+use super::commands::{self, COMMANDS};
+use super::ffi::*;
+use super::guard::{self, guard};
+use super::{layout, main_settings, variables, worker};
+
+/// A constant that nginx gets a pointer to.
+#[repr(transparent)]
+pub struct Exported<T>(T);
+
+// SAFETY: nginx loads modules, reads configurations and serves requests from one thread of each process.
+unsafe impl<T> Sync for Exported<T> {}
+
+static CONTEXT: Exported<ngx_http_module_t> = Exported(ngx_http_module_t {
+    preconfiguration: Some(preconfiguration),
+    postconfiguration: None,
+    create_main_conf: Some(main_settings::create),
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: Some(commands::create),
+    merge_loc_conf: Some(commands::merge),
+});
+
+/// The module.
+#[unsafe(no_mangle)]
+pub static mut ngx_http_ws_exec_module: ngx_module_t = ngx_module_t {
+    ctx_index: usize::MAX,
+    index: usize::MAX,
+    name: ptr::null_mut(),
+    spare0: 0,
+    spare1: 0,
+    version: nginx_version as usize,
+    signature: (&raw const ngx_ws_module_signature).cast::<c_char>(),
+    ctx: (&raw const CONTEXT).cast::<c_void>().cast_mut(),
+    commands: COMMANDS.as_ptr(),
+    type_: NGX_HTTP_MODULE as usize,
+    init_master: None,
+    init_module: None,
+    init_process: Some(init_process),
+    init_thread: None,
+    exit_thread: None,
+    exit_process: Some(exit_process),
+    exit_master: None,
+    spare_hook0: 0,
+    spare_hook1: 0,
+    spare_hook2: 0,
+    spare_hook3: 0,
+    spare_hook4: 0,
+    spare_hook5: 0,
+    spare_hook6: 0,
+    spare_hook7: 0,
+};
+
+/// The modules of this file, for nginx's loader.
+#[unsafe(no_mangle)]
+pub static ngx_modules: Exported<[*mut ngx_module_t; 2]> =
+    Exported([&raw mut ngx_http_ws_exec_module, ptr::null_mut()]);
+
+/// Their names, in the same order.
+#[unsafe(no_mangle)]
+pub static ngx_module_names: Exported<[*const c_char; 2]> =
+    Exported([c"ngx_http_ws_exec_module".as_ptr(), ptr::null()]);
+
+/// No order among other modules is asked for.
+#[unsafe(no_mangle)]
+pub static ngx_module_order: Exported<[*const c_char; 1]> = Exported([ptr::null()]);
+
+/// The module, for nginx's functions that want to know who calls.
+pub fn pointer() -> *mut ngx_module_t {
+    &raw mut ngx_http_ws_exec_module
+}
+
+const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
+
+unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    guard(ERROR, || {
+        guard::install();
+        if layout::agrees(cf) && variables::add(cf) { NGX_OK as ngx_int_t } else { ERROR }
+    })
+}
+
+unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    guard(ERROR, || if worker::start(cycle) { NGX_OK as ngx_int_t } else { ERROR })
+}
+
+unsafe extern "C" fn exit_process(_: *mut ngx_cycle_t) {
+    guard((), worker::exit);
+}

@@ -1,0 +1,137 @@
+//! What waits to be sent to one client.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use super::client::{Client, Sent};
+use super::worker;
+
+/// Octets of frames in the order in which they are to leave.
+///
+/// During a turn frames are gathered in one buffer that the worker lends; what the client does not take stays here. TLS
+/// may be given an octet again only at the same place: a chunk that was offered neither moves nor changes, it is replaced
+/// only when it is gone.
+#[derive(Default)]
+pub struct Output {
+    waiting: VecDeque<Chunk>,
+    /// Octets in `waiting`.
+    queued: usize,
+    /// This turn's frames; without capacity between turns.
+    gathered: Vec<u8>,
+    /// Where the first frame begins in `gathered`.
+    begin: usize,
+}
+
+struct Chunk {
+    octets: Vec<u8>,
+    sent: usize,
+}
+
+impl Output {
+    /// Octets that are not sent yet.
+    pub fn len(&self) -> usize {
+        self.queued + self.gathered.len() - self.begin
+    }
+
+    /// Whether everything is sent.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where this turn's frames are appended.
+    pub fn frames(&mut self) -> &mut Vec<u8> {
+        if self.gathered.capacity() == 0 {
+            self.gathered = worker::lend_buffer();
+        }
+        &mut self.gathered
+    }
+
+    /// The same, if nothing was gathered yet: the caller puts frames at its end and tells by [`begin_at`](Self::begin_at)
+    /// where the first one begins.
+    pub fn untouched(&mut self) -> Option<&mut Vec<u8>> {
+        let frames = self.frames();
+        frames.is_empty().then_some(frames)
+    }
+
+    /// The first gathered frame begins here; what is before it is not sent.
+    pub fn begin_at(&mut self, begin: usize) {
+        self.begin = begin;
+    }
+
+    /// Sends as much as the client takes.
+    pub fn flush(&mut self, client: &mut Client) -> Sent {
+        while let Some(chunk) = self.waiting.front_mut() {
+            match client.send(&chunk.octets[chunk.sent..]) {
+                Sent::Octets(count) => {
+                    chunk.sent += count;
+                    self.queued -= count;
+                    if chunk.sent == chunk.octets.len() {
+                        self.waiting.pop_front();
+                    }
+                }
+                Sent::Blocked => {
+                    self.keep(client);
+                    return Sent::Blocked;
+                }
+                Sent::Lost => return Sent::Lost,
+            }
+        }
+        let mut total = 0;
+        while self.begin < self.gathered.len() {
+            match client.send(&self.gathered[self.begin..]) {
+                Sent::Octets(count) => {
+                    self.begin += count;
+                    total += count;
+                }
+                Sent::Blocked => {
+                    self.keep(client);
+                    return Sent::Blocked;
+                }
+                Sent::Lost => return Sent::Lost,
+            }
+        }
+        self.give_back();
+        Sent::Octets(total)
+    }
+
+    fn give_back(&mut self) {
+        if self.gathered.capacity() > 0 {
+            worker::return_buffer(mem::take(&mut self.gathered));
+        }
+        self.begin = 0;
+    }
+
+    /// Keeps what this turn gathered and could not send.
+    fn keep(&mut self, client: &Client) {
+        let rest = &self.gathered[self.begin..];
+        if rest.is_empty() {
+            self.give_back();
+            return;
+        }
+        self.queued += rest.len();
+        // The last chunk takes small frames, unless TLS may hold a pointer into it.
+        let appendable = self.waiting.len() > usize::from(client.is_tls());
+        if let Some(last) = self.waiting.back_mut()
+            && appendable
+            && last.octets.len() + rest.len() <= CHUNK
+        {
+            last.octets.extend_from_slice(rest);
+            self.give_back();
+        } else if client.is_tls() {
+            self.waiting.push_back(Chunk { octets: mem::take(&mut self.gathered), sent: self.begin });
+            self.begin = 0;
+        } else {
+            self.waiting.push_back(Chunk { octets: rest.to_vec(), sent: 0 });
+            self.give_back();
+        }
+    }
+}
+
+/// Octets up to which small remainders are put together.
+const CHUNK: usize = 16 << 10;
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}

@@ -1,0 +1,243 @@
+//! Our ends of the pipes to a program, on nginx connections.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr;
+
+use super::ffi;
+
+/// A pipe: our end watched by nginx, the other end to be given to a program.
+pub fn pair(ours_reads: bool) -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: pipe2 writes two descriptors, which nobody else owns yet.
+    let (reader, writer) = unsafe {
+        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+    };
+    let (ours, theirs) = if ours_reads { (reader, writer) } else { (writer, reader) };
+    // O_NONBLOCK belongs to the open file description: the program's end stays as programs expect it.
+    // SAFETY: the descriptor is open.
+    if unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((ours, theirs))
+}
+
+/// A descriptor of /dev/null for a program to write to.
+pub fn null() -> io::Result<OwnedFd> {
+    std::fs::OpenOptions::new().write(true).open("/dev/null").map(OwnedFd::from)
+}
+
+/// What nginx calls when a descriptor is ready.
+pub type Handler = unsafe extern "C" fn(*mut ffi::ngx_event_t);
+
+/// A descriptor as a connection of nginx. Closed on drop.
+pub struct Pipe {
+    connection: *mut ffi::ngx_connection_t,
+}
+
+/// What a read brought.
+pub enum Read {
+    /// This many octets.
+    Data(usize),
+    /// Nothing for now.
+    Blocked,
+    /// The other end is closed.
+    End,
+}
+
+/// What a write did.
+pub enum Written {
+    /// This many octets went out.
+    Octets(usize),
+    /// Nothing can be written for now.
+    Blocked,
+    /// Nobody reads any more.
+    Broken,
+}
+
+impl Pipe {
+    /// Gives the descriptor to nginx. `handler` gets events whose connection has `data`.
+    ///
+    /// # Errors
+    ///
+    /// All `worker_connections` are in use; nginx has logged it.
+    pub fn new(fd: OwnedFd, handler: Handler, data: *mut c_void, log: *mut ffi::ngx_log_t) -> io::Result<Self> {
+        // SAFETY: nginx owns the descriptor once it has a connection; until then OwnedFd does.
+        unsafe {
+            let connection = ffi::ngx_ws_pipe_connection(fd.as_raw_fd(), log);
+            if connection.is_null() {
+                return Err(io::Error::from_raw_os_error(libc::EMFILE));
+            }
+            let _ = fd.into_raw_fd();
+            (*connection).data = data;
+            (*(*connection).read).handler = Some(handler);
+            (*(*connection).write).handler = Some(handler);
+            Ok(Pipe { connection })
+        }
+    }
+
+    fn fd(&self) -> i32 {
+        // SAFETY: the connection is ours until drop.
+        unsafe { (*self.connection).fd }
+    }
+
+    fn read_event(&self) -> *mut ffi::ngx_event_t {
+        // SAFETY: as above.
+        unsafe { (*self.connection).read }
+    }
+
+    fn write_event(&self) -> *mut ffi::ngx_event_t {
+        // SAFETY: as above.
+        unsafe { (*self.connection).write }
+    }
+
+    /// Whether reading is worth a system call.
+    pub fn readable(&self) -> bool {
+        // SAFETY: the event belongs to our connection.
+        unsafe { ffi::ngx_ws_event_ready(self.read_event()) != 0 }
+    }
+
+    /// Reads once. A short read leaves the pipe marked as not readable: it is watched level-triggered.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Read {
+        loop {
+            // SAFETY: the buffer is writable for its length.
+            let count = unsafe { libc::read(self.fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+            match usize::try_from(count) {
+                Ok(0) => return Read::End,
+                Ok(count) => {
+                    if count < buffer.len() {
+                        self.clear_readable();
+                    }
+                    return Read::Data(count);
+                }
+                Err(_) => {
+                    if let Some(read) = self.failed() {
+                        return read;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads once into the free capacity of a buffer.
+    pub fn append_to(&mut self, buffer: &mut Vec<u8>) -> Read {
+        let room = buffer.capacity() - buffer.len();
+        loop {
+            // SAFETY: the free capacity is writable memory of this length.
+            let count = unsafe { libc::read(self.fd(), buffer.spare_capacity_mut().as_mut_ptr().cast(), room) };
+            match usize::try_from(count) {
+                Ok(0) => return Read::End,
+                Ok(count) => {
+                    // SAFETY: the kernel has written this many octets behind the length.
+                    unsafe { buffer.set_len(buffer.len() + count) };
+                    if count < room {
+                        self.clear_readable();
+                    }
+                    return Read::Data(count);
+                }
+                Err(_) => {
+                    if let Some(read) = self.failed() {
+                        return read;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a failed read means; `None` to try again.
+    fn failed(&mut self) -> Option<Read> {
+        match io::Error::last_os_error().kind() {
+            io::ErrorKind::Interrupted => None,
+            io::ErrorKind::WouldBlock => {
+                self.clear_readable();
+                Some(Read::Blocked)
+            }
+            // A pseudo-terminal whose other side is gone reports EIO; nothing else is expected of a pipe.
+            _ => Some(Read::End),
+        }
+    }
+
+    /// Gives up watching but keeps the descriptor open.
+    pub fn into_fd(self) -> Option<OwnedFd> {
+        // SAFETY: the descriptor is open; the duplicate belongs to nobody else.
+        unsafe {
+            let fd = libc::fcntl(self.fd(), libc::F_DUPFD_CLOEXEC, 3);
+            (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+        }
+    }
+
+    fn clear_readable(&mut self) {
+        // SAFETY: the event belongs to our connection.
+        unsafe { ffi::ngx_ws_event_set_ready(self.read_event(), 0) };
+    }
+
+    /// Asks nginx to watch for something to read, or not to: a level-triggered event that nobody serves would spin.
+    /// `false` when epoll refuses.
+    pub fn watch_read(&mut self, wanted: bool) -> bool {
+        // SAFETY: the event belongs to our connection; the shim looks whether it is active.
+        let result = unsafe {
+            if wanted { ffi::ngx_ws_add_level_read(self.read_event()) } else { ffi::ngx_ws_del_read(self.read_event()) }
+        };
+        result == ffi::NGX_OK as isize
+    }
+
+    /// Writes once; asks nginx to tell when more can be written.
+    pub fn write(&mut self, octets: &[u8]) -> Written {
+        loop {
+            // SAFETY: the octets are readable for their length. SIGPIPE is ignored by nginx.
+            let count = unsafe { libc::write(self.fd(), octets.as_ptr().cast(), octets.len()) };
+            if let Ok(count) = usize::try_from(count) {
+                return Written::Octets(count);
+            }
+            match io::Error::last_os_error().kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => {
+                    // SAFETY: the event belongs to our connection.
+                    let watched = unsafe { ffi::ngx_ws_add_edge_write(self.write_event()) };
+                    return if watched == ffi::NGX_OK as isize { Written::Blocked } else { Written::Broken };
+                }
+                _ => return Written::Broken,
+            }
+        }
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // SAFETY: takes the connection out of epoll, closes the descriptor and gives the connection back to nginx.
+        unsafe { ffi::ngx_ws_close_pipe(self.connection) };
+    }
+}
+
+/// nginx's watch over a descriptor that somebody else owns.
+pub struct Watch {
+    pipe: Pipe,
+}
+
+impl Watch {
+    /// Calls `handler` whenever there is something to read.
+    ///
+    /// # Errors
+    ///
+    /// No connection is free, or epoll refuses.
+    pub fn new(fd: BorrowedFd<'_>, handler: Handler, log: *mut ffi::ngx_log_t) -> io::Result<Self> {
+        // nginx closes what it watches: it gets a duplicate. Both must be closed for the other side to see the end.
+        let mut pipe = Pipe::new(fd.try_clone_to_owned()?, handler, ptr::null_mut(), log)?;
+        if !pipe.watch_read(true) {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        Ok(Watch { pipe })
+    }
+
+    /// Asks to be called when the descriptor can be written, or not.
+    pub fn write_when(&mut self, wanted: bool) {
+        if wanted {
+            // SAFETY: the event belongs to our connection.
+            unsafe { ffi::ngx_ws_add_edge_write(self.pipe.write_event()) };
+        }
+    }
+}

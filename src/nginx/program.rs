@@ -1,0 +1,268 @@
+//! A program as the endpoint of a session.
+
+mod launch;
+mod stderr;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+pub use launch::start;
+use stderr::Stderr;
+
+use super::endpoint::{Ending, Endpoint, Outlet, Produced};
+use super::pipe::{Pipe, Read, Written};
+use super::worker::{self, programs};
+use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
+use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
+use crate::ws::close::CloseCode;
+use crate::ws::connection::{Data, SendError};
+use crate::ws::frame::Kind;
+
+/// Bounds of what is kept for a program that does not read its standard input. Between them it is as much as one message
+/// may have, so that a client that waits for its Pong is not held up by a message that it may send.
+const LEAST_BACKLOG: u64 = 64 << 10;
+const MOST_BACKLOG: u64 = 1 << 20;
+
+/// What the spawner tells of a program, seen by the session and by the worker.
+#[derive(Default)]
+pub struct Fate {
+    /// How it ended.
+    status: Cell<Option<ExitStatus>>,
+    /// No process of its group is left.
+    gone: Cell<bool>,
+}
+
+impl Fate {
+    /// It has ended.
+    pub fn ended(&self, status: ExitStatus) {
+        self.status.set(Some(status));
+    }
+
+    /// Its descendants have ended as well.
+    pub fn gone(&self) {
+        self.gone.set(true);
+    }
+}
+
+/// A running program.
+pub struct Program {
+    id: ProgramId,
+    fate: Rc<Fate>,
+    format: Format,
+    ladder: Ladder,
+    stdin: Option<Pipe>,
+    stdout: Option<Pipe>,
+    stderr: Option<Stderr>,
+    reader: Reader,
+    writer: Writer,
+    /// Octets for standard input; the first `written` of them are through.
+    queue: Vec<u8>,
+    written: usize,
+    backlog: usize,
+    progress: u64,
+}
+
+impl Endpoint for Program {
+    fn accepts(&self) -> bool {
+        self.stdin.is_none() || self.queue.len() - self.written < self.backlog
+    }
+
+    fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
+        if self.stdin.is_none() && !(self.format == Format::Lines && data.kind == Kind::Binary) {
+            // The program reads no more. It is told nothing, and neither is the client: the program may still write.
+            return Ok(());
+        }
+        if self.queue.capacity() == 0 {
+            self.queue = worker::lend_buffer();
+        }
+        self.writer
+            .write(data.kind, data.payload, data.first, data.last, &mut self.queue)
+            .map_err(|error| Ending { code: error.close_code(), reason: error.to_string() })
+    }
+
+    fn flush(&mut self) -> bool {
+        let Some(stdin) = &mut self.stdin else { return false };
+        let mut moved = false;
+        while self.written < self.queue.len() {
+            match stdin.write(&self.queue[self.written..]) {
+                Written::Octets(count) => {
+                    self.written += count;
+                    self.progress += count as u64;
+                    moved = true;
+                }
+                Written::Blocked => {
+                    self.compact();
+                    return moved;
+                }
+                Written::Broken => {
+                    self.stdin = None;
+                    self.written = self.queue.len();
+                    moved = true;
+                    break;
+                }
+            }
+        }
+        self.return_queue();
+        moved
+    }
+
+    fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
+        let mut moved = false;
+        if let Some(stderr) = &mut self.stderr {
+            moved |= stderr.read(outlet);
+        }
+        match self.read_output(outlet) {
+            Ok(some) => moved |= some,
+            Err(ending) => return Produced::Ended(ending),
+        }
+        if let Some(status) = self.fate.status.get()
+            && self.stdout.is_none()
+        {
+            outlet.context.exec_status = Some(status);
+            if let Some(stderr) = &mut self.stderr {
+                stderr.finish(outlet);
+            }
+            return Produced::Ended(how(status));
+        }
+        if moved { Produced::Some } else { Produced::Nothing }
+    }
+
+    fn client_gone(&mut self) {
+        self.stdin = None;
+        self.return_queue();
+        // The program may say something while it ends: it should not die of a broken pipe in the middle of that.
+        let pipes = [self.stdout.take(), self.stderr.take().map(Stderr::into_pipe)];
+        programs::stop(self.id, self.ladder, pipes.into_iter().flatten().filter_map(Pipe::into_fd).collect());
+    }
+
+    fn progress(&self) -> u64 {
+        self.progress
+    }
+}
+
+impl Program {
+    /// Reads standard output while there is room. Whether anything came.
+    fn read_output(&mut self, outlet: &mut Outlet<'_>) -> Result<bool, Ending> {
+        let mut moved = false;
+        loop {
+            let Some(stdout) = &mut self.stdout else { return Ok(moved) };
+            if !outlet.has_room() {
+                stdout.watch_read(false);
+                return Ok(moved);
+            }
+            // With the last process of the group gone, the end is near: it is looked for instead of being waited for.
+            let gone = self.fate.gone.get();
+            if !gone && !stdout.readable() {
+                if !stdout.watch_read(true) {
+                    return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
+                }
+                return Ok(moved);
+            }
+            let read = match self.format {
+                Format::Bytes => self.relay(outlet),
+                Format::Lines | Format::Messages => self.frame(outlet),
+            }?;
+            match read {
+                Read::Data(_) => moved = true,
+                Read::Blocked if !gone => {}
+                // Who left the group and still holds the pipe is not waited for.
+                Read::Blocked | Read::End => {
+                    moved = true;
+                    self.stdout = None;
+                    self.finish(outlet)?;
+                }
+            }
+        }
+    }
+
+    /// Format `bytes`: what a read returns is one message, framed where it was read.
+    fn relay(&mut self, outlet: &mut Outlet<'_>) -> Result<Read, Ending> {
+        let Some(stdout) = &mut self.stdout else { return Ok(Read::Blocked) };
+        outlet.binary_from(|buffer| stdout.append_to(buffer)).map_err(broken)
+    }
+
+    /// The other formats.
+    fn frame(&mut self, outlet: &mut Outlet<'_>) -> Result<Read, Ending> {
+        let Some(stdout) = &mut self.stdout else { return Ok(Read::Blocked) };
+        let mut buffer = worker::take_reading();
+        let read = stdout.read(&mut buffer);
+        let result = match read {
+            Read::Data(count) => pass_on(&mut self.reader, &buffer[..count], outlet),
+            Read::Blocked | Read::End => Ok(()),
+        };
+        worker::put_reading(buffer);
+        result.map(|()| read)
+    }
+
+    /// The last line, which may lack its newline.
+    fn finish(&mut self, outlet: &mut Outlet<'_>) -> Result<(), Ending> {
+        match self.reader.finish() {
+            Ok(None) => Ok(()),
+            Ok(Some(output)) => put(output, outlet),
+            Err(error) => Err(misframed(error, outlet)),
+        }
+    }
+
+    fn compact(&mut self) {
+        if self.written > self.queue.len() / 2 {
+            self.queue.drain(..self.written);
+            self.written = 0;
+        }
+    }
+
+    fn return_queue(&mut self) {
+        if self.queue.capacity() > 0 {
+            worker::return_buffer(std::mem::take(&mut self.queue));
+        }
+        self.written = 0;
+    }
+}
+
+/// Gives what a read brought to the client.
+fn pass_on(reader: &mut Reader, mut octets: &[u8], outlet: &mut Outlet<'_>) -> Result<(), Ending> {
+    loop {
+        match reader.next(octets) {
+            Ok((consumed, output)) => {
+                octets = octets.get(consumed..).unwrap_or_default();
+                match output {
+                    Some(output) => put(output, outlet)?,
+                    None => return Ok(()),
+                }
+            }
+            Err(error) => return Err(misframed(error, outlet)),
+        }
+    }
+}
+
+fn put(output: Output<'_>, outlet: &mut Outlet<'_>) -> Result<(), Ending> {
+    match output {
+        Output::Piece { kind, payload, last } => {
+            let result = if last && !outlet.in_message() {
+                outlet.message(kind, payload)
+            } else {
+                outlet.piece(kind, payload, last)
+            };
+            result.map_err(broken)
+        }
+        Output::Close { code, reason } => Err(Ending { code, reason: reason.to_owned() }),
+    }
+}
+
+fn misframed(error: FramingError, outlet: &Outlet<'_>) -> Ending {
+    outlet.complain(format_args!("the program wrote {error}"));
+    Ending { code: error.close_code(), reason: error.to_string() }
+}
+
+/// The connection does not take messages any more; it is closing for a reason of its own.
+fn broken(error: SendError) -> Ending {
+    Ending { code: CloseCode::INTERNAL, reason: error.to_string() }
+}
+
+/// The Close that tells how the program ended.
+fn how(status: ExitStatus) -> Ending {
+    match status {
+        ExitStatus::Code(0) => Ending { code: CloseCode::NORMAL, reason: String::new() },
+        ExitStatus::Code(code) => Ending { code: CloseCode::INTERNAL, reason: format!("exit {code}") },
+        ExitStatus::Signal(signal) => Ending { code: CloseCode::INTERNAL, reason: format!("signal {signal}") },
+    }
+}

@@ -1,0 +1,116 @@
+//! A program's standard error.
+
+use crate::conf::ExecStderr;
+use crate::nginx::endpoint::Outlet;
+use crate::nginx::log::Octets;
+use crate::nginx::pipe::{Pipe, Read};
+use crate::nginx::worker;
+use crate::ws::frame::Kind;
+
+/// Octets up to which a line is kept together. nginx cuts longer lines of its log; a message needs no more either.
+const LONGEST_LINE: usize = 2048;
+
+/// Octets that are read in one turn: a program that floods its standard error gets no more than its share.
+const TURN: usize = 64 << 10;
+
+/// Lines on their way to the log or to the client.
+pub struct Stderr {
+    pipe: Pipe,
+    to: ExecStderr,
+    /// The beginning of a line.
+    line: Vec<u8>,
+}
+
+impl Stderr {
+    /// Reads the pipe for `to`.
+    pub fn new(pipe: Pipe, to: ExecStderr) -> Self {
+        Stderr { pipe, to, line: Vec::new() }
+    }
+
+    /// Our end of the pipe.
+    pub fn into_pipe(self) -> Pipe {
+        self.pipe
+    }
+
+    /// Passes on what is there. Whether anything was.
+    pub fn read(&mut self, outlet: &mut Outlet<'_>) -> bool {
+        if self.to == ExecStderr::Client && !outlet.has_room() {
+            self.pipe.watch_read(false);
+            return false;
+        }
+        let mut count = 0;
+        let mut buffer = worker::take_reading();
+        while self.pipe.readable() && count < TURN {
+            match self.pipe.read(&mut buffer) {
+                Read::Data(octets) => {
+                    count += octets;
+                    self.split(&buffer[..octets], outlet);
+                }
+                Read::Blocked => break,
+                Read::End => {
+                    // Nothing comes any more, but the program may go on: a level-triggered end would be reported for ever.
+                    self.finish(outlet);
+                    self.pipe.watch_read(false);
+                    worker::put_reading(buffer);
+                    return count > 0;
+                }
+            }
+        }
+        worker::put_reading(buffer);
+        self.pipe.watch_read(true);
+        count > 0
+    }
+
+    /// Passes on a last line without newline, and what is left in the pipe.
+    pub fn finish(&mut self, outlet: &mut Outlet<'_>) {
+        let mut buffer = worker::take_reading();
+        if let Read::Data(octets) = self.pipe.read(&mut buffer) {
+            self.split(&buffer[..octets], outlet);
+        }
+        worker::put_reading(buffer);
+        if !self.line.is_empty() {
+            let line = std::mem::take(&mut self.line);
+            self.pass_on(&line, outlet);
+        }
+    }
+
+    fn split(&mut self, octets: &[u8], outlet: &mut Outlet<'_>) {
+        let mut rest = octets;
+        while let Some(place) = memchr::memchr(b'\n', rest) {
+            let (line, tail) = rest.split_at(place);
+            rest = &tail[1..];
+            if self.line.is_empty() {
+                self.pass_on(line, outlet);
+            } else {
+                let mut whole = std::mem::take(&mut self.line);
+                whole.extend_from_slice(line);
+                self.pass_on(&whole, outlet);
+            }
+        }
+        while self.line.len() + rest.len() > LONGEST_LINE {
+            let (head, tail) = rest.split_at(LONGEST_LINE - self.line.len());
+            let mut whole = std::mem::take(&mut self.line);
+            whole.extend_from_slice(head);
+            self.pass_on(&whole, outlet);
+            rest = tail;
+        }
+        self.line.extend_from_slice(rest);
+    }
+
+    fn pass_on(&self, line: &[u8], outlet: &mut Outlet<'_>) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match self.to {
+            ExecStderr::Log => outlet.complain(format_args!("stderr of the program: {}", Octets(line))),
+            ExecStderr::Client => {
+                // Not between the frames of another message, where nothing but control frames may stand.
+                if outlet.in_message() {
+                    outlet.complain(format_args!("stderr of the program, inside a message: {}", Octets(line)));
+                } else {
+                    // A closing connection takes no messages: the program is about to be told.
+                    let _ = outlet.message(Kind::Text, String::from_utf8_lossy(line).as_bytes());
+                }
+            }
+            ExecStderr::Null => {}
+        }
+    }
+}

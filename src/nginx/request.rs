@@ -1,0 +1,251 @@
+//! The request that a session belongs to.
+
+use std::ptr;
+use std::slice;
+
+use super::ffi;
+use super::log::{self, Level};
+use super::module;
+use super::session::Context;
+use super::template::NginxCompiler;
+use crate::conf::Settings;
+
+/// The octets of a string of nginx.
+///
+/// The lifetime is the caller's claim: strings of a configuration live with it, strings of a request until it is freed.
+pub fn bytes<'a>(text: &ffi::ngx_str_t) -> &'a [u8] {
+    if text.data.is_null() || text.len == 0 {
+        return &[];
+    }
+    // SAFETY: nginx keeps data and len of a string consistent, and pool memory outlives the request it is used for.
+    unsafe { slice::from_raw_parts(text.data, text.len) }
+}
+
+/// A live request. Copies are made freely; none is used after the request was finalized.
+#[derive(Clone, Copy)]
+pub struct Request(*mut ffi::ngx_http_request_t);
+
+impl Request {
+    /// Wraps what nginx passed to a handler.
+    ///
+    /// # Safety
+    ///
+    /// The request must live as long as the wrapper and its copies are used.
+    pub unsafe fn new(request: *mut ffi::ngx_http_request_t) -> Self {
+        Request(request)
+    }
+
+    /// The request itself, for nginx's functions.
+    pub fn raw(self) -> *mut ffi::ngx_http_request_t {
+        self.0
+    }
+
+    /// Its fields.
+    fn fields<'a>(self) -> &'a ffi::ngx_http_request_t {
+        // SAFETY: the promise of new(); no reference is kept over a call that changes the request.
+        unsafe { &*self.0 }
+    }
+
+    /// Its client connection.
+    pub fn connection(self) -> *mut ffi::ngx_connection_t {
+        self.fields().connection
+    }
+
+    /// The log that names client and request.
+    pub fn log(self) -> *mut ffi::ngx_log_t {
+        // SAFETY: a request has a connection, a connection has a log.
+        unsafe { (*self.connection()).log }
+    }
+
+    /// Writes a line to that log.
+    pub fn report(self, level: Level, text: std::fmt::Arguments<'_>) {
+        log::write(self.log(), level, text);
+    }
+
+    /// The settings of its location.
+    pub fn settings<'a>(self) -> &'a Settings<NginxCompiler> {
+        // SAFETY: create_loc_conf made the settings of every location; they live as long as the cycle, and the cycle as
+        // long as its requests.
+        unsafe { &*ffi::ngx_ws_get_loc_conf(self.0, module::pointer()).cast::<Settings<NginxCompiler>>() }
+    }
+
+    /// The method's name.
+    pub fn method<'a>(self) -> &'a [u8] {
+        bytes(&self.fields().method_name)
+    }
+
+    /// 1.0 is 1000, 2 is 2000, as nginx counts.
+    pub fn http_version(self) -> usize {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_http_version(self.0) }
+    }
+
+    /// Whether a body was announced.
+    pub fn has_body(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_has_body(self.0) != 0 }
+    }
+
+    /// Whether it is the client's own request and not a subrequest.
+    pub fn is_main(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_is_main(self.0) != 0 }
+    }
+
+    /// Path without arguments, decoded and normalised.
+    pub fn uri<'a>(self) -> &'a [u8] {
+        bytes(&self.fields().uri)
+    }
+
+    /// Path and arguments as the client sent them.
+    pub fn unparsed_uri<'a>(self) -> &'a [u8] {
+        bytes(&self.fields().unparsed_uri)
+    }
+
+    /// What follows the question mark.
+    pub fn arguments<'a>(self) -> &'a [u8] {
+        bytes(&self.fields().args)
+    }
+
+    /// `HTTP/1.1`
+    pub fn protocol<'a>(self) -> &'a [u8] {
+        bytes(&self.fields().http_protocol)
+    }
+
+    /// The host that was asked for, without port, in lower case.
+    pub fn host<'a>(self) -> &'a [u8] {
+        bytes(&self.fields().headers_in.server)
+    }
+
+    /// The name of the location, as written.
+    pub fn location<'a>(self) -> &'a [u8] {
+        // SAFETY: every request has a core location configuration.
+        unsafe { bytes(&(*ffi::ngx_ws_get_core_loc_conf(self.0)).name) }
+    }
+
+    /// The client's address in text form.
+    pub fn remote_address<'a>(self) -> &'a [u8] {
+        // SAFETY: a request has a connection.
+        unsafe { bytes(&(*self.connection()).addr_text) }
+    }
+
+    /// Header names and values as the client sent them.
+    pub fn headers<'a>(self) -> Headers<'a> {
+        Headers::new(&self.fields().headers_in.headers)
+    }
+
+    /// The value of a variable of nginx by its name in lower case; empty when it has none.
+    pub fn variable<'a>(self, name: &'static [u8]) -> &'a [u8] {
+        let mut text = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+        // SAFETY: the name is in lower case already, so that hashing does not write to it; the value is in the request's pool.
+        unsafe {
+            let key = ffi::ngx_hash_key(text.data, text.len);
+            let value = ffi::ngx_http_get_variable(self.0, &raw mut text, key);
+            if value.is_null() || (*value).not_found() != 0 || (*value).len() == 0 {
+                return &[];
+            }
+            slice::from_raw_parts((*value).data, (*value).len() as usize)
+        }
+    }
+
+    /// Adds a header to the response; the value is copied. `false` when there is no memory.
+    pub fn add_header(self, name: &'static str, value: &[u8]) -> bool {
+        // SAFETY: list and copy are in the request's pool; the name is static and nginx only reads it.
+        unsafe {
+            let Some(copy) = self.copy(value) else { return false };
+            let header = ffi::ngx_ws_add_header_out(self.0);
+            if header.is_null() {
+                return false;
+            }
+            (*header).key = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+            (*header).value = copy;
+            true
+        }
+    }
+
+    /// A copy in the request's pool.
+    pub fn copy(self, text: &[u8]) -> Option<ffi::ngx_str_t> {
+        // SAFETY: the allocation has room for the text.
+        unsafe {
+            let data = ffi::ngx_pnalloc(self.fields().pool, text.len().max(1)).cast::<u8>();
+            if data.is_null() {
+                return None;
+            }
+            ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
+            Some(ffi::ngx_str_t { len: text.len(), data })
+        }
+    }
+
+    /// A copy of a text in the request's pool: it lives as long as the request and everything that is kept for it.
+    pub fn keep_text(self, text: &str) -> Option<&'static str> {
+        let copy = self.copy(text.as_bytes())?;
+        str::from_utf8(bytes(&copy)).ok()
+    }
+
+    /// Whether it came by TLS.
+    pub fn is_tls(self) -> bool {
+        // SAFETY: a request has a connection.
+        unsafe { ffi::ngx_ws_connection_is_ssl(self.connection()) != 0 }
+    }
+
+    /// What this module keeps for the request, made at the first call. `None` when there is no memory.
+    pub fn context<'a>(self) -> Option<&'a mut Context> {
+        // SAFETY: the slot is this module's; the context is written before the pointer is, and lives in the pool.
+        unsafe {
+            let slot = self.fields().ctx.add((*module::pointer()).ctx_index);
+            if (*slot).is_null() {
+                let context = ffi::ngx_palloc(self.fields().pool, size_of::<Context>()).cast::<Context>();
+                if context.is_null() {
+                    return None;
+                }
+                context.write(Context::default());
+                *slot = context.cast();
+            }
+            Some(&mut *(*slot).cast::<Context>())
+        }
+    }
+
+    /// The same, if it was made.
+    pub fn existing_context<'a>(self) -> Option<&'a mut Context> {
+        // SAFETY: as above; the array exists since the request was created.
+        unsafe {
+            let slot = self.fields().ctx.add((*module::pointer()).ctx_index);
+            (*slot).cast::<Context>().as_mut()
+        }
+    }
+}
+
+/// The parts of a list of headers.
+pub struct Headers<'a> {
+    part: Option<&'a ffi::ngx_list_part_t>,
+    place: usize,
+}
+
+impl<'a> Headers<'a> {
+    fn new(list: &'a ffi::ngx_list_t) -> Self {
+        Headers { part: Some(&list.part), place: 0 }
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let part = self.part?;
+            if self.place < part.nelts {
+                // SAFETY: a part has nelts elements of this type; place is below that.
+                let header = unsafe { &*part.elts.cast::<ffi::ngx_table_elt_t>().add(self.place) };
+                self.place += 1;
+                // A header that a module has deleted keeps its place with a hash of 0.
+                if header.hash != 0 {
+                    return Some((bytes(&header.key), bytes(&header.value)));
+                }
+                continue;
+            }
+            // SAFETY: the parts of a list are linked until a null pointer.
+            self.part = unsafe { part.next.as_ref() };
+            self.place = 0;
+        }
+    }
+}

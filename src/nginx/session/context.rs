@@ -1,0 +1,50 @@
+//! What is known of a session until its request is logged.
+
+use super::SessionRef;
+use crate::exec::spawner::ExitStatus;
+use crate::ws::connection::Closed;
+
+/// The values behind the `$websocket_…` variables. It lives in the request's pool: nginx writes the log after the session
+/// is gone.
+#[derive(Default)]
+pub struct Context {
+    /// The session, while there is one.
+    pub session: Option<SessionRef>,
+    /// `exec`, `channel` or `tcp`.
+    pub endpoint: Option<&'static str>,
+    /// The subprotocol that was selected; the text is in the pool of the request.
+    pub protocol: Option<&'static str>,
+    /// Messages from the client.
+    pub messages_in: u64,
+    /// Messages to the client.
+    pub messages_out: u64,
+    /// Payload octets from the client.
+    pub bytes_in: u64,
+    /// Payload octets to the client.
+    pub bytes_out: u64,
+    /// The first Close.
+    pub closed: Option<Closed>,
+    /// The process that served it.
+    pub exec_pid: Option<i32>,
+    /// How that ended.
+    pub exec_status: Option<ExitStatus>,
+}
+
+impl Context {
+    /// Counts a message to the client.
+    pub fn message_out(&mut self, octets: usize) {
+        self.messages_out += 1;
+        self.octets_out(octets);
+    }
+
+    /// Counts payload to the client.
+    pub fn octets_out(&mut self, octets: usize) {
+        self.bytes_out += octets as u64;
+    }
+
+    /// Counts a piece of a message from the client.
+    pub fn data_in(&mut self, octets: usize, last: bool) {
+        self.bytes_in += octets as u64;
+        self.messages_in += u64::from(last);
+    }
+}

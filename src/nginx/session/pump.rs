@@ -1,0 +1,324 @@
+//! Moving messages between client and endpoint, one turn after another.
+
+use super::{Session, Stage, Verdict};
+use crate::nginx::client::{Received, Sent};
+use crate::nginx::endpoint::{Ending, Outlet, Produced};
+use crate::nginx::ffi;
+use crate::nginx::log::Level;
+use crate::nginx::timer::now;
+use crate::nginx::worker;
+use crate::ws::close::CloseCode;
+use crate::ws::connection::Event;
+use crate::ws::timing::Expiry;
+use crate::ws::violation::Violation;
+
+/// Turns one event may take before other connections get theirs.
+const TURNS: u32 = 16;
+
+impl Session {
+    /// Does what can be done now.
+    pub fn pump(&mut self) -> Verdict {
+        if self.stage == Stage::Starting {
+            return Verdict::Continue;
+        }
+        match self.drain_nginx() {
+            Ok(true) => {}
+            Ok(false) => return self.watch(),
+            Err(verdict) => return verdict,
+        }
+        for _ in 0..TURNS {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => return self.watch(),
+                Err(verdict) => return verdict,
+            }
+        }
+        self.next_turn.post_next();
+        self.watch()
+    }
+
+    /// The timer fired, or another turn was due.
+    pub fn on_time(&mut self) -> Verdict {
+        if self.timer.take_expired() {
+            self.deadlines.fired();
+        }
+        if self.stage == Stage::Starting {
+            self.deadlines.arm(&mut self.timer);
+            return Verdict::Continue;
+        }
+        while let Some(expiry) = self.deadlines.expire() {
+            match expiry {
+                Expiry::Ping => {
+                    // Only an open session is due for one; a Close that went out meanwhile makes it needless.
+                    let _ = self.ws.ping(b"", self.output.frames());
+                }
+                Expiry::PingTimeout => return self.give_up("the client did not answer a Ping in time"),
+                Expiry::SendTimeout => return self.give_up("the client accepted nothing in time"),
+                Expiry::CloseTimeout => return self.give_up("the client did not answer the Close in time"),
+                Expiry::Idle => self.begin_close(CloseCode::GOING_AWAY, "idle"),
+                Expiry::Drain => self.begin_close(CloseCode::RESTART, "restart"),
+                Expiry::Grace => self.close_as_planned(),
+            }
+        }
+        let mark = self.moved();
+        if self.deadlines.is_abandoned(mark) {
+            return self.client_lost("the client hung up");
+        }
+        self.pump()
+    }
+
+    /// The worker is told to go: the session ends at `at`.
+    pub fn drain(&mut self, at: u64) -> Verdict {
+        self.deadlines.timers().on_drain(at);
+        self.deadlines.arm(&mut self.timer);
+        Verdict::Continue
+    }
+
+    /// Lets nginx send what it still has of the 101, which must not be overtaken.
+    fn drain_nginx(&mut self) -> Result<bool, Verdict> {
+        // SAFETY: the request is alive; a null chain sends what is buffered.
+        unsafe {
+            if ffi::ngx_ws_connection_buffered(self.client.connection()) == 0 {
+                return Ok(true);
+            }
+            if ffi::ngx_http_output_filter(self.request.raw(), std::ptr::null_mut()) == ffi::NGX_ERROR as isize {
+                return Err(Verdict::Drop);
+            }
+            Ok(ffi::ngx_ws_connection_buffered(self.client.connection()) == 0)
+        }
+    }
+
+    /// One round: from the client, to the endpoint, from the endpoint, to the client. Whether anything moved.
+    fn turn(&mut self) -> Result<bool, Verdict> {
+        let mut moved = self.read_client()?;
+        if let Some(endpoint) = &mut self.endpoint {
+            moved |= endpoint.flush();
+        }
+        moved |= self.read_endpoint();
+        let waiting = self.output.len();
+        if waiting > 0 {
+            let sent = self.output.flush(&mut self.client);
+            let left = self.output.len();
+            if left < waiting {
+                moved = true;
+                self.deadlines.timers().on_sent(now(), left > 0);
+            }
+            match sent {
+                Sent::Lost => return Err(self.client_lost("the connection was lost while sending")),
+                Sent::Blocked => self.deadlines.timers().on_blocked(now()),
+                Sent::Octets(_) => {}
+            }
+        }
+        if self.stage == Stage::Closing && self.output.is_empty() && self.ws.finished() {
+            return Err(Verdict::Finish);
+        }
+        Ok(moved)
+    }
+
+    /// Whether the client's octets can be looked at: nothing stands in the way of what they may ask for.
+    fn may_parse(&self) -> bool {
+        match self.stage {
+            Stage::Open => {
+                self.output.len() < self.send_limit()
+                    && self.endpoint.as_ref().is_some_and(|endpoint| endpoint.accepts())
+            }
+            // Only the client's Close is looked for.
+            Stage::Closing => self.ws.awaits_close(),
+            Stage::Starting | Stage::Grace | Stage::Over => false,
+        }
+    }
+
+    fn send_limit(&self) -> usize {
+        usize::try_from(self.request.settings().send_buffer()).unwrap_or(usize::MAX)
+    }
+
+    /// Reads the client once. Whether anything came.
+    fn read_client(&mut self) -> Result<bool, Verdict> {
+        if !self.may_parse() {
+            self.deadlines.timers().on_pause();
+            return Ok(false);
+        }
+        self.deadlines.timers().on_resume(now());
+        if !self.unparsed.is_empty() {
+            let mut octets = std::mem::take(&mut self.unparsed);
+            self.parse(&mut octets)?;
+            return Ok(true);
+        }
+        if !self.client.readable() {
+            return Ok(false);
+        }
+        let mut buffer = worker::take_reading();
+        let result = match self.client.receive(&mut buffer) {
+            Received::Octets(count) => {
+                self.deadlines.timers().on_receive(now());
+                self.parse(&mut buffer[..count]).map(|()| true)
+            }
+            Received::Blocked => Ok(false),
+            Received::End => Err(self.client_lost("the client closed the connection without a Close")),
+            Received::Lost => Err(self.client_lost("the connection was lost while receiving")),
+        };
+        worker::put_reading(buffer);
+        result
+    }
+
+    /// Makes events of octets. What cannot be taken now is kept.
+    fn parse(&mut self, octets: &mut [u8]) -> Result<(), Verdict> {
+        let mut scratch = worker::take_scratch();
+        let mut rest = octets;
+        while !rest.is_empty() {
+            if !self.may_parse() {
+                if self.stage == Stage::Open {
+                    self.unparsed.extend_from_slice(rest);
+                }
+                break;
+            }
+            let received = self.ws.receive(rest, &mut scratch, self.output.frames());
+            let consumed = received.consumed;
+            let ended = match received.event {
+                None => break,
+                Some(Event::Data(data)) => {
+                    // SAFETY: the context is in the pool of the request, which outlives the session.
+                    unsafe { self.context.as_mut() }.data_in(data.payload.len(), data.last);
+                    self.deadlines.timers().on_message(now());
+                    match &mut self.endpoint {
+                        Some(endpoint) if self.stage == Stage::Open => {
+                            let refused = endpoint.deliver(&data).err();
+                            self.answers_due |= refused.is_none();
+                            refused
+                        }
+                        _ => None,
+                    }
+                }
+                Some(Event::Ping | Event::Pong) => None,
+                Some(Event::Close { code, reason }) => {
+                    let code = code.map(|code| code.to_string()).unwrap_or_default();
+                    self.request.report(Level::Info, format_args!("the client closed: {code} \"{reason}\""));
+                    self.client_closed();
+                    None
+                }
+                Some(Event::Violation(violation)) => {
+                    self.violated(violation);
+                    None
+                }
+            };
+            if let Some(ending) = ended {
+                self.refuse(ending);
+            }
+            rest = &mut rest[consumed..];
+        }
+        worker::put_scratch(scratch);
+        Ok(())
+    }
+
+    /// The client's Close came: what was queued ahead of the answer leaves, the endpoint is let go.
+    fn client_closed(&mut self) {
+        self.stage = Stage::Closing;
+        self.deadlines.timers().on_close(now());
+        if let Some(mut endpoint) = self.endpoint.take() {
+            endpoint.flush();
+            endpoint.client_gone();
+        }
+    }
+
+    /// The client broke a rule.
+    fn violated(&mut self, violation: Violation) {
+        self.report(Level::Info, format_args!("the client broke the protocol: {violation}"));
+        self.refuse(Ending { code: violation.code(), reason: violation.reason().to_owned() });
+    }
+
+    /// Nothing more of the client is looked at. The endpoint may still answer what it got before.
+    fn refuse(&mut self, ending: Ending) {
+        self.planned = Some(ending);
+        if self.stage == Stage::Open && self.answers_due && self.endpoint.is_some() {
+            self.stage = Stage::Grace;
+            self.deadlines.timers().on_violation(now());
+        } else {
+            self.close_as_planned();
+        }
+    }
+
+    fn close_as_planned(&mut self) {
+        if let Some(Ending { code, reason }) = self.planned.take() {
+            self.begin_close(code, &reason);
+        }
+    }
+
+    /// Queues our Close and lets the endpoint go.
+    pub(super) fn begin_close(&mut self, code: CloseCode, reason: &str) {
+        self.ws.close(code, reason, self.output.frames());
+        self.stage = Stage::Closing;
+        self.deadlines.timers().on_close(now());
+        if let Some(mut endpoint) = self.endpoint.take() {
+            endpoint.client_gone();
+        }
+    }
+
+    /// Lets the endpoint make messages. Whether it did.
+    fn read_endpoint(&mut self) -> bool {
+        if !matches!(self.stage, Stage::Open | Stage::Grace) {
+            return false;
+        }
+        let limit = self.send_limit();
+        let Some(endpoint) = &mut self.endpoint else { return false };
+        let mut scratch = worker::take_scratch();
+        let produced = endpoint.produce(&mut Outlet {
+            ws: &mut self.ws,
+            output: &mut self.output,
+            scratch: &mut scratch,
+            // SAFETY: the context is in the pool of the request, which outlives the session.
+            context: unsafe { self.context.as_mut() },
+            limit,
+            log: self.request.log(),
+        });
+        worker::put_scratch(scratch);
+        match produced {
+            Produced::Nothing => false,
+            Produced::Some => {
+                self.deadlines.timers().on_message(now());
+                true
+            }
+            Produced::Ended(_) if self.stage == Stage::Grace => {
+                self.close_as_planned();
+                true
+            }
+            Produced::Ended(Ending { code, reason }) => {
+                self.begin_close(code, &reason);
+                true
+            }
+        }
+    }
+
+    fn give_up(&mut self, why: &str) -> Verdict {
+        self.report(Level::Info, format_args!("{why}"));
+        Verdict::Drop
+    }
+
+    fn client_lost(&mut self, how: &str) -> Verdict {
+        if self.stage != Stage::Closing {
+            self.report(Level::Info, format_args!("{how}"));
+        }
+        Verdict::Drop
+    }
+
+    /// Grows whenever a side takes something.
+    fn moved(&self) -> u64 {
+        let endpoint = self.endpoint.as_ref().map_or(0, |endpoint| endpoint.progress());
+        // SAFETY: the connection of a live request.
+        endpoint + unsafe { (*self.client.connection()).sent }.unsigned_abs()
+    }
+
+    /// Asks nginx for the next event.
+    fn watch(&mut self) -> Verdict {
+        if !self.client.watch() {
+            return Verdict::Drop;
+        }
+        // The client is not read while its endpoint is full, but its hang-up shows. A client that only shut down its
+        // sending side may still be reading: it is given up when nothing moves any more.
+        if self.client.hung_up() && !self.may_parse() && self.stage == Stage::Open {
+            let mark = self.moved();
+            self.deadlines.on_hangup(mark, !self.output.is_empty());
+        }
+        self.deadlines.arm(&mut self.timer);
+        Verdict::Continue
+    }
+}

@@ -1,0 +1,142 @@
+//! From an HTTP request to a session: the content handler, and the answers before and with the 101.
+
+use std::ptr;
+
+use super::ffi;
+use super::guard::guard;
+use super::log::Level;
+use super::main_settings::MainSettings;
+use super::request::Request;
+use super::template::NginxCompiler;
+use super::{origin, program, session};
+use crate::conf::{Endpoint, Refused, Settings};
+use crate::ws::handshake::{self, Accept, HttpVersion, Refusal, protocol};
+
+/// What the 101 will say.
+pub struct Acceptance {
+    accept: Accept,
+    /// In the pool of the request.
+    protocol: Option<&'static str>,
+}
+
+/// Makes this module answer the requests of the location that is being read.
+///
+/// # Errors
+///
+/// Why the location cannot have this endpoint.
+pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Result<(), Refused> {
+    // SAFETY: called while a directive of a location is read.
+    let location = unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) };
+    if location.handler.is_some_and(|present| !ptr::fn_addr_eq(present, handler as Handler)) {
+        return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
+    }
+    location.handler = Some(handler);
+    let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
+    match &settings.endpoint {
+        Some(Endpoint::Exec(_)) if !main.use_programs(cf) => Err(Refused::Reported),
+        Some(Endpoint::Exec(_)) | None => Ok(()),
+    }
+}
+
+/// Whether the location still belongs to this module, after all of it was read.
+pub fn is_installed(cf: *mut ffi::ngx_conf_t) -> bool {
+    // SAFETY: called while a location is merged.
+    let location = unsafe { &*ffi::ngx_ws_conf_core_loc_conf(cf) };
+    location.handler.is_some_and(|present| ptr::fn_addr_eq(present, handler as Handler))
+}
+
+type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
+
+/// The content handler of a location with an endpoint. nginx's access modules have had their say.
+unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+    guard(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
+        // SAFETY: nginx calls with a live request.
+        let request = unsafe { Request::new(request) };
+        match serve(request) {
+            Ok(()) => ffi::NGX_DONE as isize,
+            Err(status) => status,
+        }
+    })
+}
+
+fn serve(request: Request) -> Result<(), isize> {
+    if !request.is_main() {
+        // The frames of a WebSocket cannot be part of another response.
+        request.report(Level::Error, format_args!("a subrequest cannot become a WebSocket"));
+        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+    }
+    let settings = request.settings();
+    let Some(endpoint) = &settings.endpoint else { return Err(ffi::NGX_HTTP_NOT_FOUND as isize) };
+    if let Some(context) = request.context() {
+        context.endpoint = Some(endpoint.name());
+    }
+    let version = match request.http_version() {
+        ..=1000 => HttpVersion::Http10,
+        1001..=1999 => HttpVersion::Http11,
+        2000..=2999 => HttpVersion::Http2,
+        _ => HttpVersion::Http3,
+    };
+    let head = handshake::Request { method: request.method(), version, has_body: request.has_body() };
+    let accepted = handshake::evaluate(head, request.headers()).map_err(|refusal| refuse(request, version, refusal))?;
+    if !origin::is_allowed(request, accepted.origin) {
+        let origin = String::from_utf8_lossy(accepted.origin.unwrap_or_default());
+        request.report(Level::Error, format_args!("origin \"{origin}\" is not allowed by \"websocket_origin\""));
+        return Err(refuse(request, version, Refusal::Forbidden));
+    }
+    let spoken = settings.protocols();
+    let selected = protocol::select(&accepted.protocols, &spoken);
+    let protocol = selected.and_then(|name| request.keep_text(name));
+    if let Some(context) = request.context() {
+        context.protocol = protocol;
+    }
+    let acceptance = Acceptance { accept: accepted.accept, protocol };
+    match endpoint {
+        Endpoint::Exec(words) => {
+            let session = session::create(request, acceptance)?;
+            let program = program::start(request, session, words)?;
+            session::attach(session, program);
+        }
+    }
+    Ok(())
+}
+
+/// Prepares the answer to a request that does not become a WebSocket; nginx makes its body.
+fn refuse(request: Request, version: HttpVersion, refusal: Refusal) -> isize {
+    if refusal != Refusal::NotUpgrade {
+        request.report(Level::Info, format_args!("no WebSocket: {refusal}"));
+    }
+    for (name, value) in refusal.headers(version) {
+        if !request.add_header(name, value.as_bytes()) {
+            return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        }
+    }
+    refusal.status() as isize
+}
+
+/// Answers that the location is busy; `Retry-After` in seconds.
+pub fn try_again(request: Request) -> isize {
+    request.add_header("Retry-After", b"5");
+    ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize
+}
+
+impl Acceptance {
+    /// Sends the 101 (RFC 6455, section 4.2.2). `false` when the connection is lost or there is no memory.
+    pub fn answer(&self, request: Request) -> bool {
+        let headers = request.add_header("Upgrade", b"websocket")
+            && request.add_header("Sec-WebSocket-Accept", self.accept.as_ref())
+            && self.protocol.is_none_or(|name| request.add_header("Sec-WebSocket-Protocol", name.as_bytes()));
+        if !headers {
+            return false;
+        }
+        // SAFETY: the request is alive and nothing was sent yet.
+        unsafe {
+            ffi::ngx_ws_response_101(request.raw());
+            ffi::ngx_ws_request_upgraded(request.raw());
+            let sent = ffi::ngx_http_send_header(request.raw());
+            if sent == ffi::NGX_ERROR as isize || sent > ffi::NGX_OK as isize {
+                return false;
+            }
+            ffi::ngx_http_send_special(request.raw(), ffi::NGX_HTTP_FLUSH as usize) != ffi::NGX_ERROR as isize
+        }
+    }
+}

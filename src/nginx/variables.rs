@@ -1,0 +1,84 @@
+//! The `$websocket_…` variables.
+
+use super::ffi::*;
+use super::guard::guard;
+use super::request::Request;
+use super::session::Context;
+use crate::exec::spawner::ExitStatus;
+use crate::ws::connection::Side;
+
+/// What a variable says of a session; nothing where it does not apply.
+type Value = fn(&Context) -> Option<String>;
+
+const VARIABLES: &[(&str, Value)] = &[
+    ("websocket_endpoint", |context| context.endpoint.map(str::to_owned)),
+    ("websocket_protocol", |context| context.protocol.map(str::to_owned)),
+    ("websocket_messages_in", |context| counter(context, context.messages_in)),
+    ("websocket_messages_out", |context| counter(context, context.messages_out)),
+    ("websocket_bytes_in", |context| counter(context, context.bytes_in)),
+    ("websocket_bytes_out", |context| counter(context, context.bytes_out)),
+    ("websocket_close_code", |context| Some(context.closed?.code?.to_string())),
+    ("websocket_closed_by", |context| {
+        Some(match context.closed?.by {
+            Side::Client => "client".to_owned(),
+            Side::Server => "server".to_owned(),
+        })
+    }),
+    ("websocket_exec_pid", |context| context.exec_pid.map(|pid| pid.to_string())),
+    ("websocket_exec_status", |context| {
+        Some(match context.exec_status? {
+            ExitStatus::Code(code) => code.to_string(),
+            ExitStatus::Signal(signal) => format!("signal {signal}"),
+        })
+    }),
+    ("websocket_channel_id", |_| None),
+    ("websocket_message_id", |_| None),
+];
+
+/// A request that was no WebSocket has no counts.
+fn counter(context: &Context, count: u64) -> Option<String> {
+    context.endpoint.map(|_| count.to_string())
+}
+
+/// Tells nginx of the variables. `false` when it refuses.
+pub fn add(cf: *mut ngx_conf_t) -> bool {
+    VARIABLES.iter().enumerate().all(|(place, (name, _))| {
+        let mut text = ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+        // SAFETY: cf is valid during preconfiguration; nginx copies the name.
+        unsafe {
+            let variable = ngx_http_add_variable(cf, &raw mut text, NGX_HTTP_VAR_NOCACHEABLE as usize);
+            if variable.is_null() {
+                return false;
+            }
+            ngx_ws_variable_flags(variable, place, Some(get));
+        }
+        true
+    })
+}
+
+unsafe extern "C" fn get(
+    request: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    place: usize,
+) -> ngx_int_t {
+    guard(NGX_ERROR as ngx_int_t, || {
+        // SAFETY: nginx calls with a live request and a value to fill.
+        let request = unsafe { Request::new(request) };
+        let text = VARIABLES.get(place).zip(request.existing_context()).and_then(|((_, get), context)| get(context));
+        let copy = match &text {
+            Some(text) => match request.copy(text.as_bytes()) {
+                Some(copy) => Some(copy),
+                None => return NGX_ERROR as ngx_int_t,
+            },
+            None => None,
+        };
+        // SAFETY: as above; the copy is in the request's pool.
+        unsafe {
+            match copy {
+                Some(copy) => ngx_ws_variable_value(value, copy.data, copy.len, 1),
+                None => ngx_ws_variable_value(value, std::ptr::null_mut(), 0, 0),
+            }
+        }
+        NGX_OK as ngx_int_t
+    })
+}

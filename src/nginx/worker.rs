@@ -1,0 +1,170 @@
+//! What the sessions of one worker share: buffers, the list of sessions, the spawner.
+
+pub mod programs;
+
+use std::cell::{Cell, RefCell};
+use std::mem;
+
+use super::ffi;
+use super::guard::guard;
+use super::main_settings::MainSettings;
+use super::module;
+use super::session::{self, Session, SessionRef};
+use super::timer::now;
+use crate::ws::scratch::Scratch;
+use crate::ws::timing::drain_at;
+
+/// Octets that one read brings at most, and the room for a turn's frames.
+pub const BUFFER: usize = 128 << 10;
+
+/// Buffers that are kept for the next turn. More are only out while clients do not read.
+const SPARE_BUFFERS: usize = 4;
+
+#[derive(Default)]
+struct Buffers {
+    reading: Vec<u8>,
+    spare: Vec<Vec<u8>>,
+    scratch: Option<Box<Scratch>>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    places: Vec<Option<SessionRef>>,
+    free: Vec<usize>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+    static SESSIONS: RefCell<Sessions> = RefCell::default();
+    static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// A buffer without content and with room for [`BUFFER`] octets.
+pub fn lend_buffer() -> Vec<u8> {
+    BUFFERS.with_borrow_mut(|buffers| buffers.spare.pop()).unwrap_or_else(|| Vec::with_capacity(BUFFER))
+}
+
+/// Gives a buffer back; one that has grown beyond its size is let go.
+pub fn return_buffer(mut buffer: Vec<u8>) {
+    buffer.clear();
+    BUFFERS.with_borrow_mut(|buffers| {
+        let usual = (BUFFER..=2 * BUFFER).contains(&buffer.capacity());
+        if usual && buffers.spare.len() < SPARE_BUFFERS {
+            buffers.spare.push(buffer);
+        }
+    });
+}
+
+/// The buffer that clients and pipes are read into; put back after use.
+pub fn take_reading() -> Vec<u8> {
+    let mut buffer = BUFFERS.with_borrow_mut(|buffers| mem::take(&mut buffers.reading));
+    buffer.resize(BUFFER, 0);
+    buffer
+}
+
+/// Puts the reading buffer back.
+pub fn put_reading(buffer: Vec<u8>) {
+    BUFFERS.with_borrow_mut(|buffers| buffers.reading = buffer);
+}
+
+/// Working memory of the protocol; put back after use.
+pub fn take_scratch() -> Box<Scratch> {
+    BUFFERS.with_borrow_mut(|buffers| buffers.scratch.take()).unwrap_or_default()
+}
+
+/// Puts the working memory back.
+pub fn put_scratch(scratch: Box<Scratch>) {
+    BUFFERS.with_borrow_mut(|buffers| buffers.scratch = Some(scratch));
+}
+
+/// Puts a session on the list; returns its place.
+pub fn enlist(session: SessionRef) -> usize {
+    SESSIONS.with_borrow_mut(|sessions| match sessions.free.pop() {
+        Some(place) => {
+            sessions.places[place] = Some(session);
+            place
+        }
+        None => {
+            sessions.places.push(Some(session));
+            sessions.places.len() - 1
+        }
+    })
+}
+
+/// Takes a session off the list.
+pub fn discharge(place: usize) {
+    SESSIONS.with_borrow_mut(|sessions| {
+        if let Some(occupied) = sessions.places.get_mut(place)
+            && occupied.take().is_some()
+        {
+            sessions.free.push(place);
+        }
+    });
+}
+
+/// The sessions of this worker at this moment.
+fn all_sessions() -> Vec<SessionRef> {
+    SESSIONS.with_borrow(|sessions| sessions.places.iter().flatten().copied().collect())
+}
+
+/// A worker begins. `false` keeps nginx from starting it.
+pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
+    // SAFETY: the cycle is the one that init_process got.
+    let (serves, settings) = unsafe {
+        let settings = ffi::ngx_ws_cycle_main_conf(cycle, module::pointer()).cast::<MainSettings>();
+        (ffi::ngx_ws_serves_requests() != 0, settings.as_ref())
+    };
+    let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
+    if !EXIT_WATCHER.get().is_null() {
+        // Without a master the process that read a new configuration goes on as its worker.
+        return settings.programs.is_none_or(programs::begin);
+    }
+    // SAFETY: as above; the connection is kept until the worker exits.
+    let watcher = unsafe { ffi::ngx_ws_exit_watcher(cycle, Some(on_exit_asked)) };
+    if watcher.is_null() {
+        return false;
+    }
+    EXIT_WATCHER.set(watcher);
+    settings.programs.is_none_or(programs::begin)
+}
+
+/// nginx has told the worker to go and closes what is idle.
+unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
+    guard((), || {
+        let watcher = EXIT_WATCHER.replace(std::ptr::null_mut());
+        if !watcher.is_null() {
+            // SAFETY: the connection is the one of start() and is let go once.
+            unsafe { ffi::ngx_ws_exit_watcher_close(watcher) };
+        }
+        drain();
+    });
+}
+
+/// Spreads the ends of the sessions over the time that their locations give them.
+fn drain() {
+    let mut draining: Vec<(SessionRef, u64)> = Vec::new();
+    for session in all_sessions() {
+        session::run(session, |session| {
+            let time = session.request().settings().drain();
+            if time != 0 {
+                draining.push((SessionRef::from(session), time));
+            }
+            session::Verdict::Continue
+        });
+    }
+    let count = draining.len() as u64;
+    for (place, (session, time)) in (0..).zip(draining) {
+        session::run(session, |session| session.drain(drain_at(now(), time, place, count)));
+    }
+}
+
+/// The worker leaves now: whoever is still connected is told.
+pub fn exit() {
+    for session in all_sessions() {
+        session::run(session, |session: &mut Session| {
+            session.farewell();
+            session::Verdict::Continue
+        });
+    }
+    programs::end();
+}

@@ -1,0 +1,243 @@
+//! The programs of this worker, and the spawner that is their parent.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::OnceLock;
+
+use crate::exec::spawner::{Baseline, Ladder, Program, ProgramId, Report, Spawner};
+use crate::nginx::ffi;
+use crate::nginx::guard::guard;
+use crate::nginx::ledger::{Ledger, Place};
+use crate::nginx::log::{self, Level};
+use crate::nginx::pipe::Watch;
+use crate::nginx::program::Fate;
+use crate::nginx::request::Request;
+use crate::nginx::session::{self, Session, SessionRef, Verdict};
+use crate::nginx::upgrade::try_again;
+
+const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+
+/// One program, from the request to start it until it has ended.
+struct Entry {
+    /// The session that it serves, until that ends.
+    session: Option<SessionRef>,
+    fate: Rc<Fate>,
+    name: String,
+    /// Counted until the last process of its group is gone.
+    _place: Place,
+    /// Our ends of its pipes, once the session is gone: open until it has ended.
+    pipes: Vec<OwnedFd>,
+}
+
+#[derive(Default)]
+struct Programs {
+    spawner: Option<(Spawner, Watch)>,
+    table: HashMap<u64, Entry>,
+    last: u64,
+    ledger: Option<Ledger>,
+}
+
+thread_local! {
+    static PROGRAMS: RefCell<Programs> = RefCell::default();
+}
+
+/// What programs get that nginx changes in its workers.
+static BASELINE: OnceLock<Baseline> = OnceLock::new();
+
+/// The environment that nginx was started with.
+static ENVIRONMENT: OnceLock<HashMap<OsString, OsString>> = OnceLock::new();
+
+/// Remembers what the calling process has; the first call, in the master, counts.
+pub fn remember_baseline() {
+    BASELINE.get_or_init(Baseline::capture);
+    ENVIRONMENT.get_or_init(|| std::env::vars_os().collect());
+}
+
+/// Takes this worker's slot and starts its spawner. `false` when it cannot.
+pub fn begin(zone: NonNull<ffi::ngx_shm_zone_t>) -> bool {
+    let Some(ledger) = Ledger::claim(zone) else {
+        log::cycle(Level::Emerg, format_args!("ws_exec: too many workers for the table of programs"));
+        return false;
+    };
+    PROGRAMS.with_borrow_mut(|programs| programs.ledger = Some(ledger));
+    launch()
+}
+
+/// Starts the spawner, unless there is one. `false` when it cannot.
+fn launch() -> bool {
+    if PROGRAMS.with_borrow(|programs| programs.spawner.is_some()) {
+        return true;
+    }
+    let launched = Spawner::launch(BASELINE.get_or_init(Baseline::capture), || {
+        // SAFETY: runs in the spawner before anything else; nginx's title area is this process's own.
+        unsafe { ffi::ngx_setproctitle(c"websocket spawner".as_ptr().cast_mut()) };
+    });
+    let result = launched.and_then(|spawner| {
+        // SAFETY: the cycle's log lives as long as the worker.
+        let log = unsafe { (*ffi::ngx_cycle).log };
+        let watch = Watch::new(spawner.fd(), on_spawner, log)?;
+        PROGRAMS.with_borrow_mut(|programs| programs.spawner = Some((spawner, watch)));
+        Ok(())
+    });
+    if let Err(error) = &result {
+        log::cycle(Level::Error, format_args!("ws_exec: the process that starts programs cannot be started: {error}"));
+    }
+    result.is_ok()
+}
+
+/// Lets the spawner go, which takes the programs down.
+pub fn end() {
+    let (spawner, table, ledger) = PROGRAMS
+        .with_borrow_mut(|programs| (programs.spawner.take(), mem::take(&mut programs.table), programs.ledger.take()));
+    drop((spawner, table));
+    if let Some(ledger) = ledger {
+        ledger.release();
+    }
+}
+
+/// A place for one more program of the request's location; `None` when there are `most` already.
+pub fn admit(request: Request, most: u64) -> Option<Place> {
+    PROGRAMS.with_borrow(|programs| programs.ledger)?.admit(request.settings().key, most)
+}
+
+/// Asks for a program. Started or failed, the session is told.
+///
+/// # Errors
+///
+/// There is no spawner, or it does not take requests.
+pub fn start(
+    session: SessionRef,
+    fate: Rc<Fate>,
+    place: Place,
+    program: &Program,
+    pipes: [OwnedFd; 3],
+    name: String,
+) -> io::Result<ProgramId> {
+    if PROGRAMS.with_borrow(|programs| programs.spawner.is_none()) && !launch() {
+        return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+    }
+    PROGRAMS.with_borrow_mut(|programs| {
+        programs.last += 1;
+        let id = ProgramId(programs.last);
+        let Some((spawner, watch)) = &mut programs.spawner else {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        };
+        spawner.start(id, program, pipes)?;
+        watch.write_when(!spawner.flush()?);
+        programs.table.insert(id.0, Entry { session: Some(session), fate, name, _place: place, pipes: Vec::new() });
+        Ok(id)
+    })
+}
+
+/// The client of a program is gone: it is taken down step by step.
+pub fn stop(id: ProgramId, ladder: Ladder, pipes: Vec<OwnedFd>) {
+    PROGRAMS.with_borrow_mut(|programs| {
+        let Some(entry) = programs.table.get_mut(&id.0) else { return };
+        entry.session = None;
+        entry.pipes = pipes;
+        if let Some((spawner, watch)) = &mut programs.spawner {
+            // A spawner that is gone has taken its programs with it; the next event tells of it.
+            let left = spawner.stop(id, ladder).and_then(|()| spawner.flush());
+            watch.write_when(matches!(left, Ok(false)));
+        }
+    });
+}
+
+/// A variable of nginx's own environment: as "env" directives set it, else as it was when nginx was started. The
+/// environment of a worker has no others than the former.
+pub fn own_environment(name: &[u8]) -> Option<Vec<u8>> {
+    let name = OsStr::from_bytes(name);
+    let value = std::env::var_os(name).or_else(|| ENVIRONMENT.get()?.get(name).cloned())?;
+    Some(value.into_vec())
+}
+
+/// The spawner has something to say, or takes more.
+unsafe extern "C" fn on_spawner(_: *mut ffi::ngx_event_t) {
+    guard((), || {
+        loop {
+            let report = PROGRAMS.with_borrow_mut(|programs| {
+                let Some((spawner, watch)) = &mut programs.spawner else { return io::Result::Ok(None) };
+                watch.write_when(!spawner.flush()?);
+                spawner.receive()
+            });
+            match report {
+                Ok(Some(report)) => dispatch(report),
+                Ok(None) => return,
+                Err(error) => return replace(&error),
+            }
+        }
+    });
+}
+
+fn dispatch(report: Report) {
+    match report {
+        Report::Started { id, pid } => tell(id, |session, _| session.program_started(pid)),
+        Report::Failed { id, failure } => {
+            tell(id, |session, name| {
+                let request = session.request();
+                request.report(Level::Error, format_args!("cannot start {name}: {failure}"));
+                session.refused(if failure.is_exhaustion() { try_again(request) } else { FAILED })
+            });
+            forget(id);
+        }
+        Report::Exited { id, status, gone } => {
+            update(id, |fate| {
+                fate.ended(status);
+                if gone {
+                    fate.gone();
+                }
+            });
+            if gone {
+                forget(id);
+            }
+        }
+        Report::Gone { id } => {
+            update(id, Fate::gone);
+            forget(id);
+        }
+    }
+}
+
+/// Notes what became of a program and lets its session look at it.
+fn update(id: ProgramId, body: impl FnOnce(&Fate)) {
+    let fate = PROGRAMS.with_borrow(|programs| programs.table.get(&id.0).map(|entry| Rc::clone(&entry.fate)));
+    if let Some(fate) = fate {
+        body(&fate);
+        tell(id, |session, _| session.pump());
+    }
+}
+
+/// Calls the session that a program serves, if it still has one.
+fn tell(id: ProgramId, body: impl FnOnce(&mut Session, &str) -> Verdict) {
+    let found = PROGRAMS
+        .with_borrow(|programs| programs.table.get(&id.0).and_then(|entry| Some((entry.session?, entry.name.clone()))));
+    if let Some((session, name)) = found {
+        session::run(session, |session| body(session, &name));
+    }
+}
+
+fn forget(id: ProgramId) {
+    let entry = PROGRAMS.with_borrow_mut(|programs| programs.table.remove(&id.0));
+    drop(entry);
+}
+
+/// The spawner is gone, and its programs with it.
+fn replace(error: &io::Error) {
+    log::cycle(Level::Error, format_args!("ws_exec: the process that starts programs is gone: {error}"));
+    let (spawner, table) =
+        PROGRAMS.with_borrow_mut(|programs| (programs.spawner.take(), mem::take(&mut programs.table)));
+    drop(spawner);
+    launch();
+    for entry in table.into_values() {
+        if let Some(session) = entry.session {
+            session::run(session, |session| session.endpoint_lost("the program was lost"));
+        }
+    }
+}
