@@ -52,15 +52,16 @@ fn frames(first: u8, payload: &[u8], count: usize) -> Vec<u8> {
 /// Reads everything and counts the octets of payload.
 fn receive(connection: &mut Connection, input: &mut [u8], scratch: &mut Scratch, reply: &mut Vec<u8>) -> usize {
     let (mut at, mut octets) = (0, 0);
-    loop {
+    while at < input.len() {
         let received = connection.receive(&mut input[at..], scratch, reply);
         at += received.consumed;
         match received.event {
             Some(Event::Data(data)) => octets += data.payload.len(),
             Some(other) => panic!("{other:?}"),
-            None => return octets,
+            None => break,
         }
     }
+    octets
 }
 
 fn inner_loops(c: &mut Criterion) {

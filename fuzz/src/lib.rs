@@ -40,17 +40,15 @@ impl Run {
     pub fn feed(&mut self, octets: &[u8]) {
         let mut input = octets.to_vec();
         let mut at = 0;
-        loop {
+        while at < octets.len() {
             let before = self.out.len();
             let received = self.connection.receive(&mut input[at..], &mut self.scratch, &mut self.out);
             at += received.consumed;
             let answer = self.out.len() - before;
             assert!(answer <= 127, "one answer for an event");
+            assert!(received.event.is_some() || at == octets.len(), "without an event everything is consumed");
             match received.event {
-                None => {
-                    assert_eq!(at, octets.len(), "everything is consumed");
-                    return;
-                }
+                None => return,
                 Some(Event::Data(data)) => {
                     assert_eq!(data.first, self.message.is_none());
                     assert!(data.last || !data.payload.is_empty());

@@ -43,6 +43,7 @@ impl Default for Limits {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Received<'a> {
     /// Octets of the input that are done with. They are never needed again; the others are to be given again, first.
+    /// As long as there is more to tell, some are left.
     pub consumed: usize,
     /// What happened. `None`: the whole input was consumed, and there is nothing to report before more arrives.
     pub event: Option<Event<'a>>,
@@ -140,7 +141,7 @@ impl Connection {
 
     /// Reads what the client sent, up to the first event. Payload is unmasked in `input`.
     ///
-    /// Call it again with what was not consumed until the event is `None`: only then is the input used up. The answer
+    /// Call it again with what was not consumed, until that is nothing or the event is `None`. The answer
     /// to a Ping or a Close is appended to `reply` as a frame; each frame appended is shorter than the client's frame
     /// that it answers, so a flood of Pings cannot make `reply` longer than what was read.
     pub fn receive<'a>(&mut self, input: &'a mut [u8], scratch: &'a mut Scratch, reply: &mut Vec<u8>) -> Received<'a> {

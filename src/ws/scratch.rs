@@ -2,8 +2,11 @@
 
 use super::deflate::Pool;
 
-/// Octets that one piece of an inflated message has at most.
-const INFLATED: usize = 32 * 1024;
+/// Octets that one piece of an inflated message has at most, but for the last octets of the input.
+pub(super) const INFLATED: usize = 32 * 1024;
+/// Room for what the last octets of the input inflate to: less than 64 bits that wait in the inflater, and the four
+/// octets that end a message. A code of at least two bits makes at most 258 octets, so this is more than enough.
+const SPARE: usize = 16 * 1024;
 /// Above this, memory for a compressed message is not kept.
 const KEPT: usize = 256 * 1024;
 
@@ -37,7 +40,7 @@ impl Scratch {
     /// Makes room for a piece of an inflated message.
     pub(super) fn make_inflated(&mut self) {
         if self.inflated.is_empty() {
-            self.inflated = vec![0; INFLATED];
+            self.inflated = vec![0; INFLATED + SPARE];
         }
     }
 

@@ -1,8 +1,9 @@
 //! The timers of a session: keepalive, idleness, slow clients, closing, draining.
 //!
-//! All of them share one timer of the event loop. The times of events are only noted; nothing is computed until that
-//! timer fires or an earlier deadline comes up, so a busy session does not touch the event loop's timers for each
-//! message. Times are milliseconds of a monotonic clock.
+//! All of them share one timer of the event loop. The times of events are only noted, and most events of a busy session
+//! move the deadline away. So the timer needs to be set when none is, or when the deadline is before the time it is set
+//! to; a timer that fires too early finds nothing due and is set anew. That way a busy session does not touch the
+//! event loop's timers for each message. Times are milliseconds of a monotonic clock.
 
 /// How long an endpoint may go on answering the messages before a violation, in milliseconds.
 pub const GRACE: u64 = 300;
@@ -56,9 +57,8 @@ enum Stage {
 
 /// The timers of one session.
 ///
-/// After any of the `on_` calls, [`arm`](Self::arm) tells whether the timer of the event loop must be set; the calls
-/// that can only move deadlines away ([`on_receive`](Self::on_receive), [`on_message`](Self::on_message)) do not need
-/// that.
+/// [`deadline`](Self::deadline) is to be looked at once at the end of each turn of the session; that costs a few
+/// comparisons.
 #[derive(Debug, Clone)]
 pub struct Timers {
     settings: Settings,
@@ -74,8 +74,6 @@ pub struct Timers {
     /// We do not read, so the client's silence means nothing.
     paused: bool,
     drain: Option<u64>,
-    /// What the timer of the event loop is set to.
-    armed: Option<u64>,
 }
 
 impl Timers {
@@ -90,7 +88,6 @@ impl Timers {
             blocked: None,
             paused: false,
             drain: None,
-            armed: None,
         }
     }
 
@@ -159,22 +156,8 @@ impl Timers {
         self.due().into_iter().flatten().map(|(at, _)| at).min()
     }
 
-    /// What the timer of the event loop must be set to; `None` if it is early enough as it is.
-    ///
-    /// A timer that is too early is left alone: when it fires, [`expire`](Self::expire) finds nothing, and this sets
-    /// the next one.
-    pub fn arm(&mut self) -> Option<u64> {
-        let deadline = self.deadline()?;
-        if self.armed.is_some_and(|armed| armed <= deadline) {
-            return None;
-        }
-        self.armed = Some(deadline);
-        self.armed
-    }
-
-    /// The timer of the event loop fired: what is due, if anything. Then [`arm`](Self::arm) sets the next one.
+    /// The timer of the event loop fired: what is due, if anything.
     pub fn expire(&mut self, now: u64) -> Option<Expiry> {
-        self.armed = None;
         // Of several the first; at the same time, the one that is named first below.
         let (_, expiry) = self.due().into_iter().flatten().filter(|(at, _)| *at <= now).min_by_key(|(at, _)| *at)?;
         match expiry {
@@ -238,10 +221,10 @@ mod tests {
     #[test]
     fn silent_client() {
         let mut t = timers(SETTINGS);
-        assert_eq!(t.arm(), Some(31_000));
+        assert_eq!(t.deadline(), Some(31_000));
         assert_eq!(t.expire(30_999), None);
         assert_eq!(t.expire(31_000), Some(Expiry::Ping));
-        assert_eq!(t.arm(), Some(41_000));
+        assert_eq!(t.deadline(), Some(41_000));
         assert_eq!(t.expire(41_000), Some(Expiry::PingTimeout));
     }
 
@@ -251,14 +234,14 @@ mod tests {
         assert_eq!(t.expire(31_000), Some(Expiry::Ping));
         t.on_receive(35_000);
         assert_eq!(t.expire(41_000), None);
-        assert_eq!(t.arm(), Some(65_000));
+        assert_eq!(t.deadline(), Some(65_000));
         assert_eq!(t.expire(65_000), Some(Expiry::Ping));
     }
 
     #[test]
     fn zero_is_never() {
         let mut t = timers(Settings::default());
-        assert_eq!((t.deadline(), t.arm(), t.expire(u64::MAX)), (None, None, None));
+        assert_eq!((t.deadline(), t.expire(u64::MAX)), (None, None));
         t.on_blocked(2_000);
         t.on_close(2_000);
         assert_eq!(t.deadline(), None);
@@ -272,22 +255,24 @@ mod tests {
     #[test]
     fn a_busy_session_leaves_the_timer_alone() {
         let mut t = timers(SETTINGS);
-        assert_eq!(t.arm(), Some(31_000));
+        let mut armed = 31_000;
+        assert_eq!(t.deadline(), Some(armed));
         for now in 1_001..20_000 {
             t.on_receive(now);
             t.on_message(now);
             t.on_sent(now, false);
-            assert_eq!(t.arm(), None);
+            assert!(t.deadline() >= Some(armed));
         }
         // It fires for nothing once in the interval, and is set anew.
-        assert_eq!(t.expire(31_000), None);
-        assert_eq!(t.arm(), Some(49_999));
+        assert_eq!(t.expire(armed), None);
+        armed = 49_999;
+        assert_eq!(t.deadline(), Some(armed));
     }
 
     #[test]
     fn idle() {
         let mut t = timers(Settings { idle_timeout: 20_000, ..SETTINGS });
-        assert_eq!(t.arm(), Some(21_000));
+        assert_eq!(t.deadline(), Some(21_000));
         t.on_receive(15_000);
         assert_eq!(t.deadline(), Some(21_000), "a Pong is no message");
         t.on_message(16_000);
@@ -300,14 +285,12 @@ mod tests {
     #[test]
     fn slow_client() {
         let mut t = timers(SETTINGS);
-        assert_eq!(t.arm(), Some(31_000));
+        assert_eq!(t.deadline(), Some(31_000));
         t.on_blocked(2_000);
         t.on_blocked(9_000);
-        assert_eq!(t.deadline(), Some(62_000));
-        assert_eq!(t.arm(), None, "the timer is early enough");
         // No Ping is put behind what waits.
         assert_eq!(t.expire(31_000), None);
-        assert_eq!(t.arm(), Some(62_000));
+        assert_eq!(t.deadline(), Some(62_000));
         t.on_sent(50_000, true);
         assert_eq!(t.expire(62_000), None);
         assert_eq!(t.expire(109_999), None);
@@ -346,7 +329,7 @@ mod tests {
         t.on_close(3_000);
         t.on_close(4_000);
         t.on_drain(3_500);
-        assert_eq!(t.arm(), Some(8_000), "neither Ping nor idleness nor draining");
+        assert_eq!(t.deadline(), Some(8_000), "neither Ping nor idleness nor draining");
         t.on_sent(7_000, false);
         t.on_receive(7_500);
         assert_eq!(t.expire(8_000), None);
@@ -362,25 +345,23 @@ mod tests {
     #[test]
     fn grace_after_a_violation() {
         let mut t = timers(SETTINGS);
-        let _ = t.arm();
         t.on_violation(2_000);
         t.on_violation(2_100);
-        assert_eq!(t.arm(), Some(2_300));
+        assert_eq!(t.deadline(), Some(2_300));
         assert_eq!(t.expire(2_299), None);
         assert_eq!(t.expire(2_300), Some(Expiry::Grace));
         t.on_close(2_300);
         t.on_violation(2_400);
-        assert_eq!(t.arm(), Some(7_300));
+        assert_eq!(t.deadline(), Some(7_300));
     }
 
     #[test]
     fn draining() {
         let mut t = timers(SETTINGS);
-        let _ = t.arm();
         t.on_drain(4_000);
-        assert_eq!(t.arm(), Some(4_000));
+        assert_eq!(t.deadline(), Some(4_000));
         assert_eq!(t.expire(4_000), Some(Expiry::Drain));
-        assert_eq!(t.arm(), Some(31_000));
+        assert_eq!(t.deadline(), Some(31_000));
         let spread: Vec<u64> = (0..4).map(|i| drain_at(100, 1_000, i, 4)).collect();
         assert_eq!(spread, [350, 600, 850, 1_100]);
         assert_eq!(drain_at(100, 1_000, 9, 4), 1_100);

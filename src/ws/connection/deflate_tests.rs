@@ -205,6 +205,16 @@ fn a_bomb_stops_at_the_limit() {
 }
 
 #[test]
+fn all_of_it_is_out_when_the_input_is_used_up() {
+    // The feeding loop of the tests ends with the input, as a caller's may.
+    for len in [32_767, 32_768, 32_769, 65_536, 65_537, 1 << 20] {
+        let mut run = Run::new(Connection::with(Limits::default(), Some(simple())));
+        run.feed(&frame(BINARY | RSV1, &deflated(&vec![7; len])));
+        assert_eq!(run.seen, [binary(&vec![7; len])], "{len}");
+    }
+}
+
+#[test]
 fn one_event_for_a_small_message() {
     let mut input = frame(TEXT | RSV1, &deflated(b"small"));
     let mut connection = Connection::with(Limits::default(), Some(simple()));

@@ -7,7 +7,7 @@ use crate::ws::close::{self, CloseCode};
 use crate::ws::deflate::{Agreed, Corrupt, End, Inflater};
 use crate::ws::frame::{ClientHeader, Expected, Kind, MAX_CLIENT_HEADER, MAX_CONTROL, Opcode};
 use crate::ws::mask;
-use crate::ws::scratch::Scratch;
+use crate::ws::scratch::{INFLATED, Scratch};
 use crate::ws::utf8::Validator;
 use crate::ws::violation::Violation;
 
@@ -379,10 +379,16 @@ struct Progress {
     corrupt: bool,
 }
 
-/// Inflates what is here of a frame, until the frame is over or `out` is full. What was not taken is left masked.
+/// Inflates what is here of a frame, until the frame is over or enough came out. What was not taken is left masked. When
+/// all of the input is taken, everything that it inflates to is out: nobody has to ask again without input.
 fn inflate(inflater: &mut Inflater, frame: &mut Frame, rest: &mut [u8], out: &mut [u8]) -> Progress {
     let mut progress = Progress { used: 0, made: 0, complete: false, corrupt: false };
-    while progress.made < out.len() && !progress.complete && !progress.corrupt {
+    while !progress.complete && !progress.corrupt {
+        let enough = if progress.used < rest.len() { out.len().min(INFLATED) } else { out.len() };
+        if progress.made >= enough {
+            break;
+        }
+        let out = out.get_mut(..enough).unwrap_or_default();
         if frame.left > 0 {
             let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(rest.len() - progress.used).min(STRIDE);
             let Some(part) = rest.get_mut(progress.used..progress.used + here).filter(|part| !part.is_empty()) else {

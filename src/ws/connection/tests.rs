@@ -74,14 +74,12 @@ impl Run {
     pub(super) fn feed(&mut self, octets: &[u8]) {
         let mut input = octets.to_vec();
         let mut at = 0;
-        loop {
+        while at < octets.len() {
             let received = self.connection.receive(&mut input[at..], &mut self.scratch, &mut self.reply);
             at += received.consumed;
+            assert!(received.event.is_some() || at == octets.len(), "without an event everything is consumed");
             match received.event {
-                None => {
-                    assert_eq!(at, octets.len(), "everything is consumed");
-                    return;
-                }
+                None => return,
                 Some(Event::Data(data)) => {
                     assert_eq!(data.first, self.message.is_none());
                     let message = self.message.get_or_insert((data.kind, Vec::new()));
