@@ -6,7 +6,7 @@ scripts/install-build-needs.sh
 scripts/install-test-needs.sh
 
 cargo fmt --all --check
-cargo fmt --manifest-path bench/Cargo.toml --check
+for crate in bench fuzz; do cargo fmt --manifest-path "$crate/Cargo.toml" --check; done
 cargo clippy --quiet --locked --all-targets --manifest-path bench/Cargo.toml --target-dir target/bench -- -D warnings
 for features in "" module; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
