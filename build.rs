@@ -33,7 +33,6 @@ mod module {
         }
 
         let tree = Tree::find();
-        println!("cargo::rerun-if-changed={}", tree.build.join("ngx_auto_config.h").display());
         let includes = tree.includes();
         bind(&includes);
         compile_shim(&includes);
@@ -58,6 +57,10 @@ mod module {
                     "{} is missing: NGINX_SOURCE_DIR and NGINX_BUILD_DIR must name a configured nginx source tree",
                     file.display()
                 );
+            }
+            // What this script itself has written is newer than its start: named here, it would run again every time.
+            if !tree.build.starts_with(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")) {
+                println!("cargo::rerun-if-changed={}", tree.build.join("ngx_auto_config.h").display());
             }
             tree
         }
