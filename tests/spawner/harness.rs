@@ -191,7 +191,7 @@ impl Bench {
     /// Ends the spawner by closing our end, which is all that it is told, and waits for it.
     pub fn finish(mut self) {
         self.last = 0;
-        let pid = self.spawner.pid();
+        let pid = self.spawner.pid().unwrap();
         drop(self);
         wait_for_end(pid);
     }

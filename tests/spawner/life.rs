@@ -32,7 +32,7 @@ fn worker() {
     let (mut parent, pid) = bench.start(&Call { ladder: call.ladder, ..Call::shell("sleep 1000 & echo $!; wait") });
     let grandchild = parent.line();
     let numbers: Vec<_> = programs.iter().map(|(_, pid)| pid.to_string()).collect();
-    println!("\npids {} {} {pid} {grandchild}", bench.spawner.pid(), numbers.join(" "));
+    println!("\npids {} {} {pid} {grandchild}", bench.spawner.pid().unwrap(), numbers.join(" "));
     std::io::stdout().flush().unwrap();
     loop {
         std::thread::park();
@@ -89,7 +89,7 @@ fn watchful_worker() {
     no_children();
     assert_eq!(bench.output(&Call::new(&["/bin/echo", "hi"])), "hi\n");
     no_children();
-    let pid = bench.spawner.pid();
+    let pid = bench.spawner.pid().unwrap();
     drop(bench);
     wait_for_end(pid);
     no_children();
@@ -126,7 +126,7 @@ fn a_killed_spawner_takes_its_programs_along() {
     let mut bench = Bench::new();
     let (mut running, pid) = bench.start(&Call::shell("trap '' TERM; sleep 1000 & echo $!; wait"));
     let grandchild = running.line().parse().unwrap();
-    kill(bench.spawner.pid(), libc::SIGKILL);
+    kill(bench.spawner.pid().unwrap(), libc::SIGKILL);
     // By the system, and before the worker has looked.
     wait_for_end(pid);
     wait_for(bench.spawner.fd(), libc::POLLIN);
@@ -141,11 +141,11 @@ fn signals_for_the_server_are_not_for_the_spawner() {
     for signal in
         [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE]
     {
-        kill(bench.spawner.pid(), signal);
+        kill(bench.spawner.pid().unwrap(), signal);
     }
     assert_eq!(bench.output(&Call::new(&["/bin/echo", "hi"])), "hi\n");
     // It has a session of its own, so that nothing typed on a terminal reaches it.
-    let pid = bench.spawner.pid();
+    let pid = bench.spawner.pid().unwrap();
     // SAFETY: takes a number.
     assert_eq!(unsafe { libc::getsid(pid) }, pid);
 }
@@ -166,7 +166,7 @@ fn what_is_called_in_the_child_is_called_there() {
     .unwrap();
     let mut bench = Bench::with(spawner);
     assert_eq!(bench.output(&Call::new(&["/bin/echo", "hi"])), "hi\n");
-    assert_eq!(status(bench.spawner.pid(), "Name"), "renamed");
+    assert_eq!(status(bench.spawner.pid().unwrap(), "Name"), "renamed");
     drop(bench);
     drop(writer);
     assert_eq!(std::io::Read::read(&mut reader, &mut [0]).unwrap(), 0);
@@ -187,12 +187,12 @@ fn orphans_leave_no_zombie() {
     let (mut running, _) = bench.start(&Call::shell(script));
     let orphan: i32 = running.line().parse().unwrap();
     bench.expect_exit(&running, OK);
-    assert_eq!(children(bench.spawner.pid()).iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [orphan]);
+    assert_eq!(children(bench.spawner.pid().unwrap()).iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [orphan]);
     kill(orphan, libc::SIGKILL);
     wait_for_end(orphan);
     // A request later the spawner has surely seen it.
     assert_eq!(bench.output(&Call::new(&["/bin/echo", "hi"])), "hi\n");
-    assert_eq!(children(bench.spawner.pid()), []);
+    assert_eq!(children(bench.spawner.pid().unwrap()), []);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn thousands_of_programs_leave_nothing_behind() {
     for _ in 0..200 {
         once(&mut bench);
     }
-    let pid = bench.spawner.pid();
+    let pid = bench.spawner.pid().unwrap();
     let memory = |pid| status(pid, "VmData").trim_end_matches(" kB").parse::<i64>().unwrap();
     let before = memory(pid);
     for _ in 0..1500 {
@@ -224,11 +224,11 @@ fn a_full_socket_delays_requests() {
     let mut bench = Bench::new();
     let call = Call::new(&["/bin/cat"]);
     // Stands still, as if the machine were busy.
-    kill(bench.spawner.pid(), libc::SIGSTOP);
+    kill(bench.spawner.pid().unwrap(), libc::SIGSTOP);
     let mut programs: Vec<_> = (0..600).map(|_| bench.ask(&call)).collect();
     assert!(!bench.spawner.flush().unwrap(), "all of them fitted");
     bench.spawner.stop(ProgramId(600), Ladder { term_ms: 0, kill_ms: 0 }).unwrap();
-    kill(bench.spawner.pid(), libc::SIGCONT);
+    kill(bench.spawner.pid().unwrap(), libc::SIGCONT);
     for running in &mut programs {
         let Report::Started { id, .. } = bench.report() else { panic!("not started") };
         assert_eq!(id, running.id);
@@ -244,5 +244,5 @@ fn a_full_socket_delays_requests() {
     for _ in 0..599 {
         let Report::Exited { status: OK, gone: true, .. } = bench.report() else { panic!("not ended") };
     }
-    assert_eq!(descriptors(bench.spawner.pid()), 5);
+    assert_eq!(descriptors(bench.spawner.pid().unwrap()), 5);
 }

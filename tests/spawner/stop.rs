@@ -48,7 +48,7 @@ fn a_program_that_ignores_sigterm() {
     if !gone {
         assert_eq!(bench.report(), Report::Gone { id });
     }
-    assert_eq!(children(bench.spawner.pid()), []);
+    assert_eq!(children(bench.spawner.pid().unwrap()), []);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn grandchildren_that_stay() {
     // It held the pipe, which is at its end now.
     assert_eq!(running.stdout.read(&mut [0]).unwrap(), 0);
     assert!(!wait_for_end(grandchild), "reaped already");
-    assert_eq!(children(bench.spawner.pid()), []);
+    assert_eq!(children(bench.spawner.pid().unwrap()), []);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn grandchildren_that_ignore_sigterm() {
     assert_eq!(bench.report(), Report::Exited { id: running.id, status: OK, gone: false });
     assert_eq!(bench.report(), Report::Gone { id: running.id });
     assert_eq!(running.stdout.read(&mut [0]).unwrap(), 0);
-    assert_eq!(children(bench.spawner.pid()), []);
+    assert_eq!(children(bench.spawner.pid().unwrap()), []);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn the_whole_group_goes_with_a_program_that_is_stopped() {
     assert_eq!(bench.report(), Report::Exited { id: running.id, status: TERMINATED, gone: false });
     assert_eq!(bench.report(), Report::Gone { id: running.id });
     assert!(!wait_for_end(deep));
-    assert_eq!(children(bench.spawner.pid()), []);
+    assert_eq!(children(bench.spawner.pid().unwrap()), []);
 }
 
 #[test]

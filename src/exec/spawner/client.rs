@@ -16,7 +16,8 @@ use super::{Failure, Ladder, Program, ProgramId, Report, Stage, sys, wire};
 #[derive(Debug)]
 pub struct Spawner {
     socket: OwnedFd,
-    pid: i32,
+    /// `None` once it was buried.
+    pid: Option<i32>,
     /// Requests that wait for room in the socket.
     queue: VecDeque<Queued>,
     /// Programs whose request could not be passed on.
@@ -45,11 +46,11 @@ impl Spawner {
     /// What fork(2) and socketpair(2) say.
     pub fn launch(baseline: &Baseline, in_child: impl FnOnce()) -> io::Result<Self> {
         let (socket, pid) = launch::launch(baseline, in_child)?;
-        Ok(Self { socket, pid, queue: VecDeque::new(), failed: VecDeque::new(), groups: HashMap::new() })
+        Ok(Self { socket, pid: Some(pid), queue: VecDeque::new(), failed: VecDeque::new(), groups: HashMap::new() })
     }
 
-    /// The process of the spawner. It is not a child of the worker.
-    pub const fn pid(&self) -> i32 {
+    /// The process of the spawner, until its death was noticed.
+    pub const fn pid(&self) -> Option<i32> {
         self.pid
     }
 
@@ -160,6 +161,9 @@ impl Spawner {
     fn bury(&mut self, error: io::Error) -> io::Error {
         for (_, group) in self.groups.drain() {
             sys::kill_group(group, libc::SIGKILL);
+        }
+        if let Some(pid) = self.pid.take() {
+            sys::reap_silent(pid);
         }
         error
     }

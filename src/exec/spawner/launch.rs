@@ -68,46 +68,18 @@ impl Baseline {
 
 /// Makes the process of the spawner. Returns the worker's end of the socket, and the spawner's process.
 ///
-/// It is not a child of the worker: a process in between, which is reaped here, makes it. SIGCHLD is blocked meanwhile,
-/// so that a handler of the worker does not see that one.
+/// It is a child of the worker, but one that ends without a signal: a handler that waits for any child, nginx's own or
+/// that of another module, neither hears of it nor can reap it (clone(2), "the child termination signal").
 pub(super) fn launch(baseline: &Baseline, in_child: impl FnOnce()) -> io::Result<(OwnedFd, i32)> {
     let (ours, theirs) = sys::socket_pair()?;
     let mask = sys::set_signal_mask(&SignalSet::all());
-    let was_pending = sys::is_pending(libc::SIGCHLD);
-    // SAFETY: the child calls `fork_again`, which never returns into this function's callers.
-    let forked = sys::check(unsafe { libc::fork() });
+    // SAFETY: the child calls `become_spawner`, which never returns into this function's callers.
+    let forked = unsafe { sys::fork_without_signal() };
     if let Ok(0) = forked {
-        fork_again(theirs, baseline, in_child);
-    }
-    drop(theirs);
-    if let Ok(child) = forked {
-        sys::reap(child);
-    }
-    if !was_pending {
-        sys::discard_pending(libc::SIGCHLD);
+        become_spawner(theirs, baseline, in_child);
     }
     sys::set_signal_mask(&mask);
-    forked?;
-    let mut answer = [0; size_of::<i32>()];
-    match sys::receive(ours.as_fd(), &mut answer)? {
-        Some(packet) if packet.length == answer.len() => match i32::from_ne_bytes(answer) {
-            pid @ 1.. => Ok((ours, pid)),
-            errno => Err(io::Error::from_raw_os_error(-errno)),
-        },
-        Some(_) | None => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// The process in between: makes the spawner, tells the worker its number or the error, and is gone.
-fn fork_again(socket: OwnedFd, baseline: &Baseline, in_child: impl FnOnce()) -> ! {
-    // SAFETY: neither process returns from this function.
-    let answer = match sys::check(unsafe { libc::fork() }) {
-        Ok(0) => become_spawner(socket, baseline, in_child),
-        Ok(pid) => pid,
-        Err(error) => -error.raw_os_error().unwrap_or(libc::EAGAIN),
-    };
-    let sent = sys::send(socket.as_fd(), &answer.to_ne_bytes(), &[]).is_ok();
-    exit(if sent { 0 } else { 1 })
+    Ok((ours, forked?))
 }
 
 /// The spawner.

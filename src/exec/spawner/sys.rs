@@ -176,11 +176,6 @@ impl SignalSet {
         set
     }
 
-    fn contains(&self, signal: c_int) -> bool {
-        // SAFETY: `self.0` is an initialised set.
-        unsafe { libc::sigismember(&raw const self.0, signal) == 1 }
-    }
-
     pub(super) const fn as_ptr(&self) -> *const libc::sigset_t {
         &raw const self.0
     }
@@ -192,21 +187,6 @@ pub(super) fn set_signal_mask(mask: &SignalSet) -> SignalSet {
     // SAFETY: both sets are initialised, and SIG_SETMASK is a valid operation, so that it cannot fail.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ptr(), &raw mut old.0) };
     old
-}
-
-/// Whether a signal waits for being unblocked.
-pub(super) fn is_pending(signal: c_int) -> bool {
-    let mut pending = SignalSet::empty();
-    // SAFETY: `pending` has room for the set.
-    unsafe { libc::sigpending(&raw mut pending.0) };
-    pending.contains(signal)
-}
-
-/// Takes a signal that is blocked and pending, so that it is never delivered.
-pub(super) fn discard_pending(signal: c_int) {
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the set and the time are initialised, and the signal's description is not asked for.
-    unsafe { libc::sigtimedwait(SignalSet::of(signal).as_ptr(), std::ptr::null_mut(), &raw const now) };
 }
 
 /// Gives every signal its default disposition, also the two that the C library keeps to itself: whoever started the
@@ -285,7 +265,30 @@ pub(super) fn kill_group(group: i32, signal: c_int) -> Reach {
     }
 }
 
-/// Waits until a child has ended and reaps it.
+/// fork(2), but the end of the child raises no signal in the parent, and only [`reap_silent`] waits for it. Returns 0 in
+/// the child.
+///
+/// # Safety
+///
+/// The child must not return into what called the parent. Unlike after fork(2), locks of the C library that another thread
+/// holds stay locked in the child.
+pub(super) unsafe fn fork_without_signal() -> io::Result<i32> {
+    // SAFETY: without flags and stack this is fork(2); the arguments that only flags give a meaning are zeros on every
+    // architecture, whatever their order.
+    let result = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+/// Ends a child of [`fork_without_signal`], if it has not ended, and reaps it.
+pub(super) fn reap_silent(pid: i32) {
+    let mut status = 0;
+    // SAFETY: the process is a child that nobody else can have reaped, so that the number is still its own.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    // SAFETY: `status` has room for the status.
+    let _ = retry(|| check(unsafe { libc::waitpid(pid, &raw mut status, libc::__WCLONE) }));
+}
+
+/// Waits for a child and reaps it.
 pub(super) fn reap(pid: i32) {
     let mut status = 0;
     // SAFETY: `status` has room for the status.

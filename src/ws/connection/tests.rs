@@ -387,7 +387,7 @@ fn nothing_after_the_close() {
     assert_eq!(r.connection.ping(b"", &mut out), Err(SendError::Closed));
     assert!(r.connection.header(Kind::Text, 1, true).is_none());
     assert!(!r.connection.close(CloseCode::GOING_AWAY, "", &mut out));
-    assert_eq!(out, []);
+    assert!(out.is_empty());
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn our_close_waits_for_theirs() {
     assert!(!r.connection.finished());
     r.feed(&frame(CLOSE, b"\x0b\xb8"));
     assert_eq!(r.seen, [Seen::Ping, Seen::Close(Some(3000), String::new())]);
-    assert_eq!(r.reply, []);
+    assert!(r.reply.is_empty());
     assert!(r.connection.finished());
     assert_eq!(r.connection.closed(), Some(Closed { by: Side::Server, code: Some(CloseCode::GOING_AWAY) }));
 }
@@ -443,7 +443,7 @@ fn answers_may_go_out_between_a_violation_and_its_close() {
     assert!(r.connection.close(CloseCode::PROTOCOL_ERROR, "why", &mut out));
     assert_eq!(out, [&[0x81, 6][..], b"answer", &[0x88, 5, 0x03, 0xea], b"why"].concat());
     assert!(r.connection.finished());
-    assert_eq!(r.reply, []);
+    assert!(r.reply.is_empty());
 }
 
 #[test]
