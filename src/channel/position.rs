@@ -1,0 +1,388 @@
+//! Where a subscriber is: message ids, positions in one or several channels, and where a subscription begins.
+//!
+//! A message id is written `epoch:offset`, both decimal. A position in several channels is their ids joined by commas;
+//! the epochs tell which channel each belongs to, so the order does not matter. Whatever a client sends is either a
+//! position or unknown.
+
+use std::fmt;
+
+/// Drawn when a channel is created, so that a channel that is created again is another one. Below 2^53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// Counts the messages of a channel from 1, by one, without holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The next one.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The one before; 0 before the first.
+    pub fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+/// The id of a message. Offset 0 is the position before the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// The channel.
+    pub epoch: Epoch,
+    /// The message.
+    pub offset: Offset,
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch.0, self.offset.0)
+    }
+}
+
+impl MessageId {
+    /// Octets that an id has at most.
+    pub const MAX_LEN: usize = 41;
+
+    fn parse(octets: &[u8]) -> Option<Self> {
+        let colon = octets.iter().position(|&octet| octet == b':')?;
+        let (epoch, offset) = (octets.get(..colon)?, octets.get(colon + 1..)?);
+        Some(Self { epoch: Epoch(number(epoch)?), offset: Offset(number(offset)?) })
+    }
+}
+
+/// A decimal number without sign.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |value, &digit| {
+        digit.is_ascii_digit().then_some(())?;
+        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
+}
+
+/// Channels that one position can name.
+pub const MAX_POSITIONS: usize = 256;
+
+/// What a client says about the last message that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Asked {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something that is not an id of ours: it is a new subscriber.
+    Unknown,
+    /// One or several ids.
+    After(Vec<MessageId>),
+}
+
+impl Asked {
+    /// Reads a `Last-Event-ID` header or a `last_event_id` argument. Empty is nothing: an EventSource that has not seen an
+    /// id yet sends none, but some libraries send the header all the same.
+    pub fn id(octets: &[u8]) -> Self {
+        let octets = octets.trim_ascii();
+        if octets.is_empty() {
+            return Self::Nothing;
+        }
+        let mut ids = Vec::new();
+        for part in octets.split(|&octet| octet == b',') {
+            match MessageId::parse(part.trim_ascii()) {
+                Some(id) if ids.len() < MAX_POSITIONS => ids.push(id),
+                _ => return Self::Unknown,
+            }
+        }
+        Self::After(ids)
+    }
+
+    /// Reads an `If-None-Match` header (RFC 9110, section 13.1.2): the first entity tag in it that is a position, strong or
+    /// weak. A tag without quotes is accepted too.
+    pub fn etag(octets: &[u8]) -> Self {
+        let mut rest = octets.trim_ascii();
+        if rest.is_empty() {
+            return Self::Nothing;
+        }
+        if !rest.contains(&b'"') {
+            return Self::id(rest);
+        }
+        while let Some(open) = rest.iter().position(|&octet| octet == b'"') {
+            let tag = rest.get(open + 1..).unwrap_or_default();
+            let Some(close) = tag.iter().position(|&octet| octet == b'"') else { break };
+            if let found @ Self::After(_) = Self::id(tag.get(..close).unwrap_or_default()) {
+                return found;
+            }
+            rest = tag.get(close + 1..).unwrap_or_default();
+        }
+        Self::Unknown
+    }
+}
+
+/// Ids as one string.
+pub fn join(ids: impl IntoIterator<Item = MessageId>) -> String {
+    let mut joined = String::new();
+    for id in ids {
+        if !joined.is_empty() {
+            joined.push(',');
+        }
+        joined.push_str(&id.to_string());
+    }
+    joined
+}
+
+/// An id as an entity tag (RFC 9110, section 8.8.3).
+pub fn etag(id: &str) -> String {
+    format!("\"{id}\"")
+}
+
+/// Where a subscriber without a position begins: `websocket_channel_start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// After everything that is there.
+    #[default]
+    Newest,
+    /// With the oldest message of the history.
+    Oldest,
+    /// With the nth message of the history, from 1; the newest one if there are fewer.
+    Nth(u32),
+    /// With the last n messages.
+    Last(u32),
+}
+
+/// What a channel has at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The channel.
+    pub epoch: Epoch,
+    /// Oldest message that can be read; `upcoming` if there is none.
+    pub oldest: Offset,
+    /// Oldest message of the history. Later than `oldest` while messages beyond the history wait for a worker.
+    pub history: Offset,
+    /// What the next message will be.
+    pub upcoming: Offset,
+}
+
+/// Messages that a subscriber will never see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// How many. 0: the channel was replaced, nobody knows.
+    pub lost: u64,
+}
+
+/// Where a subscription to one channel begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    /// The first message it gets.
+    pub next: Offset,
+    /// What it has to be told before.
+    pub gap: Option<Gap>,
+}
+
+impl Window {
+    fn start(&self, start: Start) -> Offset {
+        let history = self.history.min(self.upcoming);
+        match start {
+            Start::Newest | Start::Nth(0) | Start::Last(0) => self.upcoming,
+            Start::Oldest => history,
+            Start::Nth(n) => {
+                Offset(history.0.saturating_add(u64::from(n) - 1)).min(self.upcoming.previous()).max(history)
+            }
+            Start::Last(n) => Offset(self.upcoming.0.saturating_sub(u64::from(n))).max(history),
+        }
+    }
+
+    /// The position right after `id`, which is of this channel. `None` if there was no such message yet.
+    fn after(&self, offset: Offset) -> Option<Beginning> {
+        let next = offset.next();
+        if next > self.upcoming {
+            return None;
+        }
+        if next >= self.oldest {
+            return Some(Beginning { next, gap: None });
+        }
+        Some(Beginning { next: self.oldest, gap: Some(Gap { lost: self.oldest.0 - next.0 }) })
+    }
+}
+
+/// Where a subscription to these channels begins.
+///
+/// A channel that the position names goes on after that message, or at its oldest with a gap if that is lost. If the
+/// position names channels that are not there (any more), then each channel that it does not name is a successor of one:
+/// it begins at its oldest, with a gap. Otherwise the position is from before this channel was subscribed to, and it
+/// begins like a new subscription.
+pub fn begin(windows: &[Window], asked: &Asked, start: Start) -> Vec<Beginning> {
+    let ids = match asked {
+        Asked::Nothing | Asked::Unknown => &[][..],
+        Asked::After(ids) => ids.as_slice(),
+    };
+    let replaced = ids.iter().any(|id| !windows.iter().any(|window| window.epoch == id.epoch));
+    let begin = |window: &Window| {
+        let id = ids.iter().find(|id| id.epoch == window.epoch);
+        if let Some(beginning) = id.and_then(|id| window.after(id.offset)) {
+            return beginning;
+        }
+        if id.is_none() && replaced {
+            let lost = window.oldest.0.saturating_sub(1);
+            return Beginning { next: window.oldest, gap: Some(Gap { lost }) };
+        }
+        Beginning { next: window.start(start), gap: None }
+    };
+    windows.iter().map(begin).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(epoch: u64, offset: u64) -> MessageId {
+        MessageId { epoch: Epoch(epoch), offset: Offset(offset) }
+    }
+
+    fn window(epoch: u64, oldest: u64, upcoming: u64) -> Window {
+        Window { epoch: Epoch(epoch), oldest: Offset(oldest), history: Offset(oldest), upcoming: Offset(upcoming) }
+    }
+
+    fn one(window: Window, asked: &str, start: Start) -> (u64, Option<u64>) {
+        let beginning = begin(&[window], &Asked::id(asked.as_bytes()), start)[0];
+        (beginning.next.0, beginning.gap.map(|gap| gap.lost))
+    }
+
+    #[test]
+    fn ids_are_read_as_written() {
+        assert_eq!(Asked::id(b"77:5"), Asked::After(vec![id(77, 5)]));
+        assert_eq!(Asked::id(b" 77:5 , 1:0 "), Asked::After(vec![id(77, 5), id(1, 0)]));
+        assert_eq!(join([id(77, 5), id(1, 0)]), "77:5,1:0");
+        assert_eq!(etag(&join([id(77, 5)])), "\"77:5\"");
+        assert_eq!(id(u64::MAX, u64::MAX).to_string().len(), MessageId::MAX_LEN);
+    }
+
+    #[test]
+    fn anything_else_is_unknown() {
+        let unknown = [
+            "7",
+            ":",
+            "7:",
+            ":7",
+            "a:1",
+            "1:a",
+            "-1:2",
+            "1:2:3",
+            "1:2,",
+            ",1:2",
+            "+1:2",
+            "1:2 3:4",
+            "\u{0}",
+            "1:\u{0}",
+            "18446744073709551616:1",
+            "1:18446744073709551616",
+            "0x10:1",
+            "1:2;3:4",
+        ];
+        for text in unknown {
+            assert_eq!(Asked::id(text.as_bytes()), Asked::Unknown, "{text}");
+        }
+        assert_eq!(Asked::id(b"\xff\xfe"), Asked::Unknown);
+        assert_eq!(Asked::id(b"  "), Asked::Nothing);
+        assert_eq!(Asked::id(vec!["1:1"; MAX_POSITIONS + 1].join(",").as_bytes()), Asked::Unknown);
+    }
+
+    #[test]
+    fn entity_tags() {
+        let after = Asked::After(vec![id(77, 5)]);
+        for tag in ["\"77:5\"", "W/\"77:5\"", "77:5", "\"abc\", W/\"77:5\"", "\"\", \"77:5\""] {
+            assert_eq!(Asked::etag(tag.as_bytes()), after, "{tag}");
+        }
+        assert_eq!(Asked::etag(b"\"77:5,3:4\""), Asked::After(vec![id(77, 5), id(3, 4)]));
+        for tag in ["*", "\"abc\"", "\"77:5", "\"", "\"\""] {
+            assert_eq!(Asked::etag(tag.as_bytes()), Asked::Unknown, "{tag}");
+        }
+        assert_eq!(Asked::etag(b""), Asked::Nothing);
+    }
+
+    #[test]
+    fn beginnings_without_a_position() {
+        // Messages 4, 5, 6, 7.
+        let four = window(9, 4, 8);
+        let expected = [
+            (Start::Newest, 8),
+            (Start::Oldest, 4),
+            (Start::Nth(1), 4),
+            (Start::Nth(3), 6),
+            (Start::Nth(4), 7),
+            (Start::Nth(9), 7),
+            (Start::Last(1), 7),
+            (Start::Last(3), 5),
+            (Start::Last(9), 4),
+            (Start::Nth(0), 8),
+            (Start::Last(0), 8),
+        ];
+        for (start, next) in expected {
+            assert_eq!(one(four, "", start), (next, None), "{start:?}");
+            assert_eq!(one(four, "nonsense", start), (next, None), "{start:?}");
+            assert_eq!(one(window(9, 8, 8), "", start), (8, None), "nothing there, {start:?}");
+        }
+        // Messages beyond the history that wait for a worker are not part of it.
+        let waiting = Window { oldest: Offset(1), ..four };
+        assert_eq!(one(waiting, "", Start::Oldest), (4, None));
+    }
+
+    #[test]
+    fn positions_are_resumed() {
+        let four = window(9, 4, 8);
+        let expected = [
+            ("9:7", (8, None)),
+            ("9:5", (6, None)),
+            ("9:3", (4, None)),
+            ("9:2", (4, Some(1))),
+            ("9:0", (4, Some(3))),
+            // Not published yet, so it is not an id.
+            ("9:8", (8, None)),
+            ("9:18446744073709551615", (8, None)),
+            // Of a channel that this one has replaced.
+            ("8:7", (4, Some(3))),
+        ];
+        for (asked, beginning) in expected {
+            assert_eq!(one(four, asked, Start::Newest), beginning, "{asked}");
+        }
+        assert_eq!(one(window(9, 1, 3), "8:7", Start::Newest), (1, Some(0)));
+        let waiting = Window { oldest: Offset(2), ..four };
+        assert_eq!(one(waiting, "9:1", Start::Newest), (2, None), "what is still there is not lost");
+    }
+
+    #[test]
+    fn several_channels_resume_by_their_epochs() {
+        let windows = [window(1, 1, 5), window(2, 3, 5), window(3, 1, 1)];
+        let begin = |asked: &str| {
+            let beginnings = begin(&windows, &Asked::id(asked.as_bytes()), Start::Newest);
+            beginnings.iter().map(|b| (b.next.0, b.gap.map(|gap| gap.lost))).collect::<Vec<_>>()
+        };
+        assert_eq!(begin("3:0,1:2,2:4"), [(3, None), (5, None), (1, None)]);
+        assert_eq!(begin("1:2,2:0,3:0"), [(3, None), (3, Some(2)), (1, None)]);
+        assert_eq!(begin("1:2"), [(3, None), (5, None), (1, None)], "channels added since");
+        assert_eq!(begin("1:2,9:4,3:0"), [(3, None), (3, Some(2)), (1, None)], "the second one is another now");
+    }
+
+    proptest! {
+        #[test]
+        fn no_string_does_more_than_begin_somewhere(
+            octets in proptest::collection::vec(any::<u8>(), 0..40),
+            oldest in 1_u64..6, messages in 0_u64..6,
+        ) {
+            let window = window(7, oldest, oldest + messages);
+            for asked in [Asked::id(&octets), Asked::etag(&octets)] {
+                let beginning = begin(&[window], &asked, Start::Newest)[0];
+                prop_assert!((oldest..=oldest + messages).contains(&beginning.next.0));
+            }
+        }
+
+        #[test]
+        fn a_position_survives_its_string(ids in proptest::collection::vec((0..1_u64 << 53, any::<u64>()), 1..9)) {
+            let ids: Vec<_> = ids.into_iter().map(|(epoch, offset)| id(epoch, offset)).collect();
+            let joined = join(ids.iter().copied());
+            prop_assert_eq!(Asked::id(joined.as_bytes()), Asked::After(ids.clone()));
+            prop_assert_eq!(Asked::etag(etag(&joined).as_bytes()), Asked::After(ids));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What can be done with the channels of a zone. Each operation holds the lock once.
+
+mod publish;
+mod read;
+mod subscribe;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use publish::{Deleted, History, PublishError, Published};
+pub use read::{Budget, News, Read, ReadError};
+pub use subscribe::{SubscribeError, Subscribed, Terms};
+pub use worker::{ClaimError, Claimed};
+
+use super::lock::Lock;
+use super::memory::{Corrupt, Region};
+use super::position::{Epoch, MessageId, Offset, Window};
+use super::zone::layout::{Cell, Record};
+use super::zone::{Memory, Zone};
+
+pub use super::zone::AttachError;
+pub use super::zone::interest::Wake;
+pub use super::zone::layout::{GAUGES, MAX_SLOTS, TOTALS};
+pub use super::zone::records::{Key, LINGER, MAX_KEY_PART};
+pub use super::zone::slots::Process;
+
+/// Messages that are dropped in one operation because they have expired or are beyond the history; others follow later.
+const MOST_DROPS: usize = 1024;
+
+/// The time of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never goes back and is the same for all processes.
+    pub clock: u64,
+    /// Milliseconds of Unix time.
+    pub unix: u64,
+}
+
+/// A slot that this process has claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(usize);
+
+impl Slot {
+    /// Its number, from 0.
+    pub fn number(self) -> usize {
+        self.0
+    }
+}
+
+/// What a worker calls a channel that it has subscribers of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u32);
+
+/// A channel that was found once. It stays valid as long as this process has subscribers of it; afterwards the channel
+/// may be gone, which is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle {
+    cell: Cell,
+    epoch: Epoch,
+}
+
+impl Handle {
+    /// The channel's epoch.
+    pub fn epoch(self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// What a publisher is told about a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// Messages in its history.
+    pub messages: u32,
+    /// Seconds since a subscriber was last there; `None`: never.
+    pub requested: Option<u64>,
+    /// Subscribers in all workers.
+    pub subscribers: u32,
+    /// Its newest message; offset 0 if there was none yet.
+    pub last: MessageId,
+}
+
+/// How full a zone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Channels.
+    pub channels: u32,
+    /// Messages stored.
+    pub messages: u32,
+    /// Octets of these messages without their attributes.
+    pub bytes: u64,
+    /// Cells that there are.
+    pub cells: u32,
+    /// Cells that are not in use.
+    pub free_cells: u32,
+    /// Cells that messages use.
+    pub message_cells: u32,
+    /// Messages published since the zone was made.
+    pub published: u64,
+    /// Messages dropped because the zone was full.
+    pub evicted: u64,
+    /// Repairs after a worker was killed in the middle of an update.
+    pub repairs: u64,
+}
+
+/// The channels of a zone.
+#[derive(Debug)]
+pub struct Store<L> {
+    zone: Zone<L>,
+}
+
+impl<L: Lock> Store<L> {
+    /// Makes an empty zone in a region that nobody else uses yet, for at most `slots` workers at the same time (those of
+    /// earlier configurations that are still finishing included). `seed` is secret and random.
+    pub fn create(region: Region, lock: L, slots: usize, seed: [u64; 2]) -> Result<Self, AttachError> {
+        Ok(Self { zone: Zone::create(region, lock, slots, seed)? })
+    }
+
+    /// Goes on with a zone that exists.
+    pub fn attach(region: Region, lock: L) -> Result<Self, AttachError> {
+        Ok(Self { zone: Zone::attach(region, lock)? })
+    }
+
+    /// How many workers the zone has room for.
+    pub fn slots(&self) -> usize {
+        self.zone.geometry().slots
+    }
+
+    /// What is known about a channel. `None` if there is no such channel.
+    pub fn info(&self, key: Key<'_>, now: Now) -> Result<Option<Info>, Corrupt> {
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(cell) = memory.find(key, hash)? else { return Ok(None) };
+            if memory.settle(cell, clock, MOST_DROPS)?.is_none() {
+                return Ok(None);
+            }
+            Info::of(memory, cell, clock).map(Some)
+        })
+    }
+
+    /// How full the zone is.
+    pub fn usage(&self) -> Result<Usage, Corrupt> {
+        self.zone.view(|memory| {
+            let header = memory.header()?;
+            Ok(Usage {
+                channels: header.channels.get(),
+                messages: header.messages.get(),
+                bytes: header.bytes.get(),
+                cells: header.cells.get(),
+                free_cells: u32::try_from(memory.free_cells()?).unwrap_or(u32::MAX),
+                message_cells: header.message_cells.get(),
+                published: header.serial.get(),
+                evicted: header.evicted.get(),
+                repairs: header.repairs.get(),
+            })
+        })
+    }
+
+    /// Does what is due: drops messages that have expired and channels that nobody uses, at most about `most` of them.
+    /// Whether nothing is left to do at the moment. To be called by any worker about once a second.
+    pub fn tend(&self, now: Now, most: usize) -> Result<bool, Corrupt> {
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            memory.tend(clock, most)
+        })
+    }
+}
+
+impl Info {
+    fn of(memory: Memory<'_>, cell: Cell, clock: u64) -> Result<Self, Corrupt> {
+        let record = memory.record(cell)?;
+        let subscribers = memory.subscribers(cell)?;
+        let requested = match record.requested.get() {
+            _ if subscribers > 0 => Some(0),
+            0 => None,
+            at => Some(clock.saturating_sub(at) / 1000),
+        };
+        Ok(Self { messages: memory.kept(record), requested, subscribers, last: last_id(record) })
+    }
+}
+
+fn last_id(record: &Record) -> MessageId {
+    MessageId { epoch: Epoch(record.epoch.get()), offset: Offset(record.upcoming.get()).previous() }
+}
+
+fn window(memory: Memory<'_>, record: &Record) -> Result<Window, Corrupt> {
+    let upcoming = record.upcoming.get();
+    Ok(Window {
+        epoch: Epoch(record.epoch.get()),
+        oldest: Offset(memory.oldest_offset(record)?),
+        history: Offset(upcoming.saturating_sub(u64::from(memory.kept(record)))),
+        upcoming: Offset(upcoming),
+    })
+}

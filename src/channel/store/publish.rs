@@ -1,0 +1,162 @@
+//! Publishing and deleting.
+
+use super::{Handle, Info, Key, MOST_DROPS, Now, Store, Wake, last_id};
+use crate::channel::lock::Lock;
+use crate::channel::memory::Corrupt;
+use crate::channel::message::Publication;
+use crate::channel::position::{Epoch, MessageId};
+use crate::channel::zone::Memory;
+use crate::channel::zone::cells::cells_for;
+use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, state, tag};
+use crate::channel::zone::log::Uncopied;
+use crate::ws::frame::Kind;
+
+/// What a channel keeps: `websocket_channel_history` of the location that published last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// Messages; 0: no limit.
+    pub length: u32,
+    /// Milliseconds; 0: no limit.
+    pub time: u64,
+}
+
+/// Why a message was not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishError {
+    /// It does not fit into the zone, even if everything else goes.
+    TooLarge,
+    /// The zone is damaged; it is repaired when it is used next.
+    Corrupt,
+}
+
+impl From<Corrupt> for PublishError {
+    fn from(Corrupt: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}
+
+impl std::fmt::Display for PublishError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLarge => f.write_str("message does not fit into the channel zone"),
+            Self::Corrupt => Corrupt.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// A message has been published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Its id.
+    pub id: MessageId,
+    /// The channel.
+    pub channel: Handle,
+    /// What the publisher is told.
+    pub info: Info,
+    /// The workers that are to be woken.
+    pub wake: Wake,
+}
+
+/// A channel has been deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// What it was.
+    pub info: Info,
+    /// The workers that are to be woken, so that they close its subscribers.
+    pub wake: Wake,
+}
+
+impl<L: Lock> Store<L> {
+    /// Publishes a message.
+    pub fn publish(
+        &self,
+        key: Key<'_>,
+        publication: &Publication<'_>,
+        history: History,
+        now: Now,
+    ) -> Result<Published, PublishError> {
+        let hash = self.zone.unlocked().hash(key)?;
+        let Ok(_) = u32::try_from(publication.stored_len()) else { return Err(PublishError::TooLarge) };
+        let cells = cells_for(publication.stored_len(), INLINE_MESSAGE);
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let own = memory.find(key, hash)?;
+            let mut need = cells;
+            match own {
+                Some(cell) => {
+                    let record = memory.record(cell)?;
+                    record.history.set(history.length);
+                    record.keep.set(history.time);
+                    record.touched.set(clock);
+                }
+                None => need += key.cells(),
+            }
+            if !memory.make_room(need, own, clock)? {
+                return Ok(Err(PublishError::TooLarge));
+            }
+            let channel = match own {
+                Some(cell) => cell,
+                None => memory.create(key, hash, clock)?,
+            };
+            let record = memory.record(channel)?;
+            record.history.set(history.length);
+            record.keep.set(history.time);
+            let message = write(memory, cells, publication, Now { clock, ..now })?;
+            memory.append(channel, message)?;
+            // Afterwards: whoever is killed before has not cost the channel its oldest message.
+            memory.trim(channel, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+            let wake = memory.notify(channel)?;
+            if let Some(deadline) = memory.deadline(channel)? {
+                memory.schedule(channel, deadline)?;
+            }
+            Ok(Ok(Published {
+                id: last_id(record),
+                channel: Handle { cell: channel, epoch: Epoch(record.epoch.get()) },
+                info: Info::of(memory, channel, clock)?,
+                wake,
+            }))
+        })?
+    }
+
+    /// Deletes a channel. `None` if there is none. What has been published before reaches the subscribers before the
+    /// news that it is gone.
+    pub fn delete(&self, key: Key<'_>, now: Now) -> Result<Option<Deleted>, Corrupt> {
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(cell) = memory.find(key, hash)? else { return Ok(None) };
+            let record = memory.record(cell)?;
+            memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+            let info = Info::of(memory, cell, clock)?;
+            record.touched.set(clock);
+            record.state.commit(state::DELETED);
+            let wake = memory.notify(cell)?;
+            memory.settle(cell, clock, MOST_DROPS)?;
+            Ok(Some(Deleted { info, wake }))
+        })
+    }
+}
+
+/// Writes a message that nothing refers to yet. There are `cells` free cells.
+fn write(memory: Memory<'_>, cells: usize, publication: &Publication<'_>, now: Now) -> Result<Cell, Corrupt> {
+    let Publication { kind, content_type, event, data } = *publication;
+    let length = |len: usize| u32::try_from(len).map_err(|_| Corrupt);
+    let chain = memory.take_cells(cells, tag::MESSAGE)?;
+    let message = memory.message(chain.head)?;
+    message.tail.set(chain.tail.number());
+    message.cells.set(length(cells)?);
+    message.kind.set(match kind {
+        Kind::Text => 0,
+        Kind::Binary => 1,
+    });
+    message.data_len.set(length(publication.len())?);
+    message.type_len.set(length(content_type.len())?);
+    message.event_len.set(length(event.len())?);
+    message.time.set(now.clock);
+    message.unix.set(now.unix);
+    let parts = data.iter().copied().chain([content_type, event]);
+    memory.write_along(chain.head, size_of::<Message>(), parts)?;
+    Ok(chain.head)
+}

@@ -1,0 +1,206 @@
+//! Reading: what is new for a worker, and the log from a cursor on.
+
+use super::{Handle, MOST_DROPS, Now, Slot, Store, Token};
+use crate::channel::lock::Lock;
+use crate::channel::memory::Corrupt;
+use crate::channel::message::{CopyError, Message};
+use crate::channel::position::Offset;
+use crate::channel::zone::Memory;
+use crate::channel::zone::layout::{Cell, Interest, InterestAt, Record, state};
+
+/// How much is copied while the lock is held once. The first message is copied whatever its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Messages.
+    pub messages: usize,
+    /// Octets.
+    pub octets: usize,
+}
+
+impl Budget {
+    fn spend(&mut self, message: &Message) {
+        self.messages = self.messages.saturating_sub(1);
+        self.octets = self.octets.saturating_sub(message.footprint());
+    }
+
+    fn is_spent(self) -> bool {
+        self.messages == 0 || self.octets == 0
+    }
+}
+
+/// Something new in a channel that this worker has subscribers of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The next message. Where its offset is not the one after the last, the messages between are lost.
+    Message(Token, Message),
+    /// The channel has been deleted; it is not subscribed to any more.
+    Deleted(Token),
+}
+
+/// Why nothing could be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The channel is gone.
+    Gone,
+    /// There is no memory in this process.
+    Memory,
+    /// The zone is damaged; it is repaired when it is used next.
+    Corrupt,
+}
+
+impl From<Corrupt> for ReadError {
+    fn from(Corrupt: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gone => f.write_str("channel is gone"),
+            Self::Memory => f.write_str("no memory for a channel message"),
+            Self::Corrupt => Corrupt.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// What [`Store::read`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// Where to go on.
+    pub next: Offset,
+    /// Messages between the cursor and the first one that was read, which are lost.
+    pub lost: u64,
+    /// Whether there are more at this time.
+    pub more: bool,
+}
+
+impl<L: Lock> Store<L> {
+    /// Copies messages of a channel from a cursor on, in order, to the end of `out`.
+    pub fn read(
+        &self,
+        channel: Handle,
+        next: Offset,
+        budget: Budget,
+        now: Now,
+        out: &mut Vec<Message>,
+    ) -> Result<Read, ReadError> {
+        self.zone.view(|memory| {
+            let Some(record) = memory.same(channel.cell, channel.epoch.0) else { return Ok(Err(ReadError::Gone)) };
+            match read(memory, record, next, budget, now, out) {
+                Ok(read) => Ok(Ok(read)),
+                Err(CopyError::Memory(_)) => Ok(Err(ReadError::Memory)),
+                Err(CopyError::Corrupt(corrupt)) => Err(corrupt),
+            }
+        })?
+    }
+
+    /// Copies what is new for this worker to the end of `out`, in the order in which the channels became new. Whether there
+    /// is more; then nobody wakes this worker, it goes on by itself.
+    pub fn drain(&self, slot: Slot, mut budget: Budget, now: Now, out: &mut Vec<News>) -> Result<bool, ReadError> {
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let own = memory.slot(slot.0)?;
+            while let Some(at) = InterestAt::new(own.dirty_head.get()) {
+                match drain_one(memory, at, clock, &mut budget, out) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Ok(true)),
+                    Err(CopyError::Memory(_)) => return Ok(Err(ReadError::Memory)),
+                    Err(CopyError::Corrupt(corrupt)) => return Err(corrupt),
+                }
+            }
+            own.woken.set(0);
+            Ok(Ok(false))
+        })?
+    }
+
+    /// Whether there may be news for this worker. Takes no lock: to find out from time to time whether somebody died who
+    /// was to wake it.
+    pub fn has_news(&self, slot: Slot) -> bool {
+        self.zone.unlocked().slot(slot.0).is_ok_and(|slot| slot.dirty_head.get() != 0)
+    }
+}
+
+fn read(
+    memory: Memory<'_>,
+    record: &Record,
+    next: Offset,
+    mut budget: Budget,
+    now: Now,
+    out: &mut Vec<Message>,
+) -> Result<Read, CopyError> {
+    let clock = now.clock.max(memory.header()?.clock.get());
+    let keep = record.keep.get();
+    let mut cell = memory.seek(record, next.0)?;
+    let mut read = Read { next, lost: 0, more: false };
+    let mut first = true;
+    while let Some(at) = cell {
+        let message = memory.message(at)?;
+        let expired = keep > 0 && message.time.get().saturating_add(keep) <= clock;
+        if !(first && expired) {
+            if budget.is_spent() && !first {
+                read.more = true;
+                break;
+            }
+            let copy = Message::copy(memory, record.epoch.get(), at)?;
+            budget.spend(&copy);
+            if first {
+                read.lost = copy.id.offset.0 - next.0;
+                first = false;
+            }
+            read.next = copy.id.offset.next();
+            out.try_reserve(1).map_err(CopyError::Memory)?;
+            out.push(copy);
+        }
+        cell = Cell::new(message.after.get());
+    }
+    if first && record.upcoming.get() > next.0 {
+        // Everything that was to be read has expired.
+        read.next = Offset(record.upcoming.get());
+        read.lost = record.upcoming.get() - next.0;
+    }
+    Ok(read)
+}
+
+/// Copies what is new in one channel. False if the budget was spent before the end.
+fn drain_one(
+    memory: Memory<'_>,
+    at: InterestAt,
+    clock: u64,
+    budget: &mut Budget,
+    out: &mut Vec<News>,
+) -> Result<bool, CopyError> {
+    let interest: &Interest = memory.interest(at)?;
+    let channel = Cell::new(interest.record.get()).ok_or(Corrupt)?;
+    let record = memory.record(channel)?;
+    let token = Token(interest.token.get());
+    let Some(slot) = memory.interested(interest)? else { return Err(Corrupt.into()) };
+    if interest.count.get() > 0 {
+        let mut next = memory.seek(record, interest.seen.get() + 1)?;
+        while let Some(cell) = next {
+            if budget.is_spent() {
+                return Ok(false);
+            }
+            out.try_reserve(1).map_err(CopyError::Memory)?;
+            let message = Message::copy(memory, record.epoch.get(), cell)?;
+            budget.spend(&message);
+            interest.seen.set(message.id.offset.0);
+            out.push(News::Message(token, message));
+            next = Cell::new(memory.message(cell)?.after.get());
+        }
+    }
+    let deleted = record.state.get() == state::DELETED;
+    if deleted && interest.count.get() > 0 {
+        out.try_reserve(1).map_err(CopyError::Memory)?;
+        out.push(News::Deleted(token));
+    }
+    memory.dequeue(slot)?;
+    if deleted || interest.count.get() == 0 {
+        interest.slot.set(0);
+        record.touched.set(clock);
+    }
+    memory.settle(channel, clock, MOST_DROPS)?;
+    Ok(true)
+}

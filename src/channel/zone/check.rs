@@ -1,0 +1,244 @@
+//! Whether everything in a zone agrees: for tests only.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Memory;
+use super::layout::{Cell, CellHead, InterestAt, InterestCell, QUEUED, WHEEL, tag};
+use super::wheel::TICK;
+use crate::channel::memory::Corrupt;
+
+macro_rules! agree {
+    ($left:expr, $right:expr, $($what:tt)*) => {
+        let (left, right) = ($left, $right);
+        if left != right {
+            return Err(format!("{}: {left:?} is not {right:?}", format!($($what)*)));
+        }
+    };
+}
+
+/// What is wrong with a zone.
+pub fn check(memory: Memory<'_>) -> Result<(), String> {
+    Checker { memory, used: HashSet::new() }.all().map_err(|what| format!("zone: {what}"))
+}
+
+struct Checker<'a> {
+    memory: Memory<'a>,
+    used: HashSet<Cell>,
+}
+
+fn sound<T>(result: Result<T, Corrupt>) -> Result<T, String> {
+    result.map_err(|Corrupt| "a link leads nowhere".to_owned())
+}
+
+impl Checker<'_> {
+    fn take(&mut self, cell: Cell) -> Result<(), String> {
+        if self.used.insert(cell) { Ok(()) } else { Err(format!("cell {} is used twice", cell.number())) }
+    }
+
+    fn chain(&mut self, head: Cell, count: u32) -> Result<Cell, String> {
+        self.take(head)?;
+        let mut tail = head;
+        for _ in 1..count {
+            let next = sound(self.memory.cell::<CellHead>(tail))?.next.get();
+            tail = Cell::new(next).ok_or("chain is short")?;
+            self.take(tail)?;
+        }
+        agree!(sound(self.memory.cell::<CellHead>(tail))?.next.get(), 0, "end of a chain");
+        Ok(tail)
+    }
+
+    fn all(mut self) -> Result<(), String> {
+        let memory = self.memory;
+        let header = sound(memory.header())?;
+        let (mut channels, mut messages, mut message_cells, mut bytes) = (0, 0, 0, 0);
+        let mut serials = HashMap::new();
+        let mut queued: HashMap<usize, HashSet<u32>> = HashMap::new();
+        let mut wheel: HashMap<usize, HashSet<Cell>> = HashMap::new();
+        for bucket in 0..memory.geometry.buckets {
+            let mut next = Cell::new(sound(memory.bucket(bucket))?.get());
+            while let Some(cell) = next {
+                let record = sound(memory.record(cell))?;
+                self.chain(cell, record.cells.get())?;
+                agree!(memory.belongs(record.hash.get(), bucket), true, "bucket of a channel");
+                channels += 1;
+                self.log(cell, &mut serials)?;
+                messages += record.messages.get();
+                bytes += record.bytes.get();
+                self.interests(cell, &mut queued)?;
+                if let Some(bucket) = record.wheel_bucket.get().checked_sub(1) {
+                    wheel.entry(bucket as usize).or_default().insert(cell);
+                }
+                // After a worker has died its channels are looked at one after the other.
+                let scanned = bucket < header.scan.get() as usize;
+                if let Some(deadline) = sound(memory.deadline(cell))?.filter(|_| scanned) {
+                    self.due(cell, deadline)?;
+                }
+                next = Cell::new(record.hash_next.get());
+            }
+        }
+        agree!(header.channels.get(), channels, "channels");
+        agree!(header.messages.get(), messages, "messages");
+        agree!(header.bytes.get(), bytes, "octets");
+        for &cell in serials.values() {
+            message_cells += sound(memory.message(cell))?.cells.get();
+        }
+        agree!(header.message_cells.get(), message_cells, "cells of messages");
+        self.order(&serials)?;
+        self.queues(&queued)?;
+        self.wheel(&mut wheel)?;
+        self.free()
+    }
+
+    fn log(&mut self, channel: Cell, serials: &mut HashMap<u64, Cell>) -> Result<(), String> {
+        let memory = self.memory;
+        let record = sound(memory.record(channel))?;
+        let mut next = Cell::new(record.oldest.get());
+        let (mut messages, mut bytes) = (0, 0);
+        let mut last: Option<Cell> = None;
+        while let Some(cell) = next {
+            let message = sound(memory.message(cell))?;
+            let tail = self.chain(cell, message.cells.get())?;
+            agree!(message.tail.get(), tail.number(), "end of a message");
+            agree!(message.record.get(), channel.number(), "channel of a message");
+            if let Some(last) = last {
+                let before = sound(memory.message(last))?;
+                agree!(message.offset.get(), before.offset.get() + 1, "offset");
+                agree!(message.before.get(), last.number(), "link back");
+                agree!(message.serial.get() > before.serial.get(), true, "serial");
+            }
+            if serials.insert(message.serial.get(), cell).is_some() {
+                return Err("a serial is used twice".to_owned());
+            }
+            messages += 1;
+            bytes += u64::from(message.data_len.get());
+            last = Some(cell);
+            next = Cell::new(message.after.get());
+        }
+        agree!(record.messages.get(), messages, "messages of a channel");
+        agree!(record.bytes.get(), bytes, "octets of a channel");
+        agree!(Cell::new(record.newest.get()), last, "newest");
+        if let Some(last) = last {
+            agree!(record.upcoming.get(), sound(memory.message(last))?.offset.get() + 1, "upcoming");
+        }
+        let first = sound(memory.oldest_offset(record))?;
+        for offset in first..record.upcoming.get() {
+            let found = sound(memory.seek(record, offset))?.ok_or("message is not found")?;
+            agree!(sound(memory.message(found))?.offset.get(), offset, "message found");
+        }
+        Ok(())
+    }
+
+    fn interests(&mut self, channel: Cell, queued: &mut HashMap<usize, HashSet<u32>>) -> Result<(), String> {
+        let memory = self.memory;
+        let record = sound(memory.record(channel))?;
+        let mut more = Cell::new(record.interest.get());
+        while let Some(cell) = more {
+            self.take(cell)?;
+            let places: &InterestCell = sound(memory.cell(cell))?;
+            agree!(places.tag.get(), tag::INTEREST, "tag");
+            more = Cell::new(places.next.get());
+        }
+        let mut slots = HashSet::new();
+        for at in sound(memory.interests(channel))? {
+            let at = sound(at)?;
+            let interest = sound(memory.interest(at))?;
+            let Some(slot) = sound(memory.interested(interest))? else { continue };
+            agree!(slots.insert(slot), true, "one entry a worker");
+            agree!(interest.record.get(), channel.number(), "channel of an entry");
+            let unread = interest.count.get() > 0 && interest.seen.get() + 1 < record.upcoming.get();
+            if interest.slot.get() & QUEUED != 0 {
+                queued.entry(slot).or_default().insert(at.units());
+            } else {
+                agree!(interest.count.get() > 0, true, "an entry without reason");
+                agree!(unread, false, "news that the worker is not told of");
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&self, cell: Cell, deadline: u64) -> Result<(), String> {
+        let record = sound(self.memory.record(cell))?;
+        let header = sound(self.memory.header())?;
+        let turned = header.wheel_second.get();
+        let Some(bucket) = record.wheel_bucket.get().checked_sub(1) else {
+            return Err(format!("a channel with a deadline is not in the wheel, {record:?}"));
+        };
+        let ticks = WHEEL as u64;
+        let looked = (turned + 1..=turned + ticks).find(|tick| tick % ticks == u64::from(bucket)).ok_or("bucket")?;
+        // A wheel that is behind comes by before it arrives.
+        let in_time = deadline.div_ceil(TICK).max(turned + 2).max(header.clock.get() / TICK);
+        let late = looked > in_time && looked + 1 < turned + ticks;
+        agree!(late, false, "a channel is looked at too late: {looked} {deadline} {turned}");
+        Ok(())
+    }
+
+    fn order(&self, serials: &HashMap<u64, Cell>) -> Result<(), String> {
+        let header = sound(self.memory.header())?;
+        let mut next = Cell::new(header.oldest.get());
+        let (mut count, mut last, mut serial) = (0, None, 0);
+        while let Some(cell) = next {
+            let message = sound(self.memory.message(cell))?;
+            agree!(message.serial.get() > serial, true, "order");
+            serial = message.serial.get();
+            agree!(serials.get(&serial), Some(&cell), "message in the order");
+            agree!(Cell::new(message.older.get()), last, "link to the older");
+            last = Some(cell);
+            count += 1;
+            next = Cell::new(message.newer.get());
+        }
+        agree!(Cell::new(header.newest.get()), last, "newest of the zone");
+        agree!(serial <= header.serial.get(), true, "serial of the zone");
+        agree!(count, serials.len(), "messages in the order");
+        Ok(())
+    }
+
+    fn queues(&self, queued: &HashMap<usize, HashSet<u32>>) -> Result<(), String> {
+        for nth in 0..self.memory.geometry.slots {
+            let slot = sound(self.memory.slot(nth))?;
+            let mut next = InterestAt::new(slot.dirty_head.get());
+            let mut listed = HashSet::new();
+            let mut last = 0;
+            while let Some(at) = next {
+                agree!(listed.insert(at.units()), true, "an entry is listed once");
+                last = at.units();
+                next = InterestAt::new(sound(self.memory.interest(at))?.next.get());
+            }
+            agree!(slot.dirty_tail.get(), last, "end of a list of news");
+            agree!(Some(&listed).filter(|listed| !listed.is_empty()), queued.get(&nth), "list of news of {nth}");
+        }
+        Ok(())
+    }
+
+    fn wheel(&self, wheel: &mut HashMap<usize, HashSet<Cell>>) -> Result<(), String> {
+        for nth in 0..WHEEL {
+            let mut next = Cell::new(sound(self.memory.wheel(nth))?.get());
+            let mut last = None;
+            let mut members = HashSet::new();
+            while let Some(cell) = next {
+                agree!(members.insert(cell), true, "a channel is in the wheel once");
+                let record = sound(self.memory.record(cell))?;
+                agree!(Cell::new(record.wheel_prev.get()), last, "link back in the wheel");
+                last = Some(cell);
+                next = Cell::new(record.wheel_next.get());
+            }
+            agree!(members, wheel.remove(&nth).unwrap_or_default(), "bucket {nth} of the wheel");
+        }
+        Ok(())
+    }
+
+    fn free(&mut self) -> Result<(), String> {
+        let header = sound(self.memory.header())?;
+        let used = self.used.len();
+        let mut next = Cell::new(header.free.get());
+        let mut free = 0;
+        while let Some(cell) = next {
+            self.take(cell)?;
+            let head = sound(self.memory.cell::<CellHead>(cell))?;
+            next = Cell::new(head.next.get());
+            free += 1;
+        }
+        agree!(header.free_count.get(), free, "free cells");
+        agree!(header.fresh.get() as usize, used + free as usize, "cells that are neither used nor free");
+        Ok(())
+    }
+}

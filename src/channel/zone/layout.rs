@@ -1,0 +1,474 @@
+//! What lies where in a zone.
+//!
+//! ```text
+//! header | slots | wheel | marks | buckets | cells ...
+//! ```
+//!
+//! Everything after the fixed parts is cells of one size. A message, a channel and a group is a chain of cells; the rest
+//! of the zone refers to it by the number of its first cell. Cells are numbered from 1, so that the zero of fresh
+//! memory means "none".
+//!
+//! The size of a cell, 256 octets, holds a channel with a key of up to 56 octets and subscribers in two workers, or a
+//! message with 160 octets of contents (content type, event name and data): a small message costs one cell and one
+//! walk. With 128 octets it would be two cells for both, and a megabyte 8,700 links; with 512 a chat of 100-octet
+//! messages would waste three quarters of the zone.
+
+use std::num::NonZeroU32;
+
+use crate::channel::memory::{Wide, Word, shared};
+
+/// "ngx_ws_c", the first octets of a zone.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
+
+/// Changes whenever a worker of another build would misread the zone.
+pub const VERSION: u32 = 1;
+
+/// Octets of a cell.
+pub const CELL: usize = 256;
+
+/// Slots that a zone can have at most.
+pub const MAX_SLOTS: usize = 256;
+
+/// Counters of a slot that only grow.
+pub const TOTALS: usize = 40;
+
+/// Values of a slot that belong to the process in it and vanish with it.
+pub const GAUGES: usize = 16;
+
+/// Buckets of the wheel of deadlines.
+pub const WHEEL: usize = 256;
+
+/// What a cell is the first of, or part of. Contents never reach this word, so it cannot be forged.
+pub mod tag {
+    /// Not in use.
+    pub const FREE: u32 = 0;
+    /// A channel.
+    pub const CHANNEL: u32 = 0x4348_414e;
+    /// A message.
+    pub const MESSAGE: u32 = 0x4d45_5353;
+    /// A cell further down a chain.
+    pub const BODY: u32 = 0x424f_4459;
+    /// More subscriber counts of a channel.
+    pub const INTEREST: u32 = 0x494e_5445;
+}
+
+/// States of a channel.
+pub mod state {
+    /// Can be published and subscribed to.
+    pub const LIVE: u32 = 0;
+    /// Deleted; it stays until every worker with subscribers has been told.
+    pub const DELETED: u32 = 1;
+}
+
+/// The number of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cell(NonZeroU32);
+
+impl Cell {
+    /// `None` for 0.
+    pub fn new(number: u32) -> Option<Self> {
+        NonZeroU32::new(number).map(Self)
+    }
+
+    /// From 1.
+    pub fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    /// From 0.
+    pub fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// What a link to an optional cell holds.
+pub fn link(cell: Option<Cell>) -> u32 {
+    cell.map_or(0, Cell::number)
+}
+
+/// The place of an [`Interest`], in units of 8 octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterestAt(NonZeroU32);
+
+impl InterestAt {
+    /// Octets of a unit.
+    const UNIT: usize = 8;
+
+    /// From the value of a link. `None` for 0.
+    pub fn new(units: u32) -> Option<Self> {
+        NonZeroU32::new(units).map(Self)
+    }
+
+    /// From an offset, if it can be expressed.
+    pub fn at(offset: usize) -> Option<Self> {
+        u32::try_from(offset / Self::UNIT).ok().and_then(Self::new)
+    }
+
+    /// The offset in the region.
+    pub fn offset(self) -> usize {
+        self.0.get() as usize * Self::UNIT
+    }
+
+    /// The value of a link to it.
+    pub fn units(self) -> u32 {
+        self.0.get()
+    }
+}
+
+shared! {
+    /// The beginning of a zone.
+    pub struct Header {
+        /// [`MAGIC`]; written last when the zone is made.
+        magic: Wide,
+        /// [`VERSION`].
+        version: Word,
+        /// [`CELL`].
+        cell_size: Word,
+        /// Octets of the region.
+        len: Wide,
+        /// Number of slots.
+        slots: Word,
+        /// Number of buckets, a power of two.
+        buckets: Word,
+        /// Number of cells.
+        cells: Word,
+        /// An update is in progress: whoever takes the lock and finds this set repairs the zone.
+        busy: Word,
+        /// Cells given back, chained by their `next`.
+        free: Word,
+        /// How many these are.
+        free_count: Word,
+        /// Cells below this index have been in use; the others were never touched.
+        fresh: Word,
+        /// Message longest in the zone.
+        oldest: Word,
+        /// Message last published.
+        newest: Word,
+        /// Channels, deleted ones that still wait for their workers included.
+        channels: Word,
+        /// Messages stored.
+        messages: Word,
+        /// Cells of these messages.
+        message_cells: Word,
+        /// A scan over all buckets goes on at this bucket; at the number of buckets it rests.
+        scan: Word,
+        /// Which process's counters the valid bank of `retired` took in last, and which bank that is.
+        fold: Wide,
+        /// Secret of the hash table and of the epochs.
+        seed: [Wide; 2],
+        /// Epochs drawn.
+        drawn: Wide,
+        /// Messages published: the order over all channels.
+        serial: Wide,
+        /// The latest time any process has seen, milliseconds, monotonic.
+        clock: Wide,
+        /// The second up to which the wheel has been turned.
+        wheel_second: Wide,
+        /// Octets of stored messages, without their attributes.
+        bytes: Wide,
+        /// Messages dropped because the zone was full.
+        evicted: Wide,
+        /// Repairs after a process was killed in an update.
+        repairs: Wide,
+        /// Counters of slots that have been given up, in two banks.
+        retired: [[Wide; TOTALS]; 2],
+    }
+}
+
+shared! {
+    /// What belongs to one worker.
+    pub struct Slot {
+        /// Process that has claimed it; 0: nobody.
+        pid: Word,
+        /// Changes with every process; what was counted under another generation is void.
+        generation: Word,
+        /// When that process began, in the unit of the caller.
+        start: Wide,
+        /// The worker has been woken and has not yet looked at everything.
+        woken: Word,
+        /// First [`Interest`] with news for it.
+        dirty_head: Word,
+        /// Last one.
+        dirty_tail: Word,
+        /// Not used.
+        spare: [Word; 9],
+        /// See [`TOTALS`].
+        totals: [Wide; TOTALS],
+        /// See [`GAUGES`].
+        gauges: [Wide; GAUGES],
+    }
+}
+
+shared! {
+    /// What every cell begins with.
+    pub struct CellHead {
+        /// Next cell of the chain, or of the free list.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+    }
+}
+
+/// Octets of contents in a cell of which only the head is used otherwise.
+pub const BODY: usize = CELL - size_of::<CellHead>();
+
+shared! {
+    /// The subscribers of one channel in one worker.
+    pub struct Interest {
+        /// The channel.
+        record: Word,
+        /// Slot + 1, 0 if unused; [`QUEUED`] while it is in the slot's list of news.
+        slot: Word,
+        /// The slot's generation when this was written.
+        generation: Word,
+        /// Subscribers.
+        count: Word,
+        /// Next with news for the same worker.
+        next: Word,
+        /// What the worker calls the channel.
+        token: Word,
+        /// Last offset that the worker has copied.
+        seen: Wide,
+    }
+}
+
+/// See [`Interest::slot`].
+pub const QUEUED: u32 = 1 << 31;
+
+/// Entries within the first cell of a channel.
+pub const INLINE_INTEREST: usize = 2;
+
+/// Entries in a cell of their own.
+pub const INTEREST_PER_CELL: usize = (CELL - size_of::<CellHead>()) / size_of::<Interest>();
+
+shared! {
+    /// A cell with more [`Interest`] of a channel.
+    pub struct InterestCell {
+        /// Next one.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// The entries.
+        entries: [Interest; INTEREST_PER_CELL],
+    }
+}
+
+shared! {
+    /// The first cell of a channel; its key follows, in this cell and down the chain.
+    pub struct Record {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// Next channel in the same bucket.
+        hash_next: Word,
+        /// Neighbours in the wheel.
+        wheel_prev: Word,
+        /// See `wheel_prev`.
+        wheel_next: Word,
+        /// Bucket of the wheel + 1; 0 if it is in none.
+        wheel_bucket: Word,
+        /// Oldest message.
+        oldest: Word,
+        /// Newest message.
+        newest: Word,
+        /// Messages stored, those beyond `history` included.
+        messages: Word,
+        /// Record of the group; 0 as long as groups are only a part of the key.
+        group: Word,
+        /// Octets of the group's name, the first part of the key.
+        group_len: Word,
+        /// Octets of the id, the second part.
+        id_len: Word,
+        /// Cells with more `entries`.
+        interest: Word,
+        /// See [`state`].
+        state: Word,
+        /// Messages to keep; 0: no limit.
+        history: Word,
+        /// Cells of the record itself, those of `interest` not counted.
+        cells: Word,
+        /// Hash of the key.
+        hash: Wide,
+        /// Drawn when the channel was created.
+        epoch: Wide,
+        /// Offset that the next message gets.
+        upcoming: Wide,
+        /// Octets of stored messages, without their attributes.
+        bytes: Wide,
+        /// How long messages are kept, milliseconds; 0: no limit.
+        keep: Wide,
+        /// When a subscriber was last seen to come or go, milliseconds; 0: never.
+        requested: Wide,
+        /// When it was last used at all, milliseconds.
+        touched: Wide,
+        /// Who is there: reserved.
+        presence: Word,
+        /// Slot + 1 of the worker that runs the channel's program, and its generation: reserved.
+        owner: [Word; 2],
+        /// Not used.
+        spare: Word,
+        /// Subscriber counts, the first ones.
+        entries: [Interest; INLINE_INTEREST],
+    }
+}
+
+/// Octets of a key that fit into the first cell.
+pub const INLINE_KEY: usize = CELL - size_of::<Record>();
+
+shared! {
+    /// The first cell of a message; data, content type and event name follow, in this cell and down the chain.
+    pub struct Message {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// Last cell of the chain.
+        tail: Word,
+        /// Cells of the chain.
+        cells: Word,
+        /// The channel.
+        record: Word,
+        /// Next message of the channel.
+        after: Word,
+        /// Previous message of the channel; meaningless in its oldest.
+        before: Word,
+        /// A message further back, with the offset `jump_offset`; gone if that is below the oldest.
+        jump: Word,
+        /// Next older message of the zone.
+        older: Word,
+        /// Next newer message of the zone.
+        newer: Word,
+        /// 0 text, 1 binary.
+        kind: Word,
+        /// Octets of data.
+        data_len: Word,
+        /// Octets of content type.
+        type_len: Word,
+        /// Octets of event name.
+        event_len: Word,
+        /// Counts up by one from 1.
+        offset: Wide,
+        /// See `jump`.
+        jump_offset: Wide,
+        /// Place in the order over all channels.
+        serial: Wide,
+        /// When it was published, milliseconds, monotonic.
+        time: Wide,
+        /// The same as Unix time, milliseconds.
+        unix: Wide,
+    }
+}
+
+/// Octets of contents in the first cell of a message.
+pub const INLINE_MESSAGE: usize = CELL - size_of::<Message>();
+
+const _: () = {
+    assert!(INLINE_KEY == 56);
+    assert!(INLINE_MESSAGE == 160);
+    assert!(size_of::<Slot>() == 512);
+    assert!(size_of::<InterestCell>() <= CELL);
+};
+
+/// Where the parts of a zone begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Geometry {
+    /// Octets of the region.
+    pub len: usize,
+    /// Number of slots.
+    pub slots: usize,
+    /// Number of buckets.
+    pub buckets: usize,
+    /// Number of cells.
+    pub cells: usize,
+    /// Offset of the first slot.
+    pub slots_at: usize,
+    /// Offset of the wheel.
+    pub wheel_at: usize,
+    /// Offset of one bit for each cell, used by a repair.
+    pub marks_at: usize,
+    /// Offset of the buckets.
+    pub buckets_at: usize,
+    /// Offset of the first cell.
+    pub cells_at: usize,
+}
+
+impl Geometry {
+    /// Cells that a zone must have to be of any use.
+    const MIN_CELLS: usize = 64;
+
+    /// How a region of this length is divided. `None` if it is too small, too large for the links, or if there are too
+    /// many slots.
+    pub fn new(len: usize, slots: usize) -> Option<Self> {
+        if slots == 0 || slots > MAX_SLOTS {
+            return None;
+        }
+        let wheel_at = slots_at() + slots * size_of::<Slot>();
+        let marks_at = wheel_at + WHEEL * size_of::<Word>();
+        let room = len.checked_sub(marks_at)?;
+        // About four channels or messages a bucket if all cells were channels.
+        let buckets = (room / CELL / 4).next_power_of_two().clamp(64, 1 << 22);
+        // Each cell takes its octets and one bit; up to 8 octets of bits and one cell go to alignment.
+        let room = room.checked_sub(buckets * size_of::<Word>() + CELL + 8)?;
+        let cells = room.checked_mul(8)? / (CELL * 8 + 1);
+        let buckets_at = (marks_at + cells.div_ceil(8)).next_multiple_of(8);
+        let cells_at = (buckets_at + buckets * size_of::<Word>()).next_multiple_of(CELL);
+        let addressable = u32::try_from(len / InterestAt::UNIT).is_ok();
+        let fits = cells >= Self::MIN_CELLS && addressable && cells_at + cells * CELL <= len;
+        fits.then_some(Self {
+            len,
+            slots,
+            buckets,
+            cells,
+            slots_at: slots_at(),
+            wheel_at,
+            marks_at,
+            buckets_at,
+            cells_at,
+        })
+    }
+
+    /// The offset of a cell, if there is such a cell.
+    pub fn cell(&self, cell: Cell) -> Option<usize> {
+        (cell.index() < self.cells).then(|| self.cells_at + cell.index() * CELL)
+    }
+}
+
+fn slots_at() -> usize {
+    size_of::<Header>().next_multiple_of(CELL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_overlap_and_the_region_is_used() {
+        for len in (0..4_000_000).step_by(4096 + 8) {
+            for slots in [1, 16, MAX_SLOTS] {
+                let Some(geometry) = Geometry::new(len, slots) else {
+                    assert!(len < 400_000, "{len}");
+                    continue;
+                };
+                assert!(size_of::<Header>() <= geometry.slots_at);
+                assert!(geometry.marks_at + geometry.cells.div_ceil(8) <= geometry.buckets_at);
+                assert!(geometry.buckets_at + 4 * geometry.buckets <= geometry.cells_at);
+                let end = geometry.cells_at + geometry.cells * CELL;
+                assert!(end <= len && len - end < 4 * CELL, "{len} {end}");
+                for at in [geometry.slots_at, geometry.wheel_at, geometry.marks_at, geometry.buckets_at] {
+                    assert_eq!(at % 8, 0);
+                }
+                assert_eq!(geometry.cells_at % CELL, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_addressed_is_refused() {
+        assert_eq!(Geometry::new(1 << 40, 8), None);
+        assert_eq!(Geometry::new(usize::MAX, 8), None);
+        assert_eq!(Geometry::new(1 << 20, 0), None);
+        assert_eq!(Geometry::new(1 << 20, MAX_SLOTS + 1), None);
+        assert!(Geometry::new(32 << 20, 64).is_some_and(|geometry| geometry.cells > 130_000));
+    }
+}

@@ -1,0 +1,176 @@
+//! The messages of one channel.
+
+use super::Memory;
+use super::cells::Chain;
+use super::layout::{Cell, Message, Record, link};
+use crate::channel::memory::Corrupt;
+
+/// What to do with messages that some worker with subscribers has not copied yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncopied {
+    /// They stay.
+    Keep,
+    /// Room is needed: they go.
+    Drop,
+}
+
+impl Memory<'_> {
+    /// Makes a written message the newest of its channel. From `commit` on it is published.
+    pub fn append(self, channel: Cell, cell: Cell) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let record = self.record(channel)?;
+        let message = self.message(cell)?;
+        let newest = Cell::new(record.newest.get());
+        let offset = record.upcoming.get();
+        let serial = header.serial.get() + 1;
+        message.offset.set(offset);
+        message.serial.set(serial);
+        message.record.set(channel.number());
+        message.after.set(0);
+        self.link_back(record, message, newest)?;
+        match newest {
+            Some(newest) => self.message(newest)?.after.commit(cell.number()),
+            None => record.oldest.commit(cell.number()),
+        }
+        record.newest.set(cell.number());
+        record.upcoming.set(offset + 1);
+        record.messages.add(1);
+        record.bytes.add(u64::from(message.data_len.get()));
+        header.serial.set(serial);
+        header.messages.add(1);
+        header.message_cells.add(message.cells.get());
+        header.bytes.add(u64::from(message.data_len.get()));
+        self.push_newest(cell)
+    }
+
+    /// Sets the links to earlier messages: one back, and one further back such that any message is found in a logarithmic
+    /// number of steps (Myers, "An applicative random-access stack": the jumps follow skew binary numbers).
+    pub fn link_back(self, record: &Record, message: &Message, before: Option<Cell>) -> Result<(), Corrupt> {
+        message.before.set(link(before));
+        let Some(before) = before else {
+            message.jump.set(0);
+            message.jump_offset.set(0);
+            return Ok(());
+        };
+        let previous = self.message(before)?;
+        let oldest = self.oldest_offset(record)?;
+        let (mut jump, mut jump_offset) = (before.number(), previous.offset.get());
+        let (near, near_offset) = (Cell::new(previous.jump.get()), previous.jump_offset.get());
+        if let Some(near) = near.filter(|_| near_offset >= oldest) {
+            let near = self.message(near)?;
+            let far_offset = near.jump_offset.get();
+            let (first, second) = (previous.offset.get().checked_sub(near_offset), near_offset.checked_sub(far_offset));
+            if first == second {
+                (jump, jump_offset) = (near.jump.get(), far_offset);
+            }
+        }
+        message.jump.set(jump);
+        message.jump_offset.set(jump_offset);
+        Ok(())
+    }
+
+    /// The offset of the oldest message that is stored; the upcoming one if there is none.
+    pub fn oldest_offset(self, record: &Record) -> Result<u64, Corrupt> {
+        match Cell::new(record.oldest.get()) {
+            Some(oldest) => Ok(self.message(oldest)?.offset.get()),
+            None => Ok(record.upcoming.get()),
+        }
+    }
+
+    /// The message with this offset, or the oldest one if that is later; `None` if there is none as late.
+    pub fn seek(self, record: &Record, offset: u64) -> Result<Option<Cell>, Corrupt> {
+        let Some(newest) = Cell::new(record.newest.get()) else { return Ok(None) };
+        if offset >= record.upcoming.get() {
+            return Ok(None);
+        }
+        let oldest = self.oldest_offset(record)?;
+        let target = offset.max(oldest);
+        let mut cell = newest;
+        loop {
+            let message = self.message(cell)?;
+            let here = message.offset.get();
+            if here <= target {
+                return if here == target { Ok(Some(cell)) } else { Err(Corrupt) };
+            }
+            let far = message.jump_offset.get();
+            let (next, promised) =
+                if far >= target && far < here { (message.jump.get(), far) } else { (message.before.get(), here - 1) };
+            cell = Cell::new(next).ok_or(Corrupt)?;
+            if self.message(cell)?.offset.get() != promised {
+                return Err(Corrupt);
+            }
+        }
+    }
+
+    /// Drops the oldest message of a channel. Whether there was one.
+    pub fn drop_oldest(self, channel: Cell) -> Result<bool, Corrupt> {
+        let record = self.record(channel)?;
+        let Some(cell) = Cell::new(record.oldest.get()) else { return Ok(false) };
+        let message = self.message(cell)?;
+        let after = message.after.get();
+        record.oldest.commit(after);
+        if after == 0 {
+            record.newest.set(0);
+        }
+        record.messages.sub(1);
+        record.bytes.sub(u64::from(message.data_len.get()));
+        self.discard(cell, message)?;
+        Ok(true)
+    }
+
+    /// Gives back a message that its channel does not refer to any more.
+    pub fn discard(self, cell: Cell, message: &Message) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let cells = message.cells.get();
+        self.unlink_from_order(cell)?;
+        header.messages.sub(1);
+        header.message_cells.sub(cells);
+        header.bytes.sub(u64::from(message.data_len.get()));
+        let tail = Cell::new(message.tail.get()).ok_or(Corrupt)?;
+        self.give_cells(Chain { head: cell, tail }, cells)
+    }
+
+    /// Drops what has expired by `now`, and what lies beyond the length of the channel's history when `upcoming` more
+    /// messages are there; at most `most` messages, and with `Uncopied::Keep` none that a worker with subscribers has still
+    /// to copy: a burst that is longer than the history reaches everybody who is there. How many were dropped.
+    pub fn trim(
+        self,
+        channel: Cell,
+        now: u64,
+        upcoming: u32,
+        uncopied: Uncopied,
+        most: usize,
+    ) -> Result<usize, Corrupt> {
+        let record = self.record(channel)?;
+        let (history, keep) = (record.history.get(), record.keep.get());
+        let mut copied = None;
+        let mut dropped = 0;
+        while let Some(oldest) = Cell::new(record.oldest.get()).filter(|_| dropped < most) {
+            let message = self.message(oldest)?;
+            let expired = keep > 0 && message.time.get().saturating_add(keep) <= now;
+            let surplus = history > 0 && record.messages.get().saturating_add(upcoming) > history;
+            if !expired && !surplus {
+                break;
+            }
+            let copied = match (uncopied, copied) {
+                (Uncopied::Drop, _) => u64::MAX,
+                (Uncopied::Keep, Some(copied)) => copied,
+                (Uncopied::Keep, None) => *copied.insert(self.copied_by_all(channel)?),
+            };
+            if message.offset.get() > copied {
+                break;
+            }
+            self.drop_oldest(channel)?;
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+
+    /// Messages that belong to the channel's history: all that are stored but those beyond its length.
+    pub fn kept(self, record: &Record) -> u32 {
+        match record.history.get() {
+            0 => record.messages.get(),
+            history => record.messages.get().min(history),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Channels: finding, creating and removing them.
+
+use super::Memory;
+use super::cells::cells_for;
+use super::layout::{Cell, INLINE_KEY, Interest, Record, state, tag};
+use super::log::Uncopied;
+use crate::channel::hash::SipHash;
+use crate::channel::memory::{Corrupt, Word};
+
+/// How long a channel stays that has neither messages nor subscribers, milliseconds: a client that comes back soon still
+/// finds the epoch of its position.
+pub const LINGER: u64 = 30_000;
+
+/// Octets that a part of a key may have.
+pub const MAX_KEY_PART: usize = 1 << 16;
+
+/// What a channel is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key<'a> {
+    group: &'a [u8],
+    id: &'a [u8],
+}
+
+impl<'a> Key<'a> {
+    /// The channel `id` of a group; the empty name is a group of its own. `None` if either is longer than
+    /// [`MAX_KEY_PART`].
+    pub fn new(group: &'a [u8], id: &'a [u8]) -> Option<Self> {
+        (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self { group, id })
+    }
+
+    /// The group's name.
+    pub fn group(self) -> &'a [u8] {
+        self.group
+    }
+
+    /// The channel's name in its group.
+    pub fn id(self) -> &'a [u8] {
+        self.id
+    }
+
+    /// Cells of a channel with this key.
+    pub fn cells(self) -> usize {
+        cells_for(self.group.len() + self.id.len(), INLINE_KEY)
+    }
+}
+
+impl<'a> Memory<'a> {
+    /// The hash of a key. Needs no lock: the seed never changes.
+    pub fn hash(self, key: Key<'_>) -> Result<u64, Corrupt> {
+        let [low, high] = &self.header()?.seed;
+        let mut hash = SipHash::new([low.get(), high.get()]);
+        hash.write(&(key.group.len() as u64).to_le_bytes());
+        hash.write(key.group);
+        hash.write(key.id);
+        Ok(hash.finish())
+    }
+
+    /// The bucket of a hash.
+    fn bucket_of(self, hash: u64) -> usize {
+        // A power of two: the lower bits.
+        hash as usize & (self.geometry.buckets - 1)
+    }
+
+    /// Whether a channel of this hash is in its bucket.
+    pub fn belongs(self, hash: u64, bucket: usize) -> bool {
+        self.bucket_of(hash) == bucket
+    }
+
+    /// The channel with this key.
+    pub fn find(self, key: Key<'_>, hash: u64) -> Result<Option<Cell>, Corrupt> {
+        let mut next = Cell::new(self.bucket(self.bucket_of(hash))?.get());
+        let mut left = self.geometry.cells;
+        while let Some(cell) = next {
+            left = left.checked_sub(1).ok_or(Corrupt)?;
+            let record = self.record(cell)?;
+            let candidate = record.hash.get() == hash
+                && record.state.get() == state::LIVE
+                && record.group_len.get() as usize == key.group.len()
+                && record.id_len.get() as usize == key.id.len();
+            if candidate && self.equal_along(cell, size_of::<Record>(), [key.group, key.id])? {
+                return Ok(Some(cell));
+            }
+            next = Cell::new(record.hash_next.get());
+        }
+        Ok(None)
+    }
+
+    /// A channel that was found before, if it is still the same.
+    pub fn same(self, cell: Cell, epoch: u64) -> Option<&'a Record> {
+        self.record(cell).ok().filter(|record| record.epoch.get() == epoch)
+    }
+
+    /// Creates a channel. There must be [`Key::cells`] free cells.
+    pub fn create(self, key: Key<'_>, hash: u64, clock: u64) -> Result<Cell, Corrupt> {
+        let header = self.header()?;
+        let cells = key.cells();
+        let chain = self.take_cells(cells, tag::CHANNEL)?;
+        let cell = chain.head;
+        let record = self.record(cell)?;
+        let none = [
+            &record.wheel_prev,
+            &record.wheel_next,
+            &record.wheel_bucket,
+            &record.oldest,
+            &record.newest,
+            &record.messages,
+            &record.group,
+            &record.interest,
+            &record.history,
+            &record.presence,
+            &record.spare,
+        ];
+        for word in none.into_iter().chain(&record.owner) {
+            word.set(0);
+        }
+        for wide in [&record.bytes, &record.keep, &record.requested] {
+            wide.set(0);
+        }
+        for Interest { slot, .. } in &record.entries {
+            slot.set(0);
+        }
+        record.state.set(state::LIVE);
+        record.cells.set(u32::try_from(cells).map_err(|_| Corrupt)?);
+        record.group_len.set(u32::try_from(key.group.len()).map_err(|_| Corrupt)?);
+        record.id_len.set(u32::try_from(key.id.len()).map_err(|_| Corrupt)?);
+        record.hash.set(hash);
+        record.epoch.set(self.draw_epoch()?);
+        record.upcoming.set(1);
+        record.touched.set(clock);
+        self.write_along(cell, size_of::<Record>(), [key.group, key.id])?;
+        let bucket = self.bucket(self.bucket_of(hash))?;
+        record.hash_next.set(bucket.get());
+        bucket.commit(cell.number());
+        header.channels.add(1);
+        self.schedule(cell, clock + LINGER)?;
+        Ok(cell)
+    }
+
+    /// A number that no channel had before: 53 bits, so that JavaScript can read it.
+    fn draw_epoch(self) -> Result<u64, Corrupt> {
+        let header = self.header()?;
+        let [low, high] = &header.seed;
+        loop {
+            let nth = header.drawn.get() + 1;
+            header.drawn.commit(nth);
+            let mut hash = SipHash::new([high.get(), low.get()]);
+            hash.write(&nth.to_le_bytes());
+            let epoch = hash.finish() >> 11;
+            if epoch != 0 {
+                return Ok(epoch);
+            }
+        }
+    }
+
+    /// Removes a channel with all its messages. No worker may have an entry in it.
+    pub fn remove(self, cell: Cell) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let record = self.record(cell)?;
+        self.link_to(cell, record)?.commit(record.hash_next.get());
+        header.channels.sub(1);
+        self.unschedule(cell)?;
+        let mut next = Cell::new(record.oldest.get());
+        while let Some(cell) = next {
+            let message = self.message(cell)?;
+            next = Cell::new(message.after.get());
+            self.discard(cell, message)?;
+        }
+        let mut next = Cell::new(record.interest.get());
+        while let Some(cell) = next {
+            next = Cell::new(self.cell::<super::layout::CellHead>(cell)?.next.get());
+            self.give_cells(self.chain_end(cell, 1)?, 1)?;
+        }
+        let cells = record.cells.get();
+        self.give_cells(self.chain_end(cell, cells)?, cells)
+    }
+
+    /// The link in the table that leads to a channel.
+    fn link_to(self, cell: Cell, record: &Record) -> Result<&'a Word, Corrupt> {
+        let mut link = self.bucket(self.bucket_of(record.hash.get()))?;
+        for _ in 0..self.geometry.cells {
+            let next = Cell::new(link.get()).ok_or(Corrupt)?;
+            if next == cell {
+                return Ok(link);
+            }
+            link = &self.record(next)?.hash_next;
+        }
+        Err(Corrupt)
+    }
+
+    /// When a channel is to be looked at again, milliseconds; `None`: something else will happen to it first.
+    pub fn deadline(self, cell: Cell) -> Result<Option<u64>, Corrupt> {
+        let record = self.record(cell)?;
+        match Cell::new(record.oldest.get()) {
+            _ if record.state.get() == state::DELETED => Ok(Some(record.touched.get().saturating_add(LINGER))),
+            Some(oldest) => {
+                let keep = record.keep.get();
+                let time = self.message(oldest)?.time.get();
+                Ok((keep > 0).then(|| time.saturating_add(keep)))
+            }
+            None if self.anyone_interested(cell)? => Ok(None),
+            None => Ok(Some(record.touched.get().saturating_add(LINGER))),
+        }
+    }
+
+    /// Drops what a channel need not keep, at most `most` messages, and the channel itself if it is not needed. How many
+    /// messages were dropped; `None` if the channel is gone.
+    pub fn settle(self, cell: Cell, clock: u64, most: usize) -> Result<Option<usize>, Corrupt> {
+        let record = self.record(cell)?;
+        let dropped = self.trim(cell, clock, 0, Uncopied::Keep, most)?;
+        if dropped > 0 && record.messages.get() == 0 {
+            record.touched.set(clock);
+        }
+        let deleted = record.state.get() == state::DELETED;
+        let unused = record.messages.get() == 0 && record.touched.get().saturating_add(LINGER) <= clock;
+        if (unused || deleted) && !self.anyone_interested(cell)? {
+            self.remove(cell)?;
+            return Ok(None);
+        }
+        if deleted {
+            // Looked at again later, not at once.
+            record.touched.set(clock);
+        }
+        let deadline = if dropped == most { Some(clock) } else { self.deadline(cell)? };
+        if let Some(deadline) = deadline {
+            self.schedule(cell, deadline)?;
+        }
+        Ok(Some(dropped))
+    }
+}

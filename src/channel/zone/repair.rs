@@ -1,0 +1,226 @@
+//! What to do with a zone that was left in the middle of an update.
+//!
+//! The links from the buckets to channels, messages and cells are followed, and everything else is built from them anew.
+//! A message that was not yet linked is gone, one that was is published. Links that lead nowhere sensible are cut, so
+//! this comes to an end whatever the zone contains. It may itself be killed at any point: the flag stays set, and
+//! nothing here loses what was reachable.
+
+use super::Memory;
+use super::cells::cells_for;
+use super::layout::{
+    BODY, Cell, CellHead, INLINE_KEY, INLINE_MESSAGE, InterestCell, Message, QUEUED, Record, WHEEL, link as link_value,
+    tag,
+};
+use crate::channel::memory::{Corrupt, Word};
+
+/// What has been found.
+#[derive(Debug, Default)]
+struct Found {
+    channels: u32,
+    messages: u32,
+    message_cells: u32,
+    bytes: u64,
+    serial: u64,
+    /// All messages, chained by `newer`.
+    order: Option<Cell>,
+}
+
+impl<'a> Memory<'a> {
+    /// Rebuilds everything from what is reachable. The workers with subscribers of any channel have news then; they are
+    /// woken by the next publication, or when the killed worker's successor takes its slot.
+    pub fn repair(self) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        header.repairs.add(1);
+        self.region.clear(self.geometry.marks_at, self.geometry.cells.div_ceil(8))?;
+        for nth in 0..WHEEL {
+            self.wheel(nth)?.set(0);
+        }
+        for nth in 0..self.geometry.slots {
+            let slot = self.slot(nth)?;
+            slot.dirty_head.set(0);
+            slot.dirty_tail.set(0);
+        }
+        let mut found = Found { serial: header.serial.get(), ..Found::default() };
+        for nth in 0..self.geometry.buckets {
+            let mut link = self.bucket(nth)?;
+            while let Some(cell) = Cell::new(link.get()) {
+                let Some(record) = self.mark_record(cell, nth)? else {
+                    link.set(0);
+                    break;
+                };
+                self.repair_interests(cell, record)?;
+                self.repair_log(cell, record, &mut found)?;
+                found.channels += 1;
+                record.wheel_bucket.set(0);
+                if let Some(deadline) = self.deadline(cell)? {
+                    self.schedule(cell, deadline)?;
+                }
+                link = &record.hash_next;
+            }
+        }
+        header.channels.set(found.channels);
+        header.messages.set(found.messages);
+        header.message_cells.set(found.message_cells);
+        header.bytes.set(found.bytes);
+        header.serial.set(found.serial);
+        self.sort_order(found.order)?;
+        self.free_unmarked()?;
+        for nth in 0..self.geometry.slots {
+            self.slot(nth)?.woken.set(0);
+        }
+        Ok(())
+    }
+
+    /// The word with a cell's mark, and its bit.
+    fn mark_of(self, cell: Cell) -> Result<(&'a Word, u32), Corrupt> {
+        let at = self.geometry.marks_at + cell.index() / 32 * size_of::<Word>();
+        Ok((self.region.at(at)?, 1 << (cell.index() % 32)))
+    }
+
+    /// Marks a cell as in use. False if it is already, or if there is no such cell.
+    fn mark(self, cell: Cell) -> Result<bool, Corrupt> {
+        if cell.index() >= self.geometry.cells || cell.number() > self.header()?.fresh.get() {
+            return Ok(false);
+        }
+        let (word, bit) = self.mark_of(cell)?;
+        let marks = word.get();
+        word.set(marks | bit);
+        Ok(marks & bit == 0)
+    }
+
+    /// Marks a chain of so many cells, whose first one is marked. The last cell, or `None` if it is not such a chain.
+    fn mark_chain(self, head: Cell, count: usize) -> Result<Option<Cell>, Corrupt> {
+        let mut tail = head;
+        for _ in 1..count {
+            let next = Cell::new(self.cell::<CellHead>(tail)?.next.get());
+            match next {
+                Some(next) if self.mark(next)? && self.cell::<CellHead>(next)?.tag.get() == tag::BODY => tail = next,
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(tail))
+    }
+
+    fn mark_record(self, cell: Cell, bucket: usize) -> Result<Option<&'a Record>, Corrupt> {
+        if !self.mark(cell)? {
+            return Ok(None);
+        }
+        let record: &Record = self.cell(cell)?;
+        let cells = cells_for(record.group_len.get() as usize + record.id_len.get() as usize, INLINE_KEY);
+        let sound = record.tag.get() == tag::CHANNEL
+            && self.belongs(record.hash.get(), bucket)
+            && record.cells.get() as usize == cells
+            && self.mark_chain(cell, cells)?.is_some();
+        Ok(sound.then_some(record))
+    }
+
+    /// Keeps the counts of workers that are still there, and gives them news.
+    fn repair_interests(self, channel: Cell, record: &'a Record) -> Result<(), Corrupt> {
+        let mut link = &record.interest;
+        while let Some(cell) = Cell::new(link.get()) {
+            let sound = self.mark(cell)? && self.cell::<CellHead>(cell)?.tag.get() == tag::INTEREST;
+            if !sound {
+                link.set(0);
+                break;
+            }
+            link = &self.cell::<InterestCell>(cell)?.next;
+        }
+        for at in self.interests(channel)? {
+            let at = at?;
+            let interest = self.interest(at)?;
+            match self.interested(interest)? {
+                Some(slot) if interest.count.get() > 0 => {
+                    interest.slot.set(interest.slot.get() & !QUEUED);
+                    interest.record.set(channel.number());
+                    self.enqueue(slot, at, interest)?;
+                }
+                _ => interest.slot.set(0),
+            }
+        }
+        Ok(())
+    }
+
+    fn repair_log(self, channel: Cell, record: &'a Record, found: &mut Found) -> Result<(), Corrupt> {
+        let mut link = &record.oldest;
+        let mut before: Option<(Cell, u64)> = None;
+        let (mut messages, mut cells, mut bytes, mut order) = (0, 0, 0, found.order);
+        while let Some(cell) = Cell::new(link.get()) {
+            let message = self.mark_message(channel, cell)?;
+            let follows = |message: &&Message| match before {
+                Some((_, before)) => message.offset.get() == before + 1,
+                None => message.offset.get() != 0,
+            };
+            let Some(message) = message.filter(follows) else {
+                link.set(0);
+                break;
+            };
+            self.link_back(record, message, before.map(|(cell, _)| cell))?;
+            before = Some((cell, message.offset.get()));
+            messages += 1;
+            cells += message.cells.get();
+            bytes += u64::from(message.data_len.get());
+            found.serial = found.serial.max(message.serial.get());
+            message.newer.set(link_value(order));
+            order = Some(cell);
+            link = &message.after;
+        }
+        if let Some((_, last)) = before {
+            if record.upcoming.get() > last + 1 {
+                // The newest messages are lost, which no update leaves behind. Offsets have no holes, so the others go too.
+                record.oldest.set(0);
+                record.newest.set(0);
+                record.messages.set(0);
+                record.bytes.set(0);
+                return Ok(());
+            }
+            record.upcoming.set(last + 1);
+        }
+        found.order = order;
+        found.messages += messages;
+        found.message_cells += cells;
+        found.bytes += bytes;
+        record.messages.set(messages);
+        record.bytes.set(bytes);
+        record.newest.set(link_value(before.map(|(cell, _)| cell)));
+        Ok(())
+    }
+
+    fn mark_message(self, channel: Cell, cell: Cell) -> Result<Option<&'a Message>, Corrupt> {
+        if !self.mark(cell)? {
+            return Ok(None);
+        }
+        let message: &Message = self.cell(cell)?;
+        let len = [&message.data_len, &message.type_len, &message.event_len]
+            .iter()
+            .fold(0_usize, |sum, len| sum.saturating_add(len.get() as usize));
+        if len > self.geometry.cells * BODY {
+            return Ok(None);
+        }
+        let cells = cells_for(len, INLINE_MESSAGE);
+        let sound = message.tag.get() == tag::MESSAGE
+            && message.record.get() == channel.number()
+            && message.cells.get() as usize == cells
+            && self.mark_chain(cell, cells)?.is_some_and(|tail| tail.number() == message.tail.get());
+        Ok(sound.then_some(message))
+    }
+
+    /// What is not marked is free.
+    fn free_unmarked(self) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let (mut free, mut count) = (0, 0);
+        for number in (1..=header.fresh.get()).rev() {
+            let Some(cell) = Cell::new(number) else { break };
+            let (word, bit) = self.mark_of(cell)?;
+            if word.get() & bit == 0 {
+                let head: &CellHead = self.cell(cell)?;
+                head.tag.set(tag::FREE);
+                head.next.set(free);
+                free = number;
+                count += 1;
+            }
+        }
+        header.free.set(free);
+        header.free_count.set(count);
+        Ok(())
+    }
+}
