@@ -100,7 +100,7 @@ fn cost() {
     for n in 0..25 {
         environment.push(format!("HTTP_X_VARIABLE_{n}=some value of usual length").as_bytes()).unwrap();
     }
-    let theirs = spawner.pid() as u32;
+    let theirs = spawner.pid().unwrap() as u32;
     // The clocks of the system are no finer than what a turn takes, so that each way is summed up over blocks.
     let (mut one, mut other) = (Vec::new(), Vec::new());
     let mut spent = [0; 3];
