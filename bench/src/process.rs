@@ -55,7 +55,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Every process of the server: the one that was started and all below it.
+    /// Every process of the server: the one that was started, the spawners of its workers, and all below them.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
@@ -80,12 +80,13 @@ impl Server {
     pub fn wait_until_alone(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let programs = self.tree()?.len() - self.own()?.len();
-            if programs == 0 {
+            let own = self.own()?;
+            let programs: Vec<Member> = self.tree()?.into_iter().filter(|member| !own.contains(&member.pid)).collect();
+            if programs.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other(format!("{programs} programs do not end")));
+                return Err(io::Error::other(format!("programs do not end: {programs:?}")));
             }
             thread::sleep(POLL);
         }
@@ -115,6 +116,19 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
+/// A spawner leaves its worker's family, so that nothing waits for it by mistake; with [`sys::adopt_orphans`] it is then a child of
+/// this process. No more than one server that has spawners runs at a time.
+fn is_spawner(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|title| title.windows(SPAWNER.len()).any(|octets| octets == SPAWNER))
+}
+
+fn executable(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+const SPAWNER: &[u8] = b"websocket spawner";
+
 fn tree(root: u32) -> io::Result<Vec<Member>> {
     let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
@@ -127,8 +141,12 @@ fn tree(root: u32) -> io::Result<Vec<Member>> {
             parents.insert(pid, parent);
         }
     }
+    let own = std::process::id();
+    let mut roots: Vec<u32> = vec![root];
+    let spawners = parents.iter().filter(|&(&pid, &parent)| parent == own && is_spawner(pid)).map(|(&pid, _)| pid);
+    roots.extend(spawners.filter(|&pid| executable(pid) == executable(root)));
     let below = |mut pid: u32| {
-        while pid != root {
+        while !roots.contains(&pid) {
             match parents.get(&pid) {
                 Some(&parent) => pid = parent,
                 None => return false,
@@ -137,7 +155,7 @@ fn tree(root: u32) -> io::Result<Vec<Member>> {
         true
     };
     let members = parents.keys().copied().filter(|&pid| below(pid));
-    Ok(members.map(|pid| Member { pid, executable: fs::read_link(format!("/proc/{pid}/exe")).ok() }).collect())
+    Ok(members.map(|pid| Member { pid, executable: executable(pid) }).collect())
 }
 
 /// Sum of the CPU times of `pids`; processes that have ended count nothing.

@@ -210,6 +210,15 @@ pub fn kill(pid: u32, signal: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::kill(pid.cast_signed(), signal) }).map(drop)
 }
 
+/// Makes this process the parent of what its children leave behind.
+///
+/// # Errors
+/// What `prctl(2)` reports.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+}
+
 /// Has the process that `command` starts receive SIGTERM when this one dies, so that none outlives the benchmark.
 pub fn end_with_parent(command: &mut Command) {
     let request = || {
