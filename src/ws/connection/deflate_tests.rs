@@ -166,6 +166,12 @@ fn limits_count_what_comes_out() {
         run_limited(limits, &frame(BINARY | RSV1, &deflated(&over))),
         [Seen::Violation(Violation::MessageTooBig)]
     );
+    // What is beyond the limit is not looked at, whether it is text or not.
+    let text = [&fits[..], b"\xff"].concat();
+    let seen = run_limited(limits, &frame(TEXT | RSV1, &deflated(&text)));
+    assert_eq!(seen, [Seen::Violation(Violation::MessageTooBig)]);
+    let text = [&fits[1..], b"\xff", &fits].concat();
+    assert_eq!(run_limited(limits, &frame(TEXT | RSV1, &deflated(&text))), [Seen::Violation(Violation::Text)]);
     // What does not compress is longer on the wire than its message.
     let noise = noise(1000);
     let payload = deflated(&noise);
@@ -227,7 +233,16 @@ fn one_event_for_a_small_message() {
 
 #[test]
 fn nothing_is_kept_without_context() {
-    for (agreed, kept) in [(no_context(), false), (simple(), true)] {
+    let only = |side: &str| {
+        let offer = format!("permessage-deflate; {side}_no_context_takeover");
+        agreed(&offer, Settings { min_size: 0, ..Settings::default() })
+    };
+    for (agreed, inflater_kept, compressor_kept) in [
+        (no_context(), false, false),
+        (simple(), true, true),
+        (only("client"), false, true),
+        (only("server"), true, false),
+    ] {
         let mut run = Run::new(Connection::with(Limits::default(), Some(agreed)));
         let held = |run: &Run| (run.connection.reader.holds_inflater(), run.connection.writer.holds_compressor());
         assert_eq!(held(&run), (false, false));
@@ -239,12 +254,12 @@ fn nothing_is_kept_without_context() {
         run.feed(begin);
         assert_eq!(held(&run), (true, false));
         run.feed(end);
-        assert_eq!(held(&run), (kept, false));
+        assert_eq!(held(&run), (inflater_kept, false));
         let mut out = Vec::new();
         run.connection.message(Kind::Text, &[b'x'; 100], &mut run.scratch, &mut out).unwrap();
-        assert_eq!(held(&run), (kept, kept));
+        assert_eq!(held(&run), (inflater_kept, compressor_kept));
         run.connection.shrink();
-        assert_eq!(held(&run), (kept, false));
+        assert_eq!(held(&run), (inflater_kept, false));
     }
     assert!(size_of::<Connection>() < 400, "{}", size_of::<Connection>());
 }
@@ -290,6 +305,35 @@ fn small_messages_stay_plain() {
     out.clear();
     c.message(Kind::Binary, &noise(100), &mut s, &mut out).unwrap();
     assert_eq!((out[0], out.len()), (0x82, 102));
+}
+
+#[test]
+fn empty_messages_have_an_empty_block() {
+    for agreed in [simple(), no_context()] {
+        let mut c = Connection::with(Limits::default(), Some(agreed));
+        let (mut s, mut out) = (Scratch::new(), Vec::new());
+        for _ in 0..2 {
+            out.clear();
+            c.message(Kind::Text, b"", &mut s, &mut out).unwrap();
+            // Without context it would not get smaller, and is sent as it is.
+            assert_eq!(out, if agreed.server_no_context { &[0x81, 0][..] } else { &[0xc1, 1, 0] });
+        }
+    }
+}
+
+#[test]
+fn output_that_just_fits_its_steps() {
+    let mut s = Scratch::new();
+    let whole = noise(16_500);
+    for len in 16_300..16_450 {
+        let mut c = Connection::with(Limits::default(), Some(simple()));
+        let mut out = Vec::new();
+        c.message(Kind::Binary, &whole[..len], &mut s, &mut out).unwrap();
+        c.message(Kind::Binary, b"next", &mut s, &mut out).unwrap();
+        let mut run = Run::new(client(simple()));
+        run.feed(&masked(&out));
+        assert_eq!(run.seen, [binary(&whole[..len]), binary(b"next")], "{len}");
+    }
 }
 
 #[test]
