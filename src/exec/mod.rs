@@ -1,5 +1,6 @@
 //! Programs: what they are given, how their output becomes messages, and the process that starts them.
 
+pub mod directory;
 pub mod environment;
 pub mod framing;
 #[allow(unsafe_code)]

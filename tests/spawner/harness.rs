@@ -1,8 +1,10 @@
 //! Starts programs through a spawner and waits for what becomes of them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use ngx_ws_exec::exec::spawner::{Baseline, ExitStatus, Failure, Ladder, Limit, Program, ProgramId, Report, Spawner};
 use ngx_ws_exec::exec::strings::Strings;
@@ -129,13 +131,21 @@ impl Bench {
 
     /// Asks for a program.
     pub fn ask(&mut self, call: &Call<'_>) -> Running {
+        self.ask_in(call, None)
+    }
+
+    /// Asks for a program in a directory that has been opened.
+    pub fn ask_in(&mut self, call: &Call<'_>, directory: Option<OwnedFd>) -> Running {
         self.last += 1;
         let id = ProgramId(self.last);
         let (stdin_read, stdin) = pipe().unwrap();
         let (stdout, stdout_write) = pipe().unwrap();
         let (stderr, stderr_write) = pipe().unwrap();
         let stdio = [stdin_read.into(), stdout_write.into(), stderr_write.into()];
-        self.spawner.start(id, &call.program(), stdio).unwrap();
+        match directory {
+            Some(directory) => self.spawner.start_in(id, &call.program(), stdio, directory).unwrap(),
+            None => self.spawner.start(id, &call.program(), stdio).unwrap(),
+        }
         Running { id, stdin, stdout, stderr }
     }
 
@@ -177,8 +187,15 @@ impl Bench {
 
     /// Runs a program to its end; returns what it wrote to stdout.
     pub fn output(&mut self, call: &Call<'_>) -> String {
-        let (running, _) = self.start(call);
+        let running = self.ask(call);
+        self.output_of(running)
+    }
+
+    /// Waits for the end of a program that has been asked for; returns what it wrote to stdout.
+    pub fn output_of(&mut self, running: Running) -> String {
         let Running { id, stdin, mut stdout, mut stderr } = running;
+        let report = self.report();
+        assert!(matches!(report, Report::Started { id: started, .. } if started == id), "{report:?}");
         drop(stdin);
         let (mut output, mut errors) = (String::new(), String::new());
         stdout.read_to_string(&mut output).unwrap();
@@ -243,4 +260,28 @@ pub fn careless_descriptor() -> OwnedFd {
     assert!(descriptor > 2);
     // SAFETY: it has just been opened.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+/// A directory of its own for one test, removed afterwards.
+pub struct Directory(pub PathBuf);
+
+impl Directory {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ngx-ws-exec-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn file(&self, name: &str, content: &str, mode: u32) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, clippy::unwrap_used)]
 
+mod directory;
 mod harness;
 mod life;
 mod start;

@@ -44,12 +44,21 @@ impl Launcher {
         Ok(Self { stack })
     }
 
-    /// Starts a program with these descriptors as 0, 1 and 2, which are higher ones now. Returns its process when it
-    /// runs.
-    pub(super) fn launch(&self, start: &Start<'_>, stdio: &[OwnedFd; 3]) -> Result<i32, Failure> {
+    /// Starts a program with these descriptors as 0, 1 and 2, which are higher ones now, and from this directory if it
+    /// has been opened. Returns its process when it runs.
+    pub(super) fn launch(
+        &self,
+        start: &Start<'_>,
+        stdio: &[OwnedFd; 3],
+        opened: Option<&OwnedFd>,
+    ) -> Result<i32, Failure> {
         let failure = |stage, errno| Failure { stage, errno };
         let invalid = || failure(Stage::Request, libc::EINVAL);
-        let file = search::find(start.path, start.environment).map_err(|errno| failure(Stage::Search, errno))?;
+        let file = match opened {
+            // Not the bare name, which an interpreter might look for elsewhere.
+            Some(_) => CString::new([b"./", start.path].concat()).map_err(|_| invalid())?,
+            None => search::find(start.path, start.environment).map_err(|errno| failure(Stage::Search, errno))?,
+        };
         let directory = match start.directory {
             Some(directory) => CString::new(directory).map_err(|_| invalid())?,
             None => search::directory_of(&file),
@@ -60,7 +69,10 @@ impl Launcher {
             file: file.as_ptr(),
             arguments: arguments.as_ptr(),
             environment: environment.as_ptr(),
-            directory: directory.as_ptr(),
+            directory: match opened {
+                Some(directory) => Directory::Opened(directory.as_raw_fd()),
+                None => Directory::Path(directory.as_ptr()),
+            },
             limits: &start.limits,
             stdio: [stdio[0].as_raw_fd(), stdio[1].as_raw_fd(), stdio[2].as_raw_fd()],
             terminal: start.terminal,
@@ -82,8 +94,9 @@ impl Launcher {
         let Some(failed) = (unsafe { (&raw const plan.failure).read_volatile() }) else { return Ok(pid) };
         sys::reap(pid);
         if failed == failure(Stage::Execute, libc::ENOENT) {
+            let base = opened.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd);
             // SAFETY: `file` is a string that ends with NUL.
-            let exists = unsafe { libc::access(file.as_ptr(), libc::F_OK) } == 0;
+            let exists = unsafe { libc::faccessat(base, file.as_ptr(), libc::F_OK, 0) } == 0;
             if exists {
                 return Err(failure(Stage::Interpreter, libc::ENOENT));
             }
@@ -110,13 +123,23 @@ struct Plan<'a> {
     file: *const c_char,
     arguments: *const *const c_char,
     environment: *const *const c_char,
-    directory: *const c_char,
+    directory: Directory,
     limits: &'a [Limit],
     stdio: [c_int; 3],
     terminal: bool,
     mask: SignalSet,
     /// Its answer, if it does not come to execute the program.
     failure: Option<Failure>,
+}
+
+/// Where the program is going to work.
+#[derive(Clone, Copy)]
+enum Directory {
+    /// Somewhere; the path of the file is absolute.
+    Path(*const c_char),
+    /// In its own directory, to which the path of the file is relative. No link is followed to it: what was looked at
+    /// when the directory was found was a file.
+    Opened(c_int),
 }
 
 /// The new process.
@@ -154,7 +177,11 @@ unsafe fn carry_out(plan: &Plan<'_>) -> Stage {
         if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
             return Stage::Terminal;
         }
-        if libc::chdir(plan.directory) == -1 {
+        let entered = match plan.directory {
+            Directory::Path(path) => libc::chdir(path),
+            Directory::Opened(descriptor) => libc::fchdir(descriptor),
+        };
+        if entered == -1 {
             return Stage::Directory;
         }
         for limit in plan.limits {
@@ -164,7 +191,15 @@ unsafe fn carry_out(plan: &Plan<'_>) -> Stage {
             }
         }
         libc::sigprocmask(libc::SIG_SETMASK, plan.mask.as_ptr(), std::ptr::null_mut());
-        libc::execve(plan.file, plan.arguments, plan.environment);
+        match plan.directory {
+            Directory::Path(_) => {
+                libc::execve(plan.file, plan.arguments, plan.environment);
+            }
+            Directory::Opened(_) => {
+                let (here, no_links) = (libc::AT_FDCWD, libc::AT_SYMLINK_NOFOLLOW);
+                libc::syscall(libc::SYS_execveat, here, plan.file, plan.arguments, plan.environment, no_links);
+            }
+        }
     }
     Stage::Execute
 }

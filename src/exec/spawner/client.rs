@@ -70,8 +70,41 @@ impl Spawner {
     /// ETOOMANYREFS if the system cannot take the request now, likewise. Anything else: the spawner is dead.
     pub fn start(&mut self, id: ProgramId, program: &Program<'_>, stdio: [OwnedFd; 3]) -> io::Result<()> {
         check(program)?;
-        let mut packet = wire::write_start(id, program);
+        self.request(id, program, Vec::from(stdio), false)
+    }
+
+    /// Asks for a program in a directory that has been opened, as [`directory::resolve`](crate::exec::directory::resolve)
+    /// does it. `program.path` is its name there, and the directory is its working directory. What has become of the
+    /// path to the directory meanwhile does not matter, and a link that has taken the place of the file is refused with
+    /// ELOOP.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start); a name with a slash is refused, and so is another working directory.
+    pub fn start_in(
+        &mut self,
+        id: ProgramId,
+        program: &Program<'_>,
+        stdio: [OwnedFd; 3],
+        directory: OwnedFd,
+    ) -> io::Result<()> {
+        check(program)?;
+        if program.path.contains(&b'/') || program.directory.is_some() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let mut descriptors = Vec::from(stdio);
+        descriptors.push(directory);
+        self.request(id, program, descriptors, true)
+    }
+
+    fn request(
+        &mut self,
+        id: ProgramId,
+        program: &Program<'_>,
+        mut descriptors: Vec<OwnedFd>,
+        opened: bool,
+    ) -> io::Result<()> {
+        let mut packet = wire::write_start(id, program, opened);
         if packet.len() > wire::MAX_INLINE {
             let (head, description) = wire::by_file(id, &packet);
             descriptors.push(sys::memory_file(description)?);

@@ -20,18 +20,15 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// The resource of this name, as the directive has it.
-    pub fn from_name(name: &[u8]) -> Option<Self> {
-        match name {
-            b"nofile" => Some(Self::Nofile),
-            b"cpu" => Some(Self::Cpu),
-            b"as" => Some(Self::As),
-            b"nproc" => Some(Self::Nproc),
-            b"core" => Some(Self::Core),
-            b"fsize" => Some(Self::Fsize),
-            _ => None,
-        }
-    }
+    /// All of them, by the names that the directive has for them.
+    pub const NAMES: [(&'static str, Self); 6] = [
+        ("nofile", Self::Nofile),
+        ("cpu", Self::Cpu),
+        ("as", Self::As),
+        ("nproc", Self::Nproc),
+        ("core", Self::Core),
+        ("fsize", Self::Fsize),
+    ];
 
     /// Whether the limit is a number of octets, so that it may be written as a size.
     pub const fn is_size(self) -> bool {

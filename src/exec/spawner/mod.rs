@@ -22,7 +22,7 @@ mod launch;
 mod limits;
 mod search;
 mod server;
-mod sys;
+pub(super) mod sys;
 mod wire;
 
 use std::ffi::c_int;

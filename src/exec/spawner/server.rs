@@ -172,13 +172,14 @@ impl Server {
         &mut self,
         id: ProgramId,
         description: &[u8],
-        descriptors: Vec<OwnedFd>,
+        mut descriptors: Vec<OwnedFd>,
         reports: &mut Vec<Report>,
     ) -> Result<(), Failure> {
         let invalid = Failure { stage: Stage::Request, errno: libc::EINVAL };
         let start = wire::read_start(description).ok_or(invalid)?;
+        let directory = if start.opened { Some(descriptors.pop().ok_or(invalid)?) } else { None };
         let stdio: [OwnedFd; 3] = descriptors.try_into().map_err(|_| invalid)?;
-        let pid = self.launcher.launch(&start, &stdio)?;
+        let pid = self.launcher.launch(&start, &stdio, directory.as_ref())?;
         self.groups.insert(id, pid, start.ladder, reports);
         reports.push(Report::Started { id, pid });
         Ok(())

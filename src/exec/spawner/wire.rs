@@ -1,7 +1,8 @@
 //! The messages between worker and spawner: one a packet, integers in little-endian.
 //!
-//! A request to start a program carries stdin, stdout and stderr. What it has to say is behind its head if it is small,
-//! else in a file in memory whose descriptor comes last: a packet cannot hold the megabytes that execve takes.
+//! A request to start a program carries stdin, stdout and stderr, and the directory of the program if that has been
+//! opened. What it has to say is behind its head if it is small, else in a file in memory whose descriptor comes last: a
+//! packet cannot hold the megabytes that execve takes.
 
 use super::limits::{Limit, Resource};
 use super::{ExitStatus, Failure, Ladder, Program, ProgramId, Report, Stage};
@@ -37,14 +38,17 @@ pub(super) struct Start<'a> {
     pub(super) limits: Vec<Limit>,
     pub(super) ladder: Ladder,
     pub(super) terminal: bool,
+    /// The directory that `path` is a name in comes as a descriptor.
+    pub(super) opened: bool,
 }
 
-pub(super) fn write_start(id: ProgramId, program: &Program<'_>) -> Vec<u8> {
+pub(super) fn write_start(id: ProgramId, program: &Program<'_>, opened: bool) -> Vec<u8> {
     let blocks = [program.path, program.arguments.as_block(), program.environment.as_block()];
     let mut to = Vec::with_capacity(128 + blocks.iter().map(|block| block.len()).sum::<usize>());
     head(&mut to, START, id);
     write_ladder(&mut to, program.ladder);
     to.push(u8::from(program.terminal));
+    to.push(u8::from(opened));
     to.push(u8::try_from(program.limits.len()).unwrap_or(u8::MAX));
     for limit in program.limits.iter().take(usize::from(u8::MAX)) {
         to.push(resource_number(limit.resource));
@@ -159,6 +163,7 @@ pub(super) fn read_start(description: &[u8]) -> Option<Start<'_>> {
     let mut fields = Fields(description);
     let ladder = fields.ladder()?;
     let terminal = fields.u8()? != 0;
+    let opened = fields.u8()? != 0;
     let mut limits = Vec::new();
     for _ in 0..fields.u8()? {
         limits.push(Limit { resource: resource(fields.u8()?)?, value: fields.u64()? });
@@ -168,7 +173,7 @@ pub(super) fn read_start(description: &[u8]) -> Option<Start<'_>> {
     let arguments = fields.block()?;
     let environment = fields.block()?;
     let directory = if has_directory { Some(fields.block()?) } else { None };
-    fields.0.is_empty().then_some(Start { path, arguments, environment, directory, limits, ladder, terminal })
+    fields.0.is_empty().then_some(Start { path, arguments, environment, directory, limits, ladder, terminal, opened })
 }
 
 const STARTED: u8 = 1;
@@ -223,15 +228,12 @@ pub(super) fn read_report(packet: &[u8]) -> Option<Report> {
     }
 }
 
-const RESOURCES: [Resource; 6] =
-    [Resource::Nofile, Resource::Cpu, Resource::As, Resource::Nproc, Resource::Core, Resource::Fsize];
-
 fn resource_number(resource: Resource) -> u8 {
     resource as u8
 }
 
 fn resource(number: u8) -> Option<Resource> {
-    RESOURCES.into_iter().find(|resource| *resource as u8 == number)
+    Resource::NAMES.into_iter().map(|(_, resource)| resource).find(|resource| *resource as u8 == number)
 }
 
 const STAGES: [Stage; 10] = [
@@ -275,7 +277,7 @@ mod tests {
     fn starts() {
         let arguments = strings(&[b"cat", b"-u"]);
         let environment = strings(&[b"A=1", b"B="]);
-        let limits = RESOURCES.map(|resource| Limit { resource, value: u64::MAX });
+        let limits = Resource::NAMES.map(|(_, resource)| Limit { resource, value: u64::MAX });
         let mut program = Program {
             path: b"/bin/cat",
             arguments: &arguments,
@@ -285,8 +287,8 @@ mod tests {
             ladder: LADDER,
             terminal: true,
         };
-        for _ in 0..2 {
-            let packet = write_start(ID, &program);
+        for opened in [true, false] {
+            let packet = write_start(ID, &program, opened);
             let Some(Request::Start { id, description }) = read_request(&packet) else { panic!("not a start") };
             assert_eq!(id, ID);
             let start = read_start(description).unwrap();
@@ -296,7 +298,7 @@ mod tests {
             assert_eq!(start.directory, program.directory);
             assert_eq!(start.limits, program.limits);
             assert_eq!(start.ladder, LADDER);
-            assert_eq!(start.terminal, program.terminal);
+            assert_eq!((start.terminal, start.opened), (program.terminal, opened));
             for cut in 0..description.len() {
                 assert_eq!(read_start(&description[..cut]), None);
             }
