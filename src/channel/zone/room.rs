@@ -47,10 +47,13 @@ impl Memory<'_> {
             let channel = Cell::new(self.message(oldest)?.record.get()).ok_or(Corrupt)?;
             self.drop_oldest(channel)?;
             header.evicted.add(1);
-            if self.record(channel)?.messages.get() == 0
-                && let Some(deadline) = self.deadline(channel)?
-            {
-                self.schedule(channel, deadline)?;
+            if self.record(channel)?.messages.get() == 0 && Some(channel) != own {
+                if !self.anyone_interested(channel)? {
+                    // Sooner than it would be forgotten otherwise: an id is worth less than the messages of others.
+                    self.remove(channel)?;
+                } else if let Some(deadline) = self.deadline(channel)? {
+                    self.schedule(channel, deadline)?;
+                }
             }
         }
         if self.free_cells()? < need {
