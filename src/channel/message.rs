@@ -7,6 +7,7 @@ use super::position::{Epoch, MessageId, Offset};
 use super::zone::Memory;
 use super::zone::layout::{Cell, Message as Stored};
 use crate::ws::frame::{Header, Kind};
+use crate::ws::utf8::Validator;
 
 /// The content type whose messages are binary.
 const OCTET_STREAM: &[u8] = b"application/octet-stream";
@@ -41,10 +42,16 @@ impl Publication<'_> {
     }
 }
 
-/// What a message of this content type is for a WebSocket: `application/octet-stream` is binary, everything else text.
-pub fn kind_of(content_type: &[u8]) -> Kind {
+/// What a message is for a WebSocket: `application/octet-stream` is binary, everything else text. Text that is not UTF-8
+/// is binary too, because a client would have to close the connection over it (RFC 6455, section 8.1).
+pub fn kind_of(content_type: &[u8], data: &[&[u8]]) -> Kind {
     let media_type = content_type.split(|&octet| octet == b';').next().unwrap_or_default().trim_ascii();
-    if media_type.eq_ignore_ascii_case(OCTET_STREAM) { Kind::Binary } else { Kind::Text }
+    if media_type.eq_ignore_ascii_case(OCTET_STREAM) {
+        return Kind::Binary;
+    }
+    let mut validator = Validator::new();
+    let text = data.iter().all(|part| validator.push(part).is_ok()) && validator.finish().is_ok();
+    if text { Kind::Text } else { Kind::Binary }
 }
 
 /// A message that has been copied out of the zone. It begins with the frame header of an unfragmented, uncompressed
@@ -110,6 +117,15 @@ impl Message {
         })
     }
 
+    /// A message that was never in a zone.
+    #[cfg(test)]
+    pub fn for_tests(id: MessageId, kind: Kind, content_type: &[u8], event: &[u8], data: &[u8]) -> Self {
+        let header = Header { fin: true, rsv1: false, opcode: kind.opcode(), len: data.len() as u64 }.encode();
+        let octets = [&header, data, content_type, event].concat();
+        let (header_len, data_len, type_len) = (header.len(), data.len(), content_type.len());
+        Self { id, serial: id.offset.0, unix: 0, kind, octets, header_len, data_len, type_len }
+    }
+
     /// The message as one WebSocket frame.
     pub fn frame(&self) -> &[u8] {
         self.part(0, self.header_len + self.data_len)
@@ -148,10 +164,18 @@ mod tests {
     #[test]
     fn only_octet_streams_are_binary() {
         for binary in ["application/octet-stream", "Application/Octet-Stream", "application/octet-stream ; a=b"] {
-            assert_eq!(kind_of(binary.as_bytes()), Kind::Binary, "{binary}");
+            assert_eq!(kind_of(binary.as_bytes(), &[b"x"]), Kind::Binary, "{binary}");
         }
         for text in ["", "text/plain", "application/octet-streams", "image/png", "x; application/octet-stream"] {
-            assert_eq!(kind_of(text.as_bytes()), Kind::Text, "{text}");
+            assert_eq!(kind_of(text.as_bytes(), &[b"x"]), Kind::Text, "{text}");
         }
+    }
+
+    #[test]
+    fn text_is_utf8() {
+        assert_eq!(kind_of(b"text/plain", &[]), Kind::Text);
+        assert_eq!(kind_of(b"text/plain", &[b"\xc3", b"\xa9"]), Kind::Text, "a character in two pieces");
+        assert_eq!(kind_of(b"text/plain", &[b"\xc3"]), Kind::Binary);
+        assert_eq!(kind_of(b"text/plain", &[b"a", b"\xff"]), Kind::Binary);
     }
 }

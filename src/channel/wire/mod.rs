@@ -1,0 +1,81 @@
+//! The forms in which messages are sent to subscribers.
+
+pub mod date;
+pub mod eventsource;
+pub mod stream;
+pub mod websocket;
+
+use std::rc::Rc;
+
+use super::message::Message;
+use crate::ws::Scratch;
+use websocket::Framing;
+
+/// How a subscriber gets its messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// WebSocket messages.
+    WebSocket(Framing),
+    /// Events of an EventSource.
+    EventSource,
+    /// The data as it is: the body of a long-poll or poll response.
+    Body,
+    /// Chunks of HTTP/1.1, one for each message.
+    Chunk,
+    /// Parts of `multipart/mixed` with this boundary.
+    Part(Rc<str>),
+    /// The data, each followed by this separator.
+    Raw(Rc<[u8]>),
+}
+
+/// A message in one form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// What is sent.
+    pub octets: Vec<u8>,
+    /// Whether it is a compressed WebSocket message.
+    pub compressed: bool,
+}
+
+impl Encoded {
+    fn plain(octets: Vec<u8>) -> Self {
+        Self { octets, compressed: false }
+    }
+}
+
+impl Form {
+    /// Whether the message is sent as [`Message::frame`].
+    pub fn is_frame(&self) -> bool {
+        matches!(self, Self::WebSocket(Framing { meta: false, fragment: 0, deflate: None }))
+    }
+
+    /// Whether the form contains the id of the message.
+    pub fn has_id(&self) -> bool {
+        match self {
+            Self::WebSocket(framing) => framing.meta,
+            Self::EventSource | Self::Part(_) => true,
+            Self::Body | Self::Chunk | Self::Raw(_) => false,
+        }
+    }
+
+    /// A message in this form. `id` is the position after it.
+    pub fn message(&self, message: &Message, id: &str, scratch: &mut Scratch) -> Encoded {
+        match self {
+            Self::WebSocket(framing) => websocket::message(framing, message, id, scratch),
+            Self::EventSource => Encoded::plain(eventsource::event(id, message.event(), message.data())),
+            Self::Body => Encoded::plain(message.data().to_vec()),
+            Self::Chunk => Encoded::plain(stream::chunk(message.data())),
+            Self::Part(boundary) => Encoded::plain(stream::part(boundary, message, id)),
+            Self::Raw(separator) => Encoded::plain([message.data(), separator].concat()),
+        }
+    }
+
+    /// Tells that `lost` messages before the position after `id` are lost; `None` if this form has no way to.
+    pub fn gap(&self, lost: u64, id: &str) -> Option<Encoded> {
+        match self {
+            Self::WebSocket(framing) if framing.meta => Some(websocket::gap(framing, lost, id)),
+            Self::EventSource => Some(Encoded::plain(eventsource::gap(id, lost))),
+            Self::WebSocket(_) | Self::Body | Self::Chunk | Self::Part(_) | Self::Raw(_) => None,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! WebSocket messages: whole or in fragments, compressed or not, with or without the lines of `ws+meta.nchan`.
+
+use super::Encoded;
+use crate::channel::message::Message;
+use crate::ws::Scratch;
+use crate::ws::deflate::compress_message;
+use crate::ws::frame::{Header, Kind, MAX_SERVER_HEADER, Opcode};
+
+/// The subprotocol whose messages begin with lines about themselves.
+pub const META: &str = "ws+meta.nchan";
+
+/// How a location frames its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Framing {
+    /// Whether the subprotocol is [`META`].
+    pub meta: bool,
+    /// Octets of payload that a frame has at most; 0: one frame for each message.
+    pub fragment: u64,
+    /// Compression, if it was agreed on.
+    pub deflate: Option<Deflate>,
+}
+
+/// How messages are compressed that many connections share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deflate {
+    /// 1 (fast) to 9 (small).
+    pub level: u8,
+    /// The smallest window of the connections: [`Connection::shared_window`](crate::ws::Connection::shared_window).
+    pub window: u8,
+    /// Octets below which a message is not compressed.
+    pub min_size: u64,
+}
+
+/// A message in frames.
+pub fn message(framing: &Framing, message: &Message, id: &str, scratch: &mut Scratch) -> Encoded {
+    if framing.meta {
+        let prefix = prefix(id, message.content_type());
+        let payload = [&prefix, message.data()].concat();
+        frames(framing, message.kind, &payload, scratch)
+    } else {
+        frames(framing, message.kind, message.data(), scratch)
+    }
+}
+
+/// Tells that `lost` messages before the position after `id` are lost. The id makes sure that it is not told again.
+pub fn gap(framing: &Framing, lost: u64, id: &str) -> Encoded {
+    let payload = format!("id: {id}\ngap: {lost}\n\n");
+    Encoded::plain(split(framing.fragment, Kind::Text, payload.as_bytes(), false))
+}
+
+/// The lines of [`META`] before the data. A message without content type has no such line.
+fn prefix(id: &str, content_type: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(id.len() + content_type.len() + 24);
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(id.as_bytes());
+    if !content_type.is_empty() {
+        out.extend_from_slice(b"\ncontent-type: ");
+        out.extend(content_type.iter().filter(|octet| !matches!(octet, b'\r' | b'\n')));
+    }
+    out.extend_from_slice(b"\n\n");
+    out
+}
+
+fn frames(framing: &Framing, kind: Kind, payload: &[u8], scratch: &mut Scratch) -> Encoded {
+    if let Some(Deflate { level, window, min_size }) = framing.deflate
+        && payload.len() as u64 >= min_size
+        && let Ok(Some(compressed)) = compress_message(payload, level, window, scratch)
+    {
+        return Encoded { octets: split(framing.fragment, kind, &compressed, true), compressed: true };
+    }
+    Encoded::plain(split(framing.fragment, kind, payload, false))
+}
+
+/// A payload in frames of at most `fragment` octets (RFC 6455, section 5.4); a compressed one has RSV1 in the first
+/// (RFC 7692, section 6).
+fn split(fragment: u64, kind: Kind, payload: &[u8], compressed: bool) -> Vec<u8> {
+    let most = match usize::try_from(fragment) {
+        Ok(0) | Err(_) => payload.len().max(1),
+        Ok(most) => most,
+    };
+    let frames = payload.len().div_ceil(most).max(1);
+    let mut out = Vec::with_capacity(payload.len() + frames * MAX_SERVER_HEADER);
+    let mut rest = payload;
+    for nth in 0..frames {
+        let (part, tail) = rest.split_at(rest.len().min(most));
+        let opcode = if nth == 0 { kind.opcode() } else { Opcode::Continuation };
+        let (fin, rsv1) = (nth + 1 == frames, compressed && nth == 0);
+        out.extend_from_slice(&Header { fin, rsv1, opcode, len: part.len() as u64 }.encode());
+        out.extend_from_slice(part);
+        rest = tail;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::position::{Epoch, MessageId, Offset};
+
+    fn sample(kind: Kind, content_type: &[u8], data: &[u8]) -> Message {
+        let id = MessageId { epoch: Epoch(77), offset: Offset(5) };
+        Message::for_tests(id, kind, content_type, b"", data)
+    }
+
+    fn encode(framing: Framing, message: &Message) -> Encoded {
+        super::message(&framing, message, &message.id.to_string(), &mut Scratch::new())
+    }
+
+    #[test]
+    fn plain_frames() {
+        let hello = sample(Kind::Text, b"text/plain", b"hello");
+        assert_eq!(hello.frame(), b"\x81\x05hello");
+        assert_eq!(encode(Framing::default(), &hello).octets, hello.frame());
+        let empty = sample(Kind::Binary, b"", b"");
+        assert_eq!(encode(Framing { fragment: 3, ..Framing::default() }, &empty).octets, b"\x82\x00");
+    }
+
+    #[test]
+    fn fragments() {
+        let fragment =
+            |fragment| encode(Framing { fragment, ..Framing::default() }, &sample(Kind::Text, b"", b"hello!"));
+        assert_eq!(fragment(3).octets, b"\x01\x03hel\x80\x03lo!");
+        assert_eq!(fragment(4).octets, b"\x01\x04hell\x80\x02o!");
+        assert_eq!(fragment(6).octets, b"\x81\x06hello!");
+        assert_eq!(fragment(u64::MAX).octets, b"\x81\x06hello!");
+    }
+
+    #[test]
+    fn meta_lines() {
+        let framing = Framing { meta: true, ..Framing::default() };
+        let typed = encode(framing, &sample(Kind::Text, b"text/plain", b"hello")).octets;
+        assert_eq!(typed, b"\x81\x28id: 77:5\ncontent-type: text/plain\n\nhello");
+        let untyped = encode(framing, &sample(Kind::Binary, b"", b"hello")).octets;
+        assert_eq!(untyped, b"\x82\x0fid: 77:5\n\nhello");
+        let lines = encode(framing, &sample(Kind::Text, b"a\r\nid: 9", b"")).octets;
+        assert_eq!(&lines[2..], b"id: 77:5\ncontent-type: aid: 9\n\n");
+        let told = gap(&framing, 3, "77:4").octets;
+        assert_eq!(&told[2..], b"id: 77:4\ngap: 3\n\n");
+        assert_eq!(told[0], 0x81);
+    }
+
+    #[test]
+    fn compression() {
+        let deflate = Some(Deflate { level: 6, window: 12, min_size: 100 });
+        let long = sample(Kind::Text, b"", &[b'x'; 1000]);
+        let encoded = encode(Framing { deflate, ..Framing::default() }, &long);
+        assert!(encoded.compressed && encoded.octets.len() < 100);
+        assert_eq!(encoded.octets[0], 0xc1, "FIN, RSV1, text");
+        let fragments = encode(Framing { deflate, fragment: 4, ..Framing::default() }, &long).octets;
+        assert_eq!((fragments[0], fragments[6]), (0x41, 0x00), "RSV1 on the first only");
+        let short = encode(Framing { deflate, ..Framing::default() }, &sample(Kind::Text, b"", &[b'x'; 99]));
+        assert!(!short.compressed);
+        let noise: Vec<u8> = (0..200_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let noise = encode(Framing { deflate, ..Framing::default() }, &sample(Kind::Binary, b"", &noise));
+        assert!(!noise.compressed, "what does not get smaller goes out as it is");
+    }
+}
