@@ -59,6 +59,9 @@ else
     sed -i 's/dlclose(handle)$/((void) handle, 0)/' src/os/unix/ngx_dlopen.h
     # The configuration hangs on variables of main() and is left to the end of the process: as statics they are looked at.
     sed -i 's/^    ngx_cycle_t .*\*cycle, init_cycle;/    static &/' src/core/nginx.c
+    # Under valgrind a process cannot change the arguments that others see of it, so it says what it is in its name as well.
+    sed -i 's/^    ngx_os_argv\[1\] = NULL;/    prctl(PR_SET_NAME, title);\n&/' src/os/unix/ngx_setproctitle.c
+    grep -q prctl src/os/unix/ngx_setproctitle.c
     grep -q 'static .*init_cycle;' src/core/nginx.c && grep -q '(void) handle' src/os/unix/ngx_dlopen.h
 fi
 flags="-O1 -g -fno-omit-frame-pointer -DNGX_DEBUG_PALLOC=1"

@@ -44,6 +44,12 @@ sub command {
     my $line = do { local $/; <$in> } // '';
     $line =~ s/\0+$//;
     $line =~ tr/\0/ /;
+    # Under valgrind nginx cannot change its arguments; that build of it says in its name what it is, cut to 15 octets.
+    if ($line =~ /^\S*valgrind\S* / && open(my $name, '<', "/proc/$pid/comm")) {
+        my %title = ('worker process' => 'worker process', 'worker process ' => 'worker process is shutting down');
+        chomp(my $said = <$name> // '');
+        return "nginx: $title{$said}" if $title{$said};
+    }
     return $line;
 }
 
