@@ -180,12 +180,13 @@ fn dispatch(report: Report) {
     match report {
         Report::Started { id, pid } => tell(id, |session, _| session.program_started(pid)),
         Report::Failed { id, failure } => {
-            tell(id, |session, name| {
+            // It takes no place any more when the client hears of it, which may at once try again.
+            let Some(Entry { session: Some(session), name, .. }) = forget(id) else { return };
+            session::run(session, |session| {
                 let request = session.request();
                 request.report(Level::Error, format_args!("cannot start {name}: {failure}"));
                 session.refused(if failure.is_exhaustion() { try_again(request) } else { FAILED })
             });
-            forget(id);
         }
         Report::Exited { id, status, gone } => {
             update(id, |fate| {
@@ -195,12 +196,12 @@ fn dispatch(report: Report) {
                 }
             });
             if gone {
-                forget(id);
+                drop(forget(id));
             }
         }
         Report::Gone { id } => {
             update(id, Fate::gone);
-            forget(id);
+            drop(forget(id));
         }
     }
 }
@@ -223,9 +224,9 @@ fn tell(id: ProgramId, body: impl FnOnce(&mut Session, &str) -> Verdict) {
     }
 }
 
-fn forget(id: ProgramId) {
-    let entry = PROGRAMS.with_borrow_mut(|programs| programs.table.remove(&id.0));
-    drop(entry);
+/// Takes an entry out of the table; what it owns is to be dropped where the table is not borrowed.
+fn forget(id: ProgramId) -> Option<Entry> {
+    PROGRAMS.with_borrow_mut(|programs| programs.table.remove(&id.0))
 }
 
 /// The spawner is gone, and its programs with it.
