@@ -24,7 +24,7 @@ EOT
         websocket_exec %%PREFIX%%/bin/mark;
     }
     location = /request   { auth_request /auth; websocket_exec %%PREFIX%%/bin/mark; }
-    location = /auth      { internal; if ($arg_token = good) { return 204; } return 403; }
+    location = /auth      { internal; if ($request_uri ~ token=good) { return 204; } return 403; }
     location = /conn      { limit_conn conn 1; websocket_exec %%PREFIX%%/bin/mark; }
     location = /req       { limit_req zone=req; limit_req_status 429; websocket_exec %%PREFIX%%/bin/mark; }
     location = /any       {

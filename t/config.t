@@ -112,7 +112,7 @@ for my $directive (sort keys %directive) {
             $directive, qr/invalid number of arguments/);
         usage("$directive with two values", "websocket_exec /bin/cat;\n$directive 1 2;", "$directive 1 2;",
             $directive, qr/invalid number of arguments/);
-        accepted("$directive in http, server and location", "$directive $kind->{good}[0];\nlocation / { websocket_exec /bin/cat; $directive $kind->{good}[1]; }");
+        accepted("$directive in server and location", "$directive $kind->{good}[1];\nlocation / { websocket_exec /bin/cat; $directive $kind->{good}[-1]; }");
     }
 }
 
@@ -131,8 +131,7 @@ usage('websocket_exec_max twice', "websocket_exec /bin/cat;\nwebsocket_exec_max 
     'websocket_exec_max 2;', 'websocket_exec_max', 'duplicate');
 
 good_value('websocket_exec_stop', '0 0', '100ms 5s', '1s 1s', '1m 2m');
-bad_value('websocket_exec_stop', 'x 5s', $TIME) ;
-bad_value('websocket_exec_stop', '1s y', $TIME);
+usage("websocket_exec_stop $_", "websocket_exec_stop $_;", "websocket_exec_stop $_;", 'websocket_exec_stop', /([xy])/, $TIME) for 'x 5s', '1s y';
 usage('websocket_exec_stop with one time', 'websocket_exec_stop 1s;', 'websocket_exec_stop 1s;', 'websocket_exec_stop');
 usage('websocket_exec_stop with three times', 'websocket_exec_stop 1s 2s 3s;', 'websocket_exec_stop 1s 2s 3s;', 'websocket_exec_stop');
 
@@ -161,7 +160,13 @@ usage('a subprotocol twice', "websocket_exec /bin/cat;\nwebsocket_protocols chat
 usage('websocket_exec without a program', 'websocket_exec;', 'websocket_exec;', 'websocket_exec', qr/invalid number of arguments/);
 usage('websocket_exec with an empty program', 'websocket_exec "";', 'websocket_exec "";', 'websocket_exec', qr/program/);
 usage('websocket_exec twice', "websocket_exec /bin/cat;\nwebsocket_exec /bin/echo;", 'websocket_exec /bin/echo;', 'websocket_exec', 'duplicate');
-usage('an unknown variable', 'websocket_exec /bin/echo $no_such_variable;', '$no_such_variable', 'no_such_variable');
+{
+    # nginx looks at variables when it has read everything.
+    $ngx->{server} = 'location / { websocket_exec /bin/echo $no_such_variable; }';
+    my ($status, $said) = $ngx->check_config;
+    isnt($status, 0, 'an unknown variable');
+    like($said, qr/\[emerg\].*"no_such_variable"/, 'by its name');
+}
 refused('websocket_exec in a server', "websocket_exec /bin/cat;\n", 'websocket_exec /bin/cat;', 'websocket_exec', qr/not allowed here/);
 accepted('websocket_exec in if in a location', "location / {\nif (\$arg_x) {\nwebsocket_exec /bin/cat;\n}\n}");
 accepted('one more in if', "location / {\nwebsocket_exec /bin/cat;\nif (\$arg_x) {\nwebsocket_exec /bin/echo;\n}\n}");
@@ -169,8 +174,12 @@ accepted('variables in program and arguments', "location / {\nwebsocket_exec \$d
 accepted('a nested location', "location / {\nwebsocket_exec /bin/cat;\nlocation /a {\nwebsocket_exec /bin/echo;\n}\n}");
 
 # Two endpoints in one location; those of later directives only once these exist.
-for my $other ('proxy_pass http://127.0.0.1:1') {
-    usage("websocket_exec and $other", "websocket_exec /bin/cat;\n$other;", "$other;", qr/duplicate|conflict|websocket_exec|already/);
+{
+    # proxy_pass does not ask whether somebody was there before it.
+    $ngx->{server} = "location / { websocket_exec /bin/cat; proxy_pass http://127.0.0.1:1; }";
+    my ($status, $said) = $ngx->check_config;
+    isnt($status, 0, 'websocket_exec and proxy_pass');
+    like($said, qr{\[emerg\].*"websocket_exec".* in \S+/conf/nginx\.conf:\d+$}m, 'file and line');
 }
 for my $other ('websocket_exec_dir /bin', 'websocket_tcp 127.0.0.1:1') {
     $ngx->{server} = "location / { $other; }";

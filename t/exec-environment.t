@@ -31,12 +31,12 @@ my $ngx = Ws::Nginx->new(
     location ~ ^/regex/(?<what>.*)$ { websocket_exec %%PREFIX%%/bin/environment; }
 EOT
 
-# One text message a variable; those with a newline or a NUL inside would come as something else.
+# One text message a variable, with octets that are not printable written as \x and their number.
 $ngx->program('environment', <<'EOT');
 #!/usr/bin/perl
 open my $in, '<', '/proc/self/environ' or die;
 local $/ = "\0";
-while (<$in>) { chomp; s/([\n\r\\])/sprintf '\\x%02x', ord $1/ge; print "$_\n"; }
+while (<$in>) { chomp; s/([^\x20-\x5b\x5d-\x7e])/sprintf '\\x%02x', ord $1/ge; print "$_\n"; }
 EOT
 $ngx->file('htpasswd', "alice:{PLAIN}wonder\n");
 $ngx->start;
@@ -45,6 +45,7 @@ sub environment {
     my ($path, %opt) = @_;
 
     my $client = Ws::Client->open($opt{tls} ? $ngx->tls_port : $ngx->port, $path, %opt);
+    my $port = $client->local_port;
     my $close = $client->server_close;
     die "$close\n" if $close ne 'close 1000';
     my %env;
@@ -52,7 +53,7 @@ sub environment {
         my ($name, $value) = split /=/, $_->{payload}, 2;
         push @{$env{$name}}, $value;
     }
-    $env{' port'} = $client->local_port if !$client->{tls};
+    $env{' port'} = $port;
     return { map { my $values = $env{$_}; ($_ => ref $values ? join('|', @$values) : $values) } keys %env };
 }
 
@@ -130,7 +131,7 @@ case 'request headers' => sub {
     is($env->{HTTP_X_EMPTY}, '');
     is($env->{HTTP_X_LONG}, 'l' x 3000);
     is($env->{HTTP_COOKIE}, 'a=1; b=2');
-    is($env->{HTTP_X_OCTETS}, "caf\xc3\xa9 \xff");
+    is($env->{HTTP_X_OCTETS}, 'caf\xc3\xa9 \xff');
 };
 
 case 'a header in several lines is one variable' => sub {

@@ -56,6 +56,11 @@ sub try {
     return ($response, $client);
 }
 
+# A place becomes free when the worker has heard of the end of the program that had it.
+sub place {
+    return await('a place', sub { eval { Ws::Client->open($ngx->port, '/max') } });
+}
+
 for my $row (
     ['missing',                        '/missing',     qr{bin/missing.*No such file or directory}],
     ['missing with its directory',     '/no-dir',      qr{nowhere/at/all.*No such file or directory}],
@@ -77,7 +82,7 @@ for my $row (
         my $line = await("a line like $log in the log", sub { substr($ngx->log, $before) =~ /(.*\[(?:error|crit)\].*$log.*)/ ? $1 : undef });
         like($line, qr/\[error\]/, 'at level error');
         like($line, qr/client: 127\.0\.0\.1/, 'with the client');
-        is(scalar $ngx->programs, 0);
+        $ngx->await_programs(0);
         is(scalar $ngx->zombies, 0);
     };
 }
@@ -88,7 +93,7 @@ case 'error_page catches it' => sub {
 };
 
 case 'websocket_exec_max over all workers: 503 with Retry-After' => sub {
-    my @clients = map { Ws::Client->open($ngx->port, '/max') } 1 .. 2;
+    my @clients = map { place() } 1 .. 2;
     for (1 .. 6) {
         my ($response) = try('/max');
         is($response->{status}, 503);
@@ -97,10 +102,7 @@ case 'websocket_exec_max over all workers: 503 with Retry-After' => sub {
     like($ngx->log, qr{\[(?:error|warn)\].*websocket_exec_max});
     is((try('/cat'))[0]{status}, 101, 'another location is not concerned');
     is($clients[0]->close(1000), 'close 1000');
-    await('a place', sub {
-        my ($response, $client) = try('/max');
-        $response->{status} == 101 && push @clients, $client;
-    });
+    push @clients, place();
     my ($response) = try('/max');
     is($response->{status}, 503, 'but one');
     is($_->close(1000), 'close 1000') for @clients[1, 2];
@@ -112,30 +114,22 @@ case 'a program that did not start takes no place' => sub {
 };
 
 case 'a reload keeps the count' => sub {
-    my @clients = map { Ws::Client->open($ngx->port, '/max') } 1 .. 2;
+    my @clients = map { place() } 1 .. 2;
     $ngx->reload;
     is((try('/max'))[0]{status}, 503);
     $_->reset for @clients;
     $ngx->await_programs(0);
-    await('a place', sub {
-        my ($response, $client) = try('/max');
-        $client->abandon;
-        $response->{status} == 101;
-    });
+    place()->abandon;
     $ngx->await_programs(0);
 };
 
 case 'a killed worker gives its places back' => sub {
-    my @clients = map { Ws::Client->open($ngx->port, '/max') } 1 .. 2;
+    my @clients = map { place() } 1 .. 2;
     is((try('/max'))[0]{status}, 503);
     push @{$ngx->{noise}}, qr/worker process \d+ exited on signal 9/;
     kill 'KILL', $ngx->workers;
     $_->abandon for @clients;
-    await('a place', sub {
-        my ($response, $client) = eval { try('/max') } or return;
-        $client->abandon;
-        $response->{status} == 101;
-    });
+    place()->abandon;
     $ngx->await_programs(0);
 };
 

@@ -122,7 +122,7 @@ case 'output that is not UTF-8 ends with 1007 and a log line' => sub {
 
 case 'quoting as in the rest of the configuration' => sub {
     my $client = Ws::Client->open($ngx->port, '/quoted');
-    is($client->text, $_) for 'two words', 'single /quoted', 'a"b', 'a b', '';
+    is($client->text, $_) for 'two words', 'single /quoted', 'a"b', 'a\ b', '';
     is($client->server_close, 'close 1000');
 };
 

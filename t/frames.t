@@ -13,7 +13,8 @@ use Test::Nginx::Socket 'no_plan';
 Ws::Blocks::defaults(
     path   => '/sink',
     config => <<'EOT',
-        websocket_close_timeout 300ms;
+        # Nobody here answers a Close of the server.
+        websocket_close_timeout 50ms;
         location = /sink  { websocket_exec /bin/sh -c "exec cat >/dev/null"; websocket_exec_format messages; }
         location = /line  { websocket_exec /usr/bin/head -n 1; }
         location = /bytes { websocket_exec /usr/bin/head -c $arg_n; websocket_exec_format bytes; }
@@ -563,8 +564,8 @@ close 1000
 --- response_body eval: spong("\xff" x 125) . sclose(1000)
 
 === Pings are answered in order
---- send eval: join('', map { ping($_) } 1 .. 5) . close_frame(1000)
---- response_body eval: join('', map { spong($_) } 1 .. 5) . sclose(1000)
+--- send eval: CORE::join('', map { ping($_) } 1 .. 5) . close_frame(1000)
+--- response_body eval: CORE::join('', map { spong($_) } 1 .. 5) . sclose(1000)
 
 === an unsolicited Pong is ignored
 --- send eval: pong('x') . pong() . ping('y') . close_frame(1000)

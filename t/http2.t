@@ -57,6 +57,6 @@ case 'HTTP/1.1 on the same port is upgraded' => sub {
     is($client->close(1000), 'close 1000');
 };
 
-is(scalar $ngx->programs, 0, 'nothing was started by the others');
+$ngx->await_programs(0);
 $ngx->stop;
 done_testing();

@@ -52,7 +52,7 @@ case 'a session' => sub {
 
 case 'a session in which nothing is said' => sub {
     my $client = Ws::Client->open($ngx->port, '/cat/silent');
-    is($client->close(), 'close');
+    is($client->close(undef), 'close');
     my $log = logged('/cat/silent');
     is($log->{messages}, '0/0');
     is($log->{bytes}, '0/0');

@@ -50,6 +50,8 @@ sub import {
 sub defaults {
     %DEFAULT = (no_error_log => qr/\[(?:alert|crit|emerg)\]|panicked/, timeout => 10, @_);
 
+    # "eval" in a block is evaluated there.
+    Ws::Frame->export('Test::Base::Filter');
     Test::Nginx::Util::add_block_preprocessor(\&complete);
     Test::Nginx::Socket::add_response_body_check(\&check_frames);
     Test::Nginx::Util::no_long_string();
@@ -66,7 +68,7 @@ sub complete {
     if (defined $block->send || defined $block->headers) {
         # A section "headers" of one value is a scalar, of several an array.
         my $headers = $block->headers;
-        my @headers = ref $headers ? @$headers : defined $headers ? die('headers must be a list in brackets') : ();
+        my @headers = ref $headers ? @$headers : defined $headers ? die $block->name . ": headers must be a list in brackets: $headers\n" : ();
         my $send = $block->send;
         my @packets = ref $send ? @$send : defined $send ? $send : ();
         my $head = upgrade($block->path // '/', @headers);

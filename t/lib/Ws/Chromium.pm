@@ -32,6 +32,7 @@ sub open {
     my $profile = tempdir('ngx-ws-chromium-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
     defined(my $pid = fork) or die "fork: $!\n";
     if (!$pid) {
+        $SIG{PIPE} = 'DEFAULT';
         setpgrp;
         CORE::open(STDIN, '<', '/dev/null');
         CORE::open(STDOUT, '>', "$profile/stdout");

@@ -19,6 +19,9 @@ use Ws::Frame qw(parse_frame describe close_frame upgrade ACCEPT CONT TEXT CLOSE
 # Seconds. Long enough for a machine that does other work at the same time; a test that passes never waits for it.
 our $TIMEOUT = $ENV{ASAN_OPTIONS} || ($ENV{TEST_NGINX_BINARY} // '') =~ /valgrind/ ? 60 : 15;
 
+# A server that is gone is an answer to look at, also where TLS writes by itself.
+$SIG{PIPE} = 'IGNORE';
+
 # connect(port => n, name => value ...): a connection without a handshake.
 #   tls        speak TLS; alpn: a list of protocols for it
 #   rcvbuf     SO_RCVBUF, set before connecting, so that a client that does not read is felt early
@@ -277,7 +280,10 @@ sub end {
 
     $self->wait_until(sub { $self->{end} }, 'the end of the connection', $timeout);
     die length($self->{in}) . " octets before the end\n" if length $self->{in};
-    return $self->{end};
+    my $end = $self->{end};
+    # The server has ended its half and now waits for this one.
+    $self->abandon;
+    return $end;
 }
 
 # fin(): no more octets from this side.

@@ -64,7 +64,8 @@ sub frame {
 sub masked {
     my ($payload, $mask) = @_;
 
-    return substr($payload ^ ($mask x (int(length($payload) / 4) + 1)), 0, length $payload);
+    # As strings, also where a test says 1: numbers have another XOR.
+    return substr("$payload" ^ ($mask x (int(length($payload) / 4) + 1)), 0, length $payload);
 }
 
 sub text   { my ($payload, %opt) = @_; return frame(TEXT, $payload, %opt) }

@@ -17,7 +17,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-use Ws::Process qw(become_subreaper descendants children exe state command status_field);
+use Ws::Process qw(become_subreaper descendants children parent exe state command status_field);
 
 our @EXPORT = qw(await case instrumented grew_less nginx_version nginx_has module_file main_modules);
 
@@ -70,11 +70,13 @@ sub await {
     my ($what, $condition, $timeout) = @_;
 
     my $deadline = time + ($timeout // $TIMEOUT);
+    my $pause = 0.002;
     while (1) {
         my $value = $condition->();
         return $value if $value;
         die "deadline: $what\n" if time > $deadline;
-        sleep 0.005;
+        sleep $pause;
+        $pause *= 1.3 if $pause < 0.03;
     }
 }
 
@@ -305,6 +307,7 @@ sub launch {
         CORE::open(STDIN, '<', '/dev/null');
         CORE::open(STDOUT, '>>', "$self->{prefix}/stdout.log");
         CORE::open(STDERR, '>>', "$self->{prefix}/stdout.log");
+        $SIG{PIPE} = 'DEFAULT';
         delete @ENV{qw(NGINX NGINX_BUILD_DIR NGINX_SOURCE_DIR)};
         my %env = %{$self->{env} // {}};
         @ENV{keys %env} = values %env;
@@ -342,34 +345,37 @@ sub old_workers {
     return grep { command($_) =~ /^nginx: worker process is shutting down/ } children($self->{master});
 }
 
-# spawners(): nginx's own processes below its workers.
+# spawners(): the processes that start programs. They leave their worker's side, so that its SIGCHLD handler has nothing to say
+# about them; the test inherits them.
 sub spawners {
-    my ($self) = @_;
-
-    my %worker = map { $_ => 1 } grep { command($_) =~ /^nginx: worker/ } children($self->{master});
-    return grep { state($_) ne 'Z' && exe($_) eq exe($self->{master}) } map { children($_) } keys %worker;
+    return grep { is_spawner($_) && !is_spawner(parent($_)) } descendants($$);
 }
 
-# programs(): everything that descends from this nginx and is not nginx.
+sub is_spawner { return command($_[0]) =~ /^nginx: \S*\s?spawner/ && state($_[0]) ne 'Z' }
+
+# programs(): everything alive that this test has started and that is not nginx.
 sub programs {
     my ($self) = @_;
 
     my $nginx = exe($self->{master});
-    return grep { state($_) ne 'Z' && exe($_) && exe($_) ne $nginx } descendants($self->{master});
+    return grep { state($_) ne 'Z' && exe($_) && exe($_) ne $nginx } descendants($$);
 }
 
 # await_programs(n): until exactly so many programs run.
 sub await_programs {
     my ($self, $count, $timeout) = @_;
 
-    await("$count programs", sub { $self->programs == $count }, $timeout);
-    return $self->programs;
+    my @programs;
+    eval { await("$count programs", sub { (@programs = $self->programs) == $count }, $timeout) }
+        or die $@ =~ s/\n//r . ', but: ' . join(', ', map { command($_) } @programs) . "\n";
+    return @programs;
 }
 
 sub zombies {
     my ($self) = @_;
 
-    return grep { state($_) eq 'Z' } descendants($self->{master});
+    # Those that the test itself inherited are for the test to reap.
+    return grep { state($_) eq 'Z' && parent($_) != $$ } descendants($$);
 }
 
 sub signal {
