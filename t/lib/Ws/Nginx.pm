@@ -108,6 +108,7 @@ sub grew_less {
 # new(name => value ...): writes the configuration, starts nothing.
 #   main, events, http    text for these contexts
 #   server                text for the server that listens on {port}, and on {tls_port} by TLS where "tls" is true
+#   listen                options of the plain one
 #   workers               how many, 1 by default
 #   connections           worker_connections, 1024 by default
 #   level                 of the error log, "info" by default
@@ -220,7 +221,7 @@ sub config {
     }
     my $main = $self->{main} // '';
     my $nofile = $self->{nofile} ? "worker_rlimit_nofile $self->{nofile};" : '';
-    my $listen = "listen 127.0.0.1:$self->{port};";
+    my $listen = "listen 127.0.0.1:$self->{port} " . ($self->{listen} // '') . ';';
     if ($self->{tls}) {
         my $options = $self->{tls_listen} // 'ssl';
         $listen .= "\n        listen 127.0.0.1:$self->{tls_port} $options;"
