@@ -2,6 +2,10 @@
 
 use super::ffi;
 use super::request::Request;
+use super::worker;
+
+/// A client that never stops sending does not keep a worker from exiting.
+const DISCARDED_READS: u32 = 16;
 
 /// The connection of a request that was upgraded.
 pub struct Client {
@@ -69,6 +73,19 @@ impl Client {
             count if count == ffi::NGX_AGAIN as isize => Received::Blocked,
             _ => Received::Lost,
         }
+    }
+
+    /// Reads what has come and drops it: a connection that is closed with unread octets is reset, and the client loses what
+    /// was sent to it last.
+    pub fn discard_input(&mut self) {
+        let mut buffer = worker::take_reading();
+        for _ in 0..DISCARDED_READS {
+            match self.receive(&mut buffer) {
+                Received::Octets(_) => {}
+                Received::Blocked | Received::End | Received::Lost => break,
+            }
+        }
+        worker::put_reading(buffer);
     }
 
     /// Sends once.

@@ -6,7 +6,7 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::ffi;
 use super::guard::guard;
@@ -20,10 +20,8 @@ const LOCATIONS: usize = 1024;
 
 #[repr(C)]
 struct Slot {
-    /// The worker, 0 for none.
-    pid: AtomicI32,
-    /// When it started, in ticks since boot: a pid may be used again.
-    started: AtomicU64,
+    /// The worker: its pid, and in the upper half when it started, because a pid may be used again. 0 for none.
+    worker: AtomicU64,
     running: [AtomicU32; LOCATIONS],
 }
 
@@ -94,13 +92,12 @@ impl Ledger {
             let pool = (*zone.as_ptr()).shm.addr.cast::<ffi::ngx_slab_pool_t>();
             (*pool).data.cast::<Table>().as_ref()?
         };
-        let own = std::process::id().cast_signed();
+        let own = identity(std::process::id())?;
         let slot = table.slots.iter().find(|slot| {
-            let pid = slot.pid.load(Relaxed);
-            (pid == 0 || pid == own || !slot.is_alive())
-                && slot.pid.compare_exchange(pid, own, Relaxed, Relaxed).is_ok()
+            let occupant = slot.worker.load(Relaxed);
+            let free = occupant == 0 || occupant == own || !is_alive(occupant);
+            free && slot.worker.compare_exchange(occupant, own, Relaxed, Relaxed).is_ok()
         })?;
-        slot.started.store(start_time(own).unwrap_or_default(), Relaxed);
         for count in &slot.running {
             count.store(0, Relaxed);
         }
@@ -109,7 +106,7 @@ impl Ledger {
 
     /// Gives the slot back.
     pub fn release(self) {
-        self.slot.pid.store(0, Relaxed);
+        self.slot.worker.store(0, Relaxed);
     }
 
     /// Counts one more program of a location; `None` when `most` run already (0 for no limit).
@@ -119,18 +116,16 @@ impl Ledger {
         self.slot.running[location].fetch_add(1, Relaxed);
         let place = Place { slot: self.slot, location };
         let fits = |total: u64| most == 0 || total <= most;
-        if fits(self.total(location, |_| true)) || fits(self.total(location, Slot::is_alive)) {
-            Some(place)
-        } else {
-            None
-        }
+        let admitted = fits(self.total(location, |_| true)) || fits(self.total(location, is_alive));
+        admitted.then_some(place)
     }
 
-    fn total(self, location: usize, counts: impl Fn(&Slot) -> bool) -> u64 {
+    fn total(self, location: usize, counts: impl Fn(u64) -> bool) -> u64 {
         let mut total = 0;
         for slot in &self.table.slots {
             let running = slot.running[location].load(Relaxed);
-            if running != 0 && slot.pid.load(Relaxed) != 0 && counts(slot) {
+            let occupant = slot.worker.load(Relaxed);
+            if running != 0 && occupant != 0 && counts(occupant) {
                 total += u64::from(running);
             }
         }
@@ -153,15 +148,17 @@ impl Ledger {
     }
 }
 
-impl Slot {
-    fn is_alive(&self) -> bool {
-        let pid = self.pid.load(Relaxed);
-        start_time(pid).is_some_and(|started| started == self.started.load(Relaxed))
-    }
+fn is_alive(occupant: u64) -> bool {
+    identity(occupant as u32) == Some(occupant)
+}
+
+/// What tells a process from every other one, also of the past; `None` if there is no such process.
+fn identity(pid: u32) -> Option<u64> {
+    start_time(pid).map(|ticks| ticks << 32 | u64::from(pid))
 }
 
 /// When a process started, in ticks since boot; `None` if there is none.
-fn start_time(pid: i32) -> Option<u64> {
+fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in parentheses, which may contain anything; field 22 is the start time.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()

@@ -174,6 +174,22 @@ pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Verdict) {
     }
 }
 
+/// Ends a session at once: its worker exits. Sessions that are over but whose client has not closed yet end as well.
+pub fn terminate(session: SessionRef) {
+    // SAFETY: as in run(): the session is on the list of the worker until its cleanup, and nobody else holds it.
+    let state = unsafe { &mut *session.as_ptr() };
+    let (request, connection) = (state.request.raw(), state.client.connection());
+    guard((), || {
+        state.farewell();
+        state.release();
+    });
+    // SAFETY: the request is alive; both are gone after this.
+    unsafe {
+        ffi::ngx_http_finalize_request(request, ffi::NGX_ERROR as isize);
+        ffi::ngx_http_run_posted_requests(connection);
+    }
+}
+
 /// Lets go of everything but the memory, before the request is finalized.
 fn conclude(session: &mut Session, verdict: Verdict) {
     if verdict != Verdict::Continue {
@@ -260,7 +276,6 @@ impl Session {
         self.output = Output::default();
         self.unparsed = Vec::new();
         self.timer.disarm();
-        worker::discharge(self.place);
     }
 
     /// Says good-bye in the one write that is left: the worker or nginx's timer is taking the connection away.
@@ -269,6 +284,7 @@ impl Session {
             Stage::Open | Stage::Grace => {
                 self.ws.close(CloseCode::GOING_AWAY, "", self.output.frames());
                 self.output.flush(&mut self.client);
+                self.client.discard_input();
             }
             Stage::Starting | Stage::Closing | Stage::Over => {}
         }
@@ -320,6 +336,7 @@ unsafe extern "C" fn on_cleanup(data: *mut c_void) {
         let mut session = unsafe { Box::from_raw(data.cast::<Session>()) };
         session.farewell();
         session.release();
+        worker::discharge(session.place);
         session.context().session = None;
     });
 }

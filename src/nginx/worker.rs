@@ -9,7 +9,7 @@ use super::ffi;
 use super::guard::guard;
 use super::main_settings::MainSettings;
 use super::module;
-use super::session::{self, Session, SessionRef};
+use super::session::{self, SessionRef};
 use super::timer::now;
 use crate::ws::scratch::Scratch;
 use crate::ws::timing::drain_at;
@@ -161,10 +161,7 @@ fn drain() {
 /// The worker leaves now: whoever is still connected is told.
 pub fn exit() {
     for session in all_sessions() {
-        session::run(session, |session: &mut Session| {
-            session.farewell();
-            session::Verdict::Continue
-        });
+        session::terminate(session);
     }
     programs::end();
 }
