@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::spawner::sys::{Links, can_be_executed, open_below};
+use super::spawner::sys::place::{Links, can_be_executed, open_below};
 
 /// Names that are walked at most before there is a file.
 const MAX_DEPTH: usize = 32;

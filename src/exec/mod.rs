@@ -6,3 +6,4 @@ pub mod framing;
 #[allow(unsafe_code)]
 pub mod spawner;
 pub mod strings;
+pub mod terminal;

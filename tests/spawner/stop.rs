@@ -101,7 +101,7 @@ fn the_whole_group_goes_with_a_program_that_is_stopped() {
     let (mut running, pid) = bench.start(&Call::shell(script));
     let deep: i32 = running.line().parse().unwrap();
     assert_ne!(deep, pid);
-    bench.spawner.stop(running.id, Ladder { term_ms: 10, kill_ms: 60 }).unwrap();
+    bench.spawner.stop(running.id, Ladder { term_ms: 10, kill_ms: 400 }).unwrap();
     assert_eq!(bench.report(), Report::Exited { id: running.id, status: TERMINATED, gone: false });
     assert_eq!(bench.report(), Report::Gone { id: running.id });
     assert!(!wait_for_end(deep));

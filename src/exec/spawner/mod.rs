@@ -10,10 +10,11 @@
 //! - `launch`: from the worker to a process of its own;
 //! - `server`: what that process does;
 //! - `search` and `child`: from a request to a running program;
-//! - `groups`: the programs that run and the ladder by which they are stopped;
+//! - `groups` and `session`: the programs that run, and the ladder by which they are stopped;
 //! - `wire`: the messages between the two; `sys`: the system calls.
 //!
-//! A program leads a session and a process group of its own; whatever is done to it is done to the group.
+//! A program leads a session and a process group of its own; whatever is done to it is done to the group, and for a
+//! program on a terminal, which may be a shell with jobs, to every group of the session.
 
 mod child;
 mod client;
@@ -22,6 +23,7 @@ mod launch;
 mod limits;
 mod search;
 mod server;
+mod session;
 pub(super) mod sys;
 mod wire;
 

@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use super::child::Launcher;
-use super::groups::{Groups, Reach, Signals};
+use super::groups::{Groups, Reach, Signals, Target};
+use super::session;
 use super::sys::{self, Packet, Watch};
 use super::wire::{self, Request};
 use super::{Failure, ProgramId, Report, Stage};
@@ -80,8 +81,11 @@ struct Server {
 struct Kill;
 
 impl Signals for Kill {
-    fn send(&mut self, group: i32, signal: c_int) -> Reach {
-        sys::kill_group(group, signal)
+    fn send(&mut self, target: Target, signal: c_int) -> Reach {
+        match target {
+            Target::Group(group) => sys::kill_group(group, signal),
+            Target::Session(number) => session::kill(number, signal),
+        }
     }
 }
 
@@ -180,7 +184,8 @@ impl Server {
         let directory = if start.opened { Some(descriptors.pop().ok_or(invalid)?) } else { None };
         let stdio: [OwnedFd; 3] = descriptors.try_into().map_err(|_| invalid)?;
         let pid = self.launcher.launch(&start, &stdio, directory.as_ref())?;
-        self.groups.insert(id, pid, start.ladder, reports);
+        let target = if start.terminal { Target::Session(pid) } else { Target::Group(pid) };
+        self.groups.insert(id, target, start.ladder, reports);
         reports.push(Report::Started { id, pid });
         Ok(())
     }

@@ -1,0 +1,31 @@
+//! The system calls of worker and spawner, in forms that are safe to use.
+
+mod descriptor;
+mod packet;
+pub(in crate::exec) mod place;
+mod process;
+mod signal;
+pub(in crate::exec) mod terminal;
+
+use std::ffi::c_int;
+use std::io;
+
+pub(super) use descriptor::{Watch, close_all_but, memory_file, wait};
+pub(super) use packet::{MAX_DESCRIPTORS, Packet, receive, send, socket_pair};
+pub(super) use process::{Process, become_subreaper, fork_without_signal, kill_group, reap, reap_any, reap_silent};
+pub(super) use signal::{SignalSet, child_signals, reset_dispositions, set_signal_mask, take_child_signal};
+
+/// A result of the C library: -1 says that `errno` has the error.
+pub(super) fn check(result: c_int) -> io::Result<c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Calls again when a signal came in between.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Programs on a terminal (`websocket_exec_pty`).
+//!
+//! The program's stdin, stdout and stderr are one side of a pseudo-terminal, and what the client sends and gets passes
+//! through the other. A message of the client that is nothing but the control sequence
+//!
+//! ```text
+//! ESC [ 8 ; rows ; columns t
+//! ```
+//!
+//! sets the size of the terminal and is not passed on. It is the sequence by which a terminal is told, and tells, its
+//! size in characters (XTWINOPS in the control sequences of xterm), so that nobody types it by accident, and a client
+//! needs no other channel and no escaping of what is typed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::spawner::sys::terminal;
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Characters in a row.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+impl Default for Size {
+    /// 80 columns, 24 rows.
+    fn default() -> Self {
+        Self { columns: 80, rows: 24 }
+    }
+}
+
+impl Size {
+    /// Octets of the longest message that sets a size.
+    pub const MAX_MESSAGE: usize = b"\x1b[8;65535;65535t".len();
+
+    /// The size that a message of the client sets; `None` if it is input like any other.
+    pub fn from_message(message: &[u8]) -> Option<Self> {
+        let parameters = message.strip_prefix(b"\x1b[8;")?.strip_suffix(b"t")?;
+        let semicolon = memchr::memchr(b';', parameters)?;
+        let rows = number(parameters.get(..semicolon)?)?;
+        let columns = number(parameters.get(semicolon + 1..)?)?;
+        Some(Self { columns, rows })
+    }
+}
+
+/// A number of characters: 1 to 65535, in at most five digits.
+fn number(digits: &[u8]) -> Option<u16> {
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|number| *number > 0)
+}
+
+/// A new terminal: our side, non-blocking, and the program's, three times. The program is to be started with
+/// [`Program::terminal`](super::spawner::Program::terminal).
+///
+/// When our side is closed, in all its duplicates, the session on the terminal gets SIGHUP. When the last process has
+/// closed the other side, reading gives EIO.
+///
+/// # Errors
+///
+/// ENOSPC and others if the system has no more terminals, EMFILE and ENFILE, and whatever open(2) says of /dev/ptmx.
+pub fn open(size: Size) -> io::Result<(OwnedFd, [OwnedFd; 3])> {
+    let (ours, theirs) = terminal::open()?;
+    let stdio = [theirs.try_clone()?, theirs.try_clone()?, theirs];
+    let [first, ..] = &stdio;
+    terminal::set_utf8(first.as_fd())?;
+    resize(ours.as_fd(), size)?;
+    Ok((ours, stdio))
+}
+
+/// Sets the size of a terminal by our side of it. The program gets SIGWINCH if it changes.
+///
+/// # Errors
+///
+/// EIO or ENOTTY for a descriptor that is no terminal.
+pub fn resize(ours: BorrowedFd<'_>, size: Size) -> io::Result<()> {
+    terminal::set_size(ours, size.columns, size.rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let size = |rows, columns| Some(Size { columns, rows });
+        assert_eq!(Size::from_message(b"\x1b[8;24;80t"), size(24, 80));
+        assert_eq!(Size::from_message(b"\x1b[8;1;65535t"), size(1, 65535));
+        let longest = b"\x1b[8;65535;65535t";
+        assert_eq!(Size::from_message(longest), size(65535, 65535));
+        assert_eq!(longest.len(), Size::MAX_MESSAGE);
+        for input in [
+            &b""[..],
+            b"\x1b",
+            b"8;24;80t",
+            b"\x1b[8;24;80",
+            b"\x1b[8;24;80tx",
+            b"x\x1b[8;24;80t",
+            b"\x1b[8;24t",
+            b"\x1b[8;;t",
+            b"\x1b[8;0;80t",
+            b"\x1b[8;24;65536t",
+            b"\x1b[8;24;000080t",
+            b"\x1b[8;+4;80t",
+            b"\x1b[8;24;80;1t",
+            b"\x1b[9;24;80t",
+        ] {
+            assert_eq!(Size::from_message(input), None, "{}", input.escape_ascii());
+        }
+    }
+}
