@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 scripts/install-build-needs.sh
 scripts/install-test-needs.sh
 
+scripts/console-hashes.sh --check
 cargo fmt --all --check
 for crate in bench fuzz; do cargo fmt --manifest-path "$crate/Cargo.toml" --check; done
 cargo clippy --quiet --locked --all-targets --manifest-path bench/Cargo.toml --target-dir target/bench -- -D warnings

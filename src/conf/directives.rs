@@ -9,6 +9,7 @@ use super::settings::{Endpoint, EnvEntry, OriginRule, Settings};
 use super::{Compiler, Refused, value};
 use crate::exec::environment::Entry;
 use crate::exec::spawner::Ladder;
+use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
 use crate::ws::handshake::protocol;
 use crate::ws::origin;
 
@@ -82,6 +83,24 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_drain", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.drain, value::time(from[0]))
+        }),
+        row(c"websocket_deflate", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.deflate, value::flag(from[0]))
+        }),
+        row(c"websocket_deflate_level", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.deflate_level, value::number(from[0], 1, 9))
+        }),
+        row(c"websocket_deflate_window", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.deflate_window, value::number(from[0], MIN_WINDOW.into(), MAX_WINDOW.into()))
+        }),
+        row(c"websocket_deflate_min_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.deflate_min_size, value::size(from[0]))
+        }),
+        row(c"websocket_deflate_context", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.deflate_context, value::flag(from[0]))
+        }),
+        row(c"websocket_console", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.console, value::flag(from[0]))
         }),
         row(c"websocket_exec_format", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_format, value::choice(from[0], EXEC_FORMATS))

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::{Compiler, ExecStderr};
 use crate::exec::framing::Format;
 use crate::exec::spawner::Ladder;
+use crate::ws::deflate::MAX_WINDOW;
 use crate::ws::origin;
 
 /// What a location is connected to.
@@ -111,6 +112,18 @@ settings! {
     drain: u64, 0;
     /// How long the peer's Close is waited for, in milliseconds.
     close_timeout: u64, 5_000;
+    /// Whether permessage-deflate is negotiated.
+    deflate: bool, false;
+    /// 1 (fast) to 9 (small).
+    deflate_level: u64, 1;
+    /// The base-2 logarithm of the largest window of either side.
+    deflate_window: u64, u64::from(MAX_WINDOW);
+    /// Octets below which a message goes out uncompressed.
+    deflate_min_size: u64, 256;
+    /// Whether a compressed message may refer to the ones before it.
+    deflate_context: bool, true;
+    /// Whether a plain GET shows a page to try the endpoint by hand.
+    console: bool, false;
     /// How a program's streams are divided into messages.
     exec_format: Format, Format::Lines;
     /// Variables for the program.

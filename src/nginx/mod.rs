@@ -5,6 +5,7 @@
 
 mod client;
 mod commands;
+mod console;
 mod endpoint;
 mod ffi;
 mod guard;

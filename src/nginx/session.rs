@@ -101,7 +101,7 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         request,
         context,
         client: Client::new(request),
-        ws: Connection::new(limits),
+        ws: Connection::with(limits, acceptance.deflate),
         acceptance: Some(Box::new(acceptance)),
         stage: Stage::Starting,
         endpoint: None,

@@ -8,8 +8,9 @@ use super::log::Level;
 use super::main_settings::MainSettings;
 use super::request::Request;
 use super::template::NginxCompiler;
-use super::{origin, program, session};
+use super::{console, origin, program, session};
 use crate::conf::{Endpoint, Refused, Settings};
+use crate::ws::deflate;
 use crate::ws::handshake::{self, Accept, HttpVersion, Refusal, protocol};
 
 /// What the 101 will say.
@@ -17,6 +18,8 @@ pub struct Acceptance {
     accept: Accept,
     /// In the pool of the request.
     protocol: Option<&'static str>,
+    /// What was agreed on about compression.
+    pub deflate: Option<deflate::Agreed>,
 }
 
 /// Makes this module answer the requests of the location that is being read.
@@ -77,7 +80,11 @@ fn serve(request: Request) -> Result<(), isize> {
         _ => HttpVersion::Http3,
     };
     let head = handshake::Request { method: request.method(), version, has_body: request.has_body() };
-    let accepted = handshake::evaluate(head, request.headers()).map_err(|refusal| refuse(request, version, refusal))?;
+    let accepted = match handshake::evaluate(head, request.headers()) {
+        Ok(accepted) => accepted,
+        Err(Refusal::NotUpgrade) if settings.console() => return Err(console::send(request)),
+        Err(refusal) => return Err(refuse(request, version, refusal)),
+    };
     if !origin::is_allowed(request, accepted.origin) {
         let origin = String::from_utf8_lossy(accepted.origin.unwrap_or_default());
         request.report(Level::Error, format_args!("origin \"{origin}\" is not allowed by \"websocket_origin\""));
@@ -89,7 +96,8 @@ fn serve(request: Request) -> Result<(), isize> {
     if let Some(context) = request.context() {
         context.protocol = protocol;
     }
-    let acceptance = Acceptance { accept: accepted.accept, protocol };
+    let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
+    let acceptance = Acceptance { accept: accepted.accept, protocol, deflate };
     match endpoint {
         Endpoint::Exec(words) => {
             let session = session::create(request, acceptance)?;
@@ -98,6 +106,18 @@ fn serve(request: Request) -> Result<(), isize> {
         }
     }
     Ok(())
+}
+
+fn negotiate(request: Request, offers: &[&[u8]]) -> Option<deflate::Agreed> {
+    let settings = request.settings();
+    // The directives keep both numbers below 16.
+    let wanted = deflate::Settings {
+        level: settings.deflate_level() as u8,
+        window: settings.deflate_window() as u8,
+        min_size: settings.deflate_min_size(),
+        context: settings.deflate_context(),
+    };
+    deflate::negotiate(offers, &wanted)
 }
 
 /// Prepares the answer to a request that does not become a WebSocket; nginx makes its body.
@@ -124,6 +144,9 @@ impl Acceptance {
     pub fn answer(&self, request: Request) -> bool {
         let headers = request.add_header("Upgrade", b"websocket")
             && request.add_header("Sec-WebSocket-Accept", self.accept.as_ref())
+            && self
+                .deflate
+                .is_none_or(|agreed| request.add_header("Sec-WebSocket-Extensions", agreed.to_string().as_bytes()))
             && self.protocol.is_none_or(|name| request.add_header("Sec-WebSocket-Protocol", name.as_bytes()));
         if !headers {
             return false;

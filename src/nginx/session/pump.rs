@@ -51,6 +51,7 @@ impl Session {
                 Expiry::Ping => {
                     // Only an open session is due for one; a Close that went out meanwhile makes it needless.
                     let _ = self.ws.ping(b"", self.output.frames());
+                    self.ws.shrink();
                 }
                 Expiry::PingTimeout => return self.give_up("the client did not answer a Ping in time"),
                 Expiry::SendTimeout => return self.give_up("the client accepted nothing in time"),
