@@ -171,7 +171,8 @@ pub fn reaped_time(pids: &[u32]) -> Duration {
     Duration::from_micros(ticks * 1_000_000 / sys::ticks_per_second())
 }
 
-/// Sum of the proportional set sizes of `pids` in bytes: memory that several processes share counts once in all of them together.
+/// Memory of `pids` in bytes that is not backed by a file: their own, and their part of what they share with each other or with
+/// their relatives. Files are left out, because how many other processes map a library has nothing to do with the server.
 ///
 /// # Errors
 /// When a process has ended or may not be looked at.
@@ -179,11 +180,13 @@ pub fn memory(pids: &[u32]) -> io::Result<u64> {
     let mut sum = 0;
     for pid in pids {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let kilobytes = rollup
-            .lines()
-            .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
-            .ok_or_else(|| io::Error::other("no Pss in smaps_rollup"))?;
-        sum += kilobytes * 1024;
+        for field in ["Pss_Anon:", "Pss_Shmem:"] {
+            let kilobytes = rollup
+                .lines()
+                .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+                .ok_or_else(|| io::Error::other(format!("no {field} in smaps_rollup")))?;
+            sum += kilobytes * 1024;
+        }
     }
     Ok(sum)
 }

@@ -129,8 +129,9 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     print!("{}", table.markdown());
     println!(
         "\nMessages of 100 octets, published by POST over kept connections. Server CPU is the user and system time of all processes of \
-         the server, publishing included. The bare sender has one process in every row. Memory is the growth of the proportional set \
-         size of nginx's processes, without the kernel's buffers.\n"
+         the server, publishing included. The bare sender has one process in every row. Memory is what nginx's \
+         processes hold more for each subscriber, shared memory included; files, the kernel's buffers and the table \
+         of connections that nginx allocates when it starts are not in it.\n"
     );
     Ok(())
 }

@@ -57,8 +57,9 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     print!("{}", table.markdown());
     println!(
         "\nServer CPU is the user and system time of the server's own processes (nginx master, worker and spawner; websocketd; \
-         bare program), without the programs that they start, unless the row says so. Memory is the growth of the same processes' \
-         proportional set size, without the programs and the kernel's buffers.\n"
+         bare program), without the programs that they start, unless the row says so. Memory is what the same \
+         processes hold more for each connection, their part of shared pages included; files, the programs, the \
+         kernel's buffers and the table of connections that nginx allocates when it starts are not in it.\n"
     );
     Ok(())
 }

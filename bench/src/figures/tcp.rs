@@ -40,9 +40,10 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     println!("### TCP services: `bench tcp`\n");
     print!("{}", table.markdown());
     println!(
-        "\nThe service is an echo. A connect is counted when a first message of 100 octets has come back through it. Memory is the \
-         growth of the proportional set size of all processes of the server (websockify has one for each connection), without the \
-         service and the kernel's buffers.\n"
+        "\nThe service is an echo. A connect is counted when a first message of 100 octets has come back through \
+         it. Memory is what all processes of the server (websockify has one for each connection) hold more for each \
+         connection, their part of shared pages included; files, the service, the kernel's buffers and the table of \
+         connections that nginx allocates when it starts are not in it.\n"
     );
     Ok(())
 }

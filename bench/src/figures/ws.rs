@@ -69,8 +69,10 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     print!("{}", table.markdown());
     println!(
         "\nEcho through `cat` with `websocket_exec_format messages`, 50 clients; compressed: permessage-deflate both ways. Server CPU is the \
-         user and system time of nginx's master, worker and spawner, without `cat`. Memory is the growth of the same processes' \
-         proportional set size for each session that has echoed three messages and is idle, without the kernel's buffers.\n"
+         user and system time of nginx's master, worker and spawner, without `cat`. Memory is what the same \
+         processes hold more for each session that has echoed three messages and is idle, their part of shared \
+         pages included; files, the kernel's buffers and the table of connections that nginx allocates when it \
+         starts are not in it.\n"
     );
     Ok(())
 }
