@@ -26,7 +26,8 @@ run:
 .PHONY: test
 ifeq ($(WITH),all)
 test: unit-test
-	@set -e; for with in $(ALL); do scripts/test.sh $$with $(T); done
+	@failed=; for with in $(ALL); do scripts/test.sh $$with $(T) || failed+=" $$with"; done; \
+	[ -z "$$failed" ] || { echo "failed with:$$failed" >&2; exit 1; }
 else
 test: $(if $(filter installed,$(WITH)),unit-test)
 	@scripts/test.sh $(WITH) $(T)
