@@ -1,5 +1,7 @@
 //! What the fuzz targets share: a connection that is fed in pieces, and a strict reader of what a server sends.
 
+pub mod program;
+
 use ngx_ws_exec::ws::{CloseCode, Connection, Event, Kind, Scratch, Violation};
 
 /// What came out of a connection, with the pieces of each message put together.
