@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::choices::{EXEC_FORMATS, EXEC_STDERRS};
-use super::settings::{Endpoint, EnvEntry, OriginRule, Settings};
-use super::{Compiler, Refused, value};
+use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings};
+use super::{Compiler, Refused, Template, value};
 use crate::exec::environment::Entry;
-use crate::exec::spawner::Ladder;
+use crate::exec::spawner::{Ladder, Resource};
 use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
 use crate::ws::handshake::protocol;
 use crate::ws::origin;
@@ -52,6 +52,16 @@ impl<C: Compiler + 'static> Table<C> {
     /// Every directive of the module that is read into [`Settings`].
     pub const ROWS: &'static [Directive<C>] = &[
         row(c"websocket_exec", Place::Location, Arguments::Some, exec),
+        row(c"websocket_exec_dir", Place::Location, Arguments::Exactly(1), |to, compiler, from| {
+            if from[0].is_empty() {
+                return Err(Refused::value(from[0], "a directory"));
+            }
+            let directory = compiler.compile(from[0])?;
+            if directory.constant().is_some_and(|path| !path.starts_with(b"/")) {
+                return Err(Refused::value(from[0], "an absolute path"));
+            }
+            connect(to, Endpoint::ExecDir(directory))
+        }),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
         row(c"websocket_protocols", Place::Anywhere, Arguments::Some, protocols),
         row(c"websocket_max_message_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
@@ -118,6 +128,10 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_exec_stderr", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_stderr, value::choice(from[0], EXEC_STDERRS))
         }),
+        row(c"websocket_exec_pty", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_pty, value::flag(from[0]))
+        }),
+        row(c"websocket_exec_limit", Place::Anywhere, Arguments::Some, exec_limit),
         row(c"websocket_exec_stop", Place::Anywhere, Arguments::Exactly(2), exec_stop),
     ];
 }
@@ -206,6 +220,28 @@ fn exec_env<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments
     }
     settings.exec_env = Some(entries.into());
     Ok(())
+}
+
+fn exec_limit<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    let mut limits: Vec<ExecLimit<C::Template>> = Vec::with_capacity(arguments.len());
+    for &argument in arguments {
+        let refused = || {
+            let names: Vec<&str> = Resource::NAMES.iter().map(|(name, _)| *name).collect();
+            Refused::value(argument, format!("name=value with one of the names {}", names.join(", ")))
+        };
+        let place = argument.iter().position(|&octet| octet == b'=').ok_or_else(refused)?;
+        let (name, value) = (&argument[..place], &argument[place + 1..]);
+        let (_, resource) = Resource::NAMES.iter().find(|(known, _)| known.as_bytes() == name).ok_or_else(refused)?;
+        if limits.iter().any(|limit| limit.resource == *resource) {
+            return Err(Refused::value(argument, "each resource once"));
+        }
+        let limit = ExecLimit { resource: *resource, value: compiler.compile(value)? };
+        if let Some(text) = limit.value.constant() {
+            limit.limit(text).map_err(|error| Refused::value(argument, error.expected()))?;
+        }
+        limits.push(limit);
+    }
+    once(&mut settings.exec_limit, Ok(limits.into()))
 }
 
 fn exec_stop<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

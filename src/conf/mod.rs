@@ -11,7 +11,7 @@ pub mod value;
 
 pub use choices::ExecStderr;
 pub use directives::{Arguments, Directive, Place, Table};
-pub use settings::{Endpoint, EnvEntry, OriginRule, Settings};
+pub use settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings};
 
 /// Why an argument is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,14 @@ impl Refused {
     /// A value that is refused, and what would have been accepted.
     pub fn value(value: &[u8], expected: impl Into<String>) -> Self {
         Refused::Value { value: String::from_utf8_lossy(value).into_owned(), expected: expected.into() }
+    }
+
+    /// What would have been accepted.
+    pub fn expected(&self) -> &str {
+        match self {
+            Refused::Value { expected, .. } => expected,
+            Refused::Duplicate | Refused::Conflict(_) | Refused::Usage(_) | Refused::Reported => "what is accepted",
+        }
     }
 }
 

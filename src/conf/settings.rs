@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{Compiler, ExecStderr};
+use super::{Compiler, ExecStderr, Refused, value};
 use crate::exec::framing::Format;
-use crate::exec::spawner::Ladder;
+use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::ws::deflate::MAX_WINDOW;
 use crate::ws::origin;
 
@@ -13,6 +13,8 @@ use crate::ws::origin;
 pub enum Endpoint<T> {
     /// One program per connection: the program and its arguments.
     Exec(Rc<[T]>),
+    /// One program per connection, which the path picks in this directory.
+    ExecDir(T),
 }
 
 impl<T> Endpoint<T> {
@@ -20,13 +22,14 @@ impl<T> Endpoint<T> {
     pub fn directive(&self) -> &'static str {
         match self {
             Endpoint::Exec(_) => "websocket_exec",
+            Endpoint::ExecDir(_) => "websocket_exec_dir",
         }
     }
 
     /// The value of `$websocket_endpoint`.
     pub fn name(&self) -> &'static str {
         match self {
-            Endpoint::Exec(_) => "exec",
+            Endpoint::Exec(_) | Endpoint::ExecDir(_) => "exec",
         }
     }
 }
@@ -52,6 +55,28 @@ pub enum EnvEntry<T> {
     Set(Vec<u8>, T),
     /// `NAME`: nginx's own value is passed.
     Pass(Vec<u8>),
+}
+
+/// One argument of `websocket_exec_limit`.
+#[derive(Clone)]
+pub struct ExecLimit<T> {
+    /// What is limited.
+    pub resource: Resource,
+    /// The template of the value.
+    pub value: T,
+}
+
+impl<T> ExecLimit<T> {
+    /// The limit with this value.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Value`].
+    pub fn limit(&self, value: &[u8]) -> Result<Limit, Refused> {
+        let size = self.resource.is_size();
+        let value = if size { value::size(value)? } else { value::number(value, 0, u64::MAX)? };
+        Ok(Limit { resource: self.resource, value })
+    }
 }
 
 /// Declares the settings: their names, types and defaults, inheritance and access.
@@ -134,6 +159,10 @@ settings! {
     exec_max: u64, 1024;
     /// What becomes of the program's standard error.
     exec_stderr: ExecStderr, ExecStderr::Log;
+    /// Resource limits of the program.
+    exec_limit: Rc<[ExecLimit<C::Template>]>, Rc::from([]);
+    /// Whether the program runs on a pseudo-terminal.
+    exec_pty: bool, false;
     /// How the program is stopped after the client has gone.
     exec_stop: Ladder, Ladder::default();
 }

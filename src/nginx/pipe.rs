@@ -85,6 +85,12 @@ impl Pipe {
         unsafe { (*self.connection).fd }
     }
 
+    /// The descriptor.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor stays open until drop.
+        unsafe { BorrowedFd::borrow_raw(self.fd()) }
+    }
+
     fn read_event(&self) -> *mut ffi::ngx_event_t {
         // SAFETY: as above.
         unsafe { (*self.connection).read }

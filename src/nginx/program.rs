@@ -1,11 +1,13 @@
 //! A program as the endpoint of a session.
 
+mod command;
 mod launch;
 mod stderr;
 
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub use command::Command;
 pub use launch::start;
 use stderr::Stderr;
 
@@ -14,6 +16,7 @@ use super::pipe::{Pipe, Read, Written};
 use super::worker::{self, programs};
 use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
 use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
+use crate::exec::terminal::{self, Size};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Data, SendError};
 use crate::ws::frame::Kind;
@@ -49,6 +52,8 @@ pub struct Program {
     id: ProgramId,
     fate: Rc<Fate>,
     format: Format,
+    /// Its descriptors are a terminal.
+    terminal: bool,
     ladder: Ladder,
     stdin: Option<Pipe>,
     stdout: Option<Pipe>,
@@ -70,6 +75,9 @@ impl Endpoint for Program {
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
         if self.stdin.is_none() && !(self.format == Format::Lines && data.kind == Kind::Binary) {
             // The program reads no more. It is told nothing, and neither is the client: the program may still write.
+            return Ok(());
+        }
+        if self.terminal && data.first && data.last && self.resize(data.payload) {
             return Ok(());
         }
         if self.queue.capacity() == 0 {
@@ -130,9 +138,11 @@ impl Endpoint for Program {
     fn client_gone(&mut self) {
         self.stdin = None;
         self.return_queue();
-        // The program may say something while it ends: it should not die of a broken pipe in the middle of that.
         let pipes = [self.stdout.take(), self.stderr.take().map(Stderr::into_pipe)];
-        programs::stop(self.id, self.ladder, pipes.into_iter().flatten().filter_map(Pipe::into_fd).collect());
+        // The program may say something while it ends: it should not die of a broken pipe in the middle of that. The
+        // end of a terminal, however, is that nobody holds it.
+        let kept = pipes.into_iter().flatten().filter(|_| !self.terminal).filter_map(Pipe::into_fd).collect();
+        programs::stop(self.id, self.ladder, kept);
     }
 
     fn progress(&self) -> u64 {
@@ -141,6 +151,14 @@ impl Endpoint for Program {
 }
 
 impl Program {
+    /// Whether the message set the size of the terminal.
+    fn resize(&self, message: &[u8]) -> bool {
+        let (Some(size), Some(stdin)) = (Size::from_message(message), &self.stdin) else { return false };
+        // A terminal whose program has just ended has no size any more.
+        let _ = terminal::resize(stdin.as_fd(), size);
+        true
+    }
+
     /// Reads standard output while there is room. Whether anything came.
     fn read_output(&mut self, outlet: &mut Outlet<'_>) -> Result<bool, Ending> {
         let mut moved = false;

@@ -6,9 +6,10 @@ use super::ffi;
 use super::guard::guard;
 use super::log::Level;
 use super::main_settings::MainSettings;
+use super::program::{self, Command};
 use super::request::Request;
 use super::template::NginxCompiler;
-use super::{console, origin, program, session};
+use super::{console, origin, session};
 use crate::conf::{Endpoint, Refused, Settings};
 use crate::ws::deflate;
 use crate::ws::handshake::{self, Accept, HttpVersion, Refusal, protocol};
@@ -36,8 +37,8 @@ pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> 
     location.handler = Some(handler);
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
     match &settings.endpoint {
-        Some(Endpoint::Exec(_)) if !main.use_programs(cf) => Err(Refused::Reported),
-        Some(Endpoint::Exec(_)) | None => Ok(()),
+        Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) if !main.use_programs(cf) => Err(Refused::Reported),
+        Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) | None => Ok(()),
     }
 }
 
@@ -98,13 +99,13 @@ fn serve(request: Request) -> Result<(), isize> {
     }
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
     let acceptance = Acceptance { accept: accepted.accept, protocol, deflate };
-    match endpoint {
-        Endpoint::Exec(words) => {
-            let session = session::create(request, acceptance)?;
-            let program = program::start(request, session, words)?;
-            session::attach(session, program);
-        }
-    }
+    let command = match endpoint {
+        Endpoint::Exec(words) => Command::of_words(request, words)?,
+        Endpoint::ExecDir(root) => Command::in_directory(request, root)?,
+    };
+    let session = session::create(request, acceptance)?;
+    let program = program::start(request, session, command)?;
+    session::attach(session, program);
     Ok(())
 }
 

@@ -107,7 +107,7 @@ pub fn admit(request: Request, most: u64) -> Option<Place> {
     PROGRAMS.with_borrow(|programs| programs.ledger)?.admit(request.settings().key, most)
 }
 
-/// Asks for a program. Started or failed, the session is told.
+/// Asks for a program, in the directory `found` that it is in or by its path. Started or failed, the session is told.
 ///
 /// # Errors
 ///
@@ -118,6 +118,7 @@ pub fn start(
     place: Place,
     program: &Program,
     pipes: [OwnedFd; 3],
+    found: Option<OwnedFd>,
     name: String,
 ) -> io::Result<ProgramId> {
     if PROGRAMS.with_borrow(|programs| programs.spawner.is_none()) && !launch() {
@@ -129,7 +130,10 @@ pub fn start(
         let Some((spawner, watch)) = &mut programs.spawner else {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         };
-        spawner.start(id, program, pipes)?;
+        match found {
+            None => spawner.start(id, program, pipes)?,
+            Some(directory) => spawner.start_in(id, program, pipes, directory)?,
+        }
         watch.write_when(!spawner.flush()?);
         programs.table.insert(id.0, Entry { session: Some(session), fate, name, _place: place, pipes: Vec::new() });
         Ok(id)

@@ -1,0 +1,204 @@
+//! What is run for a request: the program, its arguments, its environment.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use crate::conf::EnvEntry;
+use crate::exec::directory::{self, Found, Unresolved};
+use crate::exec::environment::{self, Environment, Setting};
+use crate::exec::spawner::Limit;
+use crate::exec::strings::Strings;
+use crate::nginx::ffi;
+use crate::nginx::log::{Level, Octets};
+use crate::nginx::request::Request;
+use crate::nginx::template::ComplexValue;
+use crate::nginx::upgrade::try_again;
+use crate::nginx::worker::programs;
+
+pub const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+
+/// A program for one request.
+pub struct Command<'r> {
+    /// The file, or its name in the directory of `found`.
+    pub path: Cow<'r, [u8]>,
+    /// The directory that it was found in, opened.
+    pub found: Option<Found>,
+    /// The words, the program itself first.
+    pub arguments: Strings,
+    /// The working directory; none for that of the program.
+    pub directory: Option<&'r [u8]>,
+    /// The variables.
+    pub environment: Environment,
+    /// The resource limits.
+    pub limits: Vec<Limit>,
+    /// How the log calls it.
+    pub name: String,
+}
+
+impl<'r> Command<'r> {
+    /// The program and the arguments of `websocket_exec`.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged.
+    pub fn of_words(request: Request, words: &[ComplexValue]) -> Result<Self, isize> {
+        let words: Vec<&'r [u8]> =
+            words.iter().map(|word| word.evaluate(request)).collect::<Option<_>>().ok_or(FAILED)?;
+        let path = words.first().copied().unwrap_or_default();
+        if path.is_empty() {
+            request.report(Level::Error, format_args!("\"websocket_exec\" names no program for this request"));
+            return Err(FAILED);
+        }
+        let uri = request.uri();
+        // The location's name is what led to the program; the rest of the path is for the program.
+        let script = match prefix(request) {
+            Some(prefix) => prefix.strip_suffix(b"/").unwrap_or(prefix).len(),
+            None => uri.len(),
+        };
+        Self::new(request, Cow::Borrowed(path), None, &words, script)
+    }
+
+    /// The program below the directory of `websocket_exec_dir` that the rest of the path leads to.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged: 404 and 403 as for a static file, or a failure.
+    pub fn in_directory(request: Request, root: &ComplexValue) -> Result<Self, isize> {
+        let root = root.evaluate(request).ok_or(FAILED)?;
+        let uri = request.uri();
+        let start = prefix(request).map_or(0, <[u8]>::len);
+        let rest = uri.get(start..).unwrap_or_default();
+        let found = directory::resolve(root, rest).map_err(|error| {
+            let complain = |reason: &dyn std::fmt::Display| {
+                let (rest, root) = (Octets(rest), Octets(root));
+                request.report(Level::Error, format_args!("no program for \"{rest}\" in \"{root}\": {reason}"));
+            };
+            match error {
+                Unresolved::NotFound => {
+                    complain(&"not found");
+                    ffi::NGX_HTTP_NOT_FOUND as isize
+                }
+                Unresolved::Forbidden => {
+                    complain(&"forbidden");
+                    ffi::NGX_HTTP_FORBIDDEN as isize
+                }
+                Unresolved::Failed(error) => {
+                    complain(&error);
+                    refusal(request, error.raw_os_error().unwrap_or_default())
+                }
+            }
+        })?;
+        let script = start + found.length;
+        let name = found.name.clone();
+        Self::new(request, Cow::Owned(name.clone()), Some(found), &[&name], script)
+    }
+
+    fn new(
+        request: Request,
+        path: Cow<'r, [u8]>,
+        found: Option<Found>,
+        words: &[&[u8]],
+        script: usize,
+    ) -> Result<Self, isize> {
+        let mut name = format!("\"{}\"", Octets(&path));
+        let mut path = path;
+        let mut found = found;
+        let directory = match request.settings().exec_cwd() {
+            Some(template) => {
+                let directory = template.evaluate(request).ok_or(FAILED)?;
+                // Writing to a String does not fail.
+                let _ = write!(name, " in \"{}\"", Octets(directory));
+                Some(directory)
+            }
+            None => None,
+        };
+        let complain = |reason: &dyn std::fmt::Display| {
+            request.report(Level::Error, format_args!("cannot start {name}: {reason}"));
+        };
+        // Only in its own directory can a program be started by the name that it has there.
+        if let Some(program) = found.take_if(|_| directory.is_some()) {
+            path = Cow::Owned(program.path().map_err(|error| {
+                complain(&error);
+                refusal(request, error.raw_os_error().unwrap_or_default())
+            })?);
+        }
+        let mut arguments = Strings::new();
+        for word in words {
+            arguments.push(word).map_err(|error| {
+                complain(&error);
+                FAILED
+            })?;
+        }
+        let mut limits = Vec::new();
+        for entry in request.settings().exec_limit().iter() {
+            let text = entry.value.evaluate(request).ok_or(FAILED)?;
+            limits.push(entry.limit(text).map_err(|error| {
+                complain(&format_args!("websocket_exec_limit: \"{}\" is not {}", Octets(text), error.expected()));
+                FAILED
+            })?);
+        }
+        let environment = environment(request, script)?;
+        Ok(Command { path, found, arguments, directory, environment, limits, name })
+    }
+}
+
+/// The name of the location, if the path begins with it; a regular expression has none.
+fn prefix<'r>(request: Request) -> Option<&'r [u8]> {
+    let name = request.location();
+    (!name.is_empty() && request.uri().starts_with(name)).then_some(name)
+}
+
+/// What is short for a while is worth another try; everything else is a mistake.
+pub fn refusal(request: Request, errno: i32) -> isize {
+    match errno {
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EPIPE | libc::ECONNRESET => {
+            try_again(request)
+        }
+        _ => FAILED,
+    }
+}
+
+/// The variables; the program was led to by the first `script` octets of the path.
+fn environment(request: Request, script: usize) -> Result<Environment, isize> {
+    let settings = request.settings();
+    let entries = settings.exec_env();
+    let mut values: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(entries.len());
+    for entry in entries.iter() {
+        match entry {
+            EnvEntry::Set(name, template) => {
+                values.push((name, Cow::Borrowed(template.evaluate(request).ok_or(FAILED)?)));
+            }
+            EnvEntry::Pass(name) => {
+                if let Some(value) = programs::own_environment(name) {
+                    values.push((name, Cow::Owned(value)));
+                }
+            }
+        }
+    }
+    let variables: Vec<Setting<'_>> = values.iter().map(|(name, value)| Setting { name, value }).collect();
+    let uri = request.uri();
+    let (script_name, path_info) = uri.split_at_checked(script).unwrap_or((uri, &[]));
+    let document_root = request.variable(b"document_root");
+    let translated = (!path_info.is_empty()).then(|| [document_root, path_info].concat());
+    let software = [b"nginx/", request.variable(b"nginx_version")].concat();
+    let user = request.variable(b"remote_user");
+    let meta = environment::Request {
+        method: request.method(),
+        uri: request.unparsed_uri(),
+        query: request.arguments(),
+        script_name,
+        path_info,
+        path_translated: translated.as_deref(),
+        server_name: request.host(),
+        server_port: request.variable(b"server_port"),
+        remote_addr: request.remote_address(),
+        remote_port: request.variable(b"remote_port"),
+        remote_user: (!user.is_empty()).then_some(user),
+        https: request.is_tls(),
+        unique_id: request.variable(b"request_id"),
+        protocol: request.protocol(),
+        software: &software,
+    };
+    let path = programs::own_environment(b"PATH");
+    Ok(Environment::new(&meta, request.headers(), path.as_deref(), &variables))
+}
