@@ -127,7 +127,7 @@ case 'quit waits for open sessions' => sub {
     my @clients = sessions($ngx, 4);
     $ngx->await_programs(4);
     $ngx->signal('QUIT');
-    await('the workers to begin to leave', sub { $ngx->old_workers == 2 });
+    await('the workers to begin to leave', sub { !$ngx->workers });
     talks($_, 'a session') for @clients;
     my $refused = eval { Ws::Client->connect(port => $ngx->port)->handshake('/cat') };
     ok(!$refused || $refused->{status} == 503, 'no new session');
@@ -198,7 +198,7 @@ case 'quit, then stop' => sub {
     my $ngx = start();
     my @clients = sessions($ngx, 2);
     $ngx->signal('QUIT');
-    await('the workers to begin to leave', sub { $ngx->old_workers == 2 });
+    await('the workers to begin to leave', sub { !$ngx->workers });
     talks($_, 'a session') for @clients;
     $ngx->signal('TERM');
     is(describe(($_->frames)[-1]), 'close 1001') for @clients;
