@@ -178,7 +178,7 @@ for my $row (['half a head', 'T 1'], ['half a payload', "T 4\nab"], ['pieces wit
 
 case 'nothing is left' => sub {
     $ngx->await_programs(0);
-    is(scalar $ngx->zombies, 0, 'no zombie');
+    $ngx->no_zombies;
 };
 
 $ngx->stop;

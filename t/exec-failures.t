@@ -83,7 +83,7 @@ for my $row (
         like($line, qr/\[error\]/, 'at level error');
         like($line, qr/client: 127\.0\.0\.1/, 'with the client');
         $ngx->await_programs(0);
-        is(scalar $ngx->zombies, 0);
+        $ngx->no_zombies;
     };
 }
 

@@ -81,7 +81,7 @@ sub gone_within {
     $ngx->await_programs(0);
     my $took = time - $since;
     cmp_ok($took, '<', $seconds, sprintf 'gone after %.2f s', $took);
-    is(scalar $ngx->zombies, 0, 'no zombie');
+    $ngx->no_zombies;
     return $took;
 }
 
@@ -226,7 +226,7 @@ case 'a spawner killed with SIGKILL: its sessions end with 1011, the next ones w
         is($client->close(1000), 'close 1000');
     }
     $ngx->await_programs(0);
-    is(scalar $ngx->zombies, 0, 'no zombie');
+    $ngx->no_zombies;
 };
 
 $ngx->stop;

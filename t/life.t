@@ -224,7 +224,7 @@ case '300 sessions leave no memory and no descriptor behind' => sub {
     $round->() for 1 .. 4;
     await('all descriptors to be closed', sub { keys %{descriptors($worker)} <= $descriptors });
     grew_less($worker, $memory, 1024, 'memory');
-    is(scalar $ngx->zombies, 0, 'no zombie');
+    $ngx->no_zombies;
     $ngx->stop;
 };
 

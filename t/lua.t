@@ -71,7 +71,7 @@ case 'its own processes are left to it' => sub {
     }
     is($_->close(1000), 'close 1000') for @sessions;
     $ngx->await_programs(0);
-    is(scalar $ngx->zombies, 0, 'no zombie');
+    $ngx->no_zombies;
 };
 
 $ngx->stop;

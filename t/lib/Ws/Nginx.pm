@@ -379,6 +379,13 @@ sub zombies {
     return grep { state($_) eq 'Z' && parent($_) != $$ } descendants($$);
 }
 
+# no_zombies(): a test that they are reaped; it takes their parents a moment.
+sub no_zombies {
+    my ($self) = @_;
+
+    return ok(eval { await('zombies to be reaped', sub { !$self->zombies }) }, 'no zombie');
+}
+
 sub signal {
     my ($self, $signal) = @_;
 
