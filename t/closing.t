@@ -138,7 +138,7 @@ for my $tls (0, 1) {
     case "$how: RST while the output is blocked" => sub {
         my $client = $open->('/flood', rcvbuf => 8192);
         $client->reading(0);
-        $ngx->await_programs(1);
+        await_paused($ngx->await_programs(1));
         $client->reset;
         $ngx->await_programs(0);
         pass('its program is gone');
@@ -147,7 +147,7 @@ for my $tls (0, 1) {
     case "$how: a Close while the output is blocked is bounded by websocket_close_timeout" => sub {
         my $client = $open->('/flood', rcvbuf => 8192);
         $client->reading(0);
-        $ngx->await_programs(1);
+        await_paused($ngx->await_programs(1));
         my $lines = () = $ngx->access_log =~ m{^/flood}mg;
         $client->send(close_frame(1000));
         $client->flush;

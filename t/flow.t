@@ -63,13 +63,7 @@ for my $tls (0, 1) {
             my $client = Ws::Client->open(@to, $path, tls => $tls, rcvbuf => 8192);
             $client->reading(0);
             my ($program) = $ngx->await_programs(1);
-            # Paused: the program's processor time stands still.
-            my $ticks = -1;
-            await('the program to be paused', sub {
-                my $now = cpu_ticks($program);
-                select undef, undef, undef, 0.3;
-                cpu_ticks($program) == $now;
-            });
+            await_paused($program);
             is_idle('paused');
             grew_less($worker, $before, SLACK, 'memory');
             my $other = Ws::Client->open($ngx->port, '/cat');

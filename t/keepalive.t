@@ -172,16 +172,7 @@ case 'websocket_send_buffer: how much is taken from the program' => sub {
         my $client = Ws::Client->open($ngx->port, $path, rcvbuf => 8192);
         $client->reading(0);
         my ($pid) = $ngx->await_programs(1);
-        my $last = -1;
-        await('the program to be paused', sub {
-            open my $in, '<', "/proc/$pid/io" or die "io: $!\n";
-            my ($now) = map { /^wchar: (\d+)/ ? $1 : () } <$in>;
-            my $same = $now == $last;
-            $last = $now;
-            sleep 0.2;
-            $same;
-        });
-        $written{$path} = $last;
+        $written{$path} = await_paused($pid);
         $client->reset;
         $ngx->await_programs(0);
     }

@@ -17,9 +17,9 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-use Ws::Process qw(become_subreaper descendants children parent exe state command status_field);
+use Ws::Process qw(become_subreaper descendants children parent exe state command status_field written);
 
-our @EXPORT = qw(await case instrumented grew_less nginx_version nginx_has module_file main_modules);
+our @EXPORT = qw(await await_paused case instrumented grew_less nginx_version nginx_has module_file main_modules);
 
 my $ROOT = abs_path(dirname(__FILE__) . '/../../..');
 
@@ -78,6 +78,21 @@ sub await {
         sleep $pause;
         $pause *= 1.3 if $pause < 0.03;
     }
+}
+
+# await_paused(pid): until a program that writes without end cannot write on. Returns how much it has written.
+sub await_paused {
+    my ($pid) = @_;
+
+    my $last = -1;
+    await('the program to be paused', sub {
+        my $now = written($pid);
+        my $same = $now == $last;
+        $last = $now;
+        sleep 0.25;
+        return $same;
+    });
+    return $last;
 }
 
 # case(name, code): one row of a table, its own subtest. An exception in it fails it and the rest goes on.

@@ -8,7 +8,7 @@ use warnings;
 use Exporter 'import';
 
 our @EXPORT_OK = qw(
-    become_subreaper descendants children parent exe state command group session status_field descriptors cpu_ticks
+    become_subreaper descendants children parent exe state command group session status_field descriptors cpu_ticks written
 );
 
 # become_subreaper(): orphans among the descendants become children of this process (prctl(2), PR_SET_CHILD_SUBREAPER).
@@ -62,6 +62,17 @@ sub status_field {
         return $1 if /^\Q$name\E:\s*(\S+)/;
     }
     return;
+}
+
+# written(pid): octets that it has written so far, to anything.
+sub written {
+    my ($pid) = @_;
+
+    open(my $in, '<', "/proc/$pid/io") or return 0;
+    while (<$in>) {
+        return $1 if /^wchar: (\d+)/;
+    }
+    return 0;
 }
 
 # descriptors(pid): { number => what it points to }.
