@@ -23,6 +23,9 @@ sub new {
 sub deflate {
     my ($self, $octets) = @_;
 
+    # zlib has nothing to flush when nothing came in (section 7.2.3.6).
+    return "\0" if !length $octets;
+
     $self->{deflater} //= Compress::Raw::Zlib::Deflate->new(
         -WindowBits => -$self->{own_window}, -Level => $self->{level}, -AppendOutput => 1);
     my $out = '';

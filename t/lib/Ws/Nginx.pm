@@ -383,7 +383,7 @@ sub await_programs {
 
     my @programs;
     eval { await("$count programs", sub { (@programs = $self->programs) == $count }, $timeout) }
-        or die $@ =~ s/\n//r . ', but: ' . join(', ', map { command($_) } @programs) . "\n";
+        or die $@ =~ s/\n//r . ', but ' . @programs . ': ' . join(', ', map { substr command($_), 0, 60 } @programs[0 .. ($#programs > 4 ? 4 : $#programs)]) . "\n";
     return @programs;
 }
 
