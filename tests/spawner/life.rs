@@ -5,7 +5,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ngx_ws_exec::exec::spawner::{Baseline, Ladder, ProgramId, Report, Spawner};
+use ngx_ws_exec::exec::spawner::{Baseline, Failure, Ladder, ProgramId, Report, Spawner, Stage};
 
 use crate::harness::*;
 
@@ -245,4 +245,74 @@ fn a_full_socket_delays_requests() {
         let Report::Exited { status: OK, gone: true, .. } = bench.report() else { panic!("not ended") };
     }
     assert_eq!(descriptors(bench.spawner.pid().unwrap()), 5);
+}
+
+/// A spawner for which descriptors are few.
+#[test]
+#[ignore = "run by another test"]
+fn short_of_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure has room for the limit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    let few = libc::rlimit { rlim_cur: 7, ..limit };
+    // SAFETY: reads the structures.
+    let baseline = unsafe {
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few);
+        let baseline = Baseline::capture();
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        baseline
+    };
+    let mut bench = Bench::with(Spawner::launch(&baseline, || {}).unwrap());
+    // Its own are five, so that two of the three that come find a place.
+    for _ in 0..3 {
+        let failure = bench.fail(&Call::new(&["/bin/true"]));
+        assert_eq!(failure, Failure { stage: Stage::Request, errno: libc::EMFILE });
+        assert!(failure.is_exhaustion());
+        assert_eq!(descriptors(bench.spawner.pid().unwrap()), 5);
+    }
+}
+
+#[test]
+fn a_shortage_of_descriptors_is_told() {
+    let output = in_a_process_of_its_own("life::short_of_descriptors").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A spawner whose user may have no more processes.
+#[test]
+#[ignore = "run by another test"]
+fn short_of_processes() {
+    // The system does not hold root to the limit.
+    // SAFETY: this process has nothing else to do.
+    unsafe {
+        if libc::geteuid() == 0 {
+            assert_eq!(libc::setresuid(65534, 65534, 65534), 0);
+        }
+    }
+    let mut bench = Bench::new();
+    assert_eq!(bench.output(&Call::new(&["/bin/echo", "hi"])), "hi\n");
+    let pid = bench.spawner.pid().unwrap();
+    let limit = |soft: u64| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the structure has room for the limit, and is what is read.
+        unsafe {
+            assert_eq!(libc::prlimit(pid, libc::RLIMIT_NPROC, std::ptr::null(), &raw mut limit), 0);
+            limit.rlim_cur = soft.min(limit.rlim_max);
+            assert_eq!(libc::prlimit(pid, libc::RLIMIT_NPROC, &raw const limit, std::ptr::null_mut()), 0);
+        }
+    };
+    limit(1);
+    for _ in 0..3 {
+        let failure = bench.fail(&Call::new(&["/bin/true"]));
+        assert_eq!(failure, Failure { stage: Stage::Fork, errno: libc::EAGAIN });
+        assert!(failure.is_exhaustion());
+    }
+    limit(libc::RLIM_INFINITY);
+    assert_eq!(bench.output(&Call::new(&["/bin/echo", "hi"])), "hi\n");
+}
+
+#[test]
+fn a_shortage_of_processes_is_told() {
+    let output = in_a_process_of_its_own("life::short_of_processes").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

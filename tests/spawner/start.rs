@@ -89,11 +89,11 @@ fn programs_that_cannot_be_executed() {
     let text = here.file("text", "echo no shell reads this\n", 0o755);
     let nested = format!("{plain}/x");
     for (path, stage, errno) in [
-        ("/no/such/program", Stage::Directory, libc::ENOENT),
+        ("/no/such/program", Stage::Execute, libc::ENOENT),
         ("/bin/no-such-program", Stage::Execute, libc::ENOENT),
         (&plain, Stage::Execute, libc::EACCES),
         ("/bin", Stage::Execute, libc::EACCES),
-        (&nested, Stage::Directory, libc::ENOTDIR),
+        (&nested, Stage::Execute, libc::ENOTDIR),
         (&orphan, Stage::Interpreter, libc::ENOENT),
         (&text, Stage::Execute, libc::ENOEXEC),
         ("no-such-program", Stage::Search, libc::ENOENT),

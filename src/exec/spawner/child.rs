@@ -91,8 +91,12 @@ impl Launcher {
             return Err(failure(Stage::Fork, last_errno()));
         }
         // SAFETY: `plan` is a live local; the read is volatile because the other process wrote it behind our back.
-        let Some(failed) = (unsafe { (&raw const plan.failure).read_volatile() }) else { return Ok(pid) };
+        let Some(mut failed) = (unsafe { (&raw const plan.failure).read_volatile() }) else { return Ok(pid) };
         sys::reap(pid);
+        if failed.stage == Stage::Directory && start.directory.is_none() {
+            // The directory of the file: what is wrong with it is wrong with the way to the file.
+            failed.stage = Stage::Execute;
+        }
         if failed == failure(Stage::Execute, libc::ENOENT) {
             let base = opened.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd);
             // SAFETY: `file` is a string that ends with NUL.
