@@ -14,3 +14,12 @@ for features in "" module; do
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
 done
 shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh
+scripts/console-hashes.sh --check
+
+# Every directive is described.
+for directive in $(grep -ohE 'row\(\s*c"websocket_\w+"' -r src/conf | grep -oE 'websocket_\w+'); do
+    if ! grep -qx "### $directive" docs/directives.md; then
+        echo "docs/directives.md: nothing about $directive" >&2
+        exit 1
+    fi
+done
