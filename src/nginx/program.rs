@@ -221,9 +221,12 @@ impl Program {
         }
     }
 
+    /// What a blocked program has not read is kept without the room around it.
     fn compact(&mut self) {
-        if self.written > self.queue.len() / 2 {
-            self.queue.drain(..self.written);
+        let rest = &self.queue[self.written..];
+        if rest.len() <= self.queue.capacity() / 2 {
+            let rest = rest.to_vec();
+            worker::return_buffer(std::mem::replace(&mut self.queue, rest));
             self.written = 0;
         }
     }
