@@ -150,7 +150,7 @@ impl Connection {
             Phase::Closing => true,
             Phase::Violated | Phase::Finished => return Received { consumed: input.len(), event: None },
         };
-        let (consumed, item) = self.reader.next(input, scratch, closing);
+        let (mut consumed, item) = self.reader.next(input, scratch, closing);
         let event = match item {
             None => None,
             Some(Item::Piece { kind, payload, first, last, pending }) => {
@@ -176,6 +176,7 @@ impl Connection {
                 Some(Event::Close { code, reason: scratch.keep_reason(reason) })
             }
             Some(Item::Violation(violation)) => {
+                consumed = input.len();
                 self.phase = if closing { Phase::Finished } else { Phase::Violated };
                 Some(Event::Violation(violation))
             }

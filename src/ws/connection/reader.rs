@@ -44,6 +44,19 @@ struct Frame {
     left: u64,
 }
 
+impl Frame {
+    /// How many of so many octets belong to it; a length above usize is cut to what is there.
+    fn here(self, available: usize) -> usize {
+        usize::try_from(self.left).map_or(available, |left| left.min(available))
+    }
+
+    /// What is left of it after so many octets.
+    fn after(self, octets: usize) -> Option<Self> {
+        let left = self.left - octets as u64;
+        (left > 0).then_some(Self { left, ..self })
+    }
+}
+
 /// The message that is being read.
 #[derive(Debug, Clone, Copy)]
 struct Message {
@@ -122,82 +135,79 @@ impl Reader {
                             None => return (at, None),
                         }
                     }
-                    Err(violation) => return (input.len(), Some(Item::Violation(violation))),
+                    Err(violation) => return (at, Some(Item::Violation(violation))),
                 },
             };
             let rest = input.get_mut(at..).unwrap_or_default();
-            if !discard && !frame.opcode.is_control() && self.message.is_some_and(|message| message.compressed) {
-                let (used, item) = self.compressed(frame, rest, scratch);
-                at += used;
-                match item {
-                    None if self.frame.is_none() => continue,
-                    item => return (at, item),
-                }
-            }
-            // The part of the payload that is here; a length above usize is cut to what is.
-            let here = usize::try_from(frame.left).map_or(rest.len(), |left| left.min(rest.len()));
-            let left = frame.left - here as u64;
-            let Some(payload) = rest.get_mut(..here) else { return (at, None) };
-
             if frame.opcode.is_control() {
-                self.keep_control(payload);
-                at += here;
-                if left > 0 {
-                    self.frame = Some(Frame { left, ..frame });
-                    return (at, None);
-                }
-                self.frame = None;
-                let _ = mask::apply(
-                    self.control.get_mut(..usize::from(self.control_len)).unwrap_or_default(),
-                    frame.key,
-                    0,
-                );
-                return (at, Some(self.control_frame(frame.opcode)));
+                let (used, complete) = self.control_payload(frame, rest);
+                return (at + used, complete.then(|| self.control_frame(frame.opcode)));
             }
-
-            let range = at..at + here;
-            at += here;
-            let ended = left == 0;
-            let last = ended && frame.fin;
-            if discard {
-                self.frame = (!ended).then_some(Frame { left, ..frame });
-                if last {
-                    self.message = None;
-                    self.inflater = None;
-                }
-                if ended {
-                    continue;
-                }
-                return (at, None);
-            }
-            let Some(message) = &mut self.message else {
-                // A data frame is begun together with its message.
-                return (input.len(), Some(Item::Violation(Violation::NothingToContinue)));
-            };
-            let phase = match unmask(payload, frame, message) {
-                Ok(phase) => phase,
-                Err(violation) => return (input.len(), Some(Item::Violation(violation))),
-            };
-            self.frame = (!ended).then_some(Frame { left, phase, ..frame });
-            let (kind, first, pending) = (message.kind, message.fresh, message.text.pending());
-            if last {
-                let complete = message.text.finish();
-                self.message = None;
-                if complete.is_err() {
-                    return (input.len(), Some(Item::Violation(Violation::Text)));
-                }
-            } else if here == 0 {
-                // An empty fragment, or a frame whose payload has not arrived.
-                if ended {
-                    continue;
-                }
-                return (at, None);
+            let (used, item) = if discard {
+                (self.skip(frame, rest), None)
+            } else if self.message.is_some_and(|message| message.compressed) {
+                self.compressed(frame, rest, scratch)
             } else {
-                message.fresh = false;
+                self.plain(frame, rest, at)
+            };
+            at += used;
+            match item {
+                // The frame is over and had nothing to tell.
+                None if self.frame.is_none() => {}
+                item => return (at, item),
             }
-            let payload = Payload::Input(range);
-            return (at, Some(Item::Piece { kind, payload, first, last, pending }));
         }
+    }
+
+    /// Takes what is here of the payload of a control frame, and unmasks it when it is complete.
+    fn control_payload(&mut self, frame: Frame, rest: &[u8]) -> (usize, bool) {
+        let here = frame.here(rest.len());
+        self.keep_control(rest.get(..here).unwrap_or_default());
+        let after = frame.after(here);
+        self.frame = after;
+        if after.is_none() {
+            let payload = self.control.get_mut(..usize::from(self.control_len)).unwrap_or_default();
+            let _ = mask::apply(payload, frame.key, 0);
+        }
+        (here, after.is_none())
+    }
+
+    /// Takes what is here of a data frame that nobody wants.
+    fn skip(&mut self, frame: Frame, rest: &[u8]) -> usize {
+        let here = frame.here(rest.len());
+        self.frame = frame.after(here);
+        if self.frame.is_none() && frame.fin {
+            self.message = None;
+            self.inflater = None;
+        }
+        here
+    }
+
+    /// Goes on with an uncompressed message, whose current frame has the rest of its payload in `rest`, which is `at`
+    /// octets behind the beginning of the input. Returns how much of that it took and what there is to tell.
+    fn plain(&mut self, frame: Frame, rest: &mut [u8], at: usize) -> (usize, Option<Item<'static>>) {
+        let here = frame.here(rest.len());
+        let (Some(payload), Some(message)) = (rest.get_mut(..here), &mut self.message) else { return (0, None) };
+        let phase = match unmask(payload, frame, message) {
+            Ok(phase) => phase,
+            Err(violation) => return (here, Some(Item::Violation(violation))),
+        };
+        self.frame = frame.after(here).map(|frame| Frame { phase, ..frame });
+        let last = self.frame.is_none() && frame.fin;
+        let (kind, first, pending) = (message.kind, message.fresh, message.text.pending());
+        if last {
+            let complete = message.text.finish();
+            self.message = None;
+            if complete.is_err() {
+                return (here, Some(Item::Violation(Violation::Text)));
+            }
+        } else if here == 0 {
+            // An empty fragment, or a frame whose payload has not arrived.
+            return (0, None);
+        } else {
+            message.fresh = false;
+        }
+        (here, Some(Item::Piece { kind, payload: Payload::Input(at..at + here), first, last, pending }))
     }
 
     /// Reads the header of the next frame, and starts its message if it is a first one. Returns how many octets that
@@ -294,7 +304,7 @@ impl Reader {
             progress.corrupt.then_some(Violation::Deflate)
         };
         if let Some(violation) = wrong {
-            return (rest.len(), Some(Item::Violation(violation)));
+            return (progress.used, Some(Item::Violation(violation)));
         }
         let (kind, first, pending) = (message.kind, message.fresh, message.text.pending());
         let over = frame.left == 0 && (progress.complete || !frame.fin);
@@ -302,7 +312,7 @@ impl Reader {
         if progress.complete {
             self.message = None;
             if message.text.finish().is_err() {
-                return (rest.len(), Some(Item::Violation(Violation::Text)));
+                return (progress.used, Some(Item::Violation(Violation::Text)));
             }
             if self.deflate.is_some_and(|agreed| agreed.client_no_context)
                 && let Some(inflater) = self.inflater.take()
@@ -390,7 +400,7 @@ fn inflate(inflater: &mut Inflater, frame: &mut Frame, rest: &mut [u8], out: &mu
         }
         let out = out.get_mut(..enough).unwrap_or_default();
         if frame.left > 0 {
-            let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(rest.len() - progress.used).min(STRIDE);
+            let here = frame.here(rest.len() - progress.used).min(STRIDE);
             let Some(part) = rest.get_mut(progress.used..progress.used + here).filter(|part| !part.is_empty()) else {
                 break;
             };
