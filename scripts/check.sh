@@ -17,9 +17,9 @@ shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh
 scripts/console-hashes.sh --check
 
 # Every directive is described.
-for directive in $(grep -ohE 'row\(\s*c"websocket_\w+"' -r src/conf | grep -oE 'websocket_\w+'); do
+while read -r directive; do
     if ! grep -qx "### $directive" docs/directives.md; then
         echo "docs/directives.md: nothing about $directive" >&2
         exit 1
     fi
-done
+done < <(grep -ohE 'c"websocket_\w+"' -r src/conf | cut -d '"' -f 2)
