@@ -7,6 +7,8 @@
 mod choices;
 mod directives;
 mod settings;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
 pub use choices::ExecStderr;

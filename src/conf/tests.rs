@@ -1,0 +1,166 @@
+//! The table of directives, read by a compiler that knows no nginx.
+
+use super::{Compiler, Endpoint, EnvEntry, OriginRule, Refused, Settings, Table, Template};
+use crate::exec::framing::Format;
+
+/// Text in which "$" makes a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Text(Vec<u8>);
+
+impl Template for Text {
+    fn constant(&self) -> Option<&[u8]> {
+        (!self.0.contains(&b'$')).then_some(&self.0)
+    }
+}
+
+struct Plain;
+
+impl Compiler for Plain {
+    type Template = Text;
+    type Regex = String;
+
+    fn compile(&mut self, argument: &[u8]) -> Result<Text, Refused> {
+        Ok(Text(argument.to_vec()))
+    }
+
+    fn regex(&mut self, pattern: &[u8]) -> Result<String, Refused> {
+        match pattern {
+            b"(" => Err(Refused::value(pattern, "a closing parenthesis")),
+            _ => Ok(String::from_utf8_lossy(pattern).into_owned()),
+        }
+    }
+}
+
+fn read(settings: &mut Settings<Plain>, line: &[&str]) -> Result<(), Refused> {
+    let (name, arguments) = line.split_first().unwrap();
+    let row = Table::<Plain>::ROWS.iter().find(|row| row.name.to_str() == Ok(name)).unwrap();
+    let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+    (row.read)(settings, &mut Plain, &arguments)
+}
+
+fn of(lines: &[&[&str]]) -> Settings<Plain> {
+    let mut settings = Settings::default();
+    for line in lines {
+        read(&mut settings, line).unwrap();
+    }
+    settings
+}
+
+fn refused(lines: &[&[&str]]) -> Refused {
+    let (last, before) = lines.split_last().unwrap();
+    read(&mut of(before), last).unwrap_err()
+}
+
+#[test]
+fn names_are_told_once() {
+    let mut names: Vec<_> = Table::<Plain>::ROWS.iter().map(|row| row.name).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+    assert!(names.iter().all(|name| name.to_bytes().starts_with(b"websocket_")));
+}
+
+#[test]
+fn defaults() {
+    let settings = of(&[]);
+    assert_eq!((settings.max_message_size(), settings.max_frame_size()), (1 << 20, 0));
+    assert_eq!((settings.ping_interval(), settings.ping_timeout(), settings.idle_timeout()), (30_000, 10_000, 0));
+    assert_eq!((settings.close_timeout(), settings.send_timeout(), settings.send_buffer()), (5_000, 60_000, 65_536));
+    assert_eq!((settings.exec_format(), settings.exec_max()), (Format::Lines, 1024));
+    assert_eq!((settings.exec_stop().term_ms, settings.exec_stop().kill_ms), (100, 5_000));
+    assert!(matches!(*settings.origin(), [OriginRule::Same]));
+    assert!(settings.endpoint.is_none());
+}
+
+#[test]
+fn a_level_takes_from_above_what_it_does_not_say() {
+    let above = of(&[&["websocket_close_timeout", "1s"], &["websocket_drain", "2s"], &["websocket_exec", "/bin/cat"]]);
+    let mut here = of(&[&["websocket_drain", "3s"]]);
+    here.inherit(&above);
+    assert_eq!((here.close_timeout(), here.drain(), here.send_timeout()), (1_000, 3_000, 60_000));
+    assert!(here.endpoint.is_none(), "an endpoint is of its location alone");
+}
+
+#[test]
+fn a_directive_stands_once_a_level() {
+    for line in [
+        &["websocket_close_timeout", "1s"][..],
+        &["websocket_exec", "/bin/cat"],
+        &["websocket_origin", "any"],
+        &["websocket_exec_limit", "cpu=1"],
+    ] {
+        assert_eq!(refused(&[line, line]), Refused::Duplicate, "{line:?}");
+    }
+    // But lines of the environment add up, as nginx's own do.
+    let settings = of(&[&["websocket_exec_env", "A=1", "B"], &["websocket_exec_env", "C=$x"]]);
+    let entries = settings.exec_env();
+    assert!(matches!(&entries[0], EnvEntry::Set(name, Text(value)) if name == b"A" && value == b"1"));
+    assert!(matches!(&entries[1], EnvEntry::Pass(name) if name == b"B"));
+    assert!(matches!(&entries[2], EnvEntry::Set(name, Text(value)) if name == b"C" && value == b"$x"));
+}
+
+#[test]
+fn one_endpoint_a_location() {
+    let settings = of(&[&["websocket_exec", "/bin/cat", "-n"]]);
+    assert!(matches!(&settings.endpoint, Some(Endpoint::Exec(words)) if words.len() == 2));
+    assert_eq!(
+        refused(&[&["websocket_exec", "/bin/cat"], &["websocket_exec_dir", "/srv"]]),
+        Refused::Conflict("websocket_exec")
+    );
+    for line in [&["websocket_exec", ""][..], &["websocket_exec_dir", ""], &["websocket_exec_dir", "srv"]] {
+        assert!(matches!(refused(&[line]), Refused::Value { .. }), "{line:?}");
+    }
+}
+
+#[test]
+fn origins() {
+    let settings = of(&[&["websocket_origin", "same", "https://a.example", "*.b.example", "~^c$", "$d"]]);
+    let rules = settings.origin();
+    assert!(matches!(
+        &*rules,
+        [
+            OriginRule::Same,
+            OriginRule::Pattern(_),
+            OriginRule::Pattern(_),
+            OriginRule::Regex(_),
+            OriginRule::Template(_)
+        ]
+    ));
+    for line in [&["websocket_origin", "any", "same"][..], &["websocket_origin", "~("], &["websocket_origin", "a b"]] {
+        assert!(matches!(refused(&[line]), Refused::Usage(_) | Refused::Value { .. }), "{line:?}");
+    }
+}
+
+#[test]
+fn values_on_both_sides_of_their_limits() {
+    for (line, accepted) in [
+        (&["websocket_send_buffer", "1"][..], true),
+        (&["websocket_send_buffer", "0"], false),
+        (&["websocket_deflate_level", "9"], true),
+        (&["websocket_deflate_level", "10"], false),
+        (&["websocket_deflate_level", "0"], false),
+        (&["websocket_deflate_window", "9"], true),
+        (&["websocket_deflate_window", "8"], false),
+        (&["websocket_deflate_window", "16"], false),
+        (&["websocket_exec_max", "4294967295"], true),
+        (&["websocket_exec_max", "4294967296"], false),
+        (&["websocket_exec_stop", "1s", "1s"], true),
+        (&["websocket_exec_stop", "1s", "999ms"], false),
+        (&["websocket_exec_limit", "nofile=10", "as=1g", "cpu=$x"], true),
+        (&["websocket_exec_limit", "nofile=1k"], false),
+        (&["websocket_exec_limit", "nofile"], false),
+        (&["websocket_exec_limit", "files=1"], false),
+        (&["websocket_exec_limit", "cpu=1", "cpu=2"], false),
+        (&["websocket_protocols", "chat", "superchat"], true),
+        (&["websocket_protocols", "chat", "chat"], false),
+        (&["websocket_protocols", "a b"], false),
+        (&["websocket_exec_env", "1A=x"], false),
+        (&["websocket_exec_cwd", ""], false),
+        (&["websocket_exec_format", "records"], false),
+        (&["websocket_exec_stderr", "file"], false),
+        (&["websocket_console", "yes"], false),
+    ] {
+        assert_eq!(read(&mut Settings::default(), line).is_ok(), accepted, "{line:?}");
+    }
+}
