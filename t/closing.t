@@ -17,7 +17,7 @@ EOT
     websocket_close_timeout 500ms;
     location /echo  { websocket_exec /bin/cat; }
     location /once  { websocket_exec /usr/bin/head -n 1; }
-    location /burst { websocket_exec /usr/bin/seq 1 20000; }
+    location /burst { websocket_exec /usr/bin/seq 1 20000; websocket_close_timeout 15s; }
     location /flood { websocket_exec /usr/bin/yes 0123456789012345678901234567890123456789; }
     location /slow  { websocket_exec %%PREFIX%%/bin/slow; }
     location /sink  { websocket_exec /bin/sh -c "exec cat >/dev/null"; }

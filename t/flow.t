@@ -15,7 +15,8 @@ use Ws::Process qw(status_field cpu_ticks);
 use constant SLACK => 6 * 1024;
 
 my $ngx = Ws::Nginx->new(tls => 1, server => <<'EOT');
-    websocket_close_timeout 500ms;
+    # What is queued at the end must get through a slow client.
+    websocket_close_timeout 15s;
     websocket_exec_stop 100ms 300ms;
     location = /cat     { websocket_exec /bin/cat; }
     location = /echo    { websocket_exec /bin/cat; websocket_exec_format messages; }
