@@ -70,6 +70,36 @@ const ngx_ws_layout_t  ngx_ws_layout[] = {
     ngx_ws_size(ngx_shm_zone_t),
     ngx_ws_offset(ngx_shm_zone_t, data),
     ngx_ws_offset(ngx_shm_zone_t, init),
+    ngx_ws_offset(ngx_connection_t, pool),
+    ngx_ws_offset(ngx_connection_t, local_sockaddr),
+    ngx_ws_offset(ngx_http_request_t, upstream),
+    ngx_ws_offset(ngx_http_request_t, upstream_states),
+    ngx_ws_offset(ngx_http_core_loc_conf_t, resolver),
+    ngx_ws_offset(ngx_http_core_loc_conf_t, resolver_timeout),
+    ngx_ws_offset(ngx_http_upstream_t, peer),
+    ngx_ws_offset(ngx_http_upstream_t, conf),
+    ngx_ws_offset(ngx_http_upstream_t, upstream),
+    ngx_ws_offset(ngx_http_upstream_t, state),
+    ngx_ws_offset(ngx_http_upstream_t, schema),
+    ngx_ws_size(ngx_peer_connection_t),
+    ngx_ws_offset(ngx_peer_connection_t, sockaddr),
+    ngx_ws_offset(ngx_peer_connection_t, tries),
+    ngx_ws_offset(ngx_peer_connection_t, free),
+    ngx_ws_offset(ngx_peer_connection_t, data),
+    ngx_ws_size(ngx_http_upstream_state_t),
+    ngx_ws_offset(ngx_http_upstream_state_t, peer),
+    ngx_ws_size(ngx_http_upstream_srv_conf_t),
+    ngx_ws_offset(ngx_http_upstream_srv_conf_t, peer),
+    ngx_ws_offset(ngx_http_upstream_srv_conf_t, port),
+    ngx_ws_offset(ngx_http_upstream_main_conf_t, upstreams),
+    ngx_ws_size(ngx_http_upstream_resolved_t),
+    ngx_ws_size(ngx_resolver_ctx_t),
+    ngx_ws_offset(ngx_resolver_ctx_t, handler),
+    ngx_ws_offset(ngx_resolver_ctx_t, addrs),
+    ngx_ws_size(ngx_resolver_addr_t),
+    ngx_ws_size(ngx_url_t),
+    ngx_ws_offset(ngx_url_t, addrs),
+    ngx_ws_offset(ngx_url_t, err),
 };
 
 const size_t  ngx_ws_nlayout = sizeof(ngx_ws_layout) / sizeof(ngx_ws_layout[0]);
@@ -574,3 +604,390 @@ ngx_ws_zone_unlock(ngx_shm_zone_t *zone)
     shpool = (ngx_slab_pool_t *) zone->shm.addr;
     ngx_shmtx_unlock(&shpool->mutex);
 }
+
+
+/* what nginx's own handler writes, without the arguments in the request line and in the referrer */
+
+static u_char *
+ngx_ws_log_request(ngx_http_request_t *r, ngx_http_request_t *sr, u_char *buf, size_t len)
+{
+    u_char                    *p, *mark;
+    ngx_str_t                  text;
+    ngx_http_upstream_t       *u;
+    ngx_http_core_srv_conf_t  *cscf;
+
+    cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
+
+    p = ngx_snprintf(buf, len, ", server: %V", &cscf->server_name);
+    len -= p - buf;
+    buf = p;
+
+    if (r->request_line.len) {
+        text = r->request_line;
+        mark = ngx_strlchr(text.data, text.data + text.len, '?');
+
+        if (mark) {
+            text.len = mark - text.data;
+            p = ngx_snprintf(buf, len, ", request: \"%V %V\"", &text, &r->http_protocol);
+
+        } else {
+            p = ngx_snprintf(buf, len, ", request: \"%V\"", &text);
+        }
+
+        len -= p - buf;
+        buf = p;
+    }
+
+    u = sr->upstream;
+
+    if (u && u->peer.name) {
+        p = ngx_snprintf(buf, len, ", upstream: \"%V%V\"", &u->schema, u->peer.name);
+        len -= p - buf;
+        buf = p;
+    }
+
+    if (r->headers_in.host) {
+        p = ngx_snprintf(buf, len, ", host: \"%V\"", &r->headers_in.host->value);
+        len -= p - buf;
+        buf = p;
+    }
+
+    if (r->headers_in.referer) {
+        text = r->headers_in.referer->value;
+        mark = ngx_strlchr(text.data, text.data + text.len, '?');
+
+        if (mark) {
+            text.len = mark - text.data;
+        }
+
+        p = ngx_snprintf(buf, len, ", referrer: \"%V\"", &text);
+        buf = p;
+    }
+
+    return buf;
+}
+
+
+void
+ngx_ws_request_hide_arguments(ngx_http_request_t *r)
+{
+    r->log_handler = ngx_ws_log_request;
+}
+
+
+/* names are not looked up: that would block */
+
+ngx_int_t
+ngx_ws_parse_address(ngx_pool_t *pool, ngx_str_t *text, ngx_url_t *url)
+{
+    ngx_memzero(url, sizeof(ngx_url_t));
+
+    url->url = *text;
+    url->no_resolve = 1;
+
+    return ngx_parse_url(pool, url);
+}
+
+
+ngx_uint_t
+ngx_ws_url_no_port(const ngx_url_t *url)
+{
+    return url->no_port;
+}
+
+
+/* the group of this name, or one made of the address, whose name nginx looks up once all of the configuration is read */
+
+ngx_http_upstream_srv_conf_t *
+ngx_ws_upstream_add(ngx_conf_t *cf, ngx_str_t *text)
+{
+    ngx_url_t  url;
+
+    ngx_memzero(&url, sizeof(ngx_url_t));
+
+    url.url = *text;
+    url.no_resolve = 1;
+
+    return ngx_http_upstream_add(cf, &url, 0);
+}
+
+
+ngx_http_upstream_main_conf_t *
+ngx_ws_upstream_main_conf(ngx_http_request_t *r)
+{
+    return ngx_http_get_module_main_conf(r, ngx_http_upstream_module);
+}
+
+
+/* balancers may look at it; nothing in it applies to a service */
+
+ngx_http_upstream_conf_t *
+ngx_ws_upstream_conf(void)
+{
+    static ngx_http_upstream_conf_t  conf;
+
+    ngx_str_set(&conf.module, "websocket_tcp");
+
+    return &conf;
+}
+
+
+ngx_int_t
+ngx_ws_resolve_start(ngx_resolver_t *resolver, ngx_str_t *name, ngx_resolver_ctx_t **ctx)
+{
+    ngx_resolver_ctx_t  temp;
+
+    ngx_memzero(&temp, sizeof(ngx_resolver_ctx_t));
+    temp.name = *name;
+
+    *ctx = ngx_resolve_start(resolver, &temp);
+
+    if (*ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (*ctx == NGX_NO_RESOLVER) {
+        *ctx = NULL;
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_ws_resolve_async(const ngx_resolver_ctx_t *ctx)
+{
+    return ctx->async;
+}
+
+
+const char *
+ngx_ws_resolve_error(ngx_int_t state)
+{
+    return ngx_resolver_strerror(state);
+}
+
+
+/* what became of connect() */
+
+ngx_err_t
+ngx_ws_socket_error(ngx_connection_t *c)
+{
+    int        err;
+    socklen_t  len;
+
+    err = 0;
+    len = sizeof(int);
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
+        err = ngx_socket_errno;
+    }
+
+    if (err) {
+        (void) ngx_connection_error(c, err, "connect() failed");
+    }
+
+    return err;
+}
+
+
+/* octets that the other side has not acknowledged (TCP) or not read (unix) */
+
+size_t
+ngx_ws_socket_unsent(ngx_connection_t *c)
+{
+    int  n;
+
+    n = 0;
+
+    if (ioctl(c->fd, TIOCOUTQ, &n) == -1 || n < 0) {
+        return 0;
+    }
+
+    return n;
+}
+
+
+void
+ngx_ws_socket_shutdown_write(ngx_connection_t *c)
+{
+    (void) ngx_shutdown_socket(c->fd, NGX_WRITE_SHUTDOWN);
+}
+
+
+/* nobody else notices a service whose machine has gone */
+
+void
+ngx_ws_socket_keepalive(ngx_peer_connection_t *pc)
+{
+    pc->so_keepalive = 1;
+}
+
+
+#if (NGX_HTTP_SSL)
+
+ngx_ssl_t *
+ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted)
+{
+    ngx_ssl_t           *ssl;
+    ngx_pool_cleanup_t  *cln;
+
+    ssl = ngx_pcalloc(cf->pool, sizeof(ngx_ssl_t));
+    if (ssl == NULL) {
+        return NULL;
+    }
+
+    ssl->log = cf->log;
+
+    if (ngx_ssl_create(ssl, NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3, NULL) != NGX_OK) {
+        return NULL;
+    }
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        ngx_ssl_cleanup_ctx(ssl);
+        return NULL;
+    }
+
+    cln->handler = ngx_ssl_cleanup_ctx;
+    cln->data = ssl;
+
+    /* the depth is OpenSSL's own */
+
+    if (trusted->len && ngx_ssl_trusted_certificate(cf, ssl, trusted, 100) != NGX_OK) {
+        return NULL;
+    }
+
+    return ssl;
+}
+
+
+/* name: empty, or the one to ask for, ended by a NUL that is not counted */
+
+ngx_int_t
+ngx_ws_ssl_start(ngx_ssl_t *ssl, ngx_connection_t *c, ngx_str_t *name)
+{
+    if (c->pool == NULL) {
+        c->pool = ngx_create_pool(128, c->log);
+        if (c->pool == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_ssl_create_connection(ssl, c, NGX_SSL_CLIENT) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+#ifdef SSL_CTRL_SET_TLSEXT_HOSTNAME
+
+    if (name->len && SSL_set_tlsext_host_name(c->ssl->connection, (char *) name->data) == 0) {
+        ngx_ssl_error(NGX_LOG_ERR, c->log, 0, "SSL_set_tlsext_host_name(\"%V\") failed", name);
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_ws_ssl_handshake(ngx_connection_t *c, void (*handler)(ngx_connection_t *c))
+{
+    ngx_int_t  rc;
+
+    rc = ngx_ssl_handshake(c);
+
+    if (rc == NGX_AGAIN) {
+        c->ssl->handler = handler;
+    }
+
+    return rc;
+}
+
+
+ngx_uint_t
+ngx_ws_ssl_handshaked(const ngx_connection_t *c)
+{
+    return c->ssl && c->ssl->handshaked;
+}
+
+
+/* why the certificate of the other side is not to be trusted, NULL if it is */
+
+const char *
+ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name)
+{
+    long  rc;
+
+    rc = SSL_get_verify_result(c->ssl->connection);
+
+    if (rc != X509_V_OK) {
+        return X509_verify_cert_error_string(rc);
+    }
+
+    if (ngx_ssl_check_host(c, name) != NGX_OK) {
+        return "it is for another name";
+    }
+
+    return NULL;
+}
+
+
+/* tells the other side, and does not wait for what it says */
+
+void
+ngx_ws_ssl_shutdown(ngx_connection_t *c)
+{
+    if (c->ssl) {
+        c->ssl->no_wait_shutdown = 1;
+        (void) ngx_ssl_shutdown(c);
+    }
+}
+
+#else
+
+ngx_ssl_t *
+ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted)
+{
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "this nginx was built without TLS");
+
+    return NULL;
+}
+
+
+ngx_int_t
+ngx_ws_ssl_start(ngx_ssl_t *ssl, ngx_connection_t *c, ngx_str_t *name)
+{
+    return NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_ws_ssl_handshake(ngx_connection_t *c, void (*handler)(ngx_connection_t *c))
+{
+    return NGX_ERROR;
+}
+
+
+ngx_uint_t
+ngx_ws_ssl_handshaked(const ngx_connection_t *c)
+{
+    return 0;
+}
+
+
+const char *
+ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name)
+{
+    return "this nginx was built without TLS";
+}
+
+
+void
+ngx_ws_ssl_shutdown(ngx_connection_t *c)
+{
+}
+
+#endif

@@ -95,6 +95,37 @@ ngx_table_elt_t *ngx_ws_add_header_out(ngx_http_request_t *r);
 void ngx_ws_response_101(ngx_http_request_t *r);
 
 
+/* a log without what follows a question mark: arguments may be secrets */
+
+void ngx_ws_request_hide_arguments(ngx_http_request_t *r);
+
+
+/* services: addresses, names, sockets */
+
+ngx_int_t ngx_ws_parse_address(ngx_pool_t *pool, ngx_str_t *text, ngx_url_t *url);
+ngx_uint_t ngx_ws_url_no_port(const ngx_url_t *url);
+ngx_http_upstream_srv_conf_t *ngx_ws_upstream_add(ngx_conf_t *cf, ngx_str_t *text);
+ngx_http_upstream_main_conf_t *ngx_ws_upstream_main_conf(ngx_http_request_t *r);
+ngx_http_upstream_conf_t *ngx_ws_upstream_conf(void);
+ngx_int_t ngx_ws_resolve_start(ngx_resolver_t *resolver, ngx_str_t *name, ngx_resolver_ctx_t **ctx);
+ngx_uint_t ngx_ws_resolve_async(const ngx_resolver_ctx_t *ctx);
+const char *ngx_ws_resolve_error(ngx_int_t state);
+ngx_err_t ngx_ws_socket_error(ngx_connection_t *c);
+size_t ngx_ws_socket_unsent(ngx_connection_t *c);
+void ngx_ws_socket_shutdown_write(ngx_connection_t *c);
+void ngx_ws_socket_keepalive(ngx_peer_connection_t *pc);
+
+
+/* services: TLS */
+
+ngx_ssl_t *ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted);
+ngx_int_t ngx_ws_ssl_start(ngx_ssl_t *ssl, ngx_connection_t *c, ngx_str_t *name);
+ngx_int_t ngx_ws_ssl_handshake(ngx_connection_t *c, void (*handler)(ngx_connection_t *c));
+ngx_uint_t ngx_ws_ssl_handshaked(const ngx_connection_t *c);
+const char *ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name);
+void ngx_ws_ssl_shutdown(ngx_connection_t *c);
+
+
 /* configuration */
 
 void *ngx_ws_get_loc_conf(ngx_http_request_t *r, ngx_module_t *module);

@@ -1,6 +1,8 @@
 //! Directives whose value is one of a few words.
 
 use crate::exec::framing::Format;
+use crate::tcp::proxy_protocol;
+use crate::ws::frame::Kind;
 
 /// `websocket_exec_stderr`: what becomes of the program's standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,3 +20,8 @@ pub(super) const EXEC_FORMATS: &[(&str, Format)] =
 
 pub(super) const EXEC_STDERRS: &[(&str, ExecStderr)] =
     &[("log", ExecStderr::Log), ("client", ExecStderr::Client), ("null", ExecStderr::Null)];
+
+pub(super) const TCP_FORMATS: &[(&str, Kind)] = &[("binary", Kind::Binary), ("text", Kind::Text)];
+
+pub(super) const PROXY_PROTOCOLS: &[(&str, Option<proxy_protocol::Version>)] =
+    &[("off", None), ("v1", Some(proxy_protocol::Version::V1)), ("v2", Some(proxy_protocol::Version::V2))];

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use super::choices::{EXEC_FORMATS, EXEC_STDERRS};
+use super::choices::{EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, TCP_FORMATS};
 use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings};
 use super::{Compiler, Refused, Template, value};
 use crate::exec::environment::Entry;
@@ -133,6 +133,40 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_exec_limit", Place::Anywhere, Arguments::Some, exec_limit),
         row(c"websocket_exec_stop", Place::Anywhere, Arguments::Exactly(2), exec_stop),
+        row(c"websocket_tcp", Place::Location, Arguments::Exactly(1), tcp),
+        row(c"websocket_tcp_connect_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_connect_timeout, value::time(from[0]))
+        }),
+        row(c"websocket_tcp_buffer_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_buffer_size, value::size(from[0]).and_then(|size| between(from[0], size, 1, 1 << 30)))
+        }),
+        row(c"websocket_tcp_format", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_format, value::choice(from[0], TCP_FORMATS))
+        }),
+        row(c"websocket_tcp_proxy_protocol", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_proxy_protocol, value::choice(from[0], PROXY_PROTOCOLS))
+        }),
+        row(c"websocket_tcp_next_upstream_tries", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_next_upstream_tries, value::number(from[0], 0, u64::from(u32::MAX)))
+        }),
+        row(c"websocket_tcp_ssl", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_ssl, value::flag(from[0]))
+        }),
+        row(c"websocket_tcp_ssl_name", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            if from[0].is_empty() {
+                return Err(Refused::value(from[0], "a name"));
+            }
+            once(&mut to.tcp_ssl_name, compiler.compile(from[0]).map(Some))
+        }),
+        row(c"websocket_tcp_ssl_verify", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_ssl_verify, value::flag(from[0]))
+        }),
+        row(c"websocket_tcp_ssl_trusted_certificate", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            if from[0].is_empty() {
+                return Err(Refused::value(from[0], "a file"));
+            }
+            once(&mut to.tcp_ssl_trusted_certificate, Ok(Rc::from(from[0])))
+        }),
     ];
 }
 
@@ -153,8 +187,16 @@ fn at_least(text: &[u8], size: u64, least: u64) -> Result<u64, Refused> {
     if size < least { Err(Refused::value(text, format!("a size from {least}"))) } else { Ok(size) }
 }
 
+fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused> {
+    if (least..=most).contains(&size) {
+        Ok(size)
+    } else {
+        Err(Refused::value(text, format!("a size from {least} to {most}")))
+    }
+}
+
 /// Makes the location's endpoint, unless it has one.
-fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C::Template>) -> Result<(), Refused> {
+fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
     match &settings.endpoint {
         None => {
             settings.endpoint = Some(endpoint);
@@ -175,6 +217,21 @@ fn exec<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[
     }
     let program = compile_all(compiler, arguments)?;
     connect(settings, Endpoint::Exec(program))
+}
+
+fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    if arguments[0].is_empty() {
+        return Err(Refused::value(arguments[0], "an address"));
+    }
+    if let Some(present) = &settings.endpoint {
+        // nginx keeps every address that it was shown.
+        return Err(match present {
+            Endpoint::Tcp(_) => Refused::Duplicate,
+            Endpoint::Exec(_) | Endpoint::ExecDir(_) => Refused::Conflict(present.directive()),
+        });
+    }
+    let service = compiler.service(arguments[0])?;
+    connect(settings, Endpoint::Tcp(service))
 }
 
 fn read_origin<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

@@ -56,6 +56,10 @@ pub trait Compiler {
     type Template: Template;
     /// A regular expression, compiled.
     type Regex: Clone;
+    /// The address of a service, resolved if it does not depend on the request.
+    type Service: Clone;
+    /// What TLS to a service needs.
+    type Tls: Clone;
 
     /// Compiles one argument.
     ///
@@ -70,6 +74,13 @@ pub trait Compiler {
     ///
     /// [`Refused`] with what the regular expression library says.
     fn regex(&mut self, pattern: &[u8]) -> Result<Self::Regex, Refused>;
+
+    /// Compiles the address of a service.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Reported`] when nginx refuses it: it has logged why.
+    fn service(&mut self, address: &[u8]) -> Result<Self::Service, Refused>;
 }
 
 /// A compiled argument.

@@ -5,24 +5,28 @@ use std::rc::Rc;
 use super::{Compiler, ExecStderr, Refused, value};
 use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
+use crate::tcp::proxy_protocol;
 use crate::ws::deflate::MAX_WINDOW;
+use crate::ws::frame::Kind;
 use crate::ws::origin;
 
 /// What a location is connected to.
-#[derive(Clone)]
-pub enum Endpoint<T> {
+pub enum Endpoint<C: Compiler> {
     /// One program per connection: the program and its arguments.
-    Exec(Rc<[T]>),
+    Exec(Rc<[C::Template]>),
     /// One program per connection, which the path picks in this directory.
-    ExecDir(T),
+    ExecDir(C::Template),
+    /// One connection to a service per connection.
+    Tcp(C::Service),
 }
 
-impl<T> Endpoint<T> {
+impl<C: Compiler> Endpoint<C> {
     /// The directive that names this endpoint.
     pub fn directive(&self) -> &'static str {
         match self {
             Endpoint::Exec(_) => "websocket_exec",
             Endpoint::ExecDir(_) => "websocket_exec_dir",
+            Endpoint::Tcp(_) => "websocket_tcp",
         }
     }
 
@@ -30,6 +34,7 @@ impl<T> Endpoint<T> {
     pub fn name(&self) -> &'static str {
         match self {
             Endpoint::Exec(_) | Endpoint::ExecDir(_) => "exec",
+            Endpoint::Tcp(_) => "tcp",
         }
     }
 }
@@ -85,7 +90,9 @@ macro_rules! settings {
         /// What the directives of one level say; `None` where they say nothing.
         pub struct Settings<C: Compiler> {
             /// The endpoint; never inherited.
-            pub endpoint: Option<Endpoint<C::Template>>,
+            pub endpoint: Option<Endpoint<C>>,
+            /// TLS to the service of the endpoint, made of the other settings; never inherited.
+            pub tcp_tls: Option<C::Tls>,
             /// Tells this location from others over a reload; never inherited.
             pub key: u64,
             $($(#[$doc])* pub $name: Option<$type>,)*
@@ -93,7 +100,7 @@ macro_rules! settings {
 
         impl<C: Compiler> Default for Settings<C> {
             fn default() -> Self {
-                Settings { endpoint: None, key: 0, $($name: None,)* }
+                Settings { endpoint: None, tcp_tls: None, key: 0, $($name: None,)* }
             }
         }
 
@@ -165,4 +172,22 @@ settings! {
     exec_pty: bool, false;
     /// How the program is stopped after the client has gone.
     exec_stop: Ladder, Ladder::default();
+    /// How long a server of a service may take to accept the connection, TLS included, in milliseconds; 0 for no limit.
+    tcp_connect_timeout: u64, 60_000;
+    /// Octets of one read from a service at most, and so of one message.
+    tcp_buffer_size: u64, 16 << 10;
+    /// The type of the messages that a service's octets become.
+    tcp_format: Kind, Kind::Binary;
+    /// The header that tells a service of the client.
+    tcp_proxy_protocol: Option<proxy_protocol::Version>, None;
+    /// Servers that are tried for one client, 0 for all of them.
+    tcp_next_upstream_tries: u64, 0;
+    /// Whether the connection to a service is TLS.
+    tcp_ssl: bool, false;
+    /// The name that a service's certificate must have, and that it is asked for; none for the one in its address.
+    tcp_ssl_name: Option<C::Template>, None;
+    /// Whether a service's certificate is verified.
+    tcp_ssl_verify: bool, false;
+    /// The file of the certificates that are trusted.
+    tcp_ssl_trusted_certificate: Rc<[u8]>, Rc::from([]);
 }

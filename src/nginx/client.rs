@@ -1,6 +1,7 @@
 //! The client's side of a session: nginx's connection, plain or TLS.
 
 use super::ffi;
+use super::output::Sink;
 use super::request::Request;
 use super::worker;
 
@@ -58,12 +59,6 @@ impl Client {
         unsafe { ffi::ngx_ws_event_pending_eof((*self.connection).read) != 0 }
     }
 
-    /// Whether the connection is TLS.
-    pub fn is_tls(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { ffi::ngx_ws_connection_is_ssl(self.connection) != 0 }
-    }
-
     /// Reads once.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
         // SAFETY: the buffer is writable for its length.
@@ -88,8 +83,18 @@ impl Client {
         worker::put_reading(buffer);
     }
 
-    /// Sends once.
-    pub fn send(&mut self, octets: &[u8]) -> Sent {
+    /// Asks nginx to call when the client can be read or written again. `false` when epoll refuses.
+    pub fn watch(&mut self) -> bool {
+        // SAFETY: the events belong to the connection.
+        unsafe {
+            ffi::ngx_handle_read_event((*self.connection).read, 0) == ffi::NGX_OK as isize
+                && ffi::ngx_handle_write_event((*self.connection).write, 0) == ffi::NGX_OK as isize
+        }
+    }
+}
+
+impl Sink for Client {
+    fn send(&mut self, octets: &[u8]) -> Sent {
         // SAFETY: nginx reads the octets; the type lacks a const.
         match unsafe { ffi::ngx_ws_send(self.connection, octets.as_ptr().cast_mut(), octets.len()) } {
             count if count > 0 => Sent::Octets(count.unsigned_abs()),
@@ -99,12 +104,8 @@ impl Client {
         }
     }
 
-    /// Asks nginx to call when the client can be read or written again. `false` when epoll refuses.
-    pub fn watch(&mut self) -> bool {
-        // SAFETY: the events belong to the connection.
-        unsafe {
-            ffi::ngx_handle_read_event((*self.connection).read, 0) == ffi::NGX_OK as isize
-                && ffi::ngx_handle_write_event((*self.connection).write, 0) == ffi::NGX_OK as isize
-        }
+    fn is_tls(&self) -> bool {
+        // SAFETY: the connection lives as long as its request.
+        unsafe { ffi::ngx_ws_connection_is_ssl(self.connection) != 0 }
     }
 }

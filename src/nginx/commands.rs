@@ -8,6 +8,7 @@ use super::ffi::*;
 use super::guard::guard;
 use super::log;
 use super::request::bytes;
+use super::tcp;
 use super::template::NginxCompiler;
 use super::upgrade;
 use crate::conf::{Arguments, Directive, Place, Refused, Settings, Table};
@@ -168,14 +169,12 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             here.inherit(&*above.cast::<Settings<NginxCompiler>>());
             here
         };
-        match &here.endpoint {
-            Some(endpoint) if !upgrade::is_installed(cf) => {
-                let name = endpoint.directive();
-                let reason = "another directive of this location takes its requests";
-                log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
-                ERROR
-            }
-            Some(_) | None => ptr::null_mut(),
+        if let Some(endpoint) = here.endpoint.as_ref().filter(|_| !upgrade::is_installed(cf)) {
+            let name = endpoint.directive();
+            let reason = "another directive of this location takes its requests";
+            log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
+            return ERROR;
         }
+        if tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
     })
 }

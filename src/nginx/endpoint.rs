@@ -3,7 +3,6 @@
 use super::ffi;
 use super::log::{self, Level};
 use super::output::Output;
-use super::pipe::Read;
 use super::session::Context;
 use super::worker;
 use crate::ws::close::CloseCode;
@@ -13,6 +12,12 @@ use crate::ws::scratch::Scratch;
 
 /// The other side of a session: a program, a channel, a TCP service.
 pub trait Endpoint {
+    /// Goes on with starting after an event, until the session is open. Endpoints that tell the session by themselves have
+    /// nothing to do here.
+    fn start(&mut self) -> Started {
+        Started::NotYet
+    }
+
     /// Whether the next piece of a message can be taken. What the client sends meanwhile stays where it is.
     fn accepts(&self) -> bool;
 
@@ -37,6 +42,17 @@ pub trait Endpoint {
     fn progress(&self) -> u64;
 }
 
+/// How far an endpoint is that was asked to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It waits for something.
+    NotYet,
+    /// Messages can go both ways.
+    Yes,
+    /// It cannot; the status to answer.
+    No(isize),
+}
+
 /// How the endpoint wants the session to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -56,6 +72,9 @@ pub enum Produced {
     /// Everything was sent; there will be nothing more.
     Ended(Ending),
 }
+
+/// Room for the header of a message of at most 65535 octets.
+const LEAST_RESERVED: usize = 4;
 
 /// Where an endpoint puts its messages.
 pub struct Outlet<'a> {
@@ -98,43 +117,60 @@ impl Outlet<'_> {
         Ok(())
     }
 
-    /// Lets `read` append to a buffer and sends what it appended as one binary message, framed in place where that is
-    /// possible.
+    /// Lets `read` append to a buffer and sends what it appended, if that is anything, as one message: framed in place
+    /// where that is possible. `most` is about how many octets that will be.
     ///
     /// # Errors
     ///
     /// [`SendError`] of the connection.
-    pub fn binary_from(&mut self, read: impl FnOnce(&mut Vec<u8>) -> Read) -> Result<Read, SendError> {
-        let Some(frames) = self.output.untouched() else {
-            let mut buffer = worker::lend_buffer();
-            let result = read(&mut buffer);
-            let sent = match result {
-                Read::Data(_) => self.message(Kind::Binary, &buffer),
-                Read::Blocked | Read::End => Ok(()),
-            };
-            worker::return_buffer(buffer);
-            return sent.map(|()| result);
-        };
-        frames.resize(MAX_SERVER_HEADER, 0);
+    pub fn message_from<R>(
+        &mut self,
+        kind: Kind,
+        most: usize,
+        read: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, SendError> {
+        let frames = self.output.frames();
+        let begin = frames.len();
+        let reserved = if most <= usize::from(u16::MAX) { LEAST_RESERVED } else { MAX_SERVER_HEADER };
+        frames.try_reserve(reserved.saturating_add(most)).map_err(|_| SendError::Memory)?;
+        frames.resize(begin + reserved, 0);
         let result = read(frames);
-        let Read::Data(count) = result else {
-            frames.clear();
+        let payload = begin + reserved;
+        let count = frames.len() - payload;
+        if count == 0 {
+            frames.truncate(begin);
             return Ok(result);
-        };
-        if let Some(header) = self.ws.header(Kind::Binary, count as u64, true) {
-            let header = header.as_ref();
-            let begin = MAX_SERVER_HEADER - header.len();
-            frames[begin..MAX_SERVER_HEADER].copy_from_slice(header);
-            self.output.begin_at(begin);
-            self.context.message_out(count);
-        } else {
-            // Compressed or split: the frames are not what was read.
-            let octets = std::mem::take(frames);
-            let sent = self.message(Kind::Binary, &octets[MAX_SERVER_HEADER..]);
-            worker::return_buffer(octets);
-            sent?;
         }
-        Ok(result)
+        match self.ws.header(kind, count as u64, true) {
+            Some(header) if header.as_ref().len() <= reserved => {
+                let header = header.as_ref();
+                let surplus = reserved - header.len();
+                frames[begin + surplus..payload].copy_from_slice(header);
+                if surplus > 0 && begin == 0 {
+                    self.output.begin_at(surplus);
+                } else if surplus > 0 {
+                    frames.copy_within(begin + surplus.., begin);
+                    frames.truncate(frames.len() - surplus);
+                }
+                self.context.message_out(count);
+                Ok(result)
+            }
+            // More than was expected.
+            Some(header) => {
+                frames.splice(begin..payload, header.as_ref().iter().copied());
+                self.context.message_out(count);
+                Ok(result)
+            }
+            None => {
+                // Compressed or split: the frames are not what was read.
+                let mut octets = worker::lend_buffer();
+                octets.extend_from_slice(&frames[payload..]);
+                frames.truncate(begin);
+                let sent = self.message(kind, &octets);
+                worker::return_buffer(octets);
+                sent.map(|()| result)
+            }
+        }
     }
 
     /// Whether a message was begun by [`piece`](Self::piece).

@@ -32,6 +32,11 @@ impl MainSettings {
         self.programs.is_some()
     }
 
+    /// A location with another endpoint was read.
+    pub fn use_services(&mut self) {
+        self.endpoints = true;
+    }
+
     /// Whether workers have anything to do.
     pub fn is_used(&self) -> bool {
         self.endpoints

@@ -20,6 +20,7 @@ mod pipe;
 mod program;
 mod request;
 mod session;
+mod tcp;
 mod template;
 mod timer;
 mod upgrade;

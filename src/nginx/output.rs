@@ -1,14 +1,23 @@
-//! What waits to be sent to one client.
+//! What waits to be sent on one connection.
 
 use std::collections::VecDeque;
 use std::mem;
 
-use super::client::{Client, Sent};
+use super::client::Sent;
 use super::worker;
 
-/// Octets of frames in the order in which they are to leave.
+/// Where octets go.
+pub trait Sink {
+    /// Sends once.
+    fn send(&mut self, octets: &[u8]) -> Sent;
+
+    /// Whether the connection is TLS.
+    fn is_tls(&self) -> bool;
+}
+
+/// Octets in the order in which they are to leave: frames for a client, or what a service is to get.
 ///
-/// During a turn frames are gathered in one buffer that the worker lends; what the client does not take stays here. TLS
+/// During a turn they are gathered in one buffer that the worker lends; what the other side does not take stays here. TLS
 /// may be given an octet again only at the same place: a chunk that was offered neither moves nor changes, it is replaced
 /// only when it is gone.
 #[derive(Default)]
@@ -38,6 +47,11 @@ impl Output {
         self.len() == 0
     }
 
+    /// Whether nothing was refused so far.
+    pub fn is_fresh(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Where this turn's frames are appended.
     pub fn frames(&mut self) -> &mut Vec<u8> {
         if self.gathered.capacity() == 0 {
@@ -46,22 +60,15 @@ impl Output {
         &mut self.gathered
     }
 
-    /// The same, if nothing was gathered yet: the caller puts frames at its end and tells by [`begin_at`](Self::begin_at)
-    /// where the first one begins.
-    pub fn untouched(&mut self) -> Option<&mut Vec<u8>> {
-        let frames = self.frames();
-        frames.is_empty().then_some(frames)
-    }
-
-    /// The first gathered frame begins here; what is before it is not sent.
+    /// The first gathered frame begins here; what is before it is not sent. Only for the first one.
     pub fn begin_at(&mut self, begin: usize) {
         self.begin = begin;
     }
 
-    /// Sends as much as the client takes.
-    pub fn flush(&mut self, client: &mut Client) -> Sent {
+    /// Sends as much as the other side takes.
+    pub fn flush(&mut self, sink: &mut impl Sink) -> Sent {
         while let Some(chunk) = self.waiting.front_mut() {
-            match client.send(&chunk.octets[chunk.sent..]) {
+            match sink.send(&chunk.octets[chunk.sent..]) {
                 Sent::Octets(count) => {
                     chunk.sent += count;
                     self.queued -= count;
@@ -70,7 +77,7 @@ impl Output {
                     }
                 }
                 Sent::Blocked => {
-                    self.keep(client);
+                    self.keep(sink);
                     return Sent::Blocked;
                 }
                 Sent::Lost => return Sent::Lost,
@@ -78,13 +85,13 @@ impl Output {
         }
         let mut total = 0;
         while self.begin < self.gathered.len() {
-            match client.send(&self.gathered[self.begin..]) {
+            match sink.send(&self.gathered[self.begin..]) {
                 Sent::Octets(count) => {
                     self.begin += count;
                     total += count;
                 }
                 Sent::Blocked => {
-                    self.keep(client);
+                    self.keep(sink);
                     return Sent::Blocked;
                 }
                 Sent::Lost => return Sent::Lost,
@@ -102,7 +109,7 @@ impl Output {
     }
 
     /// Keeps what this turn gathered and could not send.
-    fn keep(&mut self, client: &Client) {
+    fn keep(&mut self, sink: &impl Sink) {
         let rest = &self.gathered[self.begin..];
         if rest.is_empty() {
             self.give_back();
@@ -110,14 +117,14 @@ impl Output {
         }
         self.queued += rest.len();
         // The last chunk takes small frames, unless TLS may hold a pointer into it.
-        let appendable = self.waiting.len() > usize::from(client.is_tls());
+        let appendable = self.waiting.len() > usize::from(sink.is_tls());
         if let Some(last) = self.waiting.back_mut()
             && appendable
             && last.octets.len() + rest.len() <= CHUNK
         {
             last.octets.extend_from_slice(rest);
             self.give_back();
-        } else if client.is_tls() {
+        } else if sink.is_tls() {
             self.waiting.push_back(Chunk { octets: mem::take(&mut self.gathered), sent: self.begin });
             self.begin = 0;
         } else {

@@ -26,6 +26,9 @@ use crate::ws::frame::Kind;
 const LEAST_BACKLOG: u64 = 64 << 10;
 const MOST_BACKLOG: u64 = 1 << 20;
 
+/// Octets that a pipe holds, and so about what one read brings.
+const PIPE: usize = 64 << 10;
+
 /// What the spawner tells of a program, seen by the session and by the worker.
 #[derive(Default)]
 pub struct Fate {
@@ -196,7 +199,7 @@ impl Program {
     /// Format `bytes`: what a read returns is one message, framed where it was read.
     fn relay(&mut self, outlet: &mut Outlet<'_>) -> Result<Read, Ending> {
         let Some(stdout) = &mut self.stdout else { return Ok(Read::Blocked) };
-        outlet.binary_from(|buffer| stdout.append_to(buffer)).map_err(broken)
+        outlet.message_from(Kind::Binary, PIPE, |buffer| stdout.append_to(buffer)).map_err(broken)
     }
 
     /// The other formats.

@@ -62,6 +62,12 @@ impl Request {
         log::write(self.log(), level, text);
     }
 
+    /// Leaves the arguments, which may be secrets, out of the error log from now on.
+    pub fn hide_arguments(self) {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_hide_arguments(self.0) };
+    }
+
     /// The settings of its location.
     pub fn settings<'a>(self) -> &'a Settings<NginxCompiler> {
         // SAFETY: create_loc_conf made the settings of every location; they live as long as the cycle, and the cycle as

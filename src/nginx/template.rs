@@ -4,6 +4,7 @@ use std::ptr;
 
 use super::ffi;
 use super::request::{Request, bytes};
+use super::tcp;
 use crate::conf::{Compiler, Refused, Template};
 
 /// Compiles for the directive that is being read.
@@ -17,8 +18,13 @@ impl NginxCompiler {
         NginxCompiler { cf }
     }
 
+    /// What nginx passed to the directive's handler.
+    pub fn cf(&self) -> *mut ffi::ngx_conf_t {
+        self.cf
+    }
+
     /// A copy in the configuration's pool, ended by a NUL that is not counted: nginx's compilers look one octet ahead.
-    fn copy(&self, text: &[u8]) -> Result<ffi::ngx_str_t, Refused> {
+    pub fn copy(&self, text: &[u8]) -> Result<ffi::ngx_str_t, Refused> {
         // SAFETY: cf is valid while its directive is read; the allocation has room for the text and a NUL.
         unsafe {
             let data = ffi::ngx_pnalloc((*self.cf).pool, text.len() + 1).cast::<u8>();
@@ -35,6 +41,8 @@ impl NginxCompiler {
 impl Compiler for NginxCompiler {
     type Template = ComplexValue;
     type Regex = Regex;
+    type Service = tcp::Address;
+    type Tls = tcp::Tls;
 
     fn compile(&mut self, argument: &[u8]) -> Result<ComplexValue, Refused> {
         let mut text = self.copy(argument)?;
@@ -72,6 +80,10 @@ impl Compiler for NginxCompiler {
             }
             Ok(Regex(compile.regex))
         }
+    }
+
+    fn service(&mut self, address: &[u8]) -> Result<tcp::Address, Refused> {
+        tcp::Address::compile(self, address)
     }
 }
 

@@ -9,7 +9,7 @@ use super::main_settings::MainSettings;
 use super::program::{self, Command};
 use super::request::Request;
 use super::template::NginxCompiler;
-use super::{console, origin, session};
+use super::{console, origin, session, tcp};
 use crate::conf::{Endpoint, Refused, Settings};
 use crate::ws::deflate;
 use crate::ws::handshake::{self, Accept, HttpVersion, Refusal, protocol};
@@ -38,6 +38,10 @@ pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> 
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
     match &settings.endpoint {
         Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) if !main.use_programs(cf) => Err(Refused::Reported),
+        Some(Endpoint::Tcp(_)) => {
+            main.use_services();
+            Ok(())
+        }
         Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) | None => Ok(()),
     }
 }
@@ -74,6 +78,9 @@ fn serve(request: Request) -> Result<(), isize> {
     if let Some(context) = request.context() {
         context.endpoint = Some(endpoint.name());
     }
+    if matches!(endpoint, Endpoint::Tcp(_)) {
+        request.hide_arguments();
+    }
     let version = match request.http_version() {
         ..=1000 => HttpVersion::Http10,
         1001..=1999 => HttpVersion::Http11,
@@ -91,18 +98,29 @@ fn serve(request: Request) -> Result<(), isize> {
         request.report(Level::Error, format_args!("origin \"{origin}\" is not allowed by \"websocket_origin\""));
         return Err(refuse(request, version, Refusal::Forbidden));
     }
-    let spoken = settings.protocols();
-    let selected = protocol::select(&accepted.protocols, &spoken);
+    let selected = match endpoint {
+        Endpoint::Exec(_) | Endpoint::ExecDir(_) => protocol::select(&accepted.protocols, &settings.protocols()),
+        Endpoint::Tcp(_) => tcp::select_protocol(&accepted.protocols, &settings.protocols()),
+    };
     let protocol = selected.and_then(|name| request.keep_text(name));
     if let Some(context) = request.context() {
         context.protocol = protocol;
     }
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
     let acceptance = Acceptance { accept: accepted.accept, protocol, deflate };
-    let command = match endpoint {
-        Endpoint::Exec(words) => Command::of_words(request, words)?,
-        Endpoint::ExecDir(root) => Command::in_directory(request, root)?,
-    };
+    match endpoint {
+        Endpoint::Exec(words) => start_program(request, acceptance, Command::of_words(request, words)?),
+        Endpoint::ExecDir(root) => start_program(request, acceptance, Command::in_directory(request, root)?),
+        Endpoint::Tcp(address) => {
+            let session = session::create(request, acceptance)?;
+            let service = tcp::start(request, session, address)?;
+            session::attach(session, service);
+            Ok(())
+        }
+    }
+}
+
+fn start_program(request: Request, acceptance: Acceptance, command: Command<'_>) -> Result<(), isize> {
     let session = session::create(request, acceptance)?;
     let program = program::start(request, session, command)?;
     session::attach(session, program);

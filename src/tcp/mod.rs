@@ -1,1 +1,4 @@
 //! TCP services: the rules of relaying between a WebSocket and a stream.
+
+pub mod proxy_protocol;
+pub mod text;

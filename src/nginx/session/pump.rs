@@ -2,7 +2,7 @@
 
 use super::{Session, Stage, Verdict};
 use crate::nginx::client::{Received, Sent};
-use crate::nginx::endpoint::{Ending, Outlet, Produced};
+use crate::nginx::endpoint::{Ending, Outlet, Produced, Started};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::timer::now;
@@ -19,7 +19,7 @@ impl Session {
     /// Does what can be done now.
     pub fn pump(&mut self) -> Verdict {
         if self.stage == Stage::Starting {
-            return Verdict::Continue;
+            return self.start();
         }
         match self.drain_nginx() {
             Ok(true) => {}
@@ -35,6 +35,15 @@ impl Session {
         }
         self.next_turn.post_next();
         self.watch()
+    }
+
+    /// The endpoint may have got on.
+    fn start(&mut self) -> Verdict {
+        match self.endpoint.as_mut().map(|endpoint| endpoint.start()) {
+            None | Some(Started::NotYet) => Verdict::Continue,
+            Some(Started::Yes) => self.opened(),
+            Some(Started::No(status)) => self.refused(status),
+        }
     }
 
     /// The timer fired, or another turn was due.

@@ -1,0 +1,277 @@
+//! A TCP service as the endpoint of a session.
+
+mod address;
+mod connect;
+mod peer;
+mod resolve;
+mod socket;
+mod tls;
+
+pub use address::Address;
+pub use connect::start;
+pub use tls::{Tls, prepare};
+
+use connect::Connecting;
+use peer::Peer;
+use socket::Socket;
+
+use super::client::{Received, Sent};
+use super::endpoint::{Ending, Endpoint, Outlet, Produced, Started};
+use super::output::{Output, Sink};
+use crate::tcp::text::Cutter;
+use crate::ws::close::CloseCode;
+use crate::ws::connection::Data;
+use crate::ws::frame::Kind;
+
+/// Octets that wait for a service, above which the client is not read. A read of the client may add to them.
+const BACKLOG: usize = 64 << 10;
+
+/// Pieces of messages from this size on are written from where they were read; smaller ones are gathered first.
+const DIRECT: usize = 16 << 10;
+
+/// A service: while its connection is made, and then.
+pub enum Service {
+    /// The session has not been answered.
+    Connecting(Box<Connecting>),
+    /// Octets go both ways.
+    Connected(Box<Relay>),
+    /// Nothing is left of it.
+    Gone,
+}
+
+/// Octets between a session and a service.
+pub struct Relay {
+    /// Dropped before the peer, which counts the connections of its server.
+    socket: Socket,
+    peer: Peer,
+    /// For the service.
+    queue: Output,
+    /// The service takes no more octets.
+    deaf: bool,
+    /// The service has sent everything.
+    ended: bool,
+    /// The client is in the middle of a message.
+    in_message: bool,
+    /// The client has sent something since the last look.
+    delivered: bool,
+    most: usize,
+    text: Option<Cutter>,
+    sent: u64,
+    received: u64,
+}
+
+/// The subprotocol of a service that says what a service does: octets in binary frames.
+const BINARY: &str = "binary";
+
+/// The first subprotocol of the client that the location speaks, `binary` included.
+pub fn select_protocol<'r>(offered: &[&'r str], spoken: &[String]) -> Option<&'r str> {
+    offered.iter().copied().find(|name| *name == BINARY || spoken.iter().any(|known| known == name))
+}
+
+impl Endpoint for Service {
+    fn start(&mut self) -> Started {
+        let Service::Connecting(connecting) = self else { return Started::NotYet };
+        match connecting.advance() {
+            Ok(None) => Started::NotYet,
+            Ok(Some(relay)) => {
+                *self = Service::Connected(Box::new(relay));
+                Started::Yes
+            }
+            Err(status) => {
+                *self = Service::Gone;
+                Started::No(status)
+            }
+        }
+    }
+
+    fn accepts(&self) -> bool {
+        match self {
+            Service::Connected(relay) => relay.queue.len() < BACKLOG,
+            Service::Connecting(_) => false,
+            Service::Gone => true,
+        }
+    }
+
+    fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
+        if let Service::Connected(relay) = self {
+            relay.deliver(data);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> bool {
+        match self {
+            Service::Connected(relay) => relay.flush(),
+            Service::Connecting(_) | Service::Gone => false,
+        }
+    }
+
+    fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
+        match self {
+            Service::Connected(relay) => relay.produce(outlet),
+            Service::Connecting(_) | Service::Gone => Produced::Nothing,
+        }
+    }
+
+    fn client_gone(&mut self) {
+        *self = Service::Gone;
+    }
+
+    fn progress(&self) -> u64 {
+        match self {
+            Service::Connected(relay) => relay.sent,
+            Service::Connecting(_) | Service::Gone => 0,
+        }
+    }
+}
+
+impl Relay {
+    fn new(socket: Socket, peer: Peer, most: usize, kind: Kind) -> Self {
+        Relay {
+            socket,
+            peer,
+            queue: Output::default(),
+            deaf: false,
+            ended: false,
+            in_message: false,
+            delivered: false,
+            most,
+            text: match kind {
+                Kind::Text => Some(Cutter::default()),
+                Kind::Binary => None,
+            },
+            sent: 0,
+            received: 0,
+        }
+    }
+
+    fn deliver(&mut self, data: &Data<'_>) {
+        self.in_message = !data.last;
+        self.delivered = true;
+        if self.deaf {
+            return;
+        }
+        let mut rest = data.payload;
+        // TLS wants to see octets that it did not take at the same place again.
+        if rest.len() >= DIRECT && self.queue.is_empty() && self.socket.writable() && !self.socket.is_tls() {
+            match self.socket.send(rest) {
+                Sent::Octets(count) => {
+                    self.sent += count as u64;
+                    rest = &rest[count..];
+                }
+                Sent::Blocked => {}
+                Sent::Lost => return self.stop_writing(),
+            }
+        }
+        if !rest.is_empty() {
+            self.queue.frames().extend_from_slice(rest);
+        }
+    }
+
+    /// Writes what the service takes now. Whether that was anything.
+    fn flush(&mut self) -> bool {
+        if self.queue.is_empty() || !self.queue.is_fresh() && !self.socket.writable() {
+            return false;
+        }
+        let waiting = self.queue.len();
+        let sent = self.queue.flush(&mut self.socket);
+        let moved = waiting - self.queue.len();
+        self.sent += moved as u64;
+        if sent == Sent::Lost {
+            self.stop_writing();
+            return true;
+        }
+        if !self.socket.watch() {
+            self.stop_writing();
+        }
+        moved > 0
+    }
+
+    /// The service is gone, or does not listen any more. What it has sent before is still to be read.
+    fn stop_writing(&mut self) {
+        self.queue = Output::default();
+        self.deaf = true;
+    }
+
+    fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
+        let mut moved = std::mem::take(&mut self.delivered);
+        while !self.ended && outlet.has_room() && self.socket.readable() {
+            match self.read(outlet) {
+                Ok(Received::Octets(count)) => {
+                    self.received += count as u64;
+                    moved = true;
+                }
+                Ok(Received::Blocked) => break,
+                Ok(Received::End) => {
+                    self.ended = true;
+                    if self.text.as_mut().is_some_and(|text| text.finish().is_err()) {
+                        return Produced::Ended(no_text(outlet));
+                    }
+                    if self.deaf {
+                        // Our octets were lost on the way: that is no orderly end.
+                        return Produced::Ended(lost());
+                    }
+                }
+                Ok(Received::Lost) => return Produced::Ended(lost()),
+                Err(ending) => return Produced::Ended(ending),
+            }
+        }
+        if !self.socket.watch() {
+            return Produced::Ended(lost());
+        }
+        // The client may finish what it has begun: closing for reading is no reason to stop listening.
+        if self.ended && !moved && self.queue.is_empty() && (self.deaf || !self.in_message) {
+            return Produced::Ended(Ending { code: CloseCode::NORMAL, reason: String::new() });
+        }
+        if moved { Produced::Some } else { Produced::Nothing }
+    }
+
+    /// What one read brings is one message.
+    fn read(&mut self, outlet: &mut Outlet<'_>) -> Result<Received, Ending> {
+        let (socket, most) = (&mut self.socket, self.most);
+        let Some(text) = &mut self.text else {
+            return outlet.message_from(Kind::Binary, most, |buffer| socket.append_to(buffer, most)).map_err(broken);
+        };
+        let mut valid = true;
+        let received = outlet.message_from(Kind::Text, most, |buffer| {
+            let begin = buffer.len();
+            buffer.extend_from_slice(text.held());
+            let received = socket.append_to(buffer, most);
+            match received {
+                Received::Octets(_) => match text.cut(&buffer[begin..]) {
+                    Ok(whole) => buffer.truncate(begin + whole),
+                    Err(_) => {
+                        valid = false;
+                        buffer.truncate(begin);
+                    }
+                },
+                Received::Blocked | Received::End | Received::Lost => buffer.truncate(begin),
+            }
+            received
+        });
+        if !valid {
+            return Err(no_text(outlet));
+        }
+        received.map_err(broken)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.peer.count(self.sent, self.received);
+    }
+}
+
+fn no_text(outlet: &Outlet<'_>) -> Ending {
+    outlet.complain(format_args!("the service sent what is not UTF-8 (websocket_tcp_format text)"));
+    Ending { code: CloseCode::INVALID_DATA, reason: "invalid UTF-8".to_owned() }
+}
+
+fn lost() -> Ending {
+    Ending { code: CloseCode::BAD_GATEWAY, reason: "the connection to the service was lost".to_owned() }
+}
+
+/// The connection does not take messages any more; it is closing for a reason of its own.
+fn broken(error: crate::ws::connection::SendError) -> Ending {
+    Ending { code: CloseCode::INTERNAL, reason: error.to_string() }
+}

@@ -1,0 +1,151 @@
+//! Where a service is: what `websocket_tcp` says, and what that means for one request.
+
+use std::ptr;
+
+use crate::conf::{Compiler, Refused};
+use crate::nginx::ffi;
+use crate::nginx::request::{Request, bytes};
+use crate::nginx::template::{ComplexValue, NginxCompiler};
+
+/// The argument of `websocket_tcp`.
+#[derive(Clone, Copy)]
+pub enum Address {
+    /// The same for all requests: an upstream block, or a group that was made of an address and its name looked up.
+    Group(Group),
+    /// Depends on the request.
+    Template(ComplexValue),
+}
+
+/// A group of servers; it lives as long as its configuration.
+#[derive(Clone, Copy)]
+pub struct Group(*mut ffi::ngx_http_upstream_srv_conf_t);
+
+impl Group {
+    /// nginx's own.
+    pub fn raw(self) -> *mut ffi::ngx_http_upstream_srv_conf_t {
+        self.0
+    }
+
+    /// Its name, or the host of its address.
+    pub fn host<'a>(self) -> &'a [u8] {
+        // SAFETY: the group lives as long as its configuration, which outlives its requests.
+        unsafe { bytes(&(*self.0).host) }
+    }
+}
+
+impl Address {
+    /// Compiles the argument for the directive that is being read.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Reported`]: nginx has logged why.
+    pub fn compile(compiler: &mut NginxCompiler, argument: &[u8]) -> Result<Self, Refused> {
+        if argument.contains(&b'$') {
+            return compiler.compile(argument).map(Address::Template);
+        }
+        let mut text = compiler.copy(argument)?;
+        // SAFETY: the configuration is being read; the copy lives as long as it.
+        let group = unsafe { ffi::ngx_ws_upstream_add(compiler.cf(), &raw mut text) };
+        if group.is_null() { Err(Refused::Reported) } else { Ok(Address::Group(Group(group))) }
+    }
+}
+
+/// What a request is to be connected to.
+pub enum Target {
+    /// A group of servers.
+    Group(Group),
+    /// One server, by its address or its path.
+    Server(Resolved),
+    /// One or more servers of this name.
+    Name(Resolved),
+}
+
+/// What nginx makes servers of; in the pool of the request.
+#[derive(Clone, Copy)]
+pub struct Resolved(*mut ffi::ngx_http_upstream_resolved_t);
+
+impl Resolved {
+    /// nginx's own.
+    pub fn raw(self) -> *mut ffi::ngx_http_upstream_resolved_t {
+        self.0
+    }
+
+    /// The host of the address.
+    pub fn host<'a>(self) -> &'a [u8] {
+        // SAFETY: in the pool of the request, like the text of the host.
+        unsafe { bytes(&(*self.0).host) }
+    }
+}
+
+/// Why a text is no address. The text itself is not named: it may be what the client sent as a secret.
+pub enum Unusable {
+    /// nginx has no memory.
+    NoMemory,
+    /// What is wrong with it.
+    Invalid(String),
+}
+
+/// Finds out what the value of `websocket_tcp` names: an upstream block first.
+///
+/// # Errors
+///
+/// [`Unusable`].
+pub fn target(request: Request, text: &[u8]) -> Result<Target, Unusable> {
+    // nginx looks one octet ahead in paths of unix sockets.
+    let mut text = request.copy(&[text, b"\0"].concat()).ok_or(Unusable::NoMemory)?;
+    text.len -= 1;
+    // SAFETY: the request lives; what nginx allocates is in its pool. The url is a C struct for which all zeroes is a value,
+    // and the shim initialises it.
+    unsafe {
+        let pool = (*request.raw()).pool;
+        let mut url: ffi::ngx_url_t = std::mem::zeroed();
+        if ffi::ngx_ws_parse_address(pool, &raw mut text, &raw mut url) != ffi::NGX_OK as isize {
+            return Err(match url.err.is_null() {
+                true => Unusable::NoMemory,
+                false => Unusable::Invalid(std::ffi::CStr::from_ptr(url.err).to_string_lossy().into_owned()),
+            });
+        }
+        let no_port = ffi::ngx_ws_url_no_port(&raw const url) != 0;
+        if let Some(group) = group_of(request, bytes(&url.host), url.port, no_port) {
+            return Ok(Target::Group(group));
+        }
+        let is_unix = url.family == libc::AF_UNIX;
+        if url.port == 0 && !is_unix {
+            return Err(Unusable::Invalid("no port".to_owned()));
+        }
+        let resolved = ffi::ngx_pcalloc(pool, size_of::<ffi::ngx_http_upstream_resolved_t>())
+            .cast::<ffi::ngx_http_upstream_resolved_t>();
+        if resolved.is_null() {
+            return Err(Unusable::NoMemory);
+        }
+        (*resolved).host = url.host;
+        (*resolved).port = url.port;
+        (*resolved).no_port = usize::from(no_port);
+        if url.naddrs == 0 || url.addrs.is_null() {
+            return Ok(Target::Name(Resolved(resolved)));
+        }
+        let address = &*url.addrs;
+        (*resolved).sockaddr = address.sockaddr;
+        (*resolved).socklen = address.socklen;
+        (*resolved).name = address.name;
+        (*resolved).naddrs = 1;
+        Ok(Target::Server(Resolved(resolved)))
+    }
+}
+
+/// The upstream block, or the group of a constant address, of this host and port.
+fn group_of(request: Request, host: &[u8], port: ffi::in_port_t, no_port: bool) -> Option<Group> {
+    // SAFETY: nginx's upstream module is always there; its array holds pointers to groups.
+    let groups = unsafe {
+        let groups = &(*ffi::ngx_ws_upstream_main_conf(request.raw())).upstreams;
+        match ptr::NonNull::new(groups.elts.cast::<*mut ffi::ngx_http_upstream_srv_conf_t>()) {
+            Some(first) => std::slice::from_raw_parts(first.as_ptr(), groups.nelts),
+            None => &[],
+        }
+    };
+    groups.iter().copied().map(Group).find(|group| {
+        // SAFETY: as above.
+        let its_port = unsafe { (*group.0).port };
+        ((its_port == 0 && no_port) || its_port == port) && group.host().eq_ignore_ascii_case(host)
+    })
+}

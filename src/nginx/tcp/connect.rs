@@ -1,0 +1,270 @@
+//! Connecting to a service, server after server, before anything is answered.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::address::{self, Address, Target, Unusable};
+use super::peer::{Connect, Peer};
+use super::resolve::Lookup;
+use super::socket::Socket;
+use super::tls::{Handshake, Identity};
+use super::{Relay, Service};
+use crate::nginx::client::Sent;
+use crate::nginx::endpoint::Endpoint;
+use crate::nginx::ffi;
+use crate::nginx::log::Level;
+use crate::nginx::output::Sink;
+use crate::nginx::request::Request;
+use crate::nginx::session::SessionRef;
+use crate::tcp::proxy_protocol::{self, Ends};
+
+const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+const NOT_FOUND: isize = ffi::NGX_HTTP_NOT_FOUND as isize;
+const BAD_GATEWAY: isize = ffi::NGX_HTTP_BAD_GATEWAY as isize;
+const TIMED_OUT: isize = ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize;
+
+/// A connection that is being made.
+pub struct Connecting {
+    request: Request,
+    session: SessionRef,
+    step: Step,
+    /// Dropped after the socket.
+    peer: Option<Peer>,
+    /// The host of the address: the name of the service, for TLS.
+    host: Vec<u8>,
+}
+
+/// How far it is.
+enum Step {
+    /// The name is being looked up.
+    Resolving(Lookup),
+    /// A server was asked.
+    Connecting(Socket),
+    /// The server talks TLS.
+    Handshaking(Socket, Identity),
+    /// Between two steps, and after the last one.
+    Idle,
+}
+
+/// Begins to connect a session to the service of its location. The session is run when there is something new.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub fn start(request: Request, session: SessionRef, address: &Address) -> Result<Box<dyn Endpoint>, isize> {
+    let target = match address {
+        Address::Group(group) => Target::Group(*group),
+        Address::Template(template) => {
+            let text = template.evaluate(request).ok_or(FAILED)?;
+            if text.is_empty() {
+                request.report(Level::Info, format_args!("\"websocket_tcp\" names no service for this request"));
+                return Err(NOT_FOUND);
+            }
+            address::target(request, text).map_err(|unusable| match unusable {
+                Unusable::NoMemory => FAILED,
+                Unusable::Invalid(why) => {
+                    let text = format_args!("\"websocket_tcp\" has no address for this request: {why}");
+                    request.report(Level::Error, text);
+                    BAD_GATEWAY
+                }
+            })?
+        }
+    };
+    let host = match &target {
+        Target::Group(group) => group.host(),
+        Target::Server(resolved) | Target::Name(resolved) => resolved.host(),
+    };
+    let mut peer = Peer::new(request).ok_or(FAILED)?;
+    let mut connecting = Connecting { request, session, step: Step::Idle, peer: None, host: host.to_vec() };
+    match target {
+        Target::Group(group) => {
+            if !peer.use_group(group) {
+                return Err(FAILED);
+            }
+            connecting.peer = Some(peer);
+            connecting.begin()?;
+        }
+        Target::Server(resolved) => {
+            if !super::peer::know_servers(request, resolved) {
+                return Err(FAILED);
+            }
+            connecting.peer = Some(peer);
+            connecting.begin()?;
+        }
+        Target::Name(resolved) => {
+            connecting.peer = Some(peer);
+            connecting.step = Step::Resolving(Lookup::start(request, session, resolved)?);
+            // A name that is known already is answered at once.
+            connecting.resolved()?;
+        }
+    }
+    Ok(Box::new(Service::Connecting(Box::new(connecting))))
+}
+
+impl Connecting {
+    /// Goes on after an event: the connection, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged.
+    pub fn advance(&mut self) -> Result<Option<Relay>, isize> {
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            resolving @ Step::Resolving(_) => {
+                self.step = resolving;
+                self.resolved()?;
+                Ok(None)
+            }
+            Step::Connecting(socket) if socket.timed_out() => self.next_server(socket, TIMED_OUT),
+            // The event may be about something else that happened to the socket: a server may talk at once.
+            Step::Connecting(socket) if !socket.writable() => {
+                self.step = Step::Connecting(socket);
+                Ok(None)
+            }
+            Step::Connecting(socket) if socket.connect_failed() => self.next_server(socket, BAD_GATEWAY),
+            Step::Connecting(socket) => self.connected(socket),
+            Step::Handshaking(socket, _) if socket.timed_out() => self.next_server(socket, TIMED_OUT),
+            Step::Handshaking(socket, identity) => {
+                let handshake = identity.go_on(&socket);
+                self.handshake(socket, identity, handshake)
+            }
+            Step::Idle => Ok(None),
+        }
+    }
+
+    /// Looks whether the name was looked up by now, and connects then.
+    fn resolved(&mut self) -> Result<(), isize> {
+        let Step::Resolving(lookup) = &mut self.step else { return Ok(()) };
+        match lookup.answer() {
+            None => Ok(()),
+            Some(answer) => {
+                self.step = Step::Idle;
+                answer?;
+                self.begin()
+            }
+        }
+    }
+
+    /// The servers are known: asks the first one.
+    fn begin(&mut self) -> Result<(), isize> {
+        let tries = self.request.settings().tcp_next_upstream_tries();
+        if let Some(peer) = &mut self.peer {
+            peer.begin(usize::try_from(tries).unwrap_or(usize::MAX));
+        }
+        self.connect()
+    }
+
+    /// Asks servers until one answers, now or later.
+    fn connect(&mut self) -> Result<(), isize> {
+        loop {
+            let peer = self.peer.as_mut().ok_or(FAILED)?;
+            match peer.connect(self.session) {
+                Connect::Begun(socket) => {
+                    let limit = self.request.settings().tcp_connect_timeout();
+                    if limit != 0 {
+                        socket.set_timer(limit);
+                    }
+                    self.step = Step::Connecting(socket);
+                    return Ok(());
+                }
+                Connect::Refused if peer.failed(BAD_GATEWAY) => {}
+                Connect::Refused => return Err(BAD_GATEWAY),
+                Connect::NoServer => {
+                    self.request.report(Level::Error, format_args!("no server of the service can be used"));
+                    peer.failed(BAD_GATEWAY);
+                    return Err(BAD_GATEWAY);
+                }
+                Connect::Failed => return Err(FAILED),
+            }
+        }
+    }
+
+    /// This server does not do.
+    fn next_server(&mut self, socket: Socket, status: isize) -> Result<Option<Relay>, isize> {
+        if status == TIMED_OUT {
+            self.request.report(Level::Error, format_args!("the service did not answer in time"));
+        }
+        drop(socket);
+        let peer = self.peer.as_mut().ok_or(FAILED)?;
+        if !peer.failed(status) {
+            return Err(status);
+        }
+        self.connect().map(|()| None)
+    }
+
+    fn connected(&mut self, mut socket: Socket) -> Result<Option<Relay>, isize> {
+        let settings = self.request.settings();
+        if !socket.no_delay() {
+            return Err(FAILED);
+        }
+        if let Some(version) = settings.tcp_proxy_protocol() {
+            let header = proxy_protocol::header(version, &ends(self.request));
+            // A new connection has room for the whole of it.
+            match socket.send(&header) {
+                Sent::Octets(count) if count == header.len() => {}
+                Sent::Octets(_) | Sent::Blocked | Sent::Lost => return self.next_server(socket, BAD_GATEWAY),
+            }
+        }
+        match settings.tcp_tls {
+            None => self.ready(socket).map(Some),
+            Some(tls) => {
+                let identity = Identity::new(self.request, &self.host).ok_or(FAILED)?;
+                let handshake = identity.begin(tls, &socket);
+                self.handshake(socket, identity, handshake)
+            }
+        }
+    }
+
+    fn handshake(&mut self, socket: Socket, identity: Identity, handshake: Handshake) -> Result<Option<Relay>, isize> {
+        match handshake {
+            Handshake::Waiting => {
+                self.step = Step::Handshaking(socket, identity);
+                Ok(None)
+            }
+            Handshake::Done => self.ready(socket).map(Some),
+            Handshake::Failed => self.next_server(socket, BAD_GATEWAY),
+        }
+    }
+
+    fn ready(&mut self, socket: Socket) -> Result<Relay, isize> {
+        let settings = self.request.settings();
+        socket.clear_timer();
+        // TLS has taken the events for its handshake.
+        socket.wake(self.session.as_ptr().cast(), crate::nginx::session::on_endpoint);
+        let mut peer = self.peer.take().ok_or(FAILED)?;
+        peer.connected();
+        let most = usize::try_from(settings.tcp_buffer_size()).unwrap_or(usize::MAX);
+        Ok(Relay::new(socket, peer, most, settings.tcp_format()))
+    }
+}
+
+/// Both ends of the client's connection, as realip and the like have left them.
+fn ends(request: Request) -> Ends {
+    // SAFETY: a request has a connection; nginx asks the kernel for the local address if it does not know it.
+    unsafe {
+        let connection = request.connection();
+        let local = ffi::ngx_connection_local_sockaddr(connection, std::ptr::null_mut(), 0) == ffi::NGX_OK as isize;
+        Ends {
+            source: socket_address((*connection).sockaddr),
+            destination: if local { socket_address((*connection).local_sockaddr) } else { None },
+        }
+    }
+}
+
+/// An address of nginx; `None` if it is that of a unix socket.
+fn socket_address(address: *const ffi::sockaddr) -> Option<SocketAddr> {
+    // SAFETY: the family tells which struct it is; nginx's addresses are aligned for all of them.
+    unsafe {
+        match i32::from((*address).sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                let ip = u32::from_be(address.sin_addr.s_addr);
+                Some(SocketAddr::new(IpAddr::V4(ip.into()), u16::from_be(address.sin_port)))
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                let ip = IpAddr::V6(address.sin6_addr.s6_addr.into());
+                Some(SocketAddr::new(ip, u16::from_be(address.sin6_port)))
+            }
+            _ => None,
+        }
+    }
+}

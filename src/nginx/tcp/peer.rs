@@ -1,0 +1,238 @@
+//! The servers of a service, as nginx's balancers give them out.
+
+use std::ptr::NonNull;
+
+use super::address::{Group, Resolved};
+use super::socket::Socket;
+use crate::nginx::ffi;
+use crate::nginx::request::{Request, bytes};
+use crate::nginx::session::SessionRef;
+
+const OK: isize = ffi::NGX_OK as isize;
+const AGAIN: isize = ffi::NGX_AGAIN as isize;
+const DONE: isize = ffi::NGX_DONE as isize;
+const DECLINED: isize = ffi::NGX_DECLINED as isize;
+const BUSY: isize = ffi::NGX_BUSY as isize;
+
+/// What nginx knows of the connection of a request to its service: the state of the balancer, and what the `$upstream_…`
+/// variables say. The server that was chosen is given back on drop.
+pub struct Peer {
+    request: Request,
+    upstream: NonNull<ffi::ngx_http_upstream_t>,
+}
+
+/// What became of a connect.
+pub enum Connect {
+    /// It goes on; or it is done, and the socket is told of it all the same.
+    Begun(Socket),
+    /// This server does not take it.
+    Refused,
+    /// No server of the group can be used at this time.
+    NoServer,
+    /// It is our own fault, and nginx has logged it.
+    Failed,
+}
+
+/// Makes servers of one address or of those that the resolver has found. `false` when there is no memory.
+pub fn know_servers(request: Request, resolved: Resolved) -> bool {
+    // SAFETY: the request has the upstream that Peer::new() made; nginx copies what does not live as long as the request.
+    unsafe { ffi::ngx_http_upstream_create_round_robin_peer(request.raw(), resolved.raw()) == ffi::NGX_OK as isize }
+}
+
+impl Peer {
+    /// For a request that begins to connect. `None` when there is no memory.
+    pub fn new(request: Request) -> Option<Self> {
+        const SCHEMA: &[u8] = b"tcp://";
+        // SAFETY: the request lives; everything is allocated in its pool.
+        unsafe {
+            let raw = request.raw();
+            if ffi::ngx_http_upstream_create(raw) != ffi::NGX_OK as isize {
+                return None;
+            }
+            let upstream = NonNull::new((*raw).upstream)?;
+            (*upstream.as_ptr()).conf = ffi::ngx_ws_upstream_conf();
+            (*upstream.as_ptr()).schema = ffi::ngx_str_t { len: SCHEMA.len(), data: SCHEMA.as_ptr().cast_mut() };
+            ffi::ngx_ws_socket_keepalive(&raw mut (*upstream.as_ptr()).peer);
+            let mut peer = Peer { request, upstream };
+            if (*raw).upstream_states.is_null() {
+                (*raw).upstream_states =
+                    ffi::ngx_array_create((*raw).pool, 1, size_of::<ffi::ngx_http_upstream_state_t>());
+                if (*raw).upstream_states.is_null() {
+                    return None;
+                }
+            } else if !peer.push_state() {
+                // The request was connected to something else before; the variables have a colon between the two.
+                return None;
+            }
+            Some(peer)
+        }
+    }
+
+    fn upstream(&mut self) -> &mut ffi::ngx_http_upstream_t {
+        // SAFETY: in the pool of the request, which outlives the session; nginx does not look at it meanwhile.
+        unsafe { self.upstream.as_mut() }
+    }
+
+    /// Takes the servers of a group, by its balancer. `false` when that refuses.
+    pub fn use_group(&mut self, group: Group) -> bool {
+        self.upstream().upstream = group.raw();
+        // SAFETY: nginx has set the function when all of the configuration was read.
+        unsafe {
+            let Some(init) = (*group.raw()).peer.init else { return false };
+            init(self.request.raw(), group.raw()) == ffi::NGX_OK as isize
+        }
+    }
+
+    /// Begins to count: at most so many servers are tried, 0 for all.
+    pub fn begin(&mut self, tries: usize) {
+        let peer = &mut self.upstream().peer;
+        // SAFETY: reads nginx's clock.
+        peer.start_time = unsafe { ffi::ngx_ws_current_msec() };
+        if tries != 0 {
+            peer.tries = peer.tries.min(tries);
+        }
+    }
+
+    /// Connects to the next server. Events of the socket go to the session.
+    pub fn connect(&mut self, session: SessionRef) -> Connect {
+        if !self.push_state() {
+            return Connect::Failed;
+        }
+        let upstream = self.upstream();
+        // SAFETY: reads nginx's clock.
+        upstream.start_time = unsafe { ffi::ngx_ws_current_msec() };
+        // A server's connection that was kept for HTTP is none for this service: another one is made.
+        loop {
+            // SAFETY: the balancer was set by use_group() or know_servers().
+            let result = unsafe { ffi::ngx_event_connect_peer(&raw mut self.upstream().peer) };
+            if !self.remember_name() {
+                return Connect::Failed;
+            }
+            let upstream = self.upstream();
+            let connection = std::mem::replace(&mut upstream.peer.connection, std::ptr::null_mut());
+            match result {
+                OK | AGAIN if !connection.is_null() => {
+                    let socket = Socket::new(connection, session, self.request.log());
+                    if result == OK {
+                        socket.post();
+                    }
+                    return Connect::Begun(socket);
+                }
+                DONE if !connection.is_null() => {
+                    drop(Socket::new(connection, session, self.request.log()));
+                    let tries = self.upstream().peer.tries;
+                    self.give_back(0);
+                    self.upstream().peer.tries = tries;
+                }
+                DECLINED => return Connect::Refused,
+                BUSY => return Connect::NoServer,
+                _ => return Connect::Failed,
+            }
+        }
+    }
+
+    /// The server did not take the connection. Whether another one may be tried.
+    pub fn failed(&mut self, status: isize) -> bool {
+        if let Some(state) = self.state() {
+            state.status = status.unsigned_abs();
+        }
+        self.give_back(ffi::NGX_PEER_FAILED as usize);
+        self.upstream().peer.tries > 0
+    }
+
+    /// The connection is there.
+    pub fn connected(&mut self) {
+        let start = self.upstream().start_time;
+        if let Some(state) = self.state() {
+            // SAFETY: reads nginx's clock.
+            state.connect_time = unsafe { ffi::ngx_ws_current_msec() }.wrapping_sub(start);
+        }
+    }
+
+    /// What went through, for the variables.
+    pub fn count(&mut self, sent: u64, received: u64) {
+        if let Some(state) = self.state() {
+            state.bytes_sent = sent.cast_signed();
+            state.bytes_received = received.cast_signed();
+            state.response_length = received.cast_signed();
+        }
+    }
+
+    fn state(&mut self) -> Option<&mut ffi::ngx_http_upstream_state_t> {
+        // SAFETY: in an array in the pool of the request; a pointer to its last element is renewed whenever it grows.
+        unsafe { self.upstream().state.as_mut() }
+    }
+
+    /// Begins a place in the variables for the next server.
+    fn push_state(&mut self) -> bool {
+        self.finish_state();
+        // SAFETY: the array exists; all zeroes is a state.
+        unsafe {
+            let state =
+                ffi::ngx_array_push((*self.request.raw()).upstream_states).cast::<ffi::ngx_http_upstream_state_t>();
+            if state.is_null() {
+                return false;
+            }
+            state.write(std::mem::zeroed());
+            // nginx's sign for "not known".
+            (*state).response_time = usize::MAX;
+            (*state).connect_time = usize::MAX;
+            (*state).header_time = usize::MAX;
+            self.upstream().state = state;
+        }
+        true
+    }
+
+    fn finish_state(&mut self) {
+        let start = self.upstream().start_time;
+        if let Some(state) = self.state()
+            && state.response_time == usize::MAX
+        {
+            // SAFETY: reads nginx's clock.
+            state.response_time = unsafe { ffi::ngx_ws_current_msec() }.wrapping_sub(start);
+        }
+    }
+
+    /// Keeps the server's name: a server of a group in shared memory may be gone before the request is logged.
+    fn remember_name(&mut self) -> bool {
+        let request = self.request;
+        let upstream = self.upstream();
+        // SAFETY: the balancer has set the name to that of its server, or left it.
+        unsafe {
+            let Some(name) = upstream.peer.name.as_ref() else { return true };
+            let Some(copy) = request.copy(bytes(name)) else { return false };
+            let kept = ffi::ngx_palloc((*request.raw()).pool, size_of::<ffi::ngx_str_t>()).cast::<ffi::ngx_str_t>();
+            if kept.is_null() {
+                return false;
+            }
+            kept.write(copy);
+            upstream.peer.name = kept;
+            if let Some(state) = self.state() {
+                state.peer = kept;
+            }
+        }
+        true
+    }
+
+    /// Tells the balancer that its server is not used any more.
+    fn give_back(&mut self, state: usize) {
+        let peer = &mut self.upstream().peer;
+        if peer.sockaddr.is_null() {
+            return;
+        }
+        // SAFETY: the server was got from this balancer and not given back yet.
+        unsafe {
+            if let Some(free) = peer.free {
+                free(&raw mut *peer, peer.data, state);
+            }
+        }
+        peer.sockaddr = std::ptr::null_mut();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.finish_state();
+        self.give_back(0);
+    }
+}

@@ -1,0 +1,122 @@
+//! Looking up a name by nginx's resolver, without waiting.
+
+use std::ffi::CStr;
+
+use super::address::Resolved;
+use super::peer;
+use crate::nginx::ffi;
+use crate::nginx::guard::guard;
+use crate::nginx::log::{Level, Octets};
+use crate::nginx::request::Request;
+use crate::nginx::session::{self, Session, SessionRef};
+
+const BAD_GATEWAY: isize = ffi::NGX_HTTP_BAD_GATEWAY as isize;
+const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+
+/// A name that is being looked up. Given up on drop.
+pub struct Lookup {
+    question: Box<Question>,
+}
+
+/// What nginx's resolver has a pointer to.
+struct Question {
+    context: *mut ffi::ngx_resolver_ctx_t,
+    request: Request,
+    session: SessionRef,
+    resolved: Resolved,
+    /// The servers are known to the request, or the status to answer.
+    answer: Option<Result<(), isize>>,
+}
+
+impl Lookup {
+    /// Asks. The session is run when the answer comes, unless it is there at once.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged.
+    pub fn start(request: Request, session: SessionRef, resolved: Resolved) -> Result<Self, isize> {
+        let mut question =
+            Box::new(Question { context: std::ptr::null_mut(), request, session, resolved, answer: None });
+        // SAFETY: the location lives as long as the request; the box stays where it is until the lookup is done or
+        // dropped, which tells nginx.
+        unsafe {
+            let location = ffi::ngx_ws_get_core_loc_conf(request.raw());
+            let name = &raw mut (*resolved.raw()).host;
+            let mut context = std::ptr::null_mut();
+            match ffi::ngx_ws_resolve_start((*location).resolver, name, &raw mut context) {
+                ok if ok == ffi::NGX_OK as isize => {}
+                no if no == ffi::NGX_DECLINED as isize => {
+                    let host = Octets(resolved.host());
+                    request.report(Level::Error, format_args!("no \"resolver\" is defined to look up \"{host}\""));
+                    return Err(BAD_GATEWAY);
+                }
+                _ => return Err(FAILED),
+            }
+            (*context).name = *name;
+            (*context).handler = Some(on_answer);
+            (*context).data = (&raw mut *question).cast();
+            (*context).timeout = (*location).resolver_timeout;
+            question.context = context;
+            if ffi::ngx_resolve_name(context) != ffi::NGX_OK as isize {
+                question.context = std::ptr::null_mut();
+                return Err(FAILED);
+            }
+        }
+        Ok(Lookup { question })
+    }
+
+    /// Whether the servers are known by now, or the status to answer.
+    pub fn answer(&mut self) -> Option<Result<(), isize>> {
+        self.question.answer.take()
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        if !self.question.context.is_null() {
+            // SAFETY: the context is one that nginx has not answered yet; after this it does not.
+            unsafe { ffi::ngx_resolve_name_done(self.question.context) };
+        }
+    }
+}
+
+unsafe extern "C" fn on_answer(context: *mut ffi::ngx_resolver_ctx_t) {
+    guard((), || {
+        // SAFETY: the context carries a pointer to its question, which lives until it was answered.
+        let (question, later) = unsafe {
+            let question = &mut *(*context).data.cast::<Question>();
+            (question, ffi::ngx_ws_resolve_async(context) != 0)
+        };
+        question.answer = Some(question.take_over(context));
+        // SAFETY: the context is nginx's until it is told that its answer was taken.
+        unsafe { ffi::ngx_resolve_name_done(context) };
+        question.context = std::ptr::null_mut();
+        if later {
+            let session = question.session;
+            session::run(session, Session::pump);
+        }
+    });
+}
+
+impl Question {
+    /// Makes servers of the addresses, which nginx keeps only during the call.
+    fn take_over(&self, context: *mut ffi::ngx_resolver_ctx_t) -> Result<(), isize> {
+        // SAFETY: the context was answered; its addresses are copied while it lives.
+        unsafe {
+            let state = (*context).state;
+            if state != 0 {
+                let why = CStr::from_ptr(ffi::ngx_ws_resolve_error(state)).to_string_lossy();
+                let host = Octets(self.resolved.host());
+                self.request.report(Level::Error, format_args!("\"{host}\" could not be resolved: {why}"));
+                return Err(BAD_GATEWAY);
+            }
+            let resolved = &mut *self.resolved.raw();
+            resolved.naddrs = (*context).naddrs;
+            resolved.addrs = (*context).addrs;
+            let known = peer::know_servers(self.request, self.resolved);
+            resolved.naddrs = 0;
+            resolved.addrs = std::ptr::null_mut();
+            if known { Ok(()) } else { Err(FAILED) }
+        }
+    }
+}
