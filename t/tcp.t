@@ -21,6 +21,7 @@ $ngx->{server} = <<"EOT";
     websocket_close_timeout 500ms;
     location = /tcp   { websocket_tcp $address; }
     location = /unix  { websocket_tcp unix:$path; }
+    location = /slow  { websocket_tcp unix:%%PREFIX%%/slow.sock; }
     location = /small { websocket_tcp $address; websocket_tcp_buffer_size 10; }
     location = /text  { websocket_tcp $address; websocket_tcp_format text; }
     location = /bytes { websocket_tcp $address; websocket_tcp_format text; websocket_tcp_buffer_size 1; }
@@ -196,6 +197,51 @@ case 'the service closes: what it sent, then 1000' => sub {
         $got .= $_->{payload} for @{$client->{skipped}};
         is($got, 'z' x 100_000);
     }
+};
+
+case 'a service that ends its side still gets what the client is about to send' => sub {
+    my ($client, $peer) = pair('/big', rcvbuf => 65_536);
+    my $octets = join '', map { pack 'N', $_ * 2654435761 % 4294967296 } 1 .. 1_048_576;
+    my $frame = binary($octets);
+    # In the middle of a message.
+    $client->send(substr $frame, 0, 100_000, '');
+    $peer->read(10_000);
+    $peer->send('that is all')->fin;
+    is(collect($client, 11), 'that is all');
+    $client->send($frame);
+    my $got = 0;
+    my $md5 = Digest::MD5->new;
+    $md5->add(substr $octets, 0, 10_000);
+    my $rest = length($octets) - 10_000;
+    while ($got < $rest) {
+        $client->write_some;
+        next if $peer->silent(0.001);
+        $peer->more or last;
+        $got += length $peer->{in};
+        $md5->add($peer->{in});
+        $peer->{in} = '';
+    }
+    is($md5->hexdigest, md5_hex($octets), 'the whole message');
+    is(describe($client->frame), 'close 1000', 'then the Close');
+    $client->send(text('a last word'), close_frame(1000));
+    is($peer->rest, 'a last word', 'and what comes before the answer to it');
+    is($peer->how, 'eof');
+    is($client->end, 'eof');
+};
+
+case 'what the client sent before its Close reaches a slow service' => sub {
+    my $slow = Ws::Service->listen(unix => $ngx->prefix . '/slow.sock');
+    my $client = Ws::Client->open($ngx->port, '/slow');
+    my $peer = $slow->accept;
+    # More than the socket holds, less than what stops the client from being read.
+    my $count = 4;
+    $client->send(binary('x' x 60_000)) for 1 .. $count;
+    $client->send(close_frame(1000));
+    is(describe($client->frame), 'close 1000');
+    is($client->end, 'eof');
+    is(length $peer->rest, 60_000 * $count);
+    is($peer->how, 'eof');
+    $slow->close;
 };
 
 case 'the service is lost: 1014' => sub {

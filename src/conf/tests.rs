@@ -18,6 +18,8 @@ struct Plain;
 impl Compiler for Plain {
     type Template = Text;
     type Regex = String;
+    type Service = Text;
+    type Tls = ();
 
     fn compile(&mut self, argument: &[u8]) -> Result<Text, Refused> {
         Ok(Text(argument.to_vec()))
@@ -28,6 +30,10 @@ impl Compiler for Plain {
             b"(" => Err(Refused::value(pattern, "a closing parenthesis")),
             _ => Ok(String::from_utf8_lossy(pattern).into_owned()),
         }
+    }
+
+    fn service(&mut self, address: &[u8]) -> Result<Text, Refused> {
+        Ok(Text(address.to_vec()))
     }
 }
 
@@ -108,7 +114,22 @@ fn one_endpoint_a_location() {
         refused(&[&["websocket_exec", "/bin/cat"], &["websocket_exec_dir", "/srv"]]),
         Refused::Conflict("websocket_exec")
     );
-    for line in [&["websocket_exec", ""][..], &["websocket_exec_dir", ""], &["websocket_exec_dir", "srv"]] {
+    assert!(matches!(of(&[&["websocket_tcp", "$x"]]).endpoint, Some(Endpoint::Tcp(_))));
+    assert_eq!(refused(&[&["websocket_tcp", "a:1"], &["websocket_tcp", "b:1"]]), Refused::Duplicate);
+    assert_eq!(
+        refused(&[&["websocket_exec", "/bin/cat"], &["websocket_tcp", "a:1"]]),
+        Refused::Conflict("websocket_exec")
+    );
+    assert_eq!(
+        refused(&[&["websocket_tcp", "a:1"], &["websocket_exec", "/bin/cat"]]),
+        Refused::Conflict("websocket_tcp")
+    );
+    for line in [
+        &["websocket_exec", ""][..],
+        &["websocket_exec_dir", ""],
+        &["websocket_exec_dir", "srv"],
+        &["websocket_tcp", ""],
+    ] {
         assert!(matches!(refused(&[line]), Refused::Value { .. }), "{line:?}");
     }
 }
@@ -160,6 +181,17 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_exec_format", "records"], false),
         (&["websocket_exec_stderr", "file"], false),
         (&["websocket_console", "yes"], false),
+        (&["websocket_tcp_buffer_size", "1"], true),
+        (&["websocket_tcp_buffer_size", "0"], false),
+        (&["websocket_tcp_buffer_size", "1g"], true),
+        (&["websocket_tcp_buffer_size", "2g"], false),
+        (&["websocket_tcp_format", "text"], true),
+        (&["websocket_tcp_format", "lines"], false),
+        (&["websocket_tcp_proxy_protocol", "v2"], true),
+        (&["websocket_tcp_proxy_protocol", "on"], false),
+        (&["websocket_tcp_ssl", "yes"], false),
+        (&["websocket_tcp_ssl_name", ""], false),
+        (&["websocket_tcp_ssl_trusted_certificate", ""], false),
     ] {
         assert_eq!(read(&mut Settings::default(), line).is_ok(), accepted, "{line:?}");
     }

@@ -71,6 +71,8 @@ pub enum Produced {
     Some,
     /// Everything was sent; there will be nothing more.
     Ended(Ending),
+    /// The same, but what the client sends before it answers our Close is still taken.
+    Silent(Ending),
 }
 
 /// Room for the header of a message of at most 65535 octets.

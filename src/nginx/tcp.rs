@@ -2,6 +2,7 @@
 
 mod address;
 mod connect;
+mod linger;
 mod peer;
 mod resolve;
 mod socket;
@@ -41,7 +42,6 @@ pub enum Service {
 
 /// Octets between a session and a service.
 pub struct Relay {
-    /// Dropped before the peer, which counts the connections of its server.
     socket: Socket,
     peer: Peer,
     /// For the service.
@@ -56,8 +56,6 @@ pub struct Relay {
     delivered: bool,
     most: usize,
     text: Option<Cutter>,
-    sent: u64,
-    received: u64,
 }
 
 /// The subprotocol of a service that says what a service does: octets in binary frames.
@@ -114,12 +112,15 @@ impl Endpoint for Service {
     }
 
     fn client_gone(&mut self) {
-        *self = Service::Gone;
+        if let Service::Connected(relay) = std::mem::replace(self, Service::Gone) {
+            let Relay { socket, queue, .. } = *relay;
+            linger::close(socket, queue);
+        }
     }
 
     fn progress(&self) -> u64 {
         match self {
-            Service::Connected(relay) => relay.sent,
+            Service::Connected(relay) => relay.peer.sent,
             Service::Connecting(_) | Service::Gone => 0,
         }
     }
@@ -140,8 +141,6 @@ impl Relay {
                 Kind::Text => Some(Cutter::default()),
                 Kind::Binary => None,
             },
-            sent: 0,
-            received: 0,
         }
     }
 
@@ -156,7 +155,7 @@ impl Relay {
         if rest.len() >= DIRECT && self.queue.is_empty() && self.socket.writable() && !self.socket.is_tls() {
             match self.socket.send(rest) {
                 Sent::Octets(count) => {
-                    self.sent += count as u64;
+                    self.peer.sent += count as u64;
                     rest = &rest[count..];
                 }
                 Sent::Blocked => {}
@@ -176,7 +175,7 @@ impl Relay {
         let waiting = self.queue.len();
         let sent = self.queue.flush(&mut self.socket);
         let moved = waiting - self.queue.len();
-        self.sent += moved as u64;
+        self.peer.sent += moved as u64;
         if sent == Sent::Lost {
             self.stop_writing();
             return true;
@@ -198,7 +197,7 @@ impl Relay {
         while !self.ended && outlet.has_room() && self.socket.readable() {
             match self.read(outlet) {
                 Ok(Received::Octets(count)) => {
-                    self.received += count as u64;
+                    self.peer.received += count as u64;
                     moved = true;
                 }
                 Ok(Received::Blocked) => break,
@@ -221,7 +220,8 @@ impl Relay {
         }
         // The client may finish what it has begun: closing for reading is no reason to stop listening.
         if self.ended && !moved && self.queue.is_empty() && (self.deaf || !self.in_message) {
-            return Produced::Ended(Ending { code: CloseCode::NORMAL, reason: String::new() });
+            let ending = Ending { code: CloseCode::NORMAL, reason: String::new() };
+            return if self.deaf { Produced::Ended(ending) } else { Produced::Silent(ending) };
         }
         if moved { Produced::Some } else { Produced::Nothing }
     }
@@ -253,12 +253,6 @@ impl Relay {
             return Err(no_text(outlet));
         }
         received.map_err(broken)
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.peer.count(self.sent, self.received);
     }
 }
 

@@ -122,6 +122,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Connection {
     phase: Phase,
+    /// Data of the client is handed out after our Close as well.
+    listens: bool,
     closed: Option<Closed>,
     reader: Reader,
     writer: Writer,
@@ -136,7 +138,7 @@ impl Connection {
     /// A connection after its handshake, with compression if that was agreed on.
     pub fn with(limits: Limits, deflate: Option<Agreed>) -> Self {
         let (reader, writer) = (Reader::new(limits, deflate), Writer::new(limits, deflate));
-        Self { phase: Phase::Open, closed: None, reader, writer }
+        Self { phase: Phase::Open, listens: false, closed: None, reader, writer }
     }
 
     /// Reads what the client sent, up to the first event. Payload is unmasked in `input`.
@@ -150,7 +152,7 @@ impl Connection {
             Phase::Closing => true,
             Phase::Violated | Phase::Finished => return Received { consumed: input.len(), event: None },
         };
-        let (mut consumed, item) = self.reader.next(input, scratch, closing);
+        let (mut consumed, item) = self.reader.next(input, scratch, closing && !self.listens);
         let event = match item {
             None => None,
             Some(Item::Piece { kind, payload, first, last, pending }) => {
@@ -269,6 +271,12 @@ impl Connection {
         self.closed = Some(Closed { by: Side::Server, code: Some(code) });
         Writer::close(Some(code), reason, out);
         true
+    }
+
+    /// What the client sends between our Close and its own is handed out too: it may be on the way already, or the rest
+    /// of a message that the client ends before it answers (RFC 6455, section 5.5.1).
+    pub fn keep_listening(&mut self) {
+        self.listens = true;
     }
 
     /// Whether messages go both ways: no Close was sent or received and no rule was broken.

@@ -132,8 +132,10 @@ impl Session {
                 self.output.len() < self.send_limit()
                     && self.endpoint.as_ref().is_some_and(|endpoint| endpoint.accepts())
             }
-            // Only the client's Close is looked for.
-            Stage::Closing => self.ws.awaits_close(),
+            // Only the client's Close is looked for, unless the endpoint still takes what comes before it.
+            Stage::Closing => {
+                self.ws.awaits_close() && self.endpoint.as_ref().is_none_or(|endpoint| endpoint.accepts())
+            }
             Stage::Starting | Stage::Grace | Stage::Over => false,
         }
     }
@@ -177,7 +179,7 @@ impl Session {
         let mut rest = octets;
         while !rest.is_empty() {
             if !self.may_parse() {
-                if self.stage == Stage::Open {
+                if self.stage == Stage::Open || (self.stage == Stage::Closing && self.ws.awaits_close()) {
                     self.unparsed.extend_from_slice(rest);
                 }
                 break;
@@ -191,7 +193,8 @@ impl Session {
                     unsafe { self.context.as_mut() }.data_in(data.payload.len(), data.last);
                     self.deadlines.timers().on_message(now());
                     match &mut self.endpoint {
-                        Some(endpoint) if self.stage == Stage::Open => {
+                        // A session that closes has an endpoint only if that still listens.
+                        Some(endpoint) if matches!(self.stage, Stage::Open | Stage::Closing) => {
                             let refused = endpoint.deliver(&data).err();
                             self.answers_due |= refused.is_none();
                             refused
@@ -287,12 +290,19 @@ impl Session {
                 self.deadlines.timers().on_message(now());
                 true
             }
-            Produced::Ended(_) if self.stage == Stage::Grace => {
+            Produced::Ended(_) | Produced::Silent(_) if self.stage == Stage::Grace => {
                 self.close_as_planned();
                 true
             }
             Produced::Ended(Ending { code, reason }) => {
                 self.begin_close(code, &reason);
+                true
+            }
+            Produced::Silent(Ending { code, reason }) => {
+                let endpoint = self.endpoint.take();
+                self.begin_close(code, &reason);
+                self.ws.keep_listening();
+                self.endpoint = endpoint;
                 true
             }
         }

@@ -19,6 +19,10 @@ const BUSY: isize = ffi::NGX_BUSY as isize;
 pub struct Peer {
     request: Request,
     upstream: NonNull<ffi::ngx_http_upstream_t>,
+    /// Octets that the server got and sent, for the variables.
+    pub sent: u64,
+    /// See `sent`.
+    pub received: u64,
 }
 
 /// What became of a connect.
@@ -53,7 +57,7 @@ impl Peer {
             (*upstream.as_ptr()).conf = ffi::ngx_ws_upstream_conf();
             (*upstream.as_ptr()).schema = ffi::ngx_str_t { len: SCHEMA.len(), data: SCHEMA.as_ptr().cast_mut() };
             ffi::ngx_ws_socket_keepalive(&raw mut (*upstream.as_ptr()).peer);
-            let mut peer = Peer { request, upstream };
+            let mut peer = Peer { request, upstream, sent: 0, received: 0 };
             if (*raw).upstream_states.is_null() {
                 (*raw).upstream_states =
                     ffi::ngx_array_create((*raw).pool, 1, size_of::<ffi::ngx_http_upstream_state_t>());
@@ -149,15 +153,6 @@ impl Peer {
         }
     }
 
-    /// What went through, for the variables.
-    pub fn count(&mut self, sent: u64, received: u64) {
-        if let Some(state) = self.state() {
-            state.bytes_sent = sent.cast_signed();
-            state.bytes_received = received.cast_signed();
-            state.response_length = received.cast_signed();
-        }
-    }
-
     fn state(&mut self) -> Option<&mut ffi::ngx_http_upstream_state_t> {
         // SAFETY: in an array in the pool of the request; a pointer to its last element is renewed whenever it grows.
         unsafe { self.upstream().state.as_mut() }
@@ -184,12 +179,16 @@ impl Peer {
     }
 
     fn finish_state(&mut self) {
+        let (sent, received) = (self.sent.cast_signed(), self.received.cast_signed());
         let start = self.upstream().start_time;
         if let Some(state) = self.state()
             && state.response_time == usize::MAX
         {
             // SAFETY: reads nginx's clock.
             state.response_time = unsafe { ffi::ngx_ws_current_msec() }.wrapping_sub(start);
+            state.bytes_sent = sent;
+            state.bytes_received = received;
+            state.response_length = received;
         }
     }
 

@@ -4,6 +4,19 @@ use crate::nginx::client::{Received, Sent};
 use crate::nginx::ffi;
 use crate::nginx::output::Sink;
 use crate::nginx::session::{self, SessionRef};
+use crate::nginx::worker;
+
+/// A service that never stops sending is closed on all the same.
+const DISCARDED_READS: u32 = 64;
+
+/// What reading found that nobody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discarded {
+    /// Nothing more for now, or too much.
+    Blocked,
+    /// The other side has closed, or is lost.
+    End,
+}
 
 /// A connection of nginx that this module has opened. Closed on drop.
 pub struct Socket {
@@ -126,6 +139,42 @@ impl Socket {
             count if count == ffi::NGX_AGAIN as isize => Received::Blocked,
             _ => Received::Lost,
         }
+    }
+
+    /// Octets that were written and have not arrived.
+    pub fn unsent(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { ffi::ngx_ws_socket_unsent(self.connection) }
+    }
+
+    /// Nothing more will be written.
+    pub fn end_writing(&self) {
+        // SAFETY: as above.
+        unsafe {
+            ffi::ngx_ws_ssl_shutdown(self.connection);
+            ffi::ngx_ws_socket_shutdown_write(self.connection);
+        }
+    }
+
+    /// Reads what has come and drops it, TLS or not.
+    pub fn discard(&mut self) -> Discarded {
+        let mut buffer = worker::take_reading();
+        let mut result = Discarded::Blocked;
+        for _ in 0..DISCARDED_READS {
+            // SAFETY: the descriptor is open, the buffer writable for its length.
+            let count = unsafe { libc::recv((*self.connection).fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            if count > 0 {
+                continue;
+            }
+            let again = matches!(
+                std::io::Error::last_os_error().kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+            );
+            result = if count < 0 && again { Discarded::Blocked } else { Discarded::End };
+            break;
+        }
+        worker::put_reading(buffer);
+        result
     }
 
     /// Asks nginx for the next event. `false` when epoll refuses.

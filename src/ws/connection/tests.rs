@@ -423,6 +423,20 @@ fn our_close_waits_for_theirs() {
 }
 
 #[test]
+fn what_comes_before_the_answer_to_our_close_can_be_listened_to() {
+    let mut r = Run::new(Connection::new(Limits::default()));
+    let mut out = Vec::new();
+    r.feed(&frame(TEXT_FIRST, b"ha"));
+    assert!(r.connection.close(CloseCode::NORMAL, "", &mut out));
+    r.connection.keep_listening();
+    r.feed(&[frame(LAST, b"lf"), frame(PING, b"late"), frame(CLOSE, b"\x03\xe8"), frame(TEXT, b"never")].concat());
+    let message = Seen::Message(Kind::Text, b"half".to_vec());
+    assert_eq!(r.seen, [message, Seen::Ping, Seen::Close(Some(1000), String::new())]);
+    assert!(r.reply.is_empty(), "no Pong after our Close");
+    assert!(r.connection.finished());
+}
+
+#[test]
 fn violation_while_our_close_is_out() {
     let mut r = Run::new(Connection::new(Limits::default()));
     let mut out = Vec::new();
