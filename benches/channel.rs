@@ -2,13 +2,18 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::rc::Rc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ngx_ws_exec::channel::fanout::{Batch, FanOut, Limits, OnGap, Wish};
 use ngx_ws_exec::channel::lock::Unshared;
 use ngx_ws_exec::channel::memory::Region;
 use ngx_ws_exec::channel::message::Publication;
+use ngx_ws_exec::channel::position::{Asked, Start};
 use ngx_ws_exec::channel::store::{Budget, History, Key, News, Now, Process, Slot, Store, Terms, Token};
-use ngx_ws_exec::ws::Kind;
+use ngx_ws_exec::channel::wire::Form;
+use ngx_ws_exec::channel::wire::websocket::Framing;
+use ngx_ws_exec::ws::{Kind, Scratch};
 
 const ZONE: usize = 32 << 20;
 const HISTORY: History = History { length: 10, time: 3_600_000 };
@@ -121,5 +126,56 @@ fn repairing(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, publishing, delivering, repairing);
+/// From a publication to what each subscriber's socket would be given; nothing is written.
+fn fanning_out(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fan-out");
+    for (channels, subscribers, burst) in [(1, 1000, 1), (1, 1000, 16), (1, 10_000, 1), (1000, 9, 1)] {
+        let rig = Rig::new();
+        let slot = rig.claim();
+        let mut fanout = FanOut::new(Limits::default());
+        let form = Rc::new(Form::WebSocket(Framing::default()));
+        let ids: Vec<_> = (0..channels).map(|n| format!("channel {n}")).collect();
+        for id in &ids {
+            let keys = [Key::new(b"", id.as_bytes()).expect("a key")];
+            let wish = Wish {
+                keys: &keys,
+                asked: &Asked::Nothing,
+                start: Start::Newest,
+                terms: TERMS,
+                form: &form,
+                on_gap: OnGap::Close,
+            };
+            for session in 0..subscribers {
+                let id = fanout.subscribe(&rig.store, slot, &wish, session, rig.now()).expect("room");
+                fanout.unblock(id);
+            }
+        }
+        while fanout.next().is_some() {}
+        let (mut scratch, mut batch) = (Scratch::new(), Batch::default());
+        let limit = Budget { messages: 64, octets: 64 << 10 };
+        group.throughput(Throughput::Elements((channels * subscribers * burst) as u64));
+        group.bench_function(format!("{channels} channels of {subscribers}, {burst} at a time"), |bench| {
+            bench.iter(|| {
+                for id in &ids {
+                    for _ in 0..burst {
+                        rig.publish(id.as_bytes(), &[b'x'; 100]);
+                    }
+                }
+                let mut delivered = 0;
+                while fanout.collect(&rig.store, slot, rig.now()).expect("memory") || fanout.has_work() {
+                    while let Some((id, _)) = fanout.next() {
+                        fanout.peek(&rig.store, id, limit, rig.now(), &mut scratch, &mut batch).expect("memory");
+                        delivered += batch.items().len();
+                        black_box(batch.items());
+                        fanout.advance(id, &batch, batch.items().len());
+                    }
+                }
+                assert_eq!(delivered, channels * subscribers * burst);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, publishing, delivering, fanning_out, repairing);
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! Channels: messages in shared memory, subscriptions, and the forms in which messages are sent.
 
+pub mod fanout;
 pub mod info;
 pub mod lock;
 pub mod memory;

@@ -25,6 +25,8 @@ pub enum SubscribeError {
     Full,
     /// There is no room for it in the zone.
     NoRoom,
+    /// A subscription is to no channel, or to more than a position can name.
+    Channels,
     /// The zone is damaged; it is repaired when it is used next.
     Corrupt,
 }
@@ -40,6 +42,7 @@ impl std::fmt::Display for SubscribeError {
         match self {
             Self::Missing => f.write_str("nobody has published to the channel"),
             Self::Full => f.write_str("channel has as many subscribers as it may have"),
+            Self::Channels => f.write_str("subscription to no channel or to too many"),
             Self::NoRoom => f.write_str("no room for another channel in the zone"),
             Self::Corrupt => Corrupt.fmt(f),
         }

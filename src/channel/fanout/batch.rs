@@ -1,0 +1,80 @@
+//! What a subscriber is to be sent next.
+
+use std::rc::Rc;
+
+use super::shared::{Buffer, Shared};
+use crate::channel::position::Offset;
+
+/// Items in order. To be used again and again.
+#[derive(Debug, Default)]
+pub struct Batch {
+    items: Vec<Item>,
+    /// Where the subscriber is after these, in each of its channels.
+    pub(super) cursors: Vec<Offset>,
+    octets: usize,
+    pub(super) more: bool,
+}
+
+/// A message or the news of a gap.
+#[derive(Debug)]
+pub struct Item {
+    /// What is sent.
+    pub buffer: Buffer,
+    /// The message; `None` where only a gap is told.
+    pub message: Option<Rc<Shared>>,
+    /// Messages lost before it, where the form itself has no way to tell; 0: nobody knows how many.
+    pub lost: Option<u64>,
+    /// Which of the subscriber's channels it is from.
+    pub(super) which: usize,
+    /// Where the subscriber is in that channel afterwards.
+    pub(super) next: Offset,
+    /// Whether the subscriber knows of its losses afterwards.
+    pub(super) told: bool,
+}
+
+impl Batch {
+    /// What is to be sent, in order.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Octets that are to be sent.
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+
+    /// Whether there may be more than this.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// What `written` octets of the batch come to: how many items were at least begun, and what is still to be sent of the
+    /// last of them: from an octet of its buffer on.
+    pub fn begun(&self, mut written: usize) -> (usize, Option<(Buffer, usize)>) {
+        for (nth, item) in self.items.iter().enumerate() {
+            let len = item.buffer.octets().len();
+            if written < len {
+                let rest = (written > 0).then(|| (item.buffer.clone(), written));
+                return (nth + usize::from(written > 0), rest);
+            }
+            written -= len;
+        }
+        (self.items.len(), None)
+    }
+
+    /// Lets go of the messages.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.cursors.clear();
+        self.octets = 0;
+        self.more = false;
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.octets += item.buffer.octets().len();
+        if let Some(cursor) = self.cursors.get_mut(item.which) {
+            *cursor = item.next;
+        }
+        self.items.push(item);
+    }
+}

@@ -1,0 +1,431 @@
+//! From the zone to the subscribers of one worker, without any I/O.
+//!
+//! A woken worker [collects](FanOut::collect): each new message is copied out of the zone once. Then it asks for the
+//! [next](FanOut::next) subscriber that something is there for, [looks](FanOut::peek) at what it is to be sent, writes as
+//! much of that as the socket takes, and [advances](FanOut::advance) the subscriber by what was begun. A subscriber is a
+//! cursor in each of its channels; while its socket takes nothing it is [blocked](FanOut::block) and costs nothing. When
+//! it goes on, its messages come from this worker's memory if it is a little behind, and from the zone if it is more.
+//!
+//! All of this is done in small steps, so that the worker can do other things between any two of them.
+
+mod batch;
+mod local;
+mod peek;
+mod shared;
+mod slab;
+mod subscriber;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::lock::Lock;
+use super::memory::Corrupt;
+use super::position::{Asked, MAX_POSITIONS, Start, Window, begin, join};
+use super::store::{Budget, Key, News, Now, ReadError, Slot, Store, SubscribeError, Terms, Token};
+use super::wire::Form;
+pub use batch::{Batch, Item};
+use local::{Local, Member};
+pub use shared::{Buffer, Shared};
+use slab::{Place, Slab};
+use subscriber::{Membership, Subscriber};
+
+/// Members of one channel that are looked at before it is another channel's turn.
+const SLICE: usize = 64;
+
+/// How much memory is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of newest messages that a channel keeps for subscribers that are a little behind.
+    pub keep: usize,
+    /// Octets of messages in all channels above which nothing more is copied out of the zone until some are sent.
+    pub high: usize,
+    /// How much is copied at once.
+    pub copy: Budget,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { keep: 64 << 10, high: 4 << 20, copy: Budget { messages: 256, octets: 256 << 10 } }
+    }
+}
+
+/// What is done with a subscriber whose next message is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnGap {
+    /// It is told, and goes on with what is there.
+    Tell,
+    /// It goes on with what is there.
+    Skip,
+    /// It is closed.
+    Close,
+}
+
+/// A subscription.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The channels, 1 to [`MAX_POSITIONS`].
+    pub keys: &'a [Key<'a>],
+    /// What the client has already.
+    pub asked: &'a Asked,
+    /// Where it begins otherwise.
+    pub start: Start,
+    /// On which terms.
+    pub terms: Terms,
+    /// How it gets its messages.
+    pub form: &'a Rc<Form>,
+    /// What is done when messages are lost.
+    pub on_gap: OnGap,
+}
+
+/// A subscriber. An id is not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriberId(Place);
+
+/// What is there for a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// What the batch contains.
+    Items,
+    /// Nothing.
+    UpToDate,
+    /// So many messages are lost, and it is to be closed.
+    Lagging {
+        /// 0: nobody knows.
+        lost: u64,
+    },
+    /// One of its channels has been deleted, and it has got everything.
+    Gone,
+}
+
+/// The subscribers of one worker and what is to be sent to them.
+#[derive(Debug)]
+pub struct FanOut {
+    limits: Limits,
+    channels: Slab<Local>,
+    subscribers: Slab<Subscriber>,
+    /// Channels with a pass under way.
+    work: VecDeque<Token>,
+    /// Subscribers that can take more.
+    ready: VecDeque<SubscriberId>,
+    /// Members left until the next channel's turn.
+    slice: usize,
+    /// Octets of messages in all channels.
+    octets: usize,
+    news: Vec<News>,
+}
+
+impl FanOut {
+    /// A worker without subscribers.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            channels: Slab::default(),
+            subscribers: Slab::default(),
+            work: VecDeque::new(),
+            ready: VecDeque::new(),
+            slice: SLICE,
+            octets: 0,
+            news: Vec::new(),
+        }
+    }
+
+    /// Adds a subscriber, which is called `session` when something is there for it. It is blocked at first.
+    pub fn subscribe<L: Lock>(
+        &mut self,
+        store: &Store<L>,
+        slot: Slot,
+        wish: &Wish<'_>,
+        session: usize,
+        now: Now,
+    ) -> Result<SubscriberId, SubscribeError> {
+        if wish.keys.is_empty() || wish.keys.len() > MAX_POSITIONS {
+            return Err(SubscribeError::Channels);
+        }
+        let place = self.subscribers.next_place().ok_or(SubscribeError::NoRoom)?;
+        let mut memberships: Vec<Membership> = Vec::with_capacity(wish.keys.len());
+        let mut windows = Vec::with_capacity(wish.keys.len());
+        for &key in wish.keys {
+            match self.join(store, slot, key, wish.terms, place.index, memberships.len(), now) {
+                Ok((membership, window)) => {
+                    if memberships.iter().any(|other| other.channel == membership.channel) {
+                        // An id that is named twice is one channel.
+                        self.leave(store, slot, membership, now)?;
+                        continue;
+                    }
+                    memberships.push(membership);
+                    windows.push(window);
+                }
+                Err(error) => {
+                    for membership in memberships {
+                        self.leave(store, slot, membership, now)?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        let beginnings = begin(&windows, wish.asked, wish.start);
+        for (membership, beginning) in memberships.iter_mut().zip(&beginnings) {
+            membership.next = beginning.next;
+            membership.lost = beginning.gap.map(|gap| gap.lost);
+        }
+        let subscriber = Subscriber::new(session, Rc::clone(wish.form), wish.on_gap, memberships);
+        self.subscribers.insert(subscriber).map(SubscriberId).ok_or(SubscribeError::NoRoom)
+    }
+
+    /// Adds a member to a channel.
+    #[allow(clippy::too_many_arguments)]
+    fn join<L: Lock>(
+        &mut self,
+        store: &Store<L>,
+        slot: Slot,
+        key: Key<'_>,
+        terms: Terms,
+        subscriber: u32,
+        which: usize,
+        now: Now,
+    ) -> Result<(Membership, Window), SubscribeError> {
+        let offer = self.channels.next_place().ok_or(SubscribeError::NoRoom)?;
+        let subscribed = store.subscribe(key, slot, Token(offer.index), terms, now)?;
+        if subscribed.first {
+            let head = subscribed.window.upcoming.previous();
+            if self.channels.insert(Local::new(subscribed.channel, head)).is_none() {
+                store.unsubscribe(subscribed.channel, slot, now)?;
+                return Err(SubscribeError::NoRoom);
+            }
+        }
+        let Some((_, local)) = self.channels.at(subscribed.token.0) else { return Err(SubscribeError::Corrupt) };
+        let member = u32::try_from(local.members.len()).map_err(|_| SubscribeError::NoRoom)?;
+        local.members.push(Member { subscriber, which: which as u32 });
+        let membership = Membership {
+            channel: subscribed.token,
+            member,
+            epoch: subscribed.channel.epoch(),
+            next: subscribed.window.upcoming,
+            lost: None,
+        };
+        Ok((membership, subscribed.window))
+    }
+
+    /// Takes a member away from a channel.
+    fn leave<L: Lock>(
+        &mut self,
+        store: &Store<L>,
+        slot: Slot,
+        membership: Membership,
+        now: Now,
+    ) -> Result<(), Corrupt> {
+        let Some((place, local)) = self.channels.at(membership.channel.0) else { return Ok(()) };
+        let moved = local.remove_member(membership.member as usize);
+        let (handle, deleted, empty) = (local.handle, local.deleted, local.members.is_empty());
+        for (at, member) in moved.into_iter().flatten() {
+            if let Some((_, subscriber)) = self.subscribers.at(member.subscriber)
+                && let Some(membership) = subscriber.memberships_mut().get_mut(member.which as usize)
+            {
+                membership.member = at as u32;
+            }
+        }
+        if empty && let Some(local) = self.channels.remove(place) {
+            self.octets -= local.octets();
+            if local.pass.is_some() {
+                self.work.retain(|token| *token != membership.channel);
+                self.slice = SLICE;
+            }
+        }
+        if deleted { Ok(()) } else { store.unsubscribe(handle, slot, now) }
+    }
+
+    /// Takes a subscriber away. Nothing happens if it has gone already.
+    pub fn unsubscribe<L: Lock>(
+        &mut self,
+        store: &Store<L>,
+        slot: Slot,
+        id: SubscriberId,
+        now: Now,
+    ) -> Result<(), Corrupt> {
+        let Some(subscriber) = self.subscribers.remove(id.0) else { return Ok(()) };
+        let mut left = Ok(());
+        for membership in subscriber.memberships() {
+            left = left.and(self.leave(store, slot, *membership, now));
+        }
+        left
+    }
+
+    /// Copies what is new, unless too much is waiting to be sent. Whether there is more; it is to be asked for again when
+    /// [`next`](Self::next) has nothing, or a little later.
+    pub fn collect<L: Lock>(&mut self, store: &Store<L>, slot: Slot, now: Now) -> Result<bool, ReadError> {
+        if self.octets >= self.limits.high {
+            return Ok(true);
+        }
+        let mut news = std::mem::take(&mut self.news);
+        let more = store.drain(slot, self.limits.copy, now, &mut news);
+        for news in news.drain(..) {
+            match news {
+                News::Message(token, message) => {
+                    let Some((_, local)) = self.channels.at(token.0) else { continue };
+                    self.octets -= local.octets();
+                    local.head = message.id.offset;
+                    local.ring.push(Shared::new(message));
+                    self.octets += local.octets();
+                    self.start_pass(token);
+                }
+                News::Deleted(token) => {
+                    let Some((_, local)) = self.channels.at(token.0) else { continue };
+                    local.deleted = true;
+                    local.pass = local.pass.map(|_| 0);
+                    self.start_pass(token);
+                }
+            }
+        }
+        self.news = news;
+        more
+    }
+
+    fn start_pass(&mut self, token: Token) {
+        let Some((_, local)) = self.channels.at(token.0) else { return };
+        if local.pass.is_none() {
+            local.pass = Some(0);
+            local.pass_head = local.head;
+            local.behind = false;
+            self.work.push_back(token);
+        }
+    }
+
+    /// The next subscriber that something may be there for, and its session. Each of them is to be looked at until it is
+    /// up to date, [blocked](Self::block) or put off ([`unblock`](Self::unblock)). `None`: there is nothing to do.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Option<(SubscriberId, usize)> {
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(subscriber) = self.subscribers.get_mut(id.0) {
+                subscriber.ready = false;
+                if !subscriber.blocked {
+                    return Some((id, subscriber.session));
+                }
+            }
+        }
+        while let Some(&token) = self.work.front() {
+            let Some((_, local)) = self.channels.at(token.0) else {
+                self.work.pop_front();
+                continue;
+            };
+            let at = local.pass.unwrap_or(0);
+            let Some(member) = local.members.get(at).copied() else {
+                self.end_pass(token);
+                continue;
+            };
+            if self.slice == 0 {
+                self.slice = SLICE;
+                self.work.rotate_left(1);
+                continue;
+            }
+            self.slice -= 1;
+            local.pass = Some(at + 1);
+            let Some((place, subscriber)) = self.subscribers.at(member.subscriber) else { continue };
+            let next = subscriber.memberships().get(member.which as usize).map(|membership| membership.next);
+            let news = local.deleted || next.is_some_and(|next| next <= local.head);
+            if news && subscriber.blocked {
+                local.behind = true;
+            } else if news {
+                return Some((SubscriberId(place), subscriber.session));
+            }
+        }
+        None
+    }
+
+    /// All members have been looked at.
+    fn end_pass(&mut self, token: Token) {
+        self.work.pop_front();
+        self.slice = SLICE;
+        let Some((_, local)) = self.channels.at(token.0) else { return };
+        self.octets -= local.octets();
+        local.ring.trim(local.pass_head, if local.behind { self.limits.keep } else { 0 });
+        if !local.behind {
+            local.backlog.clear();
+        }
+        self.octets += local.octets();
+        local.pass = None;
+        if local.head > local.pass_head {
+            // More came in the meantime, which those before have not been offered.
+            self.start_pass(token);
+        }
+    }
+
+    /// Whether [`next`](Self::next) has something to do.
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.work.is_empty()
+    }
+
+    /// A subscriber takes nothing any more, until it is [unblocked](Self::unblock).
+    pub fn block(&mut self, id: SubscriberId) {
+        if let Some(subscriber) = self.subscribers.get_mut(id.0) {
+            subscriber.blocked = true;
+            self.lets_wait(id);
+        }
+    }
+
+    /// A subscriber takes more: [`next`](Self::next) will name it. Also for one that has been served enough for one turn.
+    pub fn unblock(&mut self, id: SubscriberId) {
+        if let Some(subscriber) = self.subscribers.get_mut(id.0) {
+            subscriber.blocked = false;
+            if !subscriber.ready {
+                subscriber.ready = true;
+                self.ready.push_back(id);
+            }
+            self.lets_wait(id);
+        }
+    }
+
+    /// Messages wait for this subscriber.
+    fn lets_wait(&mut self, id: SubscriberId) {
+        let Some(subscriber) = self.subscribers.get(id.0) else { return };
+        for membership in subscriber.memberships() {
+            if let Some((_, local)) = self.channels.at(membership.channel.0) {
+                local.behind = true;
+            }
+        }
+    }
+
+    /// Where a subscriber is: what it has to say to go on from here. What is lost and has not been told is still before it.
+    pub fn position(&self, id: SubscriberId) -> Option<String> {
+        let subscriber = self.subscribers.get(id.0)?;
+        Some(join(subscriber.memberships().iter().map(|membership| membership.here())))
+    }
+
+    /// Lets go of messages that nobody waits for any more. To be called from time to time.
+    pub fn tidy(&mut self) {
+        if self.octets == 0 {
+            return;
+        }
+        let Self { channels, subscribers, limits, octets, .. } = self;
+        for local in channels.iter_mut().filter(|local| local.pass.is_none() && local.octets() > 0) {
+            let head = local.head;
+            let waits = |member: &Member| {
+                let subscriber = subscribers.by_index(member.subscriber);
+                let membership = subscriber.and_then(|it| it.memberships().get(member.which as usize));
+                membership.is_some_and(|membership| membership.next <= head)
+            };
+            let behind = local.members.iter().any(waits);
+            *octets -= local.octets();
+            local.ring.trim(head, if behind { limits.keep } else { 0 });
+            local.backlog.clear();
+            *octets += local.octets();
+        }
+    }
+
+    /// Subscribers in this worker.
+    pub fn len(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Octets of messages that are kept for subscribers.
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+}

@@ -1,0 +1,215 @@
+//! What is there for one subscriber.
+
+use std::rc::Rc;
+
+use super::batch::{Batch, Item};
+use super::local::Local;
+use super::shared::{Buffer, Shared};
+use super::subscriber::Subscriber;
+use super::{FanOut, Next, OnGap, SubscriberId};
+use crate::channel::lock::Lock;
+use crate::channel::position::{Offset, join};
+use crate::channel::store::{Budget, Now, ReadError, Store};
+use crate::ws::Scratch;
+
+/// How much is read at once for a subscriber that is behind.
+const BACKLOG: Budget = Budget { messages: 64, octets: 64 << 10 };
+
+/// What a channel has from a cursor on.
+enum Found {
+    /// The first message that is there, which may be a later one.
+    Message(Rc<Shared>),
+    /// Nothing before this offset.
+    Nothing { next: Offset },
+    /// The channel has been deleted, and there is nothing more.
+    Gone,
+}
+
+impl FanOut {
+    /// Looks at what is there for a subscriber: at most so many items and so many octets, but one if there is any. It stays
+    /// there until the subscriber [advances](Self::advance).
+    pub fn peek<L: Lock>(
+        &mut self,
+        store: &Store<L>,
+        id: SubscriberId,
+        limit: Budget,
+        now: Now,
+        scratch: &mut Scratch,
+        batch: &mut Batch,
+    ) -> Result<Next, ReadError> {
+        batch.clear();
+        let Some(subscriber) = self.subscribers.get_mut(id.0) else { return Ok(Next::Gone) };
+        batch.cursors.extend(subscriber.memberships().iter().map(|membership| membership.next));
+        let mut gone = false;
+        while batch.items().len() < limit.messages.max(1) && (batch.items().is_empty() || batch.octets() < limit.octets)
+        {
+            let mut first: Option<(usize, Rc<Shared>)> = None;
+            for (which, membership) in subscriber.memberships_mut().iter_mut().enumerate() {
+                let cursor = batch.cursors.get(which).copied().unwrap_or(membership.next);
+                let Some((_, local)) = self.channels.at(membership.channel.0) else {
+                    gone = true;
+                    continue;
+                };
+                let before = local.octets();
+                let found = find(store, local, cursor, now)?;
+                self.octets = self.octets - before + local.octets();
+                let next = match &found {
+                    Found::Message(shared) => shared.message.id.offset,
+                    Found::Nothing { next } => *next,
+                    Found::Gone => cursor,
+                };
+                if next > cursor {
+                    if cursor != membership.next {
+                        // It first gets what is there before the gap.
+                        batch.more = true;
+                        return Ok(Next::Items);
+                    }
+                    membership.skip_to(next);
+                    if let Some(cursor) = batch.cursors.get_mut(which) {
+                        *cursor = next;
+                    }
+                }
+                match found {
+                    Found::Message(shared) => {
+                        let serial = shared.message.serial;
+                        if first.as_ref().is_none_or(|(_, other)| serial < other.message.serial) {
+                            first = Some((which, shared));
+                        }
+                    }
+                    Found::Nothing { .. } => {}
+                    Found::Gone => gone = true,
+                }
+            }
+            match tell_gap(subscriber, batch) {
+                Gap::None => {}
+                Gap::Close(_) | Gap::Tell(_) if !batch.items().is_empty() => {
+                    batch.more = true;
+                    break;
+                }
+                Gap::Close(lost) => return Ok(Next::Lagging { lost }),
+                Gap::Tell(item) => {
+                    batch.push(item);
+                    batch.more = true;
+                    break;
+                }
+            }
+            let Some((which, shared)) = first else { break };
+            push_message(subscriber, which, shared, scratch, batch);
+            batch.more = batch.items().len() >= limit.messages.max(1) || batch.octets() >= limit.octets;
+        }
+        batch.more |= gone;
+        Ok(match (batch.items().is_empty(), gone) {
+            (false, _) => Next::Items,
+            (true, true) => Next::Gone,
+            (true, false) => Next::UpToDate,
+        })
+    }
+
+    /// A subscriber has got, or has begun to get, the first so many items of what it was shown last.
+    pub fn advance(&mut self, id: SubscriberId, batch: &Batch, items: usize) {
+        let Some(subscriber) = self.subscribers.get_mut(id.0) else { return };
+        for item in batch.items().iter().take(items) {
+            if let Some(membership) = subscriber.memberships_mut().get_mut(item.which) {
+                membership.next = item.next;
+                if item.told {
+                    membership.lost = None;
+                }
+            }
+        }
+    }
+}
+
+/// What is to be done about losses that the subscriber does not know of.
+enum Gap {
+    None,
+    Close(u64),
+    Tell(Item),
+}
+
+fn tell_gap(subscriber: &mut Subscriber, batch: &Batch) -> Gap {
+    let losses = subscriber.memberships().iter().enumerate();
+    let Some((which, lost)) = losses.filter_map(|(which, membership)| Some((which, membership.lost?))).next() else {
+        return Gap::None;
+    };
+    match subscriber.on_gap {
+        OnGap::Skip => {
+            for membership in subscriber.memberships_mut() {
+                membership.lost = None;
+            }
+            Gap::None
+        }
+        OnGap::Close => Gap::Close(lost),
+        OnGap::Tell => {
+            let next = batch.cursors.get(which).copied().unwrap_or(Offset(1));
+            match subscriber.form.gap(lost, &position(subscriber, batch)) {
+                // It goes with the next message.
+                None => Gap::None,
+                Some(encoded) => Gap::Tell(Item {
+                    buffer: Buffer::Made(Rc::new(encoded)),
+                    message: None,
+                    lost: None,
+                    which,
+                    next,
+                    told: true,
+                }),
+            }
+        }
+    }
+}
+
+fn push_message(subscriber: &Subscriber, which: usize, shared: Rc<Shared>, scratch: &mut Scratch, batch: &mut Batch) {
+    let next = shared.message.id.offset.next();
+    let here = batch.cursors.get(which).copied();
+    let membership = subscriber.memberships().get(which);
+    // Only the first message after a gap has it before itself.
+    let lost = membership.filter(|membership| Some(membership.next) == here).and_then(|membership| membership.lost);
+    let buffer = if subscriber.form.has_id() && subscriber.memberships().len() > 1 {
+        if let Some(cursor) = batch.cursors.get_mut(which) {
+            *cursor = next;
+        }
+        let id = position(subscriber, batch);
+        Buffer::Made(Rc::new(subscriber.form.message(&shared.message, &id, scratch)))
+    } else {
+        shared.form(&subscriber.form, scratch)
+    };
+    batch.push(Item { buffer, message: Some(shared), lost, which, next, told: true });
+}
+
+/// Where the subscriber is after the batch.
+fn position(subscriber: &Subscriber, batch: &Batch) -> String {
+    let memberships = subscriber.memberships().iter().zip(&batch.cursors);
+    join(memberships.map(|(membership, next)| membership.position(*next)))
+}
+
+/// Finds the first message of a channel from a cursor on: among those that this worker has, or in the zone.
+fn find<L: Lock>(store: &Store<L>, local: &mut Local, cursor: Offset, now: Now) -> Result<Found, ReadError> {
+    if cursor > local.head {
+        return Ok(if local.deleted { Found::Gone } else { Found::Nothing { next: cursor } });
+    }
+    if let Some(shared) = local.ring.get(cursor).or_else(|| local.backlog.get(cursor)) {
+        return Ok(Found::Message(Rc::clone(shared)));
+    }
+    local.backlog.clear();
+    let mut messages = Vec::new();
+    let read = match store.read(local.handle, cursor, BACKLOG, now, &mut messages) {
+        Ok(read) => Some(read),
+        Err(ReadError::Gone) => None,
+        Err(error) => return Err(error),
+    };
+    for message in messages {
+        local.backlog.push(Shared::new(message));
+    }
+    // The zone may have dropped what this worker still has.
+    let here = local.ring.first().filter(|first| *first > cursor);
+    let there = local.backlog.first();
+    let first = match (here, there) {
+        (Some(here), Some(there)) => Some(here.min(there)),
+        (here, there) => here.or(there),
+    };
+    let shared = first.and_then(|first| local.ring.get(first).or_else(|| local.backlog.get(first)));
+    Ok(match (shared, read) {
+        (Some(shared), _) => Found::Message(Rc::clone(shared)),
+        (None, Some(read)) => Found::Nothing { next: read.next.max(local.head.next()) },
+        (None, None) => Found::Gone,
+    })
+}

@@ -1,0 +1,70 @@
+//! Messages in this process: one copy of each, and one of each form, for all subscribers.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::channel::message::Message;
+use crate::channel::wire::{Encoded, Form};
+use crate::ws::Scratch;
+
+/// A message and the forms that it has been brought into.
+#[derive(Debug)]
+pub struct Shared {
+    /// The message.
+    pub message: Message,
+    forms: RefCell<Vec<(Form, Rc<Encoded>)>>,
+}
+
+impl Shared {
+    /// A message that was copied out of the zone.
+    pub fn new(message: Message) -> Rc<Self> {
+        Rc::new(Self { message, forms: RefCell::default() })
+    }
+
+    /// The message in a form that contains no other id than its own.
+    pub fn form(self: &Rc<Self>, form: &Form, scratch: &mut Scratch) -> Buffer {
+        if form.is_frame() {
+            return Buffer::Frame(Rc::clone(self));
+        }
+        if *form == Form::Body {
+            return Buffer::Body(Rc::clone(self));
+        }
+        let mut forms = self.forms.borrow_mut();
+        if let Some((_, encoded)) = forms.iter().find(|(known, _)| known == form) {
+            return Buffer::Made(Rc::clone(encoded));
+        }
+        let encoded = Rc::new(form.message(&self.message, &self.message.id.to_string(), scratch));
+        forms.push((form.clone(), Rc::clone(&encoded)));
+        Buffer::Made(encoded)
+    }
+}
+
+/// Octets that are ready to be sent, and shared. They do not move.
+#[derive(Debug, Clone)]
+pub enum Buffer {
+    /// A message as one WebSocket frame.
+    Frame(Rc<Shared>),
+    /// The data of a message.
+    Body(Rc<Shared>),
+    /// Any other form.
+    Made(Rc<Encoded>),
+}
+
+impl Buffer {
+    /// The octets.
+    pub fn octets(&self) -> &[u8] {
+        match self {
+            Self::Frame(shared) => shared.message.frame(),
+            Self::Body(shared) => shared.message.data(),
+            Self::Made(encoded) => &encoded.octets,
+        }
+    }
+
+    /// Whether it is a compressed WebSocket message.
+    pub fn is_compressed(&self) -> bool {
+        match self {
+            Self::Frame(_) | Self::Body(_) => false,
+            Self::Made(encoded) => encoded.compressed,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One subscriber: a cursor in each of its channels.
+
+use std::rc::Rc;
+
+use super::OnGap;
+use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::store::Token;
+use crate::channel::wire::Form;
+
+/// A subscriber's place in a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Membership {
+    /// The channel.
+    pub channel: Token,
+    /// Its place among the members of the channel.
+    pub member: u32,
+    /// The channel's epoch.
+    pub epoch: Epoch,
+    /// The next message.
+    pub next: Offset,
+    /// Messages before that which are lost and of which nobody has told it.
+    pub lost: Option<u64>,
+}
+
+impl Membership {
+    /// Its position if `next` is what it gets next.
+    pub fn position(&self, next: Offset) -> MessageId {
+        MessageId { epoch: self.epoch, offset: next.previous() }
+    }
+
+    /// Its position, before all losses that it does not know of.
+    pub fn here(&self) -> MessageId {
+        self.position(Offset(self.next.0.saturating_sub(self.lost.unwrap_or(0))))
+    }
+
+    /// Messages up to `next` are lost.
+    pub fn skip_to(&mut self, next: Offset) {
+        let lost = next.0.saturating_sub(self.next.0);
+        if lost > 0 {
+            self.lost = Some(self.lost.unwrap_or(0) + lost);
+            self.next = next;
+        }
+    }
+}
+
+/// Most have one channel, which then needs no memory of its own.
+#[derive(Debug)]
+enum Memberships {
+    One([Membership; 1]),
+    Many(Box<[Membership]>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Subscriber {
+    memberships: Memberships,
+    /// What the caller calls it.
+    pub session: usize,
+    /// How it gets its messages.
+    pub form: Rc<Form>,
+    /// What is done when messages are lost.
+    pub on_gap: OnGap,
+    /// It takes nothing at the moment.
+    pub blocked: bool,
+    /// It is in the list of those that can take more.
+    pub ready: bool,
+}
+
+impl Subscriber {
+    /// A blocked subscriber.
+    pub fn new(session: usize, form: Rc<Form>, on_gap: OnGap, memberships: Vec<Membership>) -> Self {
+        let memberships = match <[Membership; 1]>::try_from(memberships) {
+            Ok(one) => Memberships::One(one),
+            Err(many) => Memberships::Many(many.into()),
+        };
+        Self { memberships, session, form, on_gap, blocked: true, ready: false }
+    }
+
+    /// Its places.
+    pub fn memberships(&self) -> &[Membership] {
+        match &self.memberships {
+            Memberships::One(one) => one,
+            Memberships::Many(many) => many,
+        }
+    }
+
+    /// Its places.
+    pub fn memberships_mut(&mut self) -> &mut [Membership] {
+        match &mut self.memberships {
+            Memberships::One(one) => one,
+            Memberships::Many(many) => many,
+        }
+    }
+}
