@@ -73,6 +73,8 @@ pub struct Session {
     unparsed: Vec<u8>,
     /// The endpoint got something that it may still answer.
     answers_due: bool,
+    /// Octets of Pongs that were queued while the output was over its limit.
+    pongs_beyond: usize,
     /// How it will end once the endpoint has had its grace.
     planned: Option<Ending>,
     deadlines: Deadlines,
@@ -108,6 +110,7 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         output: Output::default(),
         unparsed: Vec::new(),
         answers_due: false,
+        pongs_beyond: 0,
         planned: None,
         deadlines: Deadlines::new(settings),
         timer: Timer::new(on_timer, ptr::null_mut(), request.log()),

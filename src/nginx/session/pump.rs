@@ -12,6 +12,9 @@ use crate::ws::connection::Event;
 use crate::ws::timing::Expiry;
 use crate::ws::violation::Violation;
 
+/// Octets of Pongs that a client may have waiting beyond its limit before it is not read any more.
+const PONGS: usize = 16 << 10;
+
 /// Turns one event may take before other connections get theirs.
 const TURNS: u32 = 16;
 
@@ -128,8 +131,9 @@ impl Session {
     /// Whether the client's octets can be looked at: nothing stands in the way of what they may ask for.
     fn may_parse(&self) -> bool {
         match self.stage {
+            // A client that does not read may say that it goes all the same; its Pings are answered for a while.
             Stage::Open => {
-                self.output.len() < self.send_limit()
+                (self.output.len() < self.send_limit() || self.pongs_beyond < PONGS)
                     && self.endpoint.as_ref().is_some_and(|endpoint| endpoint.accepts())
             }
             // Only the client's Close is looked for, unless the endpoint still takes what comes before it.
@@ -146,6 +150,9 @@ impl Session {
 
     /// Reads the client once. Whether anything came.
     fn read_client(&mut self) -> Result<bool, Verdict> {
+        if self.output.len() < self.send_limit() {
+            self.pongs_beyond = 0;
+        }
         if !self.may_parse() {
             self.deadlines.timers().on_pause();
             return Ok(false);
@@ -184,6 +191,7 @@ impl Session {
                 }
                 break;
             }
+            let waiting = self.output.len();
             let received = self.ws.receive(rest, &mut scratch, self.output.frames());
             let consumed = received.consumed;
             let ended = match received.event {
@@ -202,7 +210,12 @@ impl Session {
                         _ => None,
                     }
                 }
-                Some(Event::Ping | Event::Pong) => None,
+                Some(Event::Ping | Event::Pong) => {
+                    if waiting >= self.send_limit() {
+                        self.pongs_beyond += self.output.len() - waiting;
+                    }
+                    None
+                }
                 Some(Event::Close { code, reason }) => {
                     let code = code.map(|code| code.to_string()).unwrap_or_default();
                     self.request.report(Level::Info, format_args!("the client closed: {code} \"{reason}\""));
