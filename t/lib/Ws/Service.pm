@@ -29,6 +29,8 @@ sub listen {
         : IO::Socket::INET->new(LocalAddr => $opt{address} // '127.0.0.1', LocalPort => $opt{port} // 0,
             Listen => $backlog, ReuseAddr => 1);
     $socket or die "listen: $!\n";
+    # The class takes no backlog below 1.
+    CORE::listen($socket, $backlog) or die "listen: $!\n";
     setsockopt($socket, SOL_SOCKET, SO_RCVBUF, $opt{rcvbuf}) or die "SO_RCVBUF: $!\n" if $opt{rcvbuf};
     return bless { socket => $socket, tls => $opt{tls} }, $class;
 }
