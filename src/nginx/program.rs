@@ -3,6 +3,7 @@
 mod command;
 mod launch;
 mod stderr;
+mod stdin;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::rc::Rc;
 pub use command::Command;
 pub use launch::start;
 use stderr::Stderr;
+use stdin::Stdin;
 
 use super::endpoint::{Ending, Endpoint, Outlet, Produced};
 use super::pipe::{Pipe, Read, Written};
@@ -58,7 +60,7 @@ pub struct Program {
     /// Its descriptors are a terminal.
     terminal: bool,
     ladder: Ladder,
-    stdin: Option<Pipe>,
+    stdin: Option<Stdin>,
     stdout: Option<Pipe>,
     stderr: Option<Stderr>,
     reader: Reader,
@@ -156,9 +158,11 @@ impl Endpoint for Program {
 impl Program {
     /// Whether the message set the size of the terminal.
     fn resize(&self, message: &[u8]) -> bool {
-        let (Some(size), Some(stdin)) = (Size::from_message(message), &self.stdin) else { return false };
-        // A terminal whose program has just ended has no size any more.
-        let _ = terminal::resize(stdin.as_fd(), size);
+        let Some(size) = Size::from_message(message) else { return false };
+        if let Some(fd) = self.stdin.as_ref().and_then(Stdin::fd) {
+            // A terminal whose program has just ended has no size any more.
+            let _ = terminal::resize(fd, size);
+        }
         true
     }
 

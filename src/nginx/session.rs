@@ -79,7 +79,6 @@ pub struct Session {
     planned: Option<Ending>,
     deadlines: Deadlines,
     timer: Timer,
-    next_turn: Timer,
     /// Its place in the worker's list.
     place: usize,
 }
@@ -114,7 +113,6 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         planned: None,
         deadlines: Deadlines::new(settings),
         timer: Timer::new(on_timer, ptr::null_mut(), request.log()),
-        next_turn: Timer::new(on_timer, ptr::null_mut(), request.log()),
         place: usize::MAX,
     });
     // SAFETY: the request is alive; its cleanup frees the box, once.
@@ -128,7 +126,6 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         (*cleanup).data = session.as_ptr().cast();
         let state = &mut *session.as_ptr();
         state.timer = Timer::new(on_timer, session.as_ptr().cast(), request.log());
-        state.next_turn = Timer::new(on_timer, session.as_ptr().cast(), request.log());
         state.place = worker::enlist(session);
         (*context.as_ptr()).session = Some(session);
         Ok(session)
@@ -309,7 +306,7 @@ unsafe extern "C" fn on_client(request: *mut ffi::ngx_http_request_t) {
 
 /// The time is up, or the session had asked for another turn.
 unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
-    // SAFETY: both timers of a session carry a pointer to it and are removed before it is freed.
+    // SAFETY: the timer of a session carries a pointer to it and is removed before it is freed.
     if let Some(session) = NonNull::new(unsafe { (*event).data }.cast::<Session>()) {
         run(session, Session::on_time);
     }

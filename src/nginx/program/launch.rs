@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::command::{Command, refusal};
-use super::{Fate, LEAST_BACKLOG, MOST_BACKLOG, Program, Stderr};
+use super::{Fate, LEAST_BACKLOG, MOST_BACKLOG, Program, Stderr, Stdin};
 use crate::conf::ExecStderr;
 use crate::exec::framing::{Reader, Writer};
 use crate::exec::spawner;
@@ -78,7 +78,7 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
     };
     let stdio = if terminal { Stdio::terminal() } else { Stdio::pipes(settings.exec_stderr()) }.map_err(refused)?;
     let watch = |fd| Pipe::new(fd, session::on_endpoint, session.as_ptr().cast(), request.log()).map_err(refused);
-    let stdin = watch(stdio.stdin)?;
+    let stdin = Stdin::new(stdio.stdin, request, session);
     let stdout = watch(stdio.stdout)?;
     let stderr = stdio.stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, settings.exec_stderr()));
     let fate = Rc::new(Fate::default());

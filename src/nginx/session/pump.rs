@@ -36,7 +36,7 @@ impl Session {
                 Err(verdict) => return verdict,
             }
         }
-        self.next_turn.post_next();
+        self.timer.post_next();
         self.watch()
     }
 

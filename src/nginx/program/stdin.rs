@@ -1,0 +1,82 @@
+//! A program's standard input.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::nginx::log::Level;
+use crate::nginx::pipe::{Pipe, Written};
+use crate::nginx::request::Request;
+use crate::nginx::session::{self, SessionRef};
+
+/// Our end of the pipe. It takes one of nginx's connections only once it blocks: most never do, and connections are
+/// counted.
+pub struct Stdin {
+    end: End,
+    request: Request,
+    session: SessionRef,
+}
+
+enum End {
+    /// Has always taken what was written.
+    Flowing(OwnedFd),
+    /// Has blocked at least once: nginx tells when it can be written.
+    Watched(Pipe),
+    /// Nobody reads any more, or nginx has no connection left for it.
+    Closed,
+}
+
+impl Stdin {
+    /// Our end, which does not block, for a program of this session.
+    pub fn new(fd: OwnedFd, request: Request, session: SessionRef) -> Self {
+        Stdin { end: End::Flowing(fd), request, session }
+    }
+
+    /// Writes once.
+    pub fn write(&mut self, octets: &[u8]) -> Written {
+        if let End::Flowing(fd) = &self.end {
+            match write(fd, octets) {
+                Ok(count) => return Written::Octets(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch(),
+                Err(_) => self.end = End::Closed,
+            }
+        }
+        match &mut self.end {
+            End::Watched(pipe) => pipe.write(octets),
+            End::Flowing(_) | End::Closed => Written::Broken,
+        }
+    }
+
+    fn watch(&mut self) {
+        let End::Flowing(fd) = mem::replace(&mut self.end, End::Closed) else { return };
+        match Pipe::new(fd, session::on_endpoint, self.session.as_ptr().cast(), self.request.log()) {
+            Ok(pipe) => self.end = End::Watched(pipe),
+            Err(error) => self.request.report(Level::Error, format_args!("a program is given no more input: {error}")),
+        }
+    }
+
+    /// The descriptor, while there is one.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.end {
+            End::Flowing(fd) => Some(fd.as_fd()),
+            End::Watched(pipe) => Some(pipe.as_fd()),
+            End::Closed => None,
+        }
+    }
+}
+
+fn write(fd: &OwnedFd, octets: &[u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: the octets are readable for their length. SIGPIPE is ignored by nginx.
+        let count = unsafe { libc::write(fd.as_raw_fd(), octets.as_ptr().cast(), octets.len()) };
+        match usize::try_from(count) {
+            Ok(count) => return Ok(count),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
