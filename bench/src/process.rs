@@ -36,7 +36,7 @@ impl Server {
     /// # Errors
     /// When it cannot be started, ends at once, or does not listen in time.
     pub fn start(mut command: Command, address: SocketAddrV4) -> io::Result<Self> {
-        sys::end_with_parent(&mut command);
+        sys::as_service(&mut command);
         // nginx takes a variable of this name for sockets that it inherits.
         command.env_remove("NGINX").stdin(Stdio::null()).stdout(Stdio::null());
         let name = command.get_program().to_string_lossy().into_owned();

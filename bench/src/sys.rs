@@ -219,12 +219,15 @@ pub fn adopt_orphans() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
 }
 
-/// Has the process that `command` starts receive SIGTERM when this one dies, so that none outlives the benchmark.
-pub fn end_with_parent(command: &mut Command) {
-    let request = || {
+/// Has `command` start a process as a service manager would: in a session of its own, so that the scheduler (its autogroups) sees the
+/// server and its programs apart from the client. It receives SIGTERM when this process dies: none outlives the benchmark.
+pub fn as_service(command: &mut Command) {
+    let prepare = || {
+        // SAFETY: takes no pointers.
+        check(unsafe { libc::setsid() })?;
         // SAFETY: takes no pointers.
         check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) }).map(drop)
     };
-    // SAFETY: the closure makes one system call and touches no memory of the parent.
-    unsafe { command.pre_exec(request) };
+    // SAFETY: the closure makes system calls only and touches no memory of the parent.
+    unsafe { command.pre_exec(prepare) };
 }
