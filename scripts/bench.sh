@@ -27,8 +27,9 @@ done
     if [ -z "$peers_only${BENCH_MODULE:-}" ]; then "$root/scripts/build-module.sh"; fi
     unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
     if [ ${#figures[@]} = 0 ]; then
+        declare -A directive=([exec]=websocket_exec [ws]=websocket_exec [channel]=websocket_channel_zone [tcp]=websocket_tcp)
         for name in exec ws channel tcp; do
-            if [ -n "$peers_only" ] || grep -q "websocket_${name/ws/exec}" "$module"; then figures+=("$name"); fi
+            if [ -n "$peers_only" ] || grep -q "${directive[$name]}" "$module"; then figures+=("$name"); fi
         done
     fi
     for name in "${figures[@]}"; do

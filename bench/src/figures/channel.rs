@@ -35,7 +35,7 @@ fn start(bench: &Bench, name: &str, workers: u32) -> io::Result<Option<Server>> 
             Some(module) => setup.nginx(&Nginx { module, workers, http: NCHAN_HTTP, locations: NCHAN }).map(Some),
             None => Ok(None),
         },
-        _ => match setup.module_with("websocket_channel")? {
+        _ => match setup.module_with("websocket_channel_zone")? {
             Some(module) => {
                 setup.nginx(&Nginx { module, workers, http: OURS_HTTP, locations: OURS_LOCATIONS }).map(Some)
             }
