@@ -277,6 +277,17 @@ ngx_ws_time(void)
 }
 
 
+uint64_t
+ngx_ws_unix_msec(void)
+{
+    ngx_time_t  *tp;
+
+    tp = ngx_timeofday();
+
+    return (uint64_t) tp->sec * 1000 + tp->msec;
+}
+
+
 ssize_t
 ngx_ws_recv(ngx_connection_t *c, u_char *buf, size_t size)
 {
@@ -498,6 +509,125 @@ ngx_ws_response_101(ngx_http_request_t *r)
 }
 
 
+/* the length is -1 where it is not known; validators are the module's own business */
+
+void
+ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, off_t length)
+{
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = length;
+    r->headers_out.content_type = type;
+    r->headers_out.content_type_len = type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    r->headers_out.last_modified_time = -1;
+    r->disable_not_modified = 1;
+    r->allow_ranges = 0;
+}
+
+
+void
+ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status)
+{
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = (status == NGX_HTTP_NO_CONTENT) ? -1 : 0;
+    r->headers_out.last_modified_time = -1;
+    r->disable_not_modified = 1;
+    r->header_only = 1;
+}
+
+
+ngx_uint_t
+ngx_ws_buf_in_file(const ngx_buf_t *b)
+{
+    return b->in_file;
+}
+
+
+ssize_t
+ngx_ws_buf_read_file(const ngx_buf_t *b, u_char *data, size_t size)
+{
+    return ngx_read_file(b->file, data, size, b->file_pos);
+}
+
+
+/* the octets belong to the caller, who keeps them until pos has come to last */
+
+void
+ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last)
+{
+    ngx_memzero(b, sizeof(ngx_buf_t));
+
+    if (len) {
+        b->start = data;
+        b->pos = data;
+        b->last = data + len;
+        b->end = b->last;
+        b->memory = 1;
+    }
+
+    b->flush = 1;
+    b->last_buf = last ? 1 : 0;
+    b->last_in_chain = 1;
+}
+
+
+ngx_int_t
+ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n)
+{
+    ngx_int_t     rc;
+    ngx_uint_t    i;
+    ngx_chain_t  *out, *cl, **ll;
+
+    out = NULL;
+    ll = &out;
+
+    for (i = 0; i < n; i++) {
+        cl = ngx_alloc_chain_link(r->pool);
+        if (cl == NULL) {
+            return NGX_ERROR;
+        }
+
+        cl->buf = bufs[i];
+        cl->next = NULL;
+        *ll = cl;
+        ll = &cl->next;
+    }
+
+    rc = ngx_http_output_filter(r, out);
+
+    /* the filters keep the buffers, but not the links */
+
+    while (out) {
+        cl = out;
+        out = cl->next;
+        ngx_free_chain(r->pool, cl);
+    }
+
+    return rc;
+}
+
+
+/* asks for the next write event if something waits to be sent */
+
+ngx_int_t
+ngx_ws_body_blocked(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (!r->buffered && !r->postponed && !r->connection->buffered) {
+        return NGX_OK;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (ngx_handle_write_event(r->connection->write, clcf->send_lowat) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return NGX_AGAIN;
+}
+
+
 void *
 ngx_ws_get_loc_conf(ngx_http_request_t *r, ngx_module_t *module)
 {
@@ -534,6 +664,13 @@ ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module)
     ctx = (ngx_http_conf_ctx_t *) ngx_get_conf(cycle->conf_ctx, ngx_http_module);
 
     return ctx ? ctx->main_conf[module->ctx_index] : NULL;
+}
+
+
+void *
+ngx_ws_conf_loc_conf(ngx_conf_t *cf, ngx_module_t *module)
+{
+    return ((ngx_http_conf_ctx_t *) cf->ctx)->loc_conf[module->ctx_index];
 }
 
 

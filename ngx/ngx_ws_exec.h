@@ -58,6 +58,7 @@ ngx_int_t ngx_ws_add_edge_write(ngx_event_t *ev);
 ngx_int_t ngx_ws_del_write(ngx_event_t *ev);
 ngx_msec_t ngx_ws_current_msec(void);
 time_t ngx_ws_time(void);
+uint64_t ngx_ws_unix_msec(void);
 
 
 /* connections */
@@ -93,6 +94,17 @@ void ngx_ws_request_set_lingering(ngx_http_request_t *r);
 void ngx_ws_request_hold(ngx_http_request_t *r);
 ngx_table_elt_t *ngx_ws_add_header_out(ngx_http_request_t *r);
 void ngx_ws_response_101(ngx_http_request_t *r);
+void ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, off_t length);
+void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
+
+
+/* bodies */
+
+ngx_uint_t ngx_ws_buf_in_file(const ngx_buf_t *b);
+ssize_t ngx_ws_buf_read_file(const ngx_buf_t *b, u_char *data, size_t size);
+void ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last);
+ngx_int_t ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n);
+ngx_int_t ngx_ws_body_blocked(ngx_http_request_t *r);
 
 
 /* a log without what follows a question mark: arguments may be secrets */
@@ -133,6 +145,7 @@ void *ngx_ws_get_main_conf(ngx_http_request_t *r, ngx_module_t *module);
 ngx_http_core_loc_conf_t *ngx_ws_get_core_loc_conf(ngx_http_request_t *r);
 ngx_http_core_loc_conf_t *ngx_ws_conf_core_loc_conf(ngx_conf_t *cf);
 void *ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module);
+void *ngx_ws_conf_loc_conf(ngx_conf_t *cf, ngx_module_t *module);
 void *ngx_ws_conf_main_conf(ngx_conf_t *cf, ngx_module_t *module);
 void ngx_ws_variable_flags(ngx_http_variable_t *v, uintptr_t data, ngx_http_get_variable_pt get);
 void ngx_ws_variable_value(ngx_http_variable_value_t *v, u_char *data, size_t len, ngx_uint_t found);

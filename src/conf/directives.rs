@@ -4,9 +4,11 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use super::choices::{EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, TCP_FORMATS};
+use super::channel;
+use super::choices::{CHANNEL_LAGS, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, TCP_FORMATS};
 use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings};
 use super::{Compiler, Refused, Template, value};
+use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Ladder, Resource};
 use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
@@ -16,6 +18,8 @@ use crate::ws::origin;
 /// Where a directive may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
+    /// `http`.
+    Http,
     /// `location` and `if in location`.
     Location,
     /// `http`, `server`, `location`, and `if in location`.
@@ -61,6 +65,29 @@ impl<C: Compiler + 'static> Table<C> {
                 return Err(Refused::value(from[0], "an absolute path"));
             }
             connect(to, Endpoint::ExecDir(directory))
+        }),
+        row(c"websocket_channel", Place::Location, Arguments::Some, channel::channel),
+        row(c"websocket_channel_zone", Place::Http, Arguments::Exactly(1), channel::zone),
+        row(c"websocket_channel_group", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.channel_group, compiler.compile(from[0]).map(Some))
+        }),
+        row(c"websocket_channel_history", Place::Anywhere, Arguments::Some, channel::history),
+        row(c"websocket_channel_start", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_start, channel::start(from[0]))
+        }),
+        row(c"websocket_channel_transports", Place::Anywhere, Arguments::Some, channel::transports),
+        row(c"websocket_channel_lag", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_lag, value::choice(from[0], CHANNEL_LAGS))
+        }),
+        row(c"websocket_channel_split", Place::Anywhere, Arguments::Exactly(1), channel::split),
+        row(c"websocket_channel_create", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_create, value::flag(from[0]))
+        }),
+        row(c"websocket_channel_max_subscribers", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_max_subscribers, value::number(from[0], 0, u64::from(u32::MAX)))
+        }),
+        row(c"websocket_channel_max_id_length", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_max_id_length, value::number(from[0], 1, MAX_KEY_PART as u64))
         }),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
         row(c"websocket_protocols", Place::Anywhere, Arguments::Some, protocols),
@@ -175,7 +202,7 @@ const fn row<C: Compiler>(name: &'static CStr, place: Place, arguments: Argument
 }
 
 /// Stores a value that may be given once a level.
-fn once<V>(field: &mut Option<V>, value: Result<V, Refused>) -> Result<(), Refused> {
+pub(super) fn once<V>(field: &mut Option<V>, value: Result<V, Refused>) -> Result<(), Refused> {
     if field.is_some() {
         return Err(Refused::Duplicate);
     }
@@ -183,7 +210,7 @@ fn once<V>(field: &mut Option<V>, value: Result<V, Refused>) -> Result<(), Refus
     Ok(())
 }
 
-fn at_least(text: &[u8], size: u64, least: u64) -> Result<u64, Refused> {
+pub(super) fn at_least(text: &[u8], size: u64, least: u64) -> Result<u64, Refused> {
     if size < least { Err(Refused::value(text, format!("a size from {least}"))) } else { Ok(size) }
 }
 
@@ -196,7 +223,7 @@ fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused
 }
 
 /// Makes the location's endpoint, unless it has one.
-fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
+pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
     match &settings.endpoint {
         None => {
             settings.endpoint = Some(endpoint);
@@ -207,7 +234,7 @@ fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Re
     }
 }
 
-fn compile_all<C: Compiler>(compiler: &mut C, arguments: &[&[u8]]) -> Result<Rc<[C::Template]>, Refused> {
+pub(super) fn compile_all<C: Compiler>(compiler: &mut C, arguments: &[&[u8]]) -> Result<Rc<[C::Template]>, Refused> {
     arguments.iter().map(|argument| compiler.compile(argument)).collect()
 }
 
@@ -227,7 +254,7 @@ fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&
         // nginx keeps every address that it was shown.
         return Err(match present {
             Endpoint::Tcp(_) => Refused::Duplicate,
-            Endpoint::Exec(_) | Endpoint::ExecDir(_) => Refused::Conflict(present.directive()),
+            Endpoint::Channel(_) | Endpoint::Exec(_) | Endpoint::ExecDir(_) => Refused::Conflict(present.directive()),
         });
     }
     let service = compiler.service(arguments[0])?;

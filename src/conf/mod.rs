@@ -4,6 +4,7 @@
 //! [`Settings`]. A value that may contain nginx variables is kept as a *template*, an opaque type that the nginx side
 //! compiles and evaluates; everything else is a plain value, checked when the configuration is read.
 
+mod channel;
 mod choices;
 mod directives;
 mod settings;
@@ -11,9 +12,10 @@ mod settings;
 mod tests;
 pub mod value;
 
-pub use choices::ExecStderr;
+pub use channel::history_length;
+pub use choices::{ChannelLag, ChannelMode, ExecStderr, Transports};
 pub use directives::{Arguments, Directive, Place, Table};
-pub use settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings};
+pub use settings::{Channel, Endpoint, EnvEntry, ExecLimit, History, HistoryLimit, OriginRule, Settings};
 
 /// Why an argument is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::{Compiler, ExecStderr, Refused, value};
+use super::{ChannelLag, ChannelMode, Compiler, ExecStderr, Refused, Transports, value};
+use crate::channel::position::Start;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::tcp::proxy_protocol;
@@ -10,8 +11,43 @@ use crate::ws::deflate::MAX_WINDOW;
 use crate::ws::frame::Kind;
 use crate::ws::origin;
 
+/// Channels of a location: `websocket_channel`.
+#[derive(Clone)]
+pub struct Channel<T> {
+    /// Their ids.
+    pub ids: Rc<[T]>,
+    /// What clients may do.
+    pub mode: ChannelMode,
+}
+
+/// One limit of `websocket_channel_history`.
+#[derive(Clone)]
+pub enum HistoryLimit<T> {
+    /// A number of messages, or milliseconds; 0 for no limit.
+    Fixed(u64),
+    /// The same, once its variables have values.
+    Template(T),
+}
+
+/// What is kept of the messages of a channel: `websocket_channel_history`.
+#[derive(Clone)]
+pub struct History<T> {
+    /// How many.
+    pub length: HistoryLimit<T>,
+    /// How long.
+    pub time: HistoryLimit<T>,
+}
+
+impl<T> Default for History<T> {
+    fn default() -> Self {
+        Self { length: HistoryLimit::Fixed(10), time: HistoryLimit::Fixed(3_600_000) }
+    }
+}
+
 /// What a location is connected to.
 pub enum Endpoint<C: Compiler> {
+    /// Channels in shared memory.
+    Channel(Channel<C::Template>),
     /// One program per connection: the program and its arguments.
     Exec(Rc<[C::Template]>),
     /// One program per connection, which the path picks in this directory.
@@ -24,6 +60,7 @@ impl<C: Compiler> Endpoint<C> {
     /// The directive that names this endpoint.
     pub fn directive(&self) -> &'static str {
         match self {
+            Endpoint::Channel(_) => "websocket_channel",
             Endpoint::Exec(_) => "websocket_exec",
             Endpoint::ExecDir(_) => "websocket_exec_dir",
             Endpoint::Tcp(_) => "websocket_tcp",
@@ -33,6 +70,7 @@ impl<C: Compiler> Endpoint<C> {
     /// The value of `$websocket_endpoint`.
     pub fn name(&self) -> &'static str {
         match self {
+            Endpoint::Channel(_) => "channel",
             Endpoint::Exec(_) | Endpoint::ExecDir(_) => "exec",
             Endpoint::Tcp(_) => "tcp",
         }
@@ -190,4 +228,24 @@ settings! {
     tcp_ssl_verify: bool, false;
     /// The file of the certificates that are trusted.
     tcp_ssl_trusted_certificate: Rc<[u8]>, Rc::from([]);
+    /// Octets of shared memory for all channels; only known at the level of `http`.
+    channel_zone: u64, 32 << 20;
+    /// The namespace of the ids.
+    channel_group: Option<C::Template>, None;
+    /// What is kept of the messages that are published here.
+    channel_history: History<C::Template>, History::default();
+    /// Where a subscriber without a position begins.
+    channel_start: Start, Start::Newest;
+    /// How channels may be subscribed to.
+    channel_transports: Transports, Transports::ALL;
+    /// What is done with a WebSocket that cannot be told of the messages it lost.
+    channel_lag: ChannelLag, ChannelLag::Close;
+    /// What separates the ids in one value; none where a value is one id.
+    channel_split: Option<Rc<[u8]>>, None;
+    /// Whether channels may be subscribed to that nobody has published to.
+    channel_create: bool, true;
+    /// Subscribers of one channel over all workers, 0 for no limit.
+    channel_max_subscribers: u64, 0;
+    /// Octets of one id.
+    channel_max_id_length: u64, 1024;
 }

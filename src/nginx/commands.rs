@@ -60,6 +60,7 @@ const fn build() -> [ngx_command_t; ROWS.len() + 1] {
 
 const fn contexts(place: Place) -> usize {
     (match place {
+        Place::Http => NGX_HTTP_MAIN_CONF,
         Place::Location => NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF,
         Place::Anywhere => NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF,
     }) as usize

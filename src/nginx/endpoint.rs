@@ -5,6 +5,7 @@ use super::log::{self, Level};
 use super::output::Output;
 use super::session::Context;
 use super::worker;
+use crate::channel::fanout::Buffer;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Connection, Data, SendError};
 use crate::ws::frame::{Kind, MAX_SERVER_HEADER};
@@ -172,6 +173,20 @@ impl Outlet<'_> {
                 worker::return_buffer(octets);
                 sent.map(|()| result)
             }
+        }
+    }
+
+    /// Octets that the client's queue still takes.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.output.len())
+    }
+
+    /// Sends a message whose frames are ready, and shared with other clients; `payload` is its length without them.
+    pub fn ready_made(&mut self, buffer: &Buffer, payload: usize) {
+        // A connection that is closing for a reason of its own gets no more messages.
+        if self.ws.ready_made(buffer.is_compressed()) {
+            self.output.share(buffer);
+            self.context.message_out(payload);
         }
     }
 

@@ -1,18 +1,25 @@
 //! What the whole configuration asks of the workers.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
 
+use super::channel::zone::ChannelZone;
 use super::ffi;
 use super::guard::guard;
+use super::template::NginxCompiler;
 use super::worker::programs;
 use super::{ledger, module};
+use crate::conf::Settings;
 
 /// Found out while the locations are read; lives in the pool of the configuration.
 #[derive(Default)]
 pub struct MainSettings {
     /// The shared count of programs, if a location has a program.
     pub programs: Option<NonNull<ffi::ngx_shm_zone_t>>,
+    /// The zone of the channels, if a location has channels.
+    pub channels: Option<ChannelZone>,
+    /// Whether a location has channels.
+    needs_channels: bool,
     /// Whether any location has an endpoint.
     endpoints: bool,
 }
@@ -37,6 +44,12 @@ impl MainSettings {
         self.endpoints = true;
     }
 
+    /// A location with channels was read.
+    pub fn use_channels(&mut self) {
+        self.endpoints = true;
+        self.needs_channels = true;
+    }
+
     /// Whether workers have anything to do.
     pub fn is_used(&self) -> bool {
         self.endpoints
@@ -54,5 +67,24 @@ pub unsafe extern "C" fn create(cf: *mut ffi::ngx_conf_t) -> *mut c_void {
             }
             settings.cast()
         }
+    })
+}
+
+/// Everything inside `http` was read: adds the zone that its channels need.
+pub unsafe extern "C" fn init(cf: *mut ffi::ngx_conf_t, settings: *mut c_void) -> *mut c_char {
+    const ERROR: *mut c_char = ptr::without_provenance_mut(usize::MAX);
+    guard(ERROR, || {
+        // SAFETY: nginx passes the settings of create(), and cf stands at the level of http, which has settings of its own.
+        let (settings, http) = unsafe {
+            let http = ffi::ngx_ws_conf_loc_conf(cf, module::pointer()).cast::<Settings<NginxCompiler>>();
+            (&mut *settings.cast::<MainSettings>(), &*http)
+        };
+        if settings.needs_channels {
+            settings.channels = ChannelZone::add(cf, http.channel_zone());
+            if settings.channels.is_none() {
+                return ERROR;
+            }
+        }
+        ptr::null_mut()
     })
 }

@@ -3,6 +3,7 @@
 //! Everything nginx calls goes through [`guard`]: no panic may cross into C. A session is changed only inside
 //! [`session::run`], which acts on a verdict at the outermost level instead of finalizing the request it stands on.
 
+mod channel;
 mod client;
 mod commands;
 mod console;

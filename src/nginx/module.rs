@@ -21,7 +21,7 @@ static CONTEXT: Exported<ngx_http_module_t> = Exported(ngx_http_module_t {
     preconfiguration: Some(preconfiguration),
     postconfiguration: None,
     create_main_conf: Some(main_settings::create),
-    init_main_conf: None,
+    init_main_conf: Some(main_settings::init),
     create_srv_conf: None,
     merge_srv_conf: None,
     create_loc_conf: Some(commands::create),

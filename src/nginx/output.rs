@@ -5,6 +5,7 @@ use std::mem;
 
 use super::client::Sent;
 use super::worker;
+use crate::channel::fanout::Buffer;
 
 /// Where octets go.
 pub trait Sink {
@@ -32,8 +33,25 @@ pub struct Output {
 }
 
 struct Chunk {
-    octets: Vec<u8>,
+    octets: Octets,
     sent: usize,
+}
+
+/// Where the octets of a chunk are.
+enum Octets {
+    /// Here.
+    Own(Vec<u8>),
+    /// In a buffer that other clients get as well.
+    Shared(Buffer),
+}
+
+impl Octets {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Octets::Own(octets) => octets,
+            Octets::Shared(buffer) => buffer.octets(),
+        }
+    }
 }
 
 impl Output {
@@ -65,14 +83,33 @@ impl Output {
         self.begin = begin;
     }
 
+    /// Appends what other clients get as well. Little is copied: it then leaves together with what is before and after it.
+    pub fn share(&mut self, buffer: &Buffer) {
+        let octets = buffer.octets();
+        if octets.len() <= SHARED {
+            self.frames().extend_from_slice(octets);
+            return;
+        }
+        let rest = &self.gathered[self.begin..];
+        if !rest.is_empty() {
+            self.queued += rest.len();
+            self.waiting.push_back(Chunk { octets: Octets::Own(rest.to_vec()), sent: 0 });
+            self.gathered.clear();
+            self.begin = 0;
+        }
+        self.queued += octets.len();
+        self.waiting.push_back(Chunk { octets: Octets::Shared(buffer.clone()), sent: 0 });
+    }
+
     /// Sends as much as the other side takes.
     pub fn flush(&mut self, sink: &mut impl Sink) -> Sent {
         while let Some(chunk) = self.waiting.front_mut() {
-            match sink.send(&chunk.octets[chunk.sent..]) {
+            let octets = chunk.octets.as_slice();
+            match sink.send(&octets[chunk.sent..]) {
                 Sent::Octets(count) => {
                     chunk.sent += count;
                     self.queued -= count;
-                    if chunk.sent == chunk.octets.len() {
+                    if chunk.sent == octets.len() {
                         self.waiting.pop_front();
                     }
                 }
@@ -118,21 +155,24 @@ impl Output {
         self.queued += rest.len();
         // The last chunk takes small frames, unless TLS may hold a pointer into it.
         let appendable = self.waiting.len() > usize::from(sink.is_tls());
-        if let Some(last) = self.waiting.back_mut()
+        if let Some(Chunk { octets: Octets::Own(last), .. }) = self.waiting.back_mut()
             && appendable
-            && last.octets.len() + rest.len() <= CHUNK
+            && last.len() + rest.len() <= CHUNK
         {
-            last.octets.extend_from_slice(rest);
+            last.extend_from_slice(rest);
             self.give_back();
         } else if sink.is_tls() {
-            self.waiting.push_back(Chunk { octets: mem::take(&mut self.gathered), sent: self.begin });
+            self.waiting.push_back(Chunk { octets: Octets::Own(mem::take(&mut self.gathered)), sent: self.begin });
             self.begin = 0;
         } else {
-            self.waiting.push_back(Chunk { octets: rest.to_vec(), sent: 0 });
+            self.waiting.push_back(Chunk { octets: Octets::Own(rest.to_vec()), sent: 0 });
             self.give_back();
         }
     }
 }
+
+/// Octets from which a message is worth a system call of its own.
+const SHARED: usize = 8 << 10;
 
 /// Octets up to which small remainders are put together.
 const CHUNK: usize = 16 << 10;

@@ -140,6 +140,11 @@ impl Request {
         Headers::new(&self.fields().headers_in.headers)
     }
 
+    /// The first header of this name, which is in lower case.
+    pub fn header<'r>(self, name: &[u8]) -> Option<&'r [u8]> {
+        self.headers().find(|(present, _)| present.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
     /// The value of a variable of nginx by its name in lower case; empty when it has none.
     pub fn variable<'a>(self, name: &'static [u8]) -> &'a [u8] {
         let mut text = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };

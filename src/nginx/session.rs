@@ -145,6 +145,32 @@ pub fn attach(session: SessionRef, endpoint: Box<dyn Endpoint>) {
     }
 }
 
+/// Begins a session whose endpoint has nothing to wait for. Called from the content handler that made it.
+///
+/// # Errors
+///
+/// What the content handler returns then.
+pub fn open(session: SessionRef) -> Result<(), isize> {
+    // SAFETY: as in attach().
+    let state = unsafe { &mut *session.as_ptr() };
+    let request = state.request.raw();
+    let verdict = guard(Verdict::Drop, || state.opened());
+    conclude(state, verdict);
+    match verdict {
+        Verdict::Continue => Ok(()),
+        Verdict::Refuse(status) => Err(status),
+        Verdict::Drop => Err(ffi::NGX_ERROR as isize),
+        Verdict::Finish => {
+            // SAFETY: the request is alive, and stays so: attach() holds it, and the content handler does.
+            unsafe {
+                ffi::ngx_ws_request_set_lingering(request);
+                ffi::ngx_http_finalize_request(request, ffi::NGX_DONE as isize);
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Changes a session and acts on the verdict. The session may be gone when this returns.
 pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Verdict) {
     // SAFETY: events are only delivered to sessions whose cleanup has not run; nginx is single-threaded and no handler
@@ -227,6 +253,11 @@ impl Session {
     pub fn program_started(&mut self, pid: i32) -> Verdict {
         self.context().exec_pid = Some(pid);
         self.opened()
+    }
+
+    /// The window that compressed messages for several sessions must keep to; none where nothing is compressed.
+    pub fn shared_window(&self) -> Option<u8> {
+        self.ws.shared_window()
     }
 
     /// The request that it belongs to.

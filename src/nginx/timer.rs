@@ -26,6 +26,13 @@ impl Timer {
         Timer { event }
     }
 
+    /// The same timer, but it does not keep a worker that is told to go.
+    pub fn cancelable(mut self) -> Self {
+        // SAFETY: the event is initialised.
+        unsafe { ffi::ngx_ws_event_set_cancelable(&raw mut self.event) };
+        self
+    }
+
     /// Arms it to fire in `milliseconds`. nginx itself leaves a timer alone whose time changes by less than 300 ms.
     pub fn arm(&mut self, milliseconds: u64) {
         let milliseconds = usize::try_from(milliseconds).unwrap_or(usize::MAX).min(i32::MAX as usize);

@@ -2,6 +2,7 @@
 
 use std::ptr;
 
+use super::channel::{self, Way};
 use super::ffi;
 use super::guard::guard;
 use super::log::Level;
@@ -37,6 +38,10 @@ pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> 
     location.handler = Some(handler);
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
     match &settings.endpoint {
+        Some(Endpoint::Channel(_)) => {
+            main.use_channels();
+            Ok(())
+        }
         Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) if !main.use_programs(cf) => Err(Refused::Reported),
         Some(Endpoint::Tcp(_)) => {
             main.use_services();
@@ -81,6 +86,12 @@ fn serve(request: Request) -> Result<(), isize> {
     if matches!(endpoint, Endpoint::Tcp(_)) {
         request.hide_arguments();
     }
+    if let Endpoint::Channel(channel) = endpoint {
+        match channel::serve(request, channel)? {
+            Way::WebSocket => {}
+            Way::Answered(status) => return Err(status),
+        }
+    }
     let version = match request.http_version() {
         ..=1000 => HttpVersion::Http10,
         1001..=1999 => HttpVersion::Http11,
@@ -99,6 +110,7 @@ fn serve(request: Request) -> Result<(), isize> {
         return Err(refuse(request, version, Refusal::Forbidden));
     }
     let selected = match endpoint {
+        Endpoint::Channel(_) => channel::select_protocol(&accepted.protocols, &settings.protocols()),
         Endpoint::Exec(_) | Endpoint::ExecDir(_) => protocol::select(&accepted.protocols, &settings.protocols()),
         Endpoint::Tcp(_) => tcp::select_protocol(&accepted.protocols, &settings.protocols()),
     };
@@ -109,6 +121,10 @@ fn serve(request: Request) -> Result<(), isize> {
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
     let acceptance = Acceptance { accept: accepted.accept, protocol, deflate };
     match endpoint {
+        Endpoint::Channel(channel) => {
+            let session = session::create(request, acceptance)?;
+            channel::open(request, session, channel, protocol)
+        }
         Endpoint::Exec(words) => start_program(request, acceptance, Command::of_words(request, words)?),
         Endpoint::ExecDir(root) => start_program(request, acceptance, Command::in_directory(request, root)?),
         Endpoint::Tcp(address) => {

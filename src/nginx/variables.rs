@@ -31,8 +31,8 @@ const VARIABLES: &[(&str, Value)] = &[
             ExitStatus::Signal(signal) => format!("signal {signal}"),
         })
     }),
-    ("websocket_channel_id", |_| None),
-    ("websocket_message_id", |_| None),
+    ("websocket_channel_id", |context| Some(String::from_utf8_lossy(context.channel_id?).into_owned())),
+    ("websocket_message_id", |context| context.message_id.map(|id| id.to_string())),
 ];
 
 /// A request that was no WebSocket has no counts.

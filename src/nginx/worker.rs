@@ -5,6 +5,7 @@ pub mod programs;
 use std::cell::{Cell, RefCell};
 use std::mem;
 
+use super::channel::hub;
 use super::ffi;
 use super::guard::guard;
 use super::main_settings::MainSettings;
@@ -117,7 +118,7 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
     let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
     if !EXIT_WATCHER.get().is_null() {
         // Without a master the process that read a new configuration goes on as its worker.
-        return settings.programs.is_none_or(programs::begin);
+        return begin(settings);
     }
     // SAFETY: as above; the connection is kept until the worker exits.
     let watcher = unsafe { ffi::ngx_ws_exit_watcher(cycle, Some(on_exit_asked)) };
@@ -125,7 +126,12 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
         return false;
     }
     EXIT_WATCHER.set(watcher);
-    settings.programs.is_none_or(programs::begin)
+    begin(settings)
+}
+
+/// What the locations of this configuration need.
+fn begin(settings: &MainSettings) -> bool {
+    settings.programs.is_none_or(programs::begin) && settings.channels.is_none_or(hub::begin)
 }
 
 /// nginx has told the worker to go and closes what is idle.
@@ -163,5 +169,6 @@ pub fn exit() {
     for session in all_sessions() {
         session::terminate(session);
     }
+    hub::end();
     programs::end();
 }

@@ -1,7 +1,11 @@
 //! What is known of a session until its request is logged.
 
+use std::ptr::NonNull;
+
 use super::SessionRef;
+use crate::channel::position::MessageId;
 use crate::exec::spawner::ExitStatus;
+use crate::nginx::channel::Waiting;
 use crate::ws::connection::Closed;
 
 /// The values behind the `$websocket_…` variables. It lives in the request's pool: nginx writes the log after the session
@@ -10,6 +14,8 @@ use crate::ws::connection::Closed;
 pub struct Context {
     /// The session, while there is one.
     pub session: Option<SessionRef>,
+    /// The request that waits for messages, if it is one.
+    pub waiting: Option<NonNull<Waiting>>,
     /// `exec`, `channel` or `tcp`.
     pub endpoint: Option<&'static str>,
     /// The subprotocol that was selected; the text is in the pool of the request.
@@ -24,6 +30,10 @@ pub struct Context {
     pub bytes_out: u64,
     /// The first Close.
     pub closed: Option<Closed>,
+    /// The channel ids of the request, joined by commas; the text is in the pool of the request.
+    pub channel_id: Option<&'static [u8]>,
+    /// The last message that was published or delivered.
+    pub message_id: Option<MessageId>,
     /// The process that served it.
     pub exec_pid: Option<i32>,
     /// How that ended.

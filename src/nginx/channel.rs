@@ -1,0 +1,159 @@
+//! Channels as the endpoint of a location: publishing and subscribing by HTTP and by WebSocket.
+
+mod answer;
+mod bells;
+pub mod hub;
+mod publish;
+mod subscription;
+mod waiting;
+mod websocket;
+pub mod zone;
+
+use super::ffi;
+use super::log::Level;
+use super::origin;
+use super::request::Request;
+use super::session::{self, SessionRef};
+use super::template::ComplexValue;
+use crate::conf::{self, ChannelMode};
+use publish::Publisher;
+use subscription::{Ids, Subscription};
+use waiting::Transport;
+use websocket::Channel;
+
+use crate::channel::wire::websocket::META;
+pub use waiting::Waiting;
+
+/// The location has no transport of the kind that was asked for (RFC 9110, section 15.5.7).
+const NOT_ACCEPTABLE: isize = 406;
+
+/// What becomes of a request to a location with channels.
+pub enum Way {
+    /// It is to become a WebSocket, or to be told that it must.
+    WebSocket,
+    /// It has been answered, or will be; what the content handler returns.
+    Answered(isize),
+}
+
+/// Answers a request that is no WebSocket.
+///
+/// # Errors
+///
+/// The status to answer.
+pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Way, isize> {
+    let mode = channel.mode;
+    let transports = request.settings().channel_transports();
+    if wants_upgrade(request) {
+        // A publisher has no other way to keep its connection, so the transports do not concern it.
+        return if transports.websocket || mode == ChannelMode::Pub { Ok(Way::WebSocket) } else { Err(NOT_ACCEPTABLE) };
+    }
+    check_origin(request)?;
+    let is = |method: &[u8]| request.method() == method;
+    let status = if is(b"OPTIONS") {
+        answer::options(request, mode)
+    } else if mode.publishes() && (is(b"POST") || is(b"PUT")) {
+        publish::receive(request)
+    } else if mode.publishes() && is(b"DELETE") {
+        delete(request, channel)?
+    } else if !is(b"GET") && !is(b"HEAD") {
+        answer::refuse_method(request, mode)
+    } else {
+        // SAFETY: the request is alive. A body of a request that has none by its method is dropped.
+        if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != ffi::NGX_OK as isize {
+            return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+        }
+        if mode.subscribes() {
+            let transport = if wants_events(request) { Transport::EventSource } else { Transport::LongPoll };
+            match transport {
+                Transport::EventSource if !transports.eventsource => return Err(NOT_ACCEPTABLE),
+                Transport::LongPoll if !transports.longpoll && transports.websocket => return Ok(Way::WebSocket),
+                Transport::LongPoll if !transports.longpoll => return Err(NOT_ACCEPTABLE),
+                Transport::EventSource | Transport::LongPoll => {}
+            }
+            let ids = Ids::of(request, channel)?;
+            waiting::start(request, transport, &Subscription::of(request, &ids))?
+        } else {
+            info(request, channel)?
+        }
+    };
+    Ok(Way::Answered(status))
+}
+
+/// Gives a session that was accepted its channels, and begins it.
+///
+/// # Errors
+///
+/// What the content handler returns then.
+pub fn open(
+    request: Request,
+    session: SessionRef,
+    channel: &conf::Channel<ComplexValue>,
+    protocol: Option<&str>,
+) -> Result<(), isize> {
+    let ids = Ids::of(request, channel)?;
+    let publisher = if channel.mode.publishes() { Some(Publisher::new(request, &ids)?) } else { None };
+    let answers = (channel.mode == ChannelMode::Pub).then(|| answer::info_form(request));
+    let mut endpoint = Channel::new(publisher, answers);
+    if channel.mode.subscribes() {
+        endpoint.subscribe(request, session, &Subscription::of(request, &ids), protocol)?;
+    }
+    session::attach(session, Box::new(endpoint));
+    session::open(session)
+}
+
+/// The first subprotocol that the client offers and the location or the channel itself speaks.
+pub fn select_protocol<'p>(offered: &[&'p str], spoken: &[String]) -> Option<&'p str> {
+    offered.iter().copied().find(|name| *name == META || spoken.iter().any(|other| other == name))
+}
+
+fn wants_upgrade(request: Request) -> bool {
+    let websocket = |value: &[u8]| value.split(|&octet| octet == b',').any(|token| is_websocket(token.trim_ascii()));
+    request.method() == b"GET"
+        && request.headers().any(|(name, value)| name.eq_ignore_ascii_case(b"upgrade") && websocket(value))
+}
+
+fn is_websocket(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"websocket")
+}
+
+/// Whether the client is an EventSource: browsers send exactly this type.
+fn wants_events(request: Request) -> bool {
+    let events = |range: &[u8]| {
+        range
+            .split(|&octet| octet == b';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"text/event-stream")
+    };
+    request
+        .headers()
+        .any(|(name, value)| name.eq_ignore_ascii_case(b"accept") && value.split(|&octet| octet == b',').any(events))
+}
+
+/// Pages of other origins may do here what `websocket_origin` lets them, on every transport.
+fn check_origin(request: Request) -> Result<(), isize> {
+    let Some(page) = request.header(b"origin") else { return Ok(()) };
+    if !origin::is_allowed(request, Some(page)) {
+        let page = String::from_utf8_lossy(page);
+        request.report(Level::Error, format_args!("origin \"{page}\" is not allowed by \"websocket_origin\""));
+        return Err(ffi::NGX_HTTP_FORBIDDEN as isize);
+    }
+    if answer::expose(request, page) { Ok(()) } else { Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize) }
+}
+
+/// Channel info, of several channels the sums.
+fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
+    let ids = Ids::of(request, channel)?;
+    let infos = ids.keys().into_iter().filter_map(|key| hub::with(|hub| hub.info(key)).flatten());
+    let info = infos.reduce(publish::sum).ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
+    Ok(answer::info(request, ffi::NGX_HTTP_OK as usize, &info))
+}
+
+/// Deletes the channels; the answer is what they were.
+fn delete(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
+    let ids = Ids::of(request, channel)?;
+    let deleted = ids.keys().into_iter().filter_map(|key| hub::with(|hub| hub.delete(key)).flatten());
+    let info = deleted.map(|deleted| deleted.info).reduce(publish::sum).ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
+    Ok(answer::info(request, ffi::NGX_HTTP_OK as usize, &info))
+}

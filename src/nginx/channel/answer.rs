@@ -1,0 +1,84 @@
+//! Answers that are no messages: channel info, preflights, refusals.
+
+use std::mem;
+
+use crate::channel::info::InfoForm;
+use crate::channel::store::Info;
+use crate::conf::ChannelMode;
+use crate::nginx::ffi;
+use crate::nginx::request::Request;
+
+/// How long a browser may remember the answer to a preflight, in seconds.
+const REMEMBER: &[u8] = b"86400";
+
+/// The form that the request wants channel info in.
+pub fn info_form(request: Request) -> InfoForm {
+    InfoForm::negotiate(
+        request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"accept")).map(|(_, value)| value),
+    )
+}
+
+/// Sends channel info; returns what the content handler returns.
+pub fn info(request: Request, status: usize, info: &Info) -> ffi::ngx_int_t {
+    let form = info_form(request);
+    let content_type = form.content_type();
+    let Some(body) = request.copy(form.render(info).as_bytes()) else {
+        return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+    };
+    let mut content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
+    // SAFETY: a complex value of zeroes with a text is a constant; the text is in the pool of the request.
+    unsafe {
+        let mut value: ffi::ngx_http_complex_value_t = mem::zeroed();
+        value.value = body;
+        ffi::ngx_http_send_response(request.raw(), status, &raw mut content_type, &raw mut value)
+    }
+}
+
+/// Methods that a location answers.
+fn methods(mode: ChannelMode) -> &'static [u8] {
+    match mode {
+        ChannelMode::Sub => b"GET, HEAD, OPTIONS",
+        ChannelMode::Pub | ChannelMode::PubSub => b"GET, HEAD, POST, PUT, DELETE, OPTIONS",
+    }
+}
+
+/// Answers a preflight (Fetch, section 3.2) or a plain `OPTIONS`; returns what the content handler returns.
+pub fn options(request: Request, mode: ChannelMode) -> ffi::ngx_int_t {
+    // SAFETY: the request is alive and nothing was sent yet.
+    unsafe {
+        if ffi::ngx_http_discard_request_body(request.raw()) != ffi::NGX_OK as isize {
+            return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        }
+    }
+    let methods = methods(mode);
+    let preflight = request.header(b"origin").is_none()
+        || (request.add_header("Access-Control-Allow-Methods", methods)
+            && request.add_header(
+                "Access-Control-Allow-Headers",
+                b"Content-Type, Last-Event-ID, If-None-Match, If-Modified-Since, X-EventSource-Event",
+            )
+            && request.add_header("Access-Control-Max-Age", REMEMBER));
+    if !preflight || !request.add_header("Allow", methods) {
+        return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+    }
+    // SAFETY: as above.
+    unsafe {
+        ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NO_CONTENT as usize);
+        ffi::ngx_http_send_header(request.raw())
+    }
+}
+
+/// Tells a page of another origin that it may read the answer. `false` when there is no memory.
+pub fn expose(request: Request, origin: &[u8]) -> bool {
+    request.add_header("Access-Control-Allow-Origin", origin)
+        && request.add_header("Access-Control-Expose-Headers", b"ETag, Last-Modified, X-Channel-Gap")
+        && request.add_header("Vary", b"Origin")
+}
+
+/// Refuses a method; returns what the content handler returns. The body is read and dropped.
+pub fn refuse_method(request: Request, mode: ChannelMode) -> isize {
+    request.add_header("Allow", methods(mode));
+    // SAFETY: the request is alive. A body that cannot be dropped ends the connection.
+    unsafe { ffi::ngx_http_discard_request_body(request.raw()) };
+    ffi::NGX_HTTP_NOT_ALLOWED as isize
+}

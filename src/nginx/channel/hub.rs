@@ -1,0 +1,344 @@
+//! What one worker has of the channels: its slot in the zone, its subscribers, and the turns in which news reach them.
+//!
+//! The hub is borrowed for short steps only and never while a subscriber is served: serving one may end it, and that comes
+//! back here.
+
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::bells::Bells;
+use super::waiting::{self, Waiting};
+use super::zone::{ChannelZone, ZoneLock};
+use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscriberId, Wish};
+use crate::channel::message::Publication;
+use crate::channel::process;
+use crate::channel::store::{
+    Budget, Deleted, History, Info, Key, Now, PublishError, Published, ReadError, Slot, Store, SubscribeError, Wake,
+};
+use crate::channel::wire::Form;
+use crate::nginx::ffi;
+use crate::nginx::guard::guard;
+use crate::nginx::log::{self, Level};
+use crate::nginx::pipe::Watch;
+use crate::nginx::session::{self, Session, SessionRef};
+use crate::nginx::timer::{Timer, now};
+use crate::ws::scratch::Scratch;
+
+/// Subscribers that are served before other events get their turn.
+const TURN: usize = 128;
+
+/// How often the zone is tended, in milliseconds.
+const TICK: u64 = 1000;
+
+/// Channels and messages that are looked at in one tick.
+const TEND: usize = 512;
+
+/// When a turn could do nothing though there is more to do, the next one comes after so many milliseconds.
+const LATER: u64 = 10;
+
+/// Who is to be told that there are news.
+#[derive(Debug, Clone, Copy)]
+pub enum Listener {
+    /// A WebSocket.
+    Session(SessionRef),
+    /// A request that waits for messages.
+    Waiting(NonNull<Waiting>),
+}
+
+const WAITING: usize = 1;
+
+impl Listener {
+    /// Both are on the heap at even addresses: the lowest bit tells which it is.
+    fn number(self) -> usize {
+        match self {
+            Listener::Session(session) => session.as_ptr().expose_provenance(),
+            Listener::Waiting(waiting) => waiting.as_ptr().expose_provenance() | WAITING,
+        }
+    }
+
+    fn from_number(number: usize) -> Option<Self> {
+        if number & WAITING == 0 {
+            NonNull::new(std::ptr::with_exposed_provenance_mut(number)).map(Listener::Session)
+        } else {
+            NonNull::new(std::ptr::with_exposed_provenance_mut(number & !WAITING)).map(Listener::Waiting)
+        }
+    }
+
+    fn wake(self) {
+        match self {
+            Listener::Session(session) => session::run(session, Session::pump),
+            Listener::Waiting(waiting) => waiting::run(waiting, Waiting::pump),
+        }
+    }
+}
+
+/// See the module.
+pub struct Hub {
+    store: Store<ZoneLock>,
+    slot: Slot,
+    bells: Rc<Bells>,
+    fan: FanOut,
+    batch: Batch,
+    scratch: Scratch,
+    forms: Vec<Rc<Form>>,
+    /// The bell is heard as long as this lives.
+    _watch: Watch,
+    turn: Timer,
+    later: Timer,
+    tick: Timer,
+}
+
+thread_local! {
+    static HUB: RefCell<Option<Box<Hub>>> = const { RefCell::new(None) };
+}
+
+/// A step with the hub; `None` where this worker has none.
+pub fn with<R>(step: impl FnOnce(&mut Hub) -> R) -> Option<R> {
+    HUB.with_borrow_mut(|hub| hub.as_deref_mut().map(step))
+}
+
+/// The worker begins to use the zone. `false` keeps nginx from starting it.
+pub fn begin(zone: ChannelZone) -> bool {
+    // Without a master the process that read a new configuration goes on as its worker, perhaps with another zone.
+    let previous = HUB.take();
+    match Hub::new(zone) {
+        Ok(hub) => {
+            if let Some(previous) = previous {
+                previous.release();
+            }
+            HUB.set(Some(hub));
+            true
+        }
+        Err(reason) => {
+            log::cycle(Level::Emerg, format_args!("channels: {reason}"));
+            false
+        }
+    }
+}
+
+/// The worker ends; its subscribers have gone.
+pub fn end() {
+    if let Some(hub) = HUB.take() {
+        hub.release();
+    }
+}
+
+/// The time of this turn of the event loop.
+pub fn time() -> Now {
+    // SAFETY: reads a global that nginx keeps up to date.
+    Now { clock: now(), unix: unsafe { ffi::ngx_ws_unix_msec() } }
+}
+
+impl Hub {
+    fn new(zone: ChannelZone) -> Result<Box<Self>, String> {
+        let store = zone.store().map_err(|error| error.to_string())?;
+        let bells = zone.bells().ok_or("the zone has no bells")?;
+        let own = process::own().map_err(|error| error.to_string())?;
+        let claimed = store.claim(own, process::lives).map_err(|error| error.to_string())?;
+        let slot = claimed.slot;
+        let bell = bells.bell(slot.number()).ok_or("the zone has too few bells")?;
+        // SAFETY: ngx_cycle is set before workers begin.
+        let log = unsafe { (*ffi::ngx_cycle).log };
+        let watch = Watch::new(bell, on_bell, log).map_err(|error| error.to_string())?;
+        let tick = Timer::new(on_tick, std::ptr::null_mut(), log).cancelable();
+        bells.ring(claimed.wake);
+        let mut hub = Box::new(Hub {
+            store,
+            slot,
+            bells,
+            fan: FanOut::new(Limits::default()),
+            batch: Batch::default(),
+            scratch: Scratch::default(),
+            forms: Vec::new(),
+            _watch: watch,
+            turn: Timer::new(on_turn, std::ptr::null_mut(), log),
+            later: Timer::new(on_turn, std::ptr::null_mut(), log).cancelable(),
+            tick,
+        });
+        hub.tick.arm(TICK);
+        Ok(hub)
+    }
+
+    fn release(self: Box<Self>) {
+        // A zone that is damaged is repaired by its next user, who finds the slot's process dead.
+        let _ = self.store.release(self.slot);
+    }
+
+    /// Publishes a message; its subscribers, those in this worker as well, get it after the publisher was answered.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`].
+    pub fn publish(
+        &mut self,
+        key: Key<'_>,
+        publication: &Publication<'_>,
+        history: History,
+    ) -> Result<Published, PublishError> {
+        let published = self.store.publish(key, publication, history, time())?;
+        self.wake(published.wake);
+        Ok(published)
+    }
+
+    /// Deletes a channel. `None` if there is none, or the zone is being repaired.
+    pub fn delete(&mut self, key: Key<'_>) -> Option<Deleted> {
+        let deleted = self.store.delete(key, time()).ok()??;
+        self.wake(deleted.wake);
+        Some(deleted)
+    }
+
+    /// What is known about a channel.
+    pub fn info(&self, key: Key<'_>) -> Option<Info> {
+        self.store.info(key, time()).ok()?
+    }
+
+    fn wake(&mut self, mut wake: Wake) {
+        let own = self.slot.number();
+        let others = {
+            wake.remove(own);
+            wake
+        };
+        self.bells.ring(others);
+        if self.store.has_news(self.slot) {
+            self.turn.post_next();
+        }
+    }
+
+    /// Adds a subscriber, which is woken as soon as this turn of the event loop is over if there is something for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    pub fn subscribe(&mut self, wish: &Wish<'_>, listener: Listener) -> Result<SubscriberId, SubscribeError> {
+        self.fan.subscribe(&self.store, self.slot, wish, listener.number(), time())
+    }
+
+    /// Takes a subscriber away.
+    pub fn unsubscribe(&mut self, id: SubscriberId) {
+        // If the zone is damaged, its repair counts anew.
+        let _ = self.fan.unsubscribe(&self.store, self.slot, id, time());
+    }
+
+    /// One form for all subscribers that get their messages in the same one.
+    pub fn form(&mut self, form: Form) -> Rc<Form> {
+        if let Some(known) = self.forms.iter().find(|known| ***known == form) {
+            return Rc::clone(known);
+        }
+        self.forms.retain(|known| Rc::strong_count(known) > 1);
+        let form = Rc::new(form);
+        self.forms.push(Rc::clone(&form));
+        form
+    }
+
+    /// Looks at what is there for a subscriber; `serve` gets it in order and says how many items of it were taken.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn serve(
+        &mut self,
+        id: SubscriberId,
+        limit: Budget,
+        serve: impl FnOnce(&Batch) -> usize,
+    ) -> Result<Next, ReadError> {
+        let next = self.fan.peek(&self.store, id, limit, time(), &mut self.scratch, &mut self.batch)?;
+        if next == Next::Items {
+            let taken = serve(&self.batch);
+            self.fan.advance(id, &self.batch, taken);
+        }
+        self.batch.clear();
+        Ok(next)
+    }
+
+    /// The position of a subscriber, for its client to come back with.
+    pub fn position(&self, id: SubscriberId) -> Option<String> {
+        self.fan.position(id)
+    }
+
+    /// A subscriber takes nothing for now.
+    pub fn block(&mut self, id: SubscriberId) {
+        self.fan.block(id);
+    }
+
+    /// A subscriber takes more.
+    pub fn unblock(&mut self, id: SubscriberId) {
+        self.fan.unblock(id);
+        self.turn.post_next();
+    }
+}
+
+/// A subscriber could not be served for lack of memory, or because the zone has to be repaired: it is tried again.
+pub fn retry(id: SubscriberId) {
+    with(|hub| {
+        hub.fan.unblock(id);
+        hub.later.arm(LATER);
+    });
+}
+
+/// Serves subscribers until there is nothing more to do, or others are to have their turn.
+fn turn() {
+    let mut served = 0;
+    while served < TURN {
+        match with(|hub| hub.fan.next()).flatten() {
+            Some((_, number)) => {
+                served += 1;
+                if let Some(listener) = Listener::from_number(number) {
+                    listener.wake();
+                }
+            }
+            None => {
+                let done = with(|hub| {
+                    let more = hub.fan.collect(&hub.store, hub.slot, time());
+                    if hub.fan.has_work() {
+                        return false;
+                    }
+                    if !matches!(more, Ok(false)) {
+                        hub.later.arm(LATER);
+                    }
+                    true
+                });
+                if done != Some(false) {
+                    return;
+                }
+            }
+        }
+    }
+    with(|hub| hub.turn.post_next());
+}
+
+/// Another worker has news for this one.
+unsafe extern "C" fn on_bell(_: *mut ffi::ngx_event_t) {
+    guard((), || {
+        with(|hub| hub.bells.quiet(hub.slot.number()));
+        turn();
+    });
+}
+
+/// There is more to do.
+unsafe extern "C" fn on_turn(_: *mut ffi::ngx_event_t) {
+    guard((), || {
+        with(|hub| {
+            hub.turn.take_expired();
+            hub.later.take_expired();
+        });
+        turn();
+    });
+}
+
+/// A second has passed.
+unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
+    guard((), || {
+        let news = with(|hub| {
+            hub.tick.take_expired();
+            hub.tick.arm(TICK);
+            // Whoever was to wake this worker may have been killed before it did.
+            let _ = hub.store.tend(time(), TEND);
+            hub.fan.tidy();
+            hub.store.has_news(hub.slot)
+        });
+        if news == Some(true) {
+            turn();
+        }
+    });
+}

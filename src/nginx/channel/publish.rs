@@ -1,0 +1,190 @@
+//! Publishing, and what a publisher is told.
+
+use super::hub;
+use super::subscription::Ids;
+use crate::channel::message::{Publication, kind_of};
+use crate::channel::position::MessageId;
+use crate::channel::store::{History, Info, Key, PublishError};
+use crate::conf::{HistoryLimit, history_length, value};
+use crate::nginx::ffi;
+use crate::nginx::log::{Level, Octets};
+use crate::nginx::request::{Request, bytes};
+use crate::nginx::template::ComplexValue;
+use crate::ws::frame::Kind;
+
+use super::answer;
+
+const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+
+/// Who publishes: to which channels, and what they keep.
+pub struct Publisher {
+    group: Box<[u8]>,
+    ids: Box<[Box<[u8]>]>,
+    history: History,
+}
+
+/// What a publisher is told.
+pub struct Told {
+    /// Of the channel; of several channels the sums, and the last id of the first one.
+    pub info: Info,
+    /// The message, in the first channel.
+    pub id: MessageId,
+}
+
+impl Publisher {
+    /// For a request to a location that may publish.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged.
+    pub fn new(request: Request, ids: &Ids<'_>) -> Result<Self, isize> {
+        let keys = ids.keys();
+        Ok(Publisher {
+            group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
+            ids: keys.iter().map(|key| key.id().into()).collect(),
+            history: history(request)?,
+        })
+    }
+
+    /// Publishes a message to each of the channels.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] of the first channel that cannot take it.
+    pub fn publish(&self, kind: Kind, content_type: &[u8], event: &[u8], data: &[&[u8]]) -> Result<Told, PublishError> {
+        let publication = Publication { kind, content_type, event, data };
+        let mut told: Option<Told> = None;
+        for id in &self.ids {
+            let key = Key::new(&self.group, id).ok_or(PublishError::TooLarge)?;
+            let published =
+                hub::with(|hub| hub.publish(key, &publication, self.history)).ok_or(PublishError::Corrupt)??;
+            told = Some(match told {
+                None => Told { info: published.info, id: published.id },
+                Some(told) => Told { info: sum(told.info, published.info), ..told },
+            });
+        }
+        told.ok_or(PublishError::Corrupt)
+    }
+}
+
+/// Channel info of several channels as one.
+pub fn sum(first: Info, other: Info) -> Info {
+    let requested = match (first.requested, other.requested) {
+        (Some(first), Some(other)) => Some(first.min(other)),
+        (first, other) => first.or(other),
+    };
+    Info {
+        messages: first.messages.saturating_add(other.messages),
+        requested,
+        subscribers: first.subscribers.saturating_add(other.subscribers),
+        last: first.last,
+    }
+}
+
+/// What the channels keep, with the values that the variables have for this request.
+fn history(request: Request) -> Result<History, isize> {
+    let settings = request.settings().channel_history();
+    let evaluate =
+        |limit: &HistoryLimit<ComplexValue>, read: fn(&[u8]) -> Result<u64, crate::conf::Refused>| match limit {
+            HistoryLimit::Fixed(limit) => Ok(*limit),
+            HistoryLimit::Template(template) => {
+                let text = template.evaluate(request).ok_or(FAILED)?;
+                read(text).map_err(|_| {
+                    let text = Octets(text);
+                    request.report(Level::Error, format_args!("\"websocket_channel_history\" cannot be \"{text}\""));
+                    FAILED
+                })
+            }
+        };
+    let length = evaluate(&settings.length, history_length)?;
+    let time = evaluate(&settings.time, value::time)?;
+    Ok(History { length: u32::try_from(length).unwrap_or(u32::MAX), time })
+}
+
+/// Reads the body of a request and publishes it; returns what the content handler returns.
+pub fn receive(request: Request) -> ffi::ngx_int_t {
+    // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.
+    let read = unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) };
+    if read >= ffi::NGX_HTTP_SPECIAL_RESPONSE as isize { read } else { ffi::NGX_DONE as isize }
+}
+
+/// The body is there.
+unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
+    crate::nginx::guard::guard((), || {
+        // SAFETY: nginx calls with a live request; the body handler's reference is given back here.
+        unsafe {
+            let status = published(Request::new(request)).unwrap_or_else(|status| status);
+            ffi::ngx_http_finalize_request(request, status);
+        }
+    });
+}
+
+fn published(request: Request) -> Result<isize, isize> {
+    let Some(crate::conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
+    let ids = Ids::of(request, channel)?;
+    let publisher = Publisher::new(request, &ids)?;
+    let body = Body::of(request)?;
+    let parts = body.parts();
+    let content_type = request.header(b"content-type").unwrap_or_default();
+    let event = request.header(b"x-eventsource-event").unwrap_or_default();
+    let told = publisher.publish(kind_of(content_type, &parts), content_type, event, &parts).map_err(|error| {
+        let (level, status) = match error {
+            PublishError::TooLarge => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
+            PublishError::Corrupt => (Level::Crit, FAILED),
+        };
+        request.report(level, format_args!("cannot publish: {error}"));
+        status
+    })?;
+    if let Some(context) = request.context() {
+        context.message_id = Some(told.id);
+        context.data_in(parts.iter().map(|part| part.len()).sum(), true);
+    }
+    let status = if told.info.subscribers > 0 { ffi::NGX_HTTP_CREATED } else { ffi::NGX_HTTP_ACCEPTED };
+    Ok(answer::info(request, status as usize, &told.info))
+}
+
+/// The body of a request: what is in memory, and what nginx has put into a file.
+enum Part<'r> {
+    Memory(&'r [u8]),
+    File(Vec<u8>),
+}
+
+struct Body<'r>(Vec<Part<'r>>);
+
+impl<'r> Body<'r> {
+    fn of(request: Request) -> Result<Self, isize> {
+        let mut parts = Vec::new();
+        // SAFETY: the body of a live request is a chain of buffers that stay until it is freed.
+        unsafe {
+            let body = (*request.raw()).request_body;
+            let mut link = if body.is_null() { std::ptr::null_mut() } else { (*body).bufs };
+            while !link.is_null() {
+                let buffer = &*(*link).buf;
+                if ffi::ngx_ws_buf_in_file(buffer) != 0 {
+                    let length = usize::try_from(buffer.file_last - buffer.file_pos).map_err(|_| FAILED)?;
+                    let mut octets = Vec::new();
+                    octets.try_reserve_exact(length).map_err(|_| FAILED)?;
+                    octets.resize(length, 0);
+                    if ffi::ngx_ws_buf_read_file(buffer, octets.as_mut_ptr(), length) != length as isize {
+                        return Err(FAILED);
+                    }
+                    parts.push(Part::File(octets));
+                } else if let Ok(length @ 1..) = usize::try_from(buffer.last.offset_from(buffer.pos)) {
+                    parts.push(Part::Memory(bytes(&ffi::ngx_str_t { len: length, data: buffer.pos })));
+                }
+                link = (*link).next;
+            }
+        }
+        Ok(Body(parts))
+    }
+
+    fn parts(&self) -> Vec<&[u8]> {
+        self.0
+            .iter()
+            .map(|part| match part {
+                Part::Memory(octets) => *octets,
+                Part::File(octets) => octets.as_slice(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,184 @@
+//! What a request says about channels: which ones, and what its client has of them already.
+
+use crate::channel::fanout::{OnGap, SubscriberId, Wish};
+use crate::channel::position::{Asked, MAX_POSITIONS};
+use crate::channel::store::{Key, SubscribeError, Terms};
+use crate::channel::wire::Form;
+use crate::conf::Channel;
+use crate::nginx::ffi;
+use crate::nginx::log::{Level, Octets};
+use crate::nginx::request::Request;
+use crate::nginx::template::ComplexValue;
+use crate::nginx::upgrade::try_again;
+
+use super::hub::{self, Listener};
+
+const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
+const NOT_FOUND: isize = ffi::NGX_HTTP_NOT_FOUND as isize;
+const INSUFFICIENT_STORAGE: isize = ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize;
+
+/// The channels that a request is about.
+pub struct Ids<'r> {
+    group: &'r [u8],
+    ids: Vec<&'r [u8]>,
+}
+
+impl<'r> Ids<'r> {
+    /// The channels of a location, with the values that its variables have for this request.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: 404 for an empty id, 403 for one that is too long or for too many of them.
+    pub fn of(request: Request, channel: &Channel<ComplexValue>) -> Result<Self, isize> {
+        let settings = request.settings();
+        let group = match settings.channel_group() {
+            Some(group) => group.evaluate(request).ok_or(FAILED)?,
+            None => b"",
+        };
+        let split = settings.channel_split();
+        let mut ids = Vec::with_capacity(channel.ids.len());
+        for template in channel.ids.iter() {
+            let mut rest = template.evaluate(request).ok_or(FAILED)?;
+            if let Some(delimiter) = &split {
+                while let Some(at) = memchr::memmem::find(rest, delimiter) {
+                    ids.push(&rest[..at]);
+                    rest = &rest[at + delimiter.len()..];
+                }
+            }
+            ids.push(rest);
+        }
+        let refuse = |status, reason: std::fmt::Arguments<'_>| {
+            request.report(Level::Info, format_args!("no channel: {reason}"));
+            Err(status)
+        };
+        let most = settings.channel_max_id_length();
+        if ids.len() > MAX_POSITIONS {
+            return refuse(FORBIDDEN, format_args!("the request names {} ids", ids.len()));
+        }
+        if ids.iter().any(|id| id.is_empty()) {
+            return refuse(NOT_FOUND, format_args!("an id is empty"));
+        }
+        if let Some(id) = ids.iter().find(|id| id.len() as u64 > most) {
+            return refuse(FORBIDDEN, format_args!("an id has {} octets (websocket_channel_max_id_length)", id.len()));
+        }
+        let ids = Ids { group, ids };
+        if ids.keys().len() != ids.ids.len() {
+            return refuse(FORBIDDEN, format_args!("the name of the group is too long"));
+        }
+        if let Some(context) = request.context() {
+            let joined = ids.ids.join(&b","[..]);
+            context.channel_id = request.copy(&joined).map(|copy| crate::nginx::request::bytes(&copy));
+        }
+        Ok(ids)
+    }
+
+    /// What the store finds them by.
+    pub fn keys(&self) -> Vec<Key<'r>> {
+        self.ids.iter().filter_map(|id| Key::new(self.group, id)).collect()
+    }
+}
+
+/// What a request subscribes to.
+pub struct Subscription<'r> {
+    keys: Vec<Key<'r>>,
+    asked: Asked,
+}
+
+impl<'r> Subscription<'r> {
+    /// From the request.
+    pub fn of(request: Request, ids: &Ids<'r>) -> Self {
+        Subscription { keys: ids.keys(), asked: asked(request) }
+    }
+
+    /// Adds the subscriber.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: 403 where nobody has published and `websocket_channel_create` is off, 503 where the channel has
+    /// as many subscribers as it may have, 507 where the zone is full.
+    pub fn begin(
+        &self,
+        request: Request,
+        form: Form,
+        on_gap: OnGap,
+        listener: Listener,
+    ) -> Result<SubscriberId, isize> {
+        let settings = request.settings();
+        let terms = Terms {
+            create: settings.channel_create(),
+            max_subscribers: u32::try_from(settings.channel_max_subscribers()).unwrap_or(u32::MAX),
+        };
+        let subscribed = hub::with(|hub| {
+            let form = hub.form(form);
+            let wish = Wish {
+                keys: &self.keys,
+                asked: &self.asked,
+                start: settings.channel_start(),
+                terms,
+                form: &form,
+                on_gap,
+            };
+            hub.subscribe(&wish, listener)
+        });
+        let error = match subscribed {
+            Some(Ok(id)) => return Ok(id),
+            Some(Err(error)) => error,
+            // The worker is leaving.
+            None => return Err(try_again(request)),
+        };
+        let (level, status) = match error {
+            SubscribeError::Missing => (Level::Info, FORBIDDEN),
+            SubscribeError::Full => (Level::Info, try_again(request)),
+            SubscribeError::NoRoom => (Level::Error, INSUFFICIENT_STORAGE),
+            SubscribeError::Corrupt => (Level::Crit, FAILED),
+            SubscribeError::Channels => (Level::Info, FORBIDDEN),
+        };
+        request.report(level, format_args!("cannot subscribe to channel \"{}\": {error}", self.name()));
+        Err(status)
+    }
+
+    fn name(&self) -> Octets<'r> {
+        Octets(self.keys.first().map(|key| key.id()).unwrap_or_default())
+    }
+}
+
+/// The position that a request names. Headers come first: a client that comes back repeats the address that it began with.
+fn asked(request: Request) -> Asked {
+    let mut asked = Asked::Nothing;
+    for (name, value) in request.headers() {
+        if name.eq_ignore_ascii_case(b"last-event-id") {
+            match Asked::id(value) {
+                Asked::Nothing => {}
+                told => return told,
+            }
+        }
+        if name.eq_ignore_ascii_case(b"if-none-match") {
+            asked = Asked::etag(value);
+        }
+    }
+    match asked {
+        Asked::Nothing => Asked::id(&decoded(request.variable(b"arg_last_event_id"))),
+        told => told,
+    }
+}
+
+/// The octets behind percent signs (RFC 3986, section 2.1).
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let hexadecimal = |octet: u8| char::from(octet).to_digit(16);
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        octets.push(*first);
+        if *first == b'%'
+            && let [high, low, tail @ ..] = tail
+            && let Some((high, low)) = hexadecimal(*high).zip(hexadecimal(*low))
+        {
+            octets.pop();
+            octets.push((high << 4 | low) as u8);
+            rest = tail;
+        }
+    }
+    octets
+}
