@@ -1,13 +1,15 @@
 #!/bin/bash
-# Installs what the test suite needs: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck; and unpacks, without
-# installing them, Test::Nginx itself (target/test-nginx) and lua-nginx-module (target/lua).
+# Installs what the test suite needs: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck, a VNC server, noVNC and
+# an MQTT broker; and unpacks, without installing them, Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua) and
+# the MQTT client of npm (target/mqtt).
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
 
 install_packages perl libipc-run-perl liblist-moreutils-perl libtest-base-perl libtest-longstring-perl \
     libtext-diff-perl liburi-perl libwww-perl libhttp-message-perl libio-socket-ssl-perl \
-    procps curl openssl ca-certificates chromium shellcheck libpcre3
+    procps curl openssl ca-certificates chromium shellcheck libpcre3 \
+    novnc tigervnc-standalone-server x11-xserver-utils mosquitto
 # The Lua module takes either of the two, and they exclude each other.
 if [ "$(missing_packages libluajit2-5.1-2 libluajit-5.1-2 | wc -l)" = 2 ]; then install_packages libluajit2-5.1-2; fi
 
@@ -23,4 +25,13 @@ lua="$root/target/lua"
 if [ ! -e "$lua/usr/lib/nginx/modules/ngx_http_lua_module.so" ]; then
     echo "unpacking lua-nginx-module"
     unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$lua" libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache
+fi
+
+# Node.js may be there from elsewhere than Debian.
+if ! command -v npm >/dev/null; then install_packages nodejs npm; fi
+mqtt="$root/target/mqtt"
+if [ ! -e "$mqtt/node_modules/mqtt/package.json" ]; then
+    echo "installing mqtt of npm in target/mqtt"
+    mkdir -p "$mqtt"
+    quietly npm-mqtt npm install --prefix "$mqtt" --no-audit --no-fund --ignore-scripts mqtt@5
 fi

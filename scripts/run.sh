@@ -1,6 +1,6 @@
 #!/bin/bash
 # Starts the installed nginx with the module and conf/run.conf in the foreground, and prints the address of its page. PORT picks
-# the port, else the first free one from 8080 on is taken. Ctrl-C ends it.
+# the port, else the first free one from 8080 on is taken; CONF picks another example of conf/, without its .conf. Ctrl-C ends it.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
@@ -23,7 +23,7 @@ fi
 # A folder for each port: two of them can run side by side.
 prefix="$root/target/run/$port"
 mkdir -p "$prefix"
-sed -e "s|@port@|$port|g; s|@conf@|$root/conf|g" "$root/conf/run.conf" >"$prefix/nginx.conf"
+sed -e "s|@port@|$port|g; s|@conf@|$root/conf|g" "$root/conf/${CONF:-run}.conf" >"$prefix/nginx.conf"
 globals="load_module $nginx_module; daemon off;"
 # An ordinary user's nginx is that user. root's would become somebody who may not be able to read this folder.
 if [ "$(id -u)" = 0 ]; then globals+=" user root;"; fi
