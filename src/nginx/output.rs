@@ -138,6 +138,13 @@ impl Output {
         Sent::Octets(total)
     }
 
+    /// Nothing was gathered after all: the worker's buffer is not kept by a session that waits.
+    pub fn settle(&mut self) {
+        if self.gathered.is_empty() {
+            self.give_back();
+        }
+    }
+
     fn give_back(&mut self) {
         if self.gathered.capacity() > 0 {
             worker::return_buffer(mem::take(&mut self.gathered));

@@ -121,6 +121,8 @@ impl Session {
                 Sent::Blocked => self.deadlines.timers().on_blocked(now()),
                 Sent::Octets(_) => {}
             }
+        } else {
+            self.output.settle();
         }
         if self.stage == Stage::Closing && self.output.is_empty() && self.ws.finished() {
             return Err(Verdict::Finish);
