@@ -120,26 +120,15 @@ fn serve(request: Request) -> Result<(), isize> {
     }
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
     let acceptance = Acceptance { accept: accepted.accept, protocol, deflate };
-    match endpoint {
-        Endpoint::Channel(channel) => {
-            let session = session::create(request, acceptance)?;
-            channel::open(request, session, channel, protocol)
-        }
-        Endpoint::Exec(words) => start_program(request, acceptance, Command::of_words(request, words)?),
-        Endpoint::ExecDir(root) => start_program(request, acceptance, Command::in_directory(request, root)?),
-        Endpoint::Tcp(address) => {
-            let session = session::create(request, acceptance)?;
-            let service = tcp::start(request, session, address)?;
-            session::attach(session, service);
-            Ok(())
-        }
-    }
-}
-
-fn start_program(request: Request, acceptance: Acceptance, command: Command<'_>) -> Result<(), isize> {
+    // Made before what is only needed to start the endpoint, so that this leaves no hole behind in the worker's memory.
     let session = session::create(request, acceptance)?;
-    let program = program::start(request, session, command)?;
-    session::attach(session, program);
+    let endpoint = match endpoint {
+        Endpoint::Channel(channel) => return channel::open(request, session, channel, protocol),
+        Endpoint::Exec(words) => program::start(request, session, Command::of_words(request, words)?)?,
+        Endpoint::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?)?,
+        Endpoint::Tcp(address) => tcp::start(request, session, address)?,
+    };
+    session::attach(session, endpoint);
     Ok(())
 }
 
