@@ -1,0 +1,116 @@
+# A subscriber that does not read costs bounded memory and nothing else.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Test::More;
+use Time::HiRes qw(time);
+use Ws::Nginx;
+use Ws::Client;
+use Ws::Frame;
+use Ws::Http;
+use Ws::Process qw(status_field);
+
+my $ngx = Ws::Nginx->start(http => 'websocket_channel_zone 8m;', server => <<'SERVER');
+    websocket_close_timeout 500ms;
+    websocket_send_buffer 64k;
+    location = /sub  { websocket_channel $arg_id; }
+    location = /skip { websocket_channel $arg_id; websocket_channel_lag skip; }
+    location = /pub  { websocket_channel $arg_id mode=pub; websocket_channel_history length=20; }
+    location = /deep { websocket_channel $arg_id mode=pub; websocket_channel_history length=100000; }
+    location = /impatient { websocket_channel $arg_id; websocket_send_timeout 500ms; websocket_channel_lag skip; }
+SERVER
+
+my $port = $ngx->port;
+my ($worker) = $ngx->workers;
+
+# flood(path, n, size): publishes; each is answered.
+sub flood {
+    my ($path, $count, $size) = @_;
+
+    my $publisher = Ws::Client->open($port, $path);
+    for my $n (1 .. $count) {
+        $publisher->send(text("$n " . 'x' x $size));
+        $publisher->text;
+    }
+    $publisher->close(1000);
+}
+
+case 'everybody else gets everything, and memory stays' => sub {
+    my @deaf = map { Ws::Client->open($port, $_, rcvbuf => 4096)->reading(0) } ('/sub?id=a', '/skip?id=a') x 5;
+    my @deaf_streams = map { events($port, '/sub?id=a', -rcvbuf => 4096) } 1 .. 5;
+    $_->{client}->reading(0) for @deaf_streams;
+    my $reader = Ws::Client->open($port, '/sub?id=a');
+    my $stream = events($port, '/sub?id=a');
+    my $before = status_field($worker, 'VmRSS');
+    my $publisher = Ws::Client->open($port, '/pub?id=a');
+    for my $n (1 .. 3000) {
+        $publisher->send(text("$n " . 'x' x 10_000));
+        $publisher->text;
+        my @got = map { /^(\d+)/ ? $1 : '' } $reader->text, (await_events($stream, 1))[0]{data};
+        is_deeply(\@got, [$n, $n]) or last if "@got" ne "$n $n";
+    }
+    pass('3000 messages were answered and delivered');
+    grew_less($worker, $before, 12_000, 'the worker');
+    $_->reset for @deaf;
+    $_->{client}->reset for @deaf_streams;
+    $publisher->close(1000);
+};
+
+case 'lag close: 1013; lag skip: goes on; EventSource: a gap' => sub {
+    my $close = Ws::Client->open($port, '/sub?id=b', rcvbuf => 4096)->reading(0);
+    my $skip = Ws::Client->open($port, '/skip?id=b', rcvbuf => 4096)->reading(0);
+    my $stream = events($port, '/sub?id=b', -rcvbuf => 4096);
+    $stream->{client}->reading(0);
+    flood('/pub?id=b', 1500, 10_000);
+    $_->reading(1) for $close, $skip, $stream->{client};
+    like($close->server_close, qr/^close 1013 \d+ messages are lost/);
+    my @got = map { $_->{payload} =~ /^(\d+)/ ? $1 : () } @{$close->{skipped}};
+    is_deeply(\@got, [1 .. @got], 'what came before is whole and in order') if @got;
+    my $last = 0;
+    my $skipped = 0;
+    while ($last < 1500) {
+        my ($n) = $skip->text =~ /^(\d+)/;
+        $skipped++ if $n != $last + 1;
+        cmp_ok($n, '>', $last) or last;
+        $last = $n;
+    }
+    is($skipped, 1, 'one gap');
+    my ($next, $gaps) = (1, 0);
+    while ($next <= 1500) {
+        my ($event) = await_events($stream, 1);
+        if ($event->{event} eq 'gap') {
+            $gaps++;
+            $next += $event->{data};
+            next;
+        }
+        is($event->{data} =~ /^(\d+)/ ? $1 : '', $next) or last;
+        $next++;
+    }
+    is($gaps, 1, 'one gap, with the number of lost messages');
+};
+
+case 'one that pauses and has its messages in the history loses nothing' => sub {
+    my $client = Ws::Client->open($port, '/sub?id=c', rcvbuf => 4096)->reading(0);
+    my $stream = events($port, '/sub?id=c', -rcvbuf => 4096);
+    $stream->{client}->reading(0);
+    flood('/deep?id=c', 400, 10_000);
+    $_->reading(1) for $client, $stream->{client};
+    for my $n (1 .. 400) {
+        is($client->text =~ /^(\d+)/ ? $1 : '', $n) or last;
+    }
+    my @events = await_events($stream, 400);
+    is(scalar(grep { $events[$_]{event} eq 'message' && $events[$_]{data} =~ /^${\ ($_ + 1)} / } 0 .. 399), 400);
+};
+
+case 'one that accepts nothing for the send timeout is dropped' => sub {
+    my $client = Ws::Client->open($port, '/impatient?id=d', rcvbuf => 4096)->reading(0);
+    my $stream = events($port, '/impatient?id=d', -rcvbuf => 4096);
+    $stream->{client}->reading(0);
+    flood('/pub?id=d', 1000, 10_000);
+    ok(await('both to be gone', sub { request($port, 'GET', '/pub?id=d')->{body} =~ /active subscribers: 0/ }));
+};
+
+$ngx->stop;
+done_testing();
