@@ -75,10 +75,13 @@ fn launch() -> bool {
     if PROGRAMS.with_borrow(|programs| programs.spawner.is_some()) {
         return true;
     }
+    // The spawner needs none of the tables of connections, and would keep its copy of every page that the worker changes.
+    connection_tables(libc::MADV_DONTFORK);
     let launched = Spawner::launch(BASELINE.get_or_init(Baseline::capture), || {
         // SAFETY: runs in the spawner before anything else; nginx's title area is this process's own.
         unsafe { ffi::ngx_setproctitle(c"websocket spawner".as_ptr().cast_mut()) };
     });
+    connection_tables(libc::MADV_DOFORK);
     let result = launched.and_then(|spawner| {
         // SAFETY: the cycle's log lives as long as the worker.
         let log = unsafe { (*ffi::ngx_cycle).log };
@@ -90,6 +93,27 @@ fn launch() -> bool {
         log::cycle(Level::Error, format_args!("ws_exec: the process that starts programs cannot be started: {error}"));
     }
     result.is_ok()
+}
+
+/// Advises the system about nginx's tables of connections and events. What it makes of it is no matter of right or wrong.
+fn connection_tables(advice: libc::c_int) {
+    // SAFETY: the tables are as long as the cycle says; only whole pages inside of them are meant, and they are neither
+    // moved nor changed.
+    unsafe {
+        let cycle = &*ffi::ngx_cycle;
+        let page = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(4096);
+        for (table, size) in [
+            (cycle.connections.cast::<u8>(), size_of::<ffi::ngx_connection_t>()),
+            (cycle.read_events.cast(), size_of::<ffi::ngx_event_t>()),
+            (cycle.write_events.cast(), size_of::<ffi::ngx_event_t>()),
+        ] {
+            let skipped = table.align_offset(page);
+            let length = (cycle.connection_n * size).saturating_sub(skipped) / page * page;
+            if !table.is_null() && length > 0 {
+                libc::madvise(table.add(skipped).cast(), length, advice);
+            }
+        }
+    }
 }
 
 /// Lets the spawner go, which takes the programs down.
