@@ -135,6 +135,29 @@ case 'a killed worker gives its places back' => sub {
 
 $ngx->stop;
 
+# No process to be had. root may always fork, so its workers are somebody else who may not even have a spawner; an ordinary
+# user's spawner is limited later, since nginx could not start its workers otherwise.
+my $root = $> == 0;
+my $alone = Ws::Nginx->start(
+    $root ? (user => 'nobody nogroup', through => [qw(prlimit --nproc=1:)]) : (),
+    server => 'location = /cat { websocket_exec /bin/cat; websocket_close_timeout 500ms; }',
+);
+
+case 'EAGAIN: 503 with Retry-After' => sub {
+    if (!$root) {
+        my ($spawner) = $alone->spawners;
+        system('prlimit', "--pid=$spawner", '--nproc=1:') == 0 or die "prlimit\n";
+    }
+    my $client = Ws::Client->connect(port => $alone->port);
+    my $response = $client->handshake('/cat');
+    is($response->{status}, 503);
+    like($response->{headers}{'retry-after'}[0], qr/^\d+$/);
+    like($alone->await_log(qr{.*\[error\].*/bin/cat.*}), qr/Resource temporarily unavailable/);
+    is(scalar $alone->programs, 0);
+};
+
+$alone->stop;
+
 # No descriptors left in the worker: 503 before the 101, and it recovers.
 my $poor = Ws::Nginx->start(
     nofile => 64,

@@ -67,7 +67,10 @@ pub fn begin(zone: NonNull<ffi::ngx_shm_zone_t>) -> bool {
         return false;
     };
     PROGRAMS.with_borrow_mut(|programs| programs.ledger = Some(ledger));
-    launch()
+    // nginx does not start a worker again that fails here, and a machine may be short of processes for a moment only:
+    // whoever asks for a program tries again.
+    launch();
+    true
 }
 
 /// Starts the spawner, unless there is one. `false` when it cannot.

@@ -129,7 +129,9 @@ sub grew_less {
 #   level                 of the error log, "info" by default
 #   modules               load_module lines in place of the usual
 #   noise                 patterns for [alert], [crit] and [emerg] lines that this test provokes
+#   user                  whom the workers run as, if the test runs as root; root by default
 #   nofile                RLIMIT_NOFILE, by worker_rlimit_nofile
+#   through               a command to start nginx through, such as prlimit
 #   env                   variables to start nginx with: { name => value }
 #   whole                 a configuration in place of all that, which must have error_log in the prefix and no load_module
 # In the texts, %%PREFIX%%, %%PORT%% and %%TLS_PORT%% are replaced.
@@ -230,7 +232,7 @@ sub config {
     my ($self) = @_;
 
     my $modules = $self->{modules} // main_modules();
-    my $user = $> == 0 ? 'user root;' : '';
+    my $user = $> == 0 ? 'user ' . ($self->{user} // 'root') . ';' : '';
     if ($self->{whole}) {
         return "daemon off;\n$user\n$modules" . ($self->{whole} =~ s/%%PORT%%/$self->{port}/gr);
     }
@@ -327,7 +329,7 @@ sub launch {
         delete @ENV{qw(NGINX NGINX_BUILD_DIR NGINX_SOURCE_DIR)};
         my %env = %{$self->{env} // {}};
         @ENV{keys %env} = values %env;
-        exec $self->command_line or POSIX::_exit(127);
+        exec @{$self->{through} // []}, $self->command_line or POSIX::_exit(127);
     }
     $self->{master} = $pid;
 
