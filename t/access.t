@@ -10,11 +10,13 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
 
-my $ngx = Ws::Nginx->new(workers => 2, http => <<'EOT', server => <<'EOT2');
+my $ngx = Ws::Nginx->new(workers => 2, tls => 1, http => <<'EOT', server => <<'EOT2');
     limit_conn_zone $server_name zone=conn:1m;
     limit_req_zone  $server_name zone=req:1m rate=1r/m;
 EOT
     websocket_close_timeout 500ms;
+    ssl_client_certificate %%PREFIX%%/cert.pem;
+    ssl_verify_client on;
     location = /open      { websocket_exec %%PREFIX%%/bin/mark; }
     location = /deny      { deny all; websocket_exec %%PREFIX%%/bin/mark; }
     location = /allow     { allow 127.0.0.1; deny all; websocket_exec %%PREFIX%%/bin/mark; }
@@ -117,6 +119,14 @@ case 'satisfy all, both' => sub { is(served('/all', @alice)->close(1000), 'close
 
 case 'internal from outside' => sub { refused('/internal', 404) };
 case 'internal from inside' => sub { is(served('/inside')->close(1000), 'close 1000') };
+
+case 'TLS without the certificate that is asked for' => sub {
+    my $before = marks();
+    my $client = Ws::Client->connect(port => $ngx->tls_port, tls => 1);
+    is($client->handshake('/open')->{status}, 400);
+    is(served('/open')->close(1000), 'close 1000');
+    is(marks(), $before + 1, 'nothing was started');
+};
 
 case 'limit_except' => sub { refused('/except', 403, method => 'POST', 'Content-Length' => 0) };
 

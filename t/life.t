@@ -135,6 +135,32 @@ case 'quit waits for open sessions' => sub {
     $ngx->stop('gone');
 };
 
+case 'a handshake that arrives at a worker on its way out is refused or served, never half' => sub {
+    my $ngx = start(workers => 1);
+    my ($holder) = sessions($ngx, 1);
+    my $client = Ws::Client->connect(port => $ngx->port);
+    my $head = upgrade('/cat');
+    $client->send(substr $head, 0, 30);
+    # nginx takes connections in their order: this one is answered when the other one is known.
+    talks($holder, 'a session');
+    my $other = Ws::Client->connect(port => $ngx->port);
+    $other->send("GET /hi HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    is($other->response->{body}, 'hi');
+    $ngx->signal('QUIT');
+    await('the worker to begin to leave', sub { !$ngx->workers });
+    $client->send(substr $head, 30);
+    my $status = $client->response->{status};
+    if ($status == 101) {
+        talks($client, 'served');
+        is($client->close(1000), 'close 1000');
+    } else {
+        is($status, 503, 'refused');
+        is($client->end, 'eof');
+    }
+    is($holder->close(1000), 'close 1000');
+    $ngx->stop('gone');
+};
+
 case 'worker_shutdown_timeout ends sessions with 1001' => sub {
     my $ngx = start(main => 'worker_shutdown_timeout 1s;');
     my @clients = sessions($ngx, 4);
