@@ -30,7 +30,7 @@ struct Program {
     child: Child,
     stdin: ChildStdin,
     stdout: Option<ChildStdout>,
-    stdin_interest: Interest,
+    stdin_watched: bool,
     stdout_interest: Interest,
     /// Output that is no whole line or record yet.
     partial: Vec<u8>,
@@ -74,7 +74,7 @@ impl Exec {
             child,
             stdin,
             stdout: Some(stdout),
-            stdin_interest: Interest(0),
+            stdin_watched: false,
             stdout_interest: Interest(sys::IN),
             partial: Vec::new(),
         })
@@ -94,7 +94,6 @@ impl Exec {
                     let program = self.spawn()?;
                     let Some(session) = self.sessions.get(index) else { return Ok(true) };
                     let token = index as u64 * KINDS;
-                    epoll.add(&program.stdin, 0, token + STDIN)?;
                     if let Some(stdout) = &program.stdout {
                         epoll.add(stdout, sys::IN, token + STDOUT)?;
                     }
@@ -200,10 +199,14 @@ impl Session {
                 self.to_program = Outbox::default();
             }
             let none = Outbox::default();
-            let wanted = Interest(if self.to_program.is_empty() { 0 } else { sys::OUT });
-            if program.stdin_interest != wanted {
-                program.stdin_interest = wanted;
-                epoll.modify(&program.stdin, wanted.0, token + STDIN)?;
+            // Watched only while it is full: a pipe that nobody reads any more would be ready for ever.
+            if program.stdin_watched == self.to_program.is_empty() {
+                program.stdin_watched = !program.stdin_watched;
+                if program.stdin_watched {
+                    epoll.add(&program.stdin, sys::OUT, token + STDIN)?;
+                } else {
+                    epoll.remove(&program.stdin)?;
+                }
             }
             if let Some(stdout) = &program.stdout {
                 program.stdout_interest.update(epoll, stdout, token + STDOUT, &none, &self.to_client)?;
