@@ -1,5 +1,6 @@
 //! What can be done with the channels of a zone. Each operation holds the lock once.
 
+mod group;
 mod publish;
 mod read;
 mod subscribe;
@@ -8,7 +9,8 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use publish::{Deleted, History, PublishError, Published};
+pub use group::GroupInfo;
+pub use publish::{Deleted, History, Policy, PublishError, Published};
 pub use read::{Budget, News, Read, ReadError};
 pub use subscribe::{SubscribeError, Subscribed, Terms};
 pub use worker::{ClaimError, Claimed};
@@ -20,6 +22,7 @@ use super::zone::layout::{Cell, Record};
 use super::zone::{Memory, Zone};
 
 pub use super::zone::AttachError;
+pub use super::zone::groups::{GroupLimits, GroupUse};
 pub use super::zone::interest::Wake;
 pub use super::zone::layout::{GAUGES, MAX_SLOTS, TOTALS};
 pub use super::zone::records::{Key, LINGER, MAX_KEY_PART};

@@ -1,7 +1,7 @@
 //! What lies where in a zone.
 //!
 //! ```text
-//! header | slots | wheel | marks | buckets | cells ...
+//! header | slots | wheel | groups | marks | buckets | cells ...
 //! ```
 //!
 //! Everything after the fixed parts is cells of one size. A message, a channel and a group is a chain of cells; the rest
@@ -35,6 +35,9 @@ pub const TOTALS: usize = 40;
 /// Values of a slot that belong to the process in it and vanish with it.
 pub const GAUGES: usize = 16;
 
+/// Buckets of the table of groups.
+pub const GROUP_BUCKETS: usize = 256;
+
 /// Buckets of the wheel of deadlines.
 pub const WHEEL: usize = 256;
 
@@ -44,12 +47,22 @@ pub mod tag {
     pub const FREE: u32 = 0;
     /// A channel.
     pub const CHANNEL: u32 = 0x4348_414e;
+    /// A group.
+    pub const GROUP: u32 = 0x4752_4f55;
     /// A message.
     pub const MESSAGE: u32 = 0x4d45_5353;
     /// A cell further down a chain.
     pub const BODY: u32 = 0x424f_4459;
     /// More subscriber counts of a channel.
     pub const INTEREST: u32 = 0x494e_5445;
+}
+
+/// What a channel is for.
+pub mod purpose {
+    /// It is what the administrator calls a channel.
+    pub const CHANNEL: u32 = 0;
+    /// It carries the input of the program of the channel with the same key.
+    pub const INPUT: u32 = 1;
 }
 
 /// States of a channel.
@@ -274,7 +287,7 @@ shared! {
         newest: Word,
         /// Messages stored, those beyond `history` included.
         messages: Word,
-        /// Record of the group; 0 as long as groups are only a part of the key.
+        /// Its group; 0: none.
         group: Word,
         /// Octets of the group's name, the first part of the key.
         group_len: Word,
@@ -306,8 +319,8 @@ shared! {
         presence: Word,
         /// Slot + 1 of the worker that runs the channel's program, and its generation: reserved.
         owner: [Word; 2],
-        /// Not used.
-        spare: Word,
+        /// See [`purpose`].
+        purpose: Word,
         /// Subscriber counts, the first ones.
         entries: [Interest; INLINE_INTEREST],
     }
@@ -315,6 +328,45 @@ shared! {
 
 /// Octets of a key that fit into the first cell.
 pub const INLINE_KEY: usize = CELL - size_of::<Record>();
+
+shared! {
+    /// The first cell of a group; its name follows, in this cell and down the chain.
+    pub struct Group {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// Next group in the same bucket.
+        hash_next: Word,
+        /// Cells of the chain.
+        cells: Word,
+        /// Octets of the name.
+        name_len: Word,
+        /// Channels.
+        channels: Word,
+        /// Subscribers; those of dead workers until their channels are looked at.
+        subscribers: Word,
+        /// Messages.
+        messages: Word,
+        /// Whether it has limits of its own; the others are those of the location.
+        limited: Word,
+        /// See [`super::groups::GroupLimits`].
+        max_channels: Word,
+        /// See [`super::groups::GroupLimits`].
+        max_subscribers: Word,
+        /// See [`super::groups::GroupLimits`].
+        max_messages: Word,
+        /// Hash of the name.
+        hash: Wide,
+        /// Octets of messages.
+        bytes: Wide,
+        /// See [`super::groups::GroupLimits`].
+        max_bytes: Wide,
+    }
+}
+
+/// Octets of a name that fit into the first cell.
+pub const INLINE_GROUP: usize = CELL - size_of::<Group>();
 
 shared! {
     /// The first cell of a message; data, content type and event name follow, in this cell and down the chain.
@@ -385,6 +437,8 @@ pub struct Geometry {
     pub slots_at: usize,
     /// Offset of the wheel.
     pub wheel_at: usize,
+    /// Offset of the table of groups.
+    pub groups_at: usize,
     /// Offset of one bit for each cell, used by a repair.
     pub marks_at: usize,
     /// Offset of the buckets.
@@ -404,7 +458,8 @@ impl Geometry {
             return None;
         }
         let wheel_at = slots_at() + slots * size_of::<Slot>();
-        let marks_at = wheel_at + WHEEL * size_of::<Word>();
+        let groups_at = wheel_at + WHEEL * size_of::<Word>();
+        let marks_at = groups_at + GROUP_BUCKETS * size_of::<Word>();
         let room = len.checked_sub(marks_at)?;
         // About four channels or messages a bucket if all cells were channels.
         let buckets = (room / CELL / 4).next_power_of_two().clamp(64, 1 << 22);
@@ -415,13 +470,15 @@ impl Geometry {
         let cells_at = (buckets_at + buckets * size_of::<Word>()).next_multiple_of(CELL);
         let addressable = u32::try_from(len / InterestAt::UNIT).is_ok();
         let fits = cells >= Self::MIN_CELLS && addressable && cells_at + cells * CELL <= len;
+        let slots_at = slots_at();
         fits.then_some(Self {
             len,
             slots,
             buckets,
             cells,
-            slots_at: slots_at(),
+            slots_at,
             wheel_at,
+            groups_at,
             marks_at,
             buckets_at,
             cells_at,

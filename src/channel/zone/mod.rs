@@ -9,6 +9,7 @@
 pub mod cells;
 #[cfg(test)]
 pub mod check;
+pub mod groups;
 pub mod interest;
 pub mod layout;
 pub mod log;
