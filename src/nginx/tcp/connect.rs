@@ -123,7 +123,7 @@ impl Connecting {
             Step::Connecting(socket) => self.connected(socket),
             Step::Handshaking(socket, _) if socket.timed_out() => self.next_server(socket, TIMED_OUT),
             Step::Handshaking(socket, identity) => {
-                let handshake = identity.go_on(&socket);
+                let handshake = identity.finish(&socket);
                 self.handshake(socket, identity, handshake)
             }
             Step::Idle => Ok(None),

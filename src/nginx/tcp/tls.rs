@@ -97,13 +97,10 @@ impl Identity {
         }
     }
 
-    /// Goes on after an event.
-    pub fn go_on(&self, socket: &Socket) -> Handshake {
-        // SAFETY: the connection lives.
-        match unsafe { ffi::ngx_ws_ssl_handshake(socket.raw(), Some(on_handshake)) } {
-            again if again == ffi::NGX_AGAIN as isize => Handshake::Waiting,
-            _ => self.look(socket),
-        }
+    /// nginx says that it is over. It is not to be asked again: OpenSSL may take a failure for the beginning of another
+    /// handshake.
+    pub fn finish(&self, socket: &Socket) -> Handshake {
+        self.look(socket)
     }
 
     fn look(&self, socket: &Socket) -> Handshake {
