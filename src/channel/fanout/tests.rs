@@ -11,8 +11,8 @@ use super::*;
 use crate::channel::lock::Unshared;
 use crate::channel::memory::Region;
 use crate::channel::message::Publication;
-use crate::channel::position::Offset;
-use crate::channel::store::{GroupLimits, History, Policy, Process, Published};
+use crate::channel::position::{MAX_POSITIONS, Offset};
+use crate::channel::store::{GroupLimits, History, Policy, Process, Published, SubscribeError};
 use crate::channel::wire::websocket::Framing;
 use crate::ws::{Kind, Scratch};
 

@@ -18,6 +18,7 @@ pub use worker::{ClaimError, Claimed};
 use super::lock::Lock;
 use super::memory::{Corrupt, Region};
 use super::position::{Epoch, MessageId, Offset, Window};
+use super::zone::geometry::Geometry;
 use super::zone::layout::{Cell, Record};
 use super::zone::{Memory, Zone};
 
@@ -122,6 +123,11 @@ impl<L: Lock> Store<L> {
     /// Goes on with a zone that exists.
     pub fn attach(region: Region, lock: L) -> Result<Self, AttachError> {
         Ok(Self { zone: Zone::attach(region, lock)? })
+    }
+
+    /// Whether a region of this length can be a zone for so many workers.
+    pub fn is_usable(len: usize, slots: usize) -> bool {
+        Geometry::new(len, slots).is_some()
     }
 
     /// How many workers the zone has room for.

@@ -9,6 +9,7 @@
 pub mod cells;
 #[cfg(test)]
 pub mod check;
+pub mod geometry;
 pub mod groups;
 pub mod interest;
 pub mod layout;
@@ -22,7 +23,8 @@ pub mod wheel;
 
 use super::lock::Lock;
 use super::memory::{Corrupt, Region, Shared, Word};
-use layout::{CELL, Cell, Geometry, Header, Interest, InterestAt, MAGIC, Message, Record, Slot, VERSION, tag};
+use geometry::Geometry;
+use layout::{CELL, Cell, Header, Interest, InterestAt, MAGIC, Message, Record, Slot, VERSION, tag};
 
 /// Why a region is not usable as a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
