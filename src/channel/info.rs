@@ -1,6 +1,6 @@
 //! What a publisher is told about a channel, byte for byte in the forms that Nchan's clients read.
 
-use super::store::{GroupInfo, GroupLimits, GroupUse, Info};
+use super::store::Info;
 use crate::ws::field;
 
 /// A form of channel info.
@@ -126,52 +126,6 @@ impl InfoForm {
     }
 }
 
-impl InfoForm {
-    /// A group in this form, built as Nchan's is; 0 is no limit.
-    pub fn render_group(self, group: &GroupInfo) -> String {
-        let GroupInfo { used, limits } = group;
-        let GroupUse { channels, subscribers, messages, bytes } = used;
-        let used = [
-            ("channels", u64::from(*channels)),
-            ("subscribers", u64::from(*subscribers)),
-            ("messages", u64::from(*messages)),
-            ("bytes", *bytes),
-        ];
-        let GroupLimits { channels, subscribers, messages, bytes } = limits;
-        let limits = [
-            ("channels", u64::from(*channels)),
-            ("subscribers", u64::from(*subscribers)),
-            ("messages", u64::from(*messages)),
-            ("bytes", *bytes),
-        ];
-        let lines = |values: [(&str, u64); 4], line: &dyn Fn(&str, u64) -> String, between: &str| {
-            values.map(|(name, value)| line(name, value)).join(between)
-        };
-        match self {
-            Self::Text => format!(
-                "{}\r\nlimits:\r\n{}\r\n",
-                lines(used, &|name, value| format!("{name}: {value}"), "\r\n"),
-                lines(limits, &|name, value| format!("  max {name}: {value}"), "\r\n"),
-            ),
-            Self::Json => format!(
-                "{{\r\n{},\r\n  \"limits\": {{\r\n{}\r\n  }}\r\n}}",
-                lines(used, &|name, value| format!("  \"{name}\": {value}"), ",\r\n"),
-                lines(limits, &|name, value| format!("    \"{name}\": {value}"), ",\r\n"),
-            ),
-            Self::Xml => format!(
-                "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\r\n<group>\r\n{}\r\n  <limits>\r\n{}\r\n  </limits>\r\n</group>",
-                lines(used, &|name, value| format!("  <{name}>{value}</{name}>"), "\r\n"),
-                lines(limits, &|name, value| format!("    <{name}>{value}</{name}>"), "\r\n"),
-            ),
-            Self::Yaml => format!(
-                "---\r\n{}\r\nlimits:\r\n{}\r\n\r\n",
-                lines(used, &|name, value| format!("{name}: {value}"), "\r\n"),
-                lines(limits, &|name, value| format!("  {name}: {value}"), "\r\n"),
-            ),
-        }
-    }
-}
-
 /// The weight in a parameter of a media range (RFC 9110, section 12.4.2), in thousandths. A malformed one is none.
 fn quality(parameter: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(parameter).ok()?;
@@ -233,37 +187,6 @@ mod tests {
         }
         let asked = Info { requested: Some(7), subscribers: 3, ..info };
         assert!(InfoForm::Text.render(&asked).contains("last requested: 7 sec. ago\r\nactive subscribers: 3\r\n"));
-    }
-
-    #[test]
-    fn groups() {
-        let group = GroupInfo {
-            used: GroupUse { channels: 1, subscribers: 0, messages: 3, bytes: 15 },
-            limits: GroupLimits { channels: 2, subscribers: 0, messages: 3, bytes: 1 << 40 },
-        };
-        let render = |form: InfoForm| form.render_group(&group).replace("\r\n", "|");
-        assert_eq!(
-            render(InfoForm::Text),
-            "channels: 1|subscribers: 0|messages: 3|bytes: 15|limits:|  max channels: 2|  max subscribers: 0|  \
-             max messages: 3|  max bytes: 1099511627776|"
-        );
-        assert_eq!(
-            render(InfoForm::Json),
-            "{|  \"channels\": 1,|  \"subscribers\": 0,|  \"messages\": 3,|  \"bytes\": 15,|  \"limits\": {|    \
-             \"channels\": 2,|    \"subscribers\": 0,|    \"messages\": 3,|    \"bytes\": 1099511627776|  }|}"
-        );
-        assert_eq!(
-            render(InfoForm::Xml),
-            "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>|<group>|  <channels>1</channels>|  \
-             <subscribers>0</subscribers>|  <messages>3</messages>|  <bytes>15</bytes>|  <limits>|    \
-             <channels>2</channels>|    <subscribers>0</subscribers>|    <messages>3</messages>|    \
-             <bytes>1099511627776</bytes>|  </limits>|</group>"
-        );
-        assert_eq!(
-            render(InfoForm::Yaml),
-            "---|channels: 1|subscribers: 0|messages: 3|bytes: 15|limits:|  channels: 2|  subscribers: 0|  messages: 3|  \
-             bytes: 1099511627776||"
-        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What can be done with the channels of a zone. Each operation holds the lock once.
 
-mod group;
 mod publish;
 mod read;
 mod subscribe;
@@ -9,8 +8,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use group::GroupInfo;
-pub use publish::{Deleted, History, Policy, PublishError, Published};
+pub use publish::{Deleted, History, PublishError, Published};
 pub use read::{Budget, News, Read, ReadError};
 pub use subscribe::{SubscribeError, Subscribed, Terms};
 pub use worker::{ClaimError, Claimed};
@@ -18,12 +16,10 @@ pub use worker::{ClaimError, Claimed};
 use super::lock::Lock;
 use super::memory::{Corrupt, Region};
 use super::position::{Epoch, MessageId, Offset, Window};
-use super::zone::geometry::Geometry;
 use super::zone::layout::{Cell, Record};
 use super::zone::{Memory, Zone};
 
 pub use super::zone::AttachError;
-pub use super::zone::groups::{GroupLimits, GroupUse};
 pub use super::zone::interest::Wake;
 pub use super::zone::layout::{GAUGES, MAX_SLOTS, TOTALS};
 pub use super::zone::records::{Key, LINGER, MAX_KEY_PART};
@@ -123,11 +119,6 @@ impl<L: Lock> Store<L> {
     /// Goes on with a zone that exists.
     pub fn attach(region: Region, lock: L) -> Result<Self, AttachError> {
         Ok(Self { zone: Zone::attach(region, lock)? })
-    }
-
-    /// Whether a region of this length can be a zone for so many workers.
-    pub fn is_usable(len: usize, slots: usize) -> bool {
-        Geometry::new(len, slots).is_some()
     }
 
     /// How many workers the zone has room for.

@@ -7,7 +7,6 @@ use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, MessageId};
 use crate::channel::zone::Memory;
 use crate::channel::zone::cells::cells_for;
-use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, state, tag};
 use crate::channel::zone::log::Uncopied;
 use crate::ws::frame::Kind;
@@ -21,22 +20,11 @@ pub struct History {
     pub time: u64,
 }
 
-/// How a location publishes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// What the channel keeps.
-    pub history: History,
-    /// What its group may have, if nobody has set that.
-    pub group: GroupLimits,
-}
-
 /// Why a message was not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
     /// It does not fit into the zone, even if everything else goes.
     TooLarge,
-    /// Its group has as many channels, messages or octets as it may have.
-    Group,
     /// The zone is damaged; it is repaired when it is used next.
     Corrupt,
 }
@@ -51,7 +39,6 @@ impl std::fmt::Display for PublishError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TooLarge => f.write_str("message does not fit into the channel zone"),
-            Self::Group => f.write_str("channel group has as much as it may have"),
             Self::Corrupt => Corrupt.fmt(f),
         }
     }
@@ -87,31 +74,26 @@ impl<L: Lock> Store<L> {
         &self,
         key: Key<'_>,
         publication: &Publication<'_>,
-        policy: Policy,
+        history: History,
         now: Now,
     ) -> Result<Published, PublishError> {
         let hash = self.zone.unlocked().hash(key)?;
         let Ok(_) = u32::try_from(publication.stored_len()) else { return Err(PublishError::TooLarge) };
         let cells = cells_for(publication.stored_len(), INLINE_MESSAGE);
-        let history = policy.history;
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let own = memory.find(key, hash)?;
-            let more = growth(memory, own, publication.len(), history)?;
-            if !memory.group_allows(key, own, policy.group, more)? {
-                return Ok(Err(PublishError::Group));
-            }
-            let made = match own {
+            let mut need = cells;
+            match own {
                 Some(cell) => {
                     let record = memory.record(cell)?;
                     record.history.set(history.length);
                     record.keep.set(history.time);
                     record.touched.set(clock);
-                    memory.make_room(cells, own, clock)?
                 }
-                None => memory.make_room_to_create(key, cells, clock)?,
-            };
-            if !made {
+                None => need += key.cells(),
+            }
+            if !memory.make_room(need, own, clock)? {
                 return Ok(Err(PublishError::TooLarge));
             }
             let channel = match own {
@@ -155,21 +137,6 @@ impl<L: Lock> Store<L> {
             Ok(Some(Deleted { info, wake }))
         })
     }
-}
-
-/// What a message adds to its group: nothing where it takes the place of another one.
-fn growth(memory: Memory<'_>, own: Option<Cell>, len: usize, history: History) -> Result<GroupUse, Corrupt> {
-    let mut more = GroupUse { channels: 0, subscribers: 0, messages: 1, bytes: len as u64 };
-    let Some(channel) = own else { return Ok(GroupUse { channels: 1, ..more }) };
-    let record = memory.record(channel)?;
-    if history.length > 0
-        && record.messages.get() >= history.length
-        && let Some(oldest) = Cell::new(record.oldest.get())
-    {
-        more.messages = 0;
-        more.bytes = more.bytes.saturating_sub(u64::from(memory.message(oldest)?.data_len.get()));
-    }
-    Ok(more)
 }
 
 /// Writes a message that nothing refers to yet. There are `cells` free cells.

@@ -4,7 +4,6 @@ use super::{Handle, Key, MOST_DROPS, Now, Slot, Store, Token, window};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::{Epoch, Window};
-use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::QUEUED;
 use crate::channel::zone::log::Uncopied;
 
@@ -15,8 +14,6 @@ pub struct Terms {
     pub create: bool,
     /// Subscribers that the channel may have in all workers; 0: no limit.
     pub max_subscribers: u32,
-    /// What its group may have, if nobody has set that.
-    pub group: GroupLimits,
 }
 
 /// Why a channel was not subscribed to.
@@ -26,8 +23,6 @@ pub enum SubscribeError {
     Missing,
     /// It has as many subscribers as it may have.
     Full,
-    /// Its group has as many channels or subscribers as it may have.
-    Group,
     /// There is no room for it in the zone.
     NoRoom,
     /// A subscription is to no channel, or to more than a position can name.
@@ -47,7 +42,6 @@ impl std::fmt::Display for SubscribeError {
         match self {
             Self::Missing => f.write_str("nobody has published to the channel"),
             Self::Full => f.write_str("channel has as many subscribers as it may have"),
-            Self::Group => f.write_str("channel group has as much as it may have"),
             Self::Channels => f.write_str("subscription to no channel or to too many"),
             Self::NoRoom => f.write_str("no room for another channel in the zone"),
             Self::Corrupt => Corrupt.fmt(f),
@@ -93,17 +87,13 @@ impl<L: Lock> Store<L> {
                     return Ok(Err(SubscribeError::Missing));
                 }
             }
-            let more = GroupUse { channels: u32::from(found.is_none()), subscribers: 1, ..GroupUse::default() };
-            if !memory.group_allows(key, found, terms.group, more)? {
-                return Ok(Err(SubscribeError::Group));
-            }
             let channel = match found {
                 Some(cell) => {
                     memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
                     cell
                 }
                 None => {
-                    if !memory.make_room_to_create(key, 0, clock)? {
+                    if !memory.make_room(key.cells(), None, clock)? {
                         return Ok(Err(SubscribeError::NoRoom));
                     }
                     memory.create(key, hash, clock)?
@@ -142,7 +132,6 @@ impl<L: Lock> Store<L> {
                 interest.seen.set(record.upcoming.get().saturating_sub(1));
             }
             interest.count.add(1);
-            memory.count_subscribers(channel, 1)?;
             record.requested.set(clock.max(1));
             record.touched.set(clock);
             Ok(Ok(Subscribed {
@@ -160,10 +149,7 @@ impl<L: Lock> Store<L> {
             let clock = memory.clock(now.clock)?;
             let Some(record) = memory.same(channel.cell, channel.epoch.0) else { return Ok(()) };
             let Some(interest) = memory.interest_of(channel.cell, slot.0)? else { return Ok(()) };
-            if interest.count.get() > 0 {
-                interest.count.sub(1);
-                memory.count_subscribers(channel.cell, -1)?;
-            }
+            interest.count.sub(1);
             record.requested.set(clock.max(1));
             record.touched.set(clock);
             if interest.count.get() == 0 {

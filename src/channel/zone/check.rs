@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Memory;
-use super::layout::{Cell, CellHead, GROUP_BUCKETS, InterestAt, InterestCell, QUEUED, WHEEL, tag};
+use super::layout::{Cell, CellHead, InterestAt, InterestCell, QUEUED, WHEEL, tag};
 use super::wheel::TICK;
 use crate::channel::memory::Corrupt;
 
@@ -54,7 +54,6 @@ impl Checker<'_> {
         let mut serials = HashMap::new();
         let mut queued: HashMap<usize, HashSet<u32>> = HashMap::new();
         let mut wheel: HashMap<usize, HashSet<Cell>> = HashMap::new();
-        let mut groups: HashMap<u32, (u32, u32, u32, u64)> = HashMap::new();
         for bucket in 0..memory.geometry.buckets {
             let mut next = Cell::new(sound(memory.bucket(bucket))?.get());
             while let Some(cell) = next {
@@ -65,12 +64,7 @@ impl Checker<'_> {
                 self.log(cell, &mut serials)?;
                 messages += record.messages.get();
                 bytes += record.bytes.get();
-                let subscribers = self.interests(cell, &mut queued)?;
-                let group = groups.entry(record.group.get()).or_default();
-                group.0 += 1;
-                group.1 += subscribers;
-                group.2 += record.messages.get();
-                group.3 += record.bytes.get();
+                self.interests(cell, &mut queued)?;
                 if let Some(bucket) = record.wheel_bucket.get().checked_sub(1) {
                     wheel.entry(bucket as usize).or_default().insert(cell);
                 }
@@ -82,8 +76,6 @@ impl Checker<'_> {
                 next = Cell::new(record.hash_next.get());
             }
         }
-        groups.remove(&0);
-        self.groups(groups)?;
         agree!(header.channels.get(), channels, "channels");
         agree!(header.messages.get(), messages, "messages");
         agree!(header.bytes.get(), bytes, "octets");
@@ -136,28 +128,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Groups and what their channels come to.
-    fn groups(&mut self, mut sums: HashMap<u32, (u32, u32, u32, u64)>) -> Result<(), String> {
-        let memory = self.memory;
-        for bucket in 0..GROUP_BUCKETS {
-            let mut next = Cell::new(sound(memory.group_bucket(bucket))?.get());
-            while let Some(cell) = next {
-                let group = sound(memory.group(cell))?;
-                self.chain(cell, group.cells.get())?;
-                agree!(memory.group_bucket_of(group.hash.get()), bucket, "bucket of a group");
-                let used = memory.group_use(group);
-                let used = (used.channels, used.subscribers, used.messages, used.bytes);
-                agree!(used, sums.remove(&cell.number()).unwrap_or_default(), "account of a group");
-                agree!(used.0 > 0 || group.limited.get() != 0, true, "a group without reason");
-                next = Cell::new(group.hash_next.get());
-            }
-        }
-        agree!(sums.len(), 0, "groups that are not in the table");
-        Ok(())
-    }
-
-    /// Entries of a channel. How many subscribers they stand for, of dead workers too.
-    fn interests(&mut self, channel: Cell, queued: &mut HashMap<usize, HashSet<u32>>) -> Result<u32, String> {
+    fn interests(&mut self, channel: Cell, queued: &mut HashMap<usize, HashSet<u32>>) -> Result<(), String> {
         let memory = self.memory;
         let record = sound(memory.record(channel))?;
         let mut more = Cell::new(record.interest.get());
@@ -168,13 +139,9 @@ impl Checker<'_> {
             more = Cell::new(places.next.get());
         }
         let mut slots = HashSet::new();
-        let mut subscribers = 0;
         for at in sound(memory.interests(channel))? {
             let at = sound(at)?;
             let interest = sound(memory.interest(at))?;
-            if interest.slot.get() != 0 {
-                subscribers += interest.count.get();
-            }
             let Some(slot) = sound(memory.interested(interest))? else { continue };
             agree!(slots.insert(slot), true, "one entry a worker");
             agree!(interest.record.get(), channel.number(), "channel of an entry");
@@ -186,7 +153,7 @@ impl Checker<'_> {
                 agree!(unread, false, "news that the worker is not told of");
             }
         }
-        Ok(subscribers)
+        Ok(())
     }
 
     fn due(&self, cell: Cell, deadline: u64) -> Result<(), String> {

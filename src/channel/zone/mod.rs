@@ -9,8 +9,6 @@
 pub mod cells;
 #[cfg(test)]
 pub mod check;
-pub mod geometry;
-pub mod groups;
 pub mod interest;
 pub mod layout;
 pub mod log;
@@ -23,8 +21,7 @@ pub mod wheel;
 
 use super::lock::Lock;
 use super::memory::{Corrupt, Region, Shared, Word};
-use geometry::Geometry;
-use layout::{CELL, Cell, Header, Interest, InterestAt, MAGIC, Message, Record, Slot, VERSION, tag};
+use layout::{CELL, Cell, Geometry, Header, Interest, InterestAt, MAGIC, Message, Record, Slot, VERSION, tag};
 
 /// Why a region is not usable as a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,8 @@
 //! Making room, and what is to be done from time to time.
 
 use super::Memory;
-use super::groups::group_cells;
 use super::layout::{Cell, link};
 use super::log::Uncopied;
-use super::records::Key;
 use crate::channel::memory::Corrupt;
 
 /// Channels that are looked at while making room, before anything is dropped that has not expired.
@@ -22,11 +20,7 @@ impl Memory<'_> {
             return Ok(true);
         }
         let own_cells = match own {
-            Some(own) => {
-                let record = self.record(own)?;
-                let group = self.group_of(record)?.map_or(0, |group| group.cells.get());
-                record.cells.get() as usize + group as usize
-            }
+            Some(own) => self.record(own)?.cells.get() as usize,
             None => 0,
         };
         if need + own_cells > self.geometry.cells {
@@ -72,26 +66,6 @@ impl Memory<'_> {
             self.schedule(own, deadline)?;
         }
         Ok(self.free_cells()? >= need)
-    }
-
-    /// Makes sure that a channel can be created and `more` cells are free then.
-    pub fn make_room_to_create(self, key: Key<'_>, more: usize, clock: u64) -> Result<bool, Corrupt> {
-        let group = if key.is_grouped() { self.find_group(key.group())? } else { None };
-        let mut need = key.cells() + more;
-        match group {
-            // It must not go with the last of its other channels.
-            Some(cell) => self.group(cell)?.channels.add(1),
-            None if key.is_grouped() => need += group_cells(key.group()),
-            None => {}
-        }
-        let made = self.make_room(need, None, clock)?;
-        if let Some(cell) = group {
-            self.group(cell)?.channels.sub(1);
-            if !made {
-                self.remove_unused_group(cell)?;
-            }
-        }
-        Ok(made)
     }
 
     /// Removes channels without messages and subscribers until `need` cells are free.

@@ -115,7 +115,7 @@ fn is_whole(data: &[u8]) -> bool {
 fn publish(store: &Store<PidLock>, id: &str, data: &[u8], history: History) -> Published {
     let (head, tail) = data.split_at(data.len() / 2);
     let publication = Publication { kind: Kind::Binary, content_type: b"a/b", event: b"", data: &[head, tail] };
-    store.publish(key(id), &publication, policy(history), NOW).unwrap()
+    store.publish(key(id), &publication, history, NOW).unwrap()
 }
 
 /// Every message of every channel is whole.

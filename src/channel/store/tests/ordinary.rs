@@ -30,7 +30,7 @@ fn what_was_published_is_read() {
     {
         let (left, right) = long[..len].split_at(len / 3);
         let publication = Publication { kind, content_type: b"text/x", event: b"tick", data: &[left, b"", right] };
-        let published = rig.store.publish(key("a"), &publication, policy(KEEP), rig.now()).unwrap();
+        let published = rig.store.publish(key("a"), &publication, KEEP, rig.now()).unwrap();
         let (messages, read) = rig.read(published.channel, published.id.offset.0);
         assert_eq!((messages.len(), read.lost, read.more), (1, 0, false));
         let message = &messages[0];
@@ -352,14 +352,14 @@ fn terms_of_a_subscription() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);
     let subscribe = |id: &str, terms| rig.store.subscribe(key(id), one, Token(0), terms, rig.now());
-    let published_only = Terms { create: false, max_subscribers: 0, group: NO_LIMITS };
+    let published_only = Terms { create: false, max_subscribers: 0 };
     assert_eq!(subscribe("a", published_only), Err(SubscribeError::Missing));
     assert_eq!(rig.info("a"), None);
     let handle = subscribe("a", TERMS).unwrap().channel;
     assert_eq!(subscribe("a", published_only), Err(SubscribeError::Missing), "there, but nobody has published");
     rig.publish("a", b"");
     assert!(subscribe("a", published_only).is_ok());
-    let two = Terms { create: true, max_subscribers: 2, group: NO_LIMITS };
+    let two = Terms { create: true, max_subscribers: 2 };
     assert_eq!(subscribe("a", two), Err(SubscribeError::Full));
     rig.store.unsubscribe(handle, one, rig.now()).unwrap();
     assert!(subscribe("a", two).is_ok());
@@ -404,7 +404,7 @@ fn keys_are_told_apart() {
     for (nth, (group, id)) in keys.iter().enumerate() {
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&[nth as u8]] };
         for _ in 0..=nth {
-            rig.store.publish(Key::new(group, id).unwrap(), &publication, policy(KEEP), rig.now()).unwrap();
+            rig.store.publish(Key::new(group, id).unwrap(), &publication, KEEP, rig.now()).unwrap();
         }
     }
     for (nth, (group, id)) in keys.iter().enumerate() {
@@ -447,7 +447,7 @@ fn a_zone_is_found_again() {
     let store = Store::create(lend(), Unshared, 4, [5, 6]).unwrap();
     let now = Now { clock: 1, unix: 1 };
     let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
-    let published = store.publish(key("a"), &publication, policy(KEEP), now).unwrap();
+    let published = store.publish(key("a"), &publication, KEEP, now).unwrap();
     let other = Store::attach(lend(), Unshared).unwrap();
     assert_eq!(other.info(key("a"), now).unwrap().unwrap(), published.info);
     assert_eq!(other.slots(), 4);
