@@ -85,11 +85,23 @@ impl Output {
 
     /// Appends what other clients get as well. Little is copied: it then leaves together with what is before and after it.
     pub fn share(&mut self, buffer: &Buffer) {
-        let octets = buffer.octets();
-        if octets.len() <= SHARED {
-            self.frames().extend_from_slice(octets);
+        self.share_rest(buffer, 0);
+    }
+
+    /// Appends what is left of a shared message after its first `sent` octets.
+    pub fn share_rest(&mut self, buffer: &Buffer, sent: usize) {
+        let rest = buffer.octets().get(sent..).unwrap_or_default();
+        if rest.len() <= SHARED {
+            self.frames().extend_from_slice(rest);
             return;
         }
+        self.shelve();
+        self.queued += rest.len();
+        self.waiting.push_back(Chunk { octets: Octets::Shared(buffer.clone()), sent });
+    }
+
+    /// Puts what was gathered into the queue, so that something else can follow.
+    fn shelve(&mut self) {
         let rest = &self.gathered[self.begin..];
         if !rest.is_empty() {
             self.queued += rest.len();
@@ -97,8 +109,6 @@ impl Output {
             self.gathered.clear();
             self.begin = 0;
         }
-        self.queued += octets.len();
-        self.waiting.push_back(Chunk { octets: Octets::Shared(buffer.clone()), sent: 0 });
     }
 
     /// Sends as much as the other side takes.

@@ -239,6 +239,20 @@ impl Watch {
         Ok(Watch { pipe })
     }
 
+    /// Calls `handler` once for each time that something to read arrives; nobody has to read it.
+    ///
+    /// # Errors
+    ///
+    /// No connection is free, or epoll refuses.
+    pub fn of_arrivals(fd: BorrowedFd<'_>, handler: Handler, log: *mut ffi::ngx_log_t) -> io::Result<Self> {
+        let pipe = Pipe::new(fd.try_clone_to_owned()?, handler, ptr::null_mut(), log)?;
+        // SAFETY: the event belongs to our connection. nginx watches edge-triggered here.
+        if unsafe { ffi::ngx_handle_read_event(pipe.read_event(), 0) } != ffi::NGX_OK as isize {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        Ok(Watch { pipe })
+    }
+
     /// Asks to be called when the descriptor can be written, or not.
     pub fn write_when(&mut self, wanted: bool) {
         if wanted {

@@ -6,6 +6,7 @@
 
 mod context;
 mod deadlines;
+mod direct;
 mod pump;
 
 use std::ffi::c_void;
@@ -13,6 +14,8 @@ use std::ptr::{self, NonNull};
 
 pub use context::Context;
 use deadlines::Deadlines;
+pub use direct::Direct;
+use direct::Passed;
 
 use super::client::Client;
 use super::endpoint::{Ending, Endpoint};
@@ -69,6 +72,8 @@ pub struct Session {
     stage: Stage,
     endpoint: Option<Box<dyn Endpoint>>,
     output: Output,
+    /// What went out by the short way.
+    passed: Passed,
     /// Octets of the client that the endpoint could not take yet.
     unparsed: Vec<u8>,
     /// The endpoint got something that it may still answer.
@@ -107,6 +112,7 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         stage: Stage::Starting,
         endpoint: None,
         output: Output::default(),
+        passed: Passed::default(),
         unparsed: Vec::new(),
         answers_due: false,
         pongs_beyond: 0,
@@ -299,6 +305,7 @@ impl Session {
             return;
         }
         self.stage = Stage::Over;
+        self.settle();
         let closed = self.ws.closed();
         self.context().closed = closed;
         if let Some(mut endpoint) = self.endpoint.take() {

@@ -41,15 +41,6 @@ impl Bells {
     pub fn bell(&self, slot: usize) -> Option<BorrowedFd<'_>> {
         self.0.get(slot).map(AsFd::as_fd)
     }
-
-    /// The bell of this slot was heard.
-    pub fn quiet(&self, slot: usize) {
-        let mut count = 0_u64;
-        if let Some(bell) = self.0.get(slot) {
-            // SAFETY: the descriptor is open and does not block; the buffer takes the eight octets of a count.
-            unsafe { libc::read(bell.as_raw_fd(), (&raw mut count).cast(), size_of_val(&count)) };
-        }
-    }
 }
 
 static ONE: u64 = 1;

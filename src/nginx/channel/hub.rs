@@ -21,7 +21,7 @@ use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
-use crate::nginx::session::{self, Session, SessionRef};
+use crate::nginx::session::{self, Direct, Session, SessionRef};
 use crate::nginx::timer::{Timer, now};
 use crate::ws::scratch::Scratch;
 
@@ -33,6 +33,12 @@ const TICK: u64 = 1000;
 
 /// Channels and messages that are looked at in one tick.
 const TEND: usize = 512;
+
+/// What one subscriber gets at once by the short way.
+const DIRECT: Budget = Budget { messages: 64, octets: 32 << 10 };
+
+/// Memory that is kept to put messages together in.
+const MOST_ROOM: usize = 256 << 10;
 
 /// When a turn could do nothing though there is more to do, the next one comes after so many milliseconds.
 const LATER: u64 = 10;
@@ -81,6 +87,8 @@ pub struct Hub {
     fan: FanOut,
     batch: Batch,
     scratch: Scratch,
+    /// Room to put messages together in.
+    room: Vec<u8>,
     forms: Vec<Rc<Form>>,
     /// The bell is heard as long as this lives.
     _watch: Watch,
@@ -140,7 +148,7 @@ impl Hub {
         let bell = bells.bell(slot.number()).ok_or("the zone has too few bells")?;
         // SAFETY: ngx_cycle is set before workers begin.
         let log = unsafe { (*ffi::ngx_cycle).log };
-        let watch = Watch::new(bell, on_bell, log).map_err(|error| error.to_string())?;
+        let watch = Watch::of_arrivals(bell, on_bell, log).map_err(|error| error.to_string())?;
         let tick = Timer::new(on_tick, std::ptr::null_mut(), log).cancelable();
         bells.ring(claimed.wake);
         let mut hub = Box::new(Hub {
@@ -150,6 +158,7 @@ impl Hub {
             fan: FanOut::new(Limits::default()),
             batch: Batch::default(),
             scratch: Scratch::default(),
+            room: Vec::new(),
             forms: Vec::new(),
             _watch: watch,
             turn: Timer::new(on_turn, std::ptr::null_mut(), log),
@@ -251,6 +260,49 @@ impl Hub {
         Ok(next)
     }
 
+    /// The next listener that has to be woken, after those that could be served the short way: at most so many of them.
+    fn next(&mut self, served: &mut usize) -> Option<Listener> {
+        while *served < TURN {
+            let (id, number) = self.fan.next()?;
+            *served += 1;
+            match Listener::from_number(number) {
+                Some(Listener::Session(session)) if self.serve_directly(id, session) => {}
+                Some(listener) => return Some(listener),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Sends a session what is there for it. Whether that was all, and the session needs nothing more.
+    fn serve_directly(&mut self, id: SubscriberId, mut session: SessionRef) -> bool {
+        // SAFETY: a session is a subscriber until it is released, and is freed after that. This runs in a turn of the hub,
+        // when nobody else holds one; what it calls only writes to the socket.
+        let session = unsafe { session.as_mut() };
+        loop {
+            if !session.takes_directly() {
+                return false;
+            }
+            match self.fan.peek(&self.store, id, DIRECT, time(), &mut self.scratch, &mut self.batch) {
+                Ok(Next::Items) => {}
+                Ok(Next::UpToDate) => return true,
+                Ok(Next::Lagging { .. } | Next::Gone) | Err(_) => return false,
+            }
+            let sent = session.send_directly(&self.batch, &mut self.room);
+            self.fan.advance(id, &self.batch, self.batch.items().len());
+            let more = self.batch.has_more();
+            self.batch.clear();
+            if self.room.capacity() > MOST_ROOM {
+                self.room = Vec::new();
+            }
+            match sent {
+                Direct::Sent if more => {}
+                Direct::Sent => return true,
+                Direct::Queued => return false,
+            }
+        }
+    }
+
     /// The position of a subscriber, for its client to come back with.
     pub fn position(&self, id: SubscriberId) -> Option<String> {
         self.fan.position(id)
@@ -280,13 +332,9 @@ pub fn retry(id: SubscriberId) {
 fn turn() {
     let mut served = 0;
     while served < TURN {
-        match with(|hub| hub.fan.next()).flatten() {
-            Some((_, number)) => {
-                served += 1;
-                if let Some(listener) = Listener::from_number(number) {
-                    listener.wake();
-                }
-            }
+        match with(|hub| hub.next(&mut served)).flatten() {
+            Some(listener) => listener.wake(),
+            None if served >= TURN => {}
             None => {
                 let done = with(|hub| {
                     let more = hub.fan.collect(&hub.store, hub.slot, time());
@@ -310,7 +358,6 @@ fn turn() {
 /// Another worker has news for this one.
 unsafe extern "C" fn on_bell(_: *mut ffi::ngx_event_t) {
     guard((), || {
-        with(|hub| hub.bells.quiet(hub.slot.number()));
         turn();
     });
 }

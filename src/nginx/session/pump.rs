@@ -24,6 +24,7 @@ impl Session {
         if self.stage == Stage::Starting {
             return self.start();
         }
+        self.settle();
         match self.drain_nginx() {
             Ok(true) => {}
             Ok(false) => return self.watch(),
