@@ -196,7 +196,11 @@ impl FanOut {
                 return Err(SubscribeError::NoRoom);
             }
         }
-        let Some((_, local)) = self.channels.at(subscribed.token.0) else { return Err(SubscribeError::Corrupt) };
+        let known = self.channels.at(subscribed.token.0).filter(|(_, local)| local.handle == subscribed.channel);
+        let Some((_, local)) = known else {
+            store.unsubscribe(subscribed.channel, slot, now)?;
+            return Err(SubscribeError::Corrupt);
+        };
         let member = u32::try_from(local.members.len()).map_err(|_| SubscribeError::NoRoom)?;
         local.members.push(Member { subscriber, which: which as u32 });
         let membership = Membership {
@@ -234,7 +238,11 @@ impl FanOut {
                 self.slice = SLICE;
             }
         }
-        if deleted { Ok(()) } else { store.unsubscribe(handle, slot, now) }
+        if deleted {
+            return Ok(());
+        }
+        // A damaged zone is repaired by the second attempt.
+        store.unsubscribe(handle, slot, now).or_else(|Corrupt| store.unsubscribe(handle, slot, now))
     }
 
     /// Takes a subscriber away. Nothing happens if it has gone already.
