@@ -1,0 +1,66 @@
+# What "nginx -t" says to the directives of channels.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Test::More;
+use Ws::Nginx;
+
+my $ngx = Ws::Nginx->new;
+
+sub check {
+    my ($http, $location) = @_;
+
+    @$ngx{qw(http server)} = ($http, "location / {\n$location\n}");
+    return $ngx->check_config;
+}
+
+sub accepted {
+    my ($line) = @_;
+
+    my ($status, $said) = check($line =~ /^http: (.*)/ ? ($1, 'websocket_channel x;') : ('', $line =~ /websocket_channel / ? $line
+        : "websocket_channel x;\n$line"));
+    is($status, 0, $line) or diag($said);
+}
+
+sub refused {
+    my ($line, @expected) = @_;
+
+    my ($status, $said) = check($line =~ /^http: (.*)/ ? ($1, 'websocket_channel x;') : ('', $line =~ /websocket_channel / ? $line
+        : "websocket_channel x;\n$line"));
+    isnt($status, 0, $line);
+    my ($emerg) = $said =~ /(\[emerg\].*)/;
+    like($emerg // '', qr{ in \S+/conf/nginx\.conf:\d+$}, 'file and line');
+    like($emerg // '', $_) for @expected;
+}
+
+accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocket_channel a b $uri mode=pubsub;',
+    'websocket_channel mode=pub a;', 'http: websocket_channel_zone 1m;', 'http: websocket_channel_zone 2m;',
+    'websocket_channel_group $host;', 'websocket_channel_history length=0 time=0;', 'websocket_channel_history time=1h;',
+    'websocket_channel_history length=$arg_n time=$arg_t;', 'websocket_channel_start newest;', 'websocket_channel_start oldest;',
+    'websocket_channel_start 3;', 'websocket_channel_start -3;', 'websocket_channel_transports eventsource;',
+    'websocket_channel_transports longpoll websocket eventsource;', 'websocket_channel_lag skip;', 'websocket_channel_split ,;',
+    'websocket_channel_create off;', 'websocket_channel_max_subscribers 5;', 'websocket_channel_max_id_length 10;';
+
+refused('websocket_channel mode=sub;', qr/websocket_channel/, qr/id of a channel is missing/);
+refused('websocket_channel a mode=both;', qr/"both"/, qr/"sub", "pub" or "pubsub"/);
+refused('websocket_channel a mode=sub mode=pub;', qr/one "mode="/);
+refused('websocket_channel "";', qr/the id of a channel/);
+refused("websocket_channel a;\nwebsocket_channel b;", qr/"websocket_channel" directive is duplicate/);
+refused("websocket_exec /bin/cat;\nwebsocket_channel b;", qr/cannot stand beside "websocket_exec"/);
+refused("http: websocket_channel_zone $_;", qr/websocket_channel_zone/, qr/"$_"/, qr/size/) for qw(x 100k 1000g 0);
+refused('websocket_channel_zone 2m;', qr/"websocket_channel_zone" directive is not allowed here/);
+refused("websocket_channel_history $_;", qr/websocket_channel_history/, qr/"[^"]*"/)
+    for qw(5 length= length=x length=-1 length=4294967296 time=x size=1), '"length=1" "length=2"';
+refused("websocket_channel_start $_;", qr/"$_"/, qr/"newest", "oldest"/) for qw(0 -0 first 1.5);
+refused("websocket_channel_transports $_;", qr/websocket_channel_transports/, qr/"websocket", "eventsource" or "longpoll"/)
+    for qw(poll chunked raw http);
+refused('websocket_channel_transports longpoll longpoll;', qr/each transport once/);
+refused("websocket_channel_lag $_;", qr/"close" or "skip"/) for qw(drop on);
+refused('websocket_channel_split "";', qr/a delimiter/);
+refused('websocket_channel_create maybe;', qr/"on" or "off"/);
+refused("websocket_channel_max_subscribers $_;", qr/a number from 0/) for qw(x -1);
+refused("websocket_channel_max_id_length $_;", qr/a number from 1 to 65536/) for qw(0 65537 x);
+
+done_testing();
