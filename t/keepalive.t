@@ -146,16 +146,22 @@ case 'messages out keep it' => sub {
     $ngx->await_programs(0);
 };
 
-case 'websocket_send_timeout: a client that accepts nothing is dropped' => sub {
-    my $client = Ws::Client->open($ngx->port, '/flood', rcvbuf => 8192);
-    $client->reading(0);
-    my $since = time;
-    $ngx->await_programs(1);
-    $ngx->await_programs(0);
-    cmp_ok(time - $since, '>', 0.4);
-    cmp_ok(time - $since, '<', 6);
-    await('the session to be logged', sub { $ngx->access_log =~ m{^/flood}m });
-};
+for my $tls (0, 1) {
+    my $how = $tls ? 'TLS' : 'plain';
+
+    # Over TLS this leaves a write that cannot be finished, and nothing may be written behind it.
+    case "$how: websocket_send_timeout: a client that accepts nothing is dropped" => sub {
+        my $client = Ws::Client->open($tls ? $ngx->tls_port : $ngx->port, '/flood', tls => $tls, rcvbuf => 8192);
+        $client->reading(0);
+        my $lines = () = $ngx->access_log =~ m{^/flood}mg;
+        my $since = time;
+        $ngx->await_programs(1);
+        $ngx->await_programs(0);
+        cmp_ok(time - $since, '>', 0.4);
+        cmp_ok(time - $since, '<', 6);
+        await('the session to be logged', sub { (() = $ngx->access_log =~ m{^/flood}mg) > $lines });
+    };
+}
 
 case 'a slow client that accepts something is not' => sub {
     my $client = Ws::Client->open($ngx->port, '/flood', rcvbuf => 8192);

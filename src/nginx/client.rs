@@ -83,6 +83,13 @@ impl Client {
         worker::put_reading(buffer);
     }
 
+    /// Octets were left unsent. A TLS record that is cut short cannot be followed by a shutdown alert: nginx is told to close
+    /// without one.
+    pub fn give_up(&mut self) {
+        // SAFETY: the connection lives as long as its request, and the session does not outlive that.
+        unsafe { ffi::ngx_ws_connection_set_error(self.connection) }
+    }
+
     /// Asks nginx to call when the client can be read or written again. `false` when epoll refuses.
     pub fn watch(&mut self) -> bool {
         // SAFETY: the events belong to the connection.

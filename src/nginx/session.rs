@@ -311,6 +311,9 @@ impl Session {
         if let Some(mut endpoint) = self.endpoint.take() {
             endpoint.client_gone();
         }
+        if !self.output.is_empty() {
+            self.client.give_up();
+        }
         self.output = Output::default();
         self.unparsed = Vec::new();
         self.timer.disarm();
