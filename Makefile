@@ -6,6 +6,7 @@ ALL := installed 1.28 1.30
 .PHONY: help
 help:
 	@echo 'make run             build the module, start the installed nginx with it and print the address of a page'
+	@echo 'make run CONF=log    the same with another example of conf/'
 	@echo 'make test            cargo test, then t/ against the installed nginx; T="t/a.t t/b.t" picks files'
 	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=1.30: the one of Debian sid; WITH=all: each'
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what the test suite needs: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck, a VNC server, noVNC and
-# an MQTT broker; and unpacks, without installing them, Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua) and
-# the MQTT client of npm (target/mqtt).
+# an MQTT broker; and unpacks, without installing them, Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua),
+# promtool (target/prometheus), and of npm the MQTT client (target/mqtt) and xterm.js (target/xterm).
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
@@ -27,6 +27,13 @@ if [ ! -e "$lua/usr/lib/nginx/modules/ngx_http_lua_module.so" ]; then
     unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$lua" libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache
 fi
 
+# promtool, which checks metrics; installing the package would start a server.
+prometheus="$root/target/prometheus"
+if [ ! -e "$prometheus/usr/bin/promtool" ]; then
+    echo "unpacking promtool"
+    unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$prometheus" prometheus
+fi
+
 # Node.js may be there from elsewhere than Debian.
 if ! command -v npm >/dev/null; then install_packages nodejs npm; fi
 mqtt="$root/target/mqtt"
@@ -35,3 +42,4 @@ if [ ! -e "$mqtt/node_modules/mqtt/package.json" ]; then
     mkdir -p "$mqtt"
     quietly npm-mqtt npm install --prefix "$mqtt" --no-audit --no-fund --ignore-scripts mqtt@5
 fi
+"$root/scripts/install-xterm.sh"

@@ -1,10 +1,17 @@
 #!/bin/bash
-# Starts the installed nginx with the module and conf/run.conf in the foreground, and prints the address of its page. PORT picks
-# the port, else the first free one from 8080 on is taken; CONF picks another example of conf/, without its .conf. Ctrl-C ends it.
+# Starts the installed nginx with the module and one of the examples of conf/ in the foreground, and prints the address of its
+# page. CONF picks the example, without its .conf, else it is run.conf; PORT picks the port, else the first free one from 8080 on is
+# taken. Ctrl-C ends it.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
 
+conf=${CONF:-run}
+if [ ! -e "$root/conf/$conf.conf" ]; then
+    echo "CONF must be one of: $(cd "$root/conf" && echo *.conf | sed 's/\.conf//g')" >&2
+    exit 1
+fi
+if [ "$conf" = terminal ]; then "$root/scripts/install-xterm.sh"; fi
 "$root/scripts/build-module.sh"
 choose_nginx installed
 
@@ -23,7 +30,7 @@ fi
 # A folder for each port: two of them can run side by side.
 prefix="$root/target/run/$port"
 mkdir -p "$prefix"
-sed -e "s|@port@|$port|g; s|@conf@|$root/conf|g" "$root/conf/${CONF:-run}.conf" >"$prefix/nginx.conf"
+sed -e "s|@port@|$port|g; s|@conf@|$root/conf|g; s|@prefix@|$prefix|g" "$root/conf/$conf.conf" >"$prefix/nginx.conf"
 globals="load_module $nginx_module; daemon off;"
 # An ordinary user's nginx is that user. root's would become somebody who may not be able to read this folder.
 if [ "$(id -u)" = 0 ]; then globals+=" user root;"; fi

@@ -1,0 +1,152 @@
+# conf/terminal.conf in a browser: a shell on a pseudo-terminal, drawn by xterm.js.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Test::More;
+use Compress::Zlib qw(uncompress);
+use Cwd qw(abs_path);
+use MIME::Base64 qw(decode_base64);
+use Ws::Nginx;
+use Ws::Client;
+use Ws::Chromium;
+use Ws::Process;
+
+plan skip_all => 'Chromium is not installed' if !Ws::Chromium::installed();
+
+my $conf = abs_path('conf');
+open my $in, '<', "$conf/terminal.conf" or die "terminal.conf: $!\n";
+my $text = do { local $/; <$in> };
+close $in;
+$text =~ s/\@conf\@/$conf/g;
+$text =~ s/\@port\@/%%PORT%%/g;
+
+my $ngx = Ws::Nginx->start(whole => $text, workers => 1);
+
+# colours(png): how many pixels of an image have which colour: { 'red,green,blue' => count }.
+sub colours {
+    my ($png) = @_;
+
+    die "not a PNG\n" if substr($png, 0, 8, '') ne "\x89PNG\r\n\x1a\n";
+    my ($width, $height, $channels, $data) = (0, 0, 0, '');
+    while (length $png) {
+        my ($length, $type) = unpack 'N a4', substr $png, 0, 8, '';
+        my $chunk = substr $png, 0, $length, '';
+        substr $png, 0, 4, '';
+        if ($type eq 'IHDR') {
+            my ($depth, $kind);
+            ($width, $height, $depth, $kind) = unpack 'N N C C', $chunk;
+            $channels = { 2 => 3, 6 => 4 }->{$kind};
+            die "an image of another kind\n" if $depth != 8 || !$channels;
+        }
+        $data .= $chunk if $type eq 'IDAT';
+    }
+    $data = uncompress($data) // die "not compressed\n";
+    my ($stride, %seen) = ($width * $channels);
+    my @above = (0) x $stride;
+    for my $row (0 .. $height - 1) {
+        my ($filter, @line) = unpack 'C*', substr $data, $row * ($stride + 1), $stride + 1;
+        for my $i (0 .. $stride - 1) {
+            my $left = $i < $channels ? 0 : $line[$i - $channels];
+            my ($up, $corner) = ($above[$i], $i < $channels ? 0 : $above[$i - $channels]);
+            my $predicted = 0;
+            if ($filter == 1) { $predicted = $left }
+            elsif ($filter == 2) { $predicted = $up }
+            elsif ($filter == 3) { $predicted = int(($left + $up) / 2) }
+            elsif ($filter == 4) {
+                my ($by_left, $by_up, $by_corner) = map { abs($left + $up - $corner - $_) } $left, $up, $corner;
+                $predicted = $by_left <= $by_up && $by_left <= $by_corner ? $left : $by_up <= $by_corner ? $up : $corner;
+            }
+            $line[$i] = ($line[$i] + $predicted) & 255;
+        }
+        $seen{join ',', @line[$_ * $channels .. $_ * $channels + 2]}++ for 0 .. $width - 1;
+        @above = @line;
+    }
+    return \%seen;
+}
+
+my $browser = Ws::Chromium->open('http://127.0.0.1:' . $ngx->port . '/');
+
+# The lines on the screen, without the blanks at their ends.
+my $SCREEN = '[...Array(terminal.rows).keys()].map(row => terminal.buffer.active.getLine(terminal.buffer.active.viewportY + row)'
+    . '?.translateToString(true)).join("\n")';
+
+# type(text): as if at the keyboard of the terminal.
+sub type {
+    my ($text) = @_;
+
+    $browser->call('Input.insertText', { text => $text });
+    for my $type (qw(keyDown keyUp)) {
+        $browser->call('Input.dispatchKeyEvent',
+            { type => $type, key => 'Enter', code => 'Enter', windowsVirtualKeyCode => 13, ($type eq 'keyDown' ? (text => "\r") : ()) });
+    }
+}
+
+sub await_screen {
+    my ($pattern) = @_;
+
+    $browser->await_value("/$pattern/m.test($SCREEN)");
+    return pass($pattern);
+}
+
+case 'a prompt, a command, its output' => sub {
+    await_screen('[$#] ?$');
+    type('echo $((6 * 7)) caf\u00e9' =~ s/\\u00e9/\x{e9}/r);
+    await_screen('^42 caf\u00e9$');
+    type('tty');
+    await_screen('^\/dev\/pts\/\d+$');
+};
+
+case 'the size is that of the page, and follows it' => sub {
+    my $size = sub { $browser->evaluate('`${terminal.rows} ${terminal.cols}`') };
+    my $before = $size->();
+    type('stty size');
+    await_screen("^$before\$");
+    $browser->call('Emulation.setDeviceMetricsOverride',
+        { width => 500, height => 300, deviceScaleFactor => 1, mobile => JSON::PP::false });
+    await('the terminal to follow', sub { $size->() ne $before });
+    type('clear; stty size');
+    await_screen('^' . $size->() . '$');
+};
+
+case 'Ctrl-C' => sub {
+    type('sleep 1000');
+    my $sleeps = sub { scalar grep { Ws::Process::command($_) =~ /^sleep 1000/ } $ngx->programs };
+    await('the program', sub { $sleeps->() == 1 });
+    $browser->evaluate('terminal.input("\x03")');
+    await('its end', sub { $sleeps->() == 0 });
+    pass('the program is interrupted');
+};
+
+case 'a screenshot is not blank' => sub {
+    type('clear; printf "\033[31mred\033[32mgreen\033[44mblue\033[0m\n"');
+    await_screen('^redgreenblue');
+    # Drawn in the frame after the one that is under way.
+    $browser->evaluate('new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))');
+    my $colours = colours(decode_base64($browser->call('Page.captureScreenshot', { format => 'png' })->{data}));
+    cmp_ok($colours->{'0,0,0'} // 0, '>', 100 * 200, 'the ground is black');
+    cmp_ok(keys %$colours, '>', 20, 'letters have many shades');
+    my %hue = (red => sub { $_[0] > 2 * $_[1] }, green => sub { $_[1] > 2 * $_[0] }, blue => sub { $_[2] > 2 * $_[0] });
+    for my $name (sort keys %hue) {
+        ok((grep { my @c = split /,/; $c[0] + $c[1] + $c[2] > 100 && $hue{$name}->(@c) } keys %$colours), $name);
+    }
+};
+
+case 'the shell ends, and the page says so' => sub {
+    type('exit 3');
+    await_screen('^\[closed: 1011 exit 3\]');
+};
+
+is(join("\n", $browser->complaints), '', 'the browser has no complaint');
+
+case 'a name that a foreign page may have is refused' => sub {
+    my $client = Ws::Client->connect(port => $ngx->port);
+    is($client->handshake('/shell', headers => [Host => 'attacker.example', Origin => 'http://attacker.example'])->{status}, 421);
+    $client = Ws::Client->connect(port => $ngx->port);
+    is($client->handshake('/shell', headers => [Origin => 'http://attacker.example'])->{status}, 403);
+};
+
+$browser->close;
+$ngx->stop;
+done_testing();
