@@ -8,6 +8,7 @@
 //! - [`channel`]: the message store in shared memory, subscriptions, and the wire forms of a message;
 //! - [`tcp`]: the rules of relaying to a TCP service;
 //! - [`conf`]: the values of the directives;
+//! - [`status`]: the figures of all locations, and their forms;
 //! - `nginx` (feature `module`): the only place that knows nginx.
 
 pub mod channel;
@@ -16,5 +17,6 @@ pub mod exec;
 #[cfg(feature = "module")]
 #[allow(unsafe_code)]
 mod nginx;
+pub mod status;
 pub mod tcp;
 pub mod ws;

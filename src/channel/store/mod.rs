@@ -21,7 +21,7 @@ use super::zone::{Memory, Zone};
 
 pub use super::zone::AttachError;
 pub use super::zone::interest::Wake;
-pub use super::zone::layout::{GAUGES, MAX_SLOTS, TOTALS};
+pub use super::zone::layout::{CELL, GAUGES, MAX_SLOTS, TOTALS};
 pub use super::zone::records::{Key, LINGER, MAX_KEY_PART};
 pub use super::zone::slots::Process;
 

@@ -1,0 +1,147 @@
+//! In the text format of Prometheus, version 0.0.4.
+
+use std::fmt::Write;
+
+use super::{Label, Location, Snapshot};
+
+/// One metric with a sample for each location.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&Location) -> u64,
+    /// Whether the location can have one.
+    applies: fn(&Label) -> bool,
+}
+
+const fn family(kind: &'static str, name: &'static str, help: &'static str, value: fn(&Location) -> u64) -> Family {
+    Family { name, kind, help, value, applies: |_| true }
+}
+
+const fn of_programs(
+    kind: &'static str,
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Location) -> u64,
+) -> Family {
+    Family { name, kind, help, value, applies: |label| label.endpoint() == "exec" }
+}
+
+const FAMILIES: &[Family] = &[
+    family("gauge", "connections", "WebSockets that are open.", |location| location.current),
+    family("counter", "connections_total", "WebSockets that were opened.", |location| location.total),
+    family("counter", "received_messages_total", "Messages from clients.", |location| location.messages_in),
+    family("counter", "sent_messages_total", "Messages to clients.", |location| location.messages_out),
+    family("counter", "received_bytes_total", "Payload of messages from clients.", |location| location.bytes_in),
+    family("counter", "sent_bytes_total", "Payload of messages to clients.", |location| location.bytes_out),
+    of_programs("gauge", "programs", "Programs that run.", |location| location.running),
+    of_programs("counter", "program_failures_total", "Programs that could not be started.", |location| {
+        location.failures
+    }),
+];
+
+/// All metrics, each with its help and type.
+pub fn render(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    single(&mut text, "gauge", "workers", "Worker processes, those that are leaving included.", snapshot.workers);
+    for family in FAMILIES {
+        head(&mut text, family.name, family.kind, family.help);
+        for (label, location) in snapshot.locations.iter().filter(|(label, _)| (family.applies)(label)) {
+            sample(&mut text, family.name, label, None, (family.value)(location));
+        }
+    }
+    head(
+        &mut text,
+        "closes_total",
+        "counter",
+        "WebSockets that ended, by the code of the first Close; 1005: none in it, 1006: no Close.",
+    );
+    for (label, location) in &snapshot.locations {
+        for (code, count) in location.ends() {
+            sample(&mut text, "closes_total", label, Some(&code), count);
+        }
+    }
+    if let Some(channels) = &snapshot.channels {
+        for (kind, name, help, value) in [
+            ("gauge", "channels", "Channels that there are.", channels.channels),
+            ("gauge", "channel_messages", "Messages that are kept in channels.", channels.messages),
+            ("gauge", "channel_zone_used_bytes", "Shared memory of the channels that is in use.", channels.zone_used),
+            ("gauge", "channel_zone_size_bytes", "Shared memory of the channels.", channels.zone_size),
+            ("counter", "channel_published_total", "Messages that were published.", channels.published),
+            ("counter", "channel_evicted_total", "Messages that made room in a full zone.", channels.evicted),
+        ] {
+            single(&mut text, kind, name, help, value);
+        }
+    }
+    text
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "# HELP nginx_websocket_{name} {help}\n# TYPE nginx_websocket_{name} {kind}");
+}
+
+fn single(text: &mut String, kind: &str, name: &str, help: &str, value: u64) {
+    head(text, name, kind, help);
+    let _ = writeln!(text, "nginx_websocket_{name} {value}");
+}
+
+fn sample(text: &mut String, name: &str, label: &Label, code: Option<&str>, value: u64) {
+    let _ = write!(
+        text,
+        "nginx_websocket_{name}{{endpoint=\"{}\",server=\"{}\",location=\"{}\"",
+        escaped(label.endpoint()),
+        escaped(label.server()),
+        escaped(label.location())
+    );
+    if let Some(code) = code {
+        let _ = write!(text, ",code=\"{code}\"");
+    }
+    let _ = writeln!(text, "}} {value}");
+}
+
+/// A label's value: `\`, `"` and the line feed are escaped, nothing else.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::{self, example};
+
+    #[test]
+    fn samples() {
+        let text = render(&example());
+        for line in [
+            "nginx_websocket_workers 2",
+            "# TYPE nginx_websocket_connections gauge",
+            "# TYPE nginx_websocket_connections_total counter",
+            "nginx_websocket_connections{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 2",
+            "nginx_websocket_received_bytes_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 100",
+            "nginx_websocket_closes_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\",code=\"1000\"} 4",
+            "nginx_websocket_connections{endpoint=\"tcp\",server=\"\",location=\"/\\\"\\\\\\n\"} 0",
+            "nginx_websocket_program_failures_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 2",
+        ] {
+            assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("programs{endpoint=\"tcp\""), "only programs are counted as programs");
+        assert!(!text.contains("channel"), "nothing of channels where there are none");
+        assert!(text.ends_with('\n'));
+    }
+
+    #[test]
+    fn channels() {
+        let text = render(&Snapshot { channels: Some(tests::channels()), ..Snapshot::default() });
+        for line in [
+            "nginx_websocket_channels 1",
+            "nginx_websocket_channel_messages 2",
+            "nginx_websocket_channel_zone_used_bytes 3",
+            "nginx_websocket_channel_zone_size_bytes 4",
+            "nginx_websocket_channel_published_total 5",
+            "nginx_websocket_channel_evicted_total 6",
+        ] {
+            assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
+        }
+    }
+}
