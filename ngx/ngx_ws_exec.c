@@ -656,6 +656,17 @@ ngx_ws_conf_core_loc_conf(ngx_conf_t *cf)
 }
 
 
+ngx_str_t *
+ngx_ws_conf_server_name(ngx_conf_t *cf)
+{
+    ngx_http_core_srv_conf_t  *cscf;
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+
+    return &cscf->server_name;
+}
+
+
 void *
 ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module)
 {

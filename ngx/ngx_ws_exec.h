@@ -144,6 +144,7 @@ void *ngx_ws_get_loc_conf(ngx_http_request_t *r, ngx_module_t *module);
 void *ngx_ws_get_main_conf(ngx_http_request_t *r, ngx_module_t *module);
 ngx_http_core_loc_conf_t *ngx_ws_get_core_loc_conf(ngx_http_request_t *r);
 ngx_http_core_loc_conf_t *ngx_ws_conf_core_loc_conf(ngx_conf_t *cf);
+ngx_str_t *ngx_ws_conf_server_name(ngx_conf_t *cf);
 void *ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module);
 void *ngx_ws_conf_loc_conf(ngx_conf_t *cf, ngx_module_t *module);
 void *ngx_ws_conf_main_conf(ngx_conf_t *cf, ngx_module_t *module);

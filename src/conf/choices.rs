@@ -1,6 +1,7 @@
 //! Directives whose value is one of a few words.
 
 use crate::exec::framing::Format;
+use crate::status::Form;
 use crate::tcp::proxy_protocol;
 use crate::ws::frame::Kind;
 
@@ -88,3 +89,6 @@ pub(super) const CHANNEL_TRANSPORTS: &[(&str, Which)] = &[
 ];
 
 pub(super) const CHANNEL_LAGS: &[(&str, ChannelLag)] = &[("close", ChannelLag::Close), ("skip", ChannelLag::Skip)];
+
+pub(super) const STATUS_FORMS: &[(&str, Form)] =
+    &[("json", Form::Json), ("prometheus", Form::Prometheus), ("text", Form::Text)];

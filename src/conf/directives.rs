@@ -5,12 +5,13 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::channel;
-use super::choices::{CHANNEL_LAGS, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, TCP_FORMATS};
+use super::choices::{CHANNEL_LAGS, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_FORMATS};
 use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings};
 use super::{Compiler, Refused, Template, value};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Ladder, Resource};
+use crate::status::Form;
 use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
 use crate::ws::handshake::protocol;
 use crate::ws::origin;
@@ -31,6 +32,8 @@ pub enum Place {
 pub enum Arguments {
     /// Exactly this many.
     Exactly(u8),
+    /// None or one.
+    AtMostOne,
     /// One or more.
     Some,
 }
@@ -89,6 +92,7 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel_max_id_length", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_max_id_length, value::number(from[0], 1, MAX_KEY_PART as u64))
         }),
+        row(c"websocket_status", Place::Location, Arguments::AtMostOne, status),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
         row(c"websocket_protocols", Place::Anywhere, Arguments::Some, protocols),
         row(c"websocket_max_message_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
@@ -225,6 +229,7 @@ fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused
 /// Makes the location's endpoint, unless it has one.
 pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
     match &settings.endpoint {
+        None if settings.status.is_some() => Err(Refused::Conflict("websocket_status")),
         None => {
             settings.endpoint = Some(endpoint);
             Ok(())
@@ -232,6 +237,14 @@ pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoin
         Some(present) if present.directive() == endpoint.directive() => Err(Refused::Duplicate),
         Some(present) => Err(Refused::Conflict(present.directive())),
     }
+}
+
+fn status<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    if let Some(present) = &settings.endpoint {
+        return Err(Refused::Conflict(present.directive()));
+    }
+    let form = arguments.first().map_or(Ok(Form::Json), |form| value::choice(form, STATUS_FORMS));
+    once(&mut settings.status, form)
 }
 
 pub(super) fn compile_all<C: Compiler>(compiler: &mut C, arguments: &[&[u8]]) -> Result<Rc<[C::Template]>, Refused> {

@@ -6,6 +6,7 @@ use super::{ChannelLag, ChannelMode, Compiler, ExecStderr, Refused, Transports, 
 use crate::channel::position::Start;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
+use crate::status::Form;
 use crate::tcp::proxy_protocol;
 use crate::ws::deflate::MAX_WINDOW;
 use crate::ws::frame::Kind;
@@ -133,12 +134,14 @@ macro_rules! settings {
             pub tcp_tls: Option<C::Tls>,
             /// Tells this location from others over a reload; never inherited.
             pub key: u64,
+            /// The location shows the figures of all others, in this form; never inherited.
+            pub status: Option<Form>,
             $($(#[$doc])* pub $name: Option<$type>,)*
         }
 
         impl<C: Compiler> Default for Settings<C> {
             fn default() -> Self {
-                Settings { endpoint: None, tcp_tls: None, key: 0, $($name: None,)* }
+                Settings { endpoint: None, tcp_tls: None, key: 0, status: None, $($name: None,)* }
             }
         }
 

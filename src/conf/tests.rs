@@ -2,6 +2,7 @@
 
 use super::{Compiler, Endpoint, EnvEntry, OriginRule, Refused, Settings, Table, Template};
 use crate::exec::framing::Format;
+use crate::status::Form;
 
 /// Text in which "$" makes a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +105,24 @@ fn a_directive_stands_once_a_level() {
     assert!(matches!(&entries[0], EnvEntry::Set(name, Text(value)) if name == b"A" && value == b"1"));
     assert!(matches!(&entries[1], EnvEntry::Pass(name) if name == b"B"));
     assert!(matches!(&entries[2], EnvEntry::Set(name, Text(value)) if name == b"C" && value == b"$x"));
+}
+
+#[test]
+fn the_status_is_alone_in_its_location() {
+    assert_eq!(of(&[&["websocket_status"]]).status, Some(Form::Json));
+    for (name, form) in [("json", Form::Json), ("prometheus", Form::Prometheus), ("text", Form::Text)] {
+        assert_eq!(of(&[&["websocket_status", name]]).status, Some(form));
+    }
+    let expected = "\"json\", \"prometheus\" or \"text\"";
+    assert_eq!(refused(&[&["websocket_status", "xml"]]), Refused::value(b"xml", expected));
+    assert_eq!(refused(&[&["websocket_status"], &["websocket_status"]]), Refused::Duplicate);
+    for endpoint in [&["websocket_exec", "/bin/cat"], &["websocket_exec_dir", "/srv"], &["websocket_tcp", "a:1"]] {
+        assert_eq!(refused(&[&["websocket_status"], endpoint]), Refused::Conflict("websocket_status"));
+        assert_eq!(refused(&[endpoint, &["websocket_status"]]), Refused::Conflict(endpoint[0]));
+    }
+    let mut here = of(&[]);
+    here.inherit(&of(&[&["websocket_status"]]));
+    assert_eq!(here.status, None);
 }
 
 #[test]

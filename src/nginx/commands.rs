@@ -7,11 +7,14 @@ use std::ptr;
 use super::ffi::*;
 use super::guard::guard;
 use super::log;
+use super::main_settings::MainSettings;
 use super::request::bytes;
+use super::status;
 use super::tcp;
 use super::template::NginxCompiler;
 use super::upgrade;
 use crate::conf::{Arguments, Directive, Place, Refused, Settings, Table};
+use crate::status::Label;
 
 const ROWS: &[Directive<NginxCompiler>] = Table::<NginxCompiler>::ROWS;
 
@@ -71,6 +74,7 @@ const fn arguments(arguments: Arguments) -> usize {
         Arguments::Exactly(1) => NGX_CONF_TAKE1,
         Arguments::Exactly(2) => NGX_CONF_TAKE2,
         Arguments::Exactly(_) => panic!("a new count needs its constant of nginx here"),
+        Arguments::AtMostOne => NGX_CONF_NOARGS | NGX_CONF_TAKE1,
         Arguments::Some => NGX_CONF_1MORE,
     }) as usize
 }
@@ -90,10 +94,14 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
         };
         let words: Vec<&[u8]> = words.iter().map(bytes).collect();
         let had_endpoint = settings.endpoint.is_some();
+        let had_status = settings.status.is_some();
         let read = (row.read)(settings, &mut NginxCompiler::new(cf), &words[1..]).and_then(|()| {
             if settings.endpoint.is_some() && !had_endpoint {
                 settings.key = key(cf, &words);
                 upgrade::install(cf, settings)?;
+            }
+            if settings.status.is_some() && !had_status {
+                status::install(cf)?;
             }
             Ok(())
         });
@@ -161,6 +169,16 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
     });
 }
 
+/// Notes a location as one that is counted.
+fn enter(cf: *mut ngx_conf_t, key: u64, endpoint: &str) {
+    // SAFETY: called while a location is merged, when the servers have been.
+    let (server, location) = unsafe { (&*ngx_ws_conf_server_name(cf), &*ngx_ws_conf_core_loc_conf(cf)) };
+    let [server, location] = [server, &location.name].map(|name| String::from_utf8_lossy(bytes(name)));
+    if let Some(main) = MainSettings::of(cf) {
+        main.locations.push((key, Label::new(endpoint, &server, &location)));
+    }
+}
+
 /// Takes over from the level above.
 pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *mut c_void) -> *mut c_char {
     guard(ERROR, || {
@@ -170,11 +188,17 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             here.inherit(&*above.cast::<Settings<NginxCompiler>>());
             here
         };
-        if let Some(endpoint) = here.endpoint.as_ref().filter(|_| !upgrade::is_installed(cf)) {
-            let name = endpoint.directive();
+        let endpoint = here.endpoint.as_ref();
+        let displaced = endpoint.filter(|_| !upgrade::is_installed(cf)).map(|endpoint| endpoint.directive());
+        let displaced =
+            displaced.or_else(|| here.status.filter(|_| !status::is_installed(cf)).map(|_| "websocket_status"));
+        if let Some(name) = displaced {
             let reason = "another directive of this location takes its requests";
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
             return ERROR;
+        }
+        if let Some(endpoint) = endpoint {
+            enter(cf, here.key, endpoint.name());
         }
         if tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
     })

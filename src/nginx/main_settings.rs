@@ -10,12 +10,17 @@ use super::template::NginxCompiler;
 use super::worker::programs;
 use super::{ledger, module};
 use crate::conf::Settings;
+use crate::status::Label;
 
-/// Found out while the locations are read; lives in the pool of the configuration.
+/// Found out while the locations are read; lives as long as the configuration.
 #[derive(Default)]
 pub struct MainSettings {
-    /// The shared count of programs, if a location has a program.
-    pub programs: Option<NonNull<ffi::ngx_shm_zone_t>>,
+    /// What the workers count, if there is anything to count or to show.
+    pub ledger: Option<NonNull<ffi::ngx_shm_zone_t>>,
+    /// The locations that are counted: their keys and what they are called.
+    pub locations: Vec<(u64, Label)>,
+    /// Whether any location has a program.
+    pub programs: bool,
     /// The zone of the channels, if a location has channels.
     pub channels: Option<ChannelZone>,
     /// Whether a location has channels.
@@ -35,8 +40,16 @@ impl MainSettings {
     pub fn use_programs(&mut self, cf: *mut ffi::ngx_conf_t) -> bool {
         self.endpoints = true;
         programs::remember_baseline();
-        self.programs = self.programs.or_else(|| ledger::add_zone(cf));
-        self.programs.is_some()
+        self.programs = true;
+        self.use_ledger(cf)
+    }
+
+    /// A location that counts, or shows what was counted, was read. `false` when nginx refuses the shared memory.
+    pub fn use_ledger(&mut self, cf: *mut ffi::ngx_conf_t) -> bool {
+        if self.ledger.is_none() {
+            self.ledger = ledger::add_zone(cf, self);
+        }
+        self.ledger.is_some()
     }
 
     /// A location with another endpoint was read.
@@ -52,22 +65,33 @@ impl MainSettings {
 
     /// Whether workers have anything to do.
     pub fn is_used(&self) -> bool {
-        self.endpoints
+        self.endpoints || self.ledger.is_some()
     }
 }
 
 /// Makes the empty settings.
 pub unsafe extern "C" fn create(cf: *mut ffi::ngx_conf_t) -> *mut c_void {
     guard(ptr::null_mut(), || {
-        // SAFETY: cf is valid; the allocation has the size and, from ngx_palloc, the alignment. Nothing needs dropping.
+        let settings = Box::into_raw(Box::<MainSettings>::default());
+        // SAFETY: the pool of the configuration is alive; the box is freed by its cleanup and nowhere else.
         unsafe {
-            let settings = ffi::ngx_palloc((*cf).pool, size_of::<MainSettings>()).cast::<MainSettings>();
-            if !settings.is_null() {
-                settings.write(MainSettings::default());
+            let cleanup = ffi::ngx_pool_cleanup_add((*cf).pool, 0);
+            if cleanup.is_null() {
+                drop(Box::from_raw(settings));
+                return ptr::null_mut();
             }
-            settings.cast()
+            (*cleanup).handler = Some(discard);
+            (*cleanup).data = settings.cast();
         }
+        settings.cast()
     })
+}
+
+unsafe extern "C" fn discard(settings: *mut c_void) {
+    guard((), || {
+        // SAFETY: the pointer is that of create(), and a cleanup runs once.
+        drop(unsafe { Box::from_raw(settings.cast::<MainSettings>()) });
+    });
 }
 
 /// Everything inside `http` was read: adds the zone that its channels need.

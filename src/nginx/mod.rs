@@ -21,6 +21,7 @@ mod pipe;
 mod program;
 mod request;
 mod session;
+mod status;
 mod tcp;
 mod template;
 mod timer;

@@ -4,6 +4,7 @@
 //! events of the client, of the endpoint and of its timer. Each of them calls [`run`]: the session does what can be done,
 //! and returns a verdict that is acted on after the last reference to the session is gone.
 
+mod account;
 mod context;
 mod deadlines;
 mod direct;
@@ -12,6 +13,7 @@ mod pump;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
+use account::Account;
 pub use context::Context;
 use deadlines::Deadlines;
 pub use direct::Direct;
@@ -84,6 +86,7 @@ pub struct Session {
     planned: Option<Ending>,
     deadlines: Deadlines,
     timer: Timer,
+    account: Account,
     /// Its place in the worker's list.
     place: usize,
 }
@@ -119,6 +122,7 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         planned: None,
         deadlines: Deadlines::new(settings),
         timer: Timer::new(on_timer, ptr::null_mut(), request.log()),
+        account: Account::default(),
         place: usize::MAX,
     });
     // SAFETY: the request is alive; its cleanup frees the box, once.
@@ -222,10 +226,12 @@ pub fn terminate(session: SessionRef) {
     }
 }
 
-/// Lets go of everything but the memory, before the request is finalized.
+/// Lets go of everything but the memory, before the request is finalized; counts what has passed.
 fn conclude(session: &mut Session, verdict: Verdict) {
     if verdict != Verdict::Continue {
         session.release();
+    } else {
+        session.count();
     }
 }
 
@@ -242,6 +248,7 @@ impl Session {
             return Verdict::Drop;
         }
         self.stage = Stage::Open;
+        self.passed.figures = self.account.open(self.request.settings().key);
         self.take_early_octets();
         let request = self.request.raw();
         // SAFETY: the request is alive and from now on driven by the session.
@@ -299,6 +306,13 @@ impl Session {
         }
     }
 
+    /// Lets the location's figures know what has passed.
+    fn count(&mut self) {
+        self.settle();
+        // SAFETY: the context is in the pool of the request, which outlives the session.
+        self.account.settle(unsafe { self.context.as_ref() });
+    }
+
     /// Gives back what the session holds. The program is told that its client is gone.
     fn release(&mut self) {
         if self.stage == Stage::Over {
@@ -308,6 +322,8 @@ impl Session {
         self.settle();
         let closed = self.ws.closed();
         self.context().closed = closed;
+        // SAFETY: the context is in the pool of the request, which outlives the session.
+        self.account.close(unsafe { self.context.as_ref() }, closed.as_ref());
         if let Some(mut endpoint) = self.endpoint.take() {
             endpoint.client_gone();
         }

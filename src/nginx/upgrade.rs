@@ -37,6 +37,9 @@ pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> 
     }
     location.handler = Some(handler);
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
+    if !main.use_ledger(cf) {
+        return Err(Refused::Reported);
+    }
     match &settings.endpoint {
         Some(Endpoint::Channel(_)) => {
             main.use_channels();

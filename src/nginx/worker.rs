@@ -8,6 +8,8 @@ use std::mem;
 use super::channel::hub;
 use super::ffi;
 use super::guard::guard;
+use super::ledger::Ledger;
+use super::log::{self, Level};
 use super::main_settings::MainSettings;
 use super::module;
 use super::session::{self, SessionRef};
@@ -37,6 +39,7 @@ struct Sessions {
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
     static SESSIONS: RefCell<Sessions> = RefCell::default();
+    static LEDGER: Cell<Option<Ledger>> = const { Cell::new(None) };
     static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
 }
 
@@ -103,6 +106,11 @@ pub fn discharge(place: usize) {
     });
 }
 
+/// What this worker counts.
+pub fn ledger() -> Option<Ledger> {
+    LEDGER.get()
+}
+
 /// The sessions of this worker at this moment.
 fn all_sessions() -> Vec<SessionRef> {
     SESSIONS.with_borrow(|sessions| sessions.places.iter().flatten().copied().collect())
@@ -116,6 +124,13 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
         (ffi::ngx_ws_serves_requests() != 0, settings.as_ref())
     };
     let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
+    if let Some(zone) = settings.ledger {
+        let Some(ledger) = Ledger::claim(zone) else {
+            log::cycle(Level::Emerg, format_args!("ws_exec: too many workers for the table of what they count"));
+            return false;
+        };
+        LEDGER.set(Some(ledger));
+    }
     if !EXIT_WATCHER.get().is_null() {
         // Without a master the process that read a new configuration goes on as its worker.
         return begin(settings);
@@ -131,7 +146,10 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
 
 /// What the locations of this configuration need.
 fn begin(settings: &MainSettings) -> bool {
-    settings.programs.is_none_or(programs::begin) && settings.channels.is_none_or(hub::begin)
+    if settings.programs {
+        programs::begin();
+    }
+    settings.channels.is_none_or(hub::begin)
 }
 
 /// nginx has told the worker to go and closes what is idle.
@@ -171,4 +189,7 @@ pub fn exit() {
     }
     hub::end();
     programs::end();
+    if let Some(ledger) = LEDGER.take() {
+        ledger.release();
+    }
 }

@@ -14,7 +14,8 @@ use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscriberId, Wish};
 use crate::channel::message::Publication;
 use crate::channel::process;
 use crate::channel::store::{
-    Budget, Deleted, History, Info, Key, Now, PublishError, Published, ReadError, Slot, Store, SubscribeError, Wake,
+    Budget, Deleted, History, Info, Key, Now, PublishError, Published, ReadError, Slot, Store, SubscribeError, Usage,
+    Wake,
 };
 use crate::channel::wire::Form;
 use crate::nginx::ffi;
@@ -195,6 +196,11 @@ impl Hub {
         let deleted = self.store.delete(key, time()).ok()??;
         self.wake(deleted.wake);
         Some(deleted)
+    }
+
+    /// How full the zone is.
+    pub fn usage(&self) -> Option<Usage> {
+        self.store.usage().ok()
     }
 
     /// What is known about a channel.

@@ -73,6 +73,7 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
         try_again(request)
     })?;
     let refused = |error: io::Error| {
+        programs::failed(request);
         request.report(Level::Error, format_args!("cannot start {name}: {error}"));
         refusal(request, error.raw_os_error().unwrap_or_default())
     };

@@ -8,6 +8,7 @@ use crate::channel::fanout::Batch;
 use crate::channel::position::MessageId;
 use crate::nginx::client::Sent;
 use crate::nginx::ffi;
+use crate::nginx::ledger::Figures;
 use crate::nginx::output::Sink;
 use crate::nginx::timer::now;
 
@@ -17,6 +18,8 @@ pub struct Passed {
     messages: u64,
     octets: u64,
     last: Option<MessageId>,
+    /// Where it is counted; beside the rest, so that no other memory is needed for it.
+    pub(super) figures: Option<Figures>,
 }
 
 /// What became of ready-made messages.
@@ -39,6 +42,7 @@ impl Session {
     /// Sends messages in one go; `room` is memory to put several of them together in.
     pub fn send_directly(&mut self, batch: &Batch, room: &mut Vec<u8>) -> Direct {
         let mut sendable = 0;
+        let (messages, octets) = (self.passed.messages, self.passed.octets);
         for item in batch.items() {
             if !self.ws.ready_made(item.buffer.is_compressed()) {
                 break;
@@ -49,6 +53,9 @@ impl Session {
                 self.passed.octets += shared.message.data().len() as u64;
                 self.passed.last = Some(shared.message.id);
             }
+        }
+        if let Some(figures) = self.passed.figures {
+            figures.sent(self.passed.messages - messages, self.passed.octets - octets);
         }
         let items = batch.items().get(..sendable).unwrap_or_default();
         let octets = match items {
@@ -80,7 +87,12 @@ impl Session {
         if self.passed.messages == 0 {
             return;
         }
-        let Passed { messages, octets, last } = std::mem::take(&mut self.passed);
+        let figures = self.passed.figures;
+        let Passed { messages, octets, last, .. } =
+            std::mem::replace(&mut self.passed, Passed { figures, ..Passed::default() });
+        if figures.is_some() {
+            self.account.counted(messages, octets);
+        }
         let context = self.context();
         context.messages_out += messages;
         context.bytes_out += octets;

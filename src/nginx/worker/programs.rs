@@ -7,20 +7,20 @@ use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
 use crate::exec::spawner::{Baseline, Ladder, Program, ProgramId, Report, Spawner};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
-use crate::nginx::ledger::{Ledger, Place};
+use crate::nginx::ledger::Place;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::program::Fate;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, Session, SessionRef, Verdict};
 use crate::nginx::upgrade::try_again;
+use crate::nginx::worker;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
@@ -31,7 +31,7 @@ struct Entry {
     fate: Rc<Fate>,
     name: String,
     /// Counted until the last process of its group is gone.
-    _place: Place,
+    place: Place,
     /// Our ends of its pipes, once the session is gone: open until it has ended.
     pipes: Vec<OwnedFd>,
 }
@@ -41,7 +41,6 @@ struct Programs {
     spawner: Option<(Spawner, Watch)>,
     table: HashMap<u64, Entry>,
     last: u64,
-    ledger: Option<Ledger>,
 }
 
 thread_local! {
@@ -60,17 +59,11 @@ pub fn remember_baseline() {
     ENVIRONMENT.get_or_init(|| std::env::vars_os().collect());
 }
 
-/// Takes this worker's slot and starts its spawner. `false` when it cannot.
-pub fn begin(zone: NonNull<ffi::ngx_shm_zone_t>) -> bool {
-    let Some(ledger) = Ledger::claim(zone) else {
-        log::cycle(Level::Emerg, format_args!("ws_exec: too many workers for the table of programs"));
-        return false;
-    };
-    PROGRAMS.with_borrow_mut(|programs| programs.ledger = Some(ledger));
+/// Starts this worker's spawner.
+pub fn begin() {
     // nginx does not start a worker again that fails here, and a machine may be short of processes for a moment only:
     // whoever asks for a program tries again.
     launch();
-    true
 }
 
 /// Starts the spawner, unless there is one. `false` when it cannot.
@@ -121,17 +114,21 @@ fn connection_tables(advice: libc::c_int) {
 
 /// Lets the spawner go, which takes the programs down.
 pub fn end() {
-    let (spawner, table, ledger) = PROGRAMS
-        .with_borrow_mut(|programs| (programs.spawner.take(), mem::take(&mut programs.table), programs.ledger.take()));
+    let (spawner, table) =
+        PROGRAMS.with_borrow_mut(|programs| (programs.spawner.take(), mem::take(&mut programs.table)));
     drop((spawner, table));
-    if let Some(ledger) = ledger {
-        ledger.release();
-    }
 }
 
 /// A place for one more program of the request's location; `None` when there are `most` already.
 pub fn admit(request: Request, most: u64) -> Option<Place> {
-    PROGRAMS.with_borrow(|programs| programs.ledger)?.admit(request.settings().key, most)
+    worker::ledger()?.admit(request.settings().key, most)
+}
+
+/// A program of the request's location could not even be asked for.
+pub fn failed(request: Request) {
+    if let Some(ledger) = worker::ledger() {
+        ledger.program_failed(request.settings().key);
+    }
 }
 
 /// Asks for a program, in the directory `found` that it is in or by its path. Started or failed, the session is told.
@@ -162,7 +159,7 @@ pub fn start(
             Some(directory) => spawner.start_in(id, program, pipes, directory)?,
         }
         watch.write_when(!spawner.flush()?);
-        programs.table.insert(id.0, Entry { session: Some(session), fate, name, _place: place, pipes: Vec::new() });
+        programs.table.insert(id.0, Entry { session: Some(session), fate, name, place, pipes: Vec::new() });
         Ok(id)
     })
 }
@@ -212,7 +209,10 @@ fn dispatch(report: Report) {
         Report::Started { id, pid } => tell(id, |session, _| session.program_started(pid)),
         Report::Failed { id, failure } => {
             // It takes no place any more when the client hears of it, which may at once try again.
-            let Some(Entry { session: Some(session), name, .. }) = forget(id) else { return };
+            let Some(Entry { session, name, place, .. }) = forget(id) else { return };
+            place.failed();
+            drop(place);
+            let Some(session) = session else { return };
             session::run(session, |session| {
                 let request = session.request();
                 request.report(Level::Error, format_args!("cannot start {name}: {failure}"));

@@ -1,0 +1,74 @@
+//! The status of all locations (`websocket_status`).
+
+use std::mem;
+use std::ptr;
+
+use super::channel::hub;
+use super::ffi;
+use super::guard::guard;
+use super::main_settings::MainSettings;
+use super::request::Request;
+use super::worker;
+use crate::conf::Refused;
+use crate::status::{Channels, Form};
+
+type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
+
+/// Makes this module answer the requests of the location that is being read with the status.
+///
+/// # Errors
+///
+/// Why the location cannot show it.
+pub fn install(cf: *mut ffi::ngx_conf_t) -> Result<(), Refused> {
+    // SAFETY: called while a directive of a location is read.
+    let location = unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) };
+    if location.handler.is_some() {
+        return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
+    }
+    location.handler = Some(handler);
+    let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
+    if main.use_ledger(cf) { Ok(()) } else { Err(Refused::Reported) }
+}
+
+/// Whether the location still shows the status, after all of it was read.
+pub fn is_installed(cf: *mut ffi::ngx_conf_t) -> bool {
+    // SAFETY: called while a location is merged.
+    let location = unsafe { &*ffi::ngx_ws_conf_core_loc_conf(cf) };
+    location.handler.is_some_and(|present| ptr::fn_addr_eq(present, handler as Handler))
+}
+
+/// The content handler of a location that shows the status.
+unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+    const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+    guard(FAILED, || {
+        // SAFETY: nginx calls with a live request.
+        let request = unsafe { Request::new(request) };
+        let Some(form) = request.settings().status else { return ffi::NGX_HTTP_NOT_FOUND as isize };
+        if !matches!(request.method(), b"GET" | b"HEAD") {
+            request.add_header("Allow", b"GET, HEAD");
+            return ffi::NGX_HTTP_NOT_ALLOWED as isize;
+        }
+        let Some(ledger) = worker::ledger() else { return FAILED };
+        let mut snapshot = ledger.snapshot();
+        snapshot.channels = hub::with(|hub| hub.usage()).flatten().map(Channels::from);
+        send(request, form, &snapshot.render(form)).unwrap_or(FAILED)
+    })
+}
+
+/// `None` when there is no memory.
+fn send(request: Request, form: Form, body: &str) -> Option<ffi::ngx_int_t> {
+    let body = request.copy(body.as_bytes())?;
+    if !request.add_header("Cache-Control", b"no-store") {
+        return None;
+    }
+    let content_type = form.content_type();
+    let mut content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
+    // SAFETY: a complex value of zeroes with a text is a constant; nginx reads it and both texts, of which one is static and one
+    // in the request's pool.
+    unsafe {
+        let mut value: ffi::ngx_http_complex_value_t = mem::zeroed();
+        value.value = body;
+        let status = ffi::NGX_HTTP_OK as usize;
+        Some(ffi::ngx_http_send_response(request.raw(), status, &raw mut content_type, &raw mut value))
+    }
+}
