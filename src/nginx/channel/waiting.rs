@@ -67,7 +67,7 @@ impl Content {
     }
 }
 
-/// A buffer that nginx has been given; it does not move until nginx is done with it.
+/// A buffer that nginx has been given; it does not move as long as the request lives.
 struct Piece {
     buffer: Box<ffi::ngx_buf_t>,
     /// What the buffer points to.
@@ -91,6 +91,10 @@ pub struct Waiting {
     /// The request has ended or is ending.
     over: bool,
     in_flight: VecDeque<Piece>,
+    /// Empty buffers that filters may still look at: the one for chunks notices only at its next piece that an earlier
+    /// one has gone. They are used again, and freed with the request.
+    #[expect(clippy::vec_box, reason = "the filters have their addresses")]
+    spare: Vec<Box<ffi::ngx_buf_t>>,
     /// Pieces at the end of `in_flight` that nginx has not been given yet.
     fresh: usize,
     /// Octets in flight when something was last taken.
@@ -152,6 +156,7 @@ fn create(request: Request, transport: Transport) -> Result<NonNull<Waiting>, is
             blocked: true,
             over: false,
             in_flight: VecDeque::new(),
+            spare: Vec::new(),
             fresh: 0,
             left: 0,
             sent: now(),
@@ -331,7 +336,8 @@ impl Waiting {
 
     fn push(&mut self, content: Content, last: bool) {
         // SAFETY: a buffer of nginx is plain data, for which all zeroes is empty.
-        let mut buffer = Box::new(unsafe { std::mem::zeroed::<ffi::ngx_buf_t>() });
+        let new = || Box::new(unsafe { std::mem::zeroed::<ffi::ngx_buf_t>() });
+        let mut buffer = self.spare.pop().unwrap_or_else(new);
         let octets = content.octets();
         // SAFETY: the octets live as long as the content, which is kept beside the buffer; nginx only reads them.
         unsafe { ffi::ngx_ws_body_buf(&raw mut *buffer, octets.as_ptr().cast_mut(), octets.len(), last.into()) };
@@ -356,7 +362,7 @@ impl Waiting {
             self.sent = now;
         }
         while self.in_flight.front().is_some_and(|piece| piece.left() == 0) {
-            self.in_flight.pop_front();
+            self.spare.extend(self.in_flight.pop_front().map(|piece| piece.buffer));
         }
         let left = self.in_flight_octets();
         if left == 0 || left != self.left {
