@@ -53,8 +53,8 @@ case 'log' => sub {
     like($_->text, qr{"GET /later HTTP/1.1" 404}, 'what came') for @clients;
     rename $ngx->prefix . '/access.log', $ngx->prefix . '/access.log.1' or die "rename: $!\n";
     $ngx->signal('USR1');
-    await('the new log', sub { -e $ngx->prefix . '/access.log' });
-    $get->('rotated');
+    # The master makes the new file, and the worker writes to the old one until it has heard of it.
+    await('a line in the new log', sub { $get->('rotated'); -s $ngx->prefix . '/access.log' });
     like($_->text, qr{"GET /rotated HTTP/1.1" 404}, 'what came after the log was rotated') for @clients;
     $ngx->await_programs(2);
     is($_->close(1000), 'close 1000') for @clients;

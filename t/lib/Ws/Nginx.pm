@@ -1,6 +1,6 @@
 package Ws::Nginx;
 
-# An nginx of the test's own: master and workers, on ports that the kernel picked, in a private directory, in the
+# An nginx of the test's own: master and workers, on ports of its own, in a private directory, in the
 # foreground as a child of the test. The test process is a child subreaper, so everything that this nginx ever started
 # stays among the test's descendants, however its parents died: nothing can get lost unseen.
 
@@ -171,9 +171,21 @@ sub start {
     die "no port to be had\n";
 }
 
+# Ports that this process has handed out.
+my %given;
+
+# Below the ports that the kernel gives to outgoing connections: one of those could take the port before nginx has it.
 sub free_port {
-    my $socket = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => 0) or die "bind: $!\n";
-    return $socket->sockport;
+    CORE::open my $range, '<', '/proc/sys/net/ipv4/ip_local_port_range' or die "ip_local_port_range: $!\n";
+    my ($end) = split ' ', <$range>;
+    my $first = 10_240;
+    die "no ports below those of outgoing connections\n" if $end < $first + 1_000;
+    for (1 .. 1_000) {
+        my $port = $first + int rand($end - $first);
+        next if $given{$port}++;
+        return $port if IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => $port);
+    }
+    die "no free port\n";
 }
 
 sub port     { return $_[0]{port} }
