@@ -143,7 +143,10 @@ impl Endpoint for Program {
     fn client_gone(&mut self) {
         self.stdin = None;
         self.return_queue();
-        let pipes = [self.stdout.take(), self.stderr.take().map(Stderr::into_pipe)];
+        let pipes = [self.stdout.take(), self.stderr.take().and_then(Stderr::into_pipe)];
+        if self.fate.gone.get() {
+            return;
+        }
         // The program may say something while it ends: it should not die of a broken pipe in the middle of that. The
         // end of a terminal, however, is that nobody holds it.
         let kept = pipes.into_iter().flatten().filter(|_| !self.terminal).filter_map(Pipe::into_fd).collect();

@@ -15,9 +15,6 @@ use super::sys::{self, Packet, Watch};
 use super::wire::{self, Request};
 use super::{Failure, ProgramId, Report, Stage};
 
-/// Requests that are dealt with before the other sources of events get their turn.
-const BATCH: usize = 32;
-
 /// Octets of a description in a file. The kernel takes 6 MB of arguments and environment at most.
 const MAX_DESCRIPTION: u64 = 16 << 20;
 
@@ -120,18 +117,18 @@ impl Server {
         self.report(reports);
     }
 
+    /// Deals with one request. To look whether there is another one is what `poll` is for, which looks after the other
+    /// sources of events as well.
     fn receive(&mut self, buffer: &mut [u8]) {
-        for _ in 0..BATCH {
-            match sys::receive(self.socket.as_fd(), buffer) {
-                Ok(Some(Packet { length: 0, .. })) | Err(_) => return self.disconnect(),
-                Ok(Some(packet)) => {
-                    let Some(request) = buffer.get(..packet.length).and_then(wire::read_request) else { continue };
-                    let mut reports = Vec::new();
-                    self.handle(request, packet.descriptors, packet.truncated, &mut reports);
-                    self.report(reports);
-                }
-                Ok(None) => return,
+        match sys::receive(self.socket.as_fd(), buffer) {
+            Ok(Some(Packet { length: 0, .. })) | Err(_) => self.disconnect(),
+            Ok(Some(packet)) => {
+                let Some(request) = buffer.get(..packet.length).and_then(wire::read_request) else { return };
+                let mut reports = Vec::new();
+                self.handle(request, packet.descriptors, packet.truncated, &mut reports);
+                self.report(reports);
             }
+            Ok(None) => {}
         }
     }
 

@@ -15,7 +15,8 @@ const TURN: usize = 64 << 10;
 
 /// Lines on their way to the log or to the client.
 pub struct Stderr {
-    pipe: Pipe,
+    /// Our end of the pipe, until nobody holds the other one any more.
+    pipe: Option<Pipe>,
     to: ExecStderr,
     /// The beginning of a line.
     line: Vec<u8>,
@@ -24,50 +25,59 @@ pub struct Stderr {
 impl Stderr {
     /// Reads the pipe for `to`.
     pub fn new(pipe: Pipe, to: ExecStderr) -> Self {
-        Stderr { pipe, to, line: Vec::new() }
+        Stderr { pipe: Some(pipe), to, line: Vec::new() }
     }
 
-    /// Our end of the pipe.
-    pub fn into_pipe(self) -> Pipe {
+    /// Our end of the pipe, if it is of any use.
+    pub fn into_pipe(self) -> Option<Pipe> {
         self.pipe
     }
 
     /// Passes on what is there. Whether anything was.
     pub fn read(&mut self, outlet: &mut Outlet<'_>) -> bool {
+        let Some(pipe) = &mut self.pipe else { return false };
         if self.to == ExecStderr::Client && !outlet.has_room() {
-            self.pipe.watch_read(false);
+            pipe.watch_read(false);
             return false;
         }
         let mut count = 0;
+        let mut ended = false;
         let mut buffer = worker::take_reading();
-        while self.pipe.readable() && count < TURN {
-            match self.pipe.read(&mut buffer) {
+        while count < TURN
+            && let Some(pipe) = &mut self.pipe
+            && pipe.readable()
+        {
+            match pipe.read(&mut buffer) {
                 Read::Data(octets) => {
                     count += octets;
                     self.split(&buffer[..octets], outlet);
                 }
                 Read::Blocked => break,
                 Read::End => {
-                    // Nothing comes any more, but the program may go on: a level-triggered end would be reported for ever.
-                    self.finish(outlet);
-                    self.pipe.watch_read(false);
-                    worker::put_reading(buffer);
-                    return count > 0;
+                    ended = true;
+                    break;
                 }
             }
         }
         worker::put_reading(buffer);
-        self.pipe.watch_read(true);
+        if ended {
+            self.pipe = None;
+            self.finish(outlet);
+        } else if let Some(pipe) = &mut self.pipe {
+            pipe.watch_read(true);
+        }
         count > 0
     }
 
     /// Passes on a last line without newline, and what is left in the pipe.
     pub fn finish(&mut self, outlet: &mut Outlet<'_>) {
-        let mut buffer = worker::take_reading();
-        if let Read::Data(octets) = self.pipe.read(&mut buffer) {
-            self.split(&buffer[..octets], outlet);
+        if let Some(mut pipe) = self.pipe.take() {
+            let mut buffer = worker::take_reading();
+            if let Read::Data(octets) = pipe.read(&mut buffer) {
+                self.split(&buffer[..octets], outlet);
+            }
+            worker::put_reading(buffer);
         }
-        worker::put_reading(buffer);
         if !self.line.is_empty() {
             let line = std::mem::take(&mut self.line);
             self.pass_on(&line, outlet);

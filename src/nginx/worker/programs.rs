@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use crate::exec::spawner::{Baseline, Ladder, Program, ProgramId, Report, Spawner};
+use crate::exec::spawner::{Baseline, ExitStatus, Ladder, Program, ProgramId, Report, Spawner};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::ledger::Place;
@@ -18,7 +18,7 @@ use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::program::Fate;
 use crate::nginx::request::Request;
-use crate::nginx::session::{self, Session, SessionRef, Verdict};
+use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::upgrade::try_again;
 use crate::nginx::worker;
 
@@ -206,7 +206,12 @@ unsafe extern "C" fn on_spawner(_: *mut ffi::ngx_event_t) {
 
 fn dispatch(report: Report) {
     match report {
-        Report::Started { id, pid } => tell(id, |session, _| session.program_started(pid)),
+        Report::Started { id, pid } => {
+            let session = PROGRAMS.with_borrow(|programs| programs.table.get(&id.0).and_then(|entry| entry.session));
+            if let Some(session) = session {
+                session::run(session, |session| session.program_started(pid));
+            }
+        }
         Report::Failed { id, failure } => {
             // It takes no place any more when the client hears of it, which may at once try again.
             let Some(Entry { session, name, place, .. }) = forget(id) else { return };
@@ -219,39 +224,33 @@ fn dispatch(report: Report) {
                 session.refused(if failure.is_exhaustion() { try_again(request) } else { FAILED })
             });
         }
-        Report::Exited { id, status, gone } => {
-            update(id, |fate| {
+        Report::Exited { id, status, gone: false } => {
+            let found = PROGRAMS
+                .with_borrow(|programs| programs.table.get(&id.0).map(|entry| (entry.session, Rc::clone(&entry.fate))));
+            if let Some((session, fate)) = found {
                 fate.ended(status);
-                if gone {
-                    fate.gone();
-                }
-            });
-            if gone {
-                drop(forget(id));
+                pump(session);
             }
         }
-        Report::Gone { id } => {
-            update(id, Fate::gone);
-            drop(forget(id));
-        }
+        Report::Exited { id, status, gone: true } => leave(id, Some(status)),
+        Report::Gone { id } => leave(id, None),
     }
 }
 
-/// Notes what became of a program and lets its session look at it.
-fn update(id: ProgramId, body: impl FnOnce(&Fate)) {
-    let fate = PROGRAMS.with_borrow(|programs| programs.table.get(&id.0).map(|entry| Rc::clone(&entry.fate)));
-    if let Some(fate) = fate {
-        body(&fate);
-        tell(id, |session, _| session.pump());
+/// Nothing is left of a program. It takes no place any more when the client hears of it, which may at once try again.
+fn leave(id: ProgramId, status: Option<ExitStatus>) {
+    let Some(Entry { session, fate, .. }) = forget(id) else { return };
+    if let Some(status) = status {
+        fate.ended(status);
     }
+    fate.gone();
+    pump(session);
 }
 
-/// Calls the session that a program serves, if it still has one.
-fn tell(id: ProgramId, body: impl FnOnce(&mut Session, &str) -> Verdict) {
-    let found = PROGRAMS
-        .with_borrow(|programs| programs.table.get(&id.0).and_then(|entry| Some((entry.session?, entry.name.clone()))));
-    if let Some((session, name)) = found {
-        session::run(session, |session| body(session, &name));
+/// Lets a session look at what has become of its program.
+fn pump(session: Option<SessionRef>) {
+    if let Some(session) = session {
+        session::run(session, Session::pump);
     }
 }
 
