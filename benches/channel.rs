@@ -10,14 +10,17 @@ use ngx_ws_exec::channel::lock::Unshared;
 use ngx_ws_exec::channel::memory::Region;
 use ngx_ws_exec::channel::message::Publication;
 use ngx_ws_exec::channel::position::{Asked, Start};
-use ngx_ws_exec::channel::store::{Budget, History, Key, News, Now, Process, Slot, Store, Terms, Token};
+use ngx_ws_exec::channel::store::{
+    Budget, GroupLimits, History, Key, News, Now, Policy, Process, Slot, Store, Terms, Token,
+};
 use ngx_ws_exec::channel::wire::Form;
 use ngx_ws_exec::channel::wire::websocket::Framing;
 use ngx_ws_exec::ws::{Kind, Scratch};
 
 const ZONE: usize = 32 << 20;
-const HISTORY: History = History { length: 10, time: 3_600_000 };
-const TERMS: Terms = Terms { create: true, max_subscribers: 0 };
+const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
+const POLICY: Policy = Policy { history: History { length: 10, time: 3_600_000 }, group: NO_LIMITS };
+const TERMS: Terms<'_> = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
 const BUDGET: Budget = Budget { messages: 256, octets: 256 << 10 };
 
 struct Rig {
@@ -43,7 +46,7 @@ impl Rig {
     fn publish(&self, id: &[u8], data: &[u8]) {
         let publication = Publication { kind: Kind::Text, content_type: b"text/plain", event: b"", data: &[data] };
         let key = Key::new(b"", id).expect("a key");
-        black_box(self.store.publish(key, &publication, HISTORY, self.now()).expect("room"));
+        black_box(self.store.publish(key, &publication, POLICY, self.now()).expect("room"));
     }
 
     fn drain(&self, slot: Slot, news: &mut Vec<News>) {

@@ -4,15 +4,14 @@ use std::rc::Rc;
 
 use super::choices::{CHANNEL_MODES, CHANNEL_TRANSPORTS, ChannelMode, Transports};
 use super::directives::{at_least, compile_all, connect, once};
-use super::settings::{Channel, Endpoint, History, HistoryLimit, Settings};
+use super::settings::{Amount, Channel, Endpoint, GroupLimits, History, Settings};
 use super::{Compiler, Refused, value};
+use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
+use crate::channel::store::{MAX_SLOTS, Store};
 
 /// A zone below this size has hardly any room beside its tables.
 const LEAST_ZONE: u64 = 1 << 20;
-
-/// Cells are numbered in 32 bits; this is far below what they can address.
-const MOST_ZONE: u64 = 64 << 30;
 
 pub(super) fn channel<C: Compiler>(
     settings: &mut Settings<C>,
@@ -41,9 +40,10 @@ pub(super) fn channel<C: Compiler>(
 
 pub(super) fn zone<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
     let text = arguments[0];
-    let size = value::size(text).and_then(|size| at_least(text, size, LEAST_ZONE)).and_then(|size| match size {
-        ..=MOST_ZONE => Ok(size),
-        _ => Err(Refused::value(text, format!("a size up to {}g", MOST_ZONE >> 30))),
+    let usable = |size: &u64| usize::try_from(*size).is_ok_and(|size| Store::<Unshared>::is_usable(size, MAX_SLOTS));
+    let size = value::size(text).and_then(|size| at_least(text, size, LEAST_ZONE)).and_then(|size| {
+        // Places in the zone are numbered in 32 bits.
+        Some(size).filter(usable).ok_or_else(|| Refused::value(text, "a size below 32g"))
     });
     once(&mut settings.channel_zone, size)
 }
@@ -53,43 +53,66 @@ pub(super) fn history<C: Compiler>(
     compiler: &mut C,
     arguments: &[&[u8]],
 ) -> Result<(), Refused> {
-    let mut history = History::default();
-    let mut seen = [false; 2];
-    for &argument in arguments {
-        let (nth, limit) = if let Some(text) = argument.strip_prefix(b"length=") {
-            (0, limit(compiler, text, history_length))
-        } else if let Some(text) = argument.strip_prefix(b"time=") {
-            (1, limit(compiler, text, value::time))
-        } else {
-            return Err(Refused::value(argument, "\"length=number\" or \"time=time\""));
-        };
-        if std::mem::replace(&mut seen[nth], true) {
-            return Err(Refused::value(argument, "each limit once"));
-        }
-        *[&mut history.length, &mut history.time][nth] = limit?;
-    }
+    let [length, time] = amounts(compiler, arguments, [("length", "number", count), ("time", "time", value::time)])?;
+    let default = History::default();
+    let history = History { length: length.unwrap_or(default.length), time: time.unwrap_or(default.time) };
     once(&mut settings.channel_history, Ok(history))
 }
 
-/// The number of messages in a history.
+pub(super) fn group_limits<C: Compiler>(
+    settings: &mut Settings<C>,
+    compiler: &mut C,
+    arguments: &[&[u8]],
+) -> Result<(), Refused> {
+    let names = [
+        ("channels", "number", count as ReadAmount),
+        ("subscribers", "number", count),
+        ("messages", "number", count),
+        ("bytes", "size", value::size),
+    ];
+    let [channels, subscribers, messages, bytes] =
+        amounts(compiler, arguments, names)?.map(|limit| limit.unwrap_or(Amount::Fixed(0)));
+    once(&mut settings.channel_group_limits, Ok(GroupLimits { channels, subscribers, messages, bytes }))
+}
+
+/// A number of messages, channels or subscribers; 0 for no limit.
 ///
 /// # Errors
 ///
-/// [`Refused::Value`] for anything but a number.
-pub fn history_length(text: &[u8]) -> Result<u64, Refused> {
+/// [`Refused::Value`] for anything but a number of 32 bits.
+pub fn count(text: &[u8]) -> Result<u64, Refused> {
     value::number(text, 0, u64::from(u32::MAX))
 }
 
-fn limit<C: Compiler>(
+type ReadAmount = fn(&[u8]) -> Result<u64, Refused>;
+
+/// Reads arguments `name=amount`, each at most once. A row is a name, what its value is, and how that is read.
+fn amounts<C: Compiler, const N: usize>(
     compiler: &mut C,
-    text: &[u8],
-    read: fn(&[u8]) -> Result<u64, Refused>,
-) -> Result<HistoryLimit<C::Template>, Refused> {
-    if text.contains(&b'$') {
-        compiler.compile(text).map(HistoryLimit::Template)
-    } else {
-        read(text).map(HistoryLimit::Fixed)
+    arguments: &[&[u8]],
+    names: [(&str, &str, ReadAmount); N],
+) -> Result<[Option<Amount<C::Template>>; N], Refused> {
+    let mut amounts = [const { None }; N];
+    for &argument in arguments {
+        let value_of = |name: &str| argument.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        let found = names
+            .iter()
+            .zip(&mut amounts)
+            .find_map(|((name, _, read), amount)| value_of(name).map(|text| (text, read, amount)));
+        let Some((text, read, amount)) = found else {
+            let expected = names.map(|(name, kind, _)| format!("\"{name}={kind}\""));
+            return Err(Refused::value(argument, expected.join(" or ")));
+        };
+        if amount.is_some() {
+            return Err(Refused::value(argument, "each limit once"));
+        }
+        *amount = Some(if text.contains(&b'$') {
+            Amount::Template(compiler.compile(text)?)
+        } else {
+            Amount::Fixed(read(text)?)
+        });
     }
+    Ok(amounts)
 }
 
 pub(super) fn start(text: &[u8]) -> Result<Start, Refused> {
@@ -145,10 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn lengths() {
-        assert_eq!(history_length(b"0"), Ok(0));
-        assert_eq!(history_length(b"4294967295"), Ok(u64::from(u32::MAX)));
-        assert!(history_length(b"4294967296").is_err());
-        assert!(history_length(b"1k").is_err());
+    fn counts() {
+        assert_eq!(count(b"0"), Ok(0));
+        assert_eq!(count(b"4294967295"), Ok(u64::from(u32::MAX)));
+        assert!(count(b"4294967296").is_err());
+        assert!(count(b"1k").is_err());
     }
 }

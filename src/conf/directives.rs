@@ -30,6 +30,8 @@ pub enum Place {
 /// How many arguments a directive takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arguments {
+    /// None.
+    None,
     /// Exactly this many.
     Exactly(u8),
     /// None or one.
@@ -73,6 +75,11 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel_zone", Place::Http, Arguments::Exactly(1), channel::zone),
         row(c"websocket_channel_group", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
             once(&mut to.channel_group, compiler.compile(from[0]).map(Some))
+        }),
+        row(c"websocket_channel_group_limits", Place::Anywhere, Arguments::Some, channel::group_limits),
+        row(c"websocket_channel_group_info", Place::Location, Arguments::None, group_info),
+        row(c"websocket_channel_presence", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.channel_presence, compiler.compile(from[0]).map(Some))
         }),
         row(c"websocket_channel_history", Place::Anywhere, Arguments::Some, channel::history),
         row(c"websocket_channel_start", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
@@ -228,23 +235,32 @@ fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused
 
 /// Makes the location's endpoint, unless it has one.
 pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
-    match &settings.endpoint {
-        None if settings.status.is_some() => Err(Refused::Conflict("websocket_status")),
-        None => {
-            settings.endpoint = Some(endpoint);
-            Ok(())
-        }
-        Some(present) if present.directive() == endpoint.directive() => Err(Refused::Duplicate),
-        Some(present) => Err(Refused::Conflict(present.directive())),
-    }
+    alone(settings, endpoint.directive())?;
+    settings.endpoint = Some(endpoint);
+    Ok(())
+}
+
+/// Whether no directive of the location answers its requests already. `name` is one that is about to.
+fn alone<C: Compiler>(settings: &Settings<C>, name: &'static str) -> Result<(), Refused> {
+    let present = match &settings.endpoint {
+        Some(endpoint) => endpoint.directive(),
+        None if settings.status.is_some() => "websocket_status",
+        None if settings.group_info => "websocket_channel_group_info",
+        None => return Ok(()),
+    };
+    Err(if present == name { Refused::Duplicate } else { Refused::Conflict(present) })
 }
 
 fn status<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
-    if let Some(present) = &settings.endpoint {
-        return Err(Refused::Conflict(present.directive()));
-    }
+    alone(settings, "websocket_status")?;
     let form = arguments.first().map_or(Ok(Form::Json), |form| value::choice(form, STATUS_FORMS));
     once(&mut settings.status, form)
+}
+
+fn group_info<C: Compiler>(settings: &mut Settings<C>, _: &mut C, _: &[&[u8]]) -> Result<(), Refused> {
+    alone(settings, "websocket_channel_group_info")?;
+    settings.group_info = true;
+    Ok(())
 }
 
 pub(super) fn compile_all<C: Compiler>(compiler: &mut C, arguments: &[&[u8]]) -> Result<Rc<[C::Template]>, Refused> {
@@ -263,13 +279,8 @@ fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&
     if arguments[0].is_empty() {
         return Err(Refused::value(arguments[0], "an address"));
     }
-    if let Some(present) = &settings.endpoint {
-        // nginx keeps every address that it was shown.
-        return Err(match present {
-            Endpoint::Tcp(_) => Refused::Duplicate,
-            Endpoint::Channel(_) | Endpoint::Exec(_) | Endpoint::ExecDir(_) => Refused::Conflict(present.directive()),
-        });
-    }
+    // nginx keeps every address that it was shown.
+    alone(settings, "websocket_tcp")?;
     let service = compiler.service(arguments[0])?;
     connect(settings, Endpoint::Tcp(service))
 }

@@ -7,15 +7,17 @@
 mod channel;
 mod choices;
 mod directives;
+mod group;
 mod settings;
 #[cfg(test)]
 mod tests;
 pub mod value;
 
-pub use channel::history_length;
+pub use channel::count;
 pub use choices::{ChannelLag, ChannelMode, ExecStderr, Transports};
 pub use directives::{Arguments, Directive, Place, Table};
-pub use settings::{Channel, Endpoint, EnvEntry, ExecLimit, History, HistoryLimit, OriginRule, Settings};
+pub use group::group_change;
+pub use settings::{Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, OriginRule, Settings};
 
 /// Why an argument is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

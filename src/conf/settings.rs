@@ -21,10 +21,10 @@ pub struct Channel<T> {
     pub mode: ChannelMode,
 }
 
-/// One limit of `websocket_channel_history`.
+/// A limit that may depend on the request.
 #[derive(Clone)]
-pub enum HistoryLimit<T> {
-    /// A number of messages, or milliseconds; 0 for no limit.
+pub enum Amount<T> {
+    /// A number, octets, or milliseconds; 0 for no limit.
     Fixed(u64),
     /// The same, once its variables have values.
     Template(T),
@@ -34,14 +34,34 @@ pub enum HistoryLimit<T> {
 #[derive(Clone)]
 pub struct History<T> {
     /// How many.
-    pub length: HistoryLimit<T>,
+    pub length: Amount<T>,
     /// How long.
-    pub time: HistoryLimit<T>,
+    pub time: Amount<T>,
 }
 
 impl<T> Default for History<T> {
     fn default() -> Self {
-        Self { length: HistoryLimit::Fixed(10), time: HistoryLimit::Fixed(3_600_000) }
+        Self { length: Amount::Fixed(10), time: Amount::Fixed(3_600_000) }
+    }
+}
+
+/// What a group of channels may have: `websocket_channel_group_limits`.
+#[derive(Clone)]
+pub struct GroupLimits<T> {
+    /// Channels.
+    pub channels: Amount<T>,
+    /// Subscribers of all channels.
+    pub subscribers: Amount<T>,
+    /// Messages that are stored in all channels.
+    pub messages: Amount<T>,
+    /// Octets of these messages.
+    pub bytes: Amount<T>,
+}
+
+impl<T> Default for GroupLimits<T> {
+    fn default() -> Self {
+        let none = || Amount::Fixed(0);
+        Self { channels: none(), subscribers: none(), messages: none(), bytes: none() }
     }
 }
 
@@ -136,12 +156,14 @@ macro_rules! settings {
             pub key: u64,
             /// The location shows the figures of all others, in this form; never inherited.
             pub status: Option<Form>,
+            /// The location shows what its group of channels has, and sets what it may have; never inherited.
+            pub group_info: bool,
             $($(#[$doc])* pub $name: Option<$type>,)*
         }
 
         impl<C: Compiler> Default for Settings<C> {
             fn default() -> Self {
-                Settings { endpoint: None, tcp_tls: None, key: 0, status: None, $($name: None,)* }
+                Settings { endpoint: None, tcp_tls: None, key: 0, status: None, group_info: false, $($name: None,)* }
             }
         }
 
@@ -235,6 +257,10 @@ settings! {
     channel_zone: u64, 32 << 20;
     /// The namespace of the ids.
     channel_group: Option<C::Template>, None;
+    /// What the group may have.
+    channel_group_limits: GroupLimits<C::Template>, GroupLimits::default();
+    /// Who a subscriber is; none where nobody is told.
+    channel_presence: Option<C::Template>, None;
     /// What is kept of the messages that are published here.
     channel_history: History<C::Template>, History::default();
     /// Where a subscriber without a position begins.

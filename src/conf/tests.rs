@@ -1,6 +1,6 @@
 //! The table of directives, read by a compiler that knows no nginx.
 
-use super::{Compiler, Endpoint, EnvEntry, OriginRule, Refused, Settings, Table, Template};
+use super::{Amount, Compiler, Endpoint, EnvEntry, OriginRule, Refused, Settings, Table, Template};
 use crate::exec::framing::Format;
 use crate::status::Form;
 
@@ -126,6 +126,27 @@ fn the_status_is_alone_in_its_location() {
 }
 
 #[test]
+fn groups_of_channels() {
+    let limits = of(&[&["websocket_channel_group_limits", "bytes=1m", "channels=$x"]]).channel_group_limits();
+    assert!(matches!(limits.bytes, Amount::Fixed(1_048_576)));
+    assert!(matches!(limits.channels, Amount::Template(_)));
+    assert!(matches!(limits.messages, Amount::Fixed(0)));
+    let expected = "\"channels=number\" or \"subscribers=number\" or \"messages=number\" or \"bytes=size\"";
+    let line = &["websocket_channel_group_limits", "octets=1"][..];
+    assert_eq!(refused(&[line]), Refused::value(b"octets=1", expected));
+    let info = &["websocket_channel_group_info"][..];
+    assert!(of(&[info]).group_info);
+    assert_eq!(refused(&[info, info]), Refused::Duplicate);
+    for other in [&["websocket_channel", "a"][..], &["websocket_status"], &["websocket_tcp", "a:1"]] {
+        assert_eq!(refused(&[info, other]), Refused::Conflict("websocket_channel_group_info"));
+        assert_eq!(refused(&[other, info]), Refused::Conflict(other[0]));
+    }
+    let mut here = of(&[]);
+    here.inherit(&of(&[info]));
+    assert!(!here.group_info);
+}
+
+#[test]
 fn one_endpoint_a_location() {
     let settings = of(&[&["websocket_exec", "/bin/cat", "-n"]]);
     assert!(matches!(&settings.endpoint, Some(Endpoint::Exec(words)) if words.len() == 2));
@@ -200,6 +221,17 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_exec_format", "records"], false),
         (&["websocket_exec_stderr", "file"], false),
         (&["websocket_console", "yes"], false),
+        (&["websocket_channel_zone", "1m"], true),
+        (&["websocket_channel_zone", "1023k"], false),
+        (&["websocket_channel_zone", "31g"], true),
+        (&["websocket_channel_zone", "32g"], false),
+        (&["websocket_channel_group_limits", "channels=4294967295"], true),
+        (&["websocket_channel_group_limits", "channels=4294967296"], false),
+        (&["websocket_channel_group_limits", "subscribers=1k"], false),
+        (&["websocket_channel_group_limits", "messages="], false),
+        (&["websocket_channel_group_limits", "messages=1", "messages=1"], false),
+        (&["websocket_channel_group_limits", "bytes=1k"], true),
+        (&["websocket_channel_group_limits", "bytes=-1"], false),
         (&["websocket_tcp_buffer_size", "1"], true),
         (&["websocket_tcp_buffer_size", "0"], false),
         (&["websocket_tcp_buffer_size", "1g"], true),

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bells;
+pub mod group;
 pub mod hub;
 mod publish;
 mod subscription;
@@ -15,6 +16,8 @@ use super::origin;
 use super::request::Request;
 use super::session::{self, SessionRef};
 use super::template::ComplexValue;
+use super::upgrade::try_again;
+use crate::channel::store::Presence;
 use crate::conf::{self, ChannelMode};
 use publish::Publisher;
 use subscription::{Ids, Subscription};
@@ -50,7 +53,7 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
     check_origin(request)?;
     let is = |method: &[u8]| request.method() == method;
     let status = if is(b"OPTIONS") {
-        answer::options(request, mode)
+        answer::options(request, answer::methods(mode))
     } else if mode.publishes() && (is(b"POST") || is(b"PUT")) {
         publish::receive(request)
     } else if mode.publishes() && is(b"DELETE") {
@@ -142,12 +145,38 @@ fn check_origin(request: Request) -> Result<(), isize> {
     if answer::expose(request, page) { Ok(()) } else { Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize) }
 }
 
-/// Channel info, of several channels the sums.
+/// Channel info, of several channels the sums; with the argument `presence` who is on them.
 fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
+    if asks_for_presence(request.arguments()) {
+        return presence(request, &ids);
+    }
     let infos = ids.keys().into_iter().filter_map(|key| hub::with(|hub| hub.info(key)).flatten());
     let info = infos.reduce(publish::sum).ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
     Ok(answer::info(request, ffi::NGX_HTTP_OK as usize, &info))
+}
+
+/// Whether a query has the argument `presence`, with or without a value.
+fn asks_for_presence(query: &[u8]) -> bool {
+    query.split(|&octet| octet == b'&').any(|pair| pair == b"presence" || pair.starts_with(b"presence="))
+}
+
+/// Who is on the channels.
+fn presence(request: Request, ids: &Ids<'_>) -> Result<isize, isize> {
+    let mut all: Option<Presence> = None;
+    for key in ids.keys() {
+        let Some(found) = hub::with(|hub| hub.presence(key)) else { return Err(try_again(request)) };
+        let Some(presence) = found.map_err(|_| ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize)? else { continue };
+        match &mut all {
+            Some(all) => all.merge(presence),
+            None => all = Some(presence),
+        }
+    }
+    let all = all.ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
+    if !request.add_header("Cache-Control", b"no-store") {
+        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+    }
+    Ok(answer::text(request, ffi::NGX_HTTP_OK as usize, Presence::CONTENT_TYPE, &all.to_string()))
 }
 
 /// Deletes the channels; the answer is what they were.

@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr;
 
+use super::channel::group;
 use super::ffi::*;
 use super::guard::guard;
 use super::log;
@@ -71,6 +72,7 @@ const fn contexts(place: Place) -> usize {
 
 const fn arguments(arguments: Arguments) -> usize {
     (match arguments {
+        Arguments::None => NGX_CONF_NOARGS,
         Arguments::Exactly(1) => NGX_CONF_TAKE1,
         Arguments::Exactly(2) => NGX_CONF_TAKE2,
         Arguments::Exactly(_) => panic!("a new count needs its constant of nginx here"),
@@ -95,6 +97,7 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
         let words: Vec<&[u8]> = words.iter().map(bytes).collect();
         let had_endpoint = settings.endpoint.is_some();
         let had_status = settings.status.is_some();
+        let had_group_info = settings.group_info;
         let read = (row.read)(settings, &mut NginxCompiler::new(cf), &words[1..]).and_then(|()| {
             if settings.endpoint.is_some() && !had_endpoint {
                 settings.key = key(cf, &words);
@@ -102,6 +105,9 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
             }
             if settings.status.is_some() && !had_status {
                 status::install(cf)?;
+            }
+            if settings.group_info && !had_group_info {
+                group::install(cf)?;
             }
             Ok(())
         });
@@ -192,6 +198,8 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         let displaced = endpoint.filter(|_| !upgrade::is_installed(cf)).map(|endpoint| endpoint.directive());
         let displaced =
             displaced.or_else(|| here.status.filter(|_| !status::is_installed(cf)).map(|_| "websocket_status"));
+        let displaced = displaced
+            .or_else(|| (here.group_info && !group::is_installed(cf)).then_some("websocket_channel_group_info"));
         if let Some(name) = displaced {
             let reason = "another directive of this location takes its requests";
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));

@@ -9,6 +9,7 @@
 //! All of this is done in small steps, so that the worker can do other things between any two of them.
 
 mod batch;
+mod joining;
 mod local;
 mod peek;
 mod shared;
@@ -22,15 +23,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::lock::Lock;
-use super::memory::Corrupt;
-use super::position::{Asked, MAX_POSITIONS, Start, Window, begin, join};
-use super::store::{Budget, Key, News, Now, ReadError, Slot, Store, SubscribeError, Terms, Token};
+use super::position::{Asked, Start, join};
+use super::store::{Budget, Key, News, Now, ReadError, Slot, Store, Terms, Token};
 use super::wire::Form;
 pub use batch::{Batch, Item};
 use local::{Local, Member};
 pub use shared::{Buffer, Shared};
 use slab::{Place, Slab};
-use subscriber::{Membership, Subscriber};
+use subscriber::Subscriber;
 
 /// Members of one channel that are looked at before it is another channel's turn.
 const SLICE: usize = 64;
@@ -66,14 +66,14 @@ pub enum OnGap {
 /// A subscription.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
-    /// The channels, 1 to [`MAX_POSITIONS`].
+    /// The channels, 1 to [`MAX_POSITIONS`](super::position::MAX_POSITIONS).
     pub keys: &'a [Key<'a>],
     /// What the client has already.
     pub asked: &'a Asked,
     /// Where it begins otherwise.
     pub start: Start,
     /// On which terms.
-    pub terms: Terms,
+    pub terms: Terms<'a>,
     /// How it gets its messages.
     pub form: &'a Rc<Form>,
     /// What is done when messages are lost.
@@ -130,135 +130,6 @@ impl FanOut {
             octets: 0,
             news: Vec::new(),
         }
-    }
-
-    /// Adds a subscriber, which is called `session` when something is there for it. It is blocked at first.
-    pub fn subscribe<L: Lock>(
-        &mut self,
-        store: &Store<L>,
-        slot: Slot,
-        wish: &Wish<'_>,
-        session: usize,
-        now: Now,
-    ) -> Result<SubscriberId, SubscribeError> {
-        if wish.keys.is_empty() || wish.keys.len() > MAX_POSITIONS {
-            return Err(SubscribeError::Channels);
-        }
-        let place = self.subscribers.next_place().ok_or(SubscribeError::NoRoom)?;
-        let mut memberships: Vec<Membership> = Vec::with_capacity(wish.keys.len());
-        let mut windows = Vec::with_capacity(wish.keys.len());
-        for &key in wish.keys {
-            match self.join(store, slot, key, wish.terms, place.index, memberships.len(), now) {
-                Ok((membership, window)) => {
-                    if memberships.iter().any(|other| other.channel == membership.channel) {
-                        // An id that is named twice is one channel.
-                        self.leave(store, slot, membership, now)?;
-                        continue;
-                    }
-                    memberships.push(membership);
-                    windows.push(window);
-                }
-                Err(error) => {
-                    for membership in memberships {
-                        self.leave(store, slot, membership, now)?;
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        let beginnings = begin(&windows, wish.asked, wish.start);
-        for (membership, beginning) in memberships.iter_mut().zip(&beginnings) {
-            membership.next = beginning.next;
-            membership.lost = beginning.gap.map(|gap| gap.lost);
-        }
-        let subscriber = Subscriber::new(session, Rc::clone(wish.form), wish.on_gap, memberships);
-        self.subscribers.insert(subscriber).map(SubscriberId).ok_or(SubscribeError::NoRoom)
-    }
-
-    /// Adds a member to a channel.
-    #[allow(clippy::too_many_arguments)]
-    fn join<L: Lock>(
-        &mut self,
-        store: &Store<L>,
-        slot: Slot,
-        key: Key<'_>,
-        terms: Terms,
-        subscriber: u32,
-        which: usize,
-        now: Now,
-    ) -> Result<(Membership, Window), SubscribeError> {
-        let offer = self.channels.next_place().ok_or(SubscribeError::NoRoom)?;
-        let subscribed = store.subscribe(key, slot, Token(offer.index), terms, now)?;
-        if subscribed.first {
-            let head = subscribed.window.upcoming.previous();
-            if self.channels.insert(Local::new(subscribed.channel, head)).is_none() {
-                store.unsubscribe(subscribed.channel, slot, now)?;
-                return Err(SubscribeError::NoRoom);
-            }
-        }
-        let known = self.channels.at(subscribed.token.0).filter(|(_, local)| local.handle == subscribed.channel);
-        let Some((_, local)) = known else {
-            store.unsubscribe(subscribed.channel, slot, now)?;
-            return Err(SubscribeError::Corrupt);
-        };
-        let member = u32::try_from(local.members.len()).map_err(|_| SubscribeError::NoRoom)?;
-        local.members.push(Member { subscriber, which: which as u32 });
-        let membership = Membership {
-            channel: subscribed.token,
-            member,
-            epoch: subscribed.channel.epoch(),
-            next: subscribed.window.upcoming,
-            lost: None,
-        };
-        Ok((membership, subscribed.window))
-    }
-
-    /// Takes a member away from a channel.
-    fn leave<L: Lock>(
-        &mut self,
-        store: &Store<L>,
-        slot: Slot,
-        membership: Membership,
-        now: Now,
-    ) -> Result<(), Corrupt> {
-        let Some((place, local)) = self.channels.at(membership.channel.0) else { return Ok(()) };
-        let moved = local.remove_member(membership.member as usize);
-        let (handle, deleted, empty) = (local.handle, local.deleted, local.members.is_empty());
-        for (at, member) in moved.into_iter().flatten() {
-            if let Some((_, subscriber)) = self.subscribers.at(member.subscriber)
-                && let Some(membership) = subscriber.memberships_mut().get_mut(member.which as usize)
-            {
-                membership.member = at as u32;
-            }
-        }
-        if empty && let Some(local) = self.channels.remove(place) {
-            self.octets -= local.octets();
-            if local.pass.is_some() {
-                self.work.retain(|token| *token != membership.channel);
-                self.slice = SLICE;
-            }
-        }
-        if deleted {
-            return Ok(());
-        }
-        // A damaged zone is repaired by the second attempt.
-        store.unsubscribe(handle, slot, now).or_else(|Corrupt| store.unsubscribe(handle, slot, now))
-    }
-
-    /// Takes a subscriber away. Nothing happens if it has gone already.
-    pub fn unsubscribe<L: Lock>(
-        &mut self,
-        store: &Store<L>,
-        slot: Slot,
-        id: SubscriberId,
-        now: Now,
-    ) -> Result<(), Corrupt> {
-        let Some(subscriber) = self.subscribers.remove(id.0) else { return Ok(()) };
-        let mut left = Ok(());
-        for membership in subscriber.memberships() {
-            left = left.and(self.leave(store, slot, *membership, now));
-        }
-        left
     }
 
     /// Copies what is new, unless too much is waiting to be sent. Whether there is more; it is to be asked for again when

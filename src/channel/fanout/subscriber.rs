@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::OnGap;
 use crate::channel::position::{Epoch, MessageId, Offset};
-use crate::channel::store::Token;
+use crate::channel::store::{Present, Token};
 use crate::channel::wire::Form;
 
 /// A subscriber's place in a channel.
@@ -20,6 +20,8 @@ pub struct Membership {
     pub next: Offset,
     /// Messages before that which are lost and of which nobody has told it.
     pub lost: Option<u64>,
+    /// What it is known by among those who are there.
+    pub present: Option<Present>,
 }
 
 impl Membership {

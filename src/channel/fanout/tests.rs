@@ -11,12 +11,14 @@ use super::*;
 use crate::channel::lock::Unshared;
 use crate::channel::memory::Region;
 use crate::channel::message::Publication;
-use crate::channel::position::Offset;
-use crate::channel::store::{History, Process, Published};
+use crate::channel::position::{MAX_POSITIONS, Offset};
+use crate::channel::store::{GroupLimits, History, Policy, Process, Published, SubscribeError};
 use crate::channel::wire::websocket::Framing;
 use crate::ws::{Kind, Scratch};
 
-const TERMS: Terms = Terms { create: true, max_subscribers: 0 };
+const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
+
+const TERMS: Terms<'_> = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
 
 const SOME: Budget = Budget { messages: 16, octets: 64 << 10 };
 
@@ -85,8 +87,9 @@ impl Rig {
     }
 
     fn publish(&self, id: &str, data: &[u8], length: u32) -> Published {
+        let policy = Policy { history: History { length, time: 0 }, group: NO_LIMITS };
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[data] };
-        self.store.publish(key(id), &publication, History { length, time: 0 }, self.now()).unwrap()
+        self.store.publish(key(id), &publication, policy, self.now()).unwrap()
     }
 
     /// Adds a client with an empty socket of so much room, which is not served yet.

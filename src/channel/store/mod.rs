@@ -1,5 +1,7 @@
 //! What can be done with the channels of a zone. Each operation holds the lock once.
 
+mod group;
+mod presence;
 mod publish;
 mod read;
 mod subscribe;
@@ -8,20 +10,24 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use publish::{Deleted, History, PublishError, Published};
+pub use group::GroupInfo;
+pub use presence::Presence;
+pub use publish::{Deleted, History, Policy, PublishError, Published};
 pub use read::{Budget, News, Read, ReadError};
-pub use subscribe::{SubscribeError, Subscribed, Terms};
+pub use subscribe::{Present, SubscribeError, Subscribed, Terms};
 pub use worker::{ClaimError, Claimed};
 
 use super::lock::Lock;
 use super::memory::{Corrupt, Region};
 use super::position::{Epoch, MessageId, Offset, Window};
+use super::zone::geometry::Geometry;
 use super::zone::layout::{Cell, Record};
 use super::zone::{Memory, Zone};
 
 pub use super::zone::AttachError;
+pub use super::zone::groups::{Change, GroupChange, GroupLimits, GroupUse};
 pub use super::zone::interest::Wake;
-pub use super::zone::layout::{CELL, GAUGES, MAX_SLOTS, TOTALS};
+pub use super::zone::layout::{CELL, GAUGES, MAX_PRESENCE, MAX_SLOTS, TOTALS};
 pub use super::zone::records::{Key, LINGER, MAX_KEY_PART};
 pub use super::zone::slots::Process;
 
@@ -119,6 +125,11 @@ impl<L: Lock> Store<L> {
     /// Goes on with a zone that exists.
     pub fn attach(region: Region, lock: L) -> Result<Self, AttachError> {
         Ok(Self { zone: Zone::attach(region, lock)? })
+    }
+
+    /// Whether a region of this length can be a zone for so many workers.
+    pub fn is_usable(len: usize, slots: usize) -> bool {
+        Geometry::new(len, slots).is_some()
     }
 
     /// How many workers the zone has room for.

@@ -7,7 +7,8 @@ use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, MessageId};
 use crate::channel::zone::Memory;
 use crate::channel::zone::cells::cells_for;
-use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, state, tag};
+use crate::channel::zone::groups::{GroupLimits, GroupUse};
+use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, tag};
 use crate::channel::zone::log::Uncopied;
 use crate::ws::frame::Kind;
 
@@ -20,11 +21,22 @@ pub struct History {
     pub time: u64,
 }
 
+/// How a location publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// What the channel keeps.
+    pub history: History,
+    /// What its group may have, if nobody has set that.
+    pub group: GroupLimits,
+}
+
 /// Why a message was not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
     /// It does not fit into the zone, even if everything else goes.
     TooLarge,
+    /// Its group has as many channels, messages or octets as it may have.
+    Group,
     /// The zone is damaged; it is repaired when it is used next.
     Corrupt,
 }
@@ -39,6 +51,7 @@ impl std::fmt::Display for PublishError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TooLarge => f.write_str("message does not fit into the channel zone"),
+            Self::Group => f.write_str("channel group has as much as it may have"),
             Self::Corrupt => Corrupt.fmt(f),
         }
     }
@@ -74,26 +87,39 @@ impl<L: Lock> Store<L> {
         &self,
         key: Key<'_>,
         publication: &Publication<'_>,
-        history: History,
+        policy: Policy,
         now: Now,
     ) -> Result<Published, PublishError> {
         let hash = self.zone.unlocked().hash(key)?;
         let Ok(_) = u32::try_from(publication.stored_len()) else { return Err(PublishError::TooLarge) };
         let cells = cells_for(publication.stored_len(), INLINE_MESSAGE);
+        let history = policy.history;
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
-            let own = memory.find(key, hash)?;
-            let mut need = cells;
-            match own {
+            let mut own = memory.find(key, hash)?;
+            let more = |own| growth(memory, own, publication.len(), history);
+            if !memory.group_allows(key, own, policy.group, || more(own))? {
+                // What has expired, and what dead workers left, may count still.
+                memory.tend(clock, usize::MAX)?;
+                own = memory.find(key, hash)?;
+                if let Some(own) = own {
+                    memory.trim(own, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+                }
+                if !memory.group_allows(key, own, policy.group, || more(own))? {
+                    return Ok(Err(PublishError::Group));
+                }
+            }
+            let made = match own {
                 Some(cell) => {
                     let record = memory.record(cell)?;
                     record.history.set(history.length);
                     record.keep.set(history.time);
                     record.touched.set(clock);
+                    memory.make_room(cells, own, clock)?
                 }
-                None => need += key.cells(),
-            }
-            if !memory.make_room(need, own, clock)? {
+                None => memory.make_room_to_create(key, cells, clock)?,
+            };
+            if !made {
                 return Ok(Err(PublishError::TooLarge));
             }
             let channel = match own {
@@ -127,16 +153,26 @@ impl<L: Lock> Store<L> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(cell) = memory.find(key, hash)? else { return Ok(None) };
-            let record = memory.record(cell)?;
             memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
             let info = Info::of(memory, cell, clock)?;
-            record.touched.set(clock);
-            record.state.commit(state::DELETED);
-            let wake = memory.notify(cell)?;
-            memory.settle(cell, clock, MOST_DROPS)?;
-            Ok(Some(Deleted { info, wake }))
+            Ok(Some(Deleted { info, wake: memory.delete(cell, clock)? }))
         })
     }
+}
+
+/// What a message adds to its group: nothing where it takes the place of another one.
+fn growth(memory: Memory<'_>, own: Option<Cell>, len: usize, history: History) -> Result<GroupUse, Corrupt> {
+    let mut more = GroupUse { channels: 0, subscribers: 0, messages: 1, bytes: len as u64 };
+    let Some(channel) = own else { return Ok(GroupUse { channels: 1, ..more }) };
+    let record = memory.record(channel)?;
+    if history.length > 0
+        && record.messages.get() >= history.length
+        && let Some(oldest) = Cell::new(record.oldest.get())
+    {
+        more.messages = 0;
+        more.bytes = more.bytes.saturating_sub(u64::from(memory.message(oldest)?.data_len.get()));
+    }
+    Ok(more)
 }
 
 /// Writes a message that nothing refers to yet. There are `cells` free cells.

@@ -198,7 +198,7 @@ fn drain_one(
     }
     memory.dequeue(slot)?;
     if deleted || interest.count.get() == 0 {
-        interest.slot.set(0);
+        memory.release(channel, interest)?;
         record.touched.set(clock);
     }
     memory.settle(channel, clock, MOST_DROPS)?;

@@ -1,19 +1,24 @@
 //! Coming and going of subscribers.
 
-use super::{Handle, Key, MOST_DROPS, Now, Slot, Store, Token, window};
+use super::{Handle, Key, MAX_PRESENCE, MOST_DROPS, Now, Slot, Store, Token, window};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::{Epoch, Window};
-use crate::channel::zone::layout::QUEUED;
+use crate::channel::zone::groups::{GroupLimits, GroupUse};
+use crate::channel::zone::layout::{Cell, QUEUED};
 use crate::channel::zone::log::Uncopied;
 
-/// On which terms a channel may be subscribed to.
+/// On which terms a channel may be subscribed to, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
+pub struct Terms<'a> {
     /// Whether the channel is created if nobody has published to it yet.
     pub create: bool,
     /// Subscribers that the channel may have in all workers; 0: no limit.
     pub max_subscribers: u32,
+    /// What its group may have, if nobody has set that.
+    pub group: GroupLimits,
+    /// Who the subscriber is, for those who ask who is there, in at most [`MAX_PRESENCE`] octets; empty: nobody is told.
+    pub presence: &'a [u8],
 }
 
 /// Why a channel was not subscribed to.
@@ -23,10 +28,14 @@ pub enum SubscribeError {
     Missing,
     /// It has as many subscribers as it may have.
     Full,
+    /// Its group has as many channels or subscribers as it may have.
+    Group,
     /// There is no room for it in the zone.
     NoRoom,
     /// A subscription is to no channel, or to more than a position can name.
     Channels,
+    /// It says more about who the subscriber is than there is room for.
+    Presence,
     /// The zone is damaged; it is repaired when it is used next.
     Corrupt,
 }
@@ -42,7 +51,9 @@ impl std::fmt::Display for SubscribeError {
         match self {
             Self::Missing => f.write_str("nobody has published to the channel"),
             Self::Full => f.write_str("channel has as many subscribers as it may have"),
+            Self::Group => f.write_str("channel group has as much as it may have"),
             Self::Channels => f.write_str("subscription to no channel or to too many"),
+            Self::Presence => write!(f, "more than {MAX_PRESENCE} octets tell who the subscriber is"),
             Self::NoRoom => f.write_str("no room for another channel in the zone"),
             Self::Corrupt => Corrupt.fmt(f),
         }
@@ -50,6 +61,10 @@ impl std::fmt::Display for SubscribeError {
 }
 
 impl std::error::Error for SubscribeError {}
+
+/// A subscriber that has said who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Present(Cell);
 
 /// A subscriber has been added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +77,8 @@ pub struct Subscribed {
     pub first: bool,
     /// What the channel has now.
     pub window: Window,
+    /// What it is known by among those who are there.
+    pub present: Option<Present>,
 }
 
 impl<L: Lock> Store<L> {
@@ -71,13 +88,16 @@ impl<L: Lock> Store<L> {
         key: Key<'_>,
         slot: Slot,
         offer: Token,
-        terms: Terms,
+        terms: Terms<'_>,
         now: Now,
     ) -> Result<Subscribed, SubscribeError> {
+        if terms.presence.len() > MAX_PRESENCE {
+            return Err(SubscribeError::Presence);
+        }
         let hash = self.zone.unlocked().hash(key)?;
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
-            let found = memory.find(key, hash)?;
+            let mut found = memory.find(key, hash)?;
             if !terms.create {
                 let published = match found {
                     Some(cell) => memory.record(cell)?.upcoming.get() > 1,
@@ -87,13 +107,24 @@ impl<L: Lock> Store<L> {
                     return Ok(Err(SubscribeError::Missing));
                 }
             }
+            let more = |found: Option<Cell>| {
+                Ok(GroupUse { channels: u32::from(found.is_none()), subscribers: 1, ..GroupUse::default() })
+            };
+            if !memory.group_allows(key, found, terms.group, || more(found))? {
+                // What dead workers left may count still.
+                memory.tend(clock, usize::MAX)?;
+                found = memory.find(key, hash)?;
+                if !memory.group_allows(key, found, terms.group, || more(found))? {
+                    return Ok(Err(SubscribeError::Group));
+                }
+            }
             let channel = match found {
                 Some(cell) => {
                     memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
                     cell
                 }
                 None => {
-                    if !memory.make_room(key.cells(), None, clock)? {
+                    if !memory.make_room_to_create(key, 0, clock)? {
                         return Ok(Err(SubscribeError::NoRoom));
                     }
                     memory.create(key, hash, clock)?
@@ -103,21 +134,22 @@ impl<L: Lock> Store<L> {
                 return Ok(Err(SubscribeError::Full));
             }
             let record = memory.record(channel)?;
-            let interest = match memory.interest_of(channel, slot.0)? {
+            let known = memory.interest_of(channel, slot.0)?;
+            let crowded = known.is_none() && memory.vacant_interest(channel)?.is_none();
+            let need = usize::from(crowded) + usize::from(!terms.presence.is_empty());
+            if need > 0 {
+                record.touched.set(clock);
+                if !memory.make_room(need, Some(channel), clock)? {
+                    return Ok(Err(SubscribeError::NoRoom));
+                }
+            }
+            let interest = match known {
                 Some(interest) => interest,
                 None => {
-                    let vacant = match memory.vacant_interest(channel)? {
-                        None => {
-                            record.touched.set(clock);
-                            if !memory.make_room(1, Some(channel), clock)? {
-                                return Ok(Err(SubscribeError::NoRoom));
-                            }
-                            memory.add_interest_cell(channel)?;
-                            memory.vacant_interest(channel)?
-                        }
-                        vacant => vacant,
-                    };
-                    let interest = vacant.ok_or(Corrupt)?;
+                    if crowded {
+                        memory.add_interest_cell(channel)?;
+                    }
+                    let interest = memory.vacant_interest(channel)?.ok_or(Corrupt)?;
                     interest.record.set(channel.number());
                     interest.generation.set(memory.slot(slot.0)?.generation.get());
                     interest.count.set(0);
@@ -132,6 +164,11 @@ impl<L: Lock> Store<L> {
                 interest.seen.set(record.upcoming.get().saturating_sub(1));
             }
             interest.count.add(1);
+            memory.count_subscribers(channel, 1)?;
+            let present = match terms.presence {
+                b"" => None,
+                who => Some(Present(memory.add_present(channel, slot.0, who)?)),
+            };
             record.requested.set(clock.max(1));
             record.touched.set(clock);
             Ok(Ok(Subscribed {
@@ -139,17 +176,24 @@ impl<L: Lock> Store<L> {
                 token: Token(interest.token.get()),
                 first,
                 window: window(memory, record)?,
+                present,
             }))
         })?
     }
 
     /// Takes a subscriber away. Nothing happens if the channel is gone.
-    pub fn unsubscribe(&self, channel: Handle, slot: Slot, now: Now) -> Result<(), Corrupt> {
+    pub fn unsubscribe(&self, channel: Handle, slot: Slot, present: Option<Present>, now: Now) -> Result<(), Corrupt> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(record) = memory.same(channel.cell, channel.epoch.0) else { return Ok(()) };
+            if let Some(Present(cell)) = present {
+                memory.remove_present(channel.cell, slot.0, cell)?;
+            }
             let Some(interest) = memory.interest_of(channel.cell, slot.0)? else { return Ok(()) };
-            interest.count.sub(1);
+            if interest.count.get() > 0 {
+                interest.count.sub(1);
+                memory.count_subscribers(channel.cell, -1)?;
+            }
             record.requested.set(clock.max(1));
             record.touched.set(clock);
             if interest.count.get() == 0 {

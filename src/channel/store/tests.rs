@@ -1,10 +1,12 @@
 //! The store over private memory.
 
+mod groups;
 mod interrupted;
 #[cfg(not(miri))]
 mod killed;
 mod model;
 mod ordinary;
+mod presence;
 mod room;
 
 use super::*;
@@ -21,7 +23,9 @@ struct Rig {
 
 const KEEP: History = History { length: 10, time: 3_600_000 };
 
-const TERMS: Terms = Terms { create: true, max_subscribers: 0 };
+const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
+
+const TERMS: Terms<'_> = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
 
 const ALL: Budget = Budget { messages: usize::MAX, octets: usize::MAX };
 
@@ -49,7 +53,7 @@ impl Rig {
 
     fn try_publish(&self, id: &str, data: &[u8], history: History) -> Result<Published, PublishError> {
         let publication = Publication { kind: Kind::Text, content_type: b"text/plain", event: b"", data: &[data] };
-        self.store.publish(key(id), &publication, history, self.now())
+        self.store.publish(key(id), &publication, policy(history), self.now())
     }
 
     fn info(&self, id: &str) -> Option<Info> {
@@ -75,6 +79,10 @@ impl Rig {
     fn check(&self) {
         self.store.zone.view(|memory| Ok(check(memory))).unwrap().unwrap();
     }
+}
+
+fn policy(history: History) -> Policy {
+    Policy { history, group: NO_LIMITS }
 }
 
 fn key(id: &str) -> Key<'_> {

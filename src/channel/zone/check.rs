@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Memory;
-use super::layout::{Cell, CellHead, InterestAt, InterestCell, QUEUED, WHEEL, tag};
+use super::groups::GroupUse;
+use super::layout::{Cell, CellHead, InterestAt, InterestCell, MAX_PRESENCE, QUEUED, WHEEL, state, tag};
 use super::wheel::TICK;
 use crate::channel::memory::Corrupt;
 
@@ -20,6 +21,9 @@ macro_rules! agree {
 pub fn check(memory: Memory<'_>) -> Result<(), String> {
     Checker { memory, used: HashSet::new() }.all().map_err(|what| format!("zone: {what}"))
 }
+
+/// Channels of a group, deleted ones included, and what it has.
+type Account = (u32, GroupUse);
 
 struct Checker<'a> {
     memory: Memory<'a>,
@@ -54,6 +58,7 @@ impl Checker<'_> {
         let mut serials = HashMap::new();
         let mut queued: HashMap<usize, HashSet<u32>> = HashMap::new();
         let mut wheel: HashMap<usize, HashSet<Cell>> = HashMap::new();
+        let mut groups: HashMap<u32, Account> = HashMap::new();
         for bucket in 0..memory.geometry.buckets {
             let mut next = Cell::new(sound(memory.bucket(bucket))?.get());
             while let Some(cell) = next {
@@ -64,7 +69,14 @@ impl Checker<'_> {
                 self.log(cell, &mut serials)?;
                 messages += record.messages.get();
                 bytes += record.bytes.get();
-                self.interests(cell, &mut queued)?;
+                let subscribers = self.interests(cell, &mut queued)?;
+                self.presence(cell)?;
+                let group = groups.entry(record.group.get()).or_default();
+                group.0 += 1;
+                group.1.channels += u32::from(record.state.get() == state::LIVE);
+                group.1.subscribers += subscribers;
+                group.1.messages += record.messages.get();
+                group.1.bytes += record.bytes.get();
                 if let Some(bucket) = record.wheel_bucket.get().checked_sub(1) {
                     wheel.entry(bucket as usize).or_default().insert(cell);
                 }
@@ -76,6 +88,8 @@ impl Checker<'_> {
                 next = Cell::new(record.hash_next.get());
             }
         }
+        groups.remove(&0);
+        self.groups(groups)?;
         agree!(header.channels.get(), channels, "channels");
         agree!(header.messages.get(), messages, "messages");
         agree!(header.bytes.get(), bytes, "octets");
@@ -128,7 +142,55 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn interests(&mut self, channel: Cell, queued: &mut HashMap<usize, HashSet<u32>>) -> Result<(), String> {
+    /// Groups and what their channels come to.
+    fn groups(&mut self, mut sums: HashMap<u32, Account>) -> Result<(), String> {
+        let memory = self.memory;
+        for bucket in 0..memory.geometry.group_buckets {
+            let mut next = Cell::new(sound(memory.group_bucket(bucket))?.get());
+            while let Some(cell) = next {
+                let group = sound(memory.group(cell))?;
+                self.chain(cell, group.cells.get())?;
+                agree!(memory.group_bucket_of(group.hash.get()), bucket, "bucket of a group");
+                let used = (group.records.get(), memory.group_use(group));
+                agree!(used, sums.remove(&cell.number()).unwrap_or_default(), "account of a group");
+                agree!(used.0 > 0 || group.limited.get() != 0, true, "a group without reason");
+                next = Cell::new(group.hash_next.get());
+            }
+        }
+        agree!(sums.len(), 0, "groups that are not in the table");
+        Ok(())
+    }
+
+    /// Who is on a channel.
+    fn presence(&mut self, channel: Cell) -> Result<(), String> {
+        let memory = self.memory;
+        let mut next = Cell::new(sound(memory.record(channel))?.presence.get());
+        let mut last = None;
+        let mut named: HashMap<u32, u32> = HashMap::new();
+        while let Some(cell) = next {
+            self.chain(cell, 1)?;
+            let present = sound(memory.present(cell))?;
+            agree!(present.record.get(), channel.number(), "channel of somebody who is there");
+            agree!(Cell::new(present.before.get()), last, "link to the one before");
+            agree!(present.len.get() as usize <= MAX_PRESENCE, true, "length of a name");
+            if sound(memory.is_present(present))? {
+                *named.entry(present.slot.get()).or_default() += 1;
+            }
+            last = Some(cell);
+            next = Cell::new(present.after.get());
+        }
+        for (slot, count) in named {
+            let interest = sound(memory.interest_of(channel, slot as usize - 1))?;
+            let subscribers = interest.map_or(0, |interest| interest.count.get());
+            // A channel that is deleted is left without saying so.
+            let deleted = sound(memory.record(channel))?.state.get() == state::DELETED;
+            agree!(count <= subscribers || deleted, true, "more names than subscribers: {count} {subscribers}");
+        }
+        Ok(())
+    }
+
+    /// Entries of a channel. How many subscribers they stand for, of dead workers too.
+    fn interests(&mut self, channel: Cell, queued: &mut HashMap<usize, HashSet<u32>>) -> Result<u32, String> {
         let memory = self.memory;
         let record = sound(memory.record(channel))?;
         let mut more = Cell::new(record.interest.get());
@@ -139,9 +201,13 @@ impl Checker<'_> {
             more = Cell::new(places.next.get());
         }
         let mut slots = HashSet::new();
+        let mut subscribers = 0;
         for at in sound(memory.interests(channel))? {
             let at = sound(at)?;
             let interest = sound(memory.interest(at))?;
+            if interest.slot.get() != 0 {
+                subscribers += interest.count.get();
+            }
             let Some(slot) = sound(memory.interested(interest))? else { continue };
             agree!(slots.insert(slot), true, "one entry a worker");
             agree!(interest.record.get(), channel.number(), "channel of an entry");
@@ -153,7 +219,7 @@ impl Checker<'_> {
                 agree!(unread, false, "news that the worker is not told of");
             }
         }
-        Ok(())
+        Ok(subscribers)
     }
 
     fn due(&self, cell: Cell, deadline: u64) -> Result<(), String> {

@@ -82,10 +82,41 @@ impl<'a> Memory<'a> {
         for at in self.interests(channel)? {
             let interest = self.interest(at?)?;
             if self.interested(interest)?.is_none() {
+                if interest.slot.get() != 0 {
+                    self.release(channel, interest)?;
+                }
                 return Ok(Some(interest));
             }
         }
         Ok(None)
+    }
+
+    /// More or fewer subscribers, for the channel's group.
+    pub fn count_subscribers(self, channel: Cell, change: i64) -> Result<(), Corrupt> {
+        if let Some(group) = self.group_of(self.record(channel)?)? {
+            let count = i64::from(group.subscribers.get()).saturating_add(change);
+            group.subscribers.set(u32::try_from(count.max(0)).map_err(|_| Corrupt)?);
+        }
+        Ok(())
+    }
+
+    /// Gives an entry back, with all subscribers that it stands for.
+    pub fn release(self, channel: Cell, interest: &Interest) -> Result<(), Corrupt> {
+        let count = i64::from(interest.count.get());
+        interest.count.set(0);
+        interest.slot.set(0);
+        self.count_subscribers(channel, -count)
+    }
+
+    /// Gives back the entries of processes that are gone.
+    pub fn release_stale(self, channel: Cell) -> Result<(), Corrupt> {
+        for at in self.interests(channel)? {
+            let interest = self.interest(at?)?;
+            if interest.slot.get() != 0 && self.interested(interest)?.is_none() {
+                self.release(channel, interest)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a channel one more cell of places. There must be a free cell.
@@ -95,6 +126,7 @@ impl<'a> Memory<'a> {
         let places: &InterestCell = self.cell(cell)?;
         for place in &places.entries {
             place.slot.set(0);
+            place.count.set(0);
         }
         places.next.set(record.interest.get());
         record.interest.commit(cell.number());

@@ -1,7 +1,7 @@
 //! What lies where in a zone.
 //!
 //! ```text
-//! header | slots | wheel | marks | buckets | cells ...
+//! header | slots | wheel | groups | marks | buckets | cells ...
 //! ```
 //!
 //! Everything after the fixed parts is cells of one size. A message, a channel and a group is a chain of cells; the rest
@@ -21,7 +21,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;
@@ -44,12 +44,24 @@ pub mod tag {
     pub const FREE: u32 = 0;
     /// A channel.
     pub const CHANNEL: u32 = 0x4348_414e;
+    /// A group.
+    pub const GROUP: u32 = 0x4752_4f55;
     /// A message.
     pub const MESSAGE: u32 = 0x4d45_5353;
     /// A cell further down a chain.
     pub const BODY: u32 = 0x424f_4459;
     /// More subscriber counts of a channel.
     pub const INTEREST: u32 = 0x494e_5445;
+    /// Somebody who is on a channel.
+    pub const PRESENT: u32 = 0x5052_4553;
+}
+
+/// What a channel is for.
+pub mod purpose {
+    /// It is what the administrator calls a channel.
+    pub const CHANNEL: u32 = 0;
+    /// It carries the input of the program of the channel with the same key.
+    pub const INPUT: u32 = 1;
 }
 
 /// States of a channel.
@@ -92,7 +104,7 @@ pub struct InterestAt(NonZeroU32);
 
 impl InterestAt {
     /// Octets of a unit.
-    const UNIT: usize = 8;
+    pub const UNIT: usize = 8;
 
     /// From the value of a link. `None` for 0.
     pub fn new(units: u32) -> Option<Self> {
@@ -274,7 +286,7 @@ shared! {
         newest: Word,
         /// Messages stored, those beyond `history` included.
         messages: Word,
-        /// Record of the group; 0 as long as groups are only a part of the key.
+        /// Its group; 0: none.
         group: Word,
         /// Octets of the group's name, the first part of the key.
         group_len: Word,
@@ -302,12 +314,12 @@ shared! {
         requested: Wide,
         /// When it was last used at all, milliseconds.
         touched: Wide,
-        /// Who is there: reserved.
+        /// Who is there: the newest [`Present`].
         presence: Word,
         /// Slot + 1 of the worker that runs the channel's program, and its generation: reserved.
         owner: [Word; 2],
-        /// Not used.
-        spare: Word,
+        /// See [`purpose`].
+        purpose: Word,
         /// Subscriber counts, the first ones.
         entries: [Interest; INLINE_INTEREST],
     }
@@ -315,6 +327,75 @@ shared! {
 
 /// Octets of a key that fit into the first cell.
 pub const INLINE_KEY: usize = CELL - size_of::<Record>();
+
+shared! {
+    /// The first cell of a group; its name follows, in this cell and down the chain.
+    pub struct Group {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// Next group in the same bucket.
+        hash_next: Word,
+        /// Cells of the chain.
+        cells: Word,
+        /// Octets of the name.
+        name_len: Word,
+        /// Channels that refer to it, deleted ones that still wait for their workers included.
+        records: Word,
+        /// Channels without those that are deleted.
+        channels: Word,
+        /// Subscribers; those of dead workers until their channels are looked at.
+        subscribers: Word,
+        /// Messages.
+        messages: Word,
+        /// Which limits it has of its own, see [`super::groups::own`]; the others are those of the location.
+        limited: Word,
+        /// See [`super::groups::GroupLimits`].
+        max_channels: Word,
+        /// See [`super::groups::GroupLimits`].
+        max_subscribers: Word,
+        /// See [`super::groups::GroupLimits`].
+        max_messages: Word,
+        /// Not used.
+        spare: Word,
+        /// Hash of the name.
+        hash: Wide,
+        /// Octets of messages.
+        bytes: Wide,
+        /// See [`super::groups::GroupLimits`].
+        max_bytes: Wide,
+    }
+}
+
+/// Octets of a name that fit into the first cell.
+pub const INLINE_GROUP: usize = CELL - size_of::<Group>();
+
+shared! {
+    /// One subscriber that has said who it is; what it said follows in the same cell.
+    pub struct Present {
+        /// Always 0: a chain of one cell.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// The one that came before it.
+        after: Word,
+        /// The one that came after it; 0 in the newest.
+        before: Word,
+        /// The channel.
+        record: Word,
+        /// Slot + 1 of the worker whose subscriber it is.
+        slot: Word,
+        /// The slot's generation when this was written.
+        generation: Word,
+        /// Octets of what it said.
+        len: Word,
+    }
+}
+
+/// Octets that a subscriber may say about who it is: what fits into one cell, so that nobody takes more of the zone than
+/// that by choosing a long name.
+pub const MAX_PRESENCE: usize = CELL - size_of::<Present>();
 
 shared! {
     /// The first cell of a message; data, content type and event name follow, in this cell and down the chain.
@@ -366,109 +447,7 @@ pub const INLINE_MESSAGE: usize = CELL - size_of::<Message>();
 const _: () = {
     assert!(INLINE_KEY == 56);
     assert!(INLINE_MESSAGE == 160);
+    assert!(MAX_PRESENCE == 224);
     assert!(size_of::<Slot>() == 512);
     assert!(size_of::<InterestCell>() <= CELL);
 };
-
-/// Where the parts of a zone begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Geometry {
-    /// Octets of the region.
-    pub len: usize,
-    /// Number of slots.
-    pub slots: usize,
-    /// Number of buckets.
-    pub buckets: usize,
-    /// Number of cells.
-    pub cells: usize,
-    /// Offset of the first slot.
-    pub slots_at: usize,
-    /// Offset of the wheel.
-    pub wheel_at: usize,
-    /// Offset of one bit for each cell, used by a repair.
-    pub marks_at: usize,
-    /// Offset of the buckets.
-    pub buckets_at: usize,
-    /// Offset of the first cell.
-    pub cells_at: usize,
-}
-
-impl Geometry {
-    /// Cells that a zone must have to be of any use.
-    const MIN_CELLS: usize = 64;
-
-    /// How a region of this length is divided. `None` if it is too small, too large for the links, or if there are too
-    /// many slots.
-    pub fn new(len: usize, slots: usize) -> Option<Self> {
-        if slots == 0 || slots > MAX_SLOTS {
-            return None;
-        }
-        let wheel_at = slots_at() + slots * size_of::<Slot>();
-        let marks_at = wheel_at + WHEEL * size_of::<Word>();
-        let room = len.checked_sub(marks_at)?;
-        // About four channels or messages a bucket if all cells were channels.
-        let buckets = (room / CELL / 4).next_power_of_two().clamp(64, 1 << 22);
-        // Each cell takes its octets and one bit; up to 8 octets of bits and one cell go to alignment.
-        let room = room.checked_sub(buckets * size_of::<Word>() + CELL + 8)?;
-        let cells = room.checked_mul(8)? / (CELL * 8 + 1);
-        let buckets_at = (marks_at + cells.div_ceil(8)).next_multiple_of(8);
-        let cells_at = (buckets_at + buckets * size_of::<Word>()).next_multiple_of(CELL);
-        let addressable = u32::try_from(len / InterestAt::UNIT).is_ok();
-        let fits = cells >= Self::MIN_CELLS && addressable && cells_at + cells * CELL <= len;
-        fits.then_some(Self {
-            len,
-            slots,
-            buckets,
-            cells,
-            slots_at: slots_at(),
-            wheel_at,
-            marks_at,
-            buckets_at,
-            cells_at,
-        })
-    }
-
-    /// The offset of a cell, if there is such a cell.
-    pub fn cell(&self, cell: Cell) -> Option<usize> {
-        (cell.index() < self.cells).then(|| self.cells_at + cell.index() * CELL)
-    }
-}
-
-fn slots_at() -> usize {
-    size_of::<Header>().next_multiple_of(CELL)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_do_not_overlap_and_the_region_is_used() {
-        for len in (0..4_000_000).step_by(4096 + 8) {
-            for slots in [1, 16, MAX_SLOTS] {
-                let Some(geometry) = Geometry::new(len, slots) else {
-                    assert!(len < 400_000, "{len}");
-                    continue;
-                };
-                assert!(size_of::<Header>() <= geometry.slots_at);
-                assert!(geometry.marks_at + geometry.cells.div_ceil(8) <= geometry.buckets_at);
-                assert!(geometry.buckets_at + 4 * geometry.buckets <= geometry.cells_at);
-                let end = geometry.cells_at + geometry.cells * CELL;
-                assert!(end <= len && len - end < 4 * CELL, "{len} {end}");
-                for at in [geometry.slots_at, geometry.wheel_at, geometry.marks_at, geometry.buckets_at] {
-                    assert_eq!(at % 8, 0);
-                }
-                assert_eq!(geometry.cells_at % CELL, 0);
-            }
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_addressed_is_refused() {
-        assert_eq!(Geometry::new(1 << 40, 8), None);
-        assert_eq!(Geometry::new(usize::MAX, 8), None);
-        assert_eq!(Geometry::new(1 << 20, 0), None);
-        assert_eq!(Geometry::new(1 << 20, MAX_SLOTS + 1), None);
-        assert!(Geometry::new(32 << 20, 64).is_some_and(|geometry| geometry.cells > 130_000));
-    }
-}

@@ -36,6 +36,10 @@ impl Memory<'_> {
         record.upcoming.set(offset + 1);
         record.messages.add(1);
         record.bytes.add(u64::from(message.data_len.get()));
+        if let Some(group) = self.group_of(record)? {
+            group.messages.add(1);
+            group.bytes.add(u64::from(message.data_len.get()));
+        }
         header.serial.set(serial);
         header.messages.add(1);
         header.message_cells.add(message.cells.get());
@@ -122,6 +126,11 @@ impl Memory<'_> {
     pub fn discard(self, cell: Cell, message: &Message) -> Result<(), Corrupt> {
         let header = self.header()?;
         let cells = message.cells.get();
+        let channel = Cell::new(message.record.get()).ok_or(Corrupt)?;
+        if let Some(group) = self.group_of(self.record(channel)?)? {
+            group.messages.sub(1);
+            group.bytes.sub(u64::from(message.data_len.get()));
+        }
         self.unlink_from_order(cell)?;
         header.messages.sub(1);
         header.message_cells.sub(cells);

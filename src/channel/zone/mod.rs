@@ -9,10 +9,13 @@
 pub mod cells;
 #[cfg(test)]
 pub mod check;
+pub mod geometry;
+pub mod groups;
 pub mod interest;
 pub mod layout;
 pub mod log;
 pub mod order;
+pub mod presence;
 pub mod records;
 pub mod repair;
 pub mod room;
@@ -21,7 +24,8 @@ pub mod wheel;
 
 use super::lock::Lock;
 use super::memory::{Corrupt, Region, Shared, Word};
-use layout::{CELL, Cell, Geometry, Header, Interest, InterestAt, MAGIC, Message, Record, Slot, VERSION, tag};
+use geometry::Geometry;
+use layout::{CELL, Cell, Header, Interest, InterestAt, MAGIC, Message, Record, Slot, VERSION, tag};
 
 /// Why a region is not usable as a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

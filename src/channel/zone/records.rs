@@ -2,7 +2,8 @@
 
 use super::Memory;
 use super::cells::cells_for;
-use super::layout::{Cell, INLINE_KEY, Interest, Record, state, tag};
+use super::interest::Wake;
+use super::layout::{Cell, INLINE_KEY, Interest, Record, link, purpose, state, tag};
 use super::log::Uncopied;
 use crate::channel::hash::SipHash;
 use crate::channel::memory::{Corrupt, Word};
@@ -10,6 +11,9 @@ use crate::channel::memory::{Corrupt, Word};
 /// How long a channel stays that has neither messages nor subscribers, milliseconds: a client that comes back soon still
 /// finds the epoch of its position.
 pub const LINGER: u64 = 30_000;
+
+/// Messages of a deleted channel that are dropped at once if workers have still to copy others.
+const DELETE_DROPS: usize = 1024;
 
 /// Octets that a part of a key may have.
 pub const MAX_KEY_PART: usize = 1 << 16;
@@ -19,13 +23,23 @@ pub const MAX_KEY_PART: usize = 1 << 16;
 pub struct Key<'a> {
     group: &'a [u8],
     id: &'a [u8],
+    purpose: u32,
 }
 
 impl<'a> Key<'a> {
     /// The channel `id` of a group; the empty name is a group of its own. `None` if either is longer than
     /// [`MAX_KEY_PART`].
     pub fn new(group: &'a [u8], id: &'a [u8]) -> Option<Self> {
-        (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self { group, id })
+        (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self {
+            group,
+            id,
+            purpose: purpose::CHANNEL,
+        })
+    }
+
+    /// The channel that carries the input of the program of this one. It is in no group.
+    pub fn input(self) -> Self {
+        Self { purpose: purpose::INPUT, ..self }
     }
 
     /// The group's name.
@@ -42,6 +56,11 @@ impl<'a> Key<'a> {
     pub fn cells(self) -> usize {
         cells_for(self.group.len() + self.id.len(), INLINE_KEY)
     }
+
+    /// Whether it belongs to a group.
+    pub fn is_grouped(self) -> bool {
+        self.purpose == purpose::CHANNEL
+    }
 }
 
 impl<'a> Memory<'a> {
@@ -50,6 +69,7 @@ impl<'a> Memory<'a> {
         let [low, high] = &self.header()?.seed;
         let mut hash = SipHash::new([low.get(), high.get()]);
         hash.write(&(key.group.len() as u64).to_le_bytes());
+        hash.write(&key.purpose.to_le_bytes());
         hash.write(key.group);
         hash.write(key.id);
         Ok(hash.finish())
@@ -75,6 +95,7 @@ impl<'a> Memory<'a> {
             let record = self.record(cell)?;
             let candidate = record.hash.get() == hash
                 && record.state.get() == state::LIVE
+                && record.purpose.get() == key.purpose
                 && record.group_len.get() as usize == key.group.len()
                 && record.id_len.get() as usize == key.id.len();
             if candidate && self.equal_along(cell, size_of::<Record>(), [key.group, key.id])? {
@@ -90,9 +111,10 @@ impl<'a> Memory<'a> {
         self.record(cell).ok().filter(|record| record.epoch.get() == epoch)
     }
 
-    /// Creates a channel. There must be [`Key::cells`] free cells.
+    /// Creates a channel. There must be [room](Self::make_room_to_create) for it.
     pub fn create(self, key: Key<'_>, hash: u64, clock: u64) -> Result<Cell, Corrupt> {
         let header = self.header()?;
+        let group = if key.is_grouped() { Some(self.find_or_create_group(key.group)?) } else { None };
         let cells = key.cells();
         let chain = self.take_cells(cells, tag::CHANNEL)?;
         let cell = chain.head;
@@ -104,11 +126,9 @@ impl<'a> Memory<'a> {
             &record.oldest,
             &record.newest,
             &record.messages,
-            &record.group,
             &record.interest,
             &record.history,
             &record.presence,
-            &record.spare,
         ];
         for word in none.into_iter().chain(&record.owner) {
             word.set(0);
@@ -116,10 +136,13 @@ impl<'a> Memory<'a> {
         for wide in [&record.bytes, &record.keep, &record.requested] {
             wide.set(0);
         }
-        for Interest { slot, .. } in &record.entries {
+        for Interest { slot, count, .. } in &record.entries {
             slot.set(0);
+            count.set(0);
         }
         record.state.set(state::LIVE);
+        record.purpose.set(key.purpose);
+        record.group.set(link(group));
         record.cells.set(u32::try_from(cells).map_err(|_| Corrupt)?);
         record.group_len.set(u32::try_from(key.group.len()).map_err(|_| Corrupt)?);
         record.id_len.set(u32::try_from(key.id.len()).map_err(|_| Corrupt)?);
@@ -132,6 +155,10 @@ impl<'a> Memory<'a> {
         record.hash_next.set(bucket.get());
         bucket.commit(cell.number());
         header.channels.add(1);
+        if let Some(group) = self.group_of(record)? {
+            group.records.add(1);
+            group.channels.add(1);
+        }
         self.schedule(cell, clock + LINGER)?;
         Ok(cell)
     }
@@ -152,11 +179,25 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Removes a channel with all its messages. No worker may have an entry in it.
+    /// Deletes a channel that is live: its key is free, and it is removed once all workers with subscribers have been told.
+    /// They are returned.
+    pub fn delete(self, cell: Cell, clock: u64) -> Result<Wake, Corrupt> {
+        let record = self.record(cell)?;
+        record.touched.set(clock);
+        record.state.commit(state::DELETED);
+        if let Some(group) = self.group_of(record)? {
+            group.channels.sub(1);
+        }
+        let wake = self.notify(cell)?;
+        self.settle(cell, clock, DELETE_DROPS)?;
+        Ok(wake)
+    }
+
+    /// Removes a channel with all its messages. No worker may have subscribers of it.
     pub fn remove(self, cell: Cell) -> Result<(), Corrupt> {
         let header = self.header()?;
         let record = self.record(cell)?;
-        self.link_to(cell, record)?.commit(record.hash_next.get());
+        self.way_to(cell, record)?.commit(record.hash_next.get());
         header.channels.sub(1);
         self.unschedule(cell)?;
         let mut next = Cell::new(record.oldest.get());
@@ -165,24 +206,34 @@ impl<'a> Memory<'a> {
             next = Cell::new(message.after.get());
             self.discard(cell, message)?;
         }
+        self.release_stale(cell)?;
+        self.release_presence(cell)?;
         let mut next = Cell::new(record.interest.get());
         while let Some(cell) = next {
             next = Cell::new(self.cell::<super::layout::CellHead>(cell)?.next.get());
             self.give_cells(self.chain_end(cell, 1)?, 1)?;
         }
-        let cells = record.cells.get();
-        self.give_cells(self.chain_end(cell, cells)?, cells)
+        let group = Cell::new(record.group.get());
+        let (cells, live) = (record.cells.get(), record.state.get() == state::LIVE);
+        self.give_cells(self.chain_end(cell, cells)?, cells)?;
+        if let Some(cell) = group {
+            let group = self.group(cell)?;
+            group.records.sub(1);
+            group.channels.sub(u32::from(live));
+            self.remove_unused_group(cell)?;
+        }
+        Ok(())
     }
 
     /// The link in the table that leads to a channel.
-    fn link_to(self, cell: Cell, record: &Record) -> Result<&'a Word, Corrupt> {
-        let mut link = self.bucket(self.bucket_of(record.hash.get()))?;
+    fn way_to(self, cell: Cell, record: &Record) -> Result<&'a Word, Corrupt> {
+        let mut way = self.bucket(self.bucket_of(record.hash.get()))?;
         for _ in 0..self.geometry.cells {
-            let next = Cell::new(link.get()).ok_or(Corrupt)?;
+            let next = Cell::new(way.get()).ok_or(Corrupt)?;
             if next == cell {
-                return Ok(link);
+                return Ok(way);
             }
-            link = &self.record(next)?.hash_next;
+            way = &self.record(next)?.hash_next;
         }
         Err(Corrupt)
     }

@@ -8,8 +8,8 @@
 use super::Memory;
 use super::cells::cells_for;
 use super::layout::{
-    BODY, Cell, CellHead, INLINE_KEY, INLINE_MESSAGE, InterestCell, Message, QUEUED, Record, WHEEL, link as link_value,
-    tag,
+    BODY, Cell, CellHead, Group, INLINE_GROUP, INLINE_KEY, INLINE_MESSAGE, InterestCell, MAX_PRESENCE, Message,
+    Present, QUEUED, Record, WHEEL, link as link_value, purpose, state, tag,
 };
 use crate::channel::memory::{Corrupt, Word};
 
@@ -40,6 +40,7 @@ impl<'a> Memory<'a> {
             slot.dirty_head.set(0);
             slot.dirty_tail.set(0);
         }
+        self.repair_groups()?;
         let mut found = Found { serial: header.serial.get(), ..Found::default() };
         for nth in 0..self.geometry.buckets {
             let mut link = self.bucket(nth)?;
@@ -49,8 +50,13 @@ impl<'a> Memory<'a> {
                     break;
                 };
                 self.repair_interests(cell, record)?;
+                self.repair_presence(cell, record)?;
                 self.repair_log(cell, record, &mut found)?;
                 found.channels += 1;
+                if let Some(group) = self.group_of(record)? {
+                    group.records.add(1);
+                    group.channels.add(u32::from(record.state.get() == state::LIVE));
+                }
                 record.wheel_bucket.set(0);
                 if let Some(deadline) = self.deadline(cell)? {
                     self.schedule(cell, deadline)?;
@@ -58,6 +64,7 @@ impl<'a> Memory<'a> {
                 link = &record.hash_next;
             }
         }
+        self.remove_empty_groups()?;
         header.channels.set(found.channels);
         header.messages.set(found.messages);
         header.message_cells.set(found.message_cells);
@@ -101,6 +108,67 @@ impl<'a> Memory<'a> {
         Ok(Some(tail))
     }
 
+    /// Marks the groups and empties their accounts.
+    fn repair_groups(self) -> Result<(), Corrupt> {
+        for nth in 0..self.geometry.group_buckets {
+            let mut way = self.group_bucket(nth)?;
+            while let Some(cell) = Cell::new(way.get()) {
+                let sound = self.mark(cell)? && {
+                    let group: &Group = self.cell(cell)?;
+                    let cells = cells_for(group.name_len.get() as usize, INLINE_GROUP);
+                    group.tag.get() == tag::GROUP
+                        && self.group_bucket_of(group.hash.get()) == nth
+                        && group.cells.get() as usize == cells
+                        && self.mark_chain(cell, cells)?.is_some()
+                };
+                if !sound {
+                    way.set(0);
+                    break;
+                }
+                let group = self.group(cell)?;
+                for count in [&group.records, &group.channels, &group.subscribers, &group.messages] {
+                    count.set(0);
+                }
+                group.bytes.set(0);
+                way = &group.hash_next;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a channel's group is there.
+    fn is_group(self, record: &Record) -> Result<bool, Corrupt> {
+        let Some(cell) = Cell::new(record.group.get()) else { return Ok(record.purpose.get() != purpose::CHANNEL) };
+        if cell.index() >= self.geometry.cells {
+            return Ok(false);
+        }
+        let (word, bit) = self.mark_of(cell)?;
+        Ok(word.get() & bit != 0 && self.cell::<CellHead>(cell)?.tag.get() == tag::GROUP)
+    }
+
+    /// Unlinks groups that were made for a channel that then was not; their cells are not in use any more.
+    fn remove_empty_groups(self) -> Result<(), Corrupt> {
+        for nth in 0..self.geometry.group_buckets {
+            let mut way = self.group_bucket(nth)?;
+            while let Some(cell) = Cell::new(way.get()) {
+                let group = self.group(cell)?;
+                if group.records.get() > 0 || group.limited.get() != 0 {
+                    way = &group.hash_next;
+                    continue;
+                }
+                way.commit(group.hash_next.get());
+                let mut part = Some(cell);
+                for _ in 0..group.cells.get() {
+                    let Some(cell) = part else { break };
+                    let (word, bit) = self.mark_of(cell)?;
+                    word.set(word.get() & !bit);
+                    part = Cell::new(self.cell::<CellHead>(cell)?.next.get());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn mark_record(self, cell: Cell, bucket: usize) -> Result<Option<&'a Record>, Corrupt> {
         if !self.mark(cell)? {
             return Ok(None);
@@ -110,6 +178,7 @@ impl<'a> Memory<'a> {
         let sound = record.tag.get() == tag::CHANNEL
             && self.belongs(record.hash.get(), bucket)
             && record.cells.get() as usize == cells
+            && self.is_group(record)?
             && self.mark_chain(cell, cells)?.is_some();
         Ok(sound.then_some(record))
     }
@@ -133,8 +202,41 @@ impl<'a> Memory<'a> {
                     interest.slot.set(interest.slot.get() & !QUEUED);
                     interest.record.set(channel.number());
                     self.enqueue(slot, at, interest)?;
+                    self.count_subscribers(channel, i64::from(interest.count.get()))?;
                 }
-                _ => interest.slot.set(0),
+                _ => {
+                    interest.slot.set(0);
+                    interest.count.set(0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the entries of workers that are still there.
+    fn repair_presence(self, channel: Cell, record: &'a Record) -> Result<(), Corrupt> {
+        let mut way = &record.presence;
+        let mut before = None;
+        while let Some(cell) = Cell::new(way.get()) {
+            let sound = self.mark(cell)? && {
+                let present: &Present = self.cell(cell)?;
+                present.tag.get() == tag::PRESENT
+                    && present.record.get() == channel.number()
+                    && present.len.get() as usize <= MAX_PRESENCE
+            };
+            if !sound {
+                way.set(0);
+                break;
+            }
+            let present = self.present(cell)?;
+            if self.is_present(present)? {
+                present.before.set(link_value(before));
+                before = Some(cell);
+                way = &present.after;
+            } else {
+                way.commit(present.after.get());
+                let (word, bit) = self.mark_of(cell)?;
+                word.set(word.get() & !bit);
             }
         }
         Ok(())
@@ -174,6 +276,10 @@ impl<'a> Memory<'a> {
                 return Ok(());
             }
             record.upcoming.set(last + 1);
+        }
+        if let Some(group) = self.group_of(record)? {
+            group.messages.add(messages);
+            group.bytes.add(bytes);
         }
         found.order = order;
         found.messages += messages;

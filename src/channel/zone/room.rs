@@ -1,8 +1,10 @@
 //! Making room, and what is to be done from time to time.
 
 use super::Memory;
+use super::groups::group_cells;
 use super::layout::{Cell, link};
 use super::log::Uncopied;
+use super::records::Key;
 use crate::channel::memory::Corrupt;
 
 /// Channels that are looked at while making room, before anything is dropped that has not expired.
@@ -12,28 +14,35 @@ const MOST_LOOKS: usize = 1024;
 const MOST_DROPS: usize = 1024;
 
 impl Memory<'_> {
-    /// Makes sure that `need` cells are free: what has expired goes first, then the oldest messages of the channel
-    /// itself, then the oldest of the zone, then channels that nobody uses. Whether it succeeded; if the need is beyond
-    /// what could ever be free, nothing is dropped.
+    /// Makes sure that `need` cells are free: what has expired goes first and what workers left behind that are gone, then
+    /// the oldest messages of the channel itself, then the oldest of the zone, then channels that nobody uses. Whether it
+    /// succeeded; if the need is beyond what could ever be free, nothing is dropped.
     pub fn make_room(self, need: usize, own: Option<Cell>, clock: u64) -> Result<bool, Corrupt> {
         if self.free_cells()? >= need {
             return Ok(true);
         }
         let own_cells = match own {
-            Some(own) => self.record(own)?.cells.get() as usize,
+            Some(own) => {
+                let record = self.record(own)?;
+                let group = self.group_of(record)?.map_or(0, |group| group.cells.get());
+                record.cells.get() as usize + group as usize
+            }
             None => 0,
         };
         if need + own_cells > self.geometry.cells {
             return Ok(false);
         }
         let mut looks = MOST_LOOKS;
-        self.turn(clock, |cell| {
+        let mut look = |cell| {
             if Some(cell) != own {
                 self.settle(cell, clock, MOST_DROPS)?;
             }
             looks -= 1;
             Ok(looks > 0 && self.free_cells()? < need)
-        })?;
+        };
+        if self.turn(clock, &mut look)? {
+            self.scan(look)?;
+        }
         let header = self.header()?;
         if let Some(own) = own {
             while self.free_cells()? < need && self.trim(own, clock, 1, Uncopied::Drop, 1)? > 0 {}
@@ -68,6 +77,26 @@ impl Memory<'_> {
         Ok(self.free_cells()? >= need)
     }
 
+    /// Makes sure that a channel can be created and `more` cells are free then.
+    pub fn make_room_to_create(self, key: Key<'_>, more: usize, clock: u64) -> Result<bool, Corrupt> {
+        let group = if key.is_grouped() { self.find_group(key.group())? } else { None };
+        let mut need = key.cells() + more;
+        match group {
+            // It must not go with the last of its other channels.
+            Some(cell) => self.group(cell)?.records.add(1),
+            None if key.is_grouped() => need += group_cells(key.group()),
+            None => {}
+        }
+        let made = self.make_room(need, None, clock)?;
+        if let Some(cell) = group {
+            self.group(cell)?.records.sub(1);
+            if !made {
+                self.remove_unused_group(cell)?;
+            }
+        }
+        Ok(made)
+    }
+
     /// Removes channels without messages and subscribers until `need` cells are free.
     fn remove_unused(self, need: usize, own: Option<Cell>) -> Result<(), Corrupt> {
         for bucket in 0..self.geometry.buckets {
@@ -99,15 +128,22 @@ impl Memory<'_> {
             }
             Ok(left > 0)
         };
-        let turned = self.turn(clock, &mut look)?;
-        let mut going = turned;
+        Ok(self.turn(clock, &mut look)? && self.scan(look)?)
+    }
+
+    /// Looks at channels, a bucket at a time, that a lost worker may have had subscribers of, until `look` says that it is
+    /// enough. Whether all have been looked at.
+    fn scan(self, mut look: impl FnMut(Cell) -> Result<bool, Corrupt>) -> Result<bool, Corrupt> {
         let header = self.header()?;
         let mut bucket = header.scan.get() as usize;
         let before = bucket;
+        let mut going = true;
         while going && bucket < self.geometry.buckets {
             let mut next = Cell::new(self.bucket(bucket)?.get());
             while let Some(cell) = next {
                 next = Cell::new(self.record(cell)?.hash_next.get());
+                self.release_stale(cell)?;
+                self.release_absent(cell)?;
                 going = look(cell)?;
             }
             bucket += 1;
@@ -115,7 +151,7 @@ impl Memory<'_> {
         if bucket != before {
             header.scan.set(u32::try_from(bucket).map_err(|_| Corrupt)?);
         }
-        Ok(turned && bucket == self.geometry.buckets)
+        Ok(bucket == self.geometry.buckets)
     }
 
     /// Has every channel looked at once, because a worker is gone that may have had subscribers in any.

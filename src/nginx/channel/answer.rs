@@ -21,8 +21,12 @@ pub fn info_form(request: Request) -> InfoForm {
 /// Sends channel info; returns what the content handler returns.
 pub fn info(request: Request, status: usize, info: &Info) -> ffi::ngx_int_t {
     let form = info_form(request);
-    let content_type = form.content_type();
-    let Some(body) = request.copy(form.render(info).as_bytes()) else {
+    text(request, status, form.content_type(), &form.render(info))
+}
+
+/// Sends a text; returns what the content handler returns.
+pub fn text(request: Request, status: usize, content_type: &'static str, text: &str) -> ffi::ngx_int_t {
+    let Some(body) = request.copy(text.as_bytes()) else {
         return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
     };
     let mut content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
@@ -35,7 +39,7 @@ pub fn info(request: Request, status: usize, info: &Info) -> ffi::ngx_int_t {
 }
 
 /// Methods that a location answers.
-fn methods(mode: ChannelMode) -> &'static [u8] {
+pub fn methods(mode: ChannelMode) -> &'static [u8] {
     match mode {
         ChannelMode::Sub => b"GET, HEAD, OPTIONS",
         ChannelMode::Pub | ChannelMode::PubSub => b"GET, HEAD, POST, PUT, DELETE, OPTIONS",
@@ -43,14 +47,13 @@ fn methods(mode: ChannelMode) -> &'static [u8] {
 }
 
 /// Answers a preflight (Fetch, section 3.2) or a plain `OPTIONS`; returns what the content handler returns.
-pub fn options(request: Request, mode: ChannelMode) -> ffi::ngx_int_t {
+pub fn options(request: Request, methods: &'static [u8]) -> ffi::ngx_int_t {
     // SAFETY: the request is alive and nothing was sent yet.
     unsafe {
         if ffi::ngx_http_discard_request_body(request.raw()) != ffi::NGX_OK as isize {
             return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
         }
     }
-    let methods = methods(mode);
     let preflight = request.header(b"origin").is_none()
         || (request.add_header("Access-Control-Allow-Methods", methods)
             && request.add_header(

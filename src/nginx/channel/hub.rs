@@ -14,8 +14,8 @@ use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscriberId, Wish};
 use crate::channel::message::Publication;
 use crate::channel::process;
 use crate::channel::store::{
-    Budget, Deleted, History, Info, Key, Now, PublishError, Published, ReadError, Slot, Store, SubscribeError, Usage,
-    Wake,
+    Budget, Deleted, GroupChange, GroupInfo, GroupLimits, Info, Key, Now, Policy, Presence, PublishError, Published,
+    ReadError, Slot, Store, SubscribeError, Usage, Wake,
 };
 use crate::channel::wire::Form;
 use crate::nginx::ffi;
@@ -184,9 +184,9 @@ impl Hub {
         &mut self,
         key: Key<'_>,
         publication: &Publication<'_>,
-        history: History,
+        policy: Policy,
     ) -> Result<Published, PublishError> {
-        let published = self.store.publish(key, publication, history, time())?;
+        let published = self.store.publish(key, publication, policy, time())?;
         self.wake(published.wake);
         Ok(published)
     }
@@ -196,6 +196,40 @@ impl Hub {
         let deleted = self.store.delete(key, time()).ok()??;
         self.wake(deleted.wake);
         Some(deleted)
+    }
+
+    /// Who is on a channel. `None` if there is no such channel.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Memory`] and [`ReadError::Corrupt`].
+    pub fn presence(&self, key: Key<'_>) -> Result<Option<Presence>, ReadError> {
+        self.store.presence(key)
+    }
+
+    /// What a group has and may have. `None` if the zone is being repaired.
+    pub fn group(&self, name: &[u8], location: GroupLimits) -> Option<GroupInfo> {
+        self.store.group(name, location, time()).ok()
+    }
+
+    /// Changes the limits of a group.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::NoRoom`] and [`SubscribeError::Corrupt`].
+    pub fn limit_group(&self, name: &[u8], change: GroupChange) -> Result<(), SubscribeError> {
+        self.store.limit_group(name, change, time())
+    }
+
+    /// Deletes all channels of a group, and takes back the limits that were set for it.
+    pub fn delete_group(&mut self, name: &[u8]) {
+        let mut wake = Wake::default();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            // What is left of a damaged zone is found by who asks next.
+            from = self.store.delete_group(name, at, time(), &mut wake).unwrap_or_default();
+        }
+        self.wake(wake);
     }
 
     /// How full the zone is.

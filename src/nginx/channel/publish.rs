@@ -1,26 +1,25 @@
 //! Publishing, and what a publisher is told.
 
-use super::hub;
 use super::subscription::Ids;
+use super::{group, hub};
 use crate::channel::message::{Publication, kind_of};
 use crate::channel::position::MessageId;
-use crate::channel::store::{History, Info, Key, PublishError};
-use crate::conf::{HistoryLimit, history_length, value};
+use crate::channel::store::{History, Info, Key, Policy, PublishError};
+use crate::conf::{count, value};
 use crate::nginx::ffi;
-use crate::nginx::log::{Level, Octets};
+use crate::nginx::log::Level;
 use crate::nginx::request::{Request, bytes};
-use crate::nginx::template::ComplexValue;
 use crate::ws::frame::Kind;
 
 use super::answer;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
-/// Who publishes: to which channels, and what they keep.
+/// Who publishes: to which channels, what they keep, and what their group may have.
 pub struct Publisher {
     group: Box<[u8]>,
     ids: Box<[Box<[u8]>]>,
-    history: History,
+    policy: Policy,
 }
 
 /// What a publisher is told.
@@ -42,7 +41,7 @@ impl Publisher {
         Ok(Publisher {
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
             ids: keys.iter().map(|key| key.id().into()).collect(),
-            history: history(request)?,
+            policy: Policy { history: history(request)?, group: group::limits(request)? },
         })
     }
 
@@ -57,7 +56,7 @@ impl Publisher {
         for id in &self.ids {
             let key = Key::new(&self.group, id).ok_or(PublishError::TooLarge)?;
             let published =
-                hub::with(|hub| hub.publish(key, &publication, self.history)).ok_or(PublishError::Corrupt)??;
+                hub::with(|hub| hub.publish(key, &publication, self.policy)).ok_or(PublishError::Corrupt)??;
             told = Some(match told {
                 None => Told { info: published.info, id: published.id },
                 Some(told) => Told { info: sum(told.info, published.info), ..told },
@@ -84,20 +83,8 @@ pub fn sum(first: Info, other: Info) -> Info {
 /// What the channels keep, with the values that the variables have for this request.
 fn history(request: Request) -> Result<History, isize> {
     let settings = request.settings().channel_history();
-    let evaluate =
-        |limit: &HistoryLimit<ComplexValue>, read: fn(&[u8]) -> Result<u64, crate::conf::Refused>| match limit {
-            HistoryLimit::Fixed(limit) => Ok(*limit),
-            HistoryLimit::Template(template) => {
-                let text = template.evaluate(request).ok_or(FAILED)?;
-                read(text).map_err(|_| {
-                    let text = Octets(text);
-                    request.report(Level::Error, format_args!("\"websocket_channel_history\" cannot be \"{text}\""));
-                    FAILED
-                })
-            }
-        };
-    let length = evaluate(&settings.length, history_length)?;
-    let time = evaluate(&settings.time, value::time)?;
+    let length = group::amount(request, "websocket_channel_history", &settings.length, count)?;
+    let time = group::amount(request, "websocket_channel_history", &settings.time, value::time)?;
     Ok(History { length: u32::try_from(length).unwrap_or(u32::MAX), time })
 }
 
@@ -130,6 +117,7 @@ fn published(request: Request) -> Result<isize, isize> {
     let told = publisher.publish(kind_of(content_type, &parts), content_type, event, &parts).map_err(|error| {
         let (level, status) = match error {
             PublishError::TooLarge => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
+            PublishError::Group => (Level::Info, ffi::NGX_HTTP_FORBIDDEN as isize),
             PublishError::Corrupt => (Level::Crit, FAILED),
         };
         request.report(level, format_args!("cannot publish: {error}"));
@@ -143,16 +131,22 @@ fn published(request: Request) -> Result<isize, isize> {
     Ok(answer::info(request, status as usize, &told.info))
 }
 
-/// The body of a request: what is in memory, and what nginx has put into a file.
+/// A piece of a body: in memory, or what nginx has put into a file.
 enum Part<'r> {
     Memory(&'r [u8]),
     File(Vec<u8>),
 }
 
-struct Body<'r>(Vec<Part<'r>>);
+/// The body of a request that nginx has read.
+pub struct Body<'r>(Vec<Part<'r>>);
 
 impl<'r> Body<'r> {
-    fn of(request: Request) -> Result<Self, isize> {
+    /// Of this request.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer.
+    pub fn of(request: Request) -> Result<Self, isize> {
         let mut parts = Vec::new();
         // SAFETY: the body of a live request is a chain of buffers that stay until it is freed.
         unsafe {
@@ -178,7 +172,8 @@ impl<'r> Body<'r> {
         Ok(Body(parts))
     }
 
-    fn parts(&self) -> Vec<&[u8]> {
+    /// Its octets, in order.
+    pub fn parts(&self) -> Vec<&[u8]> {
         self.0
             .iter()
             .map(|part| match part {

@@ -11,6 +11,7 @@ use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::upgrade::try_again;
 
+use super::group;
 use super::hub::{self, Listener};
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
@@ -32,10 +33,7 @@ impl<'r> Ids<'r> {
     /// The status to answer: 404 for an empty id, 403 for one that is too long or for too many of them.
     pub fn of(request: Request, channel: &Channel<ComplexValue>) -> Result<Self, isize> {
         let settings = request.settings();
-        let group = match settings.channel_group() {
-            Some(group) => group.evaluate(request).ok_or(FAILED)?,
-            None => b"",
-        };
+        let group = group::name(request)?;
         let split = settings.channel_split();
         let mut ids = Vec::with_capacity(channel.ids.len());
         for template in channel.ids.iter() {
@@ -95,8 +93,9 @@ impl<'r> Subscription<'r> {
     ///
     /// # Errors
     ///
-    /// The status to answer: 403 where nobody has published and `websocket_channel_create` is off, 503 where the channel has
-    /// as many subscribers as it may have, 507 where the zone is full.
+    /// The status to answer: 403 where nobody has published and `websocket_channel_create` is off, where the group has as much
+    /// as it may have, and where who the subscriber is takes too many octets; 503 where the channel has as many subscribers
+    /// as it may have, 507 where the zone is full.
     pub fn begin(
         &self,
         request: Request,
@@ -108,6 +107,11 @@ impl<'r> Subscription<'r> {
         let terms = Terms {
             create: settings.channel_create(),
             max_subscribers: u32::try_from(settings.channel_max_subscribers()).unwrap_or(u32::MAX),
+            group: group::limits(request)?,
+            presence: match &settings.channel_presence {
+                Some(Some(template)) => template.evaluate(request).ok_or(FAILED)?,
+                Some(None) | None => b"",
+            },
         };
         let subscribed = hub::with(|hub| {
             let form = hub.form(form);
@@ -132,7 +136,7 @@ impl<'r> Subscription<'r> {
             SubscribeError::Full => (Level::Info, try_again(request)),
             SubscribeError::NoRoom => (Level::Error, INSUFFICIENT_STORAGE),
             SubscribeError::Corrupt => (Level::Crit, FAILED),
-            SubscribeError::Channels => (Level::Info, FORBIDDEN),
+            SubscribeError::Channels | SubscribeError::Group | SubscribeError::Presence => (Level::Info, FORBIDDEN),
         };
         request.report(level, format_args!("cannot subscribe to channel \"{}\": {error}", self.name()));
         Err(status)

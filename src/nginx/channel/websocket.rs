@@ -99,6 +99,7 @@ impl Channel {
         };
         let told = publisher.publish(kind, content_type, b"", &[payload]).map_err(|error| match error {
             PublishError::TooLarge => Ending { code: CloseCode::TOO_BIG, reason: error.to_string() },
+            PublishError::Group => Ending { code: CloseCode::POLICY, reason: error.to_string() },
             PublishError::Corrupt => Ending { code: CloseCode::INTERNAL, reason: error.to_string() },
         })?;
         self.published += 1;

@@ -5,6 +5,9 @@ use crate::channel::fail::{Hit, arm, disarm, stopped};
 
 const LEN: usize = 128 << 10;
 
+/// Miri is slow.
+const STRIDE: usize = if cfg!(miri) { 13 } else { 1 };
+
 impl Rig {
     /// Another store with the same contents.
     fn copy(&self) -> Self {
@@ -42,7 +45,7 @@ fn see_all(rig: &Rig, ids: &[&str]) -> Vec<Option<Seen>> {
 /// Stops `operation` before each of its writes in turn, and hands what the next operation finds to `verify`. How many
 /// writes there are.
 fn at_every_point(before: &Rig, operation: impl Fn(&Rig), verify: impl Fn(&Rig, u64)) -> u64 {
-    for point in 0.. {
+    for point in (0..).step_by(STRIDE) {
         let rig = before.copy();
         arm(point, Hit::Unwind);
         let hit = stopped(|| operation(&rig));
@@ -237,14 +240,14 @@ fn unsubscribing() {
     for (nth, id) in [(1, "a"), (0, "a"), (0, "c")] {
         let rig = rig.copy();
         let handle = rig.subscribe(id, slots[nth], 99).channel;
-        rig.store.unsubscribe(handle, slots[nth], rig.now()).unwrap();
+        rig.store.unsubscribe(handle, slots[nth], None, rig.now()).unwrap();
         before_or_after(
             &rig,
-            |rig| rig.store.unsubscribe(handle, slots[nth], rig.now()).unwrap(),
+            |rig| rig.store.unsubscribe(handle, slots[nth], None, rig.now()).unwrap(),
             |rig, _| {
                 rig.publish(id, b"x");
                 rig.drain(slots[nth]);
-                rig.store.unsubscribe(handle, slots[nth], rig.now()).unwrap();
+                rig.store.unsubscribe(handle, slots[nth], None, rig.now()).unwrap();
             },
         );
     }
@@ -406,7 +409,7 @@ fn a_damaged_zone_is_repaired_too() {
             region.at::<crate::channel::memory::Word>(at / 4 * 4).unwrap().set(value);
             let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
             for _ in 0..3 {
-                let _ = rig.store.publish(key("a"), &publication, KEEP, rig.now());
+                let _ = rig.store.publish(key("a"), &publication, policy(KEEP), rig.now());
                 let _ = rig.store.drain(Slot(0), ALL, rig.now(), &mut Vec::new());
             }
             rig.store.zone.unlocked().header().unwrap().busy.set(1);
@@ -416,4 +419,129 @@ fn a_damaged_zone_is_repaired_too() {
             }
         }
     }
+}
+
+#[test]
+fn saying_who_one_is() {
+    let (rig, slots) = some_channels();
+    let join = |rig: &Rig, slot: usize, who: &str| {
+        let terms = Terms { presence: who.as_bytes(), ..TERMS };
+        rig.store.subscribe(key("a"), slots[slot], Token(10), terms, rig.now()).unwrap()
+    };
+    let names = |rig: &Rig| {
+        let presence = rig.store.presence(key("a")).unwrap().unwrap();
+        presence.names.into_keys().map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    let all = ["anna", "bob", "carla"].map(|who| join(&rig, who.len() % 2, who));
+    let points = at_every_point(
+        &rig,
+        |rig| {
+            join(rig, 1, "dora");
+        },
+        |rig, point| {
+            let seen = names(rig);
+            assert!(["anna bob carla", "anna bob carla dora"].contains(&&seen[..]), "{point}: {seen}");
+            // The worker that was interrupted is gone.
+            rig.store.claim(Process { pid: 9, start: 1 }, |process| process.pid != 2).unwrap();
+            assert_eq!(names(rig), "anna");
+            goes_on_without(rig, &slots);
+        },
+    );
+    assert!(points > 15, "{points}");
+    // The newest, the oldest, and the one between them.
+    for (nth, left) in [(2, "anna bob"), (0, "bob carla"), (1, "anna carla")] {
+        let slot = slots[["anna", "bob", "carla"][nth].len() % 2];
+        let leave = |rig: &Rig| {
+            let Subscribed { channel, present, .. } = all[nth];
+            rig.store.unsubscribe(channel, slot, present, rig.now()).unwrap();
+        };
+        at_every_point(&rig, leave, |rig, point| {
+            let seen = names(rig);
+            assert!(["anna bob carla", left].contains(&&seen[..]), "{point}: {seen}");
+            leave(rig);
+            assert_eq!(names(rig), left);
+            rig.store.delete(key("a"), rig.now()).unwrap();
+            goes_on_without(rig, &slots);
+        });
+    }
+    let delete = |rig: &Rig| {
+        rig.store.delete(key("a"), rig.now()).unwrap();
+    };
+    at_every_point(&rig, delete, |rig, _| {
+        delete(rig);
+        goes_on_without(rig, &slots);
+    });
+    // All at once, when their worker has died.
+    rig.store.claim(Process { pid: 9, start: 1 }, |process| process.pid != 2).unwrap();
+    let tend = |rig: &Rig| {
+        rig.store.tend(rig.now(), usize::MAX).unwrap();
+    };
+    at_every_point(&rig, tend, |rig, _| {
+        assert_eq!(names(rig), "anna");
+        goes_on_without(rig, &slots);
+    });
+}
+
+/// Everybody goes, and everything can be given back.
+fn goes_on_without(rig: &Rig, slots: &[Slot]) {
+    for slot in slots {
+        rig.drain(*slot);
+    }
+    rig.store.claim(Process { pid: 78, start: 1 }, |_| false).unwrap();
+    for id in IDS {
+        rig.store.delete(key(id), rig.now()).unwrap();
+    }
+    rig.check();
+    rig.store.tend(rig.now(), usize::MAX).unwrap();
+    rig.check();
+    let usage = rig.store.usage().unwrap();
+    assert_eq!((usage.channels, usage.messages, usage.free_cells), (0, 0, usage.cells));
+}
+
+#[test]
+fn limiting_a_group() {
+    let (rig, slots) = some_channels();
+    let used = rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap().used;
+    let limits = GroupLimits { channels: 9, subscribers: 8, messages: 70, bytes: 1 << 40 };
+    let change = GroupChange {
+        channels: Change::To(9),
+        subscribers: Change::To(8),
+        messages: Change::To(70),
+        bytes: Change::To(1 << 40),
+    };
+    for name in [&b"group"[..], b"another"] {
+        let limit = |rig: &Rig| rig.store.limit_group(name, change, rig.now()).unwrap();
+        at_every_point(&rig, limit, |rig, _| {
+            limit(rig);
+            assert_eq!(rig.store.group(name, NO_LIMITS, rig.now()).unwrap().limits, limits);
+            assert_eq!(rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap().used, used);
+            rig.store.limit_group(name, GroupChange::LOCATION, rig.now()).unwrap();
+            goes_on(rig, &slots, 11);
+        });
+    }
+}
+
+#[test]
+fn deleting_a_group() {
+    let (rig, slots) = some_channels();
+    let change = GroupChange { channels: Change::To(9), ..GroupChange::default() };
+    rig.store.limit_group(b"group", change, rig.now()).unwrap();
+    let delete = |rig: &Rig| {
+        let (mut wake, mut from) = (Wake::default(), Some(0));
+        while let Some(at) = from {
+            from = rig.store.delete_group(b"group", at, rig.now(), &mut wake).unwrap();
+        }
+    };
+    let points = at_every_point(&rig, delete, |rig, _| {
+        delete(rig);
+        for slot in &slots {
+            rig.drain(*slot);
+        }
+        assert_eq!(see_all(rig, &IDS), [const { None }; IDS.len()]);
+        let group = rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap();
+        assert_eq!(group, GroupInfo { used: GroupUse::default(), limits: NO_LIMITS });
+        let usage = rig.store.usage().unwrap();
+        assert_eq!(usage.free_cells, usage.cells);
+    });
+    assert!(points > 50, "{points}");
 }

@@ -90,6 +90,9 @@ impl Drop for Child {
     }
 }
 
+/// The terms of somebody who says who it is.
+const NAMED: Terms<'_> = Terms { presence: b"somebody", ..TERMS };
+
 const NOW: Now = Now { clock: 1_000_000, unix: 1 };
 
 fn zone(len: usize) -> (Store<PidLock>, PidLock) {
@@ -115,7 +118,7 @@ fn is_whole(data: &[u8]) -> bool {
 fn publish(store: &Store<PidLock>, id: &str, data: &[u8], history: History) -> Published {
     let (head, tail) = data.split_at(data.len() / 2);
     let publication = Publication { kind: Kind::Binary, content_type: b"a/b", event: b"", data: &[head, tail] };
-    store.publish(key(id), &publication, history, NOW).unwrap()
+    store.publish(key(id), &publication, policy(history), NOW).unwrap()
 }
 
 /// Every message of every channel is whole.
@@ -166,7 +169,9 @@ fn at_every_fail_point() {
             let own = Process { pid: std::process::id(), start: 1 };
             let parent = std::os::unix::process::parent_id();
             let slot = store.claim(own, |process| process.pid == parent).unwrap().slot;
-            store.subscribe(key("a"), slot, Token(6), TERMS, NOW).unwrap();
+            let subscribed = store.subscribe(key("a"), slot, Token(6), NAMED, NOW).unwrap();
+            store.subscribe(key("a"), slot, Token(6), NAMED, NOW).unwrap();
+            store.unsubscribe(subscribed.channel, slot, subscribed.present, NOW).unwrap();
             publish(&store, "a", &message(point as u32, 600), KEEP);
             publish(&store, "b", &message(point as u32, 6), KEEP);
             store.drain(slot, ALL, NOW, &mut Vec::new()).unwrap();
@@ -185,6 +190,8 @@ fn at_every_fail_point() {
         }
         read_everything(&store, ["a", "b"].into_iter().map(str::to_owned));
         check_zone(&store);
+        let presence = store.presence(key("a")).unwrap().unwrap();
+        assert!(presence.names.values().sum::<u32>() < presence.subscribers, "{presence:?}");
         if status == 0 {
             break;
         }
@@ -211,7 +218,7 @@ fn work(store: &Store<PidLock>, ids: u32, seed: u32) {
         state ^= state << 5;
         state % below
     };
-    let mut channels: HashMap<u32, Handle> = HashMap::new();
+    let mut channels: HashMap<u32, Subscribed> = HashMap::new();
     let mut news = Vec::new();
     loop {
         let nth = random(ids);
@@ -223,16 +230,18 @@ fn work(store: &Store<PidLock>, ids: u32, seed: u32) {
                 publish(store, &id, &message(random(u32::MAX), len as usize), History { length, time: 0 });
             }
             20..26 => {
-                if let Ok(subscribed) = store.subscribe(key(&id), slot, Token(nth), TERMS, NOW) {
-                    channels.insert(nth, subscribed.channel);
+                let terms = if random(2) == 0 { NAMED } else { TERMS };
+                if let Ok(subscribed) = store.subscribe(key(&id), slot, Token(nth), terms, NOW) {
+                    channels.insert(nth, subscribed);
                 }
             }
             26..30 => {
-                if let Some(channel) = channels.remove(&nth) {
-                    store.unsubscribe(channel, slot, NOW).unwrap();
+                if let Some(Subscribed { channel, present, .. }) = channels.remove(&nth) {
+                    store.unsubscribe(channel, slot, present, NOW).unwrap();
                 }
             }
             30 => drop(store.delete(key(&id), NOW).unwrap()),
+            32 => drop(store.presence(key(&id)).unwrap()),
             31 => drop(store.tend(NOW, 10).unwrap()),
             _ => {
                 news.clear();

@@ -54,6 +54,8 @@ struct Channel {
     history: Option<History>,
     /// Subscribers of each worker.
     subscribers: [u32; SLOTS],
+    /// Who they are, and what each is known by then.
+    names: [Vec<(&'static str, Option<Present>)>; SLOTS],
     /// What each worker calls it.
     tokens: [u32; SLOTS],
     used: u64,
@@ -124,6 +126,13 @@ impl Run {
                 assert_eq!(info.subscribers, subscribers);
                 assert_eq!(info.last.offset.0, channel.last);
                 assert_eq!(Some(info.last.epoch), channel.handle.map(Handle::epoch));
+                let mut names: Vec<_> =
+                    channel.names.iter().flatten().map(|(name, _)| name.as_bytes().to_vec()).collect();
+                names.retain(|name| !name.is_empty());
+                names.sort();
+                let presence = self.rig.store.presence(key(&id.to_string())).unwrap().unwrap();
+                let listed = presence.names.iter().flat_map(|(name, &count)| vec![name.clone(); count as usize]);
+                assert_eq!((presence.subscribers, listed.collect::<Vec<_>>()), (subscribers, names));
             }
             None => {
                 assert_eq!((most, subscribers), (channel.last + 1, 0), "a channel in use is gone");
@@ -161,7 +170,10 @@ impl Run {
         self.settle(id);
         let token = self.next_token;
         self.next_token += 1;
-        let subscribed = self.rig.subscribe(&id.to_string(), self.slots[slot], token);
+        let name = ["anna", "", "bob"][token as usize % 3];
+        let terms = Terms { presence: name.as_bytes(), ..TERMS };
+        let (id_text, now) = (id.to_string(), self.rig.now());
+        let subscribed = self.rig.store.subscribe(key(&id_text), self.slots[slot], Token(token), terms, now).unwrap();
         let channel = self.channels.entry(id).or_default();
         channel.handle.get_or_insert(subscribed.channel);
         assert_eq!(channel.handle, Some(subscribed.channel));
@@ -175,6 +187,8 @@ impl Run {
         }
         assert_eq!(subscribed.token.0, channel.tokens[slot]);
         channel.subscribers[slot] += 1;
+        assert_eq!(subscribed.present.is_none(), name.is_empty());
+        channel.names[slot].push((name, subscribed.present));
         channel.used = self.rig.clock.get();
     }
 
@@ -189,7 +203,10 @@ impl Run {
         if channel.subscribers[slot] == 0 {
             self.expected[slot].remove(&channel.tokens[slot]);
         }
-        self.rig.store.unsubscribe(channel.handle.unwrap(), self.slots[slot], self.rig.now()).unwrap();
+        // Sooner or later each of them, not in the order in which they came.
+        let which = self.data as usize % channel.names[slot].len();
+        let (_, present) = channel.names[slot].swap_remove(which);
+        self.rig.store.unsubscribe(channel.handle.unwrap(), self.slots[slot], present, self.rig.now()).unwrap();
         self.settle(id);
     }
 
@@ -262,6 +279,7 @@ impl Run {
         self.expected[slot].clear();
         for channel in self.channels.values_mut() {
             channel.subscribers[slot] = 0;
+            channel.names[slot].clear();
         }
     }
 

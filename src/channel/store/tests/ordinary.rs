@@ -30,7 +30,7 @@ fn what_was_published_is_read() {
     {
         let (left, right) = long[..len].split_at(len / 3);
         let publication = Publication { kind, content_type: b"text/x", event: b"tick", data: &[left, b"", right] };
-        let published = rig.store.publish(key("a"), &publication, KEEP, rig.now()).unwrap();
+        let published = rig.store.publish(key("a"), &publication, policy(KEEP), rig.now()).unwrap();
         let (messages, read) = rig.read(published.channel, published.id.offset.0);
         assert_eq!((messages.len(), read.lost, read.more), (1, 0, false));
         let message = &messages[0];
@@ -274,7 +274,7 @@ fn deletion_follows_what_was_published() {
     assert_eq!(rig.store.usage().unwrap().channels, 2, "the second worker has not been told yet");
     assert_eq!(rig.drain(two), [News::Deleted(Token(8))]);
     assert_eq!(rig.store.usage().unwrap().channels, 1);
-    rig.store.unsubscribe(handle, one, rig.now()).unwrap();
+    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
     rig.check();
 }
 
@@ -312,7 +312,7 @@ fn subscribers_are_counted_over_workers() {
     let handle = handle.unwrap();
     assert_eq!(rig.info("a").unwrap().subscribers, 24);
     assert_eq!(rig.publish("a", b"").wake.collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
-    rig.store.unsubscribe(handle, slots[3], rig.now()).unwrap();
+    rig.store.unsubscribe(handle, slots[3], None, rig.now()).unwrap();
     assert_eq!(rig.info("a").unwrap().subscribers, 23);
     // Process 2 is dead.
     let claimed = rig.store.claim(Process { pid: 9, start: 1 }, |process| process.pid != 2).unwrap();
@@ -323,7 +323,7 @@ fn subscribers_are_counted_over_workers() {
     rig.check();
     for &slot in &slots {
         for _ in 0..3 {
-            rig.store.unsubscribe(handle, slot, rig.now()).unwrap();
+            rig.store.unsubscribe(handle, slot, None, rig.now()).unwrap();
         }
     }
     assert_eq!(rig.info("a").unwrap().subscribers, 0, "slot 1 was the new process's");
@@ -342,7 +342,7 @@ fn requested_tells_when_a_subscriber_was_there() {
     let handle = rig.subscribe("a", one, 0).channel;
     rig.pass(5000);
     assert_eq!(rig.info("a").unwrap().requested, Some(0), "it still is");
-    rig.store.unsubscribe(handle, one, rig.now()).unwrap();
+    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
     rig.pass(2999);
     assert_eq!(rig.info("a").unwrap().requested, Some(2));
 }
@@ -352,16 +352,16 @@ fn terms_of_a_subscription() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);
     let subscribe = |id: &str, terms| rig.store.subscribe(key(id), one, Token(0), terms, rig.now());
-    let published_only = Terms { create: false, max_subscribers: 0 };
+    let published_only = Terms { create: false, max_subscribers: 0, ..TERMS };
     assert_eq!(subscribe("a", published_only), Err(SubscribeError::Missing));
     assert_eq!(rig.info("a"), None);
     let handle = subscribe("a", TERMS).unwrap().channel;
     assert_eq!(subscribe("a", published_only), Err(SubscribeError::Missing), "there, but nobody has published");
     rig.publish("a", b"");
     assert!(subscribe("a", published_only).is_ok());
-    let two = Terms { create: true, max_subscribers: 2 };
+    let two = Terms { create: true, max_subscribers: 2, ..TERMS };
     assert_eq!(subscribe("a", two), Err(SubscribeError::Full));
-    rig.store.unsubscribe(handle, one, rig.now()).unwrap();
+    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
     assert!(subscribe("a", two).is_ok());
     assert_eq!(rig.info("a").unwrap().subscribers, 2);
     rig.check();
@@ -375,14 +375,14 @@ fn an_unused_channel_disappears() {
     rig.pass(100 * LINGER);
     assert!(rig.store.tend(rig.now(), 100).unwrap());
     assert!(rig.info("a").is_some());
-    rig.store.unsubscribe(handle, one, rig.now()).unwrap();
+    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
     rig.pass(LINGER - 1);
     assert!(rig.store.tend(rig.now(), 100).unwrap());
     assert_eq!(rig.store.usage().unwrap().channels, 1);
     rig.pass(1001);
     assert!(rig.store.tend(rig.now(), 100).unwrap());
     assert_eq!(rig.store.usage().unwrap().channels, 0);
-    assert!(rig.store.unsubscribe(handle, one, rig.now()).is_ok());
+    assert!(rig.store.unsubscribe(handle, one, None, rig.now()).is_ok());
     rig.check();
 }
 
@@ -404,7 +404,7 @@ fn keys_are_told_apart() {
     for (nth, (group, id)) in keys.iter().enumerate() {
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&[nth as u8]] };
         for _ in 0..=nth {
-            rig.store.publish(Key::new(group, id).unwrap(), &publication, KEEP, rig.now()).unwrap();
+            rig.store.publish(Key::new(group, id).unwrap(), &publication, policy(KEEP), rig.now()).unwrap();
         }
     }
     for (nth, (group, id)) in keys.iter().enumerate() {
@@ -447,7 +447,7 @@ fn a_zone_is_found_again() {
     let store = Store::create(lend(), Unshared, 4, [5, 6]).unwrap();
     let now = Now { clock: 1, unix: 1 };
     let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
-    let published = store.publish(key("a"), &publication, KEEP, now).unwrap();
+    let published = store.publish(key("a"), &publication, policy(KEEP), now).unwrap();
     let other = Store::attach(lend(), Unshared).unwrap();
     assert_eq!(other.info(key("a"), now).unwrap().unwrap(), published.info);
     assert_eq!(other.slots(), 4);

@@ -1,4 +1,8 @@
-//! What a publisher is told about a channel, byte for byte in the forms that Nchan's clients read.
+//! What is told about a channel and about a group of them, byte for byte in the forms that Nchan's clients read, and who is
+//! on a channel.
+
+mod group;
+mod presence;
 
 use super::store::Info;
 use crate::ws::field;

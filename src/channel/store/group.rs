@@ -1,0 +1,97 @@
+//! Groups of channels: what they have and what they may have.
+
+use super::{GroupChange, GroupLimits, GroupUse, MAX_KEY_PART, MOST_DROPS, Now, Store, SubscribeError, Wake};
+use crate::channel::lock::Lock;
+use crate::channel::memory::Corrupt;
+use crate::channel::zone::Memory;
+use crate::channel::zone::groups::group_cells;
+use crate::channel::zone::layout::{Cell, state};
+use crate::channel::zone::log::Uncopied;
+
+/// A group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// What it has.
+    pub used: GroupUse,
+    /// What it may have.
+    pub limits: GroupLimits,
+}
+
+impl GroupInfo {
+    fn of(memory: Memory<'_>, name: &[u8], location: GroupLimits) -> Result<Self, Corrupt> {
+        let Some(cell) = memory.find_group(name)? else {
+            return Ok(Self { used: GroupUse::default(), limits: location });
+        };
+        let group = memory.group(cell)?;
+        Ok(Self { used: memory.group_use(group), limits: memory.group_limits(group, location) })
+    }
+}
+
+impl<L: Lock> Store<L> {
+    /// What a group has and may have; `location` are the limits that hold where nobody has set others. A group that has
+    /// nothing need not exist.
+    pub fn group(&self, name: &[u8], location: GroupLimits, now: Now) -> Result<GroupInfo, Corrupt> {
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            memory.tend(clock, usize::MAX)?;
+            GroupInfo::of(memory, name, location)
+        })
+    }
+
+    /// Changes the limits of a group, for all locations and until they are changed again. What the group has already stays.
+    pub fn limit_group(&self, name: &[u8], change: GroupChange, now: Now) -> Result<(), SubscribeError> {
+        if name.len() > MAX_KEY_PART {
+            return Err(SubscribeError::NoRoom);
+        }
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            if memory.find_group(name)?.is_none() {
+                if !change.sets() {
+                    return Ok(Ok(()));
+                }
+                if !memory.make_room(group_cells(name), None, clock)? {
+                    return Ok(Err(SubscribeError::NoRoom));
+                }
+            }
+            let cell = memory.find_or_create_group(name)?;
+            memory.change_limits(memory.group(cell)?, change);
+            memory.remove_unused_group(cell)?;
+            Ok(Ok(()))
+        })?
+    }
+
+    /// Deletes the channels of a group that are in some of the zone's buckets, `from` the first of them on, and at the end
+    /// the limits that were set. To be called with 0, and then with what it returns until that is `None`, so that the lock
+    /// is not held for long. `wake` gets the workers that are to be woken.
+    pub fn delete_group(&self, name: &[u8], from: usize, now: Now, wake: &mut Wake) -> Result<Option<usize>, Corrupt> {
+        let to = (from + BUCKETS_AT_ONCE).min(self.zone.geometry().buckets);
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(cell) = memory.find_group(name)? else { return Ok(None) };
+            let group = memory.group(cell)?;
+            // It must not go with the last of its channels.
+            group.records.add(1);
+            for nth in from..to {
+                let mut next = Cell::new(memory.bucket(nth)?.get());
+                while let Some(channel) = next {
+                    let record = memory.record(channel)?;
+                    next = Cell::new(record.hash_next.get());
+                    if record.group.get() == cell.number() && record.state.get() == state::LIVE {
+                        memory.trim(channel, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+                        wake.merge(memory.delete(channel, clock)?);
+                    }
+                }
+            }
+            group.records.sub(1);
+            let last = to == memory.geometry.buckets;
+            if last {
+                memory.change_limits(group, GroupChange::LOCATION);
+            }
+            memory.remove_unused_group(cell)?;
+            Ok((!last).then_some(to))
+        })
+    }
+}
+
+/// Buckets of the table that are looked at while the lock is held once.
+const BUCKETS_AT_ONCE: usize = 256;

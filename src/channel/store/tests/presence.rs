@@ -1,0 +1,150 @@
+//! Who is on a channel.
+
+use super::*;
+
+const LEN: usize = 256 << 10;
+
+fn terms(who: &str) -> Terms<'_> {
+    Terms { presence: who.as_bytes(), ..TERMS }
+}
+
+impl Rig {
+    fn join(&self, id: &str, slot: Slot, who: &str) -> Subscribed {
+        self.store.subscribe(key(id), slot, Token(7), terms(who), self.now()).unwrap()
+    }
+
+    fn leave(&self, subscribed: Subscribed, slot: Slot) {
+        self.store.unsubscribe(subscribed.channel, slot, subscribed.present, self.now()).unwrap();
+    }
+
+    /// How many there are, and who.
+    fn present(&self, id: &str) -> Option<(u32, Vec<(String, u32)>)> {
+        let Presence { subscribers, names } = self.store.presence(key(id)).unwrap()?;
+        Some((subscribers, names.into_iter().map(|(name, count)| (String::from_utf8(name).unwrap(), count)).collect()))
+    }
+}
+
+fn named(subscribers: u32, names: &[(&str, u32)]) -> Option<(u32, Vec<(String, u32)>)> {
+    Some((subscribers, names.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()))
+}
+
+#[test]
+fn those_who_say_who_they_are_are_listed() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    assert_eq!(rig.present("a"), None);
+    let anna = [rig.join("a", one, "anna"), rig.join("a", two, "anna"), rig.join("a", two, "anna")];
+    let bob = rig.join("a", one, "bob");
+    let nobody = rig.join("a", two, "");
+    assert_eq!(nobody.present, None);
+    rig.join("b", one, "carla");
+    rig.check();
+    assert_eq!(rig.present("a"), named(5, &[("anna", 3), ("bob", 1)]));
+    assert_eq!(rig.present("b"), named(1, &[("carla", 1)]));
+    rig.leave(anna[1], two);
+    rig.leave(bob, one);
+    rig.check();
+    assert_eq!(rig.present("a"), named(3, &[("anna", 2)]));
+    rig.leave(nobody, two);
+    rig.leave(anna[2], two);
+    assert_eq!(rig.present("a"), named(1, &[("anna", 1)]));
+    rig.leave(anna[0], one);
+    assert_eq!(rig.present("a"), named(0, &[]));
+    rig.check();
+}
+
+#[test]
+fn a_name_has_a_length() {
+    let rig = Rig::new(LEN);
+    let one = rig.claim(11);
+    let long = "x".repeat(MAX_PRESENCE);
+    rig.join("a", one, &long);
+    assert_eq!(rig.present("a"), named(1, &[(&long, 1)]));
+    let longer = "x".repeat(MAX_PRESENCE + 1);
+    let refused = rig.store.subscribe(key("a"), one, Token(7), terms(&longer), rig.now());
+    assert_eq!(refused, Err(SubscribeError::Presence));
+    assert_eq!(rig.present("a"), named(1, &[(&long, 1)]));
+    rig.check();
+}
+
+#[test]
+fn those_of_a_dead_worker_are_gone_at_once() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    for n in 0..20 {
+        rig.join("a", one, &format!("one {n}"));
+        rig.join("b", one, "one");
+    }
+    let stays = rig.join("a", two, "two");
+    let used = |rig: &Rig| rig.store.usage().map(|usage| usage.cells - usage.free_cells).unwrap();
+    assert_eq!(used(&rig), 44, "two channels, their group, and one cell for each that is there");
+    let three = rig.store.claim(Process { pid: 13, start: 1 }, |process| process.pid == 12).unwrap().slot;
+    assert_eq!(rig.present("a"), named(1, &[("two", 1)]));
+    assert_eq!(rig.present("b"), named(0, &[]));
+    rig.check();
+    rig.join("a", three, "three");
+    rig.store.tend(rig.now(), usize::MAX).unwrap();
+    rig.check();
+    assert_eq!(used(&rig), 5);
+    assert_eq!(rig.present("a"), named(2, &[("three", 1), ("two", 1)]));
+    rig.leave(stays, two);
+    assert_eq!(rig.present("a"), named(1, &[("three", 1)]));
+    rig.check();
+}
+
+#[test]
+fn a_deleted_channel_takes_its_entries_with_it() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    let subscribed = [rig.join("a", one, "one"), rig.join("a", two, "two")];
+    rig.store.delete(key("a"), rig.now()).unwrap();
+    rig.check();
+    assert_eq!(rig.present("a"), None);
+    // Of one of them the key is in use again before it has left.
+    rig.drain(one);
+    rig.join("a", two, "again");
+    rig.drain(two);
+    rig.check();
+    for (subscribed, slot) in subscribed.into_iter().zip([one, two]) {
+        rig.leave(subscribed, slot);
+    }
+    rig.check();
+    assert_eq!(rig.present("a"), named(1, &[("again", 1)]));
+    assert_eq!(rig.store.usage().unwrap().channels, 1);
+}
+
+#[test]
+fn messages_make_room_for_names_and_names_for_nobody() {
+    let rig = Rig::new(LEN);
+    let one = rig.claim(11);
+    let forever = History { length: 0, time: 0 };
+    rig.join("a", one, "first");
+    while rig.store.usage().unwrap().free_cells > 0 {
+        rig.try_publish("b", b"x", forever).unwrap();
+    }
+    let stored = rig.info("b").unwrap().messages;
+    for n in 0..stored {
+        rig.join("a", one, &n.to_string());
+    }
+    rig.check();
+    assert_eq!(rig.info("b"), None, "a channel without messages and subscribers goes last");
+    let mut more = 0;
+    let error = loop {
+        match rig.store.subscribe(key("a"), one, Token(7), terms("more"), rig.now()) {
+            Ok(_) => more += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error, more), (SubscribeError::NoRoom, 1));
+    rig.check();
+    assert!(rig.subscribe("a", one, 7).present.is_none(), "who says nothing needs nothing");
+    assert_eq!(rig.present("a").unwrap().0, stored + 3);
+    assert_eq!(rig.present("a").unwrap().1.len(), stored as usize + 2);
+    // What a dead worker left makes room before any message is evicted.
+    let two = rig.store.claim(Process { pid: 12, start: 1 }, |_| false).unwrap().slot;
+    rig.try_publish("c", b"x", forever).unwrap();
+    rig.join("a", two, "two");
+    assert_eq!(rig.info("c").unwrap().messages, 1);
+    assert_eq!(rig.present("a"), named(1, &[("two", 1)]));
+    rig.check();
+}

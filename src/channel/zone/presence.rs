@@ -1,0 +1,118 @@
+//! Who is on which channel.
+//!
+//! A subscriber that says who it is has one cell, in a list of its channel. Like a subscriber count the cell is bound to
+//! the worker: once that is gone, and its slot was given up, the entry is void, and it is given back when its channel is
+//! looked at next.
+
+use super::Memory;
+use super::cells::Chain;
+use super::layout::{Cell, MAX_PRESENCE, Present, link, tag};
+use crate::channel::memory::Corrupt;
+
+impl<'a> Memory<'a> {
+    /// The entry in a cell.
+    pub fn present(self, cell: Cell) -> Result<&'a Present, Corrupt> {
+        let present: &Present = self.cell(cell)?;
+        if present.tag.get() == tag::PRESENT { Ok(present) } else { Err(Corrupt) }
+    }
+
+    /// Whether the worker that wrote an entry is still the one in its slot.
+    pub fn is_present(self, present: &Present) -> Result<bool, Corrupt> {
+        let Some(nth) = present.slot.get().checked_sub(1) else { return Ok(false) };
+        let slot = self.slot(nth as usize)?;
+        Ok(slot.pid.get() != 0 && slot.generation.get() == present.generation.get())
+    }
+
+    /// Adds a subscriber of the worker in `slot`. There must be a free cell.
+    pub fn add_present(self, channel: Cell, slot: usize, who: &[u8]) -> Result<Cell, Corrupt> {
+        let record = self.record(channel)?;
+        let head = Cell::new(record.presence.get());
+        let cell = self.take_cells(1, tag::PRESENT)?.head;
+        let present = self.present(cell)?;
+        present.after.set(link(head));
+        present.before.set(0);
+        present.record.set(channel.number());
+        present.generation.set(self.slot(slot)?.generation.get());
+        present.slot.set(u32::try_from(slot).map_err(|_| Corrupt)? + 1);
+        present.len.set(u32::try_from(who.len()).map_err(|_| Corrupt)?);
+        self.write_along(cell, size_of::<Present>(), [who])?;
+        record.presence.commit(cell.number());
+        if let Some(head) = head {
+            self.present(head)?.before.set(cell.number());
+        }
+        Ok(cell)
+    }
+
+    /// Takes the subscriber of the worker in `slot` away that was [added](Self::add_present) as this cell. Nothing happens
+    /// if a repair has done so.
+    pub fn remove_present(self, channel: Cell, slot: usize, cell: Cell) -> Result<(), Corrupt> {
+        let present: &Present = self.cell(cell)?;
+        let own = present.tag.get() == tag::PRESENT
+            && present.record.get() == channel.number()
+            && present.slot.get().checked_sub(1) == u32::try_from(slot).ok()
+            && self.is_present(present)?;
+        if own { self.give_present(channel, cell, present) } else { Ok(()) }
+    }
+
+    fn give_present(self, channel: Cell, cell: Cell, present: &Present) -> Result<(), Corrupt> {
+        let (before, after) = (Cell::new(present.before.get()), Cell::new(present.after.get()));
+        match before {
+            Some(before) => self.present(before)?.after.commit(link(after)),
+            None => self.record(channel)?.presence.commit(link(after)),
+        }
+        if let Some(after) = after {
+            self.present(after)?.before.set(link(before));
+        }
+        self.give_cells(Chain { head: cell, tail: cell }, 1)
+    }
+
+    /// Shows every entry of a channel, and then gives those back for which `keep` is false.
+    fn each_present(
+        self,
+        channel: Cell,
+        mut keep: impl FnMut(Cell, &Present) -> Result<bool, Corrupt>,
+    ) -> Result<(), Corrupt> {
+        let mut next = Cell::new(self.record(channel)?.presence.get());
+        let mut left = self.geometry.cells;
+        while let Some(cell) = next {
+            left = left.checked_sub(1).ok_or(Corrupt)?;
+            let present = self.present(cell)?;
+            next = Cell::new(present.after.get());
+            if !keep(cell, present)? {
+                self.give_present(channel, cell, present)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the entries of processes that are gone.
+    pub fn release_absent(self, channel: Cell) -> Result<(), Corrupt> {
+        self.each_present(channel, |_, present| self.is_present(present))
+    }
+
+    /// Gives back all entries of a channel that is removed.
+    pub fn release_presence(self, channel: Cell) -> Result<(), Corrupt> {
+        self.each_present(channel, |_, _| Ok(false))
+    }
+
+    /// Copies what the subscribers of a channel said, those of all workers, to the end of `names`; `ends` gets where each
+    /// of them ends. False if there is no memory.
+    pub fn copy_presence(self, channel: Cell, names: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<bool, Corrupt> {
+        let mut memory = true;
+        self.each_present(channel, |cell, present| {
+            let len = present.len.get() as usize;
+            if len > MAX_PRESENCE {
+                return Err(Corrupt);
+            }
+            if memory && self.is_present(present)? {
+                memory = names.try_reserve(len).is_ok() && ends.try_reserve(1).is_ok();
+                if memory {
+                    self.read_along(cell, size_of::<Present>(), len, names)?;
+                    ends.push(names.len());
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(memory)
+    }
+}

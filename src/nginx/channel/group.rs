@@ -1,0 +1,181 @@
+//! Groups of channels: what a location lets them have, and the location that shows one and changes its limits.
+
+use std::ptr;
+
+use super::hub;
+use super::publish::Body;
+use super::{answer, check_origin};
+use crate::channel::store::{GroupChange, GroupLimits, SubscribeError};
+use crate::conf::{Amount, Refused, count, group_change, value};
+use crate::nginx::ffi;
+use crate::nginx::guard::guard;
+use crate::nginx::log::{Level, Octets};
+use crate::nginx::main_settings::MainSettings;
+use crate::nginx::request::Request;
+use crate::nginx::template::ComplexValue;
+use crate::nginx::upgrade::try_again;
+
+const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+const BAD_REQUEST: isize = ffi::NGX_HTTP_BAD_REQUEST as isize;
+
+const METHODS: &[u8] = b"GET, HEAD, POST, DELETE, OPTIONS";
+
+type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
+
+/// The value of a limit for this request. `directive` is the one that it belongs to.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub fn amount(
+    request: Request,
+    directive: &str,
+    amount: &Amount<ComplexValue>,
+    read: fn(&[u8]) -> Result<u64, Refused>,
+) -> Result<u64, isize> {
+    match amount {
+        Amount::Fixed(amount) => Ok(*amount),
+        Amount::Template(template) => {
+            let text = template.evaluate(request).ok_or(FAILED)?;
+            read(text).map_err(|_| {
+                request.report(Level::Error, format_args!("\"{directive}\" cannot be \"{}\"", Octets(text)));
+                FAILED
+            })
+        }
+    }
+}
+
+/// What the location of a request lets the group of its channels have.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub fn limits(request: Request) -> Result<GroupLimits, isize> {
+    let settings = request.settings();
+    let Some(limits) = &settings.channel_group_limits else { return Ok(GroupLimits::default()) };
+    let limit = |limit, read| amount(request, "websocket_channel_group_limits", limit, read);
+    let number = |amount| limit(amount, count).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    Ok(GroupLimits {
+        channels: number(&limits.channels)?,
+        subscribers: number(&limits.subscribers)?,
+        messages: number(&limits.messages)?,
+        bytes: limit(&limits.bytes, value::size)?,
+    })
+}
+
+/// The name of the group of a request's channels.
+///
+/// # Errors
+///
+/// 500 when there is no memory.
+pub fn name<'r>(request: Request) -> Result<&'r [u8], isize> {
+    match request.settings().channel_group() {
+        Some(group) => group.evaluate(request).ok_or(FAILED),
+        None => Ok(b""),
+    }
+}
+
+/// Makes this module answer the requests of the location that is being read with what its group has.
+///
+/// # Errors
+///
+/// Why the location cannot show it.
+pub fn install(cf: *mut ffi::ngx_conf_t) -> Result<(), Refused> {
+    // SAFETY: called while a directive of a location is read.
+    let location = unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) };
+    if location.handler.is_some() {
+        return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
+    }
+    location.handler = Some(handler);
+    MainSettings::of(cf).ok_or(Refused::Reported)?.use_channels();
+    Ok(())
+}
+
+/// Whether the location still shows its group, after all of it was read.
+pub fn is_installed(cf: *mut ffi::ngx_conf_t) -> bool {
+    // SAFETY: called while a location is merged.
+    let location = unsafe { &*ffi::ngx_ws_conf_core_loc_conf(cf) };
+    location.handler.is_some_and(|present| ptr::fn_addr_eq(present, handler as Handler))
+}
+
+/// The content handler of a location that shows a group.
+unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+    guard(FAILED, || {
+        // SAFETY: nginx calls with a live request.
+        serve(unsafe { Request::new(request) }).unwrap_or_else(|status| status)
+    })
+}
+
+fn serve(request: Request) -> Result<isize, isize> {
+    check_origin(request)?;
+    if request.method() == b"POST" {
+        // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.
+        let read = unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) };
+        return Ok(if read >= ffi::NGX_HTTP_SPECIAL_RESPONSE as isize { read } else { ffi::NGX_DONE as isize });
+    }
+    // SAFETY: the request is alive. A body of a request that has none by its method is dropped.
+    if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != ffi::NGX_OK as isize {
+        return Err(FAILED);
+    }
+    match request.method() {
+        b"GET" | b"HEAD" => show(request),
+        b"DELETE" => delete(request),
+        b"OPTIONS" => Ok(answer::options(request, METHODS)),
+        _ => {
+            request.add_header("Allow", METHODS);
+            Err(ffi::NGX_HTTP_NOT_ALLOWED as isize)
+        }
+    }
+}
+
+/// The body of a POST is there.
+unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
+    guard((), || {
+        // SAFETY: nginx calls with a live request; the body handler's reference is given back here.
+        unsafe {
+            let status = set(Request::new(request)).unwrap_or_else(|status| status);
+            ffi::ngx_http_finalize_request(request, status);
+        }
+    });
+}
+
+/// Answers with what the group has and may have.
+fn show(request: Request) -> Result<isize, isize> {
+    let (name, limits) = (name(request)?, limits(request)?);
+    let Some(group) = hub::with(|hub| hub.group(name, limits)) else { return Err(try_again(request)) };
+    let form = answer::info_form(request);
+    Ok(answer::text(request, ffi::NGX_HTTP_OK as usize, form.content_type(), &form.render_group(&group.ok_or(FAILED)?)))
+}
+
+/// Sets the limits that query and body name.
+fn set(request: Request) -> Result<isize, isize> {
+    let name = name(request)?;
+    let body = Body::of(request)?.parts().concat();
+    let mut change = GroupChange::default();
+    let read = group_change(request.arguments(), true, &mut change)
+        .and_then(|()| group_change(body.trim_ascii(), false, &mut change));
+    if let Err(refused) = read {
+        request.report(Level::Info, format_args!("no limits of a group were set, expected {}", refused.expected()));
+        return Err(BAD_REQUEST);
+    }
+    match hub::with(|hub| hub.limit_group(name, change)) {
+        Some(Ok(())) => show(request),
+        Some(Err(error)) => {
+            let (level, status) = match error {
+                SubscribeError::NoRoom => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
+                _ => (Level::Crit, FAILED),
+            };
+            request.report(level, format_args!("cannot limit group \"{}\": {error}", Octets(name)));
+            Err(status)
+        }
+        None => Err(try_again(request)),
+    }
+}
+
+/// Deletes all channels of the group; the answer is what it was.
+fn delete(request: Request) -> Result<isize, isize> {
+    let name = name(request)?;
+    let answer = show(request)?;
+    hub::with(|hub| hub.delete_group(name));
+    Ok(answer)
+}
