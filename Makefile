@@ -28,7 +28,8 @@ run:
 ifeq ($(WITH),all)
 test: unit-test
 	@failed=; for with in $(ALL); do scripts/test.sh $$with $(T) || failed+=" $$with"; done; \
-	[ -z "$$failed" ] || { echo "failed with:$$failed" >&2; exit 1; }
+	[ -z "$$failed" ] || { for with in $$failed; do echo "== $$with"; grep -v '\.\. ok$$' target/log/t-$$with.log | tail -n 60; done; \
+	echo "failed with:$$failed"; exit 1; } >&2
 else
 test: $(if $(filter installed,$(WITH)),unit-test)
 	@scripts/test.sh $(WITH) $(T)

@@ -61,8 +61,11 @@ WRAPPER
 esac
 
 status=0
+said="$root/target/log/t-$with.log"
+mkdir -p "${said%/*}"
 timeout --kill-after=30 --signal=INT "$limit" \
-    prove -j"${JOBS:-4}" -I"$root/target/test-nginx/usr/share/perl5" -I"$root/t/lib" -r "${tests[@]}" || status=$?
+    prove -j"${JOBS:-4}" -I"$root/target/test-nginx/usr/share/perl5" -I"$root/t/lib" -r "${tests[@]}" 2>&1 | tee "$said" ||
+    status=$?
 
 if [ -n "$reports" ]; then
     find "$reports" -type f -empty -delete
