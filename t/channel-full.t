@@ -14,6 +14,7 @@ my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 1m;', s
     client_max_body_size 4m;
     websocket_close_timeout 500ms;
     location = /sub    { websocket_channel $arg_id; }
+    location = /skip   { websocket_channel $arg_id; websocket_channel_lag skip; }
     location = /oldest { websocket_channel $arg_id; websocket_channel_start oldest; }
     location = /pub    { websocket_channel $arg_id mode=pub; websocket_channel_history length=0 time=0; }
     location = /brief  { websocket_channel $arg_id mode=pub; websocket_channel_history length=0 time=1s; }
@@ -77,7 +78,7 @@ case 'many channels: the oldest of the zone make room' => sub {
 };
 
 case 'subscribers that read slowly cannot fill it' => sub {
-    my @deaf = map { Ws::Client->open($port, "/sub?id=deaf$_", rcvbuf => 4096)->reading(0) } 1 .. 8;
+    my @deaf = map { Ws::Client->open($port, "/skip?id=deaf$_", rcvbuf => 4096)->reading(0) } 1 .. 8;
     for my $round (1 .. 30) {
         for my $n (1 .. 8) {
             is(publish($port, "/pub?id=deaf$n", 'x' x 50_000)->{status}, 201) or return;

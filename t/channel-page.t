@@ -35,7 +35,7 @@ sub lines {
 sub both_show {
     my $expected = join '|', @said;
     for my $side (qw(socket events)) {
-        $browser->await_value(lines($side) . ".split('|').length >= " . @said);
+        $browser->await_value("document.querySelectorAll('#$side-log li').length >= " . @said);
         is($browser->evaluate(lines($side)), $expected, $side);
     }
 }
