@@ -31,8 +31,8 @@ case 'it counts to ten' => sub {
 };
 
 case 'once more' => sub {
-    $browser->evaluate('document.getElementById("again").click()');
-    is($browser->evaluate('document.querySelectorAll("#numbers li").length'), 0, 'from the beginning');
+    is($browser->evaluate('(document.getElementById("again").click(), document.querySelectorAll("#numbers li").length)'), 0,
+        'from the beginning');
     $browser->await_value('document.querySelectorAll("#numbers li").length === 10');
     pass('ten again');
 };
