@@ -164,7 +164,8 @@ case 'messages and octets' => sub {
     has('m2', messages => 5, bytes => 5);
     publish($port, '/limited/pub?id=a&group=m2', 'x');
     is(status('POST', '/limited/pub?id=a&group=m2', body => 'x'), 403);
-    await('messages to expire', sub { status('POST', '/limited/pub?id=a&group=m2', body => 'x') =~ /^20/ });
+    await('one to expire', sub { status('POST', '/limited/pub?id=a&group=m2', body => 'x') =~ /^20/ });
+    await('all that came with it to expire', sub { group('m2')->{messages} == 2 });
     has('m2', channels => 2, messages => 2, bytes => 2);
 };
 
