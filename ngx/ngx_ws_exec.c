@@ -446,6 +446,19 @@ ngx_ws_request_header_only(const ngx_http_request_t *r)
 }
 
 
+/* HTTP/2 and HTTP/3 have frames of their own, and the directive chunked_transfer_encoding may be off */
+
+ngx_uint_t
+ngx_ws_request_can_chunk(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    return r->http_version == NGX_HTTP_VERSION_11 && clcf->chunked_transfer_encoding;
+}
+
+
 ngx_uint_t
 ngx_ws_request_has_body(const ngx_http_request_t *r)
 {
@@ -529,7 +542,7 @@ void
 ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status)
 {
     r->headers_out.status = status;
-    r->headers_out.content_length_n = (status == NGX_HTTP_NO_CONTENT) ? -1 : 0;
+    r->headers_out.content_length_n = (status == NGX_HTTP_NO_CONTENT || status == NGX_HTTP_NOT_MODIFIED) ? -1 : 0;
     r->headers_out.last_modified_time = -1;
     r->disable_not_modified = 1;
     r->header_only = 1;
@@ -571,8 +584,8 @@ ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last)
 }
 
 
-ngx_int_t
-ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n)
+static ngx_int_t
+ngx_ws_body_pass(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n)
 {
     ngx_int_t     rc;
     ngx_uint_t    i;
@@ -604,6 +617,60 @@ ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n)
     }
 
     return rc;
+}
+
+
+/* the filter for chunks makes one of what it gets in one call */
+
+ngx_int_t
+ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n, ngx_uint_t apart)
+{
+    ngx_int_t   rc;
+    ngx_uint_t  i;
+
+    if (!apart || n == 0) {
+        return ngx_ws_body_pass(r, bufs, n);
+    }
+
+    rc = NGX_OK;
+
+    for (i = 0; i < n; i++) {
+        bufs[i]->flush = (i == n - 1);
+
+        rc = ngx_ws_body_pass(r, &bufs[i], 1);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+
+    return rc;
+}
+
+
+/*
+ * Lets a head leave that has no body yet. HTTP/2 does not pass a flush on that comes without octets: the head would stay in
+ * its queue, or with TLS in the buffer of the connection.
+ */
+
+ngx_int_t
+ngx_ws_flush_head(ngx_http_request_t *r)
+{
+    if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream
+        && ngx_http_v2_send_output_queue(r->stream->connection) == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
 }
 
 

@@ -88,6 +88,7 @@ ngx_uint_t ngx_ws_serves_requests(void);
 ngx_uint_t ngx_ws_request_is_main(const ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_http_version(const ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_header_only(const ngx_http_request_t *r);
+ngx_uint_t ngx_ws_request_can_chunk(ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_has_body(const ngx_http_request_t *r);
 void ngx_ws_request_upgraded(ngx_http_request_t *r);
 void ngx_ws_request_set_lingering(ngx_http_request_t *r);
@@ -103,7 +104,8 @@ void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
 ngx_uint_t ngx_ws_buf_in_file(const ngx_buf_t *b);
 ssize_t ngx_ws_buf_read_file(const ngx_buf_t *b, u_char *data, size_t size);
 void ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last);
-ngx_int_t ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n);
+ngx_int_t ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n, ngx_uint_t apart);
+ngx_int_t ngx_ws_flush_head(ngx_http_request_t *r);
 ngx_int_t ngx_ws_body_blocked(ngx_http_request_t *r);
 
 

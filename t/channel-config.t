@@ -40,7 +40,8 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocke
     'websocket_channel_group $host;', 'websocket_channel_history length=0 time=0;', 'websocket_channel_history time=1h;',
     'websocket_channel_history length=$arg_n time=$arg_t;', 'websocket_channel_start newest;', 'websocket_channel_start oldest;',
     'websocket_channel_start 3;', 'websocket_channel_start -3;', 'websocket_channel_transports eventsource;',
-    'websocket_channel_transports longpoll websocket eventsource;', 'websocket_channel_lag skip;', 'websocket_channel_split ,;',
+    'websocket_channel_transports longpoll websocket eventsource;', 'websocket_channel_transports poll chunked multipart raw;',
+    'websocket_channel_separator ";\n";', 'websocket_channel_separator "";', 'websocket_channel_lag skip;', 'websocket_channel_split ,;',
     'websocket_channel_create off;', 'websocket_channel_max_subscribers 5;', 'websocket_channel_max_id_length 10;';
 
 refused('websocket_channel mode=sub;', qr/websocket_channel/, qr/id of a channel is missing/);
@@ -54,9 +55,11 @@ refused('websocket_channel_zone 2m;', qr/"websocket_channel_zone" directive is n
 refused("websocket_channel_history $_;", qr/websocket_channel_history/, qr/"[^"]*"/)
     for qw(5 length= length=x length=-1 length=4294967296 time=x size=1), '"length=1" "length=2"';
 refused("websocket_channel_start $_;", qr/"$_"/, qr/"newest", "oldest"/) for qw(0 -0 first 1.5);
-refused("websocket_channel_transports $_;", qr/websocket_channel_transports/, qr/"websocket", "eventsource" or "longpoll"/)
-    for qw(poll chunked raw http);
+refused("websocket_channel_transports $_;", qr/websocket_channel_transports/, 
+    qr/"websocket", "eventsource", "longpoll", "poll", "chunked", "multipart" or "raw"/) for qw(http Poll intervalpoll), '""';
 refused('websocket_channel_transports longpoll longpoll;', qr/each transport once/);
+refused('websocket_channel_separator a b;', qr/invalid number of arguments in "websocket_channel_separator"/);
+refused("websocket_channel_separator a;\nwebsocket_channel_separator b;", qr/"websocket_channel_separator" directive is duplicate/);
 refused("websocket_channel_lag $_;", qr/"close" or "skip"/) for qw(drop on);
 refused('websocket_channel_split "";', qr/a delimiter/);
 refused('websocket_channel_create maybe;', qr/"on" or "off"/);

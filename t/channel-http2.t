@@ -24,6 +24,10 @@ my $ngx = Ws::Nginx->start(
     location = /sub    { websocket_channel $arg_id; websocket_ping_interval 300ms; }
     location = /oldest { websocket_channel $arg_id; websocket_channel_start oldest; }
     location = /pub    { websocket_channel $arg_id mode=pub; }
+    location = /others { websocket_channel $arg_id; websocket_channel_transports chunked multipart raw; }
+    location = /chunks { websocket_channel $arg_id; websocket_channel_transports chunked; }
+    location = /poll   { websocket_channel $arg_id; websocket_channel_transports poll; websocket_channel_start oldest; }
+    location = /idle   { websocket_channel $arg_id; websocket_idle_timeout 300ms; }
 SERVER
 
 my $port = $ngx->port;
@@ -32,7 +36,7 @@ my $port = $ngx->port;
 sub curl {
     my ($path, @arguments) = @_;
 
-    my $pid = open my $out, '-|', 'curl', '-s', '-k', '-i', '-N', '--max-time', 20, '--http2', @arguments,
+    my $pid = open my $out, '-|', 'sh', '-c', 'exec "$0" "$@" 2>&1', 'curl', '-s', '-k', '-i', '-N', '--max-time', 20, '--http2', @arguments,
         'https://127.0.0.1:' . $ngx->tls_port . $path or die "curl: $!\n";
     return { pid => $pid, out => $out, text => '' };
 }
@@ -100,6 +104,39 @@ case 'long-poll' => sub {
     publish($port, '/pub?id=l', 'second');
     await_text($run, qr/\r\n\r\nsecond/);
     close $run->{out};
+    is($? >> 8, 0);
+};
+
+case 'the other transports' => sub {
+    my $parts = curl('/others?id=o', '-H', 'Accept: multipart/mixed');
+    await_text($parts, qr{^HTTP/2 200.*content-type: multipart/mixed; boundary=[0-9a-f]{32}\r\n.*\r\n\r\n--[0-9a-f]{32}$}s);
+    # curl shows the head when there is something behind it, except on its standard error.
+    my $raw = curl('/others?id=o', '-v');
+    await_text($raw, qr{^< HTTP/2 200.*^< content-type: text/plain.*^< etag: "\d+:0"}ms);
+    for my $n (1 .. 5) {
+        publish($port, '/pub?id=o', "message $n");
+        await_text($parts, qr/\r\nEtag: "\d+:$n"\r\n\r\nmessage $n\r\n--[0-9a-f]{32}$/);
+        await_text($raw, qr/\nmessage $n\n$/);
+    }
+    is(request($port, 'DELETE', '/pub?id=o')->{status}, 200);
+    await_text($parts, qr/--\r\n$/);
+    close $_->{out} and is($? >> 8, 0) for $parts, $raw;
+    await_text(curl('/chunks?id=o'), qr{^HTTP/2 406});
+    publish($port, '/pub?id=p1', 'first');
+    my $poll = curl('/poll?id=p1');
+    await_text($poll, qr{^HTTP/2 200.*\r\n\r\nfirst$}s);
+    my ($tag) = $poll->{text} =~ /etag: (\S+)/;
+    await_text(curl('/poll?id=p1', '-H', "If-None-Match: $tag"), qr{^HTTP/2 304.*etag: \Q$tag\E\r\n.*\r\n\r\n$}s);
+};
+
+case 'nothing comes for the idle timeout' => sub {
+    my $stream = curl('/idle?id=i', '-H', 'Accept: text/event-stream');
+    await_text($stream, qr/\nid: \d+:0\n\n$/);
+    close $stream->{out};
+    is($? >> 8, 0, 'the stream has ended');
+    my $poll = curl('/idle?id=i');
+    await_text($poll, qr{^HTTP/2 408.*etag: "\d+:0"}s);
+    close $poll->{out};
     is($? >> 8, 0);
 };
 

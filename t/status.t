@@ -10,6 +10,8 @@ use JSON::PP;
 use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
+use Ws::Http;
+use Ws::Stream;
 
 my $SERVER = <<'EOT';
     websocket_close_timeout 500ms;
@@ -223,6 +225,46 @@ EOT
     like($text, qr/^nginx_websocket_channel_published_total 1$/m);
     is(`target/prometheus/usr/bin/promtool check metrics <$file 2>&1`, '', 'promtool has nothing to say');
     is($_->close(1000), 'close 1000') for @clients;
+    $ngx->stop;
+};
+
+case 'subscribers by HTTP are connections while they are served' => sub {
+    my $ngx = Ws::Nginx->start(workers => 2, server => <<'EOT');
+        location = /json      { websocket_status; }
+        location = /pub       { websocket_channel c mode=pub; }
+        location = /sub       { websocket_channel c; websocket_channel_start -1; }
+        location = /poll      { websocket_channel c; websocket_channel_transports poll; websocket_channel_start oldest; }
+        location = /multipart { websocket_channel c; websocket_channel_transports multipart; }
+        location = /full      { websocket_channel c; websocket_channel_max_subscribers 1; }
+EOT
+    my $port = $ngx->port;
+    my @events = map { events($port, '/sub') } 1 .. 3;
+    my $parts = stream($port, 'multipart', '/multipart');
+    my $waits = Ws::Client->connect(port => $port);
+    $waits->send(request_text('GET', '/sub'));
+    await_figures($ngx, '/sub', 'connections.current' => 4, 'connections.total' => 4, 'out.messages' => 0);
+    await_figures($ngx, '/multipart', 'connections.current' => 1, 'connections.total' => 1);
+    publish($port, '/pub', 'twelve bytes');
+    is($waits->response->{body}, 'twelve bytes');
+    await_events($_, 1) for @events;
+    $parts->next(1);
+    await_figures($ngx, '/sub', 'connections.current' => 3, 'connections.total' => 4, 'out.messages' => 4, 'out.bytes' => 48);
+    await_figures($ngx, '/multipart', 'out.messages' => 1, 'out.bytes' => 12);
+    my $tag = request($port, 'GET', '/poll')->{headers}{etag}[0];
+    is(request($port, 'GET', '/poll', 'If-None-Match' => $tag)->{status}, 304) for 1, 2;
+    await_figures($ngx, '/poll', 'connections.current' => 0, 'connections.total' => 3, 'out.messages' => 1, 'out.bytes' => 12);
+    is(request($port, 'GET', '/full', Accept => 'text/event-stream')->{status}, 503);
+    await_figures($ngx, '/full', 'connections.total' => 0);
+    $events[0]{client}->abandon;
+    $events[1]{client}->reset;
+    await_figures($ngx, '/sub', 'connections.current' => 1);
+    is_deeply(of(status($ngx), '/sub')->{closes}, {}, 'a Close is of WebSockets');
+    $ngx->reload;
+    my $new = events($port, '/sub');
+    await_figures($ngx, '/sub', 'connections.current' => 2, 'connections.total' => 5);
+    request($port, 'DELETE', '/pub');
+    await_figures($ngx, '/sub', 'connections.current' => 0, 'connections.total' => 5);
+    await_figures($ngx, '/multipart', 'connections.current' => 0);
     $ngx->stop;
 };
 

@@ -21,6 +21,7 @@ pub mod message;
 pub mod position;
 pub mod process;
 pub mod store;
+pub mod transport;
 pub mod wire;
 
 mod fail;

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use super::choices::{CHANNEL_MODES, CHANNEL_TRANSPORTS, ChannelMode, Transports};
+use super::choices::{CHANNEL_MODES, ChannelMode};
 use super::directives::{at_least, compile_all, connect, once};
 use super::settings::{Amount, Channel, Endpoint, GroupLimits, History, Settings};
 use super::{Compiler, Refused, value};
 use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
 use crate::channel::store::{MAX_SLOTS, Store};
+use crate::channel::transport::Transport;
 
 /// A zone below this size has hardly any room beside its tables.
 const LEAST_ZONE: u64 = 1 << 20;
@@ -134,14 +135,15 @@ pub(super) fn transports<C: Compiler>(
     _: &mut C,
     arguments: &[&[u8]],
 ) -> Result<(), Refused> {
-    let mut transports = Transports::NONE;
+    let mut transports: Vec<Transport> = Vec::with_capacity(arguments.len());
     for &argument in arguments {
-        let present = value::choice(argument, CHANNEL_TRANSPORTS)?(&mut transports);
-        if std::mem::replace(present, true) {
+        let transport = value::choice(argument, Transport::NAMES)?;
+        if transports.contains(&transport) {
             return Err(Refused::value(argument, "each transport once"));
         }
+        transports.push(transport);
     }
-    once(&mut settings.channel_transports, Ok(transports))
+    once(&mut settings.channel_transports, Ok(transports.into_iter().collect()))
 }
 
 pub(super) fn split<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

@@ -51,26 +51,10 @@ impl ChannelMode {
     }
 }
 
-/// `websocket_channel_transports`: how a location may be subscribed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transports {
-    /// By a WebSocket.
-    pub websocket: bool,
-    /// By an EventSource.
-    pub eventsource: bool,
-    /// By requests that wait for a message.
-    pub longpoll: bool,
-}
-
-impl Transports {
-    pub(super) const NONE: Self = Self { websocket: false, eventsource: false, longpoll: false };
-    pub(super) const ALL: Self = Self { websocket: true, eventsource: true, longpoll: true };
-}
-
-/// `websocket_channel_lag`: what is done with a WebSocket that cannot be told of the messages it lost.
+/// `websocket_channel_lag`: what is done with a subscriber that cannot be told of the messages it lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelLag {
-    /// It is closed with 1013.
+    /// It is closed: a WebSocket with 1013.
     Close,
     /// It goes on with the oldest message that is kept.
     Skip,
@@ -78,15 +62,6 @@ pub enum ChannelLag {
 
 pub(super) const CHANNEL_MODES: &[(&str, ChannelMode)] =
     &[("sub", ChannelMode::Sub), ("pub", ChannelMode::Pub), ("pubsub", ChannelMode::PubSub)];
-
-/// Finds one transport among them.
-type Which = fn(&mut Transports) -> &mut bool;
-
-pub(super) const CHANNEL_TRANSPORTS: &[(&str, Which)] = &[
-    ("websocket", |transports| &mut transports.websocket),
-    ("eventsource", |transports| &mut transports.eventsource),
-    ("longpoll", |transports| &mut transports.longpoll),
-];
 
 pub(super) const CHANNEL_LAGS: &[(&str, ChannelLag)] = &[("close", ChannelLag::Close), ("skip", ChannelLag::Skip)];
 

@@ -86,6 +86,9 @@ impl<C: Compiler + 'static> Table<C> {
             once(&mut to.channel_start, channel::start(from[0]))
         }),
         row(c"websocket_channel_transports", Place::Anywhere, Arguments::Some, channel::transports),
+        row(c"websocket_channel_separator", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_separator, Ok(Rc::from(from[0])))
+        }),
         row(c"websocket_channel_lag", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_lag, value::choice(from[0], CHANNEL_LAGS))
         }),

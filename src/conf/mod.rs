@@ -14,7 +14,7 @@ mod tests;
 pub mod value;
 
 pub use channel::count;
-pub use choices::{ChannelLag, ChannelMode, ExecStderr, Transports};
+pub use choices::{ChannelLag, ChannelMode, ExecStderr};
 pub use directives::{Arguments, Directive, Place, Table};
 pub use group::group_change;
 pub use settings::{Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, OriginRule, Settings};

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{ChannelLag, ChannelMode, Compiler, ExecStderr, Refused, Transports, value};
+use super::{ChannelLag, ChannelMode, Compiler, ExecStderr, Refused, value};
 use crate::channel::position::Start;
+use crate::channel::transport::Transports;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::status::Form;
@@ -266,8 +267,10 @@ settings! {
     /// Where a subscriber without a position begins.
     channel_start: Start, Start::Newest;
     /// How channels may be subscribed to.
-    channel_transports: Transports, Transports::ALL;
-    /// What is done with a WebSocket that cannot be told of the messages it lost.
+    channel_transports: Transports, Transports::default();
+    /// What follows each message of a raw subscriber.
+    channel_separator: Rc<[u8]>, Rc::from(*b"\n");
+    /// What is done with a subscriber that cannot be told of the messages it lost.
     channel_lag: ChannelLag, ChannelLag::Close;
     /// What separates the ids in one value; none where a value is one id.
     channel_split: Option<Rc<[u8]>>, None;

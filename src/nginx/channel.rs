@@ -6,13 +6,13 @@ pub mod group;
 pub mod hub;
 mod publish;
 mod subscription;
-mod waiting;
+pub mod waiting;
 mod websocket;
 pub mod zone;
 
 use super::ffi;
 use super::log::Level;
-use super::origin;
+use super::origin::{self, Trust};
 use super::request::Request;
 use super::session::{self, SessionRef};
 use super::template::ComplexValue;
@@ -21,9 +21,10 @@ use crate::channel::store::Presence;
 use crate::conf::{self, ChannelMode};
 use publish::Publisher;
 use subscription::{Ids, Subscription};
-use waiting::Transport;
+use waiting::{Kind, Stream};
 use websocket::Channel;
 
+use crate::channel::transport::{self, Transport};
 use crate::channel::wire::websocket::META;
 pub use waiting::Waiting;
 
@@ -48,9 +49,10 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
     let transports = request.settings().channel_transports();
     if wants_upgrade(request) {
         // A publisher has no other way to keep its connection, so the transports do not concern it.
-        return if transports.websocket || mode == ChannelMode::Pub { Ok(Way::WebSocket) } else { Err(NOT_ACCEPTABLE) };
+        let offered = transports.offer(Transport::WebSocket) || mode == ChannelMode::Pub;
+        return if offered { Ok(Way::WebSocket) } else { Err(NOT_ACCEPTABLE) };
     }
-    check_origin(request)?;
+    check_origin(request, mode.subscribes())?;
     let is = |method: &[u8]| request.method() == method;
     let status = if is(b"OPTIONS") {
         answer::options(request, answer::methods(mode))
@@ -66,15 +68,17 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
             return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
         }
         if mode.subscribes() {
-            let transport = if wants_events(request) { Transport::EventSource } else { Transport::LongPoll };
-            match transport {
-                Transport::EventSource if !transports.eventsource => return Err(NOT_ACCEPTABLE),
-                Transport::LongPoll if !transports.longpoll && transports.websocket => return Ok(Way::WebSocket),
-                Transport::LongPoll if !transports.longpoll => return Err(NOT_ACCEPTABLE),
-                Transport::EventSource | Transport::LongPoll => {}
-            }
+            let kind = match choose(request).ok_or(NOT_ACCEPTABLE)? {
+                Transport::WebSocket => return Ok(Way::WebSocket),
+                Transport::EventSource => Kind::Stream(Stream::EventSource),
+                Transport::Multipart => Kind::Stream(Stream::multipart()),
+                Transport::Chunked => Kind::Stream(Stream::Chunked),
+                Transport::Raw => Kind::Stream(Stream::Raw),
+                Transport::LongPoll => Kind::LongPoll,
+                Transport::Poll => Kind::Poll,
+            };
             let ids = Ids::of(request, channel)?;
-            waiting::start(request, transport, &Subscription::of(request, &ids))?
+            waiting::start(request, kind, &Subscription::of(request, &ids))?
         } else {
             info(request, channel)?
         }
@@ -119,30 +123,31 @@ fn is_websocket(token: &[u8]) -> bool {
     token.eq_ignore_ascii_case(b"websocket")
 }
 
-/// Whether the client is an EventSource: browsers send exactly this type.
-fn wants_events(request: Request) -> bool {
-    let events = |range: &[u8]| {
-        range
-            .split(|&octet| octet == b';')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"text/event-stream")
+/// How a request that is no upgrade is to be served; `None` if the location has no such way.
+fn choose(request: Request) -> Option<Transport> {
+    let values = |wanted: &[u8]| {
+        let headers = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        headers.map(|(_, value)| value).collect::<Vec<_>>()
     };
-    request
-        .headers()
-        .any(|(name, value)| name.eq_ignore_ascii_case(b"accept") && value.split(|&octet| octet == b',').any(events))
+    let (accept, te) = (values(b"accept"), values(b"te"));
+    let wish = transport::Request { accept: &accept, te: &te, can_chunk: request.can_chunk() };
+    request.settings().channel_transports().choose(&wish)
 }
 
-/// Pages of other origins may do here what `websocket_origin` lets them, on every transport.
-fn check_origin(request: Request) -> Result<(), isize> {
+/// Pages of other origins may do here what `websocket_origin` lets them, on every transport. What is answered depends on
+/// the origin also where there is none.
+fn check_origin(request: Request, subscribes: bool) -> Result<(), isize> {
+    const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+    if !answer::vary(request, subscribes) {
+        return Err(FAILED);
+    }
     let Some(page) = request.header(b"origin") else { return Ok(()) };
-    if !origin::is_allowed(request, Some(page)) {
+    let Some(trust) = origin::trust(request, page) else {
         let page = String::from_utf8_lossy(page);
         request.report(Level::Error, format_args!("origin \"{page}\" is not allowed by \"websocket_origin\""));
         return Err(ffi::NGX_HTTP_FORBIDDEN as isize);
-    }
-    if answer::expose(request, page) { Ok(()) } else { Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize) }
+    };
+    if answer::expose(request, page, trust == Trust::Named) { Ok(()) } else { Err(FAILED) }
 }
 
 /// Channel info, of several channels the sums; with the argument `presence` who is on them.

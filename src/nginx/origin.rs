@@ -4,24 +4,39 @@ use super::request::Request;
 use crate::conf::OriginRule;
 use crate::ws::origin::{Pattern, Target, is_same};
 
+/// Why a page is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Every page is.
+    Any,
+    /// It is one of those that the location names.
+    Named,
+}
+
 /// Whether a page of this origin may connect to the location of the request. A request without `Origin` comes from no
 /// browser and may.
 pub fn is_allowed(request: Request, origin: Option<&[u8]>) -> bool {
-    let Some(origin) = origin else { return true };
-    let same = || is_same(origin, Target { host: host(request), tls: request.is_tls() });
-    request.settings().origin().iter().any(|rule| match rule {
+    origin.is_none_or(|origin| trust(request, origin).is_some())
+}
+
+/// Why a page of this origin may connect to the location of the request; `None` if it may not.
+pub fn trust(request: Request, origin: &[u8]) -> Option<Trust> {
+    let named = |matches: bool| matches.then_some(Trust::Named);
+    let same = || named(is_same(origin, Target { host: host(request), tls: request.is_tls() }));
+    let rules = request.settings().origin();
+    let trusts = rules.iter().filter_map(|rule| match rule {
         OriginRule::Same => same(),
-        OriginRule::Any => true,
-        OriginRule::Pattern(pattern) => pattern.matches(origin),
-        OriginRule::Regex(regex) => regex.matches(origin),
-        OriginRule::Template(template) => match template.evaluate(request) {
-            Some(b"same") => same(),
-            Some(b"any") => true,
+        OriginRule::Any => Some(Trust::Any),
+        OriginRule::Pattern(pattern) => named(pattern.matches(origin)),
+        OriginRule::Regex(regex) => named(regex.matches(origin)),
+        OriginRule::Template(template) => match template.evaluate(request)? {
+            b"same" => same(),
+            b"any" => Some(Trust::Any),
             // A value that is no pattern, an empty one for example, allows nothing.
-            Some(text) => Pattern::parse(text).is_ok_and(|pattern| pattern.matches(origin)),
-            None => false,
+            text => named(Pattern::parse(text).is_ok_and(|pattern| pattern.matches(origin))),
         },
-    })
+    });
+    trusts.max()
 }
 
 /// The header as it was sent, with the port.

@@ -86,6 +86,12 @@ impl Request {
         unsafe { ffi::ngx_ws_request_http_version(self.0) }
     }
 
+    /// Whether the response can be sent in chunks (RFC 9112, section 7.1).
+    pub fn can_chunk(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_can_chunk(self.0) != 0 }
+    }
+
     /// Whether a body was announced.
     pub fn has_body(self) -> bool {
         // SAFETY: the request lives.

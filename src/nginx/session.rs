@@ -19,6 +19,7 @@ use deadlines::Deadlines;
 pub use direct::Direct;
 use direct::Passed;
 
+use super::channel::hub::Listener;
 use super::client::Client;
 use super::endpoint::{Ending, Endpoint};
 use super::ffi;
@@ -136,7 +137,7 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         (*cleanup).data = session.as_ptr().cast();
         let state = &mut *session.as_ptr();
         state.timer = Timer::new(on_timer, session.as_ptr().cast(), request.log());
-        state.place = worker::enlist(session);
+        state.place = worker::enlist(Listener::Session(session));
         (*context.as_ptr()).session = Some(session);
         Ok(session)
     }

@@ -1,18 +1,20 @@
-//! What the sessions of one worker share: buffers, the list of sessions, the spawner.
+//! What the clients of one worker share: buffers, the list of clients, the spawner.
 
 pub mod programs;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
 
-use super::channel::hub;
+use super::channel::hub::{self, Listener};
+use super::channel::waiting::{self, Waiting};
 use super::ffi;
 use super::guard::guard;
 use super::ledger::Ledger;
 use super::log::{self, Level};
 use super::main_settings::MainSettings;
 use super::module;
-use super::session::{self, SessionRef};
+use super::request::Request;
+use super::session;
 use super::timer::now;
 use crate::ws::scratch::Scratch;
 use crate::ws::timing::drain_at;
@@ -30,15 +32,16 @@ struct Buffers {
     scratch: Option<Box<Scratch>>,
 }
 
+/// Sessions, and requests that wait for messages.
 #[derive(Default)]
-struct Sessions {
-    places: Vec<Option<SessionRef>>,
+struct Clients {
+    places: Vec<Option<Listener>>,
     free: Vec<usize>,
 }
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
-    static SESSIONS: RefCell<Sessions> = RefCell::default();
+    static CLIENTS: RefCell<Clients> = RefCell::default();
     static LEDGER: Cell<Option<Ledger>> = const { Cell::new(None) };
     static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
 }
@@ -81,27 +84,27 @@ pub fn put_scratch(scratch: Box<Scratch>) {
     BUFFERS.with_borrow_mut(|buffers| buffers.scratch = Some(scratch));
 }
 
-/// Puts a session on the list; returns its place.
-pub fn enlist(session: SessionRef) -> usize {
-    SESSIONS.with_borrow_mut(|sessions| match sessions.free.pop() {
+/// Puts a client on the list; returns its place.
+pub fn enlist(client: Listener) -> usize {
+    CLIENTS.with_borrow_mut(|clients| match clients.free.pop() {
         Some(place) => {
-            sessions.places[place] = Some(session);
+            clients.places[place] = Some(client);
             place
         }
         None => {
-            sessions.places.push(Some(session));
-            sessions.places.len() - 1
+            clients.places.push(Some(client));
+            clients.places.len() - 1
         }
     })
 }
 
-/// Takes a session off the list.
+/// Takes a client off the list.
 pub fn discharge(place: usize) {
-    SESSIONS.with_borrow_mut(|sessions| {
-        if let Some(occupied) = sessions.places.get_mut(place)
+    CLIENTS.with_borrow_mut(|clients| {
+        if let Some(occupied) = clients.places.get_mut(place)
             && occupied.take().is_some()
         {
-            sessions.free.push(place);
+            clients.free.push(place);
         }
     });
 }
@@ -111,9 +114,9 @@ pub fn ledger() -> Option<Ledger> {
     LEDGER.get()
 }
 
-/// The sessions of this worker at this moment.
-fn all_sessions() -> Vec<SessionRef> {
-    SESSIONS.with_borrow(|sessions| sessions.places.iter().flatten().copied().collect())
+/// The clients of this worker at this moment.
+fn all_clients() -> Vec<Listener> {
+    CLIENTS.with_borrow(|clients| clients.places.iter().flatten().copied().collect())
 }
 
 /// A worker begins. `false` keeps nginx from starting it.
@@ -164,28 +167,44 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
     });
 }
 
-/// Spreads the ends of the sessions over the time that their locations give them.
+/// Spreads the ends of all clients over the time that their locations give them.
 fn drain() {
-    let mut draining: Vec<(SessionRef, u64)> = Vec::new();
-    for session in all_sessions() {
-        session::run(session, |session| {
-            let time = session.request().settings().drain();
+    let mut draining: Vec<(Listener, u64)> = Vec::new();
+    for client in all_clients() {
+        let mut note = |request: Request| {
+            let time = request.settings().drain();
             if time != 0 {
-                draining.push((SessionRef::from(session), time));
+                draining.push((client, time));
             }
-            session::Verdict::Continue
-        });
+        };
+        match client {
+            Listener::Session(session) => session::run(session, |session| {
+                note(session.request());
+                session::Verdict::Continue
+            }),
+            Listener::Waiting(waiting) => waiting::run(waiting, |waiting| {
+                note(waiting.request());
+                waiting::Verdict::Continue
+            }),
+        }
     }
     let count = draining.len() as u64;
-    for (place, (session, time)) in (0..).zip(draining) {
-        session::run(session, |session| session.drain(drain_at(now(), time, place, count)));
+    for (place, (client, time)) in (0..).zip(draining) {
+        let at = drain_at(now(), time, place, count);
+        match client {
+            Listener::Session(session) => session::run(session, |session| session.drain(at)),
+            Listener::Waiting(waiting) => waiting::run(waiting, |waiting| waiting.on_drain(at)),
+        }
     }
 }
 
 /// The worker leaves now: whoever is still connected is told.
 pub fn exit() {
-    for session in all_sessions() {
-        session::terminate(session);
+    for client in all_clients() {
+        match client {
+            Listener::Session(session) => session::terminate(session),
+            Listener::Waiting(waiting) => waiting::run(waiting, Waiting::dismiss),
+        }
     }
     hub::end();
     programs::end();

@@ -272,6 +272,14 @@ impl FanOut {
         Some(join(subscriber.memberships().iter().map(|membership| membership.here())))
     }
 
+    /// Messages that a subscriber has lost and that it is told of in another way than by what it gets: it is not told
+    /// again. `None` if there are none; 0 if nobody knows how many.
+    pub fn take_losses(&mut self, id: SubscriberId) -> Option<u64> {
+        let subscriber = self.subscribers.get_mut(id.0)?;
+        let losses = subscriber.memberships_mut().iter_mut().filter_map(|membership| membership.lost.take());
+        losses.reduce(|sum, lost| sum.saturating_add(lost))
+    }
+
     /// Lets go of messages that nobody waits for any more. To be called from time to time.
     pub fn tidy(&mut self) {
         if self.octets == 0 {

@@ -2,7 +2,7 @@
 
 pub mod date;
 pub mod eventsource;
-pub mod stream;
+pub mod multipart;
 pub mod websocket;
 
 use std::rc::Rc;
@@ -18,12 +18,10 @@ pub enum Form {
     WebSocket(Framing),
     /// Events of an EventSource.
     EventSource,
-    /// The data as it is: the body of a long-poll or poll response.
+    /// The data as it is: the body of a long-poll or poll response, or a chunk that nginx frames.
     Body,
-    /// Chunks of HTTP/1.1, one for each message.
-    Chunk,
-    /// Parts of `multipart/mixed` with this boundary.
-    Part(Rc<str>),
+    /// Parts of `multipart/mixed`, up to the boundary.
+    Part,
     /// The data, each followed by this separator.
     Raw(Rc<[u8]>),
 }
@@ -53,8 +51,8 @@ impl Form {
     pub fn has_id(&self) -> bool {
         match self {
             Self::WebSocket(framing) => framing.meta,
-            Self::EventSource | Self::Part(_) => true,
-            Self::Body | Self::Chunk | Self::Raw(_) => false,
+            Self::EventSource | Self::Part => true,
+            Self::Body | Self::Raw(_) => false,
         }
     }
 
@@ -64,8 +62,7 @@ impl Form {
             Self::WebSocket(framing) => websocket::message(framing, message, id, scratch),
             Self::EventSource => Encoded::plain(eventsource::event(id, message.event(), message.data())),
             Self::Body => Encoded::plain(message.data().to_vec()),
-            Self::Chunk => Encoded::plain(stream::chunk(message.data())),
-            Self::Part(boundary) => Encoded::plain(stream::part(boundary, message, id)),
+            Self::Part => Encoded::plain(multipart::part(message, id)),
             Self::Raw(separator) => Encoded::plain([message.data(), separator].concat()),
         }
     }
@@ -75,7 +72,7 @@ impl Form {
         match self {
             Self::WebSocket(framing) if framing.meta => Some(websocket::gap(framing, lost, id)),
             Self::EventSource => Some(Encoded::plain(eventsource::gap(id, lost))),
-            Self::WebSocket(_) | Self::Body | Self::Chunk | Self::Part(_) | Self::Raw(_) => None,
+            Self::WebSocket(_) | Self::Body | Self::Part | Self::Raw(_) => None,
         }
     }
 }

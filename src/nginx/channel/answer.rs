@@ -11,6 +11,13 @@ use crate::nginx::request::Request;
 /// How long a browser may remember the answer to a preflight, in seconds.
 const REMEMBER: &[u8] = b"86400";
 
+/// What a page may send besides what every page may: positions, metadata of messages, and what libraries add.
+const REQUESTED: &[u8] = b"Accept, Authorization, Cache-Control, Content-Type, If-Modified-Since, If-None-Match, \
+    Last-Event-ID, X-EventSource-Event, X-Requested-With";
+
+/// What a page needs to go on after what it got, and to know what it lost.
+const EXPOSED: &[u8] = b"ETag, Last-Modified, Retry-After, X-Channel-Gap";
+
 /// The form that the request wants channel info in.
 pub fn info_form(request: Request) -> InfoForm {
     InfoForm::negotiate(
@@ -56,10 +63,7 @@ pub fn options(request: Request, methods: &'static [u8]) -> ffi::ngx_int_t {
     }
     let preflight = request.header(b"origin").is_none()
         || (request.add_header("Access-Control-Allow-Methods", methods)
-            && request.add_header(
-                "Access-Control-Allow-Headers",
-                b"Content-Type, Last-Event-ID, If-None-Match, If-Modified-Since, X-EventSource-Event",
-            )
+            && request.add_header("Access-Control-Allow-Headers", REQUESTED)
             && request.add_header("Access-Control-Max-Age", REMEMBER));
     if !preflight || !request.add_header("Allow", methods) {
         return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
@@ -71,11 +75,23 @@ pub fn options(request: Request, methods: &'static [u8]) -> ffi::ngx_int_t {
     }
 }
 
-/// Tells a page of another origin that it may read the answer. `false` when there is no memory.
-pub fn expose(request: Request, origin: &[u8]) -> bool {
+/// Tells caches what the answer depends on (RFC 9110, section 12.5.5), at a location that may be subscribed to or another one. `false` when there is no memory.
+pub fn vary(request: Request, subscribes: bool) -> bool {
+    let fields: &[u8] = match request.method() {
+        b"GET" | b"HEAD" if subscribes => b"If-None-Match, Last-Event-ID, Accept, TE, Origin",
+        b"GET" | b"HEAD" => b"Accept, Origin",
+        _ => b"Origin",
+    };
+    request.add_header("Vary", fields)
+}
+
+/// Tells a page of another origin that it may read the answer (Fetch, section 3.2). A page that the location names may come
+/// with what the browser knows of the user, as it may for a WebSocket; where every page is allowed, each comes as nobody.
+/// `false` when there is no memory.
+pub fn expose(request: Request, origin: &[u8], named: bool) -> bool {
     request.add_header("Access-Control-Allow-Origin", origin)
-        && request.add_header("Access-Control-Expose-Headers", b"ETag, Last-Modified, X-Channel-Gap")
-        && request.add_header("Vary", b"Origin")
+        && (!named || request.add_header("Access-Control-Allow-Credentials", b"true"))
+        && request.add_header("Access-Control-Expose-Headers", EXPOSED)
 }
 
 /// Refuses a method; returns what the content handler returns. The body is read and dropped.

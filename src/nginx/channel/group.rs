@@ -107,7 +107,7 @@ unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_
 }
 
 fn serve(request: Request) -> Result<isize, isize> {
-    check_origin(request)?;
+    check_origin(request, false)?;
     if request.method() == b"POST" {
         // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.
         let read = unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) };

@@ -348,6 +348,11 @@ impl Hub {
         self.fan.position(id)
     }
 
+    /// Messages that a subscriber has lost and is told of by its caller: see [`FanOut::take_losses`].
+    pub fn take_losses(&mut self, id: SubscriberId) -> Option<u64> {
+        self.fan.take_losses(id)
+    }
+
     /// A subscriber takes nothing for now.
     pub fn block(&mut self, id: SubscriberId) {
         self.fan.block(id);

@@ -83,7 +83,7 @@ sub handshake {
     return $self->response;
 }
 
-# response(): { status, headers => { name in lower case => [values] }, body }. A 101 has no body; other responses are
+# response(): { status, headers => { name in lower case => [values] }, body }. A 101, 204 or 304 has no body; other responses are
 # read to their Content-Length, or to the end of the connection where there is none.
 sub response {
     my ($self) = @_;
@@ -102,7 +102,7 @@ sub response {
     $self->{head} = { status => $status, headers => \%headers, raw => $head };
 
     if ($status != 101) {
-        my $length = $headers{'content-length'}[0];
+        my $length = $status == 204 || $status == 304 ? 0 : $headers{'content-length'}[0];
         if (defined $length) {
             $self->wait_until(sub { length $self->{in} >= $length }, 'response body');
             $self->{head}{body} = substr $self->{in}, 0, $length, '';

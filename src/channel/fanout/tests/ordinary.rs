@@ -105,6 +105,32 @@ fn losses_are_told_in_the_way_of_the_form() {
 }
 
 #[test]
+fn losses_can_be_told_in_another_way() {
+    let mut rig = rig(1);
+    let epoch = rig.publish("a", b"x", 4).id.epoch.0;
+    let mut b = 0;
+    for _ in 2..=20 {
+        rig.publish("a", b"x", 4);
+        b = rig.publish("b", b"x", 4).id.epoch.0;
+    }
+    let wish = |wish: &mut Wish<'_>| {
+        wish.form = Box::leak(Box::new(Rc::new(Form::Raw(b";".as_slice().into()))));
+        wish.on_gap = OnGap::Close;
+    };
+    let session = rig.try_subscribe(0, &["a", "b"], &format!("{epoch}:10,1:1"), wish, usize::MAX).unwrap();
+    let id = rig.client(0, session).id;
+    let fanout = &mut rig.workers[0].fanout;
+    assert!(fanout.position(id).unwrap().starts_with(&format!("{epoch}:10,")), "before what it does not know of");
+    // Ids of b are of a channel that is gone, so that its messages up to the history are lost, too.
+    assert_eq!(fanout.take_losses(id), Some(6 + 15));
+    assert_eq!(fanout.take_losses(id), None);
+    assert_eq!(fanout.position(id).unwrap(), format!("{epoch}:16,{b}:15"));
+    rig.settle();
+    assert_eq!(rig.client(0, session).received, b"x;x;x;x;x;x;x;x;");
+    assert_eq!(rig.client(0, session).end, None);
+}
+
+#[test]
 fn a_lost_channel_is_told_even_if_nothing_is_there() {
     let mut rig = rig(1);
     let epoch = rig.publish("a", b"x", 4).id.epoch.0;

@@ -1,0 +1,159 @@
+//! The body of a response, as pieces that nginx is sending.
+//!
+//! The octets of a message are shared with the other subscribers of this worker; they are held here until nginx has sent
+//! them.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::channel::fanout::Buffer;
+use crate::nginx::ffi;
+use crate::nginx::request::Request;
+use crate::nginx::timer::now;
+
+/// Octets on their way.
+pub enum Content {
+    /// A message, or part of it, in the form that other subscribers get it in.
+    Shared(Buffer),
+    /// What this subscriber alone gets,
+    Own(Vec<u8>),
+    /// again and again.
+    Repeated(Rc<str>),
+    /// What every subscriber gets.
+    Fixed(&'static [u8]),
+}
+
+impl Content {
+    fn octets(&self) -> &[u8] {
+        match self {
+            Content::Shared(buffer) => buffer.octets(),
+            Content::Own(octets) => octets,
+            Content::Repeated(text) => text.as_bytes(),
+            Content::Fixed(octets) => octets,
+        }
+    }
+}
+
+/// A buffer that nginx has been given; it does not move as long as the request lives.
+struct Piece {
+    buffer: Box<ffi::ngx_buf_t>,
+    /// What the buffer points to.
+    _content: Content,
+}
+
+impl Piece {
+    fn left(&self) -> usize {
+        // SAFETY: both pointers are into the content, or null.
+        usize::try_from(unsafe { self.buffer.last.offset_from(self.buffer.pos) }).unwrap_or(0)
+    }
+}
+
+/// The connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost;
+
+/// See the module.
+pub struct Body {
+    request: Request,
+    /// Each piece is a chunk of its own where the response has chunks.
+    apart: bool,
+    in_flight: VecDeque<Piece>,
+    /// Empty buffers that filters may still look at: the one for chunks notices only at its next piece that an earlier
+    /// one has gone. They are used again, and freed with the request.
+    #[expect(clippy::vec_box, reason = "the filters have their addresses")]
+    spare: Vec<Box<ffi::ngx_buf_t>>,
+    /// Pieces at the end of `in_flight` that nginx has not been given yet.
+    fresh: usize,
+    /// Octets in flight when something was last taken.
+    left: usize,
+    /// When something was last sent, and when something was last taken.
+    sent: u64,
+    moved: u64,
+}
+
+impl Body {
+    /// Without any pieces. `apart`: each of them is to be a chunk.
+    pub fn new(request: Request, apart: bool) -> Self {
+        Body {
+            request,
+            apart,
+            in_flight: VecDeque::new(),
+            spare: Vec::new(),
+            fresh: 0,
+            left: 0,
+            sent: now(),
+            moved: now(),
+        }
+    }
+
+    /// Octets that nginx has not sent yet.
+    pub fn octets(&self) -> usize {
+        self.in_flight.iter().map(Piece::left).sum()
+    }
+
+    /// Whether nginx has sent everything.
+    pub fn is_empty(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Since when there is silence; `None` while something is being sent.
+    pub fn silent_since(&self) -> Option<u64> {
+        self.is_empty().then_some(self.sent)
+    }
+
+    /// Since when the client has taken nothing of what is being sent.
+    pub fn stuck_since(&self) -> Option<u64> {
+        (!self.is_empty()).then_some(self.moved)
+    }
+
+    /// Lets the head leave that has nothing behind it yet.
+    pub fn flush_head(&mut self) -> Result<(), Lost> {
+        // SAFETY: the request is alive, and its head was sent.
+        let sent = unsafe { ffi::ngx_ws_flush_head(self.request.raw()) };
+        if sent == ffi::NGX_ERROR as isize { Err(Lost) } else { Ok(()) }
+    }
+
+    /// Adds a piece; nothing comes after the last one.
+    pub fn push(&mut self, content: Content, last: bool) {
+        if self.apart && !last && content.octets().is_empty() {
+            // A chunk without octets would end the body.
+            return;
+        }
+        // SAFETY: a buffer of nginx is plain data, for which all zeroes is empty.
+        let new = || Box::new(unsafe { std::mem::zeroed::<ffi::ngx_buf_t>() });
+        let mut buffer = self.spare.pop().unwrap_or_else(new);
+        let octets = content.octets();
+        // SAFETY: the octets live as long as the content, which is kept beside the buffer; nginx only reads them.
+        unsafe { ffi::ngx_ws_body_buf(&raw mut *buffer, octets.as_ptr().cast_mut(), octets.len(), last.into()) };
+        self.in_flight.push_back(Piece { buffer, _content: content });
+        self.fresh += 1;
+    }
+
+    /// Gives nginx what it has not got yet.
+    pub fn send(&mut self) -> Result<(), Lost> {
+        let known = self.in_flight.len() - self.fresh;
+        self.fresh = 0;
+        let mut buffers: Vec<*mut ffi::ngx_buf_t> =
+            self.in_flight.iter_mut().skip(known).map(|piece| &raw mut *piece.buffer).collect();
+        let request = self.request.raw();
+        // SAFETY: the request is alive, and the buffers stay where they are until they are empty.
+        let sent = unsafe {
+            ffi::ngx_ws_body_send(request, buffers.as_mut_ptr(), buffers.len(), self.apart.into())
+                != ffi::NGX_ERROR as isize
+                && ffi::ngx_ws_body_blocked(request) != ffi::NGX_ERROR as isize
+        };
+        let now = now();
+        if !buffers.is_empty() {
+            self.sent = now;
+        }
+        while self.in_flight.front().is_some_and(|piece| piece.left() == 0) {
+            self.spare.extend(self.in_flight.pop_front().map(|piece| piece.buffer));
+        }
+        let left = self.octets();
+        if left == 0 || left != self.left {
+            self.moved = now;
+        }
+        self.left = left;
+        if sent { Ok(()) } else { Err(Lost) }
+    }
+}

@@ -1,0 +1,64 @@
+# A channel as a stream of messages with a separator behind each.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Test::More;
+use Ws::Nginx;
+use Ws::Client;
+use Ws::Frame;
+use Ws::Http;
+use Ws::Stream;
+
+my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 8m;', server => stream_locations('raw') . <<'SERVER');
+    location = /beside    { websocket_channel $arg_id; websocket_channel_transports websocket eventsource longpoll raw; }
+    location = /semicolon { websocket_channel $arg_id; websocket_channel_transports raw; websocket_channel_separator ";\r\n"; }
+    location = /nothing   { websocket_channel $arg_id; websocket_channel_transports raw; websocket_channel_separator ""; }
+SERVER
+
+my $port = $ngx->port;
+
+stream_cases($ngx, 'raw');
+
+case 'the separator' => sub {
+    my $stream = stream($port, 'raw', '/semicolon?id=separator');
+    my $nothing = stream($port, 'raw', '/nothing?id=separator');
+    $stream->{separator} = ";\r\n";
+    publish($port, '/pub?id=separator', $_) for "a\nb", '', 'c;', ';';
+    is_deeply($stream->data(4), ["a\nb", '', 'c;', ';']);
+    $nothing->{separator} = 'c;;';
+    is_deeply($nothing->data(1), ["a\nb"], 'none: messages follow each other');
+};
+
+case 'an empty message is one' => sub {
+    my $stream = stream($port, 'raw', '/sub?id=empty');
+    publish($port, '/pub?id=empty', $_) for 'a', '', 'b';
+    is_deeply($stream->data(3), ['a', '', 'b']);
+};
+
+case 'the request chooses' => sub {
+    my $stream = stream($port, 'raw', '/beside?id=choose');
+    is($stream->{headers}{'content-type'}[0], 'text/plain; charset=utf-8');
+    publish($port, '/pub?id=choose', 'x');
+    is_deeply($stream->data(1), ['x'], 'stands in the way of long-polls, which look the same');
+    my $events = events($port, '/beside?id=choose');
+    like($events->{headers}{'content-type'}[0], qr{^text/event-stream});
+    is(Ws::Client->open($port, '/beside?id=choose')->close(1000), 'close 1000');
+    is(request($port, 'GET', '/sub?id=choose', Accept => 'text/event-stream')->{status}, 406);
+};
+
+case 'HTTP/1.0: to the end of the connection' => sub {
+    my $client = Ws::Client->connect(port => $port);
+    $client->send("GET /sub?id=old HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    $client->wait_until(sub { $client->{in} =~ /\r\n\r\n/ }, 'the head');
+    unlike($client->{in}, qr/^transfer-encoding/mi);
+    publish($port, '/pub?id=old', 'a');
+    $client->wait_until(sub { $client->{in} =~ /\r\n\r\na\n$/ }, 'the message');
+    request($port, 'DELETE', '/pub?id=old');
+    $client->wait_until(sub { $client->{end} }, 'the end');
+    is($client->{end}, 'eof');
+};
+
+$ngx->stop;
+done_testing();
