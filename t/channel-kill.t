@@ -21,6 +21,9 @@ my $ngx = Ws::Nginx->start(
     http    => 'websocket_channel_zone 1m;',
     server  => <<'SERVER');
     client_max_body_size 4m;
+    websocket_channel_presence $arg_id;
+    websocket_channel_group_limits subscribers=100000;
+    location = /group  { websocket_channel_group_info; }
     location = /sub    { websocket_channel $arg_id; }
     location = /oldest { websocket_channel $arg_id; websocket_channel_start oldest; }
     location = /pub    { websocket_channel $arg_id mode=pub; }
@@ -91,6 +94,18 @@ case 'afterwards' => sub {
     }
 };
 
+case 'the group knows what it has, and nobody is listed who is gone' => sub {
+    for my $n (0 .. 4) {
+        ok(await('nobody', sub {
+            request($port, 'GET', "/pub?id=k$n&presence")->{body} eq '{"subscribers": 0, "present": []}';
+        }), "channel $n");
+    }
+    my $group = request($port, 'GET', '/group')->{body};
+    like($group, qr/^channels: \d+\r\nsubscribers: 0\r\n/);
+    request($port, 'DELETE', '/group');
+    like(request($port, 'GET', '/group')->{body}, qr/^channels: 0\r\nsubscribers: 0\r\nmessages: 0\r\n.*: 0 bytes\r\n/);
+};
+
 case 'no cell was lost' => sub {
     # What fits into a new zone of this size fits again.
     my $fits = sub {
@@ -103,7 +118,6 @@ case 'no cell was lost' => sub {
         }
         return $most;
     };
-    request($port, 'DELETE', "/pub?id=k$_") for 0 .. 4;
     my $here = $fits->($port);
     my $fresh = Ws::Nginx->start(http => 'websocket_channel_zone 1m;', server => 'client_max_body_size 4m;
         location = /pub { websocket_channel $arg_id mode=pub; }');

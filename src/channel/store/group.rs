@@ -1,12 +1,13 @@
 //! Groups of channels: what they have and what they may have.
 
-use super::{GroupChange, GroupLimits, GroupUse, MAX_KEY_PART, MOST_DROPS, Now, Store, SubscribeError, Wake};
+use super::{GroupChange, GroupLimits, GroupUse, Key, MAX_KEY_PART, MOST_DROPS, Now, Store, SubscribeError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::Memory;
 use crate::channel::zone::groups::group_cells;
 use crate::channel::zone::layout::{Cell, state};
 use crate::channel::zone::log::Uncopied;
+use crate::channel::zone::room::Need;
 
 /// A group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl<L: Lock> Store<L> {
                 if !change.sets() {
                     return Ok(Ok(()));
                 }
-                if !memory.make_room(group_cells(name), None, clock)? {
+                if !memory.make_room(group_cells(name), Need::Other, clock)? {
                     return Ok(Err(SubscribeError::NoRoom));
                 }
             }
@@ -95,3 +96,14 @@ impl<L: Lock> Store<L> {
 
 /// Buckets of the table that are looked at while the lock is held once.
 const BUCKETS_AT_ONCE: usize = 256;
+
+/// Drops what has expired and what dead workers left, since that may count still. The channel, if it is there after that.
+#[cold]
+pub(super) fn tidy(memory: Memory<'_>, key: Key<'_>, hash: u64, clock: u64) -> Result<Option<Cell>, Corrupt> {
+    memory.tend(clock, usize::MAX)?;
+    let channel = memory.find(key, hash)?;
+    if let Some(channel) = channel {
+        memory.trim(channel, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+    }
+    Ok(channel)
+}

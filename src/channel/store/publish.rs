@@ -1,5 +1,6 @@
 //! Publishing and deleting.
 
+use super::group::tidy;
 use super::{Handle, Info, Key, MOST_DROPS, Now, Store, Wake, last_id};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
@@ -10,6 +11,7 @@ use crate::channel::zone::cells::cells_for;
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, tag};
 use crate::channel::zone::log::Uncopied;
+use crate::channel::zone::room::Need;
 use crate::ws::frame::Kind;
 
 /// What a channel keeps: `websocket_channel_history` of the location that published last.
@@ -99,12 +101,7 @@ impl<L: Lock> Store<L> {
             let mut own = memory.find(key, hash)?;
             let more = |own| growth(memory, own, publication.len(), history);
             if !memory.group_allows(key, own, policy.group, || more(own))? {
-                // What has expired, and what dead workers left, may count still.
-                memory.tend(clock, usize::MAX)?;
-                own = memory.find(key, hash)?;
-                if let Some(own) = own {
-                    memory.trim(own, clock, 0, Uncopied::Keep, MOST_DROPS)?;
-                }
+                own = tidy(memory, key, hash, clock)?;
                 if !memory.group_allows(key, own, policy.group, || more(own))? {
                     return Ok(Err(PublishError::Group));
                 }
@@ -115,7 +112,7 @@ impl<L: Lock> Store<L> {
                     record.history.set(history.length);
                     record.keep.set(history.time);
                     record.touched.set(clock);
-                    memory.make_room(cells, own, clock)?
+                    memory.make_room(cells, Need::Message(cell), clock)?
                 }
                 None => memory.make_room_to_create(key, cells, clock)?,
             };

@@ -1,5 +1,6 @@
 //! Coming and going of subscribers.
 
+use super::group::tidy;
 use super::{Handle, Key, MAX_PRESENCE, MOST_DROPS, Now, Slot, Store, Token, window};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
@@ -7,6 +8,7 @@ use crate::channel::position::{Epoch, Window};
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, QUEUED};
 use crate::channel::zone::log::Uncopied;
+use crate::channel::zone::room::Need;
 
 /// On which terms a channel may be subscribed to, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,9 +113,7 @@ impl<L: Lock> Store<L> {
                 Ok(GroupUse { channels: u32::from(found.is_none()), subscribers: 1, ..GroupUse::default() })
             };
             if !memory.group_allows(key, found, terms.group, || more(found))? {
-                // What dead workers left may count still.
-                memory.tend(clock, usize::MAX)?;
-                found = memory.find(key, hash)?;
+                found = tidy(memory, key, hash, clock)?;
                 if !memory.group_allows(key, found, terms.group, || more(found))? {
                     return Ok(Err(SubscribeError::Group));
                 }
@@ -139,7 +139,7 @@ impl<L: Lock> Store<L> {
             let need = usize::from(crowded) + usize::from(!terms.presence.is_empty());
             if need > 0 {
                 record.touched.set(clock);
-                if !memory.make_room(need, Some(channel), clock)? {
+                if !memory.make_room(need, Need::Subscriber(channel), clock)? {
                     return Ok(Err(SubscribeError::NoRoom));
                 }
             }

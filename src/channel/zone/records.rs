@@ -68,8 +68,8 @@ impl<'a> Memory<'a> {
     pub fn hash(self, key: Key<'_>) -> Result<u64, Corrupt> {
         let [low, high] = &self.header()?.seed;
         let mut hash = SipHash::new([low.get(), high.get()]);
-        hash.write(&(key.group.len() as u64).to_le_bytes());
-        hash.write(&key.purpose.to_le_bytes());
+        // The length of a group's name leaves the upper half free.
+        hash.write(&(key.group.len() as u64 | u64::from(key.purpose) << 32).to_le_bytes());
         hash.write(key.group);
         hash.write(key.id);
         Ok(hash.finish())

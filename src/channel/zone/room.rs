@@ -13,14 +13,37 @@ const MOST_LOOKS: usize = 1024;
 /// Messages of one channel that are dropped in one look.
 const MOST_DROPS: usize = 1024;
 
+/// What room is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A message of this channel: its own oldest messages go before those of others.
+    Message(Cell),
+    /// A subscriber of this channel, who may have come for just its oldest messages: they have to go for a subscriber no
+    /// sooner than any others.
+    Subscriber(Cell),
+    /// Something that belongs to no channel yet.
+    Other,
+}
+
+impl Need {
+    /// The channel that must not go itself.
+    fn channel(self) -> Option<Cell> {
+        match self {
+            Self::Message(channel) | Self::Subscriber(channel) => Some(channel),
+            Self::Other => None,
+        }
+    }
+}
+
 impl Memory<'_> {
-    /// Makes sure that `need` cells are free: what has expired goes first and what workers left behind that are gone, then
-    /// the oldest messages of the channel itself, then the oldest of the zone, then channels that nobody uses. Whether it
-    /// succeeded; if the need is beyond what could ever be free, nothing is dropped.
-    pub fn make_room(self, need: usize, own: Option<Cell>, clock: u64) -> Result<bool, Corrupt> {
+    /// Makes sure that `need` cells are free: what has expired goes first and what workers left behind that are gone, then,
+    /// for a message, the oldest ones of the channel itself, then the oldest of the zone, then channels that nobody uses.
+    /// Whether it succeeded; if the need is beyond what could ever be free, nothing is dropped.
+    pub fn make_room(self, need: usize, what: Need, clock: u64) -> Result<bool, Corrupt> {
         if self.free_cells()? >= need {
             return Ok(true);
         }
+        let own = what.channel();
         let own_cells = match own {
             Some(own) => {
                 let record = self.record(own)?;
@@ -44,7 +67,7 @@ impl Memory<'_> {
             self.scan(look)?;
         }
         let header = self.header()?;
-        if let Some(own) = own {
+        if let Need::Message(own) = what {
             while self.free_cells()? < need && self.trim(own, clock, 1, Uncopied::Drop, 1)? > 0 {}
             while self.free_cells()? < need && self.drop_oldest(own)? {
                 header.evicted.add(1);
@@ -87,7 +110,7 @@ impl Memory<'_> {
             None if key.is_grouped() => need += group_cells(key.group()),
             None => {}
         }
-        let made = self.make_room(need, None, clock)?;
+        let made = self.make_room(need, Need::Other, clock)?;
         if let Some(cell) = group {
             self.group(cell)?.records.sub(1);
             if !made {

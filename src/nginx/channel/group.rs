@@ -5,7 +5,7 @@ use std::ptr;
 use super::hub;
 use super::publish::Body;
 use super::{answer, check_origin};
-use crate::channel::store::{GroupChange, GroupLimits, SubscribeError};
+use crate::channel::store::{GroupChange, GroupInfo, GroupLimits, SubscribeError};
 use crate::conf::{Amount, Refused, count, group_change, value};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -118,7 +118,7 @@ fn serve(request: Request) -> Result<isize, isize> {
         return Err(FAILED);
     }
     match request.method() {
-        b"GET" | b"HEAD" => show(request),
+        b"GET" | b"HEAD" => Ok(show(request, &info(request)?)),
         b"DELETE" => delete(request),
         b"OPTIONS" => Ok(answer::options(request, METHODS)),
         _ => {
@@ -139,12 +139,19 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
     });
 }
 
-/// Answers with what the group has and may have.
-fn show(request: Request) -> Result<isize, isize> {
+/// What the group has and may have.
+fn info(request: Request) -> Result<GroupInfo, isize> {
     let (name, limits) = (name(request)?, limits(request)?);
-    let Some(group) = hub::with(|hub| hub.group(name, limits)) else { return Err(try_again(request)) };
+    match hub::with(|hub| hub.group(name, limits)) {
+        Some(group) => group.ok_or(FAILED),
+        None => Err(try_again(request)),
+    }
+}
+
+/// Answers with what a group has and may have.
+fn show(request: Request, group: &GroupInfo) -> isize {
     let form = answer::info_form(request);
-    Ok(answer::text(request, ffi::NGX_HTTP_OK as usize, form.content_type(), &form.render_group(&group.ok_or(FAILED)?)))
+    answer::text(request, ffi::NGX_HTTP_OK as usize, form.content_type(), &form.render_group(group))
 }
 
 /// Sets the limits that query and body name.
@@ -159,7 +166,7 @@ fn set(request: Request) -> Result<isize, isize> {
         return Err(BAD_REQUEST);
     }
     match hub::with(|hub| hub.limit_group(name, change)) {
-        Some(Ok(())) => show(request),
+        Some(Ok(())) => Ok(show(request, &info(request)?)),
         Some(Err(error)) => {
             let (level, status) = match error {
                 SubscribeError::NoRoom => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
@@ -175,7 +182,13 @@ fn set(request: Request) -> Result<isize, isize> {
 /// Deletes all channels of the group; the answer is what it was.
 fn delete(request: Request) -> Result<isize, isize> {
     let name = name(request)?;
-    let answer = show(request)?;
-    hub::with(|hub| hub.delete_group(name));
-    Ok(answer)
+    let group = info(request)?;
+    match hub::with(|hub| hub.delete_group(name)) {
+        Some(Ok(())) => Ok(show(request, &group)),
+        Some(Err(error)) => {
+            request.report(Level::Crit, format_args!("cannot delete group \"{}\": {error}", Octets(name)));
+            Err(FAILED)
+        }
+        None => Err(try_again(request)),
+    }
 }

@@ -11,6 +11,7 @@ use super::bells::Bells;
 use super::waiting::{self, Waiting};
 use super::zone::{ChannelZone, ZoneLock};
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscriberId, Wish};
+use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::process;
 use crate::channel::store::{
@@ -222,14 +223,20 @@ impl Hub {
     }
 
     /// Deletes all channels of a group, and takes back the limits that were set for it.
-    pub fn delete_group(&mut self, name: &[u8]) {
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`]; some of the channels may be deleted.
+    pub fn delete_group(&mut self, name: &[u8]) -> Result<(), Corrupt> {
         let mut wake = Wake::default();
-        let mut from = Some(0);
-        while let Some(at) = from {
-            // What is left of a damaged zone is found by who asks next.
-            from = self.store.delete_group(name, at, time(), &mut wake).unwrap_or_default();
+        let mut step = Ok(Some(0));
+        while let Ok(Some(from)) = step {
+            let mut delete = || self.store.delete_group(name, from, time(), &mut wake);
+            // A damaged zone is repaired by the second attempt.
+            step = delete().or_else(|Corrupt| delete());
         }
         self.wake(wake);
+        step.map(|_| ())
     }
 
     /// How full the zone is.

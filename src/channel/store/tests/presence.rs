@@ -114,6 +114,26 @@ fn a_deleted_channel_takes_its_entries_with_it() {
 }
 
 #[test]
+fn nobody_loses_what_it_came_for() {
+    let rig = Rig::new(LEN);
+    let one = rig.claim(11);
+    let forever = History { length: 0, time: 0 };
+    rig.try_publish("old", b"x", forever).unwrap();
+    rig.try_publish("old", b"x", forever).unwrap();
+    rig.try_publish("a", b"x", forever).unwrap();
+    while rig.store.usage().unwrap().free_cells > 0 {
+        rig.try_publish("old", b"x", forever).unwrap();
+    }
+    let (old, a) = (rig.info("old").unwrap().messages, rig.info("a").unwrap().messages);
+    rig.join("a", one, "anna");
+    rig.join("a", one, "bob");
+    assert_eq!((rig.info("old").unwrap().messages, rig.info("a").unwrap().messages), (old - 2, a), "the oldest go");
+    rig.join("a", one, "carla");
+    assert_eq!((rig.info("old").unwrap().messages, rig.info("a").unwrap().messages), (old - 2, 0), "it was the oldest");
+    rig.check();
+}
+
+#[test]
 fn messages_make_room_for_names_and_names_for_nobody() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);
