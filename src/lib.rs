@@ -8,12 +8,14 @@
 //! - [`channel`]: the message store in shared memory, subscriptions, and the wire forms of a message;
 //! - [`tcp`]: the rules of relaying to a TCP service;
 //! - [`conf`]: the values of the directives;
+//! - [`json`]: strings of JSON;
 //! - [`status`]: the figures of all locations, and their forms;
 //! - `nginx` (feature `module`): the only place that knows nginx.
 
 pub mod channel;
 pub mod conf;
 pub mod exec;
+pub mod json;
 #[cfg(feature = "module")]
 #[allow(unsafe_code)]
 mod nginx;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Channels, Label, Location, Snapshot};
+use crate::json::string;
 
 /// One object, with a line for each location.
 pub fn render(snapshot: &Snapshot) -> String {
@@ -48,20 +49,6 @@ fn object(text: &mut String, label: &Label, location: &Location) {
         let _ = write!(text, "{comma}\"{name}\": {count}");
     }
     text.push_str("}}");
-}
-
-fn string(text: &mut String, part: &str) {
-    text.push('"');
-    for character in part.chars() {
-        match character {
-            '"' | '\\' => text.extend(['\\', character]),
-            '\0'..=' ' if character != ' ' => {
-                let _ = write!(text, "\\u{:04x}", u32::from(character));
-            }
-            _ => text.push(character),
-        }
-    }
-    text.push('"');
 }
 
 #[cfg(test)]
