@@ -13,7 +13,9 @@
 //! and collects if it [has news](store::Store::has_news) without having been woken: somebody who was to wake it may have
 //! been killed before.
 
+pub mod event;
 pub mod fanout;
+pub mod hook;
 pub mod info;
 pub mod lock;
 pub mod memory;
