@@ -25,7 +25,7 @@ mod module {
     }
 
     pub fn build() {
-        for input in ["ngx/ngx_ws_exec.h", "ngx/ngx_ws_exec.c", "build.rs"] {
+        for input in ["ngx/ngx_ws_exec.h", "ngx/ngx_ws_exec.c", "ngx/ngx_ws_detached.c", "build.rs"] {
             println!("cargo::rerun-if-changed={input}");
         }
         for variable in ["NGINX_SOURCE_DIR", "NGINX_BUILD_DIR", "WS_EXEC_SHIM_CFLAGS"] {
@@ -136,7 +136,10 @@ mod module {
 
     fn compile_shim(includes: &[PathBuf]) {
         let mut shim = cc::Build::new();
-        shim.file("ngx/ngx_ws_exec.c").includes(includes).warnings(true).flag("-Wno-unused-parameter");
+        shim.files(["ngx/ngx_ws_exec.c", "ngx/ngx_ws_detached.c"])
+            .includes(includes)
+            .warnings(true)
+            .flag("-Wno-unused-parameter");
         for flag in env::var("WS_EXEC_SHIM_CFLAGS").unwrap_or_default().split_whitespace() {
             shim.flag(flag);
         }

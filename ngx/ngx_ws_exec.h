@@ -99,6 +99,31 @@ void ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t ty
 void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
 
 
+/* requests that are asked of a location without a client: ngx_ws_detached.c */
+
+typedef struct ngx_ws_detached_s  ngx_ws_detached_t;
+
+typedef ngx_int_t (*ngx_ws_detached_take_pt)(void *data, ngx_uint_t status, const u_char *octets, size_t len);
+typedef void (*ngx_ws_detached_done_pt)(void *data);
+
+ngx_ws_detached_t *ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *type,
+    ngx_uint_t message);
+ngx_http_request_t *ngx_ws_detached_request(ngx_ws_detached_t *d);
+ngx_int_t ngx_ws_detached_target(ngx_ws_detached_t *d, ngx_str_t *uri);
+ngx_int_t ngx_ws_detached_message(ngx_ws_detached_t *d, u_char *data, size_t len);
+ngx_int_t ngx_ws_detached_on_free(ngx_ws_detached_t *d, ngx_pool_cleanup_pt handler, void *data);
+void ngx_ws_detached_callbacks(ngx_ws_detached_t *d, ngx_ws_detached_take_pt take, ngx_ws_detached_done_pt done,
+    void *data);
+void ngx_ws_detached_discard(ngx_ws_detached_t *d);
+ngx_int_t ngx_ws_detached_start(ngx_ws_detached_t *d);
+void ngx_ws_detached_abort(ngx_ws_detached_t *d);
+ngx_uint_t ngx_ws_detached_status(const ngx_ws_detached_t *d);
+ngx_str_t ngx_ws_detached_content_type(const ngx_ws_detached_t *d);
+ngx_str_t ngx_ws_detached_www_authenticate(const ngx_ws_detached_t *d);
+void ngx_ws_serve_once(void);
+void ngx_ws_close_listening(void);
+
+
 /* bodies */
 
 ngx_uint_t ngx_ws_buf_in_file(const ngx_buf_t *b);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::choices::{CHANNEL_MODES, ChannelMode};
 use super::directives::{at_least, compile_all, connect, once};
 use super::settings::{Amount, Channel, Endpoint, GroupLimits, History, Settings};
-use super::{Compiler, Refused, value};
+use super::{Compiler, Refused, Template, value};
 use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
 use crate::channel::store::{MAX_SLOTS, Store};
@@ -152,6 +152,27 @@ pub(super) fn split<C: Compiler>(settings: &mut Settings<C>, _: &mut C, argument
         delimiter => Ok(Some(Rc::from(delimiter))),
     };
     once(&mut settings.channel_split, delimiter)
+}
+
+/// The location of a hook; `off` for none, where the level above names one.
+pub(super) fn hook<C: Compiler>(compiler: &mut C, text: &[u8]) -> Result<Option<C::Template>, Refused> {
+    if text == b"off" {
+        return Ok(None);
+    }
+    let template = compiler.compile(text)?;
+    match template.constant() {
+        Some([b'/', ..]) | None => Ok(Some(template)),
+        Some(_) => Err(Refused::value(text, "a URI that begins with \"/\", or \"off\"")),
+    }
+}
+
+/// The id of a channel; `off` for none, where the level above names one.
+pub(super) fn events<C: Compiler>(compiler: &mut C, text: &[u8]) -> Result<Option<C::Template>, Refused> {
+    match text {
+        b"" => Err(Refused::value(text, "the id of a channel, or \"off\"")),
+        b"off" => Ok(None),
+        id => compiler.compile(id).map(Some),
+    }
 }
 
 #[cfg(test)]

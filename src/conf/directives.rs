@@ -102,6 +102,18 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel_max_id_length", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_max_id_length, value::number(from[0], 1, MAX_KEY_PART as u64))
         }),
+        row(c"websocket_channel_publish_request", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.channel_publish_request, channel::hook(compiler, from[0]))
+        }),
+        row(c"websocket_channel_join_request", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.channel_join_request, channel::hook(compiler, from[0]))
+        }),
+        row(c"websocket_channel_leave_request", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.channel_leave_request, channel::hook(compiler, from[0]))
+        }),
+        row(c"websocket_channel_events", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.channel_events, channel::events(compiler, from[0]))
+        }),
         row(c"websocket_status", Place::Location, Arguments::AtMostOne, status),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
         row(c"websocket_protocols", Place::Anywhere, Arguments::Some, protocols),

@@ -280,4 +280,12 @@ settings! {
     channel_max_subscribers: u64, 0;
     /// Octets of one id.
     channel_max_id_length: u64, 1024;
+    /// Which location is asked about each message before it is published.
+    channel_publish_request: Option<C::Template>, None;
+    /// Which location is asked before somebody subscribes.
+    channel_join_request: Option<C::Template>, None;
+    /// Which location is told that a subscriber has gone.
+    channel_leave_request: Option<C::Template>, None;
+    /// The channel that is told of what happens to the others.
+    channel_events: Option<C::Template>, None;
 }

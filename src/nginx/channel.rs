@@ -1,15 +1,20 @@
 //! Channels as the endpoint of a location: publishing and subscribing by HTTP and by WebSocket.
 
 mod answer;
+mod approval;
 mod bells;
+mod events;
 pub mod group;
 pub mod hub;
+mod link;
+pub mod member;
 mod publish;
 mod subscription;
 pub mod waiting;
 mod websocket;
 pub mod zone;
 
+use super::caller::Caller;
 use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
@@ -17,8 +22,11 @@ use super::request::Request;
 use super::session::{self, SessionRef};
 use super::template::ComplexValue;
 use super::upgrade::try_again;
+use crate::channel::event::Happening;
 use crate::channel::store::Presence;
 use crate::conf::{self, ChannelMode};
+use events::Events;
+use member::Member;
 use publish::Publisher;
 use subscription::{Ids, Subscription};
 use waiting::{Kind, Stream};
@@ -77,8 +85,11 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
                 Transport::LongPoll => Kind::LongPoll,
                 Transport::Poll => Kind::Poll,
             };
-            let ids = Ids::of(request, channel)?;
-            waiting::start(request, kind, &Subscription::of(request, &ids))?
+            if member::must_ask(request) {
+                ask(request, channel, kind)?
+            } else {
+                subscribe(request, channel, kind, Member::of(request)?)?
+            }
         } else {
             info(request, channel)?
         }
@@ -91,21 +102,61 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
 /// # Errors
 ///
 /// What the content handler returns then.
-pub fn open(
-    request: Request,
-    session: SessionRef,
-    channel: &conf::Channel<ComplexValue>,
-    protocol: Option<&str>,
-) -> Result<(), isize> {
+pub fn open(request: Request, session: SessionRef, channel: &conf::Channel<ComplexValue>) -> Result<(), isize> {
     let ids = Ids::of(request, channel)?;
     let publisher = if channel.mode.publishes() { Some(Publisher::new(request, &ids)?) } else { None };
     let answers = (channel.mode == ChannelMode::Pub).then(|| answer::info_form(request));
     let mut endpoint = Channel::new(publisher, answers);
+    endpoint.use_hooks(request, session, channel.mode.subscribes());
     if channel.mode.subscribes() {
-        endpoint.subscribe(request, session, &Subscription::of(request, &ids), protocol)?;
+        if endpoint.ask_to_join()? {
+            session::attach(session, Box::new(endpoint));
+            return Ok(());
+        }
+        endpoint.join(request, session, &Subscription::of(request, &ids))?;
     }
     session::attach(session, Box::new(endpoint));
     session::open(session)
+}
+
+/// Lets a request wait for messages; returns what the content handler returns.
+fn subscribe(
+    request: Request,
+    channel: &conf::Channel<ComplexValue>,
+    kind: Kind,
+    member: Option<Member>,
+) -> Result<isize, isize> {
+    let ids = Ids::of(request, channel)?;
+    let status = waiting::start(request, kind, &Subscription::of(request, &ids))?;
+    if let Some(mut member) = member {
+        member.joined();
+        member::keep(member)?;
+    }
+    Ok(status)
+}
+
+/// Asks whether a request may wait for messages; returns what the content handler returns.
+fn ask(request: Request, channel: &conf::Channel<ComplexValue>, kind: Kind) -> Result<isize, isize> {
+    // The variables of the hook's location tell of it.
+    Ids::of(request, channel)?;
+    let caller = Caller::of(request).ok_or(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize)?;
+    let waiting = caller.clone();
+    member::ask(request, move |verdict, copy| {
+        if !caller.is_there() {
+            return verdict.waste(copy);
+        }
+        caller.resume(|request| {
+            let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else {
+                return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+            };
+            let status = verdict.apply(request).and_then(|member| subscribe(request, channel, kind, member));
+            status.unwrap_or_else(|status| status)
+        });
+    })?;
+    // SAFETY: the request is alive; the reference is given back when it is resumed.
+    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
+    waiting.wait();
+    Ok(ffi::NGX_DONE as isize)
 }
 
 /// The first subprotocol that the client offers and the location or the channel itself speaks.
@@ -187,7 +238,14 @@ fn presence(request: Request, ids: &Ids<'_>) -> Result<isize, isize> {
 /// Deletes the channels; the answer is what they were.
 fn delete(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
-    let deleted = ids.keys().into_iter().filter_map(|key| hub::with(|hub| hub.delete(key)).flatten());
+    let events = Events::of(request)?;
+    let deleted = ids.keys().into_iter().filter_map(|key| {
+        let deleted = hub::with(|hub| hub.delete(key)).flatten();
+        if let (Some(_), Some(events)) = (&deleted, &events) {
+            events.tell(Happening::Delete, key.id());
+        }
+        deleted
+    });
     let info = deleted.map(|deleted| deleted.info).reduce(publish::sum).ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
     Ok(answer::info(request, ffi::NGX_HTTP_OK as usize, &info))
 }

@@ -3,10 +3,12 @@
 //! Everything nginx calls goes through [`guard`]: no panic may cross into C. A session is changed only inside
 //! [`session::run`], which acts on a verdict at the outermost level instead of finalizing the request it stands on.
 
+mod caller;
 mod channel;
 mod client;
 mod commands;
 mod console;
+mod detached;
 mod endpoint;
 mod ffi;
 mod guard;

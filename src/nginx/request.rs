@@ -104,6 +104,11 @@ impl Request {
         unsafe { ffi::ngx_ws_request_is_main(self.0) != 0 }
     }
 
+    /// The client's own request.
+    pub fn main(self) -> Self {
+        Request(self.fields().main)
+    }
+
     /// Path without arguments, decoded and normalised.
     pub fn uri<'a>(self) -> &'a [u8] {
         bytes(&self.fields().uri)

@@ -126,7 +126,7 @@ fn serve(request: Request) -> Result<(), isize> {
     // Made before what is only needed to start the endpoint, so that this leaves no hole behind in the worker's memory.
     let session = session::create(request, acceptance)?;
     let endpoint = match endpoint {
-        Endpoint::Channel(channel) => return channel::open(request, session, channel, protocol),
+        Endpoint::Channel(channel) => return channel::open(request, session, channel),
         Endpoint::Exec(words) => program::start(request, session, Command::of_words(request, words)?)?,
         Endpoint::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?)?,
         Endpoint::Tcp(address) => tcp::start(request, session, address)?,

@@ -64,7 +64,9 @@ unsafe extern "C" fn get(
     guard(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx calls with a live request and a value to fill.
         let request = unsafe { Request::new(request) };
-        let text = VARIABLES.get(place).zip(request.existing_context()).and_then(|((_, get), context)| get(context));
+        // A hook's location is asked by a subrequest, and internal redirections forget what a module keeps for one.
+        let context = request.existing_context().or_else(|| request.main().existing_context());
+        let text = VARIABLES.get(place).zip(context).and_then(|((_, get), context)| get(context));
         let copy = match &text {
             Some(text) => match request.copy(text.as_bytes()) {
                 Some(copy) => Some(copy),

@@ -6,7 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::mem;
 
 use super::channel::hub::{self, Listener};
+use super::channel::member;
 use super::channel::waiting::{self, Waiting};
+use super::detached;
 use super::ffi;
 use super::guard::guard;
 use super::ledger::Ledger;
@@ -206,6 +208,8 @@ pub fn exit() {
             Listener::Waiting(waiting) => waiting::run(waiting, Waiting::dismiss),
         }
     }
+    member::end();
+    detached::exit();
     hub::end();
     programs::end();
     if let Some(ledger) = LEDGER.take() {

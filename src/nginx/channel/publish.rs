@@ -1,11 +1,15 @@
 //! Publishing, and what a publisher is told.
 
+use super::approval::{self, Decision, Draft};
+use super::events::Events;
 use super::subscription::Ids;
 use super::{group, hub};
+use crate::channel::event::Happening;
 use crate::channel::message::{Publication, kind_of};
-use crate::channel::position::MessageId;
+use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{History, Info, Key, Policy, PublishError};
 use crate::conf::{count, value};
+use crate::nginx::caller::Caller;
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, bytes};
@@ -20,6 +24,7 @@ pub struct Publisher {
     group: Box<[u8]>,
     ids: Box<[Box<[u8]>]>,
     policy: Policy,
+    events: Option<Events>,
 }
 
 /// What a publisher is told.
@@ -41,7 +46,8 @@ impl Publisher {
         Ok(Publisher {
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
             ids: keys.iter().map(|key| key.id().into()).collect(),
-            policy: Policy { history: history(request)?, group: group::limits(request)? },
+            policy: policy(request)?,
+            events: Events::of(request)?,
         })
     }
 
@@ -57,12 +63,27 @@ impl Publisher {
             let key = Key::new(&self.group, id).ok_or(PublishError::TooLarge)?;
             let published =
                 hub::with(|hub| hub.publish(key, &publication, self.policy)).ok_or(PublishError::Corrupt)??;
+            if let Some(events) = &self.events {
+                events.tell(Happening::Publish(published.id), id);
+            }
             told = Some(match told {
                 None => Told { info: published.info, id: published.id },
                 Some(told) => Told { info: sum(told.info, published.info), ..told },
             });
         }
         told.ok_or(PublishError::Corrupt)
+    }
+
+    /// What is known of the channels, for a publisher whose message was dropped.
+    pub fn info(&self) -> Info {
+        let keys = self.ids.iter().filter_map(|id| Key::new(&self.group, id));
+        let infos = keys.filter_map(|key| hub::with(|hub| hub.info(key)).flatten());
+        infos.reduce(sum).unwrap_or(Info {
+            messages: 0,
+            requested: None,
+            subscribers: 0,
+            last: MessageId { epoch: Epoch(0), offset: Offset(0) },
+        })
     }
 }
 
@@ -78,6 +99,15 @@ pub fn sum(first: Info, other: Info) -> Info {
         subscribers: first.subscribers.saturating_add(other.subscribers),
         last: first.last,
     }
+}
+
+/// What a publication of this request may leave behind.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub(super) fn policy(request: Request) -> Result<Policy, isize> {
+    Ok(Policy { history: history(request)?, group: group::limits(request)? })
 }
 
 /// What the channels keep, with the values that the variables have for this request.
@@ -98,23 +128,65 @@ pub fn receive(request: Request) -> ffi::ngx_int_t {
 /// The body is there.
 unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
     crate::nginx::guard::guard((), || {
-        // SAFETY: nginx calls with a live request; the body handler's reference is given back here.
+        // SAFETY: nginx calls with a live request; the body handler's reference is given back here, or by the caller that
+        // waits for a hook.
         unsafe {
-            let status = published(Request::new(request)).unwrap_or_else(|status| status);
-            ffi::ngx_http_finalize_request(request, status);
+            match received(Request::new(request)) {
+                Ok(Some(status)) | Err(status) => ffi::ngx_http_finalize_request(request, status),
+                Ok(None) => {}
+            }
         }
     });
 }
 
-fn published(request: Request) -> Result<isize, isize> {
+/// Publishes the body of a request. `None` if somebody has to be asked before.
+fn received(request: Request) -> Result<Option<isize>, isize> {
     let Some(crate::conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
     let ids = Ids::of(request, channel)?;
     let publisher = Publisher::new(request, &ids)?;
     let body = Body::of(request)?;
     let parts = body.parts();
     let content_type = request.header(b"content-type").unwrap_or_default();
+    if let Some(context) = request.context() {
+        context.data_in(parts.iter().map(|part| part.len()).sum(), true);
+    }
+    if request.settings().channel_publish_request().is_some() {
+        return submit(request, publisher, content_type, &parts).map(|()| None);
+    }
+    publish(request, &publisher, content_type, &parts).map(Some)
+}
+
+/// Asks what to do with a message; the request waits for it. A message that has come whole is published even if its publisher
+/// has gone.
+fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<(), isize> {
+    let caller = Caller::of(request).ok_or(FAILED)?;
+    let waiting = caller.clone();
+    let event: Box<[u8]> = request.header(b"x-eventsource-event").unwrap_or_default().into();
+    let draft = Draft { content_type: content_type.to_vec(), message: join(parts)? };
+    // SAFETY: every request has a core location configuration.
+    let limit = unsafe { (*ffi::ngx_ws_get_core_loc_conf(request.raw())).client_max_body_size };
+    approval::ask(request, draft, usize::try_from(limit).unwrap_or(0), move |decision| match decision {
+        Decision::Publish(draft) => {
+            let (content_type, parts) = (&draft.content_type, [&*draft.message]);
+            let kind = kind_of(content_type, &parts);
+            let told = publisher.publish(kind, content_type, &event, &parts);
+            caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
+        }
+        Decision::Drop => caller.resume(no_content),
+        Decision::Refuse(status) => caller.resume(|_| isize::from(status as i16)),
+    })?;
+    waiting.wait();
+    Ok(())
+}
+
+fn publish(request: Request, publisher: &Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<isize, isize> {
     let event = request.header(b"x-eventsource-event").unwrap_or_default();
-    let told = publisher.publish(kind_of(content_type, &parts), content_type, event, &parts).map_err(|error| {
+    answer_publisher(request, publisher.publish(kind_of(content_type, parts), content_type, event, parts))
+}
+
+/// Tells a publisher what became of its message.
+fn answer_publisher(request: Request, published: Result<Told, PublishError>) -> Result<isize, isize> {
+    let told = published.map_err(|error| {
         let (level, status) = match error {
             PublishError::TooLarge => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
             PublishError::Group => (Level::Info, ffi::NGX_HTTP_FORBIDDEN as isize),
@@ -125,10 +197,28 @@ fn published(request: Request) -> Result<isize, isize> {
     })?;
     if let Some(context) = request.context() {
         context.message_id = Some(told.id);
-        context.data_in(parts.iter().map(|part| part.len()).sum(), true);
     }
     let status = if told.info.subscribers > 0 { ffi::NGX_HTTP_CREATED } else { ffi::NGX_HTTP_ACCEPTED };
     Ok(answer::info(request, status as usize, &told.info))
+}
+
+/// Tells a publisher that nobody gets its message, and that this is all right.
+fn no_content(request: Request) -> isize {
+    // SAFETY: the request is alive and nothing was sent yet.
+    unsafe {
+        ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NO_CONTENT as usize);
+        ffi::ngx_http_send_header(request.raw())
+    }
+}
+
+/// One message of its pieces.
+fn join(parts: &[&[u8]]) -> Result<Vec<u8>, isize> {
+    let mut message = Vec::new();
+    message.try_reserve_exact(parts.iter().map(|part| part.len()).sum()).map_err(|_| FAILED)?;
+    for part in parts {
+        message.extend_from_slice(part);
+    }
+    Ok(message)
 }
 
 /// A piece of a body: in memory, or what nginx has put into a file.

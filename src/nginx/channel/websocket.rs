@@ -1,19 +1,26 @@
 //! A WebSocket that subscribes to channels, publishes to them, or both.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
+use super::approval::{self, Decision, Draft};
 use super::hub::{self, Listener};
-use super::publish::Publisher;
-use super::subscription::Subscription;
+use super::link::{Link, News};
+use super::member::{self, Member, Verdict};
+use super::publish::{Publisher, Told};
+use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
 use crate::channel::info::InfoForm;
-use crate::channel::store::{Budget, PublishError, ReadError};
+use crate::channel::message::kind_of;
+use crate::channel::store::{Budget, Info, PublishError, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META};
-use crate::conf::ChannelLag;
-use crate::nginx::endpoint::{Ending, Endpoint, Outlet, Produced};
+use crate::conf::{self, ChannelLag};
+use crate::nginx::endpoint::{Ending, Endpoint, Outlet, Produced, Started};
+use crate::nginx::ffi;
 use crate::nginx::request::Request;
 use crate::nginx::session::SessionRef;
+use crate::nginx::timer::now;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::Kind;
@@ -27,12 +34,30 @@ const MOST_REPLIES: usize = 64;
 /// The content type of binary messages, by which they are told on the other transports too.
 const BINARY: &[u8] = b"application/octet-stream";
 
+/// What a session asks of hooks.
+struct Hooks {
+    request: Request,
+    link: Rc<Link>,
+    /// The window of compressed messages for several sessions.
+    window: Option<u8>,
+    /// Messages are asked about before they are published.
+    asks: bool,
+    /// A hook has not answered yet.
+    waiting: bool,
+    /// A message was refused.
+    refused: Option<Ending>,
+}
+
 /// The channels behind a WebSocket.
 pub struct Channel {
     subscriber: Option<SubscriberId>,
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
-    publisher: Option<Publisher>,
+    /// Those who want to know are told when this goes.
+    member: Option<Box<Member>>,
+    publisher: Option<Rc<Publisher>>,
+    /// None where no hook is asked.
+    hooks: Option<Box<Hooks>>,
     /// A message that has begun and not ended.
     unfinished: Vec<u8>,
     /// The form of the answers; none where publishing is not answered.
@@ -47,7 +72,9 @@ impl Channel {
         Channel {
             subscriber: None,
             blocked: true,
-            publisher,
+            member: None,
+            publisher: publisher.map(Rc::new),
+            hooks: None,
             unfinished: Vec::new(),
             answers,
             replies: VecDeque::new(),
@@ -55,22 +82,76 @@ impl Channel {
         }
     }
 
-    /// Subscribes the session to channels.
+    /// Lets hooks be asked, if the location names one for what the session does.
+    pub fn use_hooks(&mut self, request: Request, session: SessionRef, subscribes: bool) {
+        let asks = self.publisher.is_some() && request.settings().channel_publish_request().is_some();
+        if asks || (subscribes && member::must_ask(request)) {
+            self.hooks = Some(Box::new(Hooks {
+                request,
+                link: Link::new(session),
+                window: window(session),
+                asks,
+                waiting: false,
+                refused: None,
+            }));
+        }
+    }
+
+    /// Asks whether the session may subscribe, if somebody is to be asked. Whether that is so.
     ///
     /// # Errors
     ///
     /// The status to answer.
-    pub fn subscribe(
+    pub fn ask_to_join(&mut self) -> Result<bool, isize> {
+        let Some(hooks) = self.hooks.as_mut().filter(|hooks| member::must_ask(hooks.request)) else { return Ok(false) };
+        let link = Rc::clone(&hooks.link);
+        member::ask(hooks.request, move |verdict, copy| {
+            if let Some(News::Verdict(verdict)) = link.tell(News::Verdict(verdict)) {
+                verdict.waste(copy);
+            }
+        })?;
+        hooks.waiting = true;
+        Ok(true)
+    }
+
+    /// Subscribes the session, about which nobody has to be asked.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer.
+    pub fn join(
         &mut self,
         request: Request,
         session: SessionRef,
         subscription: &Subscription<'_>,
-        protocol: Option<&str>,
+    ) -> Result<(), isize> {
+        let member = Member::of(request)?;
+        self.subscribe(request, session, subscription, window(session), member)
+    }
+
+    /// Subscribes the session, about which a hook was asked.
+    fn admitted(&mut self, verdict: &Verdict) -> Result<(), isize> {
+        const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        let Some(Hooks { request, window, .. }) = self.hooks.as_deref() else { return Err(FAILED) };
+        let (request, window) = (*request, *window);
+        let member = verdict.apply(request)?;
+        let session = request.existing_context().and_then(|context| context.session).ok_or(FAILED)?;
+        let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
+        let ids = Ids::of(request, channel)?;
+        self.subscribe(request, session, &Subscription::of(request, &ids), window, member)
+    }
+
+    /// Subscribes the session to channels. A member whose subscription fails goes at once.
+    fn subscribe(
+        &mut self,
+        request: Request,
+        session: SessionRef,
+        subscription: &Subscription<'_>,
+        window: Option<u8>,
+        member: Option<Member>,
     ) -> Result<(), isize> {
         let settings = request.settings();
-        let meta = protocol == Some(META);
-        // SAFETY: the session was made for this request just now, and nobody else holds it.
-        let window = unsafe { session.as_ref() }.shared_window();
+        let meta = request.existing_context().and_then(|context| context.protocol) == Some(META);
         let form = Form::WebSocket(Framing {
             meta,
             fragment: settings.fragment_size(),
@@ -86,6 +167,10 @@ impl Channel {
             ChannelLag::Skip => OnGap::Skip,
         };
         self.subscriber = Some(subscription.begin(request, form, on_gap, Listener::Session(session))?);
+        self.member = member.map(|mut member| {
+            member.joined();
+            Box::new(member)
+        });
         Ok(())
     }
 
@@ -97,16 +182,55 @@ impl Channel {
             Kind::Text => b"",
             Kind::Binary => BINARY,
         };
-        let told = publisher.publish(kind, content_type, b"", &[payload]).map_err(|error| match error {
-            PublishError::TooLarge => Ending { code: CloseCode::TOO_BIG, reason: error.to_string() },
-            PublishError::Group => Ending { code: CloseCode::POLICY, reason: error.to_string() },
-            PublishError::Corrupt => Ending { code: CloseCode::INTERNAL, reason: error.to_string() },
-        })?;
+        if self.hooks.as_ref().is_some_and(|hooks| hooks.asks) {
+            return self.submit(content_type, payload);
+        }
+        let info = published(publisher.publish(kind, content_type, b"", &[payload]))?;
+        self.answer(&info);
+        Ok(())
+    }
+
+    /// Asks what to do with a message. The next one is not taken before that is known.
+    fn submit(&mut self, content_type: &[u8], payload: &[u8]) -> Result<(), Ending> {
+        let (Some(hooks), Some(publisher)) = (&mut self.hooks, &self.publisher) else { return Ok(()) };
+        let mut message = Vec::new();
+        if message.try_reserve_exact(payload.len()).is_err() {
+            return Err(Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() });
+        }
+        message.extend_from_slice(payload);
+        let draft = Draft { content_type: content_type.to_vec(), message };
+        let limit = usize::try_from(hooks.request.settings().max_message_size()).unwrap_or(usize::MAX);
+        let (publisher, link) = (Rc::clone(publisher), Rc::clone(&hooks.link));
+        let asked = approval::ask(hooks.request, draft, limit, move |decision| {
+            let result = match decision {
+                Decision::Publish(draft) => {
+                    let (content_type, parts) = (&draft.content_type, [&*draft.message]);
+                    published(publisher.publish(kind_of(content_type, &parts), content_type, b"", &parts))
+                }
+                Decision::Drop => Ok(publisher.info()),
+                Decision::Refuse(status) => {
+                    Err(Ending { code: CloseCode::POLICY, reason: format!("message refused: {status}") })
+                }
+            };
+            // A publisher that has gone needs no answer; its message was complete.
+            link.tell(News::Published(result));
+        });
+        if asked.is_err() {
+            return Err(Ending {
+                code: CloseCode::TRY_AGAIN,
+                reason: "nobody can be asked about the message".to_owned(),
+            });
+        }
+        hooks.waiting = true;
+        Ok(())
+    }
+
+    /// A message was dealt with.
+    fn answer(&mut self, info: &Info) {
         self.published += 1;
         if let Some(form) = self.answers {
-            self.replies.push_back(form.render(&told.info));
+            self.replies.push_back(form.render(info));
         }
-        Ok(())
     }
 
     /// Answers to what was published. Whether there were any.
@@ -123,8 +247,24 @@ impl Channel {
 }
 
 impl Endpoint for Channel {
+    fn start(&mut self) -> Started {
+        let news = self.hooks.as_mut().and_then(|hooks| {
+            let news = hooks.link.take()?;
+            hooks.waiting = false;
+            Some(news)
+        });
+        match news {
+            Some(News::Verdict(verdict)) => match self.admitted(&verdict) {
+                Ok(()) => Started::Yes,
+                Err(status) => Started::No(status),
+            },
+            Some(News::Published(_)) | None => Started::NotYet,
+        }
+    }
+
     fn accepts(&self) -> bool {
-        self.replies.len() < MOST_REPLIES
+        let waits = self.hooks.as_ref().is_some_and(|hooks| hooks.waiting || hooks.refused.is_some());
+        self.replies.len() < MOST_REPLIES && !waits
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
@@ -145,11 +285,23 @@ impl Endpoint for Channel {
     }
 
     fn flush(&mut self) -> bool {
-        false
+        let Some(hooks) = &mut self.hooks else { return false };
+        let Some(News::Published(result)) = hooks.link.take() else { return false };
+        hooks.waiting = false;
+        match result {
+            Ok(info) => self.answer(&info),
+            Err(ending) => hooks.refused = Some(ending),
+        }
+        true
     }
 
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
         let mut some = self.reply(outlet);
+        if self.replies.is_empty()
+            && let Some(ending) = self.hooks.as_mut().and_then(|hooks| hooks.refused.clone())
+        {
+            return Produced::Ended(ending);
+        }
         let Some(id) = self.subscriber else {
             return if some { Produced::Some } else { Produced::Nothing };
         };
@@ -192,10 +344,16 @@ impl Endpoint for Channel {
         if let Some(id) = self.subscriber.take() {
             hub::with(|hub| hub.unsubscribe(id));
         }
+        self.member = None;
+        if let Some(hooks) = &self.hooks {
+            hooks.link.cut();
+        }
     }
 
     fn progress(&self) -> u64 {
-        self.published
+        // A hook takes its time, which is that of its location: a client that has hung up meanwhile is not stuck.
+        let waits = self.hooks.as_ref().is_some_and(|hooks| hooks.waiting);
+        if waits { self.published + now() } else { self.published }
     }
 }
 
@@ -203,6 +361,21 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.client_gone();
     }
+}
+
+/// The window of a session that was made just now.
+fn window(session: SessionRef) -> Option<u8> {
+    // SAFETY: called from the content handler that made the session; nobody else holds it.
+    unsafe { session.as_ref() }.shared_window()
+}
+
+/// What a publisher is told of the channels, or how its session ends.
+fn published(told: Result<Told, PublishError>) -> Result<Info, Ending> {
+    told.map(|told| told.info).map_err(|error| match error {
+        PublishError::TooLarge => Ending { code: CloseCode::TOO_BIG, reason: error.to_string() },
+        PublishError::Group => Ending { code: CloseCode::POLICY, reason: error.to_string() },
+        PublishError::Corrupt => Ending { code: CloseCode::INTERNAL, reason: error.to_string() },
+    })
 }
 
 /// Moves some of what is there for a subscriber to the client's queue. `None` where the worker is leaving.

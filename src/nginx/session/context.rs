@@ -6,6 +6,7 @@ use super::SessionRef;
 use crate::channel::position::MessageId;
 use crate::exec::spawner::ExitStatus;
 use crate::nginx::channel::Waiting;
+use crate::nginx::request::{Request, bytes};
 use crate::ws::connection::Closed;
 
 /// The values behind the `$websocket_…` variables. It lives in the request's pool: nginx writes the log after the session
@@ -41,6 +42,33 @@ pub struct Context {
 }
 
 impl Context {
+    /// What a copy of the request is to know; the texts are copied. `None` when there is no memory.
+    pub fn copy_for(&self, copy: Request) -> Option<Self> {
+        let protocol = match self.protocol {
+            Some(protocol) => Some(copy.keep_text(protocol)?),
+            None => None,
+        };
+        let channel_id = match self.channel_id {
+            Some(id) => Some(bytes(&copy.copy(id)?)),
+            None => None,
+        };
+        Some(Context {
+            session: None,
+            waiting: None,
+            endpoint: self.endpoint,
+            protocol,
+            messages_in: self.messages_in,
+            messages_out: self.messages_out,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            closed: self.closed,
+            channel_id,
+            message_id: self.message_id,
+            exec_pid: self.exec_pid,
+            exec_status: self.exec_status,
+        })
+    }
+
     /// Counts a message to the client.
     pub fn message_out(&mut self, octets: usize) {
         self.messages_out += 1;

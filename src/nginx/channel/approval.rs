@@ -1,0 +1,63 @@
+//! What a hook says about a message before it is published.
+
+use crate::channel::hook::Publishing;
+use crate::channel::message::kind_of;
+use crate::nginx::detached::{self, Answer, Question};
+use crate::nginx::ffi;
+use crate::nginx::log::Level;
+use crate::nginx::request::Request;
+use crate::ws::frame::Kind;
+
+/// A message that is not published yet.
+pub struct Draft {
+    /// Its `Content-Type`.
+    pub content_type: Vec<u8>,
+    /// The message.
+    pub message: Vec<u8>,
+}
+
+/// What becomes of it.
+pub enum Decision {
+    /// This is published, which may be another message.
+    Publish(Draft),
+    /// Nobody gets it; all is well.
+    Drop,
+    /// Nobody gets it, and the publisher is told so.
+    Refuse(u16),
+}
+
+/// Asks about a message; what is published in its place may be of `limit` octets, 0 for any number. `done` is called in a
+/// later turn of the event loop.
+///
+/// # Errors
+///
+/// The status to answer.
+pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decision) + 'static) -> Result<(), isize> {
+    const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+    let target = request.settings().channel_publish_request().ok_or(FAILED)?;
+    let Draft { content_type: kept, message } = draft;
+    let content_type = match (&*kept, kind_of(&kept, &[&message])) {
+        (b"", Kind::Text) => b"text/plain; charset=utf-8".to_vec(),
+        (b"", Kind::Binary) => b"application/octet-stream".to_vec(),
+        (named, _) => named.to_vec(),
+    };
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let question = Question::Message { content_type, message, limit };
+    let decide = |answer: Answer, copy: Option<Request>| {
+        done(match Publishing::of(answer.status) {
+            Publishing::Replace => Decision::Publish(Draft { content_type: answer.content_type, message: answer.body }),
+            Publishing::Keep => Decision::Publish(Draft { content_type: kept, message: answer.message }),
+            Publishing::Drop => Decision::Drop,
+            Publishing::Refuse(status) => {
+                if let Some(copy) = copy {
+                    copy.report(
+                        Level::Info,
+                        format_args!("\"websocket_channel_publish_request\" refuses a message: {status}"),
+                    );
+                }
+                Decision::Refuse(status)
+            }
+        });
+    };
+    detached::ask(request, &target, question, Box::new(decide))
+}

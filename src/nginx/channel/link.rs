@@ -1,0 +1,48 @@
+//! What joins a session and the hooks that it waits for. Either may be gone first.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::member::Verdict;
+use crate::channel::store::Info;
+use crate::nginx::endpoint::Ending;
+use crate::nginx::session::{self, Session, SessionRef};
+
+/// What a hook has brought about.
+pub enum News {
+    /// Whether the session may subscribe.
+    Verdict(Verdict),
+    /// Its message was dealt with; what it is told of the channels.
+    Published(Result<Info, Ending>),
+}
+
+/// See the module.
+pub struct Link {
+    session: Cell<Option<SessionRef>>,
+    news: Cell<Option<News>>,
+}
+
+impl Link {
+    /// For a session.
+    pub fn new(session: SessionRef) -> Rc<Self> {
+        Rc::new(Link { session: Cell::new(Some(session)), news: Cell::new(None) })
+    }
+
+    /// Brings the session news. They come back when it has gone. To be called at the outermost level.
+    pub fn tell(&self, news: News) -> Option<News> {
+        let Some(session) = self.session.get() else { return Some(news) };
+        self.news.set(Some(news));
+        session::run(session, Session::pump);
+        None
+    }
+
+    /// The news, once.
+    pub fn take(&self) -> Option<News> {
+        self.news.take()
+    }
+
+    /// The session is going.
+    pub fn cut(&self) {
+        self.session.set(None);
+    }
+}
