@@ -15,6 +15,7 @@ my $SERVER = <<'EOT';
     websocket_channel_presence $arg_name;
     websocket_close_timeout 500ms;
     location = /sub    { websocket_channel $arg_id; }
+    location = /all    { websocket_channel $arg_id; websocket_channel_transports chunked multipart raw; }
     location = /two    { websocket_channel $arg_id other; }
     location = /pub    { websocket_channel $arg_id mode=pub; }
     location = /both   { websocket_channel $arg_id other mode=pub; }
@@ -98,6 +99,14 @@ case 'every transport' => sub {
     $poll->send(request_text('GET', '/sub?id=t&name=poll'));
     my $pubsub = join_as('t', 'pubsub', '/pubsub');
     my $publisher = join_as('t', 'publisher', '/pub');
+    my %stream = (chunked => [TE => 'chunked'], multipart => [Accept => 'multipart/mixed'], raw => []);
+    my @streams = map {
+        my $client = Ws::Client->connect(port => $port);
+        $client->send(request_text('GET', "/all?id=t&name=$_", @{$stream{$_}}));
+        $client;
+    } sort keys %stream;
+    await_present('t', 'chunked multipart poll pubsub raw stream of 6');
+    $_->abandon for @streams;
     await_present('t', 'poll pubsub stream of 3');
     publish($port, '/pub?id=t&name=me', 'x');
     is($poll->response->{body}, 'x');
