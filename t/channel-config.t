@@ -49,7 +49,7 @@ refused('websocket_channel a mode=both;', qr/"both"/, qr/"sub", "pub" or "pubsub
 refused('websocket_channel a mode=sub mode=pub;', qr/one "mode="/);
 refused('websocket_channel "";', qr/the id of a channel/);
 refused("websocket_channel a;\nwebsocket_channel b;", qr/"websocket_channel" directive is duplicate/);
-refused("websocket_exec /bin/cat;\nwebsocket_channel b;", qr/cannot stand beside "websocket_exec"/);
+refused("websocket_exec_dir /srv;\nwebsocket_channel b;", qr/cannot stand beside "websocket_exec_dir"/);
 refused("http: websocket_channel_zone $_;", qr/websocket_channel_zone/, qr/"$_"/, qr/size/) for qw(x 100k 1000g 0);
 refused('websocket_channel_zone 2m;', qr/"websocket_channel_zone" directive is not allowed here/);
 refused("websocket_channel_history $_;", qr/websocket_channel_history/, qr/"[^"]*"/)

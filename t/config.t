@@ -190,4 +190,34 @@ for my $other ('websocket_exec_dir /bin', 'websocket_tcp 127.0.0.1:1') {
     }
 }
 
+# The one pair: a program that the clients of a channel share.
+accepted('websocket_exec and websocket_channel', "location / {\nwebsocket_exec /bin/cat;\nwebsocket_channel a;\n}");
+accepted('websocket_channel and websocket_exec', "location / {\nwebsocket_channel \$arg_id mode=sub;\nwebsocket_exec /bin/cat;\n}");
+usage('a second program', "websocket_exec /bin/cat;\nwebsocket_channel a;\nwebsocket_exec /bin/echo;", 'websocket_exec /bin/echo;',
+    'websocket_exec', 'duplicate');
+usage('a second channel', "websocket_exec /bin/cat;\nwebsocket_channel a;\nwebsocket_channel b;", 'websocket_channel b;',
+    'websocket_channel', 'duplicate');
+for my $other ('websocket_exec_dir /bin', 'websocket_tcp 127.0.0.1:1', 'websocket_status') {
+    my ($name) = $other =~ /^(\S+)/;
+    usage("a shared program and $name", "websocket_exec /bin/cat;\nwebsocket_channel a;\n$other;", "$other;", $name,
+        qr/cannot stand beside "websocket_exec"/);
+    usage("a channel and $name", "$other;\nwebsocket_channel a;", 'websocket_channel a;', 'websocket_channel',
+        qr/cannot stand beside "$name"/);
+}
+usage('a shared program with two channels', "websocket_exec /bin/cat;\nwebsocket_channel a b;", 'websocket_channel a b;',
+    'websocket_channel', qr/one channel, not several/);
+for my $mode (qw(pub pubsub)) {
+    usage("a shared program and mode=$mode", "websocket_channel a mode=$mode;\nwebsocket_exec /bin/cat;", 'websocket_exec /bin/cat;',
+        'websocket_exec', qr/mode=sub/);
+}
+$ngx->{server} = "websocket_exec_pty on;\nlocation / {\nwebsocket_exec /bin/cat;\nwebsocket_channel a;\n}";
+{
+    my ($status, $said) = $ngx->check_config;
+    isnt($status, 0, 'a shared terminal');
+    like($said, qr{\[emerg\].*"websocket_exec_pty" directive: .*shared});
+}
+usage('websocket_exec_linger without a unit of time', "websocket_exec /bin/cat;\nwebsocket_exec_linger soon;", 'websocket_exec_linger soon;',
+    'websocket_exec_linger', qr/soon/);
+accepted("websocket_exec_linger $_", "location / {\nwebsocket_exec /bin/cat;\nwebsocket_exec_linger $_;\n}") for qw(0 500ms 1h);
+
 done_testing();

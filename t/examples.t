@@ -41,23 +41,47 @@ case 'nginx takes them' => sub {
 };
 
 case 'log' => sub {
-    my $ngx = example('log')->start;
+    my $ngx = example('log');
+    $ngx->{noise} = [qr/worker process \d+ exited on signal 9/, qr/shared memory zone "ws_exec_\w+" was locked by/];
+    $ngx->{workers} = 2;
+    $ngx->{whole} =~ s/http \{\K/ add_header X-Worker \$pid always;/;
+    $ngx->start;
     my $get = sub { Ws::Client->connect(port => $ngx->port)->handshake("/$_[0]") };
     $get->("first-$_") for 1 .. 3;
-    $ngx->await_access_log(qr{GET /first-3 });
-    my @clients = map { Ws::Client->open($ngx->port, '/tail') } 1 .. 2;
-    for my $client (@clients) {
-        like($client->text, qr{"GET /first-$_ HTTP/1.1" 404}, 'what was there') for 1 .. 3;
+    $ngx->await_access_log(qr{GET /first-$_ }) for 1 .. 3;
+    my @clients = Ws::Client->open($ngx->port, '/log');
+    my @lines = map { $clients[0]->text } 1 .. 3;
+    for my $nth (1 .. 3) {
+        is(scalar(grep { m{"GET /first-$nth HTTP/1.1" 404} } @lines), 1, 'what was there');
     }
+    push @clients, map { Ws::Client->open($ngx->port, '/log') } 1 .. 7;
+    my $tail = ($ngx->await_programs(1))[0];
     $get->('later');
     like($_->text, qr{"GET /later HTTP/1.1" 404}, 'what came') for @clients;
     rename $ngx->prefix . '/access.log', $ngx->prefix . '/access.log.1' or die "rename: $!\n";
     $ngx->signal('USR1');
-    # The master makes the new file, and the worker writes to the old one until it has heard of it.
+    # The master makes the new file, and the workers write to the old one until they have heard of it.
     await('a line in the new log', sub { $get->('rotated'); -s $ngx->prefix . '/access.log' });
     like($_->text, qr{"GET /rotated HTTP/1.1" 404}, 'what came after the log was rotated') for @clients;
-    $ngx->await_programs(2);
-    is($_->close(1000), 'close 1000') for @clients;
+    my $worker = sub { $_[0]->header('x-worker') };
+    my $killed = $worker->($clients[0]);
+    push @clients, await('a client of the other worker', sub {
+        my $client = Ws::Client->open($ngx->port, '/log');
+        return $client if $worker->($client) != $killed;
+        $client->abandon;
+        return;
+    });
+    kill 'KILL', $killed;
+    await('both workers', sub { my @now = $ngx->workers; @now == 2 && !grep { $_ == $killed } @now });
+    $get->('after');
+    for my $client (grep { $worker->($_) != $killed } @clients) {
+        my $line;
+        do { $line = $client->text } until $line =~ m{"GET /after };
+        pass('clients of the other worker go on');
+    }
+    $ngx->await_programs(1);
+    isnt(($ngx->programs)[0], $tail, 'another tail');
+    $_->abandon for @clients;
     $ngx->await_programs(0);
     is(Ws::Client->connect(port => $ngx->port)->handshake('/')->{status}, 200, 'its page');
     $ngx->stop;

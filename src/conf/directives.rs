@@ -5,8 +5,10 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use super::channel;
-use super::choices::{CHANNEL_LAGS, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_FORMATS};
-use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings};
+use super::choices::{
+    CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_FORMATS,
+};
+use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
 use super::{Compiler, Refused, Template, value};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
@@ -184,6 +186,9 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_exec_pty", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_pty, value::flag(from[0]))
         }),
+        row(c"websocket_exec_linger", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_linger, value::time(from[0]))
+        }),
         row(c"websocket_exec_limit", Place::Anywhere, Arguments::Some, exec_limit),
         row(c"websocket_exec_stop", Place::Anywhere, Arguments::Exactly(2), exec_stop),
         row(c"websocket_tcp", Place::Location, Arguments::Exactly(1), tcp),
@@ -250,6 +255,9 @@ fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused
 
 /// Makes the location's endpoint, unless it has one.
 pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
+    if let Some(Endpoint::Exec(_) | Endpoint::Channel(_) | Endpoint::Shared(_)) = &settings.endpoint {
+        return share(settings, endpoint);
+    }
     alone(settings, endpoint.directive())?;
     settings.endpoint = Some(endpoint);
     Ok(())
@@ -264,6 +272,25 @@ fn alone<C: Compiler>(settings: &Settings<C>, name: &'static str) -> Result<(), 
         None => return Ok(()),
     };
     Err(if present == name { Refused::Duplicate } else { Refused::Conflict(present) })
+}
+
+/// A location that has a program or a channel gets the other one as well: its clients share the program.
+fn share<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
+    let (program, channel) = match (&settings.endpoint, endpoint) {
+        (Some(Endpoint::Exec(program)), Endpoint::Channel(channel)) => (Rc::clone(program), channel),
+        (Some(Endpoint::Channel(channel)), Endpoint::Exec(program)) => (program, channel.clone()),
+        (Some(Endpoint::Shared(_)), Endpoint::Exec(_) | Endpoint::Channel(_)) => return Err(Refused::Duplicate),
+        (_, other) => return alone(settings, other.directive()),
+    };
+    if channel.ids.len() != 1 {
+        return Err(Refused::Usage("clients that share a program have one channel, not several".to_owned()));
+    }
+    if channel.mode != ChannelMode::Sub {
+        let reason = "beside \"websocket_exec\" clients send to the program, and cannot publish (mode=sub)";
+        return Err(Refused::Usage(reason.to_owned()));
+    }
+    settings.endpoint = Some(Endpoint::Shared(Shared { program, channel }));
+    Ok(())
 }
 
 fn status<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

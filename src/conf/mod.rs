@@ -17,7 +17,9 @@ pub use channel::count;
 pub use choices::{ChannelLag, ChannelMode, ExecStderr};
 pub use directives::{Arguments, Directive, Place, Table};
 pub use group::group_change;
-pub use settings::{Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, OriginRule, Settings};
+pub use settings::{
+    Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, OriginRule, Settings, Shared,
+};
 
 /// Why an argument is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

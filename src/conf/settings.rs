@@ -66,6 +66,15 @@ impl<T> Default for GroupLimits<T> {
     }
 }
 
+/// One program for all clients of a channel: `websocket_exec` and `websocket_channel` of one location.
+#[derive(Clone)]
+pub struct Shared<T> {
+    /// The program and its arguments.
+    pub program: Rc<[T]>,
+    /// The channel that gets what it says.
+    pub channel: Channel<T>,
+}
+
 /// What a location is connected to.
 pub enum Endpoint<C: Compiler> {
     /// Channels in shared memory.
@@ -74,6 +83,8 @@ pub enum Endpoint<C: Compiler> {
     Exec(Rc<[C::Template]>),
     /// One program per connection, which the path picks in this directory.
     ExecDir(C::Template),
+    /// One program for all clients of a channel.
+    Shared(Shared<C::Template>),
     /// One connection to a service per connection.
     Tcp(C::Service),
 }
@@ -83,7 +94,7 @@ impl<C: Compiler> Endpoint<C> {
     pub fn directive(&self) -> &'static str {
         match self {
             Endpoint::Channel(_) => "websocket_channel",
-            Endpoint::Exec(_) => "websocket_exec",
+            Endpoint::Exec(_) | Endpoint::Shared(_) => "websocket_exec",
             Endpoint::ExecDir(_) => "websocket_exec_dir",
             Endpoint::Tcp(_) => "websocket_tcp",
         }
@@ -93,8 +104,26 @@ impl<C: Compiler> Endpoint<C> {
     pub fn name(&self) -> &'static str {
         match self {
             Endpoint::Channel(_) => "channel",
-            Endpoint::Exec(_) | Endpoint::ExecDir(_) => "exec",
+            Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Shared(_) => "exec",
             Endpoint::Tcp(_) => "tcp",
+        }
+    }
+}
+
+impl<C: Compiler> Settings<C> {
+    /// The channels of the location, if it has any.
+    pub fn channel(&self) -> Option<&Channel<C::Template>> {
+        match &self.endpoint {
+            Some(Endpoint::Channel(channel) | Endpoint::Shared(Shared { channel, .. })) => Some(channel),
+            Some(Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_)) | None => None,
+        }
+    }
+
+    /// The program that the clients of its channel share, if they do.
+    pub fn shared_program(&self) -> Option<&[C::Template]> {
+        match &self.endpoint {
+            Some(Endpoint::Shared(shared)) => Some(&shared.program),
+            Some(Endpoint::Channel(_) | Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_)) | None => None,
         }
     }
 }
@@ -232,6 +261,8 @@ settings! {
     exec_stderr: ExecStderr, ExecStderr::Log;
     /// Resource limits of the program.
     exec_limit: Rc<[ExecLimit<C::Template>]>, Rc::from([]);
+    /// How long a program that clients share outlives the last of them, in milliseconds.
+    exec_linger: u64, 0;
     /// Whether the program runs on a pseudo-terminal.
     exec_pty: bool, false;
     /// How the program is stopped after the client has gone.

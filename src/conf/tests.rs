@@ -108,6 +108,27 @@ fn a_directive_stands_once_a_level() {
 }
 
 #[test]
+fn a_program_can_be_shared_by_the_clients_of_a_channel() {
+    let (program, channel) = (&["websocket_exec", "/bin/cat", "x"][..], &["websocket_channel", "$arg_id"][..]);
+    for lines in [[program, channel], [channel, program]] {
+        let Some(Endpoint::Shared(shared)) = of(&lines).endpoint else { panic!("{lines:?}") };
+        assert_eq!((shared.program.len(), shared.channel.ids.len()), (2, 1));
+        for line in lines {
+            assert_eq!(refused(&[lines[0], lines[1], line]), Refused::Duplicate);
+        }
+        let other = &["websocket_tcp", "a:1"];
+        assert_eq!(refused(&[lines[0], lines[1], other]), Refused::Conflict("websocket_exec"));
+        assert_eq!(refused(&[other, lines[0]]), Refused::Conflict("websocket_tcp"));
+    }
+    for channel in [&["websocket_channel", "a", "b"][..], &["websocket_channel", "a", "mode=pubsub"]] {
+        assert!(matches!(refused(&[program, channel]), Refused::Usage(_)));
+        assert!(matches!(refused(&[channel, program]), Refused::Usage(_)));
+    }
+    let settings = of(&[&["websocket_exec_linger", "2s"]]);
+    assert_eq!((settings.exec_linger(), of(&[]).exec_linger()), (2000, 0));
+}
+
+#[test]
 fn the_status_is_alone_in_its_location() {
     assert_eq!(of(&[&["websocket_status"]]).status, Some(Form::Json));
     for (name, form) in [("json", Form::Json), ("prometheus", Form::Prometheus), ("text", Form::Text)] {

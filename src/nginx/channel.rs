@@ -8,6 +8,7 @@ pub mod group;
 pub mod hub;
 mod link;
 pub mod member;
+mod programs;
 mod publish;
 mod subscription;
 pub mod waiting;
@@ -27,14 +28,14 @@ use crate::channel::store::Presence;
 use crate::conf::{self, ChannelMode};
 use events::Events;
 use member::Member;
-use publish::Publisher;
-use subscription::{Ids, Subscription};
 use waiting::{Kind, Stream};
-use websocket::Channel;
 
 use crate::channel::transport::{self, Transport};
 use crate::channel::wire::websocket::META;
+pub use publish::Publisher;
+pub use subscription::{Ids, Subscription};
 pub use waiting::Waiting;
+pub use websocket::Channel as WebSocket;
 
 /// The location has no transport of the kind that was asked for (RFC 9110, section 15.5.7).
 const NOT_ACCEPTABLE: isize = 406;
@@ -106,7 +107,7 @@ pub fn open(request: Request, session: SessionRef, channel: &conf::Channel<Compl
     let ids = Ids::of(request, channel)?;
     let publisher = if channel.mode.publishes() { Some(Publisher::new(request, &ids)?) } else { None };
     let answers = (channel.mode == ChannelMode::Pub).then(|| answer::info_form(request));
-    let mut endpoint = Channel::new(publisher, answers);
+    let mut endpoint = WebSocket::new(publisher, answers);
     endpoint.use_hooks(request, session, channel.mode.subscribes());
     if channel.mode.subscribes() {
         if endpoint.ask_to_join()? {
@@ -127,7 +128,7 @@ fn subscribe(
     member: Option<Member>,
 ) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
-    let status = waiting::start(request, kind, &Subscription::of(request, &ids))?;
+    let status = waiting::start(request, kind, &ids)?;
     if let Some(mut member) = member {
         member.joined();
         member::keep(member)?;
@@ -146,7 +147,7 @@ fn ask(request: Request, channel: &conf::Channel<ComplexValue>, kind: Kind) -> R
             return verdict.waste(copy);
         }
         caller.resume(|request| {
-            let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else {
+            let Some(channel) = request.settings().channel() else {
                 return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
             };
             let status = verdict.apply(request).and_then(|member| subscribe(request, channel, kind, member));

@@ -14,7 +14,7 @@ use super::status;
 use super::tcp;
 use super::template::NginxCompiler;
 use super::upgrade;
-use crate::conf::{Arguments, Directive, Place, Refused, Settings, Table};
+use crate::conf::{Arguments, Directive, Endpoint, Place, Refused, Settings, Table};
 use crate::status::Label;
 
 const ROWS: &[Directive<NginxCompiler>] = Table::<NginxCompiler>::ROWS;
@@ -95,11 +95,12 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
             (row, settings, std::slice::from_raw_parts(args.elts.cast::<ngx_str_t>(), args.nelts))
         };
         let words: Vec<&[u8]> = words.iter().map(bytes).collect();
-        let had_endpoint = settings.endpoint.is_some();
+        let kind = |settings: &Settings<NginxCompiler>| settings.endpoint.as_ref().map(std::mem::discriminant);
+        let had_endpoint = kind(settings);
         let had_status = settings.status.is_some();
         let had_group_info = settings.group_info;
         let read = (row.read)(settings, &mut NginxCompiler::new(cf), &words[1..]).and_then(|()| {
-            if settings.endpoint.is_some() && !had_endpoint {
+            if kind(settings) != had_endpoint {
                 settings.key = key(cf, &words);
                 upgrade::install(cf, settings)?;
             }
@@ -203,6 +204,12 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         if let Some(name) = displaced {
             let reason = "another directive of this location takes its requests";
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
+            return ERROR;
+        }
+        if matches!(endpoint, Some(Endpoint::Shared(_))) && here.exec_pty() {
+            let reason =
+                "a terminal has one size and one client: it cannot be shared by those of a \"websocket_channel\"";
+            log::configuration(cf, format_args!("\"websocket_exec_pty\" directive: {reason}"));
             return ERROR;
         }
         if let Some(endpoint) = endpoint {

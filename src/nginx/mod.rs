@@ -23,6 +23,7 @@ mod pipe;
 mod program;
 mod request;
 mod session;
+mod shared;
 mod status;
 mod tcp;
 mod template;

@@ -1,20 +1,26 @@
 //! A program as the endpoint of a session.
 
 mod command;
+mod feed;
 mod launch;
 mod stderr;
 mod stdin;
 
 use std::cell::Cell;
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-pub use command::Command;
-pub use launch::start;
-use stderr::Stderr;
-use stdin::Stdin;
+pub use command::{Command, Environs};
+pub use feed::Feed;
+pub use launch::{Stdio, start};
+pub use stderr::{Reader as StderrReader, Stderr};
+pub use stdin::Stdin;
 
 use super::endpoint::{Ending, Endpoint, Outlet, Produced};
-use super::pipe::{Pipe, Read, Written};
+use super::ffi;
+use super::pipe::{Handler, Pipe, Read};
 use super::worker::{self, programs};
 use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
 use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
@@ -27,6 +33,14 @@ use crate::ws::frame::Kind;
 /// may have, so that a client that waits for its Pong is not held up by a message that it may send.
 const LEAST_BACKLOG: u64 = 64 << 10;
 const MOST_BACKLOG: u64 = 1 << 20;
+
+/// Octets that are kept for a program that does not read, where a message may have so many (0 for no limit).
+pub fn backlog(max_message_size: u64) -> usize {
+    match max_message_size {
+        0 => MOST_BACKLOG as usize,
+        size => size.clamp(LEAST_BACKLOG, MOST_BACKLOG) as usize,
+    }
+}
 
 /// Octets that a pipe holds, and so about what one read brings.
 const PIPE: usize = 64 << 10;
@@ -41,6 +55,16 @@ pub struct Fate {
 }
 
 impl Fate {
+    /// How it ended, if it has.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.status.get()
+    }
+
+    /// Whether no process of its group is left.
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
     /// It has ended.
     pub fn ended(&self, status: ExitStatus) {
         self.status.set(Some(status));
@@ -52,6 +76,28 @@ impl Fate {
     }
 }
 
+/// Who hears of a program's pipes.
+#[derive(Debug, Clone, Copy)]
+pub struct Listener {
+    /// Called with an event whose connection has `data`.
+    pub handler: Handler,
+    /// See `handler`.
+    pub data: *mut c_void,
+    /// Where lines about the pipes go.
+    pub log: *mut ffi::ngx_log_t,
+}
+
+impl Listener {
+    /// Gives a descriptor to nginx.
+    ///
+    /// # Errors
+    ///
+    /// All `worker_connections` are in use; nginx has logged it.
+    pub fn watch(self, fd: OwnedFd) -> io::Result<Pipe> {
+        Pipe::new(fd, self.handler, self.data, self.log)
+    }
+}
+
 /// A running program.
 pub struct Program {
     id: ProgramId,
@@ -60,63 +106,35 @@ pub struct Program {
     /// Its descriptors are a terminal.
     terminal: bool,
     ladder: Ladder,
-    stdin: Option<Stdin>,
+    feed: Feed,
     stdout: Option<Pipe>,
     stderr: Option<Stderr>,
     reader: Reader,
     writer: Writer,
-    /// Octets for standard input; the first `written` of them are through.
-    queue: Vec<u8>,
-    written: usize,
     backlog: usize,
-    progress: u64,
 }
 
 impl Endpoint for Program {
     fn accepts(&self) -> bool {
-        self.stdin.is_none() || self.queue.len() - self.written < self.backlog
+        !self.feed.is_open() || self.feed.waiting() < self.backlog
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
-        if self.stdin.is_none() && !(self.format == Format::Lines && data.kind == Kind::Binary) {
+        let mistaken = self.format == Format::Lines && data.kind == Kind::Binary;
+        if !self.feed.is_open() && !mistaken {
             // The program reads no more. It is told nothing, and neither is the client: the program may still write.
             return Ok(());
         }
         if self.terminal && data.first && data.last && self.resize(data.payload) {
             return Ok(());
         }
-        if self.queue.capacity() == 0 {
-            self.queue = worker::lend_buffer();
-        }
         self.writer
-            .write(data.kind, data.payload, data.first, data.last, &mut self.queue)
+            .write(data.kind, data.payload, data.first, data.last, self.feed.queue())
             .map_err(|error| Ending { code: error.close_code(), reason: error.to_string() })
     }
 
     fn flush(&mut self) -> bool {
-        let Some(stdin) = &mut self.stdin else { return false };
-        let mut moved = false;
-        while self.written < self.queue.len() {
-            match stdin.write(&self.queue[self.written..]) {
-                Written::Octets(count) => {
-                    self.written += count;
-                    self.progress += count as u64;
-                    moved = true;
-                }
-                Written::Blocked => {
-                    self.compact();
-                    return moved;
-                }
-                Written::Broken => {
-                    self.stdin = None;
-                    self.written = self.queue.len();
-                    moved = true;
-                    break;
-                }
-            }
-        }
-        self.return_queue();
-        moved
+        self.feed.flush()
     }
 
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
@@ -141,10 +159,9 @@ impl Endpoint for Program {
     }
 
     fn client_gone(&mut self) {
-        self.stdin = None;
-        self.return_queue();
+        self.feed.close();
         let pipes = [self.stdout.take(), self.stderr.take().and_then(Stderr::into_pipe)];
-        if self.fate.gone.get() {
+        if self.fate.is_gone() {
             return;
         }
         // The program may say something while it ends: it should not die of a broken pipe in the middle of that. The
@@ -154,7 +171,7 @@ impl Endpoint for Program {
     }
 
     fn progress(&self) -> u64 {
-        self.progress
+        self.feed.progress()
     }
 }
 
@@ -162,7 +179,7 @@ impl Program {
     /// Whether the message set the size of the terminal.
     fn resize(&self, message: &[u8]) -> bool {
         let Some(size) = Size::from_message(message) else { return false };
-        if let Some(fd) = self.stdin.as_ref().and_then(Stdin::fd) {
+        if let Some(fd) = self.feed.stdin().and_then(Stdin::fd) {
             // A terminal whose program has just ended has no size any more.
             let _ = terminal::resize(fd, size);
         }
@@ -230,22 +247,24 @@ impl Program {
             Err(error) => Err(misframed(error, outlet)),
         }
     }
+}
 
-    /// What a blocked program has not read is kept without the room around it.
-    fn compact(&mut self) {
-        let rest = &self.queue[self.written..];
-        if rest.len() <= self.queue.capacity() / 2 {
-            let rest = rest.to_vec();
-            worker::return_buffer(std::mem::replace(&mut self.queue, rest));
-            self.written = 0;
-        }
+impl StderrReader for Outlet<'_> {
+    fn has_room(&self) -> bool {
+        Outlet::has_room(self)
     }
 
-    fn return_queue(&mut self) {
-        if self.queue.capacity() > 0 {
-            worker::return_buffer(std::mem::take(&mut self.queue));
-        }
-        self.written = 0;
+    fn in_message(&self) -> bool {
+        Outlet::in_message(self)
+    }
+
+    fn text(&mut self, line: &str) {
+        // A closing connection takes no messages: the program is about to be told.
+        let _ = self.message(Kind::Text, line.as_bytes());
+    }
+
+    fn complain(&self, text: std::fmt::Arguments<'_>) {
+        Outlet::complain(self, text);
     }
 }
 
@@ -290,7 +309,7 @@ fn broken(error: SendError) -> Ending {
 }
 
 /// The Close that tells how the program ended.
-fn how(status: ExitStatus) -> Ending {
+pub fn how(status: ExitStatus) -> Ending {
     match status {
         ExitStatus::Code(0) => Ending { code: CloseCode::NORMAL, reason: String::new() },
         ExitStatus::Code(code) => Ending { code: CloseCode::INTERNAL, reason: format!("exit {code}") },

@@ -7,10 +7,10 @@ use super::ffi;
 use super::guard::guard;
 use super::log::Level;
 use super::main_settings::MainSettings;
-use super::program::{self, Command};
+use super::program::{self, Command, Environs};
 use super::request::Request;
 use super::template::NginxCompiler;
-use super::{console, origin, session, tcp};
+use super::{console, origin, session, shared, tcp};
 use crate::conf::{Endpoint, Refused, Settings};
 use crate::ws::deflate;
 use crate::ws::handshake::{self, Accept, HttpVersion, Refusal, protocol};
@@ -44,6 +44,10 @@ pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> 
         Some(Endpoint::Channel(_)) => {
             main.use_channels();
             Ok(())
+        }
+        Some(Endpoint::Shared(_)) => {
+            main.use_channels();
+            if main.use_programs(cf) { Ok(()) } else { Err(Refused::Reported) }
         }
         Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) if !main.use_programs(cf) => Err(Refused::Reported),
         Some(Endpoint::Tcp(_)) => {
@@ -89,11 +93,13 @@ fn serve(request: Request) -> Result<(), isize> {
     if matches!(endpoint, Endpoint::Tcp(_)) {
         request.hide_arguments();
     }
-    if let Endpoint::Channel(channel) = endpoint {
-        match channel::serve(request, channel)? {
-            Way::WebSocket => {}
-            Way::Answered(status) => return Err(status),
-        }
+    let way = match endpoint {
+        Endpoint::Channel(channel) => channel::serve(request, channel)?,
+        Endpoint::Shared(shared) => channel::serve(request, &shared.channel)?,
+        Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_) => Way::WebSocket,
+    };
+    if let Way::Answered(status) = way {
+        return Err(status);
     }
     let version = match request.http_version() {
         ..=1000 => HttpVersion::Http10,
@@ -113,7 +119,9 @@ fn serve(request: Request) -> Result<(), isize> {
         return Err(refuse(request, version, Refusal::Forbidden));
     }
     let selected = match endpoint {
-        Endpoint::Channel(_) => channel::select_protocol(&accepted.protocols, &settings.protocols()),
+        Endpoint::Channel(_) | Endpoint::Shared(_) => {
+            channel::select_protocol(&accepted.protocols, &settings.protocols())
+        }
         Endpoint::Exec(_) | Endpoint::ExecDir(_) => protocol::select(&accepted.protocols, &settings.protocols()),
         Endpoint::Tcp(_) => tcp::select_protocol(&accepted.protocols, &settings.protocols()),
     };
@@ -127,7 +135,10 @@ fn serve(request: Request) -> Result<(), isize> {
     let session = session::create(request, acceptance)?;
     let endpoint = match endpoint {
         Endpoint::Channel(channel) => return channel::open(request, session, channel),
-        Endpoint::Exec(words) => program::start(request, session, Command::of_words(request, words)?)?,
+        Endpoint::Shared(shared) => return shared::start(request, session, shared),
+        Endpoint::Exec(words) => {
+            program::start(request, session, Command::of_words(request, words, Environs::Client)?)?
+        }
         Endpoint::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?)?,
         Endpoint::Tcp(address) => tcp::start(request, session, address)?,
     };

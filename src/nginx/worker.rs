@@ -17,6 +17,7 @@ use super::main_settings::MainSettings;
 use super::module;
 use super::request::Request;
 use super::session;
+use super::shared;
 use super::timer::now;
 use crate::ws::scratch::Scratch;
 use crate::ws::timing::drain_at;
@@ -154,6 +155,7 @@ fn begin(settings: &MainSettings) -> bool {
     if settings.programs {
         programs::begin();
     }
+    shared::begin();
     settings.channels.is_none_or(hub::begin)
 }
 
@@ -166,6 +168,7 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
             unsafe { ffi::ngx_ws_exit_watcher_close(watcher) };
         }
         drain();
+        shared::leaving();
     });
 }
 
@@ -202,6 +205,7 @@ fn drain() {
 
 /// The worker leaves now: whoever is still connected is told.
 pub fn exit() {
+    shared::end();
     for client in all_clients() {
         match client {
             Listener::Session(session) => session::terminate(session),

@@ -2,6 +2,7 @@
 
 mod group;
 mod presence;
+mod program;
 mod publish;
 mod read;
 mod subscribe;
@@ -12,6 +13,7 @@ mod tests;
 
 pub use group::GroupInfo;
 pub use presence::Presence;
+pub use program::{Ended, Input, InputError, Owner, ProgramHandle, ProgramPhase, ProgramView};
 pub use publish::{Deleted, History, Policy, PublishError, Published};
 pub use read::{Budget, News, Read, ReadError};
 pub use subscribe::{Present, SubscribeError, Subscribed, Terms};

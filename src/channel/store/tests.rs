@@ -7,6 +7,7 @@ mod killed;
 mod model;
 mod ordinary;
 mod presence;
+mod programs;
 mod room;
 
 use super::*;

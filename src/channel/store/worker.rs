@@ -68,11 +68,26 @@ impl<L: Lock> Store<L> {
         })?
     }
 
-    /// Gives a slot back: this process has no subscribers any more.
-    pub fn release(&self, slot: Slot) -> Result<(), Corrupt> {
+    /// Gives a slot back: this process has no subscribers any more. Workers that are to be woken are returned: they may
+    /// go on with what this one did.
+    pub fn release(&self, slot: Slot) -> Result<Wake, Corrupt> {
         self.zone.update(|memory| {
             memory.vacate(slot.0)?;
-            memory.start_scan()
+            memory.start_scan()?;
+            memory.with_news()
+        })
+    }
+
+    /// Clears the slot of a process that was found dead. Workers that are to be woken are returned.
+    pub fn bury(&self, process: Process) -> Result<Wake, Corrupt> {
+        self.zone.update(|memory| {
+            for nth in 0..memory.geometry.slots {
+                if memory.occupant(nth)? == Some(process) {
+                    memory.vacate(nth)?;
+                    memory.start_scan()?;
+                }
+            }
+            memory.with_news()
         })
     }
 

@@ -59,6 +59,8 @@ impl Checker<'_> {
         let mut queued: HashMap<usize, HashSet<u32>> = HashMap::new();
         let mut wheel: HashMap<usize, HashSet<Cell>> = HashMap::new();
         let mut groups: HashMap<u32, Account> = HashMap::new();
+        let mut programs = HashSet::new();
+        let mut input_cells = 0;
         for bucket in 0..memory.geometry.buckets {
             let mut next = Cell::new(sound(memory.bucket(bucket))?.get());
             while let Some(cell) = next {
@@ -77,6 +79,10 @@ impl Checker<'_> {
                 group.1.subscribers += subscribers;
                 group.1.messages += record.messages.get();
                 group.1.bytes += record.bytes.get();
+                if let Some(program) = Cell::new(record.program.get()) {
+                    input_cells += self.program(cell, program)?;
+                    programs.insert(program);
+                }
                 if let Some(bucket) = record.wheel_bucket.get().checked_sub(1) {
                     wheel.entry(bucket as usize).or_default().insert(cell);
                 }
@@ -97,6 +103,8 @@ impl Checker<'_> {
             message_cells += sound(memory.message(cell))?.cells.get();
         }
         agree!(header.message_cells.get(), message_cells, "cells of messages");
+        agree!(header.input_cells.get(), input_cells, "cells of input");
+        self.programs(programs)?;
         self.order(&serials)?;
         self.queues(&queued)?;
         self.wheel(&mut wheel)?;
@@ -186,6 +194,46 @@ impl Checker<'_> {
             let deleted = sound(memory.record(channel))?.state.get() == state::DELETED;
             agree!(count <= subscribers || deleted, true, "more names than subscribers: {count} {subscribers}");
         }
+        Ok(())
+    }
+
+    /// A program and its input. How many cells that has.
+    fn program(&mut self, channel: Cell, cell: Cell) -> Result<u32, String> {
+        let memory = self.memory;
+        self.take(cell)?;
+        let program = sound(memory.program(cell))?;
+        agree!(program.record.get(), channel.number(), "channel of a program");
+        let owned = sound(memory.owner(program))?.is_some();
+        agree!(owned || !memory.clients(program).is_empty(), true, "a program without reason");
+        let mut next = Cell::new(program.input.get());
+        let (mut last, mut octets, mut cells) = (None, 0, 0);
+        while let Some(cell) = next {
+            let input = sound(memory.input(cell))?;
+            let tail = self.chain(cell, input.cells.get())?;
+            agree!(input.tail.get(), tail.number(), "end of input");
+            octets += u64::from(input.len.get());
+            cells += input.cells.get();
+            last = Some(cell);
+            next = Cell::new(input.after.get());
+        }
+        agree!(Cell::new(program.input_last.get()), last, "newest input");
+        agree!(program.input_octets.get(), octets, "octets of input");
+        for nth in 0..memory.geometry.slots {
+            let slot = sound(memory.slot(nth))?;
+            let told = !memory.has_news_of(program, nth) || slot.programs.get() != 0 || slot.pid.get() == 0;
+            agree!(told, true, "news of a program that the worker is not told of");
+            agree!(memory.clients(program).has(nth) && slot.pid.get() == 0, false, "clients of nobody");
+        }
+        Ok(cells)
+    }
+
+    fn programs(&self, mut programs: HashSet<Cell>) -> Result<(), String> {
+        let mut next = Cell::new(sound(self.memory.header())?.programs.get());
+        while let Some(cell) = next {
+            agree!(programs.remove(&cell), true, "a program in the list");
+            next = Cell::new(sound(self.memory.program(cell))?.list.get());
+        }
+        agree!(programs.len(), 0, "programs that are not in the list");
         Ok(())
     }
 

@@ -270,7 +270,6 @@ impl<'a> Memory<'a> {
         more: impl FnOnce() -> Result<GroupUse, Corrupt>,
     ) -> Result<bool, Corrupt> {
         let group = match channel {
-            _ if !key.is_grouped() => return Ok(true),
             Some(channel) => self.group_of(self.record(channel)?)?,
             None => self.find_group(key.group())?.map(|cell| self.group(cell)).transpose()?,
         };

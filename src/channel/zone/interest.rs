@@ -11,6 +11,16 @@ use crate::channel::memory::Corrupt;
 pub struct Wake([u64; MAX_SLOTS / 64]);
 
 impl Wake {
+    /// The slots of these bits.
+    pub fn of(bits: [u64; MAX_SLOTS / 64]) -> Self {
+        Self(bits)
+    }
+
+    /// Whether a slot is in it.
+    pub fn has(&self, slot: usize) -> bool {
+        self.0.get(slot / 64).is_some_and(|word| word & 1 << (slot % 64) != 0)
+    }
+
     /// Adds one.
     pub fn add(&mut self, slot: usize) {
         if let Some(word) = self.0.get_mut(slot / 64) {
@@ -145,8 +155,11 @@ impl<'a> Memory<'a> {
         Ok(sum)
     }
 
-    /// Whether any worker still has an entry: subscribers, or news that it has not taken.
+    /// Whether any worker still has an entry: subscribers, or news that it has not taken; or a program is shared.
     pub fn anyone_interested(self, channel: Cell) -> Result<bool, Corrupt> {
+        if self.record(channel)?.program.get() != 0 {
+            return Ok(true);
+        }
         for at in self.interests(channel)? {
             if self.interested(self.interest(at?)?)?.is_some() {
                 return Ok(true);

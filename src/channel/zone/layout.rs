@@ -54,14 +54,10 @@ pub mod tag {
     pub const INTEREST: u32 = 0x494e_5445;
     /// Somebody who is on a channel.
     pub const PRESENT: u32 = 0x5052_4553;
-}
-
-/// What a channel is for.
-pub mod purpose {
-    /// It is what the administrator calls a channel.
-    pub const CHANNEL: u32 = 0;
-    /// It carries the input of the program of the channel with the same key.
-    pub const INPUT: u32 = 1;
+    /// The program that the clients of a channel share.
+    pub const PROGRAM: u32 = 0x5052_4f47;
+    /// A message for a program.
+    pub const INPUT: u32 = 0x494e_5055;
 }
 
 /// States of a channel.
@@ -164,6 +160,10 @@ shared! {
         message_cells: Word,
         /// A scan over all buckets goes on at this bucket; at the number of buckets it rests.
         scan: Word,
+        /// First [`Program`].
+        programs: Word,
+        /// Cells of messages for programs.
+        input_cells: Word,
         /// Which process's counters the valid bank of `retired` took in last, and which bank that is.
         fold: Wide,
         /// Secret of the hash table and of the epochs.
@@ -202,8 +202,12 @@ shared! {
         dirty_head: Word,
         /// Last one.
         dirty_tail: Word,
+        /// The worker has been told to go.
+        leaving: Word,
+        /// There are news of programs for it, see [`Program`].
+        programs: Word,
         /// Not used.
-        spare: [Word; 9],
+        spare: [Word; 7],
         /// See [`TOTALS`].
         totals: [Wide; TOTALS],
         /// See [`GAUGES`].
@@ -316,10 +320,10 @@ shared! {
         touched: Wide,
         /// Who is there: the newest [`Present`].
         presence: Word,
-        /// Slot + 1 of the worker that runs the channel's program, and its generation: reserved.
-        owner: [Word; 2],
-        /// See [`purpose`].
-        purpose: Word,
+        /// The [`Program`] that its clients share, if they do.
+        program: Word,
+        /// Not used.
+        spare: [Word; 2],
         /// Subscriber counts, the first ones.
         entries: [Interest; INLINE_INTEREST],
     }
@@ -441,6 +445,90 @@ shared! {
     }
 }
 
+/// Words of 64 bits with one bit for each slot.
+pub const SLOT_BITS: usize = MAX_SLOTS / 64;
+
+/// States of a program.
+pub mod phase {
+    /// It does not run.
+    pub const IDLE: u32 = 0;
+    /// Its owner is starting it.
+    pub const STARTING: u32 = 1;
+    /// It runs.
+    pub const RUNNING: u32 = 2;
+    /// Its owner is stopping it.
+    pub const STOPPING: u32 = 3;
+}
+
+shared! {
+    /// The program that the clients of one channel share. It is there as long as a worker has clients of it or runs it.
+    /// The reason of its end follows.
+    pub struct Program {
+        /// Not used: it is one cell.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// The channel.
+        record: Word,
+        /// Next one of the zone.
+        list: Word,
+        /// Slot + 1 of the worker that runs it; 0: nobody.
+        owner: Word,
+        /// The generation of that slot when it began.
+        generation: Word,
+        /// See [`phase`].
+        phase: Word,
+        /// Its process.
+        pid: Word,
+        /// Counts up whenever it has ended by itself or could not be started.
+        run: Word,
+        /// How the run before this one ended: the code of the Close, and from bit 16 on the octets of its reason.
+        ended: Word,
+        /// The status of the process then, in the form of the caller.
+        ended_status: Word,
+        /// Messages from clients that it has not read, the oldest first.
+        input: Word,
+        /// The newest one.
+        input_last: Word,
+        /// Clients wait for room.
+        starved: Word,
+        /// Octets of these messages.
+        input_octets: Wide,
+        /// Slots that have clients, one bit each.
+        clients: [Wide; SLOT_BITS],
+        /// Slots that have not looked at it since something happened.
+        news: [Wide; SLOT_BITS],
+    }
+}
+
+/// Octets of a reason.
+pub const REASON: usize = CELL - size_of::<Program>();
+
+shared! {
+    /// The first cell of a message for a program; its data follow, in this cell and down the chain.
+    pub struct Input {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// Last cell of the chain.
+        tail: Word,
+        /// Cells of the chain.
+        cells: Word,
+        /// The message after it.
+        after: Word,
+        /// 0 text, 1 binary.
+        kind: Word,
+        /// Octets of data.
+        len: Word,
+        /// Not used.
+        spare: Word,
+    }
+}
+
+/// Octets of data in the first cell of a message for a program.
+pub const INLINE_INPUT: usize = CELL - size_of::<Input>();
+
 /// Octets of contents in the first cell of a message.
 pub const INLINE_MESSAGE: usize = CELL - size_of::<Message>();
 
@@ -449,5 +537,7 @@ const _: () = {
     assert!(INLINE_MESSAGE == 160);
     assert!(MAX_PRESENCE == 224);
     assert!(size_of::<Slot>() == 512);
+    // What a Close can carry.
+    assert!(REASON >= 123);
     assert!(size_of::<InterestCell>() <= CELL);
 };

@@ -16,6 +16,7 @@ pub mod layout;
 pub mod log;
 pub mod order;
 pub mod presence;
+pub mod programs;
 pub mod records;
 pub mod repair;
 pub mod room;

@@ -3,7 +3,7 @@
 use super::Memory;
 use super::cells::cells_for;
 use super::interest::Wake;
-use super::layout::{Cell, INLINE_KEY, Interest, Record, link, purpose, state, tag};
+use super::layout::{Cell, INLINE_KEY, Interest, Record, state, tag};
 use super::log::Uncopied;
 use crate::channel::hash::SipHash;
 use crate::channel::memory::{Corrupt, Word};
@@ -23,23 +23,13 @@ pub const MAX_KEY_PART: usize = 1 << 16;
 pub struct Key<'a> {
     group: &'a [u8],
     id: &'a [u8],
-    purpose: u32,
 }
 
 impl<'a> Key<'a> {
     /// The channel `id` of a group; the empty name is a group of its own. `None` if either is longer than
     /// [`MAX_KEY_PART`].
     pub fn new(group: &'a [u8], id: &'a [u8]) -> Option<Self> {
-        (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self {
-            group,
-            id,
-            purpose: purpose::CHANNEL,
-        })
-    }
-
-    /// The channel that carries the input of the program of this one. It is in no group.
-    pub fn input(self) -> Self {
-        Self { purpose: purpose::INPUT, ..self }
+        (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self { group, id })
     }
 
     /// The group's name.
@@ -56,11 +46,6 @@ impl<'a> Key<'a> {
     pub fn cells(self) -> usize {
         cells_for(self.group.len() + self.id.len(), INLINE_KEY)
     }
-
-    /// Whether it belongs to a group.
-    pub fn is_grouped(self) -> bool {
-        self.purpose == purpose::CHANNEL
-    }
 }
 
 impl<'a> Memory<'a> {
@@ -68,8 +53,7 @@ impl<'a> Memory<'a> {
     pub fn hash(self, key: Key<'_>) -> Result<u64, Corrupt> {
         let [low, high] = &self.header()?.seed;
         let mut hash = SipHash::new([low.get(), high.get()]);
-        // The length of a group's name leaves the upper half free.
-        hash.write(&(key.group.len() as u64 | u64::from(key.purpose) << 32).to_le_bytes());
+        hash.write(&(key.group.len() as u64).to_le_bytes());
         hash.write(key.group);
         hash.write(key.id);
         Ok(hash.finish())
@@ -95,7 +79,6 @@ impl<'a> Memory<'a> {
             let record = self.record(cell)?;
             let candidate = record.hash.get() == hash
                 && record.state.get() == state::LIVE
-                && record.purpose.get() == key.purpose
                 && record.group_len.get() as usize == key.group.len()
                 && record.id_len.get() as usize == key.id.len();
             if candidate && self.equal_along(cell, size_of::<Record>(), [key.group, key.id])? {
@@ -114,7 +97,7 @@ impl<'a> Memory<'a> {
     /// Creates a channel. There must be [room](Self::make_room_to_create) for it.
     pub fn create(self, key: Key<'_>, hash: u64, clock: u64) -> Result<Cell, Corrupt> {
         let header = self.header()?;
-        let group = if key.is_grouped() { Some(self.find_or_create_group(key.group)?) } else { None };
+        let group = self.find_or_create_group(key.group)?;
         let cells = key.cells();
         let chain = self.take_cells(cells, tag::CHANNEL)?;
         let cell = chain.head;
@@ -129,8 +112,9 @@ impl<'a> Memory<'a> {
             &record.interest,
             &record.history,
             &record.presence,
+            &record.program,
         ];
-        for word in none.into_iter().chain(&record.owner) {
+        for word in none.into_iter().chain(&record.spare) {
             word.set(0);
         }
         for wide in [&record.bytes, &record.keep, &record.requested] {
@@ -141,8 +125,7 @@ impl<'a> Memory<'a> {
             count.set(0);
         }
         record.state.set(state::LIVE);
-        record.purpose.set(key.purpose);
-        record.group.set(link(group));
+        record.group.set(group.number());
         record.cells.set(u32::try_from(cells).map_err(|_| Corrupt)?);
         record.group_len.set(u32::try_from(key.group.len()).map_err(|_| Corrupt)?);
         record.id_len.set(u32::try_from(key.id.len()).map_err(|_| Corrupt)?);
@@ -188,7 +171,10 @@ impl<'a> Memory<'a> {
         if let Some(group) = self.group_of(record)? {
             group.channels.sub(1);
         }
-        let wake = self.notify(cell)?;
+        let mut wake = self.notify(cell)?;
+        if let Some(program) = self.program_of(record)? {
+            wake.merge(self.tell_owner(program)?);
+        }
         self.settle(cell, clock, DELETE_DROPS)?;
         Ok(wake)
     }
@@ -212,6 +198,9 @@ impl<'a> Memory<'a> {
         while let Some(cell) = next {
             next = Cell::new(self.cell::<super::layout::CellHead>(cell)?.next.get());
             self.give_cells(self.chain_end(cell, 1)?, 1)?;
+        }
+        if let Some(program) = Cell::new(record.program.get()) {
+            self.discard_program(program)?;
         }
         let group = Cell::new(record.group.get());
         let (cells, live) = (record.cells.get(), record.state.get() == state::LIVE);

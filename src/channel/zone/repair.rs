@@ -8,8 +8,8 @@
 use super::Memory;
 use super::cells::cells_for;
 use super::layout::{
-    BODY, Cell, CellHead, Group, INLINE_GROUP, INLINE_KEY, INLINE_MESSAGE, InterestCell, MAX_PRESENCE, Message,
-    Present, QUEUED, Record, WHEEL, link as link_value, purpose, state, tag,
+    BODY, Cell, CellHead, Group, INLINE_GROUP, INLINE_INPUT, INLINE_KEY, INLINE_MESSAGE, Input, InterestCell,
+    MAX_PRESENCE, Message, Present, QUEUED, REASON, Record, WHEEL, link as link_value, state, tag,
 };
 use crate::channel::memory::{Corrupt, Word};
 
@@ -41,6 +41,8 @@ impl<'a> Memory<'a> {
             slot.dirty_tail.set(0);
         }
         self.repair_groups()?;
+        header.programs.set(0);
+        header.input_cells.set(0);
         let mut found = Found { serial: header.serial.get(), ..Found::default() };
         for nth in 0..self.geometry.buckets {
             let mut link = self.bucket(nth)?;
@@ -52,6 +54,7 @@ impl<'a> Memory<'a> {
                 self.repair_interests(cell, record)?;
                 self.repair_presence(cell, record)?;
                 self.repair_log(cell, record, &mut found)?;
+                self.repair_program(cell, record)?;
                 found.channels += 1;
                 if let Some(group) = self.group_of(record)? {
                     group.records.add(1);
@@ -138,7 +141,7 @@ impl<'a> Memory<'a> {
 
     /// Whether a channel's group is there.
     fn is_group(self, record: &Record) -> Result<bool, Corrupt> {
-        let Some(cell) = Cell::new(record.group.get()) else { return Ok(record.purpose.get() != purpose::CHANNEL) };
+        let Some(cell) = Cell::new(record.group.get()) else { return Ok(false) };
         if cell.index() >= self.geometry.cells {
             return Ok(false);
         }
@@ -289,6 +292,64 @@ impl<'a> Memory<'a> {
         record.bytes.set(bytes);
         record.newest.set(link_value(before.map(|(cell, _)| cell)));
         Ok(())
+    }
+
+    /// Keeps a program and its input, and gives all workers news of it: one of them may have been about to hear of it.
+    fn repair_program(self, channel: Cell, record: &'a Record) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let Some(cell) = Cell::new(record.program.get()) else { return Ok(()) };
+        let Ok(program) = self.program(cell) else {
+            record.program.set(0);
+            return Ok(());
+        };
+        for nth in 0..self.geometry.slots {
+            if self.slot(nth)?.pid.get() == 0 {
+                self.set_clients(program, nth, false);
+            }
+        }
+        let mut concerned = self.clients(program);
+        if let Some(owner) = self.owner(program)? {
+            concerned.add(owner);
+        }
+        let sound = program.record.get() == channel.number() && program.ended.get() >> 16 <= REASON as u32;
+        if concerned.is_empty() || !sound || !self.mark(cell)? {
+            record.program.set(0);
+            return Ok(());
+        }
+        let mut link = &program.input;
+        let (mut last, mut cells, mut octets) = (0, 0, 0);
+        while let Some(cell) = Cell::new(link.get()) {
+            let Some(input) = self.mark_input(cell)? else {
+                link.set(0);
+                break;
+            };
+            last = cell.number();
+            cells += input.cells.get();
+            octets += u64::from(input.len.get());
+            link = &input.after;
+        }
+        program.input_last.set(last);
+        program.input_octets.set(octets);
+        header.input_cells.add(cells);
+        program.list.set(header.programs.get());
+        header.programs.set(cell.number());
+        self.tell(program, concerned).map(|_| ())
+    }
+
+    fn mark_input(self, cell: Cell) -> Result<Option<&'a Input>, Corrupt> {
+        if !self.mark(cell)? {
+            return Ok(None);
+        }
+        let input: &Input = self.cell(cell)?;
+        let len = input.len.get() as usize;
+        if len > self.geometry.cells * BODY {
+            return Ok(None);
+        }
+        let cells = cells_for(len, INLINE_INPUT);
+        let sound = input.tag.get() == tag::INPUT
+            && input.cells.get() as usize == cells
+            && self.mark_chain(cell, cells)?.is_some_and(|tail| tail.number() == input.tail.get());
+        Ok(sound.then_some(input))
     }
 
     fn mark_message(self, channel: Cell, cell: Cell) -> Result<Option<&'a Message>, Corrupt> {

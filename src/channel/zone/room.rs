@@ -102,13 +102,12 @@ impl Memory<'_> {
 
     /// Makes sure that a channel can be created and `more` cells are free then.
     pub fn make_room_to_create(self, key: Key<'_>, more: usize, clock: u64) -> Result<bool, Corrupt> {
-        let group = if key.is_grouped() { self.find_group(key.group())? } else { None };
+        let group = self.find_group(key.group())?;
         let mut need = key.cells() + more;
         match group {
             // It must not go with the last of its other channels.
             Some(cell) => self.group(cell)?.records.add(1),
-            None if key.is_grouped() => need += group_cells(key.group()),
-            None => {}
+            None => need += group_cells(key.group()),
         }
         let made = self.make_room(need, Need::Other, clock)?;
         if let Some(cell) = group {

@@ -49,6 +49,8 @@ impl Memory<'_> {
                 slot.woken.set(0);
                 slot.dirty_head.set(0);
                 slot.dirty_tail.set(0);
+                slot.leaving.set(0);
+                slot.programs.set(0);
                 slot.pid.commit(process.pid);
                 return Ok(Some(nth));
             }
@@ -66,6 +68,7 @@ impl Memory<'_> {
     pub fn vacate(self, nth: usize) -> Result<(), Corrupt> {
         let header = self.header()?;
         let slot = self.slot(nth)?;
+        self.vacate_programs(nth)?;
         if !self.folded(nth)? {
             let bank = Fold::decode(header.fold.get()).bank;
             let [first, second] = &header.retired;
@@ -119,8 +122,14 @@ impl Memory<'_> {
         let mut wake = Wake::default();
         for nth in 0..self.geometry.slots {
             let slot = self.slot(nth)?;
-            if slot.pid.get() != 0 && slot.dirty_head.get() != 0 {
+            if slot.pid.get() == 0 {
+                continue;
+            }
+            if slot.dirty_head.get() != 0 {
                 slot.woken.set(1);
+                wake.add(nth);
+            }
+            if slot.programs.get() != 0 {
                 wake.add(nth);
             }
         }

@@ -24,6 +24,7 @@ use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::session::{self, Direct, Session, SessionRef};
+use crate::nginx::shared;
 use crate::nginx::timer::{Timer, now};
 use crate::ws::scratch::Scratch;
 
@@ -58,14 +59,15 @@ const WAITING: usize = 1;
 
 impl Listener {
     /// Both are on the heap at even addresses: the lowest bit tells which it is.
-    fn number(self) -> usize {
+    pub fn number(self) -> usize {
         match self {
             Listener::Session(session) => session.as_ptr().expose_provenance(),
             Listener::Waiting(waiting) => waiting.as_ptr().expose_provenance() | WAITING,
         }
     }
 
-    fn from_number(number: usize) -> Option<Self> {
+    /// The listener of a number that [`number`](Self::number) gave, while it is there.
+    pub fn from_number(number: usize) -> Option<Self> {
         if number & WAITING == 0 {
             NonNull::new(std::ptr::with_exposed_provenance_mut(number)).map(Listener::Session)
         } else {
@@ -73,7 +75,8 @@ impl Listener {
         }
     }
 
-    fn wake(self) {
+    /// Lets it look at what is there.
+    pub fn wake(self) {
         match self {
             Listener::Session(session) => session::run(session, Session::pump),
             Listener::Waiting(waiting) => waiting::run(waiting, Waiting::pump),
@@ -83,8 +86,8 @@ impl Listener {
 
 /// See the module.
 pub struct Hub {
-    store: Store<ZoneLock>,
-    slot: Slot,
+    pub(super) store: Store<ZoneLock>,
+    pub(super) slot: Slot,
     bells: Rc<Bells>,
     fan: FanOut,
     batch: Batch,
@@ -173,7 +176,9 @@ impl Hub {
 
     fn release(self: Box<Self>) {
         // A zone that is damaged is repaired by its next user, who finds the slot's process dead.
-        let _ = self.store.release(self.slot);
+        if let Ok(wake) = self.store.release(self.slot) {
+            self.bells.ring(wake);
+        }
     }
 
     /// Publishes a message; its subscribers, those in this worker as well, get it after the publisher was answered.
@@ -249,16 +254,23 @@ impl Hub {
         self.store.info(key, time()).ok()?
     }
 
-    fn wake(&mut self, mut wake: Wake) {
+    /// Wakes workers.
+    pub(super) fn wake(&mut self, wake: Wake) {
         let own = self.slot.number();
         let others = {
-            wake.remove(own);
-            wake
+            let mut others = wake;
+            others.remove(own);
+            others
         };
         self.bells.ring(others);
-        if self.store.has_news(self.slot) {
+        if wake.has(own) || self.store.has_news(self.slot) {
             self.turn.post_next();
         }
+    }
+
+    /// Whether something has come that has not been looked at.
+    pub fn has_news(&self) -> bool {
+        self.store.has_news(self.slot)
     }
 
     /// Adds a subscriber, which is woken as soon as this turn of the event loop is over if there is something for it.
@@ -382,6 +394,9 @@ pub fn retry(id: SubscriberId) {
 
 /// Serves subscribers until there is nothing more to do, or others are to have their turn.
 fn turn() {
+    if with(|hub| hub.store.take_program_news(hub.slot)) == Some(true) {
+        shared::news();
+    }
     let mut served = 0;
     while served < TURN {
         match with(|hub| hub.next(&mut served)).flatten() {
@@ -439,5 +454,6 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
         if news == Some(true) {
             turn();
         }
+        shared::tick();
     });
 }

@@ -101,10 +101,8 @@ impl Member {
         if events.is_none() && settings.channel_leave_request().is_none() {
             return Ok(None);
         }
-        let channels = match (&events, &settings.endpoint) {
-            (Some(_), Some(crate::conf::Endpoint::Channel(channel))) => {
-                Ids::of(request, channel)?.keys().iter().map(|key| key.id().into()).collect()
-            }
+        let channels = match (&events, settings.channel()) {
+            (Some(_), Some(channel)) => Ids::of(request, channel)?.keys().iter().map(|key| key.id().into()).collect(),
             _ => Box::default(),
         };
         Ok(Some(Member { request, events, channels, known: false, announced: false }))

@@ -12,7 +12,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use super::hub::{self, Listener};
-use super::subscription::Subscription;
+use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::{OnGap, SubscriberId};
 use crate::channel::message::Message;
 use crate::channel::wire::Form;
@@ -20,7 +20,9 @@ use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::ledger::OpenSession;
 use crate::nginx::request::Request;
+use crate::nginx::shared::{self, Membership, State};
 use crate::nginx::timer::{Timer, now};
+use crate::nginx::upgrade::try_again;
 use crate::nginx::worker;
 use body::Body;
 pub use stream::Stream;
@@ -44,6 +46,8 @@ pub enum Kind {
 /// How far the request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// The program that it shares is being started; nothing was answered yet.
+    Starting,
     /// It gets what comes.
     Waiting,
     /// It gets nothing more; what is on its way leaves until then.
@@ -66,6 +70,8 @@ pub struct Waiting {
     request: Request,
     kind: Kind,
     subscriber: Option<SubscriberId>,
+    /// The program that it shares with the other subscribers.
+    membership: Option<Membership>,
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
     stage: Stage,
@@ -81,52 +87,36 @@ pub struct Waiting {
     place: usize,
 }
 
-/// Lets a request wait for messages; returns what the content handler returns.
+/// Lets a request wait for messages, of the program that subscribers share if the location has one; returns what the
+/// content handler returns.
 ///
 /// # Errors
 ///
 /// The status to answer.
-pub fn start(request: Request, kind: Kind, subscription: &Subscription<'_>) -> Result<isize, isize> {
+pub fn start(request: Request, kind: Kind, ids: &Ids<'_>) -> Result<isize, isize> {
     let (form, on_gap) = match &kind {
         Kind::Stream(stream) => (stream.form(request), stream.on_gap(request)),
         Kind::LongPoll | Kind::Poll => (Form::Body, OnGap::Tell),
     };
     let waiting = create(request, kind)?;
-    let id = subscription.begin(request, form, on_gap, Listener::Waiting(waiting))?;
+    let listener = Listener::Waiting(waiting);
+    let id = Subscription::of(request, ids).begin(request, form, on_gap, listener)?;
+    // Its first subscriber gets all that the program says.
+    let program = request.settings().shared_program();
+    let membership = program.map(|program| shared::join(request, program, ids, listener)).transpose()?;
     // SAFETY: made just now; nobody else holds it.
     let state = unsafe { &mut *waiting.as_ptr() };
     state.subscriber = Some(id);
-    if !state.open(id)? {
-        return Ok(ffi::NGX_OK as isize);
+    state.membership = membership;
+    if state.membership.as_ref().is_some_and(|membership| membership.state() == State::Starting) {
+        state.stage = Stage::Starting;
+        // SAFETY: the request is alive; while nothing was answered, nginx's own handler notices a client that goes away.
+        unsafe { (*request.raw()).read_event_handler = Some(ffi::ngx_http_test_reading) };
+    } else if let Verdict::Finish(status) = state.begin(id)? {
+        return Ok(status);
     }
-    state.open = worker::ledger().map(|ledger| ledger.open(request.settings().key));
-    if state.kind == Kind::Poll {
-        let verdict = match state.answer(id) {
-            Verdict::Continue => state.nothing_new(id),
-            finish @ Verdict::Finish(_) => finish,
-        };
-        state.end();
-        return match verdict {
-            Verdict::Continue => Err(FAILED),
-            Verdict::Finish(status) => Ok(status),
-        };
-    }
-    // SAFETY: the request is alive and from now on driven by the events of its client and of the hub.
-    unsafe {
-        (*request.raw()).read_event_handler = Some(ffi::ngx_http_test_reading);
-        (*request.raw()).write_event_handler = Some(on_writable);
-        ffi::ngx_ws_request_hold(request.raw());
-        if request.http_version() < 2000 {
-            // Without it the second of two events waits until the first was acknowledged.
-            ffi::ngx_ws_tcp_nodelay(request.connection());
-        }
-        if ffi::ngx_ws_worker_exiting() != 0 {
-            // It was told to go before, and the others have their times already.
-            state.drain = Some(request.settings().drain()).filter(|time| *time != 0).map(|time| now() + time);
-        }
-    }
-    state.blocked = false;
-    hub::with(|hub| hub.unblock(id));
+    // SAFETY: the request is alive.
+    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
     state.arm();
     Ok(ffi::NGX_DONE as isize)
 }
@@ -146,6 +136,7 @@ fn create(request: Request, kind: Kind) -> Result<NonNull<Waiting>, isize> {
             request,
             kind,
             subscriber: None,
+            membership: None,
             blocked: true,
             stage: Stage::Waiting,
             body: Body::new(request, apart),
@@ -191,6 +182,75 @@ impl Waiting {
         self.request
     }
 
+    /// Begins to answer.
+    fn begin(&mut self, id: SubscriberId) -> Result<Verdict, isize> {
+        let request = self.request;
+        self.stage = Stage::Waiting;
+        if let Some(State::Running(pid)) = self.membership.as_ref().map(Membership::state)
+            && let Some(context) = request.existing_context()
+        {
+            context.exec_pid = Some(pid);
+        }
+        if !self.open(id)? {
+            return Ok(Verdict::Finish(ffi::NGX_OK as isize));
+        }
+        self.open = worker::ledger().map(|ledger| ledger.open(request.settings().key));
+        if self.kind == Kind::Poll {
+            let verdict = match self.answer(id) {
+                Verdict::Continue => self.nothing_new(id),
+                finish @ Verdict::Finish(_) => finish,
+            };
+            self.end();
+            return match verdict {
+                Verdict::Continue => Err(FAILED),
+                Verdict::Finish(_) => Ok(verdict),
+            };
+        }
+        // SAFETY: the request is alive and from now on driven by the events of its client and of the hub.
+        unsafe {
+            (*request.raw()).read_event_handler = Some(ffi::ngx_http_test_reading);
+            (*request.raw()).write_event_handler = Some(on_writable);
+            if request.http_version() < 2000 {
+                // Without it the second of two events waits until the first was acknowledged.
+                ffi::ngx_ws_tcp_nodelay(request.connection());
+            }
+            if ffi::ngx_ws_worker_exiting() != 0 {
+                // It was told to go before, and the others have their times already.
+                self.drain = Some(request.settings().drain()).filter(|time| *time != 0).map(|time| now() + time);
+            }
+        }
+        self.blocked = false;
+        hub::with(|hub| hub.unblock(id));
+        Ok(Verdict::Continue)
+    }
+
+    /// The program may have been started.
+    fn started(&mut self, id: SubscriberId) -> Verdict {
+        match self.membership.as_ref().map(Membership::state) {
+            Some(State::Starting) => Verdict::Continue,
+            Some(State::Refused(status)) if status == ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize => {
+                Verdict::Finish(try_again(self.request))
+            }
+            Some(State::Refused(status)) => Verdict::Finish(status),
+            Some(State::Running(_) | State::Ended(_)) | None => self.begin(id).unwrap_or_else(Verdict::Finish),
+        }
+    }
+
+    /// Whether the program that it shared has ended, and there is nothing more of it.
+    fn is_deserted(&self) -> bool {
+        let Some(membership) = &self.membership else { return false };
+        let Some(outcome) = membership.outcome() else { return false };
+        if hub::with(|hub| hub.has_news()) == Some(true) {
+            // The last of what it said may be among them.
+            membership.again();
+            return false;
+        }
+        if let Some(context) = self.request.existing_context() {
+            context.exec_status = outcome.status;
+        }
+        true
+    }
+
     /// Sends the head of a 200. `false` when there is to be no body.
     fn head(&mut self, content_type: &[u8], length: i64) -> Result<bool, isize> {
         let content_type = self.request.copy(content_type).ok_or(FAILED)?;
@@ -219,6 +279,7 @@ impl Waiting {
     pub fn pump(&mut self) -> Verdict {
         let Some(id) = self.subscriber else { return Verdict::Continue };
         let verdict = match self.kind.clone() {
+            _ if self.stage == Stage::Starting => self.started(id),
             Kind::Stream(stream) => self.stream(id, &stream),
             Kind::LongPoll | Kind::Poll => self.answer(id),
         };
@@ -231,6 +292,7 @@ impl Waiting {
     /// Ends the request before there was all that it could have waited for: the client comes back and goes on.
     pub fn dismiss(&mut self) -> Verdict {
         match (&self.kind, self.subscriber, self.stage) {
+            (_, _, Stage::Starting) => Verdict::Finish(try_again(self.request)),
             (_, _, Stage::Closing { .. } | Stage::Over) | (_, None, _) => Verdict::Continue,
             (Kind::Stream(_), Some(_), Stage::Waiting) => self.close(),
             (Kind::LongPoll | Kind::Poll, Some(id), Stage::Waiting) => self.time_out(id),
@@ -271,6 +333,7 @@ impl Waiting {
         if let Some(id) = self.subscriber.take() {
             hub::with(|hub| hub.unsubscribe(id));
         }
+        self.membership = None;
     }
 
     /// Lets go of everything but the memory.

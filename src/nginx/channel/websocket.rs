@@ -15,7 +15,7 @@ use crate::channel::message::kind_of;
 use crate::channel::store::{Budget, Info, PublishError, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META};
-use crate::conf::{self, ChannelLag};
+use crate::conf::ChannelLag;
 use crate::nginx::endpoint::{Ending, Endpoint, Outlet, Produced, Started};
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
@@ -136,7 +136,7 @@ impl Channel {
         let (request, window) = (*request, *window);
         let member = verdict.apply(request)?;
         let session = request.existing_context().and_then(|context| context.session).ok_or(FAILED)?;
-        let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
+        let Some(channel) = request.settings().channel() else { return Err(FAILED) };
         let ids = Ids::of(request, channel)?;
         self.subscribe(request, session, &Subscription::of(request, &ids), window, member)
     }
@@ -172,6 +172,11 @@ impl Channel {
             Box::new(member)
         });
         Ok(())
+    }
+
+    /// Whether the client takes nothing at the moment.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     fn publish(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Ending> {

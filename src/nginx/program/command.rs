@@ -17,6 +17,16 @@ use crate::nginx::worker::programs;
 
 pub const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
+/// Whose request a program may know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environs {
+    /// That of its only client.
+    Client,
+    /// Nobody's: what it says reaches the clients of a channel, and what one of them sent is not for the others. It knows
+    /// of the server and of the location.
+    Channel,
+}
+
 /// A program for one request.
 pub struct Command<'r> {
     /// The file, or its name in the directory of `found`.
@@ -41,7 +51,7 @@ impl<'r> Command<'r> {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn of_words(request: Request, words: &[ComplexValue]) -> Result<Self, isize> {
+    pub fn of_words(request: Request, words: &[ComplexValue], environs: Environs) -> Result<Self, isize> {
         let words: Vec<&'r [u8]> =
             words.iter().map(|word| word.evaluate(request)).collect::<Option<_>>().ok_or(FAILED)?;
         let path = words.first().copied().unwrap_or_default();
@@ -55,7 +65,7 @@ impl<'r> Command<'r> {
             Some(prefix) => prefix.strip_suffix(b"/").unwrap_or(prefix).len(),
             None => uri.len(),
         };
-        Self::new(request, Cow::Borrowed(path), None, &words, script)
+        Self::new(request, Cow::Borrowed(path), None, &words, script, environs)
     }
 
     /// The program below the directory of `websocket_exec_dir` that the rest of the path leads to.
@@ -90,7 +100,7 @@ impl<'r> Command<'r> {
         })?;
         let script = start + found.length;
         let name = found.name.clone();
-        Self::new(request, Cow::Owned(name.clone()), Some(found), &[&name], script)
+        Self::new(request, Cow::Owned(name.clone()), Some(found), &[&name], script, Environs::Client)
     }
 
     fn new(
@@ -99,6 +109,7 @@ impl<'r> Command<'r> {
         found: Option<Found>,
         words: &[&[u8]],
         script: usize,
+        environs: Environs,
     ) -> Result<Self, isize> {
         let mut name = format!("\"{}\"", Octets(&path));
         let mut path = path;
@@ -137,7 +148,7 @@ impl<'r> Command<'r> {
                 FAILED
             })?);
         }
-        let environment = environment(request, script)?;
+        let environment = environment(request, script, environs)?;
         Ok(Command { path, found, arguments, directory, environment, limits, name })
     }
 }
@@ -159,7 +170,7 @@ pub fn refusal(request: Request, errno: i32) -> isize {
 }
 
 /// The variables; the program was led to by the first `script` octets of the path.
-fn environment(request: Request, script: usize) -> Result<Environment, isize> {
+fn environment(request: Request, script: usize, environs: Environs) -> Result<Environment, isize> {
     let settings = request.settings();
     let entries = settings.exec_env();
     let mut values: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(entries.len());
@@ -182,6 +193,19 @@ fn environment(request: Request, script: usize) -> Result<Environment, isize> {
     let translated = (!path_info.is_empty()).then(|| [document_root, path_info].concat());
     let software = [b"nginx/", request.variable(b"nginx_version")].concat();
     let user = request.variable(b"remote_user");
+    let path = programs::own_environment(b"PATH");
+    if environs == Environs::Channel {
+        let meta = environment::Request {
+            method: b"GET",
+            script_name: prefix(request).unwrap_or_default(),
+            server_name: request.variable(b"server_name"),
+            server_port: request.variable(b"server_port"),
+            protocol: b"HTTP/1.1",
+            software: &software,
+            ..environment::Request::default()
+        };
+        return Ok(Environment::new(&meta, [], path.as_deref(), &variables));
+    }
     let meta = environment::Request {
         method: request.method(),
         uri: request.unparsed_uri(),
@@ -199,6 +223,5 @@ fn environment(request: Request, script: usize) -> Result<Environment, isize> {
         protocol: request.protocol(),
         software: &software,
     };
-    let path = programs::own_environment(b"PATH");
     Ok(Environment::new(&meta, request.headers(), path.as_deref(), &variables))
 }

@@ -5,29 +5,39 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::command::{Command, refusal};
-use super::{Fate, LEAST_BACKLOG, MOST_BACKLOG, Program, Stderr, Stdin};
+use super::feed::Feed;
+use super::{Fate, Listener, Program, Stderr, Stdin, backlog};
 use crate::conf::ExecStderr;
 use crate::exec::framing::{Reader, Writer};
 use crate::exec::spawner;
 use crate::exec::terminal;
 use crate::nginx::endpoint::Endpoint;
 use crate::nginx::log::Level;
-use crate::nginx::pipe::{self, Pipe};
+use crate::nginx::pipe;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::upgrade::try_again;
-use crate::nginx::worker::programs;
+use crate::nginx::worker::programs::{self, Served};
 
 /// The descriptors of a program: our ends, and its own.
-struct Stdio {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: Option<OwnedFd>,
-    theirs: [OwnedFd; 3],
+pub struct Stdio {
+    /// What we write to.
+    pub stdin: OwnedFd,
+    /// What we read.
+    pub stdout: OwnedFd,
+    /// What we read of its standard error, if anything.
+    pub stderr: Option<OwnedFd>,
+    /// The program's descriptors 0 to 2.
+    pub theirs: [OwnedFd; 3],
 }
 
 impl Stdio {
-    fn pipes(to: ExecStderr) -> io::Result<Self> {
+    /// Three pipes, or two if nobody wants to know what goes wrong.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors left.
+    pub fn pipes(to: ExecStderr) -> io::Result<Self> {
         let (stdin, child_stdin) = pipe::pair(false)?;
         let (stdout, child_stdout) = pipe::pair(true)?;
         let (stderr, child_stderr) = match to {
@@ -66,44 +76,46 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
         ladder,
         terminal,
     };
-    let place = programs::admit(request, settings.exec_max()).ok_or_else(|| {
+    let place = programs::admit(settings.key, settings.exec_max()).ok_or_else(|| {
         let most = settings.exec_max();
         let reason = format_args!("cannot start {name}: {most} programs run here already (websocket_exec_max)");
         request.report(Level::Error, reason);
         try_again(request)
     })?;
     let refused = |error: io::Error| {
-        programs::failed(request);
+        programs::failed(settings.key);
         request.report(Level::Error, format_args!("cannot start {name}: {error}"));
         refusal(request, error.raw_os_error().unwrap_or_default())
     };
     let stdio = if terminal { Stdio::terminal() } else { Stdio::pipes(settings.exec_stderr()) }.map_err(refused)?;
-    let watch = |fd| Pipe::new(fd, session::on_endpoint, session.as_ptr().cast(), request.log()).map_err(refused);
-    let stdin = Stdin::new(stdio.stdin, request, session);
+    let listener = Listener { handler: session::on_endpoint, data: session.as_ptr().cast(), log: request.log() };
+    let watch = |fd| listener.watch(fd).map_err(refused);
+    let stdin = Stdin::new(stdio.stdin, listener);
     let stdout = watch(stdio.stdout)?;
     let stderr = stdio.stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, settings.exec_stderr()));
     let fate = Rc::new(Fate::default());
     let found = command.found.map(|found| found.directory);
-    let id = programs::start(session, Rc::clone(&fate), place, &description, stdio.theirs, found, name.clone())
-        .map_err(refused)?;
-    let backlog = match settings.max_message_size() {
-        0 => MOST_BACKLOG,
-        size => size.clamp(LEAST_BACKLOG, MOST_BACKLOG),
-    };
+    let id = programs::start(
+        Served::Session(session),
+        Rc::clone(&fate),
+        place,
+        &description,
+        stdio.theirs,
+        found,
+        name.clone(),
+    )
+    .map_err(refused)?;
     Ok(Box::new(Program {
         id,
         fate,
         format: settings.exec_format(),
         terminal,
         ladder,
-        stdin: Some(stdin),
+        feed: Feed::new(stdin),
         stdout: Some(stdout),
         stderr,
         reader: Reader::new(settings.exec_format()),
         writer: Writer::new(settings.exec_format()),
-        queue: Vec::new(),
-        written: 0,
-        backlog: backlog as usize,
-        progress: 0,
+        backlog: backlog(settings.max_message_size()),
     }))
 }

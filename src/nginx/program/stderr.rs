@@ -1,17 +1,30 @@
 //! A program's standard error.
 
 use crate::conf::ExecStderr;
-use crate::nginx::endpoint::Outlet;
 use crate::nginx::log::Octets;
 use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::worker;
-use crate::ws::frame::Kind;
 
 /// Octets up to which a line is kept together. nginx cuts longer lines of its log; a message needs no more either.
 const LONGEST_LINE: usize = 2048;
 
 /// Octets that are read in one turn: a program that floods its standard error gets no more than its share.
 const TURN: usize = 64 << 10;
+
+/// Who is told what a program writes to its standard error.
+pub trait Reader {
+    /// Whether one more message can be taken.
+    fn has_room(&self) -> bool;
+
+    /// Whether a message has begun that has not ended.
+    fn in_message(&self) -> bool;
+
+    /// Takes a line as a message.
+    fn text(&mut self, line: &str);
+
+    /// Writes a line about the program to the error log.
+    fn complain(&self, text: std::fmt::Arguments<'_>);
+}
 
 /// Lines on their way to the log or to the client.
 pub struct Stderr {
@@ -34,7 +47,7 @@ impl Stderr {
     }
 
     /// Passes on what is there. Whether anything was.
-    pub fn read(&mut self, outlet: &mut Outlet<'_>) -> bool {
+    pub fn read(&mut self, outlet: &mut impl Reader) -> bool {
         let Some(pipe) = &mut self.pipe else { return false };
         if self.to == ExecStderr::Client && !outlet.has_room() {
             pipe.watch_read(false);
@@ -70,7 +83,7 @@ impl Stderr {
     }
 
     /// Passes on a last line without newline, and what is left in the pipe.
-    pub fn finish(&mut self, outlet: &mut Outlet<'_>) {
+    pub fn finish(&mut self, outlet: &mut impl Reader) {
         if let Some(mut pipe) = self.pipe.take() {
             let mut buffer = worker::take_reading();
             if let Read::Data(octets) = pipe.read(&mut buffer) {
@@ -84,7 +97,7 @@ impl Stderr {
         }
     }
 
-    fn split(&mut self, octets: &[u8], outlet: &mut Outlet<'_>) {
+    fn split(&mut self, octets: &[u8], outlet: &mut impl Reader) {
         let mut rest = octets;
         while let Some(place) = memchr::memchr(b'\n', rest) {
             let (line, tail) = rest.split_at(place);
@@ -107,7 +120,7 @@ impl Stderr {
         self.line.extend_from_slice(rest);
     }
 
-    fn pass_on(&self, line: &[u8], outlet: &mut Outlet<'_>) {
+    fn pass_on(&self, line: &[u8], outlet: &mut impl Reader) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.to {
             ExecStderr::Log => outlet.complain(format_args!("stderr of the program: {}", Octets(line))),
@@ -116,8 +129,7 @@ impl Stderr {
                 if outlet.in_message() {
                     outlet.complain(format_args!("stderr of the program, inside a message: {}", Octets(line)));
                 } else {
-                    // A closing connection takes no messages: the program is about to be told.
-                    let _ = outlet.message(Kind::Text, String::from_utf8_lossy(line).as_bytes());
+                    outlet.text(&String::from_utf8_lossy(line));
                 }
             }
             ExecStderr::Null => {}

@@ -4,17 +4,15 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::nginx::log::Level;
+use super::Listener;
+use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::{Pipe, Written};
-use crate::nginx::request::Request;
-use crate::nginx::session::{self, SessionRef};
 
 /// Our end of the pipe. It takes one of nginx's connections only once it blocks: most never do, and connections are
 /// counted.
 pub struct Stdin {
     end: End,
-    request: Request,
-    session: SessionRef,
+    listener: Listener,
 }
 
 enum End {
@@ -27,9 +25,9 @@ enum End {
 }
 
 impl Stdin {
-    /// Our end, which does not block, for a program of this session.
-    pub fn new(fd: OwnedFd, request: Request, session: SessionRef) -> Self {
-        Stdin { end: End::Flowing(fd), request, session }
+    /// Our end, which does not block; the listener is told when more can be written.
+    pub fn new(fd: OwnedFd, listener: Listener) -> Self {
+        Stdin { end: End::Flowing(fd), listener }
     }
 
     /// Writes once.
@@ -49,9 +47,10 @@ impl Stdin {
 
     fn watch(&mut self) {
         let End::Flowing(fd) = mem::replace(&mut self.end, End::Closed) else { return };
-        match Pipe::new(fd, session::on_endpoint, self.session.as_ptr().cast(), self.request.log()) {
+        let Listener { handler, data, log } = self.listener;
+        match Pipe::new(fd, handler, data, log) {
             Ok(pipe) => self.end = End::Watched(pipe),
-            Err(error) => self.request.report(Level::Error, format_args!("a program is given no more input: {error}")),
+            Err(error) => log::write(log, Level::Error, format_args!("a program is given no more input: {error}")),
         }
     }
 

@@ -10,29 +10,37 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use crate::exec::spawner::{Baseline, ExitStatus, Ladder, Program, ProgramId, Report, Spawner};
+use crate::exec::spawner::{Baseline, Ladder, Program, ProgramId, Report, Spawner};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::ledger::Place;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::program::Fate;
-use crate::nginx::request::Request;
 use crate::nginx::session::{self, Session, SessionRef};
+use crate::nginx::shared::{self, SharedId};
 use crate::nginx::upgrade::try_again;
 use crate::nginx::worker;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
+/// Whom a program serves.
+#[derive(Debug, Clone, Copy)]
+pub enum Served {
+    /// One session. It is told nothing once it has ended.
+    Session(SessionRef),
+    /// All clients of a channel. Their side is told until the last process is gone.
+    Channel(SharedId),
+}
+
 /// One program, from the request to start it until it has ended.
 struct Entry {
-    /// The session that it serves, until that ends.
-    session: Option<SessionRef>,
+    served: Option<Served>,
     fate: Rc<Fate>,
     name: String,
     /// Counted until the last process of its group is gone.
     place: Place,
-    /// Our ends of its pipes, once the session is gone: open until it has ended.
+    /// Our ends of its pipes, once it is stopped: open until it has ended.
     pipes: Vec<OwnedFd>,
 }
 
@@ -119,25 +127,25 @@ pub fn end() {
     drop((spawner, table));
 }
 
-/// A place for one more program of the request's location; `None` when there are `most` already.
-pub fn admit(request: Request, most: u64) -> Option<Place> {
-    worker::ledger()?.admit(request.settings().key, most)
+/// A place for one more program of the location with this key; `None` when there are `most` already.
+pub fn admit(key: u64, most: u64) -> Option<Place> {
+    worker::ledger()?.admit(key, most)
 }
 
-/// A program of the request's location could not even be asked for.
-pub fn failed(request: Request) {
+/// A program of the location with this key could not even be asked for.
+pub fn failed(key: u64) {
     if let Some(ledger) = worker::ledger() {
-        ledger.program_failed(request.settings().key);
+        ledger.program_failed(key);
     }
 }
 
-/// Asks for a program, in the directory `found` that it is in or by its path. Started or failed, the session is told.
+/// Asks for a program, in the directory `found` that it is in or by its path. Started or failed, who is served is told.
 ///
 /// # Errors
 ///
 /// There is no spawner, or it does not take requests.
 pub fn start(
-    session: SessionRef,
+    served: Served,
     fate: Rc<Fate>,
     place: Place,
     program: &Program,
@@ -159,16 +167,16 @@ pub fn start(
             Some(directory) => spawner.start_in(id, program, pipes, directory)?,
         }
         watch.write_when(!spawner.flush()?);
-        programs.table.insert(id.0, Entry { session: Some(session), fate, name, place, pipes: Vec::new() });
+        programs.table.insert(id.0, Entry { served: Some(served), fate, name, place, pipes: Vec::new() });
         Ok(id)
     })
 }
 
-/// The client of a program is gone: it is taken down step by step.
+/// A program is not needed any more: it is taken down step by step.
 pub fn stop(id: ProgramId, ladder: Ladder, pipes: Vec<OwnedFd>) {
     PROGRAMS.with_borrow_mut(|programs| {
         let Some(entry) = programs.table.get_mut(&id.0) else { return };
-        entry.session = None;
+        entry.served = entry.served.filter(|served| matches!(served, Served::Channel(_)));
         entry.pipes = pipes;
         if let Some((spawner, watch)) = &mut programs.spawner {
             // A spawner that is gone has taken its programs with it; the next event tells of it.
@@ -206,51 +214,69 @@ unsafe extern "C" fn on_spawner(_: *mut ffi::ngx_event_t) {
 
 fn dispatch(report: Report) {
     match report {
-        Report::Started { id, pid } => {
-            let session = PROGRAMS.with_borrow(|programs| programs.table.get(&id.0).and_then(|entry| entry.session));
-            if let Some(session) = session {
-                session::run(session, |session| session.program_started(pid));
-            }
-        }
+        Report::Started { id, pid } => match served(id) {
+            Some(Served::Session(session)) => session::run(session, |session| session.program_started(pid)),
+            Some(Served::Channel(shared)) => shared::started(shared, id, pid),
+            None => {}
+        },
         Report::Failed { id, failure } => {
             // It takes no place any more when the client hears of it, which may at once try again.
-            let Some(Entry { session, name, place, .. }) = forget(id) else { return };
+            let Some(Entry { served, name, place, .. }) = forget(id) else { return };
             place.failed();
             drop(place);
-            let Some(session) = session else { return };
-            session::run(session, |session| {
-                let request = session.request();
-                request.report(Level::Error, format_args!("cannot start {name}: {failure}"));
-                session.refused(if failure.is_exhaustion() { try_again(request) } else { FAILED })
-            });
-        }
-        Report::Exited { id, status, gone: false } => {
-            let found = PROGRAMS
-                .with_borrow(|programs| programs.table.get(&id.0).map(|entry| (entry.session, Rc::clone(&entry.fate))));
-            if let Some((session, fate)) = found {
-                fate.ended(status);
-                pump(session);
+            match served {
+                Some(Served::Session(session)) => session::run(session, |session| {
+                    let request = session.request();
+                    request.report(Level::Error, format_args!("cannot start {name}: {failure}"));
+                    session.refused(if failure.is_exhaustion() { try_again(request) } else { FAILED })
+                }),
+                Some(Served::Channel(shared)) => {
+                    log::cycle(Level::Error, format_args!("cannot start {name}: {failure}"));
+                    shared::failed(shared, id, failure.is_exhaustion());
+                }
+                None => {}
             }
         }
-        Report::Exited { id, status, gone: true } => leave(id, Some(status)),
-        Report::Gone { id } => leave(id, None),
+        Report::Exited { id, status, gone } => {
+            let served = update(id, |fate| {
+                fate.ended(status);
+                if gone {
+                    fate.gone();
+                }
+            });
+            if gone {
+                drop(forget(id));
+            }
+            tell(served);
+        }
+        Report::Gone { id } => {
+            let served = update(id, Fate::gone);
+            drop(forget(id));
+            tell(served);
+        }
     }
 }
 
-/// Nothing is left of a program. It takes no place any more when the client hears of it, which may at once try again.
-fn leave(id: ProgramId, status: Option<ExitStatus>) {
-    let Some(Entry { session, fate, .. }) = forget(id) else { return };
-    if let Some(status) = status {
-        fate.ended(status);
-    }
-    fate.gone();
-    pump(session);
+/// Notes what became of a program; whom it serves is to look at it.
+fn update(id: ProgramId, body: impl FnOnce(&Fate)) -> Option<Served> {
+    PROGRAMS.with_borrow(|programs| {
+        let entry = programs.table.get(&id.0)?;
+        body(&entry.fate);
+        entry.served
+    })
 }
 
-/// Lets a session look at what has become of its program.
-fn pump(session: Option<SessionRef>) {
-    if let Some(session) = session {
-        session::run(session, Session::pump);
+/// Whom a program serves.
+fn served(id: ProgramId) -> Option<Served> {
+    PROGRAMS.with_borrow(|programs| programs.table.get(&id.0)?.served)
+}
+
+/// Lets it look at what became of its program.
+fn tell(served: Option<Served>) {
+    match served {
+        Some(Served::Session(session)) => session::run(session, Session::pump),
+        Some(Served::Channel(shared)) => shared::run(shared),
+        None => {}
     }
 }
 
@@ -266,9 +292,12 @@ fn replace(error: &io::Error) {
         PROGRAMS.with_borrow_mut(|programs| (programs.spawner.take(), mem::take(&mut programs.table)));
     drop(spawner);
     launch();
-    for entry in table.into_values() {
-        if let Some(session) = entry.session {
-            session::run(session, |session| session.endpoint_lost("the program was lost"));
+    // None of them runs any more when those hear of it who start another one.
+    let served: Vec<(u64, Served)> = table.into_iter().filter_map(|(id, entry)| Some((id, entry.served?))).collect();
+    for (id, served) in served {
+        match served {
+            Served::Session(session) => session::run(session, |session| session.endpoint_lost("the program was lost")),
+            Served::Channel(shared) => shared::lost(shared, ProgramId(id)),
         }
     }
 }

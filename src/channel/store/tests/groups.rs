@@ -185,15 +185,3 @@ fn a_group_is_deleted_with_all_its_channels() {
     assert_eq!(rig.store.delete_group(b"nobody", 0, rig.now(), &mut wake), Ok(None));
     rig.check();
 }
-
-#[test]
-fn input_is_a_channel_of_its_own() {
-    let rig = Rig::new(LEN);
-    rig.publish("a", b"x");
-    let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"y"] };
-    let input = rig.store.publish(key("a").input(), &publication, policy(KEEP), rig.now()).unwrap();
-    assert_eq!((input.id.offset, rig.info("a").unwrap().messages), (Offset(1), 1));
-    assert_ne!(input.id.epoch, rig.info("a").unwrap().last.epoch);
-    assert_eq!(rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap().used.messages, 1);
-    rig.check();
-}

@@ -353,7 +353,9 @@ fn claiming_and_releasing_slots() {
             assert_eq!(rig.publish("a", b"x").wake.collect::<Vec<_>>(), [claimed.slot.number()]);
         },
     );
-    let release = |rig: &Rig| rig.store.release(slots[0]).unwrap();
+    let release = |rig: &Rig| {
+        rig.store.release(slots[0]).unwrap();
+    };
     at_every_point(&rig, release, |rig, point| {
         rig.store.claim(Process { pid: 9, start: 1 }, |process| process.pid != 1).unwrap();
         assert_eq!(rig.store.total(0).unwrap(), 0x0101_0101, "{point}");

@@ -36,7 +36,7 @@ impl Waiting {
                 (stuck, self.drain, idle, after(silent, settings.ping_interval()))
             }
             Stage::Closing { until } => (Some(stuck.map_or(until, |stuck| stuck.min(until))), None, None, None),
-            Stage::Over => (None, None, None, None),
+            Stage::Starting | Stage::Over => (None, None, None, None),
         };
         [
             give_up.map(|at| (at, Due::GiveUp)),

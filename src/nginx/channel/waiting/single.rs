@@ -12,6 +12,7 @@ use crate::channel::wire::date::http_date;
 use crate::nginx::channel::hub;
 use crate::nginx::ffi;
 use crate::nginx::timer::now;
+use crate::nginx::upgrade::try_again;
 
 /// There is nothing new (RFC 9110, section 15.4.5).
 const NOT_MODIFIED: usize = 304;
@@ -41,6 +42,7 @@ impl Waiting {
             Ok((next, hub.position(id).unwrap_or_default()))
         });
         match served {
+            Some(Ok((Next::UpToDate, _))) if self.is_deserted() => Verdict::Finish(try_again(self.request)),
             Some(Ok((Next::UpToDate, _))) | None => Verdict::Continue,
             Some(Ok((Next::Gone | Next::Lagging { .. }, _)) | Err(ReadError::Gone)) => Verdict::Finish(GONE),
             Some(Err(ReadError::Memory | ReadError::Corrupt)) => {

@@ -129,6 +129,7 @@ impl Waiting {
                         return Verdict::Finish(status);
                     }
                 }
+                Some(Ok(Next::UpToDate)) if self.is_deserted() => return self.close(),
                 Some(Ok(Next::UpToDate)) | None => return Verdict::Continue,
                 Some(Ok(Next::Gone) | Err(ReadError::Gone)) => return self.close(),
                 Some(Ok(Next::Lagging { lost })) => {

@@ -1,0 +1,452 @@
+//! Programs that the clients of a channel share.
+//!
+//! At most one worker runs the program of a channel: it [claims](Store::claim_program) it. The others see what becomes of
+//! it, and leave the messages of their clients in its input, which stays until it was [consumed](Store::consume_input).
+
+use super::{Handle, Key, MOST_DROPS, Now, Process, Slot, Store, SubscribeError, Wake};
+use crate::channel::lock::Lock;
+use crate::channel::memory::Corrupt;
+use crate::channel::position::Epoch;
+use crate::channel::zone::Memory;
+use crate::channel::zone::layout::{CELL, Cell, Input as StoredInput, Program, REASON, phase, state};
+use crate::channel::zone::room::Need;
+use crate::ws::frame::Kind;
+
+/// The part of a zone that the input of all programs may take: it cannot be evicted.
+const INPUT_SHARE: usize = 4;
+
+/// A program that was found once. It stays valid as long as this worker has clients of it, or runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProgramHandle {
+    channel: Handle,
+    cell: Cell,
+}
+
+/// Who runs a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody.
+    Nobody,
+    /// This worker.
+    Own,
+    /// Another one.
+    Other(Process),
+}
+
+/// How far a program is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgramPhase {
+    /// It does not run.
+    Idle,
+    /// It is being started.
+    Starting,
+    /// It runs, as this process.
+    Running(u32),
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The code of the Close that its clients get.
+    pub code: u32,
+    /// Its status, in the form of the caller.
+    pub status: u32,
+    /// The reason of the Close, as much of it as a Close can carry.
+    pub reason: Vec<u8>,
+}
+
+/// What a worker sees of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramView {
+    /// Who runs it.
+    pub owner: Owner,
+    /// How far it is.
+    pub phase: ProgramPhase,
+    /// Counts up whenever it has ended by itself or could not be started.
+    pub run: u32,
+    /// How the run before this one ended.
+    pub ended: Option<Ended>,
+    /// Its channel has been deleted.
+    pub deleted: bool,
+    /// Other workers have clients of it.
+    pub others: bool,
+    /// Other workers have clients of it that have not been told to go.
+    pub successors: bool,
+    /// There is input.
+    pub input: bool,
+}
+
+/// A message for a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Text or binary.
+    pub kind: Kind,
+    /// The message.
+    pub data: Vec<u8>,
+}
+
+/// Why a message for a program was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputError {
+    /// As much as may wait is waiting. Workers with clients have news of the program once there is room.
+    Full,
+    /// It never fits.
+    TooLarge,
+    /// The channel is gone.
+    Gone,
+    /// The zone is damaged; it is repaired when it is used next.
+    Corrupt,
+}
+
+impl From<Corrupt> for InputError {
+    fn from(Corrupt: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}
+
+/// The program, if the handle is still valid.
+fn valid(memory: Memory<'_>, handle: ProgramHandle) -> Option<&Program> {
+    memory.same(handle.channel.cell, handle.channel.epoch.0)?;
+    let program = memory.program(handle.cell).ok()?;
+    (program.record.get() == handle.channel.cell.number()).then_some(program)
+}
+
+impl<L: Lock> Store<L> {
+    /// The program of a channel, of which this worker has a client now. `None` if there is no such channel.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::NoRoom`], [`SubscribeError::Corrupt`].
+    pub fn attach_program(&self, key: Key<'_>, slot: Slot, now: Now) -> Result<Option<ProgramHandle>, SubscribeError> {
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(channel) = memory.find(key, hash)? else { return Ok(Ok(None)) };
+            let record = memory.record(channel)?;
+            let cell = match Cell::new(record.program.get()) {
+                Some(cell) => cell,
+                None => {
+                    record.touched.set(clock);
+                    if !memory.make_room(1, Need::Subscriber(channel), clock)? {
+                        return Ok(Err(SubscribeError::NoRoom));
+                    }
+                    memory.create_program(channel)?
+                }
+            };
+            memory.set_clients(memory.program(cell)?, slot.0, true);
+            let channel = Handle { cell: channel, epoch: Epoch(record.epoch.get()) };
+            Ok(Ok(Some(ProgramHandle { channel, cell })))
+        })?
+    }
+
+    /// Looks at a program, of which this worker has clients or has not, and which it has last seen in this run. `None` if
+    /// it is gone. Workers are returned that are to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn look_at_program(
+        &self,
+        handle: ProgramHandle,
+        slot: Slot,
+        clients: bool,
+        run: u32,
+        now: Now,
+    ) -> Result<Option<(ProgramView, Wake)>, Corrupt> {
+        self.zone.update(|memory| {
+            let Some(program) = valid(memory, handle) else { return Ok(None) };
+            memory.looked(program, slot.0);
+            let mut wake = Wake::default();
+            if memory.clients(program).has(slot.0) != clients {
+                memory.set_clients(program, slot.0, clients);
+                wake = memory.tell_owner(program)?;
+            }
+            let owner = memory.owner(program)?;
+            let mut others = memory.clients(program);
+            others.remove(slot.0);
+            let view = ProgramView {
+                owner: match owner {
+                    None => Owner::Nobody,
+                    Some(owner) if owner == slot.0 => Owner::Own,
+                    Some(owner) => memory.occupant(owner)?.map_or(Owner::Nobody, Owner::Other),
+                },
+                phase: match (owner, program.phase.get()) {
+                    (Some(_), phase::RUNNING) => ProgramPhase::Running(program.pid.get()),
+                    (Some(_), phase::STARTING) => ProgramPhase::Starting,
+                    _ => ProgramPhase::Idle,
+                },
+                run: program.run.get(),
+                ended: if program.run.get() == run { None } else { Some(ended(memory, handle.cell, program)?) },
+                deleted: memory.record(handle.channel.cell)?.state.get() == state::DELETED,
+                others: !others.is_empty(),
+                successors: memory.any_stays(others)?,
+                input: program.input.get() != 0,
+            };
+            if !clients && owner.is_none() {
+                let clock = memory.clock(now.clock)?;
+                retire(memory, handle, clock)?;
+            }
+            Ok(Some((view, wake)))
+        })
+    }
+
+    /// This worker is to run a program. Whether it may: nobody else does, and it is not leaving while others stay that
+    /// have clients.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn claim_program(&self, handle: ProgramHandle, slot: Slot) -> Result<bool, Corrupt> {
+        self.zone.update(|memory| {
+            let Some(program) = valid(memory, handle) else { return Ok(false) };
+            if memory.owner(program)?.is_some() {
+                return Ok(false);
+            }
+            let mut others = memory.clients(program);
+            others.remove(slot.0);
+            let own = memory.slot(slot.0)?;
+            if own.leaving.get() != 0 && memory.any_stays(others)? {
+                return Ok(false);
+            }
+            program.phase.set(phase::STARTING);
+            program.generation.set(own.generation.get());
+            program.owner.commit(u32::try_from(slot.0 + 1).map_err(|_| Corrupt)?);
+            Ok(true)
+        })
+    }
+
+    /// A program of this worker runs. Workers are returned that are to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn program_runs(&self, handle: ProgramHandle, slot: Slot, pid: u32) -> Result<Wake, Corrupt> {
+        self.zone.update(|memory| {
+            let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
+            program.pid.set(pid);
+            program.phase.commit(phase::RUNNING);
+            memory.tell(program, memory.clients(program))
+        })
+    }
+
+    /// A program of this worker is being stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn program_stops(&self, handle: ProgramHandle, slot: Slot) -> Result<(), Corrupt> {
+        self.zone.update(|memory| {
+            if let Some(program) = owned(memory, handle, slot)? {
+                program.phase.set(phase::STOPPING);
+            }
+            Ok(())
+        })
+    }
+
+    /// A program of this worker has ended by itself, or could not be started: its clients are told, and nothing is left
+    /// of its input. Workers are returned that are to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn program_ended(&self, handle: ProgramHandle, slot: Slot, how: &Ended, now: Now) -> Result<Wake, Corrupt> {
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
+            let reason = how.reason.get(..how.reason.len().min(REASON)).unwrap_or_default();
+            memory.write_along(handle.cell, size_of::<Program>(), [reason])?;
+            // Both fit: a code has four digits, and a reason is within its cell.
+            program.ended.set(how.code & 0xffff | (reason.len() as u32) << 16);
+            program.ended_status.set(how.status);
+            program.run.commit(program.run.get().wrapping_add(1));
+            memory.disown(program);
+            memory.discard_input(program)?;
+            let wake = memory.tell(program, memory.clients(program))?;
+            retire(memory, handle, clock)?;
+            Ok(wake)
+        })
+    }
+
+    /// A program of this worker was stopped, and another worker with clients may start it anew: its input stays for
+    /// that. Workers are returned that are to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn program_left(&self, handle: ProgramHandle, slot: Slot, now: Now) -> Result<Wake, Corrupt> {
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
+            memory.disown(program);
+            let wake = memory.tell(program, memory.clients(program))?;
+            retire(memory, handle, clock)?;
+            Ok(wake)
+        })
+    }
+
+    /// This worker has been told to go: others run programs rather than it does.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn leave(&self, slot: Slot) -> Result<(), Corrupt> {
+        self.zone.update(|memory| {
+            memory.slot(slot.0)?.leaving.set(1);
+            Ok(())
+        })
+    }
+
+    /// Adds a message to the input of a program, if no more than `most` octets wait then, or none did. Workers are
+    /// returned that are to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`InputError`].
+    pub fn push_input(
+        &self,
+        handle: ProgramHandle,
+        kind: Kind,
+        data: &[u8],
+        most: u64,
+        now: Now,
+    ) -> Result<Wake, InputError> {
+        let cells = Memory::input_cells(data.len());
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(program) = valid(memory, handle) else { return Ok(Err(InputError::Gone)) };
+            let all = memory.geometry.cells / INPUT_SHARE;
+            if cells > all {
+                return Ok(Err(InputError::TooLarge));
+            }
+            let waiting = program.input_octets.get();
+            let full = program.input.get() != 0 && waiting.saturating_add(data.len() as u64) > most;
+            if full || memory.header()?.input_cells.get() as usize + cells > all {
+                program.starved.set(1);
+                return Ok(Err(InputError::Full));
+            }
+            memory.record(handle.channel.cell)?.touched.set(clock);
+            if !memory.make_room(cells, Need::Subscriber(handle.channel.cell), clock)? {
+                program.starved.set(1);
+                return Ok(Err(InputError::Full));
+            }
+            let kind = match kind {
+                Kind::Text => 0,
+                Kind::Binary => 1,
+            };
+            memory.push_input(program, kind, data)?;
+            memory.tell_owner(program).map(Ok)
+        })?
+    }
+
+    /// Copies the oldest messages of the input of a program of this worker to the end of `out`: so many octets, but at
+    /// least one message. They stay until they are consumed.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn read_input(
+        &self,
+        handle: ProgramHandle,
+        slot: Slot,
+        mut octets: usize,
+        out: &mut Vec<Input>,
+    ) -> Result<(), Corrupt> {
+        self.zone.view(|memory| {
+            let Some(program) = owned(memory, handle, slot)? else { return Ok(()) };
+            let mut next = Cell::new(program.input.get());
+            let mut left = memory.geometry.cells;
+            while let Some(cell) = next {
+                left = left.checked_sub(1).ok_or(Corrupt)?;
+                let input = memory.input(cell)?;
+                let len = input.len.get() as usize;
+                if len > memory.geometry.cells * CELL {
+                    return Err(Corrupt);
+                }
+                let mut data = Vec::new();
+                if data.try_reserve_exact(len).is_err() {
+                    // It is tried again when there is memory.
+                    return Ok(());
+                }
+                memory.read_along(cell, size_of::<StoredInput>(), len, &mut data)?;
+                let kind = if input.kind.get() == 0 { Kind::Text } else { Kind::Binary };
+                out.push(Input { kind, data });
+                octets = octets.saturating_sub(len.max(1));
+                if octets == 0 {
+                    break;
+                }
+                next = Cell::new(input.after.get());
+            }
+            Ok(())
+        })
+    }
+
+    /// Drops the oldest messages of the input of a program of this worker: it has them. Workers are returned that are to
+    /// be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn consume_input(&self, handle: ProgramHandle, slot: Slot, count: usize) -> Result<Wake, Corrupt> {
+        self.zone.update(|memory| {
+            let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
+            for _ in 0..count {
+                memory.pop_input(program)?;
+            }
+            if program.starved.get() == 0 {
+                return Ok(Wake::default());
+            }
+            program.starved.set(0);
+            memory.tell(program, memory.clients(program))
+        })
+    }
+
+    /// Whether something has happened to any program that this worker has to do with, since this was asked last. Takes no
+    /// lock.
+    pub fn take_program_news(&self, slot: Slot) -> bool {
+        let Ok(slot) = self.zone.unlocked().slot(slot.0) else { return false };
+        let news = slot.programs.get() != 0;
+        if news {
+            // Before anything is looked at: what happens from now on is told again.
+            slot.programs.commit(0);
+        }
+        news
+    }
+
+    /// Whether something has happened to this program. Takes no lock.
+    pub fn has_program_news(&self, handle: ProgramHandle, slot: Slot) -> bool {
+        let memory = self.zone.unlocked();
+        valid(memory, handle).is_none_or(|program| memory.has_news_of(program, slot.0))
+    }
+}
+
+/// The program, if this worker runs it.
+fn owned<'a>(memory: Memory<'a>, handle: ProgramHandle, slot: Slot) -> Result<Option<&'a Program>, Corrupt> {
+    let Some(program) = valid(memory, handle) else { return Ok(None) };
+    Ok((memory.owner(program)? == Some(slot.0)).then_some(program))
+}
+
+/// Lets a program go that nobody runs and nobody has clients of, and its channel if that was all.
+fn retire(memory: Memory<'_>, handle: ProgramHandle, clock: u64) -> Result<(), Corrupt> {
+    if memory.remove_unused_program(handle.channel.cell)? {
+        memory.record(handle.channel.cell)?.touched.set(clock);
+        memory.settle(handle.channel.cell, clock, MOST_DROPS)?;
+    }
+    Ok(())
+}
+
+fn ended(memory: Memory<'_>, cell: Cell, program: &Program) -> Result<Ended, Corrupt> {
+    let ended = program.ended.get();
+    let len = (ended as usize >> 16).min(REASON);
+    let mut reason = Vec::with_capacity(REASON);
+    memory.read_along(cell, size_of::<Program>(), len, &mut reason)?;
+    Ok(Ended { code: ended & 0xffff, status: program.ended_status.get(), reason })
+}
+
+#[cfg(test)]
+impl<L: Lock> Store<L> {
+    /// The slot of the worker that runs a program.
+    pub fn owner_of(&self, handle: ProgramHandle) -> Option<usize> {
+        let memory = self.zone.unlocked();
+        valid(memory, handle).and_then(|program| memory.owner(program).ok()?)
+    }
+}

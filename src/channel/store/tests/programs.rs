@@ -1,0 +1,227 @@
+//! Programs that the clients of a channel share.
+
+use super::*;
+use crate::channel::fail::{Hit, arm, disarm, stopped};
+
+const LEN: usize = 256 << 10;
+
+const MOST: u64 = 1000;
+
+impl Rig {
+    fn attach(&self, id: &str, slot: Slot) -> ProgramHandle {
+        self.subscribe(id, slot, 0);
+        self.store.attach_program(key(id), slot, self.now()).unwrap().unwrap()
+    }
+
+    fn look(&self, program: ProgramHandle, slot: Slot, clients: bool) -> Option<ProgramView> {
+        self.store.look_at_program(program, slot, clients, 0, self.now()).unwrap().map(|(view, _)| view)
+    }
+
+    fn push(&self, program: ProgramHandle, data: &[u8]) -> Result<Vec<usize>, InputError> {
+        self.store.push_input(program, Kind::Text, data, MOST, self.now()).map(Wake::collect)
+    }
+
+    fn input(&self, program: ProgramHandle, slot: Slot) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        self.store.read_input(program, slot, usize::MAX, &mut out).unwrap();
+        out.into_iter().map(|input| input.data).collect()
+    }
+}
+
+fn how(code: u32, reason: &str) -> Ended {
+    Ended { code, status: 7, reason: reason.into() }
+}
+
+#[test]
+fn one_worker_runs_it() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    assert_eq!(rig.store.attach_program(key("a"), one, rig.now()), Ok(None), "a channel that is not there");
+    let program = rig.attach("a", one);
+    assert_eq!(rig.attach("a", two), program);
+    assert_eq!(rig.look(program, one, true).unwrap().owner, Owner::Nobody);
+    assert_eq!(rig.store.claim_program(program, two), Ok(true));
+    assert_eq!(rig.store.claim_program(program, one), Ok(false));
+    assert_eq!(rig.store.claim_program(program, two), Ok(false));
+    rig.check();
+    let view = rig.look(program, one, true).unwrap();
+    assert_eq!((view.owner, view.phase), (Owner::Other(Process { pid: 12, start: 1 }), ProgramPhase::Starting));
+    assert!(view.others && view.successors);
+    assert!(rig.store.program_runs(program, one, 5).unwrap().is_empty(), "not its program");
+    assert_eq!(rig.store.program_runs(program, two, 5).unwrap().collect::<Vec<_>>(), [0, 1]);
+    assert!(rig.store.take_program_news(one) && rig.store.has_program_news(program, one));
+    assert!(!rig.store.take_program_news(one));
+    assert_eq!(rig.look(program, one, true).unwrap().phase, ProgramPhase::Running(5));
+    assert!(!rig.store.has_program_news(program, one));
+    // It ends by itself: the clients are told, with as much of the reason as there is room for.
+    rig.push(program, b"unread").unwrap();
+    let long = "x".repeat(500);
+    rig.store.program_ended(program, two, &how(1011, &long), rig.now()).unwrap();
+    let view = rig.look(program, one, true).unwrap();
+    assert_eq!((view.owner, view.phase, view.run, view.input), (Owner::Nobody, ProgramPhase::Idle, 1, false));
+    let ended = view.ended.unwrap();
+    assert_eq!((ended.code, ended.status), (1011, 7));
+    assert!(ended.reason.len() >= 123 && long.as_bytes().starts_with(&ended.reason));
+    rig.check();
+    // Without clients nothing is left of it.
+    rig.look(program, one, false);
+    assert!(rig.look(program, two, false).is_some());
+    assert_eq!(rig.look(program, two, false), None);
+    rig.check();
+}
+
+#[test]
+fn input_waits_until_it_is_consumed() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    let program = rig.attach("a", one);
+    rig.attach("a", two);
+    assert_eq!(rig.push(program, b"before"), Ok(vec![]));
+    assert_eq!(rig.input(program, one), [b""; 0], "not its program");
+    rig.store.claim_program(program, one).unwrap();
+    assert_eq!(rig.push(program, &[7; 900]), Ok(vec![0]));
+    assert_eq!(rig.push(program, &[8; 100]), Err(InputError::Full));
+    assert_eq!(rig.push(program, &[8; 94]), Ok(vec![]));
+    assert_eq!(rig.push(program, &vec![8; LEN]), Err(InputError::TooLarge));
+    assert_eq!(rig.input(program, one), [&b"before"[..], &[7; 900], &[8; 94]]);
+    // A flood of messages takes none of it away.
+    for n in 0..5000 {
+        rig.publish(&(n % 7).to_string(), &[0; 300]);
+    }
+    rig.check();
+    rig.store.take_program_news(two);
+    assert_eq!(rig.store.consume_input(program, one, 1).unwrap().collect::<Vec<_>>(), [1], "there is room");
+    assert_eq!(rig.push(program, &vec![9; 5000]), Err(InputError::Full));
+    assert_eq!(rig.input(program, one).len(), 2);
+    rig.store.consume_input(program, one, 2).unwrap();
+    assert_eq!(rig.push(program, &vec![9; 5000]), Ok(vec![]), "what is larger is taken when nothing waits");
+    assert_eq!(rig.input(program, one), [vec![9; 5000]]);
+    let mut out = Vec::new();
+    rig.push(program, b"x").unwrap_err();
+    rig.store.read_input(program, one, 1, &mut out).unwrap();
+    assert_eq!(out.len(), 1);
+    rig.check();
+    // Another worker goes on with what was not consumed.
+    rig.store.program_left(program, one, rig.now()).unwrap();
+    assert!(rig.look(program, two, true).unwrap().input);
+    rig.store.claim_program(program, two).unwrap();
+    assert_eq!(rig.input(program, two), [vec![9; 5000]]);
+    rig.check();
+}
+
+#[test]
+fn a_worker_dies_or_leaves() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    let program = rig.attach("a", one);
+    rig.attach("a", two);
+    rig.store.claim_program(program, one).unwrap();
+    rig.store.take_program_news(two);
+    let wake = rig.store.bury(Process { pid: 11, start: 1 }).unwrap();
+    assert!(wake.has(two.number()));
+    rig.check();
+    let view = rig.look(program, two, true).unwrap();
+    assert_eq!((view.owner, view.others, view.run), (Owner::Nobody, false, 0));
+    assert_eq!(rig.store.claim_program(program, two), Ok(true));
+    // Those who are leaving let others go first.
+    let three = rig.claim(13);
+    rig.attach("a", three);
+    rig.store.leave(two).unwrap();
+    assert!(rig.look(program, two, true).unwrap().successors);
+    rig.store.program_left(program, two, rig.now()).unwrap();
+    assert_eq!(rig.store.claim_program(program, two), Ok(false));
+    rig.store.leave(three).unwrap();
+    assert_eq!(rig.store.claim_program(program, two), Ok(true));
+    assert!(!rig.look(program, two, true).unwrap().successors);
+    assert!(rig.store.release(two).unwrap().has(three.number()));
+    assert_eq!(rig.store.claim_program(program, three), Ok(true));
+    rig.check();
+    rig.store.delete(key("a"), rig.now()).unwrap();
+    assert!(rig.look(program, three, true).unwrap().deleted);
+    rig.look(program, three, false);
+    rig.store.program_left(program, three, rig.now()).unwrap();
+    rig.drain(three);
+    rig.check();
+    rig.pass(10 * LINGER);
+    rig.store.tend(rig.now(), usize::MAX).unwrap();
+    assert_eq!(rig.store.usage().unwrap().channels, 0);
+}
+
+/// Stops `operation` before each of its writes; the zone is sound after each, and nothing of the input that was there
+/// before is lost or torn.
+fn at_every_point(operation: impl Fn(&Rig, ProgramHandle, Slot)) {
+    for point in 0.. {
+        let rig = Rig::new(LEN);
+        let (one, two) = (rig.claim(11), rig.claim(12));
+        rig.publish("a", b"message");
+        let program = rig.attach("a", one);
+        rig.attach("a", two);
+        rig.store.claim_program(program, one).unwrap();
+        rig.push(program, b"first").unwrap();
+        rig.push(program, &[2; 600]).unwrap();
+        arm(point, Hit::Unwind);
+        let hit = stopped(|| operation(&rig, program, one));
+        disarm();
+        if !hit {
+            assert!(point > 2, "{point}");
+            return;
+        }
+        rig.store.usage().unwrap();
+        rig.check();
+        let expected = [b"first".to_vec(), vec![2; 600], vec![3; 300]];
+        let owner = rig.store.owner_of(program);
+        let seen = owner.map(|nth| rig.input(program, Slot(nth)));
+        if let Some(seen) = &seen {
+            assert!(
+                expected.starts_with(seen) || expected[1..].starts_with(seen) || seen.is_empty(),
+                "{point}: {} messages",
+                seen.len()
+            );
+        }
+        // It goes on: another worker takes it over.
+        rig.store.bury(Process { pid: 11, start: 1 }).unwrap();
+        rig.check();
+        let program = rig.attach("a", two);
+        assert_eq!(rig.store.claim_program(program, two), Ok(true), "{point}");
+        rig.store.consume_input(program, two, usize::from(u16::MAX)).unwrap();
+        assert!(rig.push(program, b"next").is_ok());
+        assert_eq!(rig.input(program, two), [b"next"]);
+        assert!(rig.info("a").is_some_and(|info| info.messages == 1));
+        rig.check();
+        rig.look(program, two, false);
+        rig.store.program_left(program, two, rig.now()).unwrap();
+        rig.check();
+        assert_eq!(rig.store.zone.unlocked().header().unwrap().input_cells.get(), 0);
+    }
+}
+
+#[test]
+fn interrupted() {
+    at_every_point(|rig, program, _| {
+        rig.push(program, &[3; 300]).unwrap();
+    });
+    at_every_point(|rig, program, one| {
+        rig.store.consume_input(program, one, 1).unwrap();
+    });
+    at_every_point(|rig, program, one| {
+        rig.store.program_ended(program, one, &how(1000, "reason"), rig.now()).unwrap();
+    });
+    at_every_point(|rig, program, one| {
+        rig.store.program_left(program, one, rig.now()).unwrap();
+    });
+    at_every_point(|rig, _, one| {
+        rig.store.release(one).unwrap();
+    });
+    at_every_point(|rig, _, _| {
+        rig.attach("b", Slot(1));
+    });
+    at_every_point(|rig, program, one| {
+        rig.look(program, one, false);
+        rig.store.program_left(program, one, rig.now()).unwrap();
+        rig.look(program, Slot(1), false);
+    });
+    at_every_point(|rig, _, _| {
+        rig.store.zone.unlocked().header().unwrap().busy.set(1);
+        rig.store.usage().unwrap();
+    });
+}

@@ -1,0 +1,266 @@
+//! Programs that the clients of a channel share: who runs them, who has clients, and what they are to read.
+//!
+//! A program hangs on the record of its channel, and its input on the program, so that both are found by a repair. Input
+//! is not in the order of all messages: nothing drops it but its reader, or the end of the program.
+
+use super::Memory;
+use super::cells::{Chain, cells_for};
+use super::interest::Wake;
+use super::layout::{Cell, INLINE_INPUT, Input, Program, Record, SLOT_BITS, phase, tag};
+use crate::channel::memory::{Corrupt, Wide};
+
+/// One bit for each slot.
+fn bits(words: &[Wide; SLOT_BITS]) -> Wake {
+    Wake::of(words.each_ref().map(Wide::get))
+}
+
+/// Changes the bit of a slot.
+fn set_bit(words: &[Wide; SLOT_BITS], slot: usize, to: bool) {
+    if let Some(word) = words.get(slot / 64) {
+        let bit = 1 << (slot % 64);
+        let before = word.get();
+        let after = if to { before | bit } else { before & !bit };
+        if before != after {
+            word.set(after);
+        }
+    }
+}
+
+impl<'a> Memory<'a> {
+    /// The program in a cell.
+    pub fn program(self, cell: Cell) -> Result<&'a Program, Corrupt> {
+        let program: &Program = self.cell(cell)?;
+        if program.tag.get() == tag::PROGRAM { Ok(program) } else { Err(Corrupt) }
+    }
+
+    /// A message for a program.
+    pub fn input(self, cell: Cell) -> Result<&'a Input, Corrupt> {
+        let input: &Input = self.cell(cell)?;
+        if input.tag.get() == tag::INPUT { Ok(input) } else { Err(Corrupt) }
+    }
+
+    /// Gives a channel a program that nobody runs. There must be a free cell.
+    pub fn create_program(self, channel: Cell) -> Result<Cell, Corrupt> {
+        let header = self.header()?;
+        let record = self.record(channel)?;
+        let cell = self.take_cells(1, tag::PROGRAM)?.head;
+        let program = self.program(cell)?;
+        let none = [
+            &program.owner,
+            &program.generation,
+            &program.phase,
+            &program.pid,
+            &program.run,
+            &program.ended,
+            &program.ended_status,
+            &program.input,
+            &program.input_last,
+            &program.starved,
+        ];
+        for word in none {
+            word.set(0);
+        }
+        program.input_octets.set(0);
+        for word in program.clients.iter().chain(&program.news) {
+            word.set(0);
+        }
+        program.record.set(channel.number());
+        program.list.set(header.programs.get());
+        record.program.commit(cell.number());
+        header.programs.set(cell.number());
+        Ok(cell)
+    }
+
+    /// The slot of the worker that runs a program, if that is still there.
+    pub fn owner(self, program: &Program) -> Result<Option<usize>, Corrupt> {
+        let Some(nth) = program.owner.get().checked_sub(1) else { return Ok(None) };
+        let slot = self.slot(nth as usize)?;
+        let valid = slot.pid.get() != 0 && slot.generation.get() == program.generation.get();
+        Ok(valid.then_some(nth as usize))
+    }
+
+    /// Slots that have clients of a program.
+    pub fn clients(self, program: &Program) -> Wake {
+        bits(&program.clients)
+    }
+
+    /// A worker has clients of a program, or has none.
+    pub fn set_clients(self, program: &Program, slot: usize, some: bool) {
+        set_bit(&program.clients, slot, some);
+    }
+
+    /// Whether any of these workers has not been told to go.
+    pub fn any_stays(self, slots: Wake) -> Result<bool, Corrupt> {
+        for nth in slots {
+            if self.slot(nth)?.leaving.get() == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets workers know that something has happened to a program. Those are returned that are to be woken.
+    pub fn tell(self, program: &Program, slots: Wake) -> Result<Wake, Corrupt> {
+        let mut wake = Wake::default();
+        for nth in slots {
+            let slot = self.slot(nth)?;
+            if slot.pid.get() == 0 {
+                continue;
+            }
+            set_bit(&program.news, nth, true);
+            if slot.programs.get() == 0 {
+                slot.programs.commit(1);
+                wake.add(nth);
+            }
+        }
+        Ok(wake)
+    }
+
+    /// Lets the worker that runs a program know.
+    pub fn tell_owner(self, program: &Program) -> Result<Wake, Corrupt> {
+        match self.owner(program)? {
+            Some(owner) => {
+                let mut slots = Wake::default();
+                slots.add(owner);
+                self.tell(program, slots)
+            }
+            None => Ok(Wake::default()),
+        }
+    }
+
+    /// A worker has looked.
+    pub fn looked(self, program: &Program, slot: usize) {
+        set_bit(&program.news, slot, false);
+    }
+
+    /// Whether it has not.
+    pub fn has_news_of(self, program: &Program, slot: usize) -> bool {
+        bits(&program.news).has(slot)
+    }
+
+    /// Nobody runs a program any more.
+    pub fn disown(self, program: &Program) {
+        program.phase.set(phase::IDLE);
+        program.pid.set(0);
+        program.owner.commit(0);
+    }
+
+    /// Removes the program of a channel unless somebody runs it or has clients. Whether it is gone.
+    pub fn remove_unused_program(self, channel: Cell) -> Result<bool, Corrupt> {
+        let record = self.record(channel)?;
+        let Some(cell) = Cell::new(record.program.get()) else { return Ok(true) };
+        let program = self.program(cell)?;
+        if self.owner(program)?.is_some() || !self.clients(program).is_empty() {
+            return Ok(false);
+        }
+        record.program.commit(0);
+        self.discard_program(cell)?;
+        Ok(true)
+    }
+
+    /// Gives back a program that its channel does not refer to any more.
+    pub fn discard_program(self, cell: Cell) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let program = self.program(cell)?;
+        let mut link = &header.programs;
+        let mut left = self.geometry.cells;
+        while let Some(next) = Cell::new(link.get()).filter(|next| *next != cell) {
+            left = left.checked_sub(1).ok_or(Corrupt)?;
+            link = &self.program(next)?.list;
+        }
+        if link.get() != 0 {
+            link.set(program.list.get());
+        }
+        self.discard_input(program)?;
+        self.give_cells(Chain { head: cell, tail: cell }, 1)
+    }
+
+    /// A worker is gone: it has no clients and runs no program. Those that have are told.
+    pub fn vacate_programs(self, nth: usize) -> Result<(), Corrupt> {
+        let mut next = Cell::new(self.header()?.programs.get());
+        let mut left = self.geometry.cells;
+        while let Some(cell) = next {
+            left = left.checked_sub(1).ok_or(Corrupt)?;
+            let program = self.program(cell)?;
+            next = Cell::new(program.list.get());
+            let owner = self.owner(program)? == Some(nth);
+            if !owner && !self.clients(program).has(nth) {
+                continue;
+            }
+            self.set_clients(program, nth, false);
+            self.looked(program, nth);
+            if owner {
+                self.disown(program);
+            }
+            let mut concerned = self.clients(program);
+            concerned.merge(self.owner(program)?.map(one).unwrap_or_default());
+            self.tell(program, concerned)?;
+            let channel = Cell::new(program.record.get()).ok_or(Corrupt)?;
+            self.remove_unused_program(channel)?;
+        }
+        Ok(())
+    }
+
+    /// Cells of a message for a program.
+    pub fn input_cells(len: usize) -> usize {
+        cells_for(len, INLINE_INPUT)
+    }
+
+    /// Adds a message to the input of a program. There are enough free cells.
+    pub fn push_input(self, program: &Program, kind: u32, data: &[u8]) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let cells = Self::input_cells(data.len());
+        let chain = self.take_cells(cells, tag::INPUT)?;
+        let input = self.input(chain.head)?;
+        let count = u32::try_from(cells).map_err(|_| Corrupt)?;
+        input.tail.set(chain.tail.number());
+        input.cells.set(count);
+        input.after.set(0);
+        input.kind.set(kind);
+        input.len.set(u32::try_from(data.len()).map_err(|_| Corrupt)?);
+        self.write_along(chain.head, size_of::<Input>(), [data])?;
+        match Cell::new(program.input_last.get()) {
+            Some(last) => self.input(last)?.after.commit(chain.head.number()),
+            None => program.input.commit(chain.head.number()),
+        }
+        program.input_last.set(chain.head.number());
+        program.input_octets.add(data.len() as u64);
+        header.input_cells.add(count);
+        Ok(())
+    }
+
+    /// Drops the oldest message of the input. Whether there was one.
+    pub fn pop_input(self, program: &Program) -> Result<bool, Corrupt> {
+        let Some(cell) = Cell::new(program.input.get()) else { return Ok(false) };
+        let input = self.input(cell)?;
+        let after = input.after.get();
+        program.input.commit(after);
+        if after == 0 {
+            program.input_last.set(0);
+        }
+        program.input_octets.sub(u64::from(input.len.get()));
+        let cells = input.cells.get();
+        self.header()?.input_cells.sub(cells);
+        let tail = Cell::new(input.tail.get()).ok_or(Corrupt)?;
+        self.give_cells(Chain { head: cell, tail }, cells)?;
+        Ok(true)
+    }
+
+    /// Drops all of the input.
+    pub fn discard_input(self, program: &Program) -> Result<(), Corrupt> {
+        while self.pop_input(program)? {}
+        Ok(())
+    }
+
+    /// The program of a channel, if it has one.
+    pub fn program_of(self, record: &Record) -> Result<Option<&'a Program>, Corrupt> {
+        Cell::new(record.program.get()).map(|cell| self.program(cell)).transpose()
+    }
+}
+
+/// The set of one slot.
+pub fn one(slot: usize) -> Wake {
+    let mut slots = Wake::default();
+    slots.add(slot);
+    slots
+}

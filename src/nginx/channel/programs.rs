@@ -1,0 +1,108 @@
+//! What a worker asks of the zone about the programs that clients of a channel share.
+
+use super::hub::{Hub, time};
+use crate::channel::memory::Corrupt;
+use crate::channel::store::{Ended, Input, InputError, Key, Process, ProgramHandle, ProgramView, SubscribeError, Wake};
+use crate::ws::frame::Kind;
+
+impl Hub {
+    /// Wakes those who are concerned, of whatever was done; a damaged zone concerns nobody before it is repaired.
+    fn done(&mut self, done: Result<Wake, Corrupt>) {
+        if let Ok(wake) = done {
+            self.wake(wake);
+        }
+    }
+
+    /// The program of a channel, of which this worker has a client now.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    pub fn attach_program(&mut self, key: Key<'_>) -> Result<Option<ProgramHandle>, SubscribeError> {
+        self.store.attach_program(key, self.slot, time())
+    }
+
+    /// What is known of a program; see the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn look_at_program(
+        &mut self,
+        handle: ProgramHandle,
+        clients: bool,
+        run: u32,
+    ) -> Result<Option<ProgramView>, Corrupt> {
+        let looked = self.store.look_at_program(handle, self.slot, clients, run, time())?;
+        Ok(looked.map(|(view, wake)| {
+            self.wake(wake);
+            view
+        }))
+    }
+
+    /// Whether something has happened to a program.
+    pub fn has_program_news(&self, handle: ProgramHandle) -> bool {
+        self.store.has_program_news(handle, self.slot)
+    }
+
+    /// This worker is to run a program. Whether it may.
+    pub fn claim_program(&mut self, handle: ProgramHandle) -> bool {
+        self.store.claim_program(handle, self.slot) == Ok(true)
+    }
+
+    /// It runs.
+    pub fn program_runs(&mut self, handle: ProgramHandle, pid: u32) {
+        let done = self.store.program_runs(handle, self.slot, pid);
+        self.done(done);
+    }
+
+    /// It is being stopped.
+    pub fn program_stops(&mut self, handle: ProgramHandle) {
+        let _ = self.store.program_stops(handle, self.slot);
+    }
+
+    /// It has ended by itself, or could not be started.
+    pub fn program_ended(&mut self, handle: ProgramHandle, how: &Ended) {
+        let done = self.store.program_ended(handle, self.slot, how, time());
+        self.done(done);
+    }
+
+    /// It was stopped.
+    pub fn program_left(&mut self, handle: ProgramHandle) {
+        let done = self.store.program_left(handle, self.slot, time());
+        self.done(done);
+    }
+
+    /// This worker has been told to go.
+    pub fn leave(&mut self) {
+        let _ = self.store.leave(self.slot);
+    }
+
+    /// Clears the slot of a worker that was found dead.
+    pub fn bury(&mut self, worker: Process) {
+        let done = self.store.bury(worker);
+        self.done(done);
+    }
+
+    /// Adds a message to what a program is to read, unless more than `most` octets would wait then.
+    ///
+    /// # Errors
+    ///
+    /// [`InputError`].
+    pub fn push_input(&mut self, handle: ProgramHandle, kind: Kind, data: &[u8], most: u64) -> Result<(), InputError> {
+        let wake = self.store.push_input(handle, kind, data, most, time())?;
+        self.wake(wake);
+        Ok(())
+    }
+
+    /// Copies what a program of this worker is to read: about so many octets.
+    pub fn read_input(&mut self, handle: ProgramHandle, octets: usize, out: &mut Vec<Input>) {
+        let _ = self.store.read_input(handle, self.slot, octets, out);
+    }
+
+    /// The program has so many of these messages.
+    pub fn consume_input(&mut self, handle: ProgramHandle, count: usize) {
+        let done = self.store.consume_input(handle, self.slot, count);
+        self.done(done);
+    }
+}

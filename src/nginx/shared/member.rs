@@ -1,0 +1,222 @@
+//! A WebSocket whose endpoint is a shared program: it gets what the channel has, and what it sends goes to the program.
+
+use std::collections::VecDeque;
+
+use super::recipe::weight;
+use super::run::Pushed;
+use super::{FAILED, Membership, State, join};
+use crate::channel::store::Input;
+use crate::conf;
+use crate::exec::framing::{Format, WriteError};
+use crate::nginx::channel::hub::{self, Listener};
+use crate::nginx::channel::{Ids, Subscription, WebSocket};
+use crate::nginx::endpoint::{Ending, Endpoint, Outlet, Produced, Started};
+use crate::nginx::ffi;
+use crate::nginx::log::Level;
+use crate::nginx::program::backlog;
+use crate::nginx::request::Request;
+use crate::nginx::session::{self, SessionRef};
+use crate::nginx::template::ComplexValue;
+use crate::nginx::upgrade::try_again;
+use crate::ws::close::CloseCode;
+use crate::ws::connection::Data;
+use crate::ws::frame::Kind;
+
+/// See the module.
+struct Member {
+    request: Request,
+    membership: Option<Membership>,
+    channel: WebSocket,
+    format: Format,
+    /// A message that has begun and not ended.
+    unfinished: Vec<u8>,
+    /// Messages for which there is no room yet.
+    held: VecDeque<Input>,
+    held_octets: usize,
+    backlog: usize,
+    progress: u64,
+    /// The program takes no such message.
+    refused: bool,
+}
+
+/// Gives a session that was accepted the shared program of its channel.
+///
+/// # Errors
+///
+/// What the content handler returns then.
+pub fn start(request: Request, session: SessionRef, shared: &conf::Shared<ComplexValue>) -> Result<(), isize> {
+    let ids = Ids::of(request, &shared.channel)?;
+    let settings = request.settings();
+    let mut member = Member {
+        request,
+        membership: None,
+        channel: WebSocket::new(None, None),
+        format: settings.exec_format(),
+        unfinished: Vec::new(),
+        held: VecDeque::new(),
+        held_octets: 0,
+        backlog: backlog(settings.max_message_size()),
+        progress: 0,
+        refused: false,
+    };
+    member.channel.use_hooks(request, session, true);
+    if !member.channel.ask_to_join()? {
+        // Before the program begins: its first client gets all that it says.
+        member.channel.join(request, session, &Subscription::of(request, &ids))?;
+        member.share(&ids, session)?;
+    }
+    let state = member.membership.as_ref().map(Membership::state);
+    if let Some(State::Running(pid)) = state {
+        member.note(pid);
+        session::attach(session, Box::new(member));
+        return session::open(session);
+    }
+    session::attach(session, Box::new(member));
+    Ok(())
+}
+
+impl Member {
+    fn note(&self, pid: i32) {
+        if let Some(context) = self.request.existing_context() {
+            context.exec_pid = Some(pid);
+        }
+    }
+
+    /// Shares the program of the channel.
+    fn share(&mut self, ids: &Ids<'_>, session: SessionRef) -> Result<(), isize> {
+        let program = self.request.settings().shared_program().ok_or(FAILED)?;
+        self.membership = Some(join(self.request, program, ids, Listener::Session(session))?);
+        Ok(())
+    }
+
+    /// Whether a hook has let the client in, and it shares the program now.
+    fn admitted(&mut self) -> Started {
+        match self.channel.start() {
+            Started::Yes => {}
+            other @ (Started::NotYet | Started::No(_)) => return other,
+        }
+        let shares = || {
+            let channel = self.request.settings().channel().ok_or(FAILED)?;
+            let session = self.request.existing_context().and_then(|context| context.session).ok_or(FAILED)?;
+            Ok((Ids::of(self.request, channel)?, session))
+        };
+        match shares().and_then(|(ids, session)| self.share(&ids, session)) {
+            Ok(()) => Started::Yes,
+            Err(status) => Started::No(status),
+        }
+    }
+
+    /// Gives the program what it takes. Whether anything moved.
+    fn push(&mut self) -> bool {
+        let Some(membership) = &self.membership else { return false };
+        let mut moved = false;
+        while let Some(message) = self.held.front() {
+            match membership.push(message) {
+                Pushed::Taken => {}
+                Pushed::Full => break,
+                Pushed::TooLarge => self.refused = true,
+            }
+            self.held_octets -= weight(message);
+            self.progress += message.data.len() as u64 + 1;
+            self.held.pop_front();
+            moved = true;
+        }
+        moved
+    }
+
+    fn take(&mut self, kind: Kind, payload: Vec<u8>) {
+        let message = Input { kind, data: payload };
+        self.held_octets += weight(&message);
+        self.held.push_back(message);
+    }
+}
+
+impl Endpoint for Member {
+    fn start(&mut self) -> Started {
+        if self.membership.is_none() {
+            match self.admitted() {
+                Started::Yes => {}
+                other @ (Started::NotYet | Started::No(_)) => return other,
+            }
+        }
+        let Some(membership) = &self.membership else { return Started::NotYet };
+        match membership.state() {
+            State::Starting => Started::NotYet,
+            State::Running(pid) => {
+                self.note(pid);
+                Started::Yes
+            }
+            State::Refused(status) if status == ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize => {
+                Started::No(try_again(self.request))
+            }
+            State::Refused(status) => Started::No(status),
+            // It has run, and what it said is there.
+            State::Ended(_) => Started::Yes,
+        }
+    }
+
+    fn accepts(&self) -> bool {
+        self.held_octets < self.backlog
+    }
+
+    fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
+        if self.format == Format::Lines && data.kind == Kind::Binary {
+            let error = WriteError::Binary;
+            return Err(Ending { code: error.close_code(), reason: error.to_string() });
+        }
+        if self.unfinished.try_reserve(data.payload.len()).is_err() {
+            return Err(Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() });
+        }
+        self.unfinished.extend_from_slice(data.payload);
+        if data.last {
+            let message = std::mem::take(&mut self.unfinished);
+            self.take(data.kind, message);
+            self.push();
+            if self.refused {
+                return Err(Ending {
+                    code: CloseCode::TOO_BIG,
+                    reason: "message does not fit into the channel zone".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> bool {
+        self.push()
+    }
+
+    fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
+        let produced = self.channel.produce(outlet);
+        if produced != Produced::Nothing || self.channel.is_blocked() {
+            return produced;
+        }
+        let Some(membership) = &self.membership else { return produced };
+        let Some(outcome) = membership.outcome() else { return produced };
+        if hub::with(|hub| hub.has_news()) == Some(true) {
+            // The last of what it said may be among them.
+            membership.again();
+            return produced;
+        }
+        outlet.context.exec_status = outcome.status;
+        Produced::Ended(outcome.ending)
+    }
+
+    fn client_gone(&mut self) {
+        self.push();
+        if !self.held.is_empty() {
+            let count = self.held.len();
+            self.request.report(
+                Level::Warn,
+                format_args!("the program does not read: {count} messages of a client that has gone are lost"),
+            );
+            self.held.clear();
+        }
+        self.channel.client_gone();
+        self.membership = None;
+    }
+
+    fn progress(&self) -> u64 {
+        self.progress + self.channel.progress()
+    }
+}

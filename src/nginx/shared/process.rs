@@ -1,0 +1,370 @@
+//! The process of a shared program, in the worker that runs it.
+
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::recipe::Recipe;
+use super::run::Outcome;
+use super::{Anchor, SharedId, on_pipe, report};
+use crate::channel::store::{ProgramHandle, PublishError};
+use crate::exec::framing::{FramingError, Output, Reader, Writer};
+use crate::exec::spawner::ProgramId;
+use crate::nginx::channel::hub;
+use crate::nginx::endpoint::Ending;
+use crate::nginx::ffi;
+use crate::nginx::log::Level;
+use crate::nginx::pipe::{Pipe, Read};
+use crate::nginx::program::{Fate, Feed, Listener, Stderr, StderrReader, Stdin, Stdio, how};
+use crate::nginx::worker;
+use crate::nginx::worker::programs::{self, Served};
+use crate::ws::close::CloseCode;
+use crate::ws::frame::Kind;
+
+/// Octets of standard output that are published before other events get their turn.
+const TURN: usize = 256 << 10;
+
+/// Octets of input that are looked at in one go.
+const BITE: usize = 32 << 10;
+
+/// The content type of binary messages, by which they are told on the other transports too.
+const BINARY: &[u8] = b"application/octet-stream";
+
+/// What became of a program that was served.
+pub enum Progress {
+    /// It is waited for.
+    Waits,
+    /// There is more to do at once.
+    More,
+    /// It has ended by itself.
+    Ended(Outcome),
+    /// It was stopped, and nothing of it is left.
+    Left,
+}
+
+/// See the module.
+pub struct Process {
+    id: ProgramId,
+    fate: Rc<Fate>,
+    feed: Feed,
+    /// Messages of the input that are in the feed: they are consumed once it is empty.
+    bitten: usize,
+    stdout: Option<Pipe>,
+    stderr: Option<Stderr>,
+    reader: Reader,
+    writer: Writer,
+    output: Publication,
+    stopping: bool,
+}
+
+/// What it says, on its way to the channel.
+struct Publication {
+    /// A message that has begun and not ended.
+    unfinished: Option<(Kind, Vec<u8>)>,
+    /// The last message was refused, and that is in the log.
+    refusing: bool,
+}
+
+impl Process {
+    /// Asks the spawner for the program.
+    ///
+    /// # Errors
+    ///
+    /// What its clients are told; it was logged.
+    pub fn start(recipe: &Recipe, id: SharedId, anchor: NonNull<Anchor>) -> Result<Self, Outcome> {
+        let name = &recipe.name;
+        let Some(place) = programs::admit(recipe.key, recipe.most) else {
+            let most = recipe.most;
+            report(
+                Level::Error,
+                format_args!("cannot start {name}: {most} programs run here already (websocket_exec_max)"),
+            );
+            return Err(Outcome::refused(true));
+        };
+        let refused = |error: io::Error| {
+            programs::failed(recipe.key);
+            report(Level::Error, format_args!("cannot start {name}: {error}"));
+            let exhausted = matches!(
+                error.raw_os_error().unwrap_or_default(),
+                libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EPIPE | libc::ECONNRESET
+            );
+            Outcome::refused(exhausted)
+        };
+        let stdio = Stdio::pipes(recipe.stderr).map_err(refused)?;
+        // SAFETY: ngx_cycle is set before workers begin.
+        let log = unsafe { (*ffi::ngx_cycle).log };
+        let listener = Listener { handler: on_pipe, data: anchor.as_ptr().cast(), log };
+        let stdin = Stdin::new(stdio.stdin, listener);
+        let stdout = listener.watch(stdio.stdout).map_err(refused)?;
+        let stderr = stdio.stderr.map(|fd| listener.watch(fd)).transpose().map_err(refused)?;
+        let fate = Rc::new(Fate::default());
+        let program = programs::start(
+            Served::Channel(id),
+            Rc::clone(&fate),
+            place,
+            &recipe.description(),
+            stdio.theirs,
+            None,
+            name.clone(),
+        )
+        .map_err(refused)?;
+        Ok(Process {
+            id: program,
+            fate,
+            feed: Feed::new(stdin),
+            bitten: 0,
+            stdout: Some(stdout),
+            stderr: stderr.map(|pipe| Stderr::new(pipe, recipe.stderr)),
+            reader: Reader::new(recipe.format),
+            writer: Writer::new(recipe.format),
+            output: Publication { unfinished: None, refusing: false },
+            stopping: false,
+        })
+    }
+
+    /// What the spawner calls it.
+    pub fn id(&self) -> ProgramId {
+        self.id
+    }
+
+    /// Whether it was stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Takes it down step by step. What it still says is published; it is over when nothing of it is left.
+    pub fn stop(&mut self, handle: ProgramHandle, recipe: &Recipe) {
+        if !self.stopping {
+            // If the zone is damaged, nobody else will know before it is over.
+            hub::with(|hub| hub.program_stops(handle));
+            self.end(recipe);
+        }
+    }
+
+    fn end(&mut self, recipe: &Recipe) {
+        self.stopping = true;
+        self.feed.close();
+        programs::stop(self.id, recipe.ladder(), Vec::new());
+    }
+
+    /// It has ended, or is not to be heard any more: what is left of its group is taken down.
+    pub fn take_apart(&mut self, recipe: &Recipe) {
+        if !self.stopping && !self.fate.is_gone() {
+            self.end(recipe);
+        }
+    }
+
+    /// Gives it input as long as it takes it.
+    pub fn feed(&mut self, handle: ProgramHandle) {
+        loop {
+            self.feed.flush();
+            if self.feed.waiting() > 0 {
+                return;
+            }
+            if self.bitten > 0 {
+                let count = std::mem::take(&mut self.bitten);
+                hub::with(|hub| hub.consume_input(handle, count));
+            }
+            let mut input = Vec::new();
+            // If the zone is damaged, it is repaired when it is used next.
+            hub::with(|hub| hub.read_input(handle, BITE, &mut input));
+            if input.is_empty() {
+                return;
+            }
+            self.bitten = input.len();
+            if !self.feed.is_open() {
+                // It reads no more. That is no reason to end it: it may still write.
+                continue;
+            }
+            for message in input {
+                // What a program of lines cannot read was refused before.
+                let _ = self.writer.write(message.kind, &message.data, true, true, self.feed.queue());
+            }
+        }
+    }
+
+    /// Moves what can be moved.
+    pub fn run(&mut self, handle: ProgramHandle, recipe: &Recipe) -> Progress {
+        if !self.stopping {
+            self.feed(handle);
+        }
+        if let Some(stderr) = &mut self.stderr {
+            stderr.read(&mut Sink { output: &mut self.output, recipe });
+        }
+        let more = match self.read_output(recipe) {
+            Ok(more) => more,
+            Err(ending) if self.stopping => {
+                let _ = ending;
+                self.stdout = None;
+                false
+            }
+            Err(ending) => return Progress::Ended(Outcome::of(ending, self.fate.status())),
+        };
+        if more {
+            return Progress::More;
+        }
+        match self.fate.status() {
+            _ if self.stopping => {
+                if self.fate.is_gone() {
+                    self.finish_stderr(recipe);
+                    return Progress::Left;
+                }
+            }
+            Some(status) if self.stdout.is_none() => {
+                self.finish_stderr(recipe);
+                return Progress::Ended(Outcome::of(how(status), Some(status)));
+            }
+            Some(_) | None => {}
+        }
+        Progress::Waits
+    }
+
+    fn finish_stderr(&mut self, recipe: &Recipe) {
+        if let Some(stderr) = &mut self.stderr {
+            stderr.finish(&mut Sink { output: &mut self.output, recipe });
+        }
+    }
+
+    /// Publishes what there is on standard output. Whether there is more.
+    fn read_output(&mut self, recipe: &Recipe) -> Result<bool, Ending> {
+        let mut left = TURN;
+        loop {
+            let Some(stdout) = &mut self.stdout else { return Ok(false) };
+            // With the last process of the group gone, the end is near: it is looked for instead of being waited for.
+            let gone = self.fate.is_gone();
+            if !gone && !stdout.readable() {
+                if !stdout.watch_read(true) {
+                    return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
+                }
+                return Ok(false);
+            }
+            if left == 0 {
+                return Ok(true);
+            }
+            let mut buffer = worker::take_reading();
+            let read = stdout.read(&mut buffer);
+            let result = match read {
+                Read::Data(count) => {
+                    left = left.saturating_sub(count);
+                    self.output.pass_on(&mut self.reader, &buffer[..count], recipe)
+                }
+                Read::Blocked | Read::End => Ok(()),
+            };
+            worker::put_reading(buffer);
+            result?;
+            match read {
+                Read::Data(_) => {}
+                Read::Blocked if !gone => {}
+                Read::Blocked | Read::End => {
+                    self.stdout = None;
+                    match self.reader.finish() {
+                        Ok(None) => {}
+                        Ok(Some(output)) => self.output.put(output, recipe)?,
+                        Err(error) => return Err(misframed(error, recipe)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Publication {
+    fn pass_on(&mut self, reader: &mut Reader, mut octets: &[u8], recipe: &Recipe) -> Result<(), Ending> {
+        loop {
+            match reader.next(octets) {
+                Ok((consumed, output)) => {
+                    octets = octets.get(consumed..).unwrap_or_default();
+                    match output {
+                        Some(output) => self.put(output, recipe)?,
+                        None => return Ok(()),
+                    }
+                }
+                Err(error) => return Err(misframed(error, recipe)),
+            }
+        }
+    }
+
+    fn put(&mut self, output: Output<'_>, recipe: &Recipe) -> Result<(), Ending> {
+        let (kind, payload, last) = match output {
+            Output::Piece { kind, payload, last } => (kind, payload, last),
+            Output::Close { code, reason } => return Err(Ending { code, reason: reason.to_owned() }),
+        };
+        let begun = self.unfinished.as_ref().map_or(0, |(_, begun)| begun.len());
+        let most = recipe.max_message_size;
+        if most != 0 && (begun + payload.len()) as u64 > most {
+            report(
+                Level::Warn,
+                format_args!("{}: a message of more than {most} octets (websocket_max_message_size)", recipe.name),
+            );
+            return Err(Ending {
+                code: CloseCode::TOO_BIG,
+                reason: "the program wrote a message that is too large".into(),
+            });
+        }
+        if last && begun == 0 {
+            self.unfinished = None;
+            self.publish(kind, payload, recipe);
+            return Ok(());
+        }
+        let (kind, message) = self.unfinished.get_or_insert((kind, Vec::new()));
+        if message.try_reserve(payload.len()).is_err() {
+            return Err(Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() });
+        }
+        message.extend_from_slice(payload);
+        if last {
+            let (kind, message) = (*kind, std::mem::take(message));
+            self.unfinished = None;
+            self.publish(kind, &message, recipe);
+        }
+        Ok(())
+    }
+
+    /// Publishes a message. One that the channel does not take is dropped.
+    fn publish(&mut self, kind: Kind, message: &[u8], recipe: &Recipe) {
+        let content_type = match kind {
+            Kind::Text => b"",
+            Kind::Binary => BINARY,
+        };
+        let publish = || recipe.publisher.publish(kind, content_type, b"", &[message]);
+        // A damaged zone is repaired by the second attempt.
+        let published = publish().or_else(|error| if error == PublishError::Corrupt { publish() } else { Err(error) });
+        match published {
+            Ok(_) => self.refusing = false,
+            Err(error) if !self.refusing => {
+                self.refusing = true;
+                report(Level::Error, format_args!("a message of {} is lost: {error}", recipe.name));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Takes the lines of standard error.
+struct Sink<'a> {
+    output: &'a mut Publication,
+    recipe: &'a Recipe,
+}
+
+impl StderrReader for Sink<'_> {
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn in_message(&self) -> bool {
+        // It is a message of its own, whatever is being put together.
+        false
+    }
+
+    fn text(&mut self, line: &str) {
+        self.output.publish(Kind::Text, line.as_bytes(), self.recipe);
+    }
+
+    fn complain(&self, text: std::fmt::Arguments<'_>) {
+        report(Level::Warn, format_args!("{}: {text}", self.recipe.name));
+    }
+}
+
+fn misframed(error: FramingError, recipe: &Recipe) -> Ending {
+    report(Level::Warn, format_args!("{}: the program wrote {error}", recipe.name));
+    Ending { code: error.close_code(), reason: error.to_string() }
+}

@@ -1,0 +1,94 @@
+//! How a shared program is started: all of it, for a worker that has to do it again when no request is there.
+
+use super::FAILED;
+use crate::channel::store::Input;
+use crate::conf::ExecStderr;
+use crate::exec::framing::Format;
+use crate::exec::spawner::{self, Ladder, Limit};
+use crate::exec::strings::Strings;
+use crate::nginx::channel::{Ids, Publisher};
+use crate::nginx::log::Octets;
+use crate::nginx::program::{Command, Environs, backlog};
+use crate::nginx::request::Request;
+use crate::nginx::template::ComplexValue;
+
+/// See the module. Variables have the values of the request that it was made for.
+pub struct Recipe {
+    path: Vec<u8>,
+    arguments: Strings,
+    environment: Strings,
+    directory: Option<Vec<u8>>,
+    limits: Vec<Limit>,
+    ladder: Ladder,
+    /// How the log calls it.
+    pub name: String,
+    /// Milliseconds that it outlives its last client.
+    pub linger: u64,
+    /// How its streams are divided into messages.
+    pub format: Format,
+    /// What becomes of its standard error.
+    pub stderr: ExecStderr,
+    /// Programs of the location at once.
+    pub most: u64,
+    /// The location, for what is counted.
+    pub key: u64,
+    /// Octets that wait for a program that does not read.
+    pub backlog: usize,
+    /// Octets of one of its messages at most, 0 for no limit.
+    pub max_message_size: u64,
+    /// Where its messages go.
+    pub publisher: Publisher,
+}
+
+impl Recipe {
+    /// For the location of a request.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged.
+    pub fn of(request: Request, program: &[ComplexValue], ids: &Ids<'_>) -> Result<Self, isize> {
+        let command = Command::of_words(request, program, Environs::Channel)?;
+        let settings = request.settings();
+        let id = ids.keys().first().map(|key| key.id()).ok_or(FAILED)?;
+        Ok(Recipe {
+            path: command.path.into_owned(),
+            arguments: command.arguments,
+            environment: command.environment.into(),
+            directory: command.directory.map(<[u8]>::to_vec),
+            limits: command.limits,
+            ladder: settings.exec_stop(),
+            name: format!("{} for channel \"{}\"", command.name, Octets(id)),
+            linger: settings.exec_linger(),
+            format: settings.exec_format(),
+            stderr: settings.exec_stderr(),
+            most: settings.exec_max(),
+            key: settings.key,
+            backlog: backlog(settings.max_message_size()),
+            max_message_size: settings.max_message_size(),
+            publisher: Publisher::new(request, ids)?,
+        })
+    }
+
+    /// How it is stopped.
+    pub fn ladder(&self) -> Ladder {
+        self.ladder
+    }
+
+    /// What the spawner is told.
+    pub fn description(&self) -> spawner::Program<'_> {
+        spawner::Program {
+            path: &self.path,
+            arguments: &self.arguments,
+            environment: &self.environment,
+            directory: self.directory.as_deref(),
+            limits: &self.limits,
+            ladder: self.ladder,
+            terminal: false,
+        }
+    }
+}
+
+/// Octets that a message takes while it waits.
+pub fn weight(message: &Input) -> usize {
+    message.data.len() + size_of::<Input>()
+}
