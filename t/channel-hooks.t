@@ -518,6 +518,30 @@ case 'reload, quit, timeout and stop: everybody leaves once' => sub {
     }
 };
 
+case 'no connections left' => sub {
+    my $small = Ws::Nginx->start(%common, connections => 48);
+    my $on = $small->port;
+    my $publisher = Ws::Client->open($on, '/said?id=y&say=304');
+    my ($said, @clients) = '';
+    while ($said !~ /refused/ && @clients < 48) {
+        push @clients, Ws::Client->open($on, '/out?id=x&who=' . @clients);
+        $publisher->send(text('x'));
+        $said = $publisher->frame->{payload};
+    }
+    like($said, qr/message refused: 503/, 'a hook that cannot be asked');
+    like($small->log, qr/no connections left to ask a hook/);
+    $_->reset for @clients;
+    my %seen;
+    for (@clients) {
+        my $leave = asked($app);
+        $seen{$leave->{path}}++;
+        answer($leave, 204);
+    }
+    is(scalar keys %seen, @clients, 'but everybody has left');
+    $publisher->abandon;
+    $small->stop;
+};
+
 case 'a leave request that nobody answers keeps no worker for ever' => sub {
     my $other = Ws::Nginx->start(%common, main => 'worker_shutdown_timeout 100ms;');
     my $client = Ws::Client->open($other->port, '/out?id=end');

@@ -105,4 +105,10 @@ case 'who migrates is not led astray' => sub {
     is(($origin->check_config)[0], 0, 'ports of origins');
 };
 
+case 'the index of the directives names each' => sub {
+    my $text = slurp(abs_path('docs/directives.md'));
+    my ($index) = $text =~ /^(.*?)^## /ms;
+    is(join(' ', grep { $index !~ /\[$_\]\(#$_\)/ } $text =~ /^### (websocket_\w+)$/mg), '');
+};
+
 done_testing();
