@@ -18,6 +18,16 @@ mod module {
 
     const DEBIAN_TREE: &str = "/usr/share/nginx/src";
 
+    const HEADERS: [&str; 2] = ["ngx/ngx_ws_exec.h", "ngx/ngx_ws_detached.h"];
+
+    const SOURCES: [&str; 5] = [
+        "ngx/ngx_ws_exec.c",
+        "ngx/ngx_ws_detached.c",
+        "ngx/ngx_ws_detached_answer.c",
+        "ngx/ngx_ws_detached_connection.c",
+        "ngx/ngx_ws_detached_copy.c",
+    ];
+
     /// Where the headers of one nginx are.
     struct Tree {
         source: PathBuf,
@@ -25,7 +35,7 @@ mod module {
     }
 
     pub fn build() {
-        for input in ["ngx/ngx_ws_exec.h", "ngx/ngx_ws_exec.c", "ngx/ngx_ws_detached.c", "build.rs"] {
+        for input in SOURCES.iter().chain(&HEADERS).chain(&["build.rs"]) {
             println!("cargo::rerun-if-changed={input}");
         }
         for variable in ["NGINX_SOURCE_DIR", "NGINX_BUILD_DIR", "WS_EXEC_SHIM_CFLAGS"] {
@@ -136,10 +146,7 @@ mod module {
 
     fn compile_shim(includes: &[PathBuf]) {
         let mut shim = cc::Build::new();
-        shim.files(["ngx/ngx_ws_exec.c", "ngx/ngx_ws_detached.c"])
-            .includes(includes)
-            .warnings(true)
-            .flag("-Wno-unused-parameter");
+        shim.files(SOURCES).includes(includes).warnings(true).flag("-Wno-unused-parameter");
         for flag in env::var("WS_EXEC_SHIM_CFLAGS").unwrap_or_default().split_whitespace() {
             shim.flag(flag);
         }

@@ -99,7 +99,7 @@ void ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t ty
 void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
 
 
-/* requests that are asked of a location without a client: ngx_ws_detached.c */
+/* requests that are asked of a location without a client: ngx_ws_detached*.c */
 
 typedef struct ngx_ws_detached_s  ngx_ws_detached_t;
 
