@@ -39,6 +39,8 @@ my $ngx = Ws::Nginx->new(%NGINX, server => <<'EOT');
     location = /flood  { websocket_exec /usr/bin/yes; websocket_channel flood; websocket_channel_lag skip; }
     location = /four   { websocket_exec /bin/sh -c "read x; echo got; exit 4"; websocket_channel four; }
     location = /status { websocket_status; }
+    location = /ask    { websocket_exec %%PREFIX%%/bin/echo; websocket_channel asked; websocket_channel_join_request /hook; }
+    location = /hook   { internal; if ($arg_in = 1) { return 204; } return 403; }
     location = /watch  { websocket_channel $arg_id; }
     location = /pub    { websocket_channel $arg_id mode=pub; }
 EOT
@@ -388,6 +390,20 @@ case 'a reload' => sub {
     $_->abandon for $owner, $old, $new;
     idle();
     await('the old workers to leave', sub { !$ngx->old_workers });
+};
+
+case 'a hook is asked before anything is started' => sub {
+    is(Ws::Client->connect(port => $port)->handshake('/ask')->{status}, 403, 'WebSocket');
+    is(request($port, 'GET', '/ask')->{status}, 403, 'long-poll');
+    is(scalar($ngx->programs), 0);
+    my $client = Ws::Client->open($port, '/ask?in=1');
+    my $pid = begins($client);
+    my $stream = events($port, '/ask?in=1');
+    $client->send(text('x'));
+    is($client->text, "$pid x");
+    is((await_events($stream, 1))[0]{data}, "$pid x");
+    $_->abandon for $client, $stream->{client};
+    idle();
 };
 
 case 'status and variables' => sub {

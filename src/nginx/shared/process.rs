@@ -4,9 +4,11 @@ use std::io;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::events::on_pipe;
 use super::recipe::Recipe;
+use super::report;
 use super::run::Outcome;
-use super::{Anchor, SharedId, on_pipe, report};
+use super::table::{Anchor, SharedId};
 use crate::channel::store::{ProgramHandle, PublishError};
 use crate::exec::framing::{FramingError, Output, Reader, Writer};
 use crate::exec::spawner::ProgramId;

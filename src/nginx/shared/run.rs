@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::{SharedId, again, leave, push};
+use super::clients::{again, leave, push};
+use super::table::SharedId;
 use crate::channel::store::{Ended, Input};
 use crate::exec::spawner::ExitStatus;
 use crate::nginx::endpoint::Ending;

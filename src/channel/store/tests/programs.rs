@@ -3,7 +3,7 @@
 use super::*;
 use crate::channel::fail::{Hit, arm, disarm, stopped};
 
-const LEN: usize = 256 << 10;
+const LEN: usize = 128 << 10;
 
 const MOST: u64 = 1000;
 
