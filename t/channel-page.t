@@ -5,21 +5,13 @@ use warnings;
 
 use lib 't/lib';
 use Test::More;
-use Cwd qw(abs_path);
 use Ws::Nginx;
 use Ws::Chromium;
 use Ws::Http;
 
 plan skip_all => 'Chromium is not installed' if !Ws::Chromium::installed();
 
-my $conf = abs_path('conf');
-open my $in, '<', "$conf/chat.conf" or die "chat.conf: $!\n";
-my $text = do { local $/; <$in> };
-close $in;
-$text =~ s/\@conf\@/$conf/g;
-$text =~ s/\@port\@/%%PORT%%/g;
-
-my $ngx = Ws::Nginx->start(whole => $text, workers => 2, noise => [qr/exited on signal 9/, qr/was locked by/]);
+my $ngx = Ws::Nginx->example('chat', workers => 2, noise => [qr/exited on signal 9/, qr/was locked by/])->start;
 my $url = 'http://127.0.0.1:' . $ngx->port . '/#test';
 publish($ngx->port, '/room/test', 'before anybody came');
 

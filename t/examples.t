@@ -21,27 +21,16 @@ sub slurp {
     return scalar <$in>;
 }
 
-# example(name): an nginx with it, not started yet.
-sub example {
-    my ($name) = @_;
-
-    my $ngx = Ws::Nginx->new(workers => 1);
-    ($ngx->{whole} = slurp("$conf/$name.conf")) =~ s/\@conf\@/$conf/g;
-    $ngx->{whole} =~ s/\@prefix\@/$ngx->prefix/ge;
-    $ngx->{whole} =~ s/\@port\@/%%PORT%%/g;
-    return $ngx;
-}
-
 case 'nginx takes them' => sub {
     for my $file (sort glob "$conf/*.conf") {
         my ($name) = $file =~ m{([^/]+)\.conf$};
-        my ($status, $said) = example($name)->check_config;
+        my ($status, $said) = Ws::Nginx->example($name)->check_config;
         is($status, 0, $name) or diag($said);
     }
 };
 
 case 'log' => sub {
-    my $ngx = example('log');
+    my $ngx = Ws::Nginx->example('log');
     $ngx->{noise} = [qr/worker process \d+ exited on signal 9/, qr/shared memory zone "ws_exec_\w+" was locked by/];
     $ngx->{workers} = 2;
     $ngx->{whole} =~ s/http \{\K/ add_header X-Worker \$pid always;/;

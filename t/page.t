@@ -5,20 +5,12 @@ use warnings;
 
 use lib 't/lib';
 use Test::More;
-use Cwd qw(abs_path);
 use Ws::Nginx;
 use Ws::Chromium;
 
 plan skip_all => 'Chromium is not installed' if !Ws::Chromium::installed();
 
-my $conf = abs_path('conf');
-open my $in, '<', "$conf/run.conf" or die "run.conf: $!\n";
-my $text = do { local $/; <$in> };
-close $in;
-$text =~ s/\@conf\@/$conf/g;
-$text =~ s/\@port\@/%%PORT%%/g;
-
-my $ngx = Ws::Nginx->start(whole => $text, workers => 2);
+my $ngx = Ws::Nginx->example('run', workers => 2)->start;
 
 my $browser = Ws::Chromium->open('http://127.0.0.1:' . $ngx->port . '/');
 

@@ -28,15 +28,7 @@ if (!$broker) {
 }
 await('the broker', sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
 
-my $conf = abs_path('conf');
-open my $in, '<', "$conf/mqtt.conf" or die "mqtt.conf: $!\n";
-my $text = do { local $/; <$in> };
-close $in;
-$text =~ s/\@port\@/%%PORT%%/g;
-$text =~ s/\@conf\@/$conf/g;
-$text =~ s/127\.0\.0\.1:1883/127.0.0.1:$port/ or die "mqtt.conf has another address\n";
-$ngx->{whole} = $text;
-$ngx->start;
+$ngx->example('mqtt', edit => sub { s/127\.0\.0\.1:1883/127.0.0.1:$port/ or die "mqtt.conf has another address\n" })->start;
 
 case 'Node.js publishes and receives' => sub {
     my ($node) = grep { -x } map { "$_/node" } split /:/, $ENV{PATH};

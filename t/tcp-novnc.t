@@ -40,13 +40,7 @@ sub paint {
 
 paint('-mod', 40, 40, '-bg', '#204080', '-fg', '#ff8000');
 
-open my $in, '<', 'conf/vnc.conf' or die "vnc.conf: $!\n";
-my $text = do { local $/; <$in> };
-close $in;
-$text =~ s/\@port\@/%%PORT%%/g;
-$text =~ s/127\.0\.0\.1:5901/127.0.0.1:$rfb/ or die "vnc.conf has another address\n";
-$ngx->{whole} = $text;
-$ngx->start;
+$ngx->example('vnc', edit => sub { s/127\.0\.0\.1:5901/127.0.0.1:$rfb/ or die "vnc.conf has another address\n" })->start;
 
 my $browser = Ws::Chromium->open(
     'http://127.0.0.1:' . $ngx->port . '/vnc_lite.html?path=websockify%3Ftoken%3Ddesktop');

@@ -6,7 +6,6 @@ use warnings;
 use lib 't/lib';
 use Test::More;
 use Compress::Zlib qw(uncompress);
-use Cwd qw(abs_path);
 use MIME::Base64 qw(decode_base64);
 use Ws::Nginx;
 use Ws::Client;
@@ -15,14 +14,7 @@ use Ws::Process;
 
 plan skip_all => 'Chromium is not installed' if !Ws::Chromium::installed();
 
-my $conf = abs_path('conf');
-open my $in, '<', "$conf/terminal.conf" or die "terminal.conf: $!\n";
-my $text = do { local $/; <$in> };
-close $in;
-$text =~ s/\@conf\@/$conf/g;
-$text =~ s/\@port\@/%%PORT%%/g;
-
-my $ngx = Ws::Nginx->start(whole => $text, workers => 1);
+my $ngx = Ws::Nginx->example('terminal', workers => 1)->start;
 
 # colours(png): how many pixels of an image have which colour: { 'red,green,blue' => count }.
 sub colours {

@@ -153,6 +153,24 @@ sub new {
     }, $class;
 }
 
+# example(name, name => value ...): conf/NAME.conf in place of a configuration; nothing is started. "edit" is called with the
+# text in $_ and may change it.
+sub example {
+    my ($class, $name, %opt) = @_;
+
+    my $edit = delete $opt{edit};
+    my $self = ref $class ? $class : $class->new(%opt);
+    my $conf = "$ROOT/conf";
+    CORE::open(my $in, '<', "$conf/$name.conf") or die "$conf/$name.conf: $!\n";
+    local $_ = do { local $/; <$in> };
+    $edit->() if $edit;
+    s/\@conf\@/$conf/g;
+    s/\@prefix\@/$self->{prefix}/g;
+    s/\@port\@/%%PORT%%/g;
+    $self->{whole} = $_;
+    return $self;
+}
+
 # start(name => value ...): a running nginx, whose workers accept.
 sub start {
     my ($class, %opt) = @_;
