@@ -26,6 +26,7 @@ ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *typ
     ngx_ws_detached_t          *d;
     ngx_http_request_t         *r;
     ngx_http_cleanup_t         *cln;
+    ngx_pool_cleanup_t         *closing;
     ngx_http_core_main_conf_t  *cmcf;
 
     d = ngx_ws_detached_connection_prepare(from->connection);
@@ -58,8 +59,10 @@ ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *typ
     r->header_in = ngx_create_temp_buf(pool, 1);
     r->request_body = ngx_pcalloc(pool, sizeof(ngx_http_request_body_t));
     cln = ngx_pcalloc(pool, sizeof(ngx_http_cleanup_t));
+    closing = ngx_pool_cleanup_add(pool, 0);
 
-    if (r->ctx == NULL || r->variables == NULL || r->header_in == NULL || r->request_body == NULL || cln == NULL)
+    if (r->ctx == NULL || r->variables == NULL || r->header_in == NULL || r->request_body == NULL || cln == NULL
+        || closing == NULL)
     {
         goto failed;
     }
@@ -71,6 +74,9 @@ ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *typ
     cln->handler = ngx_ws_detached_cleanup;
     cln->data = d;
     r->cleanup = cln;
+
+    closing->handler = ngx_ws_detached_connection_closing;
+    closing->data = r;
 
     if (ngx_list_init(&r->headers_in.headers, pool, 20, sizeof(ngx_table_elt_t)) != NGX_OK
         || ngx_list_init(&r->headers_out.headers, pool, 4, sizeof(ngx_table_elt_t)) != NGX_OK

@@ -47,6 +47,7 @@ struct ngx_ws_detached_s {
 
 ngx_ws_detached_t *ngx_ws_detached_connection_prepare(ngx_connection_t *client);
 ngx_connection_t *ngx_ws_detached_connection_open(ngx_ws_detached_t *d);
+void ngx_ws_detached_connection_closing(void *data);
 
 
 /* the copy of the client's request: ngx_ws_detached_copy.c */

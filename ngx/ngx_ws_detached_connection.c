@@ -151,6 +151,22 @@ ngx_ws_detached_connection_open(ngx_ws_detached_t *d)
 }
 
 
+/*
+ * The request is freed, and nginx frees the connection next. Where connections are found by their descriptors (select, poll)
+ * it looks at the place of this one's in a table, which must be in there; it belongs to another one or to none.
+ */
+
+void
+ngx_ws_detached_connection_closing(void *data)
+{
+    ngx_http_request_t  *r = data;
+
+    if (r->connection) {
+        r->connection->fd = 0;
+    }
+}
+
+
 /* there is nobody to send it to: the caller takes all of it at once */
 
 static ngx_chain_t *

@@ -404,8 +404,12 @@ void
 ngx_ws_exit_watcher_close(ngx_connection_t *c)
 {
     c->idle = 0;
-    c->fd = (ngx_socket_t) -1;
+
+    /* the descriptor that it was made with: it is an index into a table of select and poll */
+
+    c->fd = 0;
     ngx_free_connection(c);
+    c->fd = (ngx_socket_t) -1;
 }
 
 
