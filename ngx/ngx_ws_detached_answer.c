@@ -98,6 +98,7 @@ void
 ngx_ws_detached_woken(ngx_http_request_t *r)
 {
     ngx_chain_t        *cl;
+    ngx_table_elt_t    *encoding;
     ngx_ws_detached_t  *d;
 
     d = (ngx_ws_detached_t *) r->http_connection;
@@ -118,6 +119,15 @@ ngx_ws_detached_woken(ngx_http_request_t *r)
     r->out = NULL;
 
     if (!d->subrequest->header_only && d->subrequest->headers_out.content_length_n > d->taken) {
+        d->complete = 0;
+    }
+
+    /* nobody has offered to decode it, and subscribers could not know that they have to */
+
+    encoding = d->subrequest->headers_out.content_encoding;
+
+    if (d->message && d->status == NGX_HTTP_OK && encoding && encoding->value.len) {
+        ngx_log_error(NGX_LOG_ERR, d->log, 0, "ws_exec: the answer of a hook is encoded: \"%V\"", &encoding->value);
         d->complete = 0;
     }
 
