@@ -154,33 +154,68 @@ ngx_ws_detached_request(ngx_ws_detached_t *d)
 }
 
 
-/* where to ask: a path with or without arguments; without them the client's are passed on */
+/* a path with or without arguments; nginx escapes a path that is passed on, but leaves arguments as they are */
+
+static ngx_int_t
+ngx_ws_detached_parse(ngx_http_request_t *r, ngx_str_t *text, ngx_str_t *uri, ngx_str_t *args)
+{
+    size_t      i;
+    ngx_uint_t  flags;
+
+    ngx_str_null(args);
+
+    if (text->len == 0 || text->data[0] != '/' || ngx_ws_detached_copy_str(r->pool, uri, text) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    flags = 0;
+
+    if (ngx_http_parse_unsafe_uri(r, uri, args, &flags) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < args->len; i++) {
+        if (args->data[i] <= ' ' || args->data[i] == 0x7f) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* the same for a client's request of which the location is to hear later */
+
+ngx_int_t
+ngx_ws_detached_can_ask(ngx_http_request_t *from, ngx_str_t *text)
+{
+    ngx_str_t  uri, args;
+
+    return ngx_ws_detached_parse(from, text, &uri, &args);
+}
+
+
+/* where to ask; without arguments the client's are passed on */
 
 ngx_int_t
 ngx_ws_detached_target(ngx_ws_detached_t *d, ngx_str_t *uri)
 {
-    ngx_uint_t           flags;
+    ngx_int_t            rc;
     ngx_connection_t     c;
     ngx_http_request_t  *r;
 
     r = d->request;
-    ngx_str_null(&d->args);
-
-    if (uri->len == 0 || uri->data[0] != '/' || ngx_ws_detached_copy_str(r->pool, &d->uri, uri) != NGX_OK) {
-        return NGX_ERROR;
-    }
 
     /* a log is all that is asked of the connection, which does not exist yet */
 
     ngx_memzero(&c, sizeof(ngx_connection_t));
     c.log = ngx_cycle->log;
-    flags = 0;
 
     r->connection = &c;
-    flags = ngx_http_parse_unsafe_uri(r, &d->uri, &d->args, &flags);
+    rc = ngx_ws_detached_parse(r, uri, &d->uri, &d->args);
     r->connection = NULL;
 
-    if ((ngx_int_t) flags != NGX_OK) {
+    if (rc != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -109,6 +109,7 @@ typedef void (*ngx_ws_detached_done_pt)(void *data);
 ngx_ws_detached_t *ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *type,
     ngx_uint_t message);
 ngx_http_request_t *ngx_ws_detached_request(ngx_ws_detached_t *d);
+ngx_int_t ngx_ws_detached_can_ask(ngx_http_request_t *from, ngx_str_t *text);
 ngx_int_t ngx_ws_detached_target(ngx_ws_detached_t *d, ngx_str_t *uri);
 ngx_int_t ngx_ws_detached_message(ngx_ws_detached_t *d, u_char *data, size_t len);
 ngx_int_t ngx_ws_detached_on_free(ngx_ws_detached_t *d, ngx_pool_cleanup_pt handler, void *data);

@@ -41,6 +41,37 @@ my $SERVER = <<"SERVER";
     location = /say/late    { proxy_pass http://$silent; proxy_read_timeout 300ms; }
     SAYS
 
+    # Answered in other ways.
+    gzip on; gzip_types *; gzip_min_length 1; reset_timedout_connection on; log_subrequest on; output_buffers 2 4k;
+    location = /say/rewritten  { rewrite ^ /say/replace last; }
+    location = /say/limited    { limit_rate 1k; sendfile_max_chunk 1k; proxy_pass http://127.0.0.1:%%PORT%%/file; proxy_method GET; }
+    location = /say/unbuffered { proxy_pass http://127.0.0.1:%%PORT%%/file; proxy_method GET; proxy_buffering off; }
+    location = /say/few        { proxy_pass http://127.0.0.1:%%PORT%%/file; proxy_method GET; proxy_buffers 2 1k; proxy_buffer_size 1k;
+                                 proxy_busy_buffers_size 1k; }
+    location = /say/cached     { proxy_pass http://127.0.0.1:%%PORT%%/file; proxy_method GET; proxy_cache hooks; proxy_cache_methods POST;
+                                 proxy_cache_key file; proxy_cache_valid 1m; }
+    location = /say/kept       { proxy_pass http://kept/file; proxy_method GET; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    location = /say/chunks     { proxy_pass http://127.0.0.1:%%PORT%%/ssi; proxy_method GET; proxy_http_version 1.1; }
+    location = /say/threads    { aio threads; directio 512; error_page 405 =200 /file; return 405; }
+    location = /say/sent       { error_page 405 =200 /sent; return 405; }
+    location = /say/includes   { error_page 405 =200 /ssi; return 405; }
+    location = /say/delayed    { limit_req zone=delayed burst=100; proxy_pass http://127.0.0.1:%%PORT%%/file; proxy_method GET; }
+    location = /say/mirrored   { mirror /mirror; proxy_pass http://127.0.0.1:%%PORT%%/file; proxy_method GET; }
+    location = /say/caught     { proxy_pass http://127.0.0.1:%%PORT%%/missing; proxy_intercept_errors on; error_page 404 =200 /file; }
+    location = /say/tried      { try_files /missing \@tried; }
+    location = /say/nowhere    { set \$nowhere 127.0.0.1:$nobody; proxy_pass http://\$nowhere; }
+    location = /say/closed     { return 444; }
+    location = /say/missing    { error_page 405 =200 /missing; return 405; }
+    location \@tried           { proxy_pass http://127.0.0.1:%%PORT%%; proxy_method GET; rewrite ^ /file break; }
+    location = /mirror         { proxy_pass http://127.0.0.1:%%PORT%%/say/204; }
+    location = /sent           { sendfile on; aio threads; alias %%PREFIX%%/html/file; }
+    location = /ssi            { ssi on; ssi_types *; }
+    location ~ (?s)^/split/(.*)\$  { websocket_channel split mode=pub; websocket_channel_publish_request "/app?channel=\$1"; }
+    location ~ (?s)^/parted/(.*)\$ { websocket_channel split; websocket_channel_leave_request "/bye?channel=\$1"; }
+    location ~ (?s)^/path/(.*)\$   { websocket_channel split; websocket_channel_leave_request "/bye/\$1"; }
+    location = /climb          { websocket_channel split; websocket_channel_leave_request "/bye/\$arg_who"; }
+    location /bye/             { proxy_pass http://app; }
+
     # Answered by the test.
     location = /ask  { websocket_channel \$arg_id mode=pub; websocket_channel_publish_request /app; }
     location = /chat { websocket_channel \$arg_id mode=pubsub; websocket_channel_publish_request /app;
@@ -69,11 +100,16 @@ SERVER
 my $says = join "\n    ", map { "location = /say/$_ { return $_; }" } 201, 204, 304, 400, 401, 403, 404, 422, 429, 500, 503;
 $SERVER =~ s/SAYS/$says/;
 
-my %common = (http => "websocket_channel_zone 16m;\n    upstream app { server " . $app->address . '; }',
+my %common = (http => "websocket_channel_zone 16m;
+    proxy_cache_path %%PREFIX%%/cache keys_zone=hooks:1m;
+    limit_req_zone \$uri zone=delayed:1m rate=20r/s;
+    upstream kept { server 127.0.0.1:%%PORT%%; keepalive 4; }
+    upstream app { server " . $app->address . '; }',
     server => $SERVER, noise => []);
 my $ngx = Ws::Nginx->new(%common, workers => 2, tls => 1);
 $ngx->file('html/file', 'f' x 100_000);
 $ngx->file('html/big', 'b' x (4 << 20));
+$ngx->file('html/ssi', '<!--# include virtual="/file" --><!--# include virtual="/say/replace" -->');
 $ngx->start;
 my $port = $ngx->port;
 
@@ -125,6 +161,21 @@ case 'each answer, to a publisher by HTTP' => sub {
         my $message = first($id);
         ok($message->{payload} eq $published, "$say: message");
         is($message->{opcode}, $opcode, "$say: type");
+    }
+};
+
+case 'locations of many kinds' => sub {
+    my $file = 'f' x 100_000;
+    my %says = ((map { $_ => $file } qw(limited unbuffered few cached kept threads sent delayed mirrored caught tried)),
+        rewritten => 'another message', chunks => "${file}another message", includes => "${file}another message",
+        nowhere => 502, closed => 502, missing => 404);
+    for my $round (1 .. 3) {
+        for my $say (sort keys %says) {
+            my ($id, $expected) = (id(), $says{$say});
+            my $response = request($port, 'POST', "/said?id=$id&say=$say", body => 'mine', 'Accept-Encoding' => 'gzip');
+            is($response->{status}, $expected =~ /^\d+$/ ? $expected : 202, "$say, $round");
+            ok(first($id)->{payload} eq $expected, "message of $say") if $response->{status} == 202;
+        }
     }
 };
 
@@ -249,15 +300,15 @@ case 'a publisher that goes away while a hook is asked' => sub {
 };
 
 sub enter {
-    my ($transport, $path) = @_;
+    my ($transport, $path, @headers) = @_;
 
     my $client = Ws::Client->connect(port => $port);
     if ($transport eq 'websocket') {
-        $client->send(upgrade($path));
+        $client->send(upgrade($path, @headers));
     } else {
         my %how = (eventsource => [Accept => 'text/event-stream'], multipart => [Accept => 'multipart/mixed'],
             chunked => [TE => 'chunked', Connection => 'TE']);
-        $client->send(request_text('GET', $path, @{$how{$transport} // []}));
+        $client->send(request_text('GET', $path, @{$how{$transport} // []}, @headers));
     }
     return $client;
 }
@@ -325,6 +376,49 @@ case 'an answer that is cut short' => sub {
         is($http->response->{status}, 502);
         is(stored($id), 0);
     }
+};
+
+case 'an answer that would have to be decoded' => sub {
+    my $http = Ws::Client->connect(port => $port);
+    $http->send(request_text('POST', '/ask?id=encoded', body => 'a'));
+    answer(asked($app), 200, "\x1f\x8b", 'Content-Encoding' => 'gzip');
+    is($http->response->{status}, 502);
+    is(stored('encoded'), 0);
+    $ngx->await_log(qr/the answer of a hook is encoded: "gzip"/);
+};
+
+case 'no request is smuggled into the arguments of a hook' => sub {
+    for my $evil ('a%20HTTP/1.1%0d%0aX-Evil:%201', 'a%0ab', 'a%20b', 'a%7fb', '%09') {
+        is(request($port, 'POST', "/split/$evil", body => 'x')->{status}, 500, $evil);
+        is(request($port, 'GET', "/parted/$evil", Accept => 'text/event-stream')->{status}, 500);
+    }
+    ok(!$app->waiting(0.1), 'nobody was asked');
+    my $stream = events($port, '/parted/plain');
+    $stream->{client}->reset;
+    my $leave = asked($app);
+    is($leave->{path}, '/bye?channel=plain');
+    answer($leave, 204);
+    $stream = events($port, '/path/a%20HTTP/1.1%0d%0aX-Evil:%201');
+    $stream->{client}->reset;
+    $leave = asked($app);
+    is($leave->{path}, '/bye/a%20HTTP/1.1%0D%0AX-Evil:%201', 'a path is escaped');
+    is($leave->{headers}{'x-evil'}, undef);
+    answer($leave, 204);
+};
+
+case 'nobody subscribes who could leave unseen' => sub {
+    for my $transport (qw(websocket eventsource longpoll)) {
+        for my $hops (8, 'x') {
+            my $client = enter($transport, '/in?id=unseen', 'X-Websocket-Hops' => $hops);
+            is($client->response->{status}, 508, "$transport, $hops hops");
+        }
+        is(enter($transport, '/climb?who=..')->response->{status}, 500, 'a URI that is none');
+    }
+    my $stream = events($port, '/out?id=unseen&who=seven', 'X-Websocket-Hops' => 7);
+    $stream->{client}->reset;
+    my $leave = asked($app);
+    is($leave->{headers}{'x-websocket-hops'}[0], 8);
+    answer($leave, 204);
 };
 
 case 'circles end' => sub {
@@ -516,6 +610,55 @@ case 'reload, quit, timeout and stop: everybody leaves once' => sub {
         $_->abandon for @clients;
         $how eq 'reload' ? $other->stop : $other->stop('gone');
     }
+};
+
+case 'publishers that go away leave connections to others' => sub {
+    my $small = Ws::Nginx->start(%common, connections => 64);
+    my $on = $small->port;
+    my @asked;
+    for my $n (1 .. 16) {
+        my $publisher = Ws::Client->connect(port => $on);
+        $publisher->send(request_text('POST', "/ask?id=left&n=$n", body => "m$n"));
+        push @asked, asked($app);
+        $publisher->reset;
+    }
+    is(request($on, 'POST', '/ask?id=left', body => 'x')->{status}, 503, 'by HTTP');
+    my $socket = Ws::Client->open($on, '/chat?id=left');
+    $socket->send(text('x'));
+    is($socket->server_close, 'close 1013 nobody can be asked about the message', 'by WebSocket');
+    is(request($on, 'GET', '/in?id=left', Accept => 'text/event-stream')->{status}, 503, 'a subscriber');
+    $small->await_log(qr/16 hooks have not answered yet/);
+    answer(shift @asked, 304);
+    await('one message', sub { request($on, 'GET', '/info?id=left')->{status} == 200 });
+    is(request($on, 'POST', '/said?id=left&say=304', body => 'x')->{status}, 202, 'there is room again');
+    answer($_, 304) for @asked;
+    await('all messages', sub { request($on, 'GET', '/info?id=left', Accept => 'text/json')->{body} =~ /"messages": 17/ });
+    $small->stop;
+};
+
+case 'leave requests that wait are bounded' => sub {
+    my $server = "location = /poll { websocket_channel_transports poll; websocket_channel a; websocket_channel_leave_request /deaf; }
+        location = /deaf { proxy_pass http://$silent; }
+        location = /other { return 200; }
+        keepalive_requests 100000;";
+    my $one = Ws::Nginx->start(http => 'websocket_channel_zone 1m;', server => $server);
+    my ($count, $status) = (0, 0);
+    while ($status != 503 && $count < 9000) {
+        my $client = Ws::Client->connect(port => $one->port);
+        my $some = 500;
+        $client->send(request_text('GET', '/poll') x $some);
+        for (1 .. $some) {
+            $status = $client->response->{status};
+            last if $status == 503;
+            $count++;
+        }
+        $client->reset;
+    }
+    is($status, 503);
+    cmp_ok($count, '>=', 8192);
+    cmp_ok($count, '<', 8192 + 500);
+    is(request($one->port, 'GET', '/other')->{status}, 200, 'others are served');
+    $one->stop;
 };
 
 case 'no connections left' => sub {

@@ -28,6 +28,10 @@ const MOST_TOLD: usize = 128;
 /// When so many of those wait, nobody is let in whose end would make another one.
 const MOST_WAITING: usize = 8192;
 
+/// Of this share of a worker's connections each may belong to a question. A question takes another one to the server that
+/// it is passed to, and goes on without its client: half of the connections are left to clients, however slow hooks are.
+const SHARE: usize = 4;
+
 /// Octets of an answer's body that nobody wants, before it is broken off.
 const UNWANTED: usize = 64 << 10;
 
@@ -136,14 +140,16 @@ fn with<R>(step: impl FnOnce(&mut Desk) -> R) -> R {
 /// The status to answer, which was logged: the URI is none, the question goes round in a circle, the worker is too busy.
 pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Done) -> Result<(), isize> {
     let is_notice = matches!(question, Question::Notice);
-    if CLOSED.get() || (!is_notice && with(|desk| desk.notices.len()) >= MOST_WAITING) {
+    if CLOSED.get() {
         return Err(try_again(request));
     }
-    let before = hops(request.header(b"x-websocket-hops")).filter(|&hops| hops < MOST_HOPS);
-    let Some(before) = before else {
-        request.report(Level::Error, format_args!("a hook is asked because of itself more than {MOST_HOPS} times"));
-        return Err(LOOP_DETECTED);
-    };
+    // SAFETY: ngx_cycle is set before workers begin.
+    let most = unsafe { (*ffi::ngx_cycle).connection_n } / SHARE;
+    if !is_notice && with(|desk| desk.questions()) >= most {
+        request.report(Level::Error, format_args!("{most} hooks have not answered yet, no other one is asked"));
+        return Err(try_again(request));
+    }
+    let before = hops_before(request)?;
     let uri = target.evaluate(request).ok_or(FAILED)?;
     let (content_type, message, limit) = match question {
         Question::Message { content_type, message, limit } => (content_type, Some(message), limit),
@@ -158,6 +164,39 @@ pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Do
         desk.stay(TICK);
     });
     Ok(())
+}
+
+/// Whether a location can be told later that this request has ended.
+///
+/// # Errors
+///
+/// The status to answer, which was logged: as with [`ask`].
+pub fn foresee(request: Request, target: &ComplexValue) -> Result<(), isize> {
+    if CLOSED.get() || with(|desk| desk.notices.len()) >= MOST_WAITING {
+        return Err(try_again(request));
+    }
+    hops_before(request)?;
+    let uri = target.evaluate(request).ok_or(FAILED)?;
+    let mut text = ffi::ngx_str_t { len: uri.len(), data: uri.as_ptr().cast_mut() };
+    // SAFETY: the request is alive; the text is only read.
+    if unsafe { ffi::ngx_ws_detached_can_ask(request.raw(), &raw mut text) } != ffi::NGX_OK as isize {
+        return Err(no_target(request, uri));
+    }
+    Ok(())
+}
+
+/// How many hooks a request has come through.
+fn hops_before(request: Request) -> Result<u32, isize> {
+    hops(request.header(b"x-websocket-hops")).filter(|&hops| hops < MOST_HOPS).ok_or_else(|| {
+        request.report(Level::Error, format_args!("a hook is asked because of itself more than {MOST_HOPS} times"));
+        LOOP_DETECTED
+    })
+}
+
+fn no_target(request: Request, uri: &[u8]) -> isize {
+    let uri = Octets(uri);
+    request.report(Level::Error, format_args!("a hook cannot be asked at \"{uri}\""));
+    FAILED
 }
 
 /// Copies the request and what is asked with it.
@@ -198,8 +237,7 @@ fn prepare(
             *context = known;
         }
         let ready = if ffi::ngx_ws_detached_target(detached.as_ptr(), &raw mut target) != ffi::NGX_OK as isize {
-            let uri = Octets(uri);
-            request.report(Level::Error, format_args!("a hook cannot be asked at \"{uri}\""));
+            no_target(request, uri);
             false
         } else {
             !has_message
@@ -250,6 +288,11 @@ impl Desk {
 
     fn is_idle(&self) -> bool {
         self.asked.is_empty() && self.notices.is_empty() && self.running.is_empty()
+    }
+
+    /// Those whose answers are awaited.
+    fn questions(&self) -> usize {
+        self.asked.len() + self.running.len() - self.told
     }
 
     fn has_notices(&self) -> bool {

@@ -43,6 +43,7 @@ pub fn must_ask(request: Request) -> bool {
 /// The status to answer.
 pub fn ask(request: Request, done: impl FnOnce(Verdict, Option<Request>) + 'static) -> Result<(), isize> {
     let target = request.settings().channel_join_request().ok_or(FAILED)?;
+    foresee(request)?;
     let done = |answer: Answer, copy: Option<Request>| {
         let joining = Joining::of(answer.status);
         done(Verdict { joining, challenge: answer.challenge }, copy);
@@ -65,7 +66,7 @@ impl Verdict {
     pub fn apply(&self, request: Request) -> Result<Option<Member>, isize> {
         match self.joining {
             Joining::Admit => {
-                let mut member = Member::of(request)?;
+                let mut member = Member::admitted(request)?;
                 if let Some(member) = &mut member {
                     member.known = true;
                 }
@@ -90,12 +91,17 @@ impl Verdict {
 }
 
 impl Member {
-    /// For a request that is about to subscribe. `None` where nobody wants to know.
+    /// For a request that is about to subscribe, and about which nobody was asked. `None` where nobody wants to know.
     ///
     /// # Errors
     ///
     /// The status to answer.
     pub fn of(request: Request) -> Result<Option<Self>, isize> {
+        foresee(request)?;
+        Self::admitted(request)
+    }
+
+    fn admitted(request: Request) -> Result<Option<Self>, isize> {
         let settings = request.settings();
         let events = Events::of(request)?;
         if events.is_none() && settings.channel_leave_request().is_none() {
@@ -133,6 +139,11 @@ impl Drop for Member {
             leave(self.request);
         }
     }
+}
+
+/// Who could not be told of when it goes is not let in: a client must not be able to stay unseen.
+fn foresee(request: Request) -> Result<(), isize> {
+    request.settings().channel_leave_request().map_or(Ok(()), |target| detached::foresee(request, &target))
 }
 
 /// Tells the hook that the subscriber of a request has gone.
