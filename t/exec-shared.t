@@ -11,6 +11,7 @@ use Ws::Client;
 use Ws::Frame;
 use Ws::Http;
 use Ws::Process qw(state status_field);
+use Ws::Stream;
 
 my %NGINX = (
     workers => 2,
@@ -230,6 +231,12 @@ case 'it cannot be started' => sub {
     my $busy = Ws::Client->connect(port => $port)->handshake('/one?id=2');
     is($busy->{status}, 503, 'websocket_exec_max counts programs, not clients');
     ok($busy->{headers}{'retry-after'});
+    for my $n (1 .. 4) {
+        is(request($port, 'GET', '/one?id=2', Accept => 'text/event-stream')->{status}, 503);
+        is(request($port, 'GET', '/one?id=2')->{status}, 503);
+        is(subscribers($port, 'one-2'), 0, 'who was refused is no subscriber');
+        publish($port, '/pub?id=one-2', 'x');
+    }
     $_->abandon for $one, $more;
     idle();
 };

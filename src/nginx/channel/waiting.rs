@@ -101,13 +101,21 @@ pub fn start(request: Request, kind: Kind, ids: &Ids<'_>) -> Result<isize, isize
     let waiting = create(request, kind)?;
     let listener = Listener::Waiting(waiting);
     let id = Subscription::of(request, ids).begin(request, form, on_gap, listener)?;
+    // SAFETY: made just now; nobody else holds it.
+    unsafe { (*waiting.as_ptr()).subscriber = Some(id) };
     // Its first subscriber gets all that the program says.
     let program = request.settings().shared_program();
-    let membership = program.map(|program| shared::join(request, program, ids, listener)).transpose()?;
-    // SAFETY: made just now; nobody else holds it.
+    let membership = program.map(|program| shared::join(request, program, ids, listener)).transpose();
+    // SAFETY: alive as long as the request; nobody else holds it.
     let state = unsafe { &mut *waiting.as_ptr() };
-    state.subscriber = Some(id);
-    state.membership = membership;
+    match membership {
+        Ok(membership) => state.membership = membership,
+        Err(status) => {
+            // Before the client hears of it.
+            state.leave();
+            return Err(status);
+        }
+    }
     if state.membership.as_ref().is_some_and(|membership| membership.state() == State::Starting) {
         state.stage = Stage::Starting;
         // SAFETY: the request is alive; while nothing was answered, nginx's own handler notices a client that goes away.
