@@ -9,6 +9,7 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
 use Ws::Http;
+use Ws::Process qw(status_field);
 use Ws::Stream;
 
 my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 8m;', server => stream_locations('raw') . <<'SERVER');
@@ -61,4 +62,29 @@ case 'HTTP/1.0: to the end of the connection' => sub {
 };
 
 $ngx->stop;
+
+case 'messages of next to nothing that are not read cost bounded memory' => sub {
+    my $ngx = Ws::Nginx->start(listen => 'sndbuf=8k', http => 'websocket_channel_zone 8m;', server => <<'EOT');
+    websocket_channel_transports raw;
+    location = /line    { websocket_channel $arg_id; }
+    location = /nothing { websocket_channel $arg_id; websocket_channel_separator ""; }
+    location = /pub     { websocket_channel $arg_id mode=pub; websocket_channel_history length=100000; }
+EOT
+    my @deaf = map { stream($ngx->port, 'raw', "/$_?id=tiny", -rcvbuf => 4096) } ('nothing', 'line') x 5;
+    $_->{client}->reading(0) for @deaf;
+    my $publisher = Ws::Client->open($ngx->port, '/pub?id=tiny');
+    # More than the system takes, less than websocket_send_buffer.
+    $publisher->send(text('x' x 50_000))->text;
+    my ($worker) = $ngx->workers;
+    my $before = status_field($worker, 'VmRSS');
+    for (1 .. 20) {
+        $publisher->send(map { text('') } 1 .. 1000);
+        $publisher->text for 1 .. 1000;
+    }
+    grew_less($worker, $before, 12_000, 'the worker');
+    $_->{client}->reset for @deaf;
+    $publisher->close(1000);
+    $ngx->stop;
+};
+
 done_testing();

@@ -34,6 +34,10 @@ impl Content {
     }
 }
 
+/// What a piece takes besides its octets: here, and in nginx, whose filter for chunks adds two buffers to it. Messages of
+/// one octet must not take hundreds of times what a subscriber may have.
+const PIECE: usize = 320;
+
 /// A buffer that nginx has been given; it does not move as long as the request lives.
 struct Piece {
     buffer: Box<ffi::ngx_buf_t>,
@@ -86,8 +90,12 @@ impl Body {
         }
     }
 
-    /// Octets that nginx has not sent yet.
-    pub fn octets(&self) -> usize {
+    /// What the pieces that nginx has not sent yet cost: their octets, and what each of them takes besides.
+    pub fn cost(&self) -> usize {
+        self.octets() + self.in_flight.len() * PIECE
+    }
+
+    fn octets(&self) -> usize {
         self.in_flight.iter().map(Piece::left).sum()
     }
 
@@ -115,8 +123,8 @@ impl Body {
 
     /// Adds a piece; nothing comes after the last one.
     pub fn push(&mut self, content: Content, last: bool) {
-        if self.apart && !last && content.octets().is_empty() {
-            // A chunk without octets would end the body.
+        if !last && content.octets().is_empty() {
+            // Nothing would ever be sent of it; and a chunk without octets would end the body.
             return;
         }
         // SAFETY: a buffer of nginx is plain data, for which all zeroes is empty.

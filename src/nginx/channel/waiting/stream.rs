@@ -107,7 +107,7 @@ impl Waiting {
     pub(super) fn stream(&mut self, id: SubscriberId, stream: &Stream) -> Verdict {
         let limit = usize::try_from(self.request.settings().send_buffer()).unwrap_or(usize::MAX);
         loop {
-            let in_flight = self.body.octets();
+            let in_flight = self.body.cost();
             if in_flight >= limit {
                 self.blocked = true;
                 hub::with(|hub| hub.block(id));
