@@ -50,6 +50,8 @@ impl Waiting {
                 Verdict::Continue
             }
             Some(Ok((Next::Items, position))) => {
+                // Whoever has the answer may ask again at once, where only so many may subscribe.
+                self.leave();
                 let answered = found.ok_or(FAILED).and_then(|found| self.respond(found, &position));
                 Verdict::Finish(answered.err().unwrap_or(ffi::NGX_OK as isize))
             }
@@ -93,6 +95,7 @@ impl Waiting {
     /// The position goes with it: a client that named none has one now, from which it misses nothing.
     fn without_message(&mut self, id: SubscriberId, status: usize) -> Verdict {
         let position = hub::with(|hub| hub.position(id)).flatten().unwrap_or_default();
+        self.leave();
         let request = self.request;
         let headers =
             request.add_header("ETag", etag(&position).as_bytes()) && request.add_header("Cache-Control", b"no-cache");
