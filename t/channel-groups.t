@@ -23,7 +23,7 @@ my $SERVER = <<'EOT';
         location = /limited/sub   { websocket_channel $arg_id; }
         location = /limited/two   { websocket_channel $arg_id b; }
         location = /limited/pub   { websocket_channel $arg_id mode=pub; websocket_channel_history length=5; }
-        location = /limited/brief { websocket_channel $arg_id mode=pub; websocket_channel_history length=5 time=3s; }
+        location = /limited/brief { websocket_channel $arg_id mode=pub; websocket_channel_history length=5 time=6s; }
         location = /limited/group { websocket_channel_group_info; }
     }
     location = /variable  { websocket_channel $arg_id mode=pub; websocket_channel_group_limits messages=$arg_limit; }

@@ -15,6 +15,7 @@ use Ws::Process qw(status_field);
 my $ngx = Ws::Nginx->start(http => 'websocket_channel_zone 8m;', server => <<'SERVER');
     websocket_close_timeout 500ms;
     websocket_send_buffer 64k;
+    websocket_ping_interval 0;
     location = /sub  { websocket_channel $arg_id; }
     location = /skip { websocket_channel $arg_id; websocket_channel_lag skip; }
     location = /pub  { websocket_channel $arg_id mode=pub; websocket_channel_history length=20; }
