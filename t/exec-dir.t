@@ -9,6 +9,8 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
 
+plan skip_all => 'valgrind does not know openat2(2)' if under_valgrind();
+
 my $ngx = Ws::Nginx->start(server => <<'EOT', noise => [qr/\[error\].*no program for/]);
     websocket_close_timeout 500ms;
     location /programs/ { websocket_exec_dir %%PREFIX%%/bin; }

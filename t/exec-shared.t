@@ -215,7 +215,8 @@ case 'it ends by itself' => sub {
 };
 
 case 'it cannot be started' => sub {
-    for (1 .. 3) {
+    # Valgrind gives a child no memory in common with its parent, which does not hear that it failed.
+    for (1 .. (under_valgrind() ? 0 : 3)) {
         is(Ws::Client->connect(port => $port)->handshake('/gone')->{status}, 500, 'WebSocket');
         is(request($port, 'GET', '/gone', Accept => 'text/event-stream')->{status}, 500, 'EventSource');
         is(request($port, 'GET', '/gone')->{status}, 500, 'long-poll');
