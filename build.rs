@@ -20,8 +20,12 @@ mod module {
 
     const HEADERS: [&str; 2] = ["ngx/ngx_ws_exec.h", "ngx/ngx_ws_detached.h"];
 
-    const SOURCES: [&str; 5] = [
+    const SOURCES: [&str; 9] = [
         "ngx/ngx_ws_exec.c",
+        "ngx/ngx_ws_event.c",
+        "ngx/ngx_ws_request.c",
+        "ngx/ngx_ws_ssl.c",
+        "ngx/ngx_ws_upstream.c",
         "ngx/ngx_ws_detached.c",
         "ngx/ngx_ws_detached_answer.c",
         "ngx/ngx_ws_detached_connection.c",

@@ -105,6 +105,14 @@ case 'one that is not gets 403, and nothing of its own' => sub {
     is(request($port, 'GET', '/pub?id=evil')->{status}, 404);
 };
 
+case 'several, of which the first is allowed' => sub {
+    for my $row (@REQUESTS) {
+        my ($method, $path, undef, @rest) = @$row;
+        my $response = request($port, $method, $path, Origin => 'https://app.example.com', @rest, Origin => 'https://evil.example.com');
+        is($response->{status}, 400, "$method $path");
+    }
+};
+
 case 'without an origin: no browser, and caches keep it apart' => sub {
     for my $row (@REQUESTS) {
         my ($method, $path, $status, @rest) = @$row;

@@ -193,7 +193,12 @@ fn check_origin(request: Request, subscribes: bool) -> Result<(), isize> {
     if !answer::vary(request, subscribes) {
         return Err(FAILED);
     }
-    let Some(page) = request.header(b"origin") else { return Ok(()) };
+    let mut pages = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"origin")).map(|(_, value)| value);
+    let Some(page) = pages.next() else { return Ok(()) };
+    if pages.next().is_some() {
+        request.report(Level::Info, format_args!("several Origin headers"));
+        return Err(ffi::NGX_HTTP_BAD_REQUEST as isize);
+    }
     let Some(trust) = origin::trust(request, page) else {
         let page = String::from_utf8_lossy(page);
         request.report(Level::Error, format_args!("origin \"{page}\" is not allowed by \"websocket_origin\""));

@@ -1,0 +1,344 @@
+/*
+ * Requests and their answers.
+ */
+
+#include "ngx_ws_exec.h"
+
+
+ngx_uint_t
+ngx_ws_request_is_main(const ngx_http_request_t *r)
+{
+    return r == r->main;
+}
+
+
+ngx_uint_t
+ngx_ws_request_http_version(const ngx_http_request_t *r)
+{
+    return r->http_version;
+}
+
+
+ngx_uint_t
+ngx_ws_request_header_only(const ngx_http_request_t *r)
+{
+    return r->header_only;
+}
+
+
+/* HTTP/2 and HTTP/3 have frames of their own, and the directive chunked_transfer_encoding may be off */
+
+ngx_uint_t
+ngx_ws_request_can_chunk(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    return r->http_version == NGX_HTTP_VERSION_11 && clcf->chunked_transfer_encoding;
+}
+
+
+ngx_uint_t
+ngx_ws_request_has_body(const ngx_http_request_t *r)
+{
+    return r->headers_in.content_length_n > 0 || r->headers_in.chunked;
+}
+
+
+/* from here on the connection carries frames: it can never go back to HTTP */
+
+void
+ngx_ws_request_upgraded(ngx_http_request_t *r)
+{
+    r->keepalive = 0;
+    r->connection->log->action = "serving a WebSocket";
+}
+
+
+void
+ngx_ws_request_set_lingering(ngx_http_request_t *r)
+{
+    r->lingering_close = 1;
+}
+
+
+void
+ngx_ws_request_hold(ngx_http_request_t *r)
+{
+    r->main->count++;
+}
+
+
+ngx_table_elt_t *
+ngx_ws_add_header_out(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    /* the field "next" exists since nginx 1.23 */
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+
+    return h;
+}
+
+
+void
+ngx_ws_response_101(ngx_http_request_t *r)
+{
+    r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
+    ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
+    r->headers_out.content_length_n = -1;
+    r->headers_out.content_type.len = 0;
+    r->headers_out.last_modified_time = -1;
+    r->keepalive = 0;
+    r->allow_ranges = 0;
+}
+
+
+/* the length is -1 where it is not known; validators are the module's own business */
+
+void
+ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, off_t length)
+{
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = length;
+    r->headers_out.content_type = type;
+    r->headers_out.content_type_len = type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    r->headers_out.last_modified_time = -1;
+    r->disable_not_modified = 1;
+    r->allow_ranges = 0;
+}
+
+
+void
+ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status)
+{
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = (status == NGX_HTTP_NO_CONTENT || status == NGX_HTTP_NOT_MODIFIED) ? -1 : 0;
+    r->headers_out.last_modified_time = -1;
+    r->disable_not_modified = 1;
+    r->header_only = 1;
+}
+
+
+ngx_uint_t
+ngx_ws_buf_in_file(const ngx_buf_t *b)
+{
+    return b->in_file;
+}
+
+
+ssize_t
+ngx_ws_buf_read_file(const ngx_buf_t *b, u_char *data, size_t size)
+{
+    return ngx_read_file(b->file, data, size, b->file_pos);
+}
+
+
+/* the octets belong to the caller, who keeps them until pos has come to last */
+
+void
+ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last)
+{
+    ngx_memzero(b, sizeof(ngx_buf_t));
+
+    if (len) {
+        b->start = data;
+        b->pos = data;
+        b->last = data + len;
+        b->end = b->last;
+        b->memory = 1;
+    }
+
+    b->flush = 1;
+    b->last_buf = last ? 1 : 0;
+    b->last_in_chain = 1;
+}
+
+
+static ngx_int_t
+ngx_ws_body_pass(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n)
+{
+    ngx_int_t     rc;
+    ngx_uint_t    i;
+    ngx_chain_t  *out, *cl, **ll;
+
+    out = NULL;
+    ll = &out;
+
+    for (i = 0; i < n; i++) {
+        cl = ngx_alloc_chain_link(r->pool);
+        if (cl == NULL) {
+            return NGX_ERROR;
+        }
+
+        cl->buf = bufs[i];
+        cl->next = NULL;
+        *ll = cl;
+        ll = &cl->next;
+    }
+
+    rc = ngx_http_output_filter(r, out);
+
+    /* the filters keep the buffers, but not the links */
+
+    while (out) {
+        cl = out;
+        out = cl->next;
+        ngx_free_chain(r->pool, cl);
+    }
+
+    return rc;
+}
+
+
+/* the filter for chunks makes one of what it gets in one call */
+
+ngx_int_t
+ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n, ngx_uint_t apart)
+{
+    ngx_int_t   rc;
+    ngx_uint_t  i;
+
+    if (!apart || n == 0) {
+        return ngx_ws_body_pass(r, bufs, n);
+    }
+
+    rc = NGX_OK;
+
+    for (i = 0; i < n; i++) {
+        bufs[i]->flush = (i == n - 1);
+
+        rc = ngx_ws_body_pass(r, &bufs[i], 1);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+    }
+
+    return rc;
+}
+
+
+/*
+ * Lets a head leave that has no body yet. HTTP/2 does not pass a flush on that comes without octets: the head would stay in
+ * its queue, or with TLS in the buffer of the connection.
+ */
+
+ngx_int_t
+ngx_ws_flush_head(ngx_http_request_t *r)
+{
+    if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream
+        && ngx_http_v2_send_output_queue(r->stream->connection) == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
+}
+
+
+/* asks for the next write event if something waits to be sent */
+
+ngx_int_t
+ngx_ws_body_blocked(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (!r->buffered && !r->postponed && !r->connection->buffered) {
+        return NGX_OK;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (ngx_handle_write_event(r->connection->write, clcf->send_lowat) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return NGX_AGAIN;
+}
+
+
+/* what nginx's own handler writes, without the arguments in the request line and in the referrer */
+
+static u_char *
+ngx_ws_log_request(ngx_http_request_t *r, ngx_http_request_t *sr, u_char *buf, size_t len)
+{
+    u_char                    *p, *mark;
+    ngx_str_t                  text;
+    ngx_http_upstream_t       *u;
+    ngx_http_core_srv_conf_t  *cscf;
+
+    cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
+
+    p = ngx_snprintf(buf, len, ", server: %V", &cscf->server_name);
+    len -= p - buf;
+    buf = p;
+
+    if (r->request_line.len) {
+        text = r->request_line;
+        mark = ngx_strlchr(text.data, text.data + text.len, '?');
+
+        if (mark) {
+            text.len = mark - text.data;
+            p = ngx_snprintf(buf, len, ", request: \"%V %V\"", &text, &r->http_protocol);
+
+        } else {
+            p = ngx_snprintf(buf, len, ", request: \"%V\"", &text);
+        }
+
+        len -= p - buf;
+        buf = p;
+    }
+
+    u = sr->upstream;
+
+    if (u && u->peer.name) {
+        p = ngx_snprintf(buf, len, ", upstream: \"%V%V\"", &u->schema, u->peer.name);
+        len -= p - buf;
+        buf = p;
+    }
+
+    if (r->headers_in.host) {
+        p = ngx_snprintf(buf, len, ", host: \"%V\"", &r->headers_in.host->value);
+        len -= p - buf;
+        buf = p;
+    }
+
+    if (r->headers_in.referer) {
+        text = r->headers_in.referer->value;
+        mark = ngx_strlchr(text.data, text.data + text.len, '?');
+
+        if (mark) {
+            text.len = mark - text.data;
+        }
+
+        p = ngx_snprintf(buf, len, ", referrer: \"%V\"", &text);
+        buf = p;
+    }
+
+    return buf;
+}
+
+
+void
+ngx_ws_request_hide_arguments(ngx_http_request_t *r)
+{
+    r->log_handler = ngx_ws_log_request;
+}
