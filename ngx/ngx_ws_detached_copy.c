@@ -187,6 +187,10 @@ ngx_ws_detached_copy_headers(ngx_http_request_t *r, ngx_http_request_t *from, ng
         return NGX_ERROR;
     }
 
+#if (nginx_version >= 1029003)
+    r->port = from->port;
+#endif
+
     part = &from->headers_in.headers.part;
     h = part->elts;
 
