@@ -229,7 +229,8 @@ case 'variables' => sub {
     $client->text;
     $client->close(1000);
     like($ngx->await_access_log(qr{^/pubsub channel logged .*}m), qr{^/pubsub channel logged \d+:1 1 1 5 5 1000$});
-    like($ngx->await_access_log(qr{^/pub channel first .*}m), qr{^/pub channel first \d+:1 1 0 5 0 -$});
+    # Of another publication there is a line as well, and each is written by a worker in its own time.
+    like($ngx->await_access_log(qr{^/pub channel first \d+:1 .*}m), qr{^/pub channel first \d+:1 1 0 5 0 -$});
 };
 
 $ngx->stop;
