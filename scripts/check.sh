@@ -14,7 +14,6 @@ for features in "" module; do
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
 done
 shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh
-scripts/console-hashes.sh --check
 
 # Every directive is described.
 while read -r directive; do
