@@ -9,6 +9,7 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
 use Ws::Http;
+use Ws::Stream qw(subscribers);
 
 my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 8m;', server => <<'SERVER');
     location = /sub    { websocket_channel $arg_id; }
@@ -80,6 +81,8 @@ case 'a gap is told once' => sub {
     publish($port, '/keep3?id=gap', 1);
     my ($event) = await_events($stream, 1);
     $stream->{client}->abandon;
+    # What a worker with a subscriber has still to copy is kept longer.
+    await('it to be gone', sub { subscribers($port, 'gap') == 0 });
     publish($port, '/keep3?id=gap', $_) for 2 .. 8;
     my $again = events($port, '/sub?id=gap', 'Last-Event-ID' => $event->{id});
     my @events = await_events($again, 4);

@@ -9,6 +9,7 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
 use Ws::Http;
+use Ws::Stream qw(subscribers);
 
 my $ngx = Ws::Nginx->start(workers => 2, http => <<'HTTP', server => <<'SERVER');
     log_format channel '$uri $websocket_endpoint $websocket_channel_id $websocket_message_id '
@@ -136,6 +137,8 @@ case 'a gap' => sub {
     publish($port, '/keep3?id=gap', 1);
     my $id = meta($client->text)->{id};
     $client->close(1000);
+    # What a worker with a subscriber has still to copy is kept longer.
+    await('it to be gone', sub { subscribers($port, 'gap') == 0 });
     publish($port, '/keep3?id=gap', $_) for 2 .. 8;
     my $told = Ws::Client->open($port, '/sub?id=gap', headers => [@$meta, 'Last-Event-ID' => $id]);
     my $gap = meta($told->text);

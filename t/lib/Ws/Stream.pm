@@ -197,6 +197,8 @@ sub stream_cases {
         $stream->next(1);
         my ($epoch) = $stream->position =~ /^(\d+)/;
         $stream->{client}->abandon;
+        # What a worker with a subscriber has still to copy is kept longer.
+        await('it to be gone', sub { subscribers($port, 'gap') == 0 });
         publish($port, '/keep3?id=gap', $_) for 2 .. 8;
         my $again = stream($port, $kind, '/sub?id=gap', 'Last-Event-ID' => "$epoch:1");
         my @messages = $again->next(3);
