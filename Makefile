@@ -13,7 +13,7 @@ help:
 	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
 	@echo 'make module          target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
-	@echo 'make bench           the measurements of README.md; BENCH="exec ws" picks some'
+	@echo 'make bench           the measurements of docs/performance.md; BENCH="exec ws" picks some'
 	@echo 'make clean           removes target/'
 
 .PHONY: module

@@ -13,6 +13,7 @@ for features in "" module; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
 done
+scripts/cargo-deny.sh check bans licenses sources
 shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh
 
 # Every directive is described.
