@@ -9,6 +9,7 @@ help:
 	@echo 'make run CONF=log    the same with another example of conf/'
 	@echo 'make test            cargo test, then t/ against the installed nginx; T="t/a.t t/b.t" picks files'
 	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=1.30: the one of Debian sid; WITH=all: each'
+	@echo 'make test-debug      t/ with every error log at the level debug, where nginx looks into each event that it has'
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
 	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
@@ -38,6 +39,10 @@ endif
 .PHONY: unit-test
 unit-test:
 	@cargo test --quiet --locked
+
+.PHONY: test-debug
+test-debug:
+	@scripts/test.sh debug $(T)
 
 .PHONY: test-sanitize
 test-sanitize:

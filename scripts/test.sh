@@ -1,13 +1,19 @@
 #!/bin/bash
 # test.sh [WITH [FILE...]]: builds the module for one nginx and runs t/ (or these files of it) against the two.
 #
-# With `sanitize` or `valgrind` every process of every nginx that a test starts is watched, and any report fails the run.
+# With `debug` it is the installed nginx, and every error log has that level. With `sanitize` or `valgrind` every process of every
+# nginx that a test starts is watched, and any report fails the run.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
 
 with=${1:-installed}
 shift || true
+runs=$with
+if [ "$with" = debug ]; then
+    with=installed
+    export TEST_WS_LOG_LEVEL=debug
+fi
 tests=("$@")
 cd "$root"
 [ ${#tests[@]} -gt 0 ] || tests=(t)
@@ -25,7 +31,12 @@ fi
 choose_nginx "$with"
 unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
 
-echo "== t/ with $("$nginx_binary" -v 2>&1), $with =="
+if [ "$runs" = debug ] && ! "$nginx_binary" -V 2>&1 | grep -q -- '--with-debug'; then
+    echo "$nginx_binary was built without --with-debug: it writes no such lines" >&2
+    exit 1
+fi
+
+echo "== t/ with $("$nginx_binary" -v 2>&1), $runs =="
 export TEST_NGINX_BINARY="$nginx_binary"
 export TEST_NGINX_LOAD_MODULES="$nginx_module"
 export TEST_NGINX_RANDOMIZE=1
@@ -34,7 +45,8 @@ export TEST_NGINX_RANDOMIZE=1
 
 limit=1200
 reports=
-case $with in
+case $runs in
+debug) limit=2400 ;;
 sanitize)
     # Workers that do not run as the caller write their reports too.
     reports=$(mktemp -d) && chmod 1777 "$reports"
@@ -61,7 +73,7 @@ WRAPPER
 esac
 
 status=0
-said="$root/target/log/t-$with.log"
+said="$root/target/log/t-$runs.log"
 mkdir -p "${said%/*}"
 timeout --kill-after=30 --signal=INT "$limit" \
     prove -j"${JOBS:-4}" -I"$root/target/test-nginx/usr/share/perl5" -I"$root/t/lib" -r "${tests[@]}" 2>&1 | tee "$said" ||

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::ffi::c_void;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use super::ffi;
 use super::guard::guard;
@@ -118,15 +118,13 @@ thread_local! {
 fn with<R>(step: impl FnOnce(&mut Desk) -> R) -> R {
     DESK.with_borrow_mut(|desk| {
         step(desk.get_or_insert_with(|| {
-            // SAFETY: ngx_cycle is set before workers begin.
-            let log = unsafe { (*ffi::ngx_cycle).log };
             Box::new(Desk {
                 asked: VecDeque::new(),
                 notices: VecDeque::new(),
                 running: HashSet::new(),
                 told: 0,
-                turn: Timer::new(on_turn, ptr::null_mut(), log),
-                keep: Timer::new(on_keep, ptr::null_mut(), log),
+                turn: Timer::of_worker(on_turn),
+                keep: Timer::of_worker(on_keep),
                 kept: false,
             })
         }))

@@ -27,7 +27,7 @@ use super::guard::guard;
 use super::log::Level;
 use super::output::Output;
 use super::request::Request;
-use super::timer::Timer;
+use super::timer::{self, Timer};
 use super::upgrade::Acceptance;
 use super::worker;
 use crate::ws::close::CloseCode;
@@ -136,7 +136,7 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         (*cleanup).handler = Some(on_cleanup);
         (*cleanup).data = session.as_ptr().cast();
         let state = &mut *session.as_ptr();
-        state.timer = Timer::new(on_timer, session.as_ptr().cast(), request.log());
+        state.timer.set_owner(session.as_ptr().cast());
         state.place = worker::enlist(Listener::Session(session));
         (*context.as_ptr()).session = Some(session);
         Ok(session)
@@ -364,8 +364,8 @@ unsafe extern "C" fn on_client(request: *mut ffi::ngx_http_request_t) {
 
 /// The time is up, or the session had asked for another turn.
 unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
-    // SAFETY: the timer of a session carries a pointer to it and is removed before it is freed.
-    if let Some(session) = NonNull::new(unsafe { (*event).data }.cast::<Session>()) {
+    // SAFETY: the owner of the timer is the session, which removes it before it is freed.
+    if let Some(session) = unsafe { timer::owner::<Session>(event) } {
         run(session, Session::on_time);
     }
 }

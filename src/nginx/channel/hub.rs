@@ -154,7 +154,7 @@ impl Hub {
         // SAFETY: ngx_cycle is set before workers begin.
         let log = unsafe { (*ffi::ngx_cycle).log };
         let watch = Watch::of_arrivals(bell, on_bell, log).map_err(|error| error.to_string())?;
-        let tick = Timer::new(on_tick, std::ptr::null_mut(), log).cancelable();
+        let tick = Timer::of_worker(on_tick).cancelable();
         bells.ring(claimed.wake);
         let mut hub = Box::new(Hub {
             store,
@@ -166,8 +166,8 @@ impl Hub {
             room: Vec::new(),
             forms: Vec::new(),
             _watch: watch,
-            turn: Timer::new(on_turn, std::ptr::null_mut(), log),
-            later: Timer::new(on_turn, std::ptr::null_mut(), log).cancelable(),
+            turn: Timer::of_worker(on_turn),
+            later: Timer::of_worker(on_turn).cancelable(),
             tick,
         });
         hub.tick.arm(TICK);

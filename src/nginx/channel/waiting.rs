@@ -21,7 +21,7 @@ use crate::nginx::guard::guard;
 use crate::nginx::ledger::OpenSession;
 use crate::nginx::request::Request;
 use crate::nginx::shared::{self, Membership, State};
-use crate::nginx::timer::{Timer, now};
+use crate::nginx::timer::{self, Timer, now};
 use crate::nginx::upgrade::try_again;
 use crate::nginx::worker;
 use body::Body;
@@ -154,7 +154,7 @@ fn create(request: Request, kind: Kind) -> Result<NonNull<Waiting>, isize> {
             open: None,
             place: usize::MAX,
         })));
-        (*waiting.as_ptr()).timer = Timer::new(on_timer, waiting.as_ptr().cast(), request.log());
+        (*waiting.as_ptr()).timer.set_owner(waiting.as_ptr().cast());
         (*waiting.as_ptr()).place = worker::enlist(Listener::Waiting(waiting));
         (*last).handler = Some(on_free);
         (*last).data = waiting.as_ptr().cast();
@@ -364,8 +364,8 @@ unsafe extern "C" fn on_writable(request: *mut ffi::ngx_http_request_t) {
 
 /// The time is up.
 unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
-    // SAFETY: the timer carries a pointer to the subscriber and is removed before that is freed.
-    if let Some(waiting) = NonNull::new(unsafe { (*event).data }.cast::<Waiting>()) {
+    // SAFETY: the owner of the timer is the subscriber, which removes it before it is freed.
+    if let Some(waiting) = unsafe { timer::owner::<Waiting>(event) } {
         run(waiting, Waiting::on_time);
     }
 }

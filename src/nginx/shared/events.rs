@@ -5,6 +5,7 @@ use super::{run, wake};
 use crate::nginx::channel::hub;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
+use crate::nginx::timer;
 
 /// The anchor behind an event.
 ///
@@ -12,8 +13,8 @@ use crate::nginx::guard::guard;
 ///
 /// The event is one of a timer of an anchor.
 unsafe fn of_timer(event: *mut ffi::ngx_event_t) -> Option<SharedId> {
-    // SAFETY: the timer carries a pointer to the anchor, which owns it.
-    unsafe { (*event).data.cast::<Anchor>().as_ref().map(|anchor| anchor.id) }
+    // SAFETY: the owner of the timer is the anchor, which removes it before it is freed.
+    unsafe { timer::owner::<Anchor>(event).map(|anchor| anchor.as_ref().id) }
 }
 
 /// The program has outlived its clients for long enough.

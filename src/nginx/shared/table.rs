@@ -14,7 +14,6 @@ use super::recipe::Recipe;
 use super::run::Run;
 use crate::channel::store::{Key, ProgramHandle};
 use crate::nginx::channel::hub;
-use crate::nginx::ffi;
 use crate::nginx::timer::Timer;
 
 /// What this worker calls the program of one channel; never used twice.
@@ -114,17 +113,19 @@ pub(super) fn find(key: Key<'_>) -> Option<SharedId> {
 pub(super) fn create(key: Key<'_>, recipe: Recipe) -> Result<SharedId, isize> {
     let attached = hub::with(|hub| hub.attach_program(key)).unwrap_or(Ok(None));
     let Ok(Some(handle)) = attached else { return Err(FAILED) };
-    // SAFETY: ngx_cycle is set before workers begin.
-    let log = unsafe { (*ffi::ngx_cycle).log };
     TABLE.with_borrow_mut(|table| {
         table.last += 1;
         let id = SharedId(table.last);
-        let timer = |handler| Timer::new(handler, std::ptr::null_mut(), log).cancelable();
-        let mut anchor = Box::new(Anchor { id, linger: timer(on_linger), turn: timer(on_turn), later: timer(on_turn) });
-        let data = NonNull::from(&mut *anchor).as_ptr().cast();
-        anchor.linger = Timer::new(on_linger, data, log).cancelable();
-        anchor.turn = Timer::new(on_turn, data, log);
-        anchor.later = Timer::new(on_turn, data, log).cancelable();
+        let mut anchor = Box::new(Anchor {
+            id,
+            linger: Timer::of_worker(on_linger).cancelable(),
+            turn: Timer::of_worker(on_turn),
+            later: Timer::of_worker(on_turn).cancelable(),
+        });
+        let owner = NonNull::from(&mut *anchor).as_ptr().cast();
+        anchor.linger.set_owner(owner);
+        anchor.turn.set_owner(owner);
+        anchor.later.set_owner(owner);
         let name = (key.group().into(), key.id().into());
         table.names.insert(Name::clone(&name), id);
         let local = Local {

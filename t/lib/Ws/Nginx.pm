@@ -129,7 +129,7 @@ sub grew_less {
 #   listen                options of the plain one
 #   workers               how many, 1 by default
 #   connections           worker_connections, 1024 by default
-#   level                 of the error log, "info" by default
+#   level                 of the error log: else the one of TEST_WS_LOG_LEVEL, else "info"
 #   modules               load_module lines in place of the usual
 #   noise                 patterns for [alert], [crit] and [emerg] lines that this test provokes
 #   user                  whom the workers run as, if the test runs as root; root by default
@@ -148,7 +148,7 @@ sub new {
     return bless {
         workers     => 1,
         connections => 1024,
-        level       => 'info',
+        level       => $ENV{TEST_WS_LOG_LEVEL} || 'info',
         noise       => [],
         %opt,
         prefix      => $prefix,
