@@ -38,6 +38,7 @@ endif
 
 .PHONY: unit-test
 unit-test:
+	@scripts/install-test-needs.sh
 	@cargo test --quiet --locked
 
 .PHONY: test-debug

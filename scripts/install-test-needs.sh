@@ -1,7 +1,8 @@
 #!/bin/bash
-# Installs what the test suite needs: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck, a VNC server, noVNC and
-# an MQTT broker; and unpacks, without installing them, Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua),
-# promtool (target/prometheus), and of npm the MQTT client (target/mqtt) and xterm.js (target/xterm).
+# Installs what the test suite needs: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck, a VNC server, noVNC,
+# an MQTT broker and Redis (of its tools, one is the server; its own package would start it); and unpacks, without installing them,
+# Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua), promtool (target/prometheus), and of npm the MQTT client
+# (target/mqtt) and xterm.js (target/xterm).
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
@@ -9,7 +10,7 @@ set -euo pipefail
 install_packages perl libipc-run-perl liblist-moreutils-perl libtest-base-perl libtest-longstring-perl \
     libtext-diff-perl liburi-perl libwww-perl libhttp-message-perl libio-socket-ssl-perl \
     procps curl openssl ca-certificates chromium shellcheck libpcre3 \
-    novnc tigervnc-standalone-server x11-xserver-utils mosquitto
+    redis-tools novnc tigervnc-standalone-server x11-xserver-utils mosquitto
 # The Lua module takes either of the two, and they exclude each other.
 if [ "$(missing_packages libluajit2-5.1-2 libluajit-5.1-2 | wc -l)" = 2 ]; then install_packages libluajit2-5.1-2; fi
 

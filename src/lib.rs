@@ -9,6 +9,7 @@
 //! - [`tcp`]: the rules of relaying to a TCP service;
 //! - [`conf`]: the values of the directives;
 //! - [`json`]: strings of JSON;
+//! - [`redis`]: what is said to the engine behind channels of several machines;
 //! - [`status`]: the figures of all locations, and their forms;
 //! - `nginx` (feature `module`): the only place that knows nginx.
 
@@ -19,6 +20,7 @@ pub mod json;
 #[cfg(feature = "module")]
 #[allow(unsafe_code)]
 mod nginx;
+pub mod redis;
 pub mod status;
 pub mod tcp;
 pub mod ws;

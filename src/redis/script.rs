@@ -1,0 +1,367 @@
+//! The scripts that the server executes: one atomic step for each operation on a channel.
+//!
+//! Their texts are in `scripts/`, each with what it takes and what it replies; here they are called, and their replies read.
+//! Names, ids and messages are arguments and never a part of a text.
+
+use std::sync::OnceLock;
+
+use sha1::{Digest, Sha1};
+
+use super::command::append;
+use super::error::ErrorReply;
+use super::names::Names;
+use super::resp::Value;
+use crate::channel::position::{Epoch, MessageId, Offset};
+
+/// One script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    /// Publishes a message.
+    Publish,
+    /// Compares a channel and reads what is newer.
+    Read,
+    /// Deletes a channel.
+    Delete,
+    /// Tells what a channel is.
+    Info,
+    /// Announces a node's subscribers.
+    Announce,
+}
+
+impl Script {
+    /// All of them. A connection loads each before its first command.
+    pub const ALL: [Self; 5] = [Self::Publish, Self::Read, Self::Delete, Self::Info, Self::Announce];
+
+    /// Its text.
+    pub fn text(self) -> &'static str {
+        macro_rules! text {
+            ($file:literal) => {
+                concat!(include_str!("scripts/prelude.lua"), include_str!($file))
+            };
+        }
+        match self {
+            Self::Publish => text!("scripts/publish.lua"),
+            Self::Read => text!("scripts/read.lua"),
+            Self::Delete => text!("scripts/delete.lua"),
+            Self::Info => text!("scripts/info.lua"),
+            Self::Announce => text!("scripts/announce.lua"),
+        }
+    }
+
+    /// The name by which the server knows it once it is loaded: the hexadecimal SHA-1 of its text.
+    pub fn digest(self) -> &'static str {
+        static DIGESTS: OnceLock<[String; 5]> = OnceLock::new();
+        let digests = DIGESTS.get_or_init(|| {
+            Self::ALL.map(|script| {
+                let digest = Sha1::digest(script.text().as_bytes());
+                digest.iter().map(|octet| format!("{octet:02x}")).collect()
+            })
+        });
+        &digests[self as usize]
+    }
+
+    fn call(self, keys: &[&[u8]], arguments: &[&[u8]], out: &mut Vec<u8>) {
+        let count = keys.len().to_string();
+        let mut words: Vec<&[u8]> = vec![b"EVALSHA", self.digest().as_bytes(), count.as_bytes()];
+        words.extend_from_slice(keys);
+        words.extend_from_slice(arguments);
+        append(&words, out);
+    }
+}
+
+/// How many messages are kept of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// All of them.
+    All,
+    /// The newest so many; 0 keeps none.
+    Newest(u64),
+}
+
+/// What a channel keeps, and how it is told of.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeping {
+    /// How many messages.
+    pub messages: Kept,
+    /// How long, in milliseconds; 0 for ever.
+    pub age: u64,
+    /// After how long without a publication the channel is gone, in milliseconds; 0 for never.
+    pub lifetime: u64,
+    /// Whether the server is one of a cluster, where messages are told to the nodes of a slot only (`SPUBLISH`).
+    pub sharded: bool,
+}
+
+/// A message was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The id that it was given.
+    pub id: MessageId,
+    /// True if the message begins an epoch.
+    pub begins_epoch: bool,
+    /// Nodes that were told of it; `None` if telling them, or something else after the message was stored, has failed.
+    pub nodes: Option<u64>,
+}
+
+/// A message that a channel keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its offset.
+    pub offset: Offset,
+    /// When it was published, in milliseconds of Unix time by the server's clock.
+    pub unix: u64,
+    /// See [`envelope`](super::envelope).
+    pub sealed: Vec<u8>,
+}
+
+/// A channel as a node finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its epoch; `None` if there is no channel.
+    pub epoch: Option<Epoch>,
+    /// Its newest offset.
+    pub newest: Offset,
+    /// The oldest offset that is kept; `None` if none is.
+    pub oldest: Option<Offset>,
+    /// What was asked for, oldest first.
+    pub entries: Vec<Entry>,
+}
+
+/// What a channel is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelState {
+    /// Its epoch; `None` if there is no channel.
+    pub epoch: Option<Epoch>,
+    /// Its newest offset.
+    pub newest: Offset,
+    /// Messages that are kept.
+    pub messages: u64,
+    /// What nodes have announced, void announcements included.
+    pub announced: Vec<Announced>,
+    /// The server's clock, in milliseconds of Unix time; `None` where the script does not tell.
+    pub now: Option<u64>,
+}
+
+/// What a node has announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// Until when it is true, in milliseconds of the server's clock.
+    pub until: u64,
+    /// The announcement.
+    pub text: Vec<u8>,
+}
+
+/// Why a reply is not the one of its script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The server has refused.
+    Refused(ErrorReply),
+    /// What it replied is not what the script can have said.
+    Malformed,
+}
+
+/// Asks the server to publish a message. `epoch` is drawn at random for each call: see `scripts/publish.lua`.
+pub fn publish(names: &Names, epoch: Epoch, sealed: &[u8], keeping: &Keeping, out: &mut Vec<u8>) {
+    let kept = match keeping.messages {
+        Kept::All => "all".to_owned(),
+        Kept::Newest(count) => count.to_string(),
+    };
+    let (epoch, age, lifetime) = (epoch.0.to_string(), keeping.age.to_string(), keeping.lifetime.to_string());
+    let arguments: [&[u8]; 7] = [
+        epoch.as_bytes(),
+        sealed,
+        kept.as_bytes(),
+        age.as_bytes(),
+        lifetime.as_bytes(),
+        &names.topic,
+        publish_command(keeping.sharded),
+    ];
+    Script::Publish.call(&[&names.stream, &names.hash], &arguments, out);
+}
+
+/// Reads the reply to [`publish`].
+///
+/// # Errors
+///
+/// [`Failure`]: nothing was published, unless it is [`Failure::Malformed`].
+pub fn published(reply: &Value) -> Result<Published, Failure> {
+    let [epoch, offset, begins, nodes] = values(reply)? else { return Err(Failure::Malformed) };
+    let id = MessageId { epoch: Epoch(unsigned(epoch)?), offset: Offset(unsigned(offset)?) };
+    let nodes = nodes.number().ok_or(Failure::Malformed)?;
+    Ok(Published { id, begins_epoch: unsigned(begins)? == 1, nodes: u64::try_from(nodes).ok() })
+}
+
+/// Asks for at most `messages` messages after an offset, of about `octets` octets; 0 messages only compare. The channel lives
+/// `lifetime` milliseconds more; 0 leaves that as it is.
+pub fn read(
+    names: &Names,
+    epoch: Epoch,
+    after: Offset,
+    messages: usize,
+    octets: usize,
+    lifetime: u64,
+    out: &mut Vec<u8>,
+) {
+    let words = [epoch.0, after.0, messages as u64, octets as u64, lifetime].map(|number| number.to_string());
+    let arguments = words.each_ref().map(|word| word.as_bytes());
+    Script::Read.call(&[&names.stream, &names.hash], &arguments, out);
+}
+
+/// Reads the reply to [`read`].
+///
+/// # Errors
+///
+/// [`Failure`].
+pub fn fetched(reply: &Value) -> Result<Fetched, Failure> {
+    let [epoch, newest, oldest, entries @ ..] = values(reply)? else { return Err(Failure::Malformed) };
+    let oldest = Offset(unsigned(oldest)?);
+    Ok(Fetched {
+        epoch: optional(epoch)?.map(Epoch),
+        newest: Offset(unsigned(newest)?),
+        oldest: (oldest != Offset(0)).then_some(oldest),
+        entries: entries.iter().map(entry).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Asks the server to delete a channel.
+pub fn delete(names: &Names, sharded: bool, out: &mut Vec<u8>) {
+    let keys: [&[u8]; 3] = [&names.stream, &names.hash, &names.nodes];
+    Script::Delete.call(&keys, &[&names.topic, publish_command(sharded)], out);
+}
+
+/// Asks what a channel is.
+pub fn info(names: &Names, epoch: Epoch, out: &mut Vec<u8>) {
+    let keys: [&[u8]; 3] = [&names.stream, &names.hash, &names.nodes];
+    Script::Info.call(&keys, &[epoch.0.to_string().as_bytes()], out);
+}
+
+/// Reads the reply to [`info`] or [`delete`].
+///
+/// # Errors
+///
+/// [`Failure`].
+pub fn state(reply: &Value) -> Result<ChannelState, Failure> {
+    let [epoch, newest, messages, announcements, rest @ ..] = values(reply)? else { return Err(Failure::Malformed) };
+    Ok(ChannelState {
+        epoch: optional(epoch)?.map(Epoch),
+        newest: Offset(unsigned(newest)?),
+        messages: unsigned(messages)?,
+        announced: announced(announcements)?,
+        now: rest.first().map(unsigned).transpose()?,
+    })
+}
+
+/// Announces what this node has on a channel, for so many milliseconds; an empty text takes it back.
+pub fn announce(names: &Names, node: &[u8], lifetime: u64, text: &[u8], out: &mut Vec<u8>) {
+    Script::Announce.call(&[&names.nodes], &[node, lifetime.to_string().as_bytes(), text], out);
+}
+
+/// Reads what nodes have announced: the reply to [`announce`].
+///
+/// # Errors
+///
+/// [`Failure`].
+pub fn announced(reply: &Value) -> Result<Vec<Announced>, Failure> {
+    values(reply)?
+        .iter()
+        .map(|value| {
+            let octets = value.octets().ok_or(Failure::Malformed)?;
+            let colon = memchr::memchr(b':', octets).ok_or(Failure::Malformed)?;
+            let until = decimal(&octets[..colon]).ok_or(Failure::Malformed)?;
+            Ok(Announced { until, text: octets[colon + 1..].to_vec() })
+        })
+        .collect()
+}
+
+fn publish_command(sharded: bool) -> &'static [u8] {
+    if sharded { b"SPUBLISH" } else { b"PUBLISH" }
+}
+
+/// An entry of a stream: its id `offset-0`, and its fields `t` and `m`.
+fn entry(value: &Value) -> Result<Entry, Failure> {
+    let Some([id, fields]) = value.values() else { return Err(Failure::Malformed) };
+    let id = id.octets().and_then(|id| id.strip_suffix(b"-0")).ok_or(Failure::Malformed)?;
+    let fields = fields.values().ok_or(Failure::Malformed)?;
+    let field = |name: &[u8]| {
+        let pair = fields.chunks_exact(2).find(|pair| pair[0].octets() == Some(name));
+        pair.and_then(|pair| pair[1].octets()).ok_or(Failure::Malformed)
+    };
+    Ok(Entry {
+        offset: Offset(decimal(id).ok_or(Failure::Malformed)?),
+        unix: decimal(field(b"t")?).ok_or(Failure::Malformed)?,
+        sealed: field(b"m")?.to_vec(),
+    })
+}
+
+fn values(reply: &Value) -> Result<&[Value], Failure> {
+    if let Some(error) = ErrorReply::of(reply) {
+        return Err(Failure::Refused(error));
+    }
+    reply.values().ok_or(Failure::Malformed)
+}
+
+fn unsigned(value: &Value) -> Result<u64, Failure> {
+    match value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        other => other.octets().and_then(decimal),
+    }
+    .ok_or(Failure::Malformed)
+}
+
+fn optional(value: &Value) -> Result<Option<u64>, Failure> {
+    if *value == Value::Null { Ok(None) } else { unsigned(value).map(Some) }
+}
+
+/// A number without sign.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::Bulk(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn digests_are_those_of_the_texts() {
+        for script in Script::ALL {
+            assert_eq!(script.digest().len(), 40);
+            assert!(script.text().contains("replication_id()"));
+        }
+        assert_ne!(Script::Publish.digest(), Script::Read.digest());
+    }
+
+    #[test]
+    fn a_publication_is_read() {
+        let reply = |nodes| Value::Array(vec![bulk("42"), bulk("7"), Value::Integer(1), Value::Integer(nodes)]);
+        let id = MessageId { epoch: Epoch(42), offset: Offset(7) };
+        assert_eq!(published(&reply(3)), Ok(Published { id, begins_epoch: true, nodes: Some(3) }));
+        assert_eq!(published(&reply(-1)), Ok(Published { id, begins_epoch: true, nodes: None }));
+        let refused = published(&Value::Error(b"OOM no".to_vec()));
+        assert_eq!(refused, Err(Failure::Refused(ErrorReply::OutOfMemory)));
+        assert_eq!(published(&Value::Array(vec![bulk("42")])), Err(Failure::Malformed));
+        assert_eq!(published(&Value::Null), Err(Failure::Malformed));
+    }
+
+    #[test]
+    fn entries_are_read() {
+        let entry = Value::Array(vec![bulk("7-0"), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
+        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), entry]);
+        let fetched = fetched(&reply).unwrap();
+        assert_eq!((fetched.epoch, fetched.newest, fetched.oldest), (Some(Epoch(42)), Offset(7), Some(Offset(6))));
+        assert_eq!(fetched.entries, [Entry { offset: Offset(7), unix: 5, sealed: b"x".to_vec() }]);
+        let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0")]);
+        let none = super::fetched(&none).unwrap();
+        assert_eq!((none.epoch, none.newest, none.oldest), (None, Offset(0), None));
+        for id in ["7-1", "7", "-0", "x-0"] {
+            let entry = Value::Array(vec![bulk(id), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
+            let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), entry]);
+            assert_eq!(super::fetched(&reply), Err(Failure::Malformed), "{id}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+-- Publishes a message: gives it the next offset, stores it, and sends it to the nodes that listen.
+--
+-- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, r replication id, t time of the newest age mark, k age marks
+-- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
+--       4 milliseconds that an entry is kept, 0 for ever   5 milliseconds that the keys live, 0 for ever
+--       6 name of the Pub/Sub channel   7 PUBLISH, or SPUBLISH in a cluster
+-- Reply {epoch, offset, 1 if the epoch is new else 0, nodes that were told, or -1 if something after the message was stored failed}
+--
+-- There is no roll-back in Redis: the message is stored first, and whatever fails after that leaves it published. An epoch ends when
+-- the server may have gone back, which its replication id tells. What is stored stays and gets the new epoch; offsets go on.
+local id, refusal = replication_id()
+if not id then return refusal end
+local now = clock()
+local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k')
+local epoch, newest = hash[1], tonumber(hash[2] or '0')
+local is_new = not epoch or hash[3] ~= id
+
+local function add()
+  local entry = string.format('%.0f-0', newest + 1)
+  if ARGV[3] == 'all' then return redis.pcall('XADD', KEYS[1], entry, 't', now, 'm', ARGV[2]) end
+  return redis.pcall('XADD', KEYS[1], 'MAXLEN', '=', ARGV[3], entry, 't', now, 'm', ARGV[2])
+end
+
+local entry = add()
+if is_error(entry) and string.find(entry.err, 'equal or smaller', 1, true) then
+  -- The hash was evicted, has expired or was restored without the stream: the stream knows the newest offset.
+  newest = tonumber(newest_of(KEYS[1]) or '0')
+  is_new = true
+  entry = add()
+end
+-- Out of memory, another type of key: nothing has been stored.
+if is_error(entry) then return entry end
+
+local offset, failed = string.format('%.0f', newest + 1), false
+local function try(...)
+  local reply = redis.pcall(...)
+  if is_error(reply) then failed = true end
+  return reply
+end
+
+if is_new then
+  epoch = ARGV[1]
+  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id)
+  if is_error(reply) then
+    redis.call('XDEL', KEYS[1], entry)
+    return reply
+  end
+else
+  try('HSET', KEYS[2], 'o', offset)
+end
+
+local age = tonumber(ARGV[4])
+if age > 0 and tonumber(now) - tonumber(hash[4] or '0') >= age / 8 then
+  -- At most ten marks "time:offset;". What is before a mark that is older than `age` may go. Readers leave out what is too old by
+  -- its field t, so this bounds the memory only.
+  local marks, first = (hash[5] or '') .. now .. ':' .. offset .. ';', nil
+  while true do
+    local marked, at, rest = string.match(marks, '^(%d+):(%d+);(.*)$')
+    if not marked or tonumber(marked) > tonumber(now) - age then break end
+    first, marks = at, rest
+  end
+  try('HSET', KEYS[2], 't', now, 'k', marks)
+  if first then try('XTRIM', KEYS[1], 'MINID', '=', first .. '-0') end
+end
+if ARGV[5] ~= '0' then
+  try('PEXPIRE', KEYS[1], ARGV[5])
+  try('PEXPIRE', KEYS[2], ARGV[5])
+end
+local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. '\n' .. ARGV[2])
+return {epoch, offset, is_new and 1 or 0, failed and -1 or nodes}

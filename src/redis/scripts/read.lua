@@ -1,0 +1,32 @@
+-- Compares a channel with what a node has of it, and returns what is newer.
+--
+-- KEYS  as in publish.lua
+-- ARGV  1 an epoch, drawn at random for this call   2 the offset after which entries are wanted   3 entries that are wanted at most,
+--       0 to compare only   4 octets after which no more entries are returned   5 milliseconds that the hash lives from now on, 0
+--       leaves it as it is
+-- Reply {epoch, or nil where there is no channel; newest offset; oldest offset that is stored, or 0; [id, [field, value, ...]] ...}
+--
+local id, refusal = replication_id()
+if not id then return refusal end
+local epoch, newest, stale = current_epoch(KEYS[1], KEYS[2], ARGV[1], id)
+if stale then return stale end
+if not epoch then return {false, '0', '0'} end
+-- Refused where memory is short or the right is missing: the channel lives a little shorter.
+if ARGV[5] ~= '0' then redis.pcall('PEXPIRE', KEYS[2], ARGV[5]) end
+
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local reply = {epoch, newest, oldest and string.match(oldest[1], '^(%d+)') or '0'}
+local wanted, octets, after = tonumber(ARGV[3]), tonumber(ARGV[4]), '(' .. ARGV[2] .. '-0'
+while wanted > 0 and octets > 0 do
+  -- In portions: the size of an entry is known when it has been read, and what is too much was read in vain.
+  local entries = redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', math.min(wanted, 16))
+  if #entries == 0 then break end
+  for _, entry in ipairs(entries) do
+    if octets <= 0 then break end
+    reply[#reply + 1] = entry
+    for _, field in ipairs(entry[2]) do octets = octets - #field end
+    after = '(' .. entry[1]
+  end
+  wanted = wanted - #entries
+end
+return reply

@@ -1,0 +1,7 @@
+//! What is said to the engine, against a real server of Debian.
+
+#![allow(clippy::unwrap_used)]
+
+mod connection;
+mod harness;
+mod scripts;

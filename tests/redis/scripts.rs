@@ -1,0 +1,272 @@
+//! Each script does what its first lines say, also when the server has lost a part of what it had.
+
+use ngx_ws_exec::channel::position::{Epoch, MessageId, Offset};
+use ngx_ws_exec::redis::error::ErrorReply;
+use ngx_ws_exec::redis::names::Names;
+use ngx_ws_exec::redis::notice::Notice;
+use ngx_ws_exec::redis::resp::Value;
+use ngx_ws_exec::redis::script::{
+    self, ChannelState, Entry, Failure, Fetched, Keeping, Kept, Published, Script, announced, fetched, published,
+};
+
+use crate::harness::{Client, Server};
+
+const KEEP: Keeping = Keeping { messages: Kept::Newest(3), age: 0, lifetime: 0, sharded: false };
+
+fn names(id: &[u8]) -> Names {
+    Names::of(b"ws:", 0, b"group", id)
+}
+
+fn publish(client: &mut Client, id: &[u8], epoch: u64, message: &str, keeping: &Keeping) -> Result<Published, Failure> {
+    let names = names(id);
+    published(&client.ask(|out| script::publish(&names, Epoch(epoch), message.as_bytes(), keeping, out)))
+}
+
+fn read(client: &mut Client, id: &[u8], epoch: u64, after: u64, most: usize) -> Result<Fetched, Failure> {
+    let names = names(id);
+    fetched(&client.ask(|out| script::read(&names, Epoch(epoch), Offset(after), most, 1 << 20, 0, out)))
+}
+
+fn info(client: &mut Client, id: &[u8]) -> ChannelState {
+    let names = names(id);
+    script::state(&client.ask(|out| script::info(&names, Epoch(99), out))).unwrap()
+}
+
+fn at(epoch: u64, offset: u64) -> MessageId {
+    MessageId { epoch: Epoch(epoch), offset: Offset(offset) }
+}
+
+fn offsets(fetched: &Fetched) -> Vec<u64> {
+    fetched.entries.iter().map(|entry| entry.offset.0).collect()
+}
+
+/// What a name is as an argument of a command.
+fn text(name: &[u8]) -> &str {
+    std::str::from_utf8(name).unwrap()
+}
+
+#[test]
+fn messages_are_numbered_kept_and_told() {
+    let server = Server::start(&[]);
+    let (mut client, mut listener) = (server.connect(), server.connect());
+    let topic = names(b"news").topic;
+    listener.subscribe(&topic);
+    for offset in 1..=5 {
+        let published = publish(&mut client, b"news", 40 + offset, &format!("m{offset}\n\0"), &KEEP).unwrap();
+        assert_eq!(published, Published { id: at(41, offset), begins_epoch: offset == 1, nodes: Some(1) });
+        let Notice::Message { topic: told, id, unix, sealed } = listener.notice() else { panic!("no message") };
+        assert_eq!((told, id, sealed.clone()), (topic.clone(), at(41, offset), format!("m{offset}\n\0").into_bytes()));
+        // The entry is what was told, its time included.
+        let fetched = read(&mut client, b"news", 9, offset - 1, 10).unwrap();
+        assert_eq!(fetched.entries, [Entry { offset: Offset(offset), unix, sealed }]);
+    }
+    let fetched = read(&mut client, b"news", 9, 0, 10).unwrap();
+    assert_eq!((fetched.epoch, fetched.newest, fetched.oldest), (Some(Epoch(41)), Offset(5), Some(Offset(3))));
+    assert_eq!(offsets(&fetched), [3, 4, 5]);
+    assert_eq!(offsets(&read(&mut client, b"news", 9, 3, 1).unwrap()), [4]);
+    assert_eq!(offsets(&read(&mut client, b"news", 9, 0, 0).unwrap()), [0_u64; 0]);
+    assert_eq!(read(&mut client, b"other", 9, 0, 10).unwrap().epoch, None);
+}
+
+#[test]
+fn octets_bound_what_is_read_but_never_to_nothing() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let keeping = Keeping { messages: Kept::All, ..KEEP };
+    for _ in 0..40 {
+        publish(&mut client, b"news", 1, &"x".repeat(1000), &keeping).unwrap();
+    }
+    let names = names(b"news");
+    let mut count = |octets| {
+        let reply = client.ask(|out| script::read(&names, Epoch(1), Offset(0), 1000, octets, 0, out));
+        fetched(&reply).unwrap().entries.len()
+    };
+    assert_eq!((count(1), count(5000), count(1 << 20)), (1, 5, 40));
+}
+
+#[test]
+fn history_may_be_none_or_all() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for offset in 1..=3 {
+        let keeping = Keeping { messages: Kept::Newest(0), ..KEEP };
+        assert_eq!(publish(&mut client, b"none", 1, "x", &keeping).unwrap().id, at(1, offset));
+        let keeping = Keeping { messages: Kept::All, ..KEEP };
+        assert_eq!(publish(&mut client, b"all", 1, "x", &keeping).unwrap().id, at(1, offset));
+    }
+    let none = read(&mut client, b"none", 9, 0, 10).unwrap();
+    assert_eq!((none.epoch, none.newest, none.oldest), (Some(Epoch(1)), Offset(3), None));
+    assert_eq!(offsets(&read(&mut client, b"all", 9, 0, 10).unwrap()), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_too_old_goes_after_a_while() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let keeping = Keeping { messages: Kept::All, age: 80, lifetime: 10_000, sharded: false };
+    for _ in 0..30 {
+        publish(&mut client, b"news", 1, "x", &keeping).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // Marks are an eighth of the age apart, so an entry can be kept that long beyond its time, and until the next publication.
+    assert!(info(&mut client, b"news").messages < 15);
+    let lives = client.words(&["PTTL", text(&names(b"news").hash)]).number().unwrap();
+    assert!((1..=10_000).contains(&lives));
+}
+
+#[test]
+fn a_server_that_was_restarted_begins_an_epoch() {
+    let mut server = Server::start(&[]);
+    let mut client = server.connect();
+    publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
+    server.restart();
+    let mut client = server.connect();
+    assert_eq!(read(&mut client, b"news", 2, 1, 10).unwrap().epoch, None);
+    assert_eq!(publish(&mut client, b"news", 3, "x", &KEEP).unwrap().id, at(3, 1));
+}
+
+#[test]
+fn another_replication_id_begins_one_epoch_for_all() {
+    let server = Server::start(&[]);
+    let (mut client, mut other) = (server.connect(), server.connect());
+    publish(&mut client, b"read", 1, "x", &KEEP).unwrap();
+    publish(&mut client, b"published", 1, "x", &KEEP).unwrap();
+    client.words(&["REPLICAOF", "127.0.0.1", "1"]);
+    client.words(&["REPLICAOF", "NO", "ONE"]);
+    // Whoever comes first, also who only reads, and on a connection that was there before.
+    assert_eq!(read(&mut other, b"read", 2, 0, 10).unwrap().epoch, Some(Epoch(2)));
+    assert_eq!(read(&mut client, b"read", 3, 0, 10).unwrap().epoch, Some(Epoch(2)));
+    assert_eq!(publish(&mut client, b"read", 4, "y", &KEEP).unwrap().id, at(2, 2));
+    let published = publish(&mut other, b"published", 5, "y", &KEEP).unwrap();
+    assert_eq!((published.id, published.begins_epoch), (at(5, 2), true));
+    assert_eq!(offsets(&read(&mut client, b"published", 6, 0, 10).unwrap()), [1, 2]);
+    assert_eq!(info(&mut client, b"published").epoch, Some(Epoch(5)));
+}
+
+#[test]
+fn a_channel_of_which_a_part_was_evicted_never_gives_an_id_twice() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    for _ in 0..3 {
+        publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
+    }
+    client.words(&["DEL", text(&names.hash)]);
+    let published = publish(&mut client, b"news", 2, "x", &KEEP).unwrap();
+    assert_eq!((published.id, published.begins_epoch), (at(2, 4), true));
+    // The same where a reader finds it first.
+    client.words(&["DEL", text(&names.hash)]);
+    let found = read(&mut client, b"news", 3, 0, 10).unwrap();
+    assert_eq!((found.epoch, found.newest), (Some(Epoch(3)), Offset(4)));
+    assert_eq!(publish(&mut client, b"news", 4, "x", &KEEP).unwrap().id, at(3, 5));
+    client.words(&["DEL", text(&names.stream)]);
+    assert_eq!(publish(&mut client, b"news", 5, "x", &KEEP).unwrap().id, at(3, 6));
+    assert_eq!(read(&mut client, b"news", 6, 0, 10).unwrap().oldest, Some(Offset(6)));
+}
+
+#[test]
+fn without_memory_nothing_is_published() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
+    client.words(&["CONFIG", "SET", "maxmemory", "1"]);
+    let refused = Err(Failure::Refused(ErrorReply::OutOfMemory));
+    assert_eq!(publish(&mut client, b"news", 2, "x", &KEEP), refused);
+    assert_eq!(publish(&mut client, b"new", 2, "x", &KEEP), refused);
+    // A new epoch that cannot be kept is an error, and not an epoch.
+    client.words(&["REPLICAOF", "127.0.0.1", "1"]);
+    client.words(&["REPLICAOF", "NO", "ONE"]);
+    let stale = read(&mut client, b"news", 3, 0, 10);
+    assert!(
+        matches!(&stale, Err(Failure::Refused(ErrorReply::NotNow(text))) if text.starts_with("STALE ")),
+        "{stale:?}"
+    );
+    client.words(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(publish(&mut client, b"news", 4, "x", &KEEP).unwrap().id, at(4, 2));
+    assert_eq!(read(&mut client, b"new", 5, 0, 10).unwrap().epoch, None);
+}
+
+#[test]
+fn keys_of_another_kind_are_left_alone() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    client.words(&["SET", text(&names.stream), "mine"]);
+    assert!(matches!(publish(&mut client, b"news", 1, "x", &KEEP), Err(Failure::Refused(ErrorReply::Other(_)))));
+    assert_eq!(client.words(&["GET", text(&names.stream)]), Value::Bulk(b"mine".to_vec()));
+}
+
+#[test]
+fn numbers_keep_all_of_their_digits() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let (epoch, offset) = ((1 << 53) - 1, 8_123_456_789_012_345);
+    publish(&mut client, b"news", epoch, "x", &KEEP).unwrap();
+    client.words(&["HSET", text(&names(b"news").hash), "o", &offset.to_string()]);
+    assert_eq!(publish(&mut client, b"news", 2, "x", &KEEP).unwrap().id, at(epoch, offset + 1));
+    let fetched = read(&mut client, b"news", 3, offset, 10).unwrap();
+    assert_eq!((fetched.newest, offsets(&fetched)), (Offset(offset + 1), vec![offset + 1]));
+}
+
+#[test]
+fn a_deleted_channel_is_told_of_and_begins_anew() {
+    let server = Server::start(&[]);
+    let (mut client, mut listener) = (server.connect(), server.connect());
+    let names = names(b"news");
+    listener.subscribe(&names.topic);
+    publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
+    let state = script::state(&client.ask(|out| script::delete(&names, false, out))).unwrap();
+    assert_eq!((state.epoch, state.newest, state.messages), (Some(Epoch(1)), Offset(1), 1));
+    assert!(matches!(listener.notice(), Notice::Message { .. }));
+    assert_eq!(listener.notice(), Notice::Deleted { topic: names.topic.clone(), epoch: Epoch(1) });
+    let state = script::state(&client.ask(|out| script::delete(&names, false, out))).unwrap();
+    assert_eq!(state.epoch, None);
+    assert_eq!(publish(&mut client, b"news", 2, "x", &KEEP).unwrap().id, at(2, 1));
+}
+
+#[test]
+fn what_a_node_has_announced_is_void_after_a_while() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    let announce = |client: &mut Client, node: &str, lifetime, text: &str| -> Vec<Vec<u8>> {
+        let reply = client.ask(|out| script::announce(&names, node.as_bytes(), lifetime, text.as_bytes(), out));
+        let mut texts: Vec<_> = announced(&reply).unwrap().into_iter().map(|announced| announced.text).collect();
+        texts.sort();
+        texts
+    };
+    assert_eq!(announce(&mut client, "a", 60_000, "3:x"), [b"3:x"]);
+    assert_eq!(announce(&mut client, "b", 1, "4"), [&b"3:x"[..], b"4"]);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(announce(&mut client, "c", 60_000, "5"), [&b"3:x"[..], b"5"]);
+    let state = info(&mut client, b"news");
+    assert_eq!((state.epoch, state.announced.len()), (None, 2));
+    assert!(state.announced.iter().all(|announced| announced.until > state.now.unwrap()));
+    assert_eq!(announce(&mut client, "a", 60_000, ""), [b"5"]);
+    assert_eq!(announce(&mut client, "c", 60_000, ""), [[0_u8; 0]; 0]);
+    assert_eq!(client.words(&["EXISTS", text(&names.nodes)]), Value::Integer(0));
+}
+
+#[test]
+fn many_void_announcements_go_at_once() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    for node in 0..500 {
+        client.words(&["HSET", text(&names.nodes), &node.to_string(), "1:x"]);
+    }
+    let reply = client.ask(|out| script::announce(&names, b"a", 1000, b"1", out));
+    assert_eq!(announced(&reply).unwrap().len(), 1);
+}
+
+#[test]
+fn scripts_are_known_by_their_digests() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for script in Script::ALL {
+        let reply = client.words(&["SCRIPT", "EXISTS", script.digest()]);
+        assert_eq!(reply, Value::Array(vec![Value::Integer(1)]));
+    }
+    client.words(&["SCRIPT", "FLUSH"]);
+    assert_eq!(publish(&mut client, b"news", 1, "x", &KEEP), Err(Failure::Refused(ErrorReply::NoScript)));
+}
