@@ -28,8 +28,10 @@ impl Caller {
         Some(Caller(alive))
     }
 
-    /// Lets the request wait, with a reference to it that [`resume`](Self::resume) gives back. nginx notices a client that
-    /// goes away.
+    /// Lets the request wait. nginx notices a client that goes away, and frees the request then.
+    ///
+    /// [`resume`](Self::resume) gives a reference to the request back, which is not taken here: the caller has taken it, as
+    /// nginx does before it reads a body.
     pub fn wait(&self) {
         let Some(request) = self.0.get() else { return };
         // SAFETY: the request is alive.

@@ -39,7 +39,8 @@ pub trait Endpoint {
     /// The client sends nothing more and reads nothing more.
     fn client_gone(&mut self);
 
-    /// Octets that went on to the other side so far: tells a slow side from a stuck one.
+    /// Grows whenever the other side takes something: octets, messages, or time that is the other side's to take. It tells
+    /// a slow side from a stuck one once the client has hung up; the amount means nothing.
     fn progress(&self) -> u64;
 }
 

@@ -11,13 +11,13 @@ use crate::channel::position::{MAX_POSITIONS, Window, begin};
 use crate::channel::store::{Key, Now, Slot, Store, SubscribeError, Terms, Token};
 
 impl FanOut {
-    /// Adds a subscriber, which is called `session` when something is there for it. It is blocked at first.
+    /// Adds a subscriber. It is blocked at first. [`next`](Self::next) names its `listener` when something is there for it.
     pub fn subscribe<L: Lock>(
         &mut self,
         store: &Store<L>,
         slot: Slot,
         wish: &Wish<'_>,
-        session: usize,
+        listener: usize,
         now: Now,
     ) -> Result<SubscriberId, SubscribeError> {
         if wish.keys.is_empty() || wish.keys.len() > MAX_POSITIONS {
@@ -50,7 +50,7 @@ impl FanOut {
             membership.next = beginning.next;
             membership.lost = beginning.gap.map(|gap| gap.lost);
         }
-        let subscriber = Subscriber::new(session, Rc::clone(wish.form), wish.on_gap, memberships);
+        let subscriber = Subscriber::new(listener, Rc::clone(wish.form), wish.on_gap, memberships);
         self.subscribers.insert(subscriber).map(SubscriberId).ok_or(SubscribeError::NoRoom)
     }
 

@@ -172,7 +172,7 @@ impl FanOut {
         }
     }
 
-    /// The next subscriber that something may be there for, and its session. Each of them is to be looked at until it is
+    /// The next subscriber that something may be there for, and its listener. Each of them is to be looked at until it is
     /// up to date, [blocked](Self::block) or put off ([`unblock`](Self::unblock)). `None`: there is nothing to do.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<(SubscriberId, usize)> {
@@ -180,7 +180,7 @@ impl FanOut {
             if let Some(subscriber) = self.subscribers.get_mut(id.0) {
                 subscriber.ready = false;
                 if !subscriber.blocked {
-                    return Some((id, subscriber.session));
+                    return Some((id, subscriber.listener));
                 }
             }
         }
@@ -207,7 +207,7 @@ impl FanOut {
             if news && subscriber.blocked {
                 local.behind = true;
             } else if news {
-                return Some((SubscriberId(place), subscriber.session));
+                return Some((SubscriberId(place), subscriber.listener));
             }
         }
         None

@@ -56,8 +56,9 @@ enum Memberships {
 #[derive(Debug)]
 pub struct Subscriber {
     memberships: Memberships,
-    /// What the caller calls it.
-    pub session: usize,
+    /// Who is to be told when something is there for it: a number of the caller's, which means nothing here. The caller's
+    /// subscribers are not only sessions.
+    pub listener: usize,
     /// How it gets its messages.
     pub form: Rc<Form>,
     /// What is done when messages are lost.
@@ -70,12 +71,12 @@ pub struct Subscriber {
 
 impl Subscriber {
     /// A blocked subscriber.
-    pub fn new(session: usize, form: Rc<Form>, on_gap: OnGap, memberships: Vec<Membership>) -> Self {
+    pub fn new(listener: usize, form: Rc<Form>, on_gap: OnGap, memberships: Vec<Membership>) -> Self {
         let memberships = match <[Membership; 1]>::try_from(memberships) {
             Ok(one) => Memberships::One(one),
             Err(many) => Memberships::Many(many.into()),
         };
-        Self { memberships, session, form, on_gap, blocked: true, ready: false }
+        Self { memberships, listener, form, on_gap, blocked: true, ready: false }
     }
 
     /// Its places.

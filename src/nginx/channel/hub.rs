@@ -1,7 +1,8 @@
 //! What one worker has of the channels: its slot in the zone, its subscribers, and the turns in which news reach them.
 //!
-//! The hub is borrowed for short steps only and never while a subscriber is served: serving one may end it, and that comes
-//! back here.
+//! The hub is borrowed for short steps only. A subscriber is woken while it is not borrowed: that may end the subscriber,
+//! which comes back here. It is borrowed while messages are sent to a session directly, which only writes to the session's
+//! socket and queue and never ends it.
 
 use std::cell::RefCell;
 use std::ptr::NonNull;
