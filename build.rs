@@ -20,9 +20,12 @@ mod module {
 
     const HEADERS: [&str; 2] = ["ngx/ngx_ws_exec.h", "ngx/ngx_ws_detached.h"];
 
-    const SOURCES: [&str; 9] = [
+    const LAYOUT: &str = "ngx/layout";
+
+    const SOURCES: [&str; 10] = [
         "ngx/ngx_ws_exec.c",
         "ngx/ngx_ws_event.c",
+        "ngx/ngx_ws_regex.c",
         "ngx/ngx_ws_request.c",
         "ngx/ngx_ws_ssl.c",
         "ngx/ngx_ws_upstream.c",
@@ -39,7 +42,7 @@ mod module {
     }
 
     pub fn build() {
-        for input in SOURCES.iter().chain(&HEADERS).chain(&["build.rs"]) {
+        for input in SOURCES.iter().chain(&HEADERS).chain(&[LAYOUT, "build.rs"]) {
             println!("cargo::rerun-if-changed={input}");
         }
         for variable in ["NGINX_SOURCE_DIR", "NGINX_BUILD_DIR", "WS_EXEC_SHIM_CFLAGS"] {
@@ -48,6 +51,7 @@ mod module {
 
         let tree = Tree::find();
         let includes = tree.includes();
+        write_layout();
         bind(&includes);
         compile_shim(&includes);
     }
@@ -125,14 +129,46 @@ mod module {
         assert!(status.success(), "{command:?}: {status}");
     }
 
+    fn out(file: &str) -> PathBuf {
+        PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(file)
+    }
+
+    /// Both sides of the layout guard, of one list.
+    fn write_layout() {
+        let list = fs::read_to_string(LAYOUT).expect("the list for the layout guard is there");
+        let (mut c, mut rust) = (String::new(), String::from("&[\n"));
+        for line in list.lines().filter(|line| !line.starts_with('#')) {
+            let mut words = line.split_whitespace();
+            let Some(name) = words.next() else { continue };
+            c.push_str(&format!("    {{ \"sizeof({name})\", sizeof({name}) }},\n"));
+            rust.push_str(&format!("    size_of::<{name}>(),\n"));
+            for field in words {
+                c.push_str(&format!("    {{ \"offsetof({name}, {field})\", offsetof({name}, {field}) }},\n"));
+                rust.push_str(&format!("    offset_of!({name}, {field}),\n"));
+            }
+        }
+        rust.push_str("]\n");
+        fs::write(out("ngx_ws_layout.inc"), c).expect("the layout can be written");
+        fs::write(out("layout.rs"), rust).expect("the layout can be written");
+    }
+
+    /// nginx's items and those of the shim, apart: the compiler is to say which of the latter nobody uses.
     fn bind(includes: &[PathBuf]) {
-        let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("bindings.rs");
+        let nginx = bindings(includes)
+            .allowlist_item("ngx_.*|NGX_.*|nginx_version")
+            .allowlist_type("in_port_t")
+            .blocklist_item("ngx_(stream|mail)_.*|NGX_(STREAM|MAIL)_.*|ngx_ws_.*");
+        let shim = bindings(includes).allowlist_item("ngx_ws_.*").allowlist_recursively(false);
+        for (builder, file) in [(nginx, "bindings.rs"), (shim, "shim.rs")] {
+            let made = builder.generate().expect("nginx's headers can be read by libclang");
+            made.write_to_file(out(file)).expect("the bindings can be written");
+        }
+    }
+
+    fn bindings(includes: &[PathBuf]) -> bindgen::Builder {
         bindgen::Builder::default()
             .header("ngx/ngx_ws_exec.h")
             .clang_args(includes.iter().map(|path| format!("-I{}", path.display())))
-            .allowlist_item("ngx_.*|NGX_.*|nginx_version")
-            .allowlist_type("in_port_t")
-            .blocklist_item("ngx_(stream|mail)_.*|NGX_(STREAM|MAIL)_.*")
             // Types of other libraries are only ever pointed to.
             .opaque_type("(SSL|SSL_.*|ssl_.*|BIO|X509.*|EVP_.*|OSSL_.*|pcre2?_.*|z_stream.*)")
             .derive_copy(true)
@@ -142,15 +178,11 @@ mod module {
             .generate_comments(false)
             .prepend_enum_name(false)
             .use_core()
-            .generate()
-            .expect("nginx's headers can be read by libclang")
-            .write_to_file(out)
-            .expect("the bindings can be written");
     }
 
     fn compile_shim(includes: &[PathBuf]) {
         let mut shim = cc::Build::new();
-        shim.files(SOURCES).includes(includes).warnings(true).flag("-Wno-unused-parameter");
+        shim.files(SOURCES).includes(includes).include(out("")).warnings(true).flag("-Wno-unused-parameter");
         for flag in env::var("WS_EXEC_SHIM_CFLAGS").unwrap_or_default().split_whitespace() {
             shim.flag(flag);
         }

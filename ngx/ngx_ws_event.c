@@ -20,20 +20,6 @@ ngx_ws_event_set_ready(ngx_event_t *ev, ngx_uint_t ready)
 
 
 ngx_uint_t
-ngx_ws_event_active(const ngx_event_t *ev)
-{
-    return ev->active;
-}
-
-
-ngx_uint_t
-ngx_ws_event_eof(const ngx_event_t *ev)
-{
-    return ev->eof;
-}
-
-
-ngx_uint_t
 ngx_ws_event_pending_eof(const ngx_event_t *ev)
 {
     return ev->pending_eof;
@@ -51,20 +37,6 @@ void
 ngx_ws_event_clear_timedout(ngx_event_t *ev)
 {
     ev->timedout = 0;
-}
-
-
-ngx_uint_t
-ngx_ws_event_timer_set(const ngx_event_t *ev)
-{
-    return ev->timer_set;
-}
-
-
-ngx_uint_t
-ngx_ws_event_posted(const ngx_event_t *ev)
-{
-    return ev->posted;
 }
 
 
@@ -152,28 +124,10 @@ ngx_ws_add_edge_write(ngx_event_t *ev)
 }
 
 
-ngx_int_t
-ngx_ws_del_write(ngx_event_t *ev)
-{
-    if (!ev->active) {
-        return NGX_OK;
-    }
-
-    return ngx_del_event(ev, NGX_WRITE_EVENT, 0);
-}
-
-
 ngx_msec_t
 ngx_ws_current_msec(void)
 {
     return ngx_current_msec;
-}
-
-
-time_t
-ngx_ws_time(void)
-{
-    return ngx_time();
 }
 
 
@@ -206,13 +160,6 @@ ngx_uint_t
 ngx_ws_connection_close_requested(const ngx_connection_t *c)
 {
     return c->close;
-}
-
-
-ngx_uint_t
-ngx_ws_connection_error(const ngx_connection_t *c)
-{
-    return c->error;
 }
 
 

@@ -17,7 +17,6 @@
 /* constants that are macros with casts or string concatenations */
 
 extern const char        ngx_ws_module_signature[];
-extern const ngx_uint_t  ngx_ws_module_index_unset;
 
 
 /* the sizes and offsets this C was compiled with, compared with the bindings' when the module is loaded */
@@ -35,13 +34,9 @@ extern const size_t           ngx_ws_nlayout;
 
 ngx_uint_t ngx_ws_event_ready(const ngx_event_t *ev);
 void ngx_ws_event_set_ready(ngx_event_t *ev, ngx_uint_t ready);
-ngx_uint_t ngx_ws_event_active(const ngx_event_t *ev);
-ngx_uint_t ngx_ws_event_eof(const ngx_event_t *ev);
 ngx_uint_t ngx_ws_event_pending_eof(const ngx_event_t *ev);
 ngx_uint_t ngx_ws_event_timedout(const ngx_event_t *ev);
 void ngx_ws_event_clear_timedout(ngx_event_t *ev);
-ngx_uint_t ngx_ws_event_timer_set(const ngx_event_t *ev);
-ngx_uint_t ngx_ws_event_posted(const ngx_event_t *ev);
 void ngx_ws_event_set_cancelable(ngx_event_t *ev);
 
 
@@ -55,9 +50,7 @@ void ngx_ws_delete_posted_event(ngx_event_t *ev);
 ngx_int_t ngx_ws_add_level_read(ngx_event_t *ev);
 ngx_int_t ngx_ws_del_read(ngx_event_t *ev);
 ngx_int_t ngx_ws_add_edge_write(ngx_event_t *ev);
-ngx_int_t ngx_ws_del_write(ngx_event_t *ev);
 ngx_msec_t ngx_ws_current_msec(void);
-time_t ngx_ws_time(void);
 uint64_t ngx_ws_unix_msec(void);
 
 
@@ -66,7 +59,6 @@ uint64_t ngx_ws_unix_msec(void);
 ssize_t ngx_ws_recv(ngx_connection_t *c, u_char *buf, size_t size);
 ssize_t ngx_ws_send(ngx_connection_t *c, u_char *buf, size_t size);
 ngx_uint_t ngx_ws_connection_close_requested(const ngx_connection_t *c);
-ngx_uint_t ngx_ws_connection_error(const ngx_connection_t *c);
 void ngx_ws_connection_set_error(ngx_connection_t *c);
 ngx_uint_t ngx_ws_connection_buffered(const ngx_connection_t *c);
 ngx_uint_t ngx_ws_connection_is_ssl(const ngx_connection_t *c);
@@ -90,6 +82,7 @@ ngx_uint_t ngx_ws_request_http_version(const ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_header_only(const ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_can_chunk(ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_has_body(const ngx_http_request_t *r);
+ngx_str_t ngx_ws_request_authority(const ngx_http_request_t *r);
 void ngx_ws_request_upgraded(ngx_http_request_t *r);
 void ngx_ws_request_set_lingering(ngx_http_request_t *r);
 void ngx_ws_request_hold(ngx_http_request_t *r);
@@ -166,14 +159,23 @@ const char *ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name);
 void ngx_ws_ssl_shutdown(ngx_connection_t *c);
 
 
+/* regular expressions */
+
+void *ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_str_t *err);
+ngx_uint_t ngx_ws_regex_matches(void *regex, ngx_str_t *subject);
+
+
 /* configuration */
 
 void *ngx_ws_get_loc_conf(ngx_http_request_t *r, ngx_module_t *module);
-void *ngx_ws_get_main_conf(ngx_http_request_t *r, ngx_module_t *module);
 ngx_http_core_loc_conf_t *ngx_ws_get_core_loc_conf(ngx_http_request_t *r);
 ngx_http_core_loc_conf_t *ngx_ws_conf_core_loc_conf(ngx_conf_t *cf);
+ngx_uint_t ngx_ws_location_is_block(const ngx_http_core_loc_conf_t *clcf);
+ngx_uint_t ngx_ws_location_is_limit_except(const ngx_http_core_loc_conf_t *clcf);
+ngx_uint_t ngx_ws_location_is_named(const ngx_http_core_loc_conf_t *clcf);
 ngx_str_t *ngx_ws_conf_server_name(ngx_conf_t *cf);
 void *ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module);
+ngx_core_conf_t *ngx_ws_core_conf(ngx_cycle_t *cycle);
 void *ngx_ws_conf_loc_conf(ngx_conf_t *cf, ngx_module_t *module);
 void *ngx_ws_conf_main_conf(ngx_conf_t *cf, ngx_module_t *module);
 void ngx_ws_variable_flags(ngx_http_variable_t *v, uintptr_t data, ngx_http_get_variable_pt get);

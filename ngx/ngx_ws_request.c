@@ -46,6 +46,46 @@ ngx_ws_request_has_body(const ngx_http_request_t *r)
 }
 
 
+/*
+ * The host that the request was sent to, and its port if it was named (RFC 9110, section 7.2): the authority of the
+ * target, which takes precedence over the Host header (RFC 9112, section 3.2.2) and is all that HTTP/3 needs.
+ */
+
+ngx_str_t
+ngx_ws_request_authority(const ngx_http_request_t *r)
+{
+    u_char     *p, *end;
+    ngx_str_t   host;
+
+    r = r->main;
+
+    if (r->host_start && r->host_end > r->host_start) {
+        p = r->host_end;
+
+        /* in a request line the port comes after what most versions of nginx call the host */
+
+        end = r->request_line.data + r->request_line.len;
+
+        if (p >= r->request_line.data && p < end && *p == ':') {
+            do {
+                p++;
+            } while (p < end && *p >= '0' && *p <= '9');
+        }
+
+        host.data = r->host_start;
+        host.len = p - r->host_start;
+
+        return host;
+    }
+
+    if (r->headers_in.host) {
+        return r->headers_in.host->value;
+    }
+
+    return r->headers_in.server;
+}
+
+
 /* from here on the connection carries frames: it can never go back to HTTP */
 
 void

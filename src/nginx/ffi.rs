@@ -5,3 +5,14 @@
 #![allow(unsafe_op_in_unsafe_fn)]
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+
+pub use shim::*;
+
+/// The module's own C, `ngx/*.c`, all of which is used.
+mod shim {
+    #![warn(dead_code)]
+
+    use super::*;
+
+    include!(concat!(env!("OUT_DIR"), "/shim.rs"));
+}
