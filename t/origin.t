@@ -47,6 +47,17 @@ __DATA__
 --- send eval: close_frame(1000)
 --- frames: close 1000
 
+=== the authority of the request line counts, not the header
+--- path: http://localhost:8080/same
+--- headers eval: [Host => 'other.example', Origin => 'http://localhost:8080']
+--- send eval: close_frame(1000)
+--- frames: close 1000
+
+=== the header does not, where the request line has an authority
+--- path: http://localhost/same
+--- headers eval: [Host => 'other.example', Origin => 'http://other.example']
+--- error_code: 403
+
 === same host and port
 --- headers eval: [Host => 'localhost:8080', Origin => 'http://localhost:8080']
 --- send eval: close_frame(1000)

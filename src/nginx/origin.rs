@@ -22,7 +22,7 @@ pub fn is_allowed(request: Request, origin: Option<&[u8]>) -> bool {
 /// Why a page of this origin may connect to the location of the request; `None` if it may not.
 pub fn trust(request: Request, origin: &[u8]) -> Option<Trust> {
     let named = |matches: bool| matches.then_some(Trust::Named);
-    let same = || named(is_same(origin, Target { host: host(request), tls: request.is_tls() }));
+    let same = || named(is_same(origin, Target { host: request.authority(), tls: request.is_tls() }));
     let rules = request.settings().origin();
     let trusts = rules.iter().filter_map(|rule| match rule {
         OriginRule::Same => same(),
@@ -37,9 +37,4 @@ pub fn trust(request: Request, origin: &[u8]) -> Option<Trust> {
         },
     });
     trusts.max()
-}
-
-/// The header as it was sent, with the port.
-fn host<'r>(request: Request) -> &'r [u8] {
-    request.headers().find(|(name, _)| name.eq_ignore_ascii_case(b"host")).map_or(&[], |(_, value)| value)
 }

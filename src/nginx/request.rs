@@ -134,6 +134,12 @@ impl Request {
         bytes(&self.fields().headers_in.server)
     }
 
+    /// The host that was asked for, as the client sent it, with the port if it named one.
+    pub fn authority<'a>(self) -> &'a [u8] {
+        // SAFETY: the request lives, and so does what the client sent.
+        bytes(&unsafe { ffi::ngx_ws_request_authority(self.0) })
+    }
+
     /// The name of the location, as written.
     pub fn location<'a>(self) -> &'a [u8] {
         // SAFETY: every request has a core location configuration.

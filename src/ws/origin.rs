@@ -1,5 +1,6 @@
 //! Which pages may connect: the `Origin` of the handshake (RFC 6454; RFC 6455, section 10.2).
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 /// An origin of which some parts may be anything.
@@ -40,12 +41,17 @@ enum PortPattern {
     Exact(u16),
 }
 
-/// A value that is no pattern. Its text says what is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InvalidPattern;
+/// A value that is no pattern. Its text says what is accepted, and what was probably meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidPattern {
+    meant: Option<Cow<'static, str>>,
+}
 
 impl std::fmt::Display for InvalidPattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(meant) = &self.meant {
+            write!(f, "{meant}; ")?;
+        }
         f.write_str(
             "\"same\", \"any\", \"null\", an origin like \"https://app.example.com\", \"*.example.com\" or \
              \"http://localhost:3000\" (\":*\" for any port), or \"~regex\"",
@@ -58,7 +64,7 @@ impl std::error::Error for InvalidPattern {}
 /// Where a request was sent to.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'r> {
-    /// The value of `Host`: a name or an address, and a port if it is not the default one.
+    /// The authority of the request, in `Host` or elsewhere: a name or an address, and a port if it is not the default one.
     pub host: &'r [u8],
     /// Whether it came by TLS.
     pub tls: bool,
@@ -78,16 +84,21 @@ pub fn is_same(origin: &[u8], target: Target<'_>) -> bool {
 impl Pattern {
     /// Reads a pattern.
     ///
+    /// Words that other software has for a policy are none, although they could be the names of hosts: nobody who writes
+    /// "off" or "self" means such a host, and the pattern would let nobody in. A host of that name has a scheme before it.
+    ///
     /// # Errors
     ///
     /// [`InvalidPattern`].
     pub fn parse(value: &[u8]) -> Result<Self, InvalidPattern> {
-        let form = match std::str::from_utf8(value) {
-            Ok("null") => Some(Form::Null),
-            Ok(value) => Self::parts(value),
-            Err(_) => None,
+        let Ok(value) = std::str::from_utf8(value) else { return Err(InvalidPattern { meant: None }) };
+        let meant = meant(value);
+        let form = match value {
+            "null" => Some(Form::Null),
+            _ if meant.is_some() => None,
+            _ => Self::parts(value),
         };
-        form.map(Self).ok_or(InvalidPattern)
+        form.map(Self).ok_or(InvalidPattern { meant })
     }
 
     fn parts(value: &str) -> Option<Form> {
@@ -128,7 +139,8 @@ impl Pattern {
                 let above = origin.host.len().checked_sub(parent.len());
                 above
                     .and_then(|at| origin.host.get(at..).filter(|_| at > 0))
-                    .is_some_and(|end| end.eq_ignore_ascii_case(parent) && !origin.host.starts_with('['))
+                    .is_some_and(|end| end.eq_ignore_ascii_case(parent))
+                    && !origin.host.starts_with('[')
             }
         };
         let port = match port {
@@ -185,15 +197,58 @@ fn is_scheme(scheme: &str) -> bool {
         && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.'))
 }
 
-/// A name, an IPv4 address, or an IPv6 address in brackets.
+/// A name, an IPv4 address, or an IPv6 address in brackets. The labels of a name are not empty (RFC 1034, section 3.1), but
+/// for that of the root: "example.com." has it written out.
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
         Some(_) => address(host).is_some(),
-        None => {
-            !host.is_empty()
-                && host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_'))
-        }
+        None => host.strip_suffix('.').unwrap_or(host).split('.').all(is_label),
     }
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+}
+
+/// What somebody who wrote this had in mind, where it is known; `None` where it is a pattern, or nobody knows.
+fn meant(value: &str) -> Option<Cow<'static, str>> {
+    const NOBODY: &str = "a location that no page may connect to is one for \"deny all\"";
+    const EVERYBODY: &str = "every page is \"any\"";
+    const OWN: &str = "pages of the request's own host and port are \"same\"";
+    let text = match value.trim_matches('\'').to_ascii_lowercase().as_str() {
+        "off" => "every page is \"any\", pages of the request's own host and port are \"same\"",
+        "none" | "deny" | "false" | "no" => NOBODY,
+        "on" | "self" | "same" | "sameorigin" | "same-origin" | "same_origin" | "true" | "yes" | "default" => OWN,
+        "any" | "all" | "*" | "*:*" | "everyone" => EVERYBODY,
+        "null" if value != "null" => "the origin of a sandboxed page is \"null\"",
+        "~" => "a regular expression follows the \"~\" without a blank",
+        _ => return meant_by_url(value).map(Cow::Owned),
+    };
+    Some(Cow::Borrowed(text))
+}
+
+/// What is meant by a URL that is no origin: the origin of the page, which has no path, not the address of the WebSocket.
+fn meant_by_url(value: &str) -> Option<String> {
+    let (scheme, rest) = match value.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, value),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let page = scheme.map(|scheme| match scheme.to_ascii_lowercase().as_str() {
+        "ws" => "http".to_owned(),
+        "wss" => "https".to_owned(),
+        other => other.to_owned(),
+    });
+    let is_other_scheme = scheme.is_some_and(|scheme| page.as_deref() != Some(&scheme.to_ascii_lowercase()));
+    if authority == rest && !is_other_scheme {
+        return None;
+    }
+    let origin = page.map_or_else(|| authority.to_owned(), |page| format!("{page}://{authority}"));
+    // Only what is accepted then is worth a proposal.
+    Pattern::parts(&origin)?;
+    let why = if is_other_scheme { "the origin is that of the page" } else { "an origin has no path" };
+    Some(format!("{why}: \"{origin}\""))
 }
 
 /// The IPv6 address in brackets.
@@ -291,6 +346,11 @@ mod tests {
             "https://a.example.com.evil.com",
             "https://a.example.com:8443",
             "https://[::1].example.com",
+            "https://..example.com",
+            "https://a..example.com",
+            "https://.a.example.com",
+            "https://a.example.com..",
+            "https://a.example..com",
             "null",
         ] {
             assert!(!allowed("*.example.com", origin), "{origin}");
@@ -340,11 +400,55 @@ mod tests {
             "*.[::1]",
             "::1",
             "http://a,b",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a..",
+            "*..a",
+            "*.a..b",
         ] {
-            assert_eq!(Pattern::parse(rule.as_bytes()), Err(InvalidPattern), "{rule}");
+            let error = Pattern::parse(rule.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("*.example.com"), "{rule}");
         }
         assert!(Pattern::parse(b"\xff").is_err());
-        assert!(InvalidPattern.to_string().contains("*.example.com"));
+    }
+
+    #[test]
+    fn what_was_meant() {
+        for (rule, meant) in [
+            ("off", "\"any\""),
+            ("none", "\"deny all\""),
+            ("self", "\"same\""),
+            ("'self'", "\"same\""),
+            ("Same", "\"same\""),
+            ("SAMEORIGIN", "\"same\""),
+            ("on", "\"same\""),
+            ("all", "\"any\""),
+            ("ANY", "\"any\""),
+            ("*", "\"any\""),
+            ("NULL", "\"null\""),
+            ("~", "blank"),
+            ("wss://a.example", "the origin is that of the page: \"https://a.example\""),
+            ("WS://a.example:81", "the origin is that of the page: \"http://a.example:81\""),
+            ("wss://*.example.com/chat", "\"https://*.example.com\""),
+            ("a.example/path", "an origin has no path: \"a.example\""),
+            ("https://a.example/", "an origin has no path: \"https://a.example\""),
+            ("https://a.example?x", "an origin has no path: \"https://a.example\""),
+            ("https://u:p@a.example/", "\"https://a.example\""),
+        ] {
+            let error = Pattern::parse(rule.as_bytes()).unwrap_err().to_string();
+            let (proposal, accepted) = error.split_once("; ").unwrap_or_else(|| panic!("{rule}: {error}"));
+            assert!(proposal.contains(meant), "{rule}: {error}");
+            assert!(accepted.contains("\"~regex\""), "{rule}");
+        }
+        for rule in ["https://off", "http://self:8080", "none.example.com", "https://*.any"] {
+            assert!(Pattern::parse(rule.as_bytes()).is_ok(), "{rule}");
+        }
+        for rule in ["https:///", "https:///x", "a b/c", "a,b"] {
+            let error = Pattern::parse(rule.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("\"same\""), "{rule}: {error}");
+        }
     }
 
     proptest! {
