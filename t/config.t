@@ -173,6 +173,69 @@ accepted('one more in if', "location / {\nwebsocket_exec /bin/cat;\nif (\$arg_x)
 accepted('variables in program and arguments', "location / {\nwebsocket_exec \$document_root/x \$uri \"\${arg_a}b\" 'c d';\n}");
 accepted('a nested location', "location / {\nwebsocket_exec /bin/cat;\nlocation /a {\nwebsocket_exec /bin/echo;\n}\n}");
 
+# Words that would be taken as something that nobody means, with what was meant.
+for my $row (
+    ['websocket_channel x pubsub',          'mode=pubsub'],
+    ['websocket_channel x pub',             'mode=pub'],
+    ['websocket_channel sub',               'mode=sub'],
+    ['websocket_channel x Mode=pub',        'mode=pub'],
+    ['websocket_channel x length=5',        'websocket_channel_history'],
+    ['websocket_channel off',               'not a switch'],
+    ['websocket_channel a, b',              'blanks'],
+    ['websocket_exec ./prog',               'absolute path', 'PATH'],
+    ['websocket_exec bin/prog',             'absolute path', 'PATH'],
+    ['websocket_exec ../prog a',            'absolute path', 'PATH'],
+    ['websocket_exec off',                  'not a switch'],
+    ['websocket_exec_dir off',              'an absolute path'],
+    ['websocket_tcp http://127.0.0.1:80',   '"127.0.0.1:80"'],
+    ['websocket_tcp wss://127.0.0.1:80',    '"127.0.0.1:80"', 'websocket_tcp_ssl on'],
+    ['websocket_tcp tcp://$arg_host:80',    '"$arg_host:80"'],
+    ['websocket_tcp /run/x.sock',           'unix:/run/x.sock'],
+    ['websocket_tcp 5901',                  '127.0.0.1:5901'],
+    ['websocket_tcp off',                   'not a switch'],
+) {
+    my ($line, @meant) = @$row;
+    usage($line, "$line;", "$line;", $line =~ /^(\S+)/, @meant);
+}
+for my $row (
+    ['websocket_channel_group off',         'not a switch', '""'],
+    ['websocket_channel_presence off',      'not a switch', '""'],
+    ['websocket_channel_separator none',    'not a switch', '""'],
+    ['websocket_channel_split off',         'not a switch'],
+    ['websocket_channel_events on',         'not a switch', '"off"'],
+    ['websocket_protocols none',            'not a switch'],
+    ['websocket_protocols *',               'names of subprotocols'],
+    ['websocket_exec_env off',              'not a switch'],
+    ['websocket_exec_cwd off',              'absolute path'],
+    ['websocket_exec_cwd work',             'absolute path'],
+    ['websocket_tcp_ssl_name off',          'not a switch'],
+    ['websocket_origin off',                '"any"', '"same"'],
+    ['websocket_origin none',               'deny all'],
+    ['websocket_origin self',               '"same"'],
+    ['websocket_origin Same',               '"same"'],
+    ['websocket_origin *',                  '"any"'],
+    ['websocket_origin all',                '"any"'],
+    ['websocket_origin wss://app.example',  'the origin is that of the page', '"https://app.example"'],
+    ['websocket_origin ws://app.example:81', '"http://app.example:81"'],
+    ['websocket_origin app.example/path',   'an origin has no path', '"app.example"'],
+    ['websocket_origin https://app.example/', '"https://app.example"'],
+    ['websocket_origin *..example.com',     '*.example.com'],
+    ['websocket_origin ~ ^https',           'without a blank'],
+    ['websocket_origin ~*^https',           'case-insensitively'],
+) {
+    my ($line, @meant) = @$row;
+    usage($line, "websocket_exec /bin/cat;\n$line;", "$line;", $line =~ /^(\S+)/, @meant);
+}
+accepted("$_ is what it says", "location / { $_; }") for 'websocket_channel pub mode=sub', 'websocket_channel room=5 a:b', 'websocket_exec cat',
+    'websocket_tcp 127.0.0.1:80', 'websocket_tcp unix:/run/x.sock', 'websocket_channel_group ""';
+
+# The library names its function, and the expression once more.
+for my $row (['"~("', qr/it is no regular expression: .*missing/], ['"~[a"', qr/it is no regular expression: .*missing/], ['"~a**b(x"', qr/no regular expression: /]) {
+    my ($value, $expected) = @$row;
+    usage("websocket_origin $value", "websocket_exec /bin/cat;\nwebsocket_origin $value;", "websocket_origin $value;",
+        'invalid value "' . $value =~ s/"//gr =~ s/^~//r . '" in "websocket_origin" directive: ', $expected);
+}
+
 # Two endpoints in one location; those of later directives only once these exist.
 {
     # proxy_pass does not ask whether somebody was there before it.

@@ -37,6 +37,8 @@ for (['below/deep', 0755], ['plain', 0644], ['.hidden', 0755], ['../outside', 07
 symlink 'says', "$prefix/bin/inside" or die "symlink: $!\n";
 symlink '../outside', "$prefix/bin/escape" or die "symlink: $!\n";
 symlink '/bin/echo', "$prefix/bin/absolute" or die "symlink: $!\n";
+symlink "$prefix/bin/says", "$prefix/bin/absolute-inside" or die "symlink: $!\n";
+symlink "$prefix/bin/below", "$prefix/bin/absolute-below" or die "symlink: $!\n";
 
 sub said {
     my ($uri) = @_;
@@ -68,6 +70,15 @@ case 'a program in a directory below' => sub {
 
 case 'a link that stays inside' => sub {
     like((said('/programs/inside'))[0], qr{/programs/inside});
+};
+
+case 'an absolute link that leads below the directory' => sub {
+    my ($line, $cwd) = said('/programs/absolute-inside/x');
+    like($line, qr{/?says /programs/absolute-inside /x$});
+    is($cwd, "$prefix/bin");
+    ($line, $cwd) = said('/programs/absolute-below/deep');
+    like($line, qr{/?deep /programs/absolute-below/deep $});
+    is($cwd, "$prefix/bin/below");
 };
 
 case 'another working directory' => sub {

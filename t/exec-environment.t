@@ -28,6 +28,9 @@ my $ngx = Ws::Nginx->new(
         websocket_exec_env MINE=$arg_mine EMPTY= GIVEN ONLY_HERE MISSING "SPACED=two words" SERVER_NAME=ours;
         websocket_exec_env MORE=more;
     }
+    location /tried { try_files /none @tried; }
+    location @tried { websocket_exec %%PREFIX%%/bin/environment; if ($arg_x) { set $seen 1; } }
+    location /refused { error_page 418 = @tried; return 418; }
     location ~ ^/regex/(?<what>.*)$ { websocket_exec %%PREFIX%%/bin/environment; }
 EOT
 
@@ -82,6 +85,15 @@ case 'meta-variables' => sub {
     like($env->{UNIQUE_ID}, qr/^\S+$/, 'UNIQUE_ID');
     is($env->{HTTPS}, undef, 'no HTTPS');
     is($env->{REMOTE_USER} // '', '', 'no REMOTE_USER');
+};
+
+case 'a location with a name: no part of the path led to it' => sub {
+    for my $path ('/tried/some/path', '/tried/some/path?x=1', '/refused') {
+        my $env = environment($path);
+        is($env->{SCRIPT_NAME}, '', $path);
+        is($env->{PATH_INFO}, $path =~ s/\?.*//r, 'the path is for the program');
+        is($env->{REQUEST_URI}, $path);
+    }
 };
 
 case 'no path below the location' => sub {

@@ -25,7 +25,8 @@ $ngx->{server} = <<"EOT";
     location = /small { websocket_tcp $address; websocket_tcp_buffer_size 10; }
     location = /text  { websocket_tcp $address; websocket_tcp_format text; }
     location = /bytes { websocket_tcp $address; websocket_tcp_format text; websocket_tcp_buffer_size 1; }
-    location = /big   { websocket_tcp $address; websocket_max_message_size 0; }
+    location = /big   { websocket_tcp $address; }
+    location = /limit { websocket_tcp $address; websocket_max_message_size 1m; }
     location = /mqtt  { websocket_tcp $address; websocket_protocols mqtt; }
 EOT
 $ngx->start;
@@ -111,7 +112,7 @@ case '2 MB from the service' => sub {
     is($client->close(1000), 'close 1000');
 };
 
-case 'a message of 16 MB needs no 16 MB' => sub {
+case 'a message of 16 MB is no more than any other where no limit is set, and needs no 16 MB' => sub {
     my ($client, $peer) = pair('/big');
     $client->send(binary('warm'));
     is($peer->read(4), 'warm');
@@ -319,7 +320,7 @@ case 'a stalled client pauses its service and nobody else' => sub {
 };
 
 case 'too big' => sub {
-    my ($client, $peer) = pair('/tcp');
+    my ($client, $peer) = pair('/limit');
     $client->send(substr binary('x' x 1_048_577), 0, 20);
     like($client->server_close, qr/^close 1009/);
 };

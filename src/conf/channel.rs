@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::choices::{CHANNEL_MODES, ChannelMode};
 use super::directives::{at_least, compile_all, connect, once};
 use super::settings::{Amount, Channel, Endpoint, GroupLimits, History, Settings};
-use super::{Compiler, Refused, Template, value};
+use super::{Compiler, Refused, Template, value, words};
 use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
 use crate::channel::store::{MAX_SLOTS, Store};
@@ -32,6 +32,7 @@ pub(super) fn channel<C: Compiler>(
     if ids.is_empty() {
         return Err(Refused::Usage("the id of a channel is missing".to_owned()));
     }
+    words::ids(&ids, mode.is_some())?;
     if ids.len() > MAX_POSITIONS {
         return Err(Refused::Usage(format!("there are more than {MAX_POSITIONS} ids")));
     }
@@ -147,6 +148,7 @@ pub(super) fn transports<C: Compiler>(
 }
 
 pub(super) fn split<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    words::no_switch(arguments[0], "a delimiter such as \",\"; without the directive ids are not divided")?;
     let delimiter = match arguments[0] {
         [] => Err(Refused::value(b"", "a delimiter")),
         delimiter => Ok(Some(Rc::from(delimiter))),
@@ -171,7 +173,10 @@ pub(super) fn events<C: Compiler>(compiler: &mut C, text: &[u8]) -> Result<Optio
     match text {
         b"" => Err(Refused::value(text, "the id of a channel, or \"off\"")),
         b"off" => Ok(None),
-        id => compiler.compile(id).map(Some),
+        id => {
+            words::no_switch(id, "the id of a channel, or \"off\"")?;
+            compiler.compile(id).map(Some)
+        }
     }
 }
 

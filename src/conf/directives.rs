@@ -9,7 +9,7 @@ use super::choices::{
     CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_FORMATS,
 };
 use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
-use super::{Compiler, Refused, Template, value};
+use super::{Compiler, Refused, Template, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Ladder, Resource};
@@ -76,11 +76,13 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel", Place::Location, Arguments::Some, channel::channel),
         row(c"websocket_channel_zone", Place::Http, Arguments::Exactly(1), channel::zone),
         row(c"websocket_channel_group", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            words::no_switch(from[0], "the name of a group, or \"\" for none")?;
             once(&mut to.channel_group, compiler.compile(from[0]).map(Some))
         }),
         row(c"websocket_channel_group_limits", Place::Anywhere, Arguments::Some, channel::group_limits),
         row(c"websocket_channel_group_info", Place::Location, Arguments::None, group_info),
         row(c"websocket_channel_presence", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            words::no_switch(from[0], "who the subscriber is, or \"\" for nobody")?;
             once(&mut to.channel_presence, compiler.compile(from[0]).map(Some))
         }),
         row(c"websocket_channel_history", Place::Anywhere, Arguments::Some, channel::history),
@@ -89,6 +91,7 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_channel_transports", Place::Anywhere, Arguments::Some, channel::transports),
         row(c"websocket_channel_separator", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            words::no_switch(from[0], "what follows each message, or \"\" for nothing")?;
             once(&mut to.channel_separator, Ok(Rc::from(from[0])))
         }),
         row(c"websocket_channel_lag", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
@@ -120,7 +123,7 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
         row(c"websocket_protocols", Place::Anywhere, Arguments::Some, protocols),
         row(c"websocket_max_message_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
-            once(&mut to.max_message_size, value::size(from[0]))
+            once(&mut to.message_limit, value::size(from[0]))
         }),
         row(c"websocket_max_frame_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.max_frame_size, value::size(from[0]))
@@ -175,7 +178,11 @@ impl<C: Compiler + 'static> Table<C> {
             if from[0].is_empty() {
                 return Err(Refused::value(from[0], "a directory"));
             }
-            once(&mut to.exec_cwd, compiler.compile(from[0]).map(Some))
+            let directory = compiler.compile(from[0])?;
+            if directory.constant().is_some_and(|path| !path.starts_with(b"/")) {
+                return Err(Refused::value(from[0], "the absolute path of a directory"));
+            }
+            once(&mut to.exec_cwd, Ok(Some(directory)))
         }),
         row(c"websocket_exec_max", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_max, value::number(from[0], 0, u64::from(u32::MAX)))
@@ -214,6 +221,7 @@ impl<C: Compiler + 'static> Table<C> {
             if from[0].is_empty() {
                 return Err(Refused::value(from[0], "a name"));
             }
+            words::no_switch(from[0], "a name; without the directive it is that of the address")?;
             once(&mut to.tcp_ssl_name, compiler.compile(from[0]).map(Some))
         }),
         row(c"websocket_tcp_ssl_verify", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
@@ -265,12 +273,7 @@ pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoin
 
 /// Whether no directive of the location answers its requests already. `name` is one that is about to.
 fn alone<C: Compiler>(settings: &Settings<C>, name: &'static str) -> Result<(), Refused> {
-    let present = match &settings.endpoint {
-        Some(endpoint) => endpoint.directive(),
-        None if settings.status.is_some() => "websocket_status",
-        None if settings.group_info => "websocket_channel_group_info",
-        None => return Ok(()),
-    };
+    let Some(present) = settings.content() else { return Ok(()) };
     Err(if present == name { Refused::Duplicate } else { Refused::Conflict(present) })
 }
 
@@ -309,11 +312,23 @@ pub(super) fn compile_all<C: Compiler>(compiler: &mut C, arguments: &[&[u8]]) ->
     arguments.iter().map(|argument| compiler.compile(argument)).collect()
 }
 
+/// What a program is called by.
+pub const PROGRAM_NAME: &str = "an absolute path, or a name without a slash, which is looked for in PATH";
+
+/// Whether a value is [`PROGRAM_NAME`]. There is no directory that another path could be relative to.
+pub fn names_program(value: &[u8]) -> bool {
+    value.starts_with(b"/") || !(value.is_empty() || value.contains(&b'/'))
+}
+
 fn exec<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
     if arguments[0].is_empty() {
-        return Err(Refused::value(arguments[0], "a program"));
+        return Err(Refused::value(arguments[0], format!("a program: {PROGRAM_NAME}")));
     }
+    words::no_switch(arguments[0], "a location without a program is one without the directive")?;
     let program = compile_all(compiler, arguments)?;
+    if program.first().and_then(Template::constant).is_some_and(|name| !names_program(name)) {
+        return Err(Refused::value(arguments[0], PROGRAM_NAME));
+    }
     connect(settings, Endpoint::Exec(program))
 }
 
@@ -321,6 +336,7 @@ fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&
     if arguments[0].is_empty() {
         return Err(Refused::value(arguments[0], "an address"));
     }
+    words::address(arguments[0])?;
     // nginx keeps every address that it was shown.
     alone(settings, "websocket_tcp")?;
     let service = compiler.service(arguments[0])?;
@@ -334,6 +350,10 @@ fn read_origin<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, argume
             b"same" => OriginRule::Same,
             b"any" if arguments.len() > 1 => return Err(Refused::Usage("\"any\" stands alone".to_owned())),
             b"any" => OriginRule::Any,
+            [b'~', b'*', ..] => {
+                let reason = "a regular expression follows one \"~\", and matches case-insensitively";
+                return Err(words::wrong(argument, reason));
+            }
             // A regular expression is no template: its "$" is an anchor.
             [b'~', pattern @ ..] if !pattern.is_empty() => OriginRule::Regex(compiler.regex(pattern)?),
             _ if argument.contains(&b'$') => OriginRule::Template(compiler.compile(argument)?),
@@ -348,6 +368,11 @@ fn read_origin<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, argume
 fn protocols<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
     let mut names: Vec<String> = Vec::with_capacity(arguments.len());
     for &argument in arguments {
+        let none = "names of subprotocols; without the directive none is selected";
+        words::no_switch(argument, none)?;
+        if [&b"any"[..], b"all", b"*"].contains(&argument) {
+            return Err(Refused::value(argument, none));
+        }
         let name = str::from_utf8(argument).ok().filter(|name| protocol::is_valid(name));
         let name = name.ok_or_else(|| Refused::value(argument, "names of subprotocols (tokens)"))?;
         if names.iter().any(|other| other == name) {
@@ -363,6 +388,7 @@ fn exec_env<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments
     let mut entries: Vec<EnvEntry<C::Template>> =
         settings.exec_env.take().map(|present| present.to_vec()).unwrap_or_default();
     for &argument in arguments {
+        words::no_switch(argument, "name=value, or the name of a variable of nginx's own")?;
         entries.push(match Entry::parse(argument).map_err(|error| Refused::value(argument, error.to_string()))? {
             Entry::Set { name, value } => EnvEntry::Set(name.to_vec(), compiler.compile(value)?),
             Entry::Pass { name } => EnvEntry::Pass(name.to_vec()),

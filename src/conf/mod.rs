@@ -8,15 +8,18 @@ mod channel;
 mod choices;
 mod directives;
 mod group;
+mod regex;
 mod settings;
 #[cfg(test)]
 mod tests;
 pub mod value;
+mod words;
 
 pub use channel::count;
 pub use choices::{ChannelLag, ChannelMode, ExecStderr};
-pub use directives::{Arguments, Directive, Place, Table};
+pub use directives::{Arguments, Directive, PROGRAM_NAME, Place, Table, names_program};
 pub use group::group_change;
+pub use regex::regex_error;
 pub use settings::{
     Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, OriginRule, Settings, Shared,
 };
@@ -30,6 +33,13 @@ pub enum Refused {
         value: String,
         /// What the directive accepts.
         expected: String,
+    },
+    /// The value and what is wrong with it.
+    Wrong {
+        /// The argument as written.
+        value: String,
+        /// What is wrong.
+        reason: String,
     },
     /// The directive was given before at this level.
     Duplicate,
@@ -51,7 +61,11 @@ impl Refused {
     pub fn expected(&self) -> &str {
         match self {
             Refused::Value { expected, .. } => expected,
-            Refused::Duplicate | Refused::Conflict(_) | Refused::Usage(_) | Refused::Reported => "what is accepted",
+            Refused::Wrong { .. }
+            | Refused::Duplicate
+            | Refused::Conflict(_)
+            | Refused::Usage(_)
+            | Refused::Reported => "what is accepted",
         }
     }
 }

@@ -89,6 +89,19 @@ pub enum Endpoint<C: Compiler> {
     Tcp(C::Service),
 }
 
+// Derived, it would ask for a compiler that can be cloned.
+impl<C: Compiler> Clone for Endpoint<C> {
+    fn clone(&self) -> Self {
+        match self {
+            Endpoint::Channel(channel) => Endpoint::Channel(channel.clone()),
+            Endpoint::Exec(words) => Endpoint::Exec(Rc::clone(words)),
+            Endpoint::ExecDir(directory) => Endpoint::ExecDir(directory.clone()),
+            Endpoint::Shared(shared) => Endpoint::Shared(shared.clone()),
+            Endpoint::Tcp(service) => Endpoint::Tcp(service.clone()),
+        }
+    }
+}
+
 impl<C: Compiler> Endpoint<C> {
     /// The directive that names this endpoint.
     pub fn directive(&self) -> &'static str {
@@ -116,6 +129,15 @@ impl<C: Compiler> Settings<C> {
         match &self.endpoint {
             Some(Endpoint::Channel(channel) | Endpoint::Shared(Shared { channel, .. })) => Some(channel),
             Some(Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_)) | None => None,
+        }
+    }
+
+    /// Bound on one assembled message in octets, 0 for none. A service gets the octets of a message as they arrive: nothing of
+    /// it is kept, so that there is nothing to bound unless the administrator says so.
+    pub fn max_message_size(&self) -> u64 {
+        match (&self.endpoint, self.message_limit) {
+            (Some(Endpoint::Tcp(_)), None) => 0,
+            (_, None) | (_, Some(_)) => self.message_limit(),
         }
     }
 
@@ -178,22 +200,32 @@ macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty, $default:expr;)*) => {
         /// What the directives of one level say; `None` where they say nothing.
         pub struct Settings<C: Compiler> {
-            /// The endpoint; never inherited.
+            /// The endpoint. Of the location alone; see [`Settings::inherit_content`].
             pub endpoint: Option<Endpoint<C>>,
-            /// TLS to the service of the endpoint, made of the other settings; never inherited.
+            /// TLS to the service of the endpoint, made of the other settings for each block anew.
             pub tcp_tls: Option<C::Tls>,
-            /// Tells this location from others over a reload; never inherited.
+            /// Tells this location from others over a reload; that of the endpoint.
             pub key: u64,
-            /// The location shows the figures of all others, in this form; never inherited.
+            /// The location shows the figures of all others, in this form. Of the location alone.
             pub status: Option<Form>,
-            /// The location shows what its group of channels has, and sets what it may have; never inherited.
+            /// The location shows what its group of channels has, and sets what it may have. Of the location alone.
             pub group_info: bool,
+            /// The location has a name that begins with "@": no part of the path led to it.
+            pub named: bool,
             $($(#[$doc])* pub $name: Option<$type>,)*
         }
 
         impl<C: Compiler> Default for Settings<C> {
             fn default() -> Self {
-                Settings { endpoint: None, tcp_tls: None, key: 0, status: None, group_info: false, $($name: None,)* }
+                Settings {
+                    endpoint: None,
+                    tcp_tls: None,
+                    key: 0,
+                    status: None,
+                    group_info: false,
+                    named: false,
+                    $($name: None,)*
+                }
             }
         }
 
@@ -203,6 +235,35 @@ macro_rules! settings {
                 $(if self.$name.is_none() {
                     self.$name.clone_from(&above.$name);
                 })*
+            }
+
+            /// Takes what answers the requests of the location around this block, unless this block has something of its
+            /// own that does.
+            ///
+            /// For the blocks inside a location to which a request goes over without being given to another handler:
+            /// "if" and "limit_except". What the handler reads has to be found there.
+            pub fn inherit_content(&mut self, around: &Self) {
+                if self.has_content() {
+                    return;
+                }
+                self.endpoint.clone_from(&around.endpoint);
+                self.key = around.key;
+                self.status = around.status;
+                self.group_info = around.group_info;
+            }
+
+            /// Whether a directive of this module answers the requests of the location.
+            pub fn has_content(&self) -> bool {
+                self.content().is_some()
+            }
+
+            /// The directive of this module that answers the requests of the location.
+            pub fn content(&self) -> Option<&'static str> {
+                match &self.endpoint {
+                    Some(endpoint) => Some(endpoint.directive()),
+                    None if self.status.is_some() => Some("websocket_status"),
+                    None => self.group_info.then_some("websocket_channel_group_info"),
+                }
             }
 
             $($(#[$doc])* pub fn $name(&self) -> $type {
@@ -217,8 +278,8 @@ settings! {
     origin: Rc<[OriginRule<C>]>, Rc::from([OriginRule::Same]);
     /// Subprotocols this location speaks, in no order of preference.
     protocols: Rc<[String]>, Rc::from([]);
-    /// Bound on one assembled message in octets, 0 for none.
-    max_message_size: u64, 1 << 20;
+    /// Bound on one assembled message in octets, 0 for none, where a bound is the default.
+    message_limit: u64, 1 << 20;
     /// Bound on the payload of one frame in octets, 0 for none.
     max_frame_size: u64, 0;
     /// Payload octets of one outgoing frame at most, 0 for no limit.

@@ -77,6 +77,9 @@ fn defaults() {
     assert_eq!((settings.exec_format(), settings.exec_max()), (Format::Lines, 1024));
     assert_eq!((settings.exec_stop().term_ms, settings.exec_stop().kill_ms), (100, 5_000));
     assert!(matches!(*settings.origin(), [OriginRule::Same]));
+    assert_eq!(of(&[&["websocket_tcp", "a:1"]]).max_message_size(), 0, "nothing of a message is kept");
+    let limited = of(&[&["websocket_tcp", "a:1"], &["websocket_max_message_size", "1k"]]);
+    assert_eq!(limited.max_message_size(), 1024);
     assert!(settings.endpoint.is_none());
 }
 
@@ -87,6 +90,32 @@ fn a_level_takes_from_above_what_it_does_not_say() {
     here.inherit(&above);
     assert_eq!((here.close_timeout(), here.drain(), here.send_timeout()), (1_000, 3_000, 60_000));
     assert!(here.endpoint.is_none(), "an endpoint is of its location alone");
+}
+
+#[test]
+fn a_block_inside_a_location_takes_what_answers_its_requests() {
+    for line in [
+        &["websocket_exec", "/bin/cat"][..],
+        &["websocket_exec_dir", "/srv"],
+        &["websocket_channel", "a"],
+        &["websocket_tcp", "a:1"],
+        &["websocket_status", "text"],
+        &["websocket_channel_group_info"],
+    ] {
+        let mut around = of(&[line]);
+        around.key = 7;
+        let mut here = of(&[]);
+        here.inherit_content(&around);
+        assert_eq!((here.content(), here.key, here.status), (Some(line[0]), 7, around.status), "{line:?}");
+        for own in [&["websocket_exec", "/bin/echo"][..], &["websocket_status"], &["websocket_channel_group_info"]] {
+            let mut here = of(&[own]);
+            here.inherit_content(&around);
+            assert_eq!((here.content(), here.key), (Some(own[0]), 0), "{line:?}");
+        }
+    }
+    let mut here = of(&[]);
+    here.inherit_content(&of(&[&["websocket_exec", "/bin/cat", "x"], &["websocket_channel", "a"]]));
+    assert!(matches!(here.endpoint, Some(Endpoint::Shared(shared)) if shared.program.len() == 2));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! From a URI to a program in a directory (`websocket_exec_dir`).
 //!
 //! The path is walked a name at a time, and the first file on the way is the program; what is left of the path is its
-//! PATH_INFO. Links may be followed as long as they stay below the directory; the kernel sees to that (openat2(2),
-//! RESOLVE_BENEATH).
+//! PATH_INFO. Links are followed to what is below the directory. The kernel sees to that (openat2(2), RESOLVE_BENEATH) where
+//! they stay there all the way. A link with an absolute path does not: where it leads is found out first, and if that is
+//! below the directory, it is opened from the directory again, without a link, so that nothing outside is ever used.
 //!
 //! What comes out is not a path, which could mean something else a moment later, but the directory of the file, opened,
 //! and the name in it. The program is started from there without following a link
@@ -10,7 +11,7 @@
 //! between the two moments leads anywhere else. For a script the kernel opens the file like that, and its interpreter
 //! once more, by its name in the directory that both are in.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -39,8 +40,10 @@ pub struct Found {
 pub enum Unresolved {
     /// There is no such file, or it is not one that could be a program: 404.
     NotFound,
-    /// It cannot be executed, or a link leads out of the directory: 403.
-    Forbidden,
+    /// The calling user may not execute it, or not search a directory on the way: 403.
+    Denied,
+    /// A link leads out of the directory: 403.
+    Outside,
     /// The directory itself cannot be used, or the system is short of something.
     Failed(io::Error),
 }
@@ -114,22 +117,42 @@ fn step(root: BorrowedFd<'_>, here: BorrowedFd<'_>, name: &[u8], whole: &[u8]) -
             // A link may lead anywhere below the root, not only below the place where it is.
             let start = whole.iter().take_while(|octet| **octet == b'/').count();
             let whole = CString::new(whole.get(start..).unwrap_or_default()).map_err(|_| Unresolved::NotFound)?;
-            Ok((open_below(root, &whole, Links::Inside).map_err(unresolved)?, true))
+            let place = match open_below(root, &whole, Links::Inside) {
+                Err(error) if error.raw_os_error() == Some(libc::EXDEV) => come_back(root, &whole)?,
+                opened => opened.map_err(unresolved)?,
+            };
+            Ok((place, true))
         }
         Err(error) => Err(unresolved(error)),
     }
 }
 
+/// Opens what a path leads to whose links leave the root on the way, if that is below the root.
+fn come_back(root: BorrowedFd<'_>, whole: &CStr) -> Result<OwnedFd, Unresolved> {
+    let place = open_below(root, whole, Links::Anywhere).map_err(unresolved)?;
+    let below = below(root, place.as_fd())?.ok_or(Unresolved::Outside)?;
+    let below = CString::new(below).map_err(|_| Unresolved::NotFound)?;
+    open_below(root, &below, Links::None).map_err(unresolved)
+}
+
+/// The path from the root to something that is open, without links, as it is at this moment; `None` if it is elsewhere.
+fn below(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Unresolved> {
+    let top = real_path(root).map_err(Unresolved::Failed)?;
+    let path = real_path(place).map_err(Unresolved::Failed)?;
+    if path == top {
+        return Ok(Some(b".".to_vec()));
+    }
+    let below = path.strip_prefix(top.strip_suffix(b"/").unwrap_or(&top)).and_then(|path| path.strip_prefix(b"/"));
+    Ok(below.map(<[u8]>::to_vec))
+}
+
 /// A file that a link led to: its own directory and name are found, so that no link is left to follow.
 fn behind_link(root: &OwnedFd, place: &OwnedFd, length: usize) -> Result<Found, Unresolved> {
-    let top = real_path(root.as_fd()).map_err(Unresolved::Failed)?;
-    let file = real_path(place.as_fd()).map_err(Unresolved::Failed)?;
-    let below = file.strip_prefix(top.strip_suffix(b"/").unwrap_or(&top)).and_then(|path| path.strip_prefix(b"/"));
-    // It has been moved away meanwhile.
-    let below = below.ok_or(Unresolved::NotFound)?;
-    let (parent, name) = match memchr::memrchr(b'/', below) {
+    // None: it has been moved away meanwhile.
+    let below = below(root.as_fd(), place.as_fd())?.ok_or(Unresolved::NotFound)?;
+    let (parent, name) = match memchr::memrchr(b'/', &below) {
         Some(slash) => (below.get(..slash).unwrap_or_default(), below.get(slash + 1..).unwrap_or_default()),
-        None => (&b"."[..], below),
+        None => (&b"."[..], &below[..]),
     };
     let parent = CString::new(parent).map_err(|_| Unresolved::NotFound)?;
     found(open_below(root.as_fd(), &parent, Links::None).map_err(unresolved)?, name, length)
@@ -154,7 +177,8 @@ fn real_path(place: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
 fn unresolved(error: io::Error) -> Unresolved {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG | libc::ELOOP) => Unresolved::NotFound,
-        Some(libc::EACCES | libc::EPERM | libc::EXDEV) => Unresolved::Forbidden,
+        Some(libc::EACCES | libc::EPERM) => Unresolved::Denied,
+        Some(libc::EXDEV) => Unresolved::Outside,
         _ => Unresolved::Failed(error),
     }
 }
@@ -254,7 +278,7 @@ mod tests {
     #[test]
     fn what_is_no_program() {
         let tree = Tree::new("kinds");
-        assert_unresolved!(tree.resolve("/data"), Unresolved::Forbidden);
+        assert_unresolved!(tree.resolve("/data"), Unresolved::Denied);
         let _socket = std::os::unix::net::UnixListener::bind(tree.0.join("root/socket")).unwrap();
         assert_unresolved!(tree.resolve("/socket"), Unresolved::NotFound);
     }
@@ -286,17 +310,63 @@ mod tests {
         tree.link("../../outside", "root/sub/out");
         let absolute = tree.0.join("outside/prog");
         tree.link(absolute.to_str().unwrap(), "root/absolute");
-        let through = tree.0.join("root/prog");
-        tree.link(through.to_str().unwrap(), "root/absolute-inside");
         tree.link("out", "root/twice");
-        for path in ["/out", "/sub/out/prog", "/absolute", "/absolute-inside", "/twice"] {
-            assert_unresolved!(tree.resolve(path), Unresolved::Forbidden);
+        let beside = tree.0.join("root-beside");
+        fs::create_dir(&beside).unwrap();
+        tree.file("root-beside/prog", 0o755);
+        tree.link(beside.to_str().unwrap(), "root/beside");
+        tree.link("/", "root/top");
+        tree.link("/proc/self/root", "root/magic");
+        let magic = format!("/magic{}", absolute.to_str().unwrap());
+        let top = format!("/top{}", absolute.to_str().unwrap());
+        for path in ["/out", "/sub/out/prog", "/absolute", "/twice", "/beside/prog", &top] {
+            assert_unresolved!(tree.resolve(path), Unresolved::Outside);
         }
+        assert_unresolved!(tree.resolve(&magic), Unresolved::NotFound);
         tree.link("loop", "root/loop");
         tree.link("nowhere", "root/dangling");
         for path in ["/loop", "/dangling"] {
             assert_unresolved!(tree.resolve(path), Unresolved::NotFound);
         }
+    }
+
+    #[test]
+    fn absolute_links_that_lead_below() {
+        let tree = Tree::new("absolute");
+        let at = |path: &str| tree.0.join(path).to_str().unwrap().to_owned();
+        tree.link("root", "alias");
+        for (target, name) in [
+            (at("root/sub/prog"), "root/file"),
+            (at("root/sub"), "root/directory"),
+            (at("root"), "root/self"),
+            (at("alias/sub/deep"), "root/by-alias"),
+            (at("root/file"), "root/twice"),
+            (at("root/.hidden/prog"), "root/shown"),
+            (at("outside/../root/prog"), "root/around"),
+            (at("outside/back"), "root/over"),
+            (at("root/data"), "root/data-link"),
+            (at("root/none"), "root/dangling-absolute"),
+        ] {
+            tree.link(&target, name);
+        }
+        tree.link("../root/prog", "outside/back");
+        tree.link("../root/prog", "root/relative");
+        for (path, file, rest) in [
+            ("/file/x", "/sub/prog", "/x"),
+            ("/directory/prog/x", "/sub/prog", "/x"),
+            ("/directory/deep/prog", "/sub/deep/prog", ""),
+            ("/self/self/prog", "/prog", ""),
+            ("/by-alias/prog", "/sub/deep/prog", ""),
+            ("/twice", "/sub/prog", ""),
+            ("/shown", "/.hidden/prog", ""),
+            ("/around", "/prog", ""),
+            ("/over", "/prog", ""),
+            ("/relative", "/prog", ""),
+        ] {
+            assert_eq!(tree.file_of(path), owned(file, rest), "{path}");
+        }
+        assert_unresolved!(tree.resolve("/data-link"), Unresolved::Denied);
+        assert_unresolved!(tree.resolve("/dangling-absolute"), Unresolved::NotFound);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod directory;
 pub mod environment;
 pub mod framing;
+pub mod lookup;
 #[allow(unsafe_code)]
 pub mod spawner;
 pub mod strings;

@@ -5,10 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr;
 
 use super::channel::group;
+use super::content;
 use super::ffi::*;
 use super::guard::guard;
 use super::log;
 use super::main_settings::MainSettings;
+use super::program::check;
 use super::request::bytes;
 use super::status;
 use super::tcp;
@@ -142,6 +144,9 @@ fn report(cf: *mut ngx_conf_t, name: &str, refused: Refused) {
             cf,
             format_args!("invalid value \"{value}\" in \"{name}\" directive, expected {expected}"),
         ),
+        Refused::Wrong { value, reason } => {
+            log::configuration(cf, format_args!("invalid value \"{value}\" in \"{name}\" directive: {reason}"));
+        }
         Refused::Duplicate => log::configuration(cf, format_args!("\"{name}\" directive is duplicate")),
         Refused::Conflict(other) => {
             log::configuration(cf, format_args!("\"{name}\" directive cannot stand beside \"{other}\" in one location"))
@@ -190,30 +195,26 @@ fn enter(cf: *mut ngx_conf_t, key: u64, endpoint: &str) {
 pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *mut c_void) -> *mut c_char {
     guard(ERROR, || {
         // SAFETY: both are settings of create(), of two levels.
-        let here = unsafe {
-            let here = &mut *here.cast::<Settings<NginxCompiler>>();
-            here.inherit(&*above.cast::<Settings<NginxCompiler>>());
-            here
-        };
-        let endpoint = here.endpoint.as_ref();
-        let displaced = endpoint.filter(|_| !upgrade::is_installed(cf)).map(|endpoint| endpoint.directive());
-        let displaced =
-            displaced.or_else(|| here.status.filter(|_| !status::is_installed(cf)).map(|_| "websocket_status"));
-        let displaced = displaced
-            .or_else(|| (here.group_info && !group::is_installed(cf)).then_some("websocket_channel_group_info"));
-        if let Some(name) = displaced {
+        let (above, here) =
+            unsafe { (&*above.cast::<Settings<NginxCompiler>>(), &mut *here.cast::<Settings<NginxCompiler>>()) };
+        here.inherit(above);
+        let is_inherited = content::inherit(cf, above, here);
+        if let Some(name) = content::displaced(cf, here).filter(|_| !is_inherited) {
             let reason = "another directive of this location takes its requests";
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
             return ERROR;
         }
-        if matches!(endpoint, Some(Endpoint::Shared(_))) && here.exec_pty() {
+        if matches!(here.endpoint, Some(Endpoint::Shared(_))) && here.exec_pty() {
             let reason =
                 "a terminal has one size and one client: it cannot be shared by those of a \"websocket_channel\"";
             log::configuration(cf, format_args!("\"websocket_exec_pty\" directive: {reason}"));
             return ERROR;
         }
-        if let Some(endpoint) = endpoint {
+        if let Some(endpoint) = here.endpoint.as_ref().filter(|_| !is_inherited) {
             enter(cf, here.key, endpoint.name());
+            if let Some(main) = MainSettings::of(cf) {
+                check::enter(main, here);
+            }
         }
         if tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
     })

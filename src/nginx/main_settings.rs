@@ -6,6 +6,7 @@ use std::ptr::{self, NonNull};
 use super::channel::zone::ChannelZone;
 use super::ffi;
 use super::guard::guard;
+use super::program::check::Check;
 use super::template::NginxCompiler;
 use super::worker::programs;
 use super::{ledger, module};
@@ -19,6 +20,8 @@ pub struct MainSettings {
     pub ledger: Option<NonNull<ffi::ngx_shm_zone_t>>,
     /// The locations that are counted: their keys and what they are called.
     pub locations: Vec<(u64, Label)>,
+    /// What is looked at once all of the configuration is read.
+    pub checks: Vec<Check>,
     /// Whether any location has a program.
     pub programs: bool,
     /// The zone of the channels, if a location has channels.
@@ -34,6 +37,13 @@ impl MainSettings {
     pub fn of<'a>(cf: *mut ffi::ngx_conf_t) -> Option<&'a mut Self> {
         // SAFETY: cf is valid inside the http block; create() made the settings, and nobody else refers to them.
         unsafe { ffi::ngx_ws_conf_main_conf(cf, module::pointer()).cast::<Self>().as_mut() }
+    }
+
+    /// Those of a configuration that has been read; `None` without an http block.
+    pub fn of_cycle<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a mut Self> {
+        // SAFETY: nginx passes the cycle whose configuration it has read; create() made the settings, if there is an http
+        // block, and nobody else refers to them.
+        unsafe { ffi::ngx_ws_cycle_main_conf(cycle, module::pointer()).cast::<Self>().as_mut() }
     }
 
     /// A location with a program was read. `false` when nginx refuses the shared memory.

@@ -8,6 +8,8 @@ use std::ptr;
 use super::commands::{self, COMMANDS};
 use super::ffi::*;
 use super::guard::{self, guard};
+use super::main_settings::MainSettings;
+use super::program::check;
 use super::{layout, main_settings, variables, worker};
 
 /// A constant that nginx gets a pointer to.
@@ -42,7 +44,7 @@ pub static mut ngx_http_ws_exec_module: ngx_module_t = ngx_module_t {
     commands: COMMANDS.as_ptr(),
     type_: NGX_HTTP_MODULE as usize,
     init_master: None,
-    init_module: None,
+    init_module: Some(init_module),
     init_process: Some(init_process),
     init_thread: None,
     exit_thread: None,
@@ -83,6 +85,16 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     guard(ERROR, || {
         guard::install();
         if layout::agrees(cf) && variables::add(cf) { NGX_OK as ngx_int_t } else { ERROR }
+    })
+}
+
+/// All of a configuration has been read: by "nginx -t", at the start, or for a reload.
+unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    guard(ERROR, || {
+        if let Some(main) = MainSettings::of_cycle(cycle) {
+            check::run(cycle, main);
+        }
+        NGX_OK as ngx_int_t
     })
 }
 

@@ -1,5 +1,6 @@
 //! A program as the endpoint of a session.
 
+pub mod check;
 mod command;
 mod feed;
 mod launch;

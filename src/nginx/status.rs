@@ -1,9 +1,9 @@
 //! The status of all locations (`websocket_status`).
 
 use std::mem;
-use std::ptr;
 
 use super::channel::hub;
+use super::content;
 use super::ffi;
 use super::guard::guard;
 use super::main_settings::MainSettings;
@@ -12,33 +12,19 @@ use super::worker;
 use crate::conf::Refused;
 use crate::status::{Channels, Form};
 
-type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
-
 /// Makes this module answer the requests of the location that is being read with the status.
 ///
 /// # Errors
 ///
 /// Why the location cannot show it.
 pub fn install(cf: *mut ffi::ngx_conf_t) -> Result<(), Refused> {
-    // SAFETY: called while a directive of a location is read.
-    let location = unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) };
-    if location.handler.is_some() {
-        return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
-    }
-    location.handler = Some(handler);
+    content::take(cf, handler)?;
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
     if main.use_ledger(cf) { Ok(()) } else { Err(Refused::Reported) }
 }
 
-/// Whether the location still shows the status, after all of it was read.
-pub fn is_installed(cf: *mut ffi::ngx_conf_t) -> bool {
-    // SAFETY: called while a location is merged.
-    let location = unsafe { &*ffi::ngx_ws_conf_core_loc_conf(cf) };
-    location.handler.is_some_and(|present| ptr::fn_addr_eq(present, handler as Handler))
-}
-
 /// The content handler of a location that shows the status.
-unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
     const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
     guard(FAILED, || {
         // SAFETY: nginx calls with a live request.

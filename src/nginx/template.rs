@@ -1,11 +1,12 @@
 //! Arguments with nginx variables, and regular expressions.
 
+use std::ffi::c_void;
 use std::ptr;
 
 use super::ffi;
 use super::request::{Request, bytes};
 use super::tcp;
-use crate::conf::{Compiler, Refused, Template};
+use crate::conf::{self, Compiler, Refused, Template};
 
 /// Compiles for the directive that is being read.
 pub struct NginxCompiler {
@@ -46,13 +47,18 @@ impl Compiler for NginxCompiler {
 
     fn compile(&mut self, argument: &[u8]) -> Result<ComplexValue, Refused> {
         let mut text = self.copy(argument)?;
-        // SAFETY: the value lives in the configuration's pool, like what nginx makes of it; all zeroes is its start.
+        // SAFETY: the value lives in the configuration's pool, like what nginx makes of it and the name of the file; all
+        // zeroes is its start.
         unsafe {
-            let value = ffi::ngx_pcalloc((*self.cf).pool, size_of::<ffi::ngx_http_complex_value_t>())
-                .cast::<ffi::ngx_http_complex_value_t>();
-            if value.is_null() {
+            let compiled = ffi::ngx_pcalloc((*self.cf).pool, size_of::<Compiled>()).cast::<Compiled>();
+            if compiled.is_null() {
                 return Err(Refused::Reported);
             }
+            if let Some(file) = (*self.cf).conf_file.as_ref() {
+                (*compiled).file = file.file.name;
+                (*compiled).line = file.line;
+            }
+            let value = &raw mut (*compiled).value;
             let mut compile: ffi::ngx_http_compile_complex_value_t = std::mem::zeroed();
             compile.cf = self.cf;
             compile.value = &raw mut text;
@@ -60,25 +66,26 @@ impl Compiler for NginxCompiler {
             if ffi::ngx_http_compile_complex_value(&raw mut compile) != ffi::NGX_OK as isize {
                 return Err(Refused::Reported);
             }
-            Ok(ComplexValue(value))
+            Ok(ComplexValue(compiled))
         }
     }
 
     fn regex(&mut self, pattern: &[u8]) -> Result<Regex, Refused> {
-        let text = self.copy(pattern)?;
-        let mut error = [0u8; ffi::NGX_MAX_CONF_ERRSTR as usize];
-        // SAFETY: nginx copies what it needs of the struct into the pool; the error text is only read when it was set.
+        let mut text = self.copy(pattern)?;
+        let mut room = [0u8; ffi::NGX_MAX_CONF_ERRSTR as usize];
+        let mut error = ffi::ngx_str_t { len: room.len(), data: room.as_mut_ptr() };
+        // SAFETY: nginx copies what it needs into the pool. Where there is no expression, the error is a message, in the
+        // room for it or a constant.
         unsafe {
-            let mut compile: ffi::ngx_regex_compile_t = std::mem::zeroed();
-            compile.pattern = text;
-            compile.pool = (*self.cf).pool;
-            compile.err.len = error.len();
-            compile.err.data = error.as_mut_ptr();
-            compile.options = ffi::NGX_REGEX_CASELESS as _;
-            if ffi::ngx_regex_compile(&raw mut compile) != ffi::NGX_OK as isize {
-                return Err(Refused::value(pattern, String::from_utf8_lossy(bytes(&compile.err))));
+            let regex = ffi::ngx_ws_regex_compile((*self.cf).pool, &raw mut text, &raw mut error);
+            if regex.is_null() {
+                let said = String::from_utf8_lossy(bytes(&error));
+                return Err(Refused::Wrong {
+                    value: lossy(pattern),
+                    reason: conf::regex_error(&said, &lossy(pattern)),
+                });
             }
-            Ok(Regex(compile.regex))
+            Ok(Regex(regex))
         }
     }
 
@@ -87,39 +94,59 @@ impl Compiler for NginxCompiler {
     }
 }
 
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// What is kept of an argument.
+struct Compiled {
+    value: ffi::ngx_http_complex_value_t,
+    /// Where it is written.
+    file: ffi::ngx_str_t,
+    line: usize,
+}
+
 /// A compiled argument, in the pool of the configuration it came from.
 #[derive(Clone, Copy)]
-pub struct ComplexValue(*mut ffi::ngx_http_complex_value_t);
+pub struct ComplexValue(*mut Compiled);
 
 impl Template for ComplexValue {
     fn constant(&self) -> Option<&[u8]> {
         // SAFETY: the value lives as long as its configuration, and so do the settings that hold it.
-        let value = unsafe { &*self.0 };
+        let value = unsafe { &(*self.0).value };
         value.lengths.is_null().then(|| bytes(&value.value))
     }
 }
 
 impl ComplexValue {
+    /// The file of the configuration that it is written in, empty for nginx's command line, and the line there.
+    pub fn written(&self) -> (&[u8], usize) {
+        // SAFETY: the value lives as long as its configuration, and so does the name.
+        let compiled = unsafe { &*self.0 };
+        (bytes(&compiled.file), compiled.line)
+    }
+
     /// The text for one request; `None` when nginx has no memory.
     pub fn evaluate<'r>(&self, request: Request) -> Option<&'r [u8]> {
         let mut text = ffi::ngx_str_t { len: 0, data: ptr::null_mut() };
         // SAFETY: request and configuration live; the result is in one of their pools, both outlive the borrow.
         unsafe {
-            (ffi::ngx_http_complex_value(request.raw(), self.0, &raw mut text) == ffi::NGX_OK as isize)
+            (ffi::ngx_http_complex_value(request.raw(), &raw mut (*self.0).value, &raw mut text)
+                == ffi::NGX_OK as isize)
                 .then(|| bytes(&text))
         }
     }
 }
 
-/// A compiled regular expression.
+/// A compiled regular expression, nginx's `ngx_regex_t`.
 #[derive(Clone, Copy)]
-pub struct Regex(*mut ffi::ngx_regex_t);
+pub struct Regex(*mut c_void);
 
 impl Regex {
     /// Whether it matches somewhere in the text.
     pub fn matches(&self, text: &[u8]) -> bool {
         let mut subject = ffi::ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
-        // SAFETY: without room for captures the library only reads the subject.
-        unsafe { ffi::ngx_regex_exec(self.0, &raw mut subject, ptr::null_mut(), 0) >= 0 }
+        // SAFETY: the expression lives as long as its configuration; the subject is only read.
+        unsafe { ffi::ngx_ws_regex_matches(self.0, &raw mut subject) != 0 }
     }
 }

@@ -1,8 +1,7 @@
 //! From an HTTP request to a session: the content handler, and the answers before and with the 101.
 
-use std::ptr;
-
 use super::channel::{self, Way};
+use super::content;
 use super::ffi;
 use super::guard::guard;
 use super::log::Level;
@@ -30,12 +29,7 @@ pub struct Acceptance {
 ///
 /// Why the location cannot have this endpoint.
 pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Result<(), Refused> {
-    // SAFETY: called while a directive of a location is read.
-    let location = unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) };
-    if location.handler.is_some_and(|present| !ptr::fn_addr_eq(present, handler as Handler)) {
-        return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
-    }
-    location.handler = Some(handler);
+    content::take(cf, handler)?;
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
     if !main.use_ledger(cf) {
         return Err(Refused::Reported);
@@ -58,17 +52,8 @@ pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> 
     }
 }
 
-/// Whether the location still belongs to this module, after all of it was read.
-pub fn is_installed(cf: *mut ffi::ngx_conf_t) -> bool {
-    // SAFETY: called while a location is merged.
-    let location = unsafe { &*ffi::ngx_ws_conf_core_loc_conf(cf) };
-    location.handler.is_some_and(|present| ptr::fn_addr_eq(present, handler as Handler))
-}
-
-type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
-
 /// The content handler of a location with an endpoint. nginx's access modules have had their say.
-unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
     guard(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
         // SAFETY: nginx calls with a live request.
         let request = unsafe { Request::new(request) };

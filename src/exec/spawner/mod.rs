@@ -21,7 +21,7 @@ mod client;
 mod groups;
 mod launch;
 mod limits;
-mod search;
+pub(super) mod search;
 mod server;
 mod session;
 pub(super) mod sys;
@@ -176,6 +176,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.stage {
             Stage::Request => "passing the request to the spawner failed",
+            Stage::Search if self.errno == libc::EACCES => "what is found in PATH cannot be executed",
             Stage::Search => "not found in PATH",
             Stage::Fork => "making a process failed",
             Stage::Session => "making a session failed",

@@ -1,6 +1,7 @@
 //! From the name of a program to its file.
 
-use std::ffi::{CString, OsStr, c_int};
+use std::ffi::{CStr, CString, OsStr, c_int};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 /// Where programs are looked for without `PATH`.
@@ -17,17 +18,30 @@ pub(super) fn find(path: &[u8], environment: &[u8]) -> Result<CString, c_int> {
     if path.contains(&b'/') {
         return CString::new(path).map_err(|_| libc::EINVAL);
     }
-    let directories = environment
-        .split(|octet| *octet == 0)
-        .find_map(|variable| variable.strip_prefix(b"PATH="))
-        .unwrap_or(DEFAULT_PATH);
+    let directories = environment.split(|octet| *octet == 0).find_map(|variable| variable.strip_prefix(b"PATH="));
+    find_in(path, directories, |candidate| {
+        // SAFETY: the candidate is a string that ends with NUL.
+        super::sys::check(unsafe { libc::access(candidate.as_ptr(), libc::X_OK) }).map(|_| ())
+    })
+}
+
+/// The first file of this name in a directory of `directories`, the value of a PATH, that `may_execute` lets be executed.
+///
+/// # Errors
+///
+/// Those of [`find`].
+pub(in crate::exec) fn find_in(
+    name: &[u8],
+    directories: Option<&[u8]>,
+    may_execute: impl Fn(&CStr) -> io::Result<()>,
+) -> Result<CString, c_int> {
+    let directories = directories.unwrap_or(DEFAULT_PATH);
     let mut errno = libc::ENOENT;
     for directory in directories.split(|octet| *octet == b':').filter(|directory| directory.starts_with(b"/")) {
-        let candidate = CString::new([directory, b"/", path].concat()).map_err(|_| libc::EINVAL)?;
+        let candidate = CString::new([directory, b"/", name].concat()).map_err(|_| libc::EINVAL)?;
         match std::fs::metadata(OsStr::from_bytes(candidate.as_bytes())) {
             Ok(file) if file.is_file() => {
-                // SAFETY: the candidate is a string that ends with NUL.
-                if unsafe { libc::access(candidate.as_ptr(), libc::X_OK) } == 0 {
+                if may_execute(&candidate).is_ok() {
                     return Ok(candidate);
                 }
                 errno = libc::EACCES;

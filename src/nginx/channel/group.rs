@@ -1,12 +1,11 @@
 //! Groups of channels: what a location lets them have, and the location that shows one and changes its limits.
 
-use std::ptr;
-
 use super::hub;
 use super::publish::Body;
 use super::{answer, check_origin};
 use crate::channel::store::{GroupChange, GroupInfo, GroupLimits, SubscribeError};
 use crate::conf::{Amount, Refused, count, group_change, value};
+use crate::nginx::content;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{Level, Octets};
@@ -19,8 +18,6 @@ const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const BAD_REQUEST: isize = ffi::NGX_HTTP_BAD_REQUEST as isize;
 
 const METHODS: &[u8] = b"GET, HEAD, POST, DELETE, OPTIONS";
-
-type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
 
 /// The value of a limit for this request. `directive` is the one that it belongs to.
 ///
@@ -81,25 +78,13 @@ pub fn name<'r>(request: Request) -> Result<&'r [u8], isize> {
 ///
 /// Why the location cannot show it.
 pub fn install(cf: *mut ffi::ngx_conf_t) -> Result<(), Refused> {
-    // SAFETY: called while a directive of a location is read.
-    let location = unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) };
-    if location.handler.is_some() {
-        return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
-    }
-    location.handler = Some(handler);
+    content::take(cf, handler)?;
     MainSettings::of(cf).ok_or(Refused::Reported)?.use_channels();
     Ok(())
 }
 
-/// Whether the location still shows its group, after all of it was read.
-pub fn is_installed(cf: *mut ffi::ngx_conf_t) -> bool {
-    // SAFETY: called while a location is merged.
-    let location = unsafe { &*ffi::ngx_ws_conf_core_loc_conf(cf) };
-    location.handler.is_some_and(|present| ptr::fn_addr_eq(present, handler as Handler))
-}
-
 /// The content handler of a location that shows a group.
-unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+pub(in crate::nginx) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
     guard(FAILED, || {
         // SAFETY: nginx calls with a live request.
         serve(unsafe { Request::new(request) }).unwrap_or_else(|status| status)

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::conf::EnvEntry;
+use crate::conf::{EnvEntry, PROGRAM_NAME, names_program};
 use crate::exec::directory::{self, Found, Unresolved};
 use crate::exec::environment::{self, Environment, Setting};
 use crate::exec::spawner::Limit;
 use crate::exec::strings::Strings;
 use crate::nginx::ffi;
+use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
@@ -59,9 +60,16 @@ impl<'r> Command<'r> {
             request.report(Level::Error, format_args!("\"websocket_exec\" names no program for this request"));
             return Err(FAILED);
         }
+        if !names_program(path) {
+            let path = Octets(path);
+            request.report(Level::Error, format_args!("cannot start \"{path}\": a program is {PROGRAM_NAME}"));
+            return Err(FAILED);
+        }
         let uri = request.uri();
-        // The location's name is what led to the program; the rest of the path is for the program.
+        // The location's name is what led to the program; the rest of the path is for the program. No part of it led to
+        // a location "@name", as none led to "location /".
         let script = match prefix(request) {
+            _ if request.settings().named => 0,
             Some(prefix) => prefix.strip_suffix(b"/").unwrap_or(prefix).len(),
             None => uri.len(),
         };
@@ -88,13 +96,18 @@ impl<'r> Command<'r> {
                     complain(&"not found");
                     ffi::NGX_HTTP_NOT_FOUND as isize
                 }
-                Unresolved::Forbidden => {
-                    complain(&"forbidden");
+                Unresolved::Denied => {
+                    complain(&format_args!("it cannot be executed by {}", Identity::of_this_process()));
+                    ffi::NGX_HTTP_FORBIDDEN as isize
+                }
+                Unresolved::Outside => {
+                    complain(&"a link leads out of the directory");
                     ffi::NGX_HTTP_FORBIDDEN as isize
                 }
                 Unresolved::Failed(error) => {
-                    complain(&error);
-                    refusal(request, error.raw_os_error().unwrap_or_default())
+                    let errno = error.raw_os_error().unwrap_or_default();
+                    complain(&format_args!("{error}{}", identity::concerning(errno)));
+                    refusal(request, errno)
                 }
             }
         })?;
@@ -117,6 +130,14 @@ impl<'r> Command<'r> {
         let directory = match request.settings().exec_cwd() {
             Some(template) => {
                 let directory = template.evaluate(request).ok_or(FAILED)?;
+                if !directory.starts_with(b"/") {
+                    let directory = Octets(directory);
+                    let reason = format_args!(
+                        "cannot start {name}: \"{directory}\" in \"websocket_exec_cwd\" is no absolute path"
+                    );
+                    request.report(Level::Error, reason);
+                    return Err(FAILED);
+                }
                 // Writing to a String does not fail.
                 let _ = write!(name, " in \"{}\"", Octets(directory));
                 Some(directory)

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use crate::exec::spawner::{Baseline, Ladder, Program, ProgramId, Report, Spawner};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
+use crate::nginx::identity;
 use crate::nginx::ledger::Place;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
@@ -227,11 +228,13 @@ fn dispatch(report: Report) {
             match served {
                 Some(Served::Session(session)) => session::run(session, |session| {
                     let request = session.request();
-                    request.report(Level::Error, format_args!("cannot start {name}: {failure}"));
+                    let as_whom = identity::concerning(failure.errno);
+                    request.report(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
                     session.refused(if failure.is_exhaustion() { try_again(request) } else { FAILED })
                 }),
                 Some(Served::Channel(shared)) => {
-                    log::cycle(Level::Error, format_args!("cannot start {name}: {failure}"));
+                    let as_whom = identity::concerning(failure.errno);
+                    log::cycle(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
                     shared::failed(shared, id, failure.is_exhaustion());
                 }
                 None => {}

@@ -4,23 +4,25 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use super::check;
 
-/// Opens a path below a directory as a mere place (O_PATH), without following a link that leads out of the directory.
+/// Opens a path below a directory as a mere place (O_PATH), following such links as `links` says.
 ///
 /// # Errors
 ///
-/// EXDEV for a path that leads out, ELOOP for any link if `links` says that none may be followed. ENOSYS: Linux before
-/// 5.6.
+/// EXDEV for a way that leads out and [`Links::Inside`], ELOOP for any link and [`Links::None`]. ENOSYS: Linux before 5.6.
 pub(in crate::exec) fn open_below(base: BorrowedFd<'_>, path: &CStr, links: Links) -> io::Result<OwnedFd> {
     // SAFETY: an open_how of zeros is a valid one.
     let mut how: libc::open_how = unsafe { MaybeUninit::zeroed().assume_init() };
     how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
-    if links == Links::None {
-        how.resolve |= libc::RESOLVE_NO_SYMLINKS;
-    }
+    how.resolve = libc::RESOLVE_NO_MAGICLINKS
+        | match links {
+            Links::None => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS,
+            Links::Inside => libc::RESOLVE_BENEATH,
+            Links::Anywhere => 0,
+        };
     let mut attempts = 0;
     loop {
         // SAFETY: the path ends with NUL, and the structure has the size that is said.
@@ -51,8 +53,30 @@ pub(in crate::exec) fn open_below(base: BorrowedFd<'_>, path: &CStr, links: Link
 pub(in crate::exec) enum Links {
     /// None.
     None,
-    /// Those that stay below the directory.
+    /// Those that stay below the directory all the way.
     Inside,
+    /// Wherever they lead. What is opened may be anywhere.
+    Anywhere,
+}
+
+/// What a path leads to.
+pub(in crate::exec) fn kind(path: &CStr) -> io::Result<std::fs::FileType> {
+    std::fs::metadata(std::ffi::OsStr::from_bytes(path.to_bytes())).map(|metadata| metadata.file_type())
+}
+
+/// Whether a file can be executed, or a directory searched, by the user that the calling process acts as with files
+/// (setfsuid(2) included). A system that cannot tell (Linux before 5.8) says yes.
+pub(in crate::exec) fn may_execute(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path ends with NUL.
+    let result =
+        unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).or_else(|error| match error.raw_os_error() {
+            Some(libc::ENOSYS) => Ok(()),
+            _ => Err(error),
+        }),
+    }
 }
 
 /// Whether a file in a directory can be executed by the calling process.

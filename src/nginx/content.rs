@@ -1,0 +1,79 @@
+//! Who answers the requests of a location: nginx's content handler, while the configuration is read.
+//!
+//! A block "if" or "limit_except" is a location of its own to nginx, with settings of its own, to which a request goes over.
+//! In an "if" the request keeps the handler of the location around it, in a "limit_except" it has none. In both of them
+//! the settings have to be what the handler reads; see [`inherit`].
+
+use std::ptr;
+
+use super::channel::group;
+use super::template::NginxCompiler;
+use super::{ffi, status, upgrade};
+use crate::conf::{Refused, Settings};
+
+/// A content handler.
+pub type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
+
+/// Makes `handler` answer the requests of the location that is being read.
+///
+/// # Errors
+///
+/// Another directive has done that already.
+pub fn take(cf: *mut ffi::ngx_conf_t, handler: Handler) -> Result<(), Refused> {
+    let location = location(cf);
+    if location.handler.is_some_and(|present| !ptr::fn_addr_eq(present, handler)) {
+        return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
+    }
+    location.handler = Some(handler);
+    Ok(())
+}
+
+/// Gives the location that is being merged what answers the requests of the location around it, if it is a block that is
+/// entered with a handler: the endpoint with its key, the status, the group. Whether it was given anything.
+///
+/// A directive of another module in the block, such as "proxy_pass", answers in place of all that.
+pub fn inherit(cf: *mut ffi::ngx_conf_t, around: &Settings<NginxCompiler>, here: &mut Settings<NginxCompiler>) -> bool {
+    let location = location(cf);
+    // SAFETY: the location is alive.
+    let (unnamed, limits, named) = unsafe {
+        (
+            ffi::ngx_ws_location_is_block(location) != 0,
+            ffi::ngx_ws_location_is_limit_except(location) != 0,
+            ffi::ngx_ws_location_is_named(location) != 0,
+        )
+    };
+    here.named = named || (unnamed && around.named);
+    if !unnamed || location.handler.is_some() || here.has_content() {
+        return false;
+    }
+    here.inherit_content(around);
+    if limits {
+        location.handler = handler_of(here);
+    }
+    here.has_content()
+}
+
+/// The directive of this module that was to answer the requests of the location that is being merged, if another module
+/// has taken them from it.
+pub fn displaced(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> Option<&'static str> {
+    let wanted = handler_of(here)?;
+    let present = location(cf).handler.is_some_and(|present| ptr::fn_addr_eq(present, wanted));
+    if present { None } else { here.content() }
+}
+
+/// The content handler for these settings.
+fn handler_of(settings: &Settings<NginxCompiler>) -> Option<Handler> {
+    if settings.endpoint.is_some() {
+        Some(upgrade::handler)
+    } else if settings.status.is_some() {
+        Some(status::handler)
+    } else {
+        settings.group_info.then_some(group::handler as Handler)
+    }
+}
+
+/// nginx's own settings of the location that is being read or merged.
+fn location<'a>(cf: *mut ffi::ngx_conf_t) -> &'a mut ffi::ngx_http_core_loc_conf_t {
+    // SAFETY: called while a directive of a location is read, or a location is merged; nobody else refers to it then.
+    unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) }
+}

@@ -1,0 +1,145 @@
+//! What is said when nginx is started, reloaded or tested (`nginx -t`) of programs and directories that nobody could be
+//! connected to: a warning with file and line, since a file may still come, or be another one by then.
+//!
+//! Only constant values are looked at, as the user that the workers run as.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use crate::conf::{Endpoint, EnvEntry, Settings, Template};
+use crate::exec::lookup::{self, Problem};
+use crate::nginx::ffi;
+use crate::nginx::identity::{self, Identity};
+use crate::nginx::log::{self, Level, Octets};
+use crate::nginx::main_settings::MainSettings;
+use crate::nginx::request::bytes;
+use crate::nginx::template::{ComplexValue, NginxCompiler};
+use crate::nginx::worker::programs;
+
+/// Words that mean something to a shell, and are mere arguments without one.
+const SHELL: [&[u8]; 10] = [b"|", b"||", b"&", b"&&", b">", b">>", b"<", b"2>", b"2>&1", b"&>"];
+
+/// What is looked at once all of the configuration is read.
+#[derive(PartialEq, Eq)]
+pub struct Check {
+    what: What,
+    value: Vec<u8>,
+    file: Vec<u8>,
+    line: usize,
+}
+
+#[derive(PartialEq, Eq)]
+enum What {
+    /// The program of `websocket_exec`, and the PATH that it will be looked for in if the location names one.
+    Program(Option<Vec<u8>>),
+    /// The directory of `websocket_exec_dir`, or of `websocket_exec_cwd`.
+    Directory(&'static str),
+    /// An argument of `websocket_exec`.
+    Argument,
+}
+
+/// Notes what is to be looked at of a location that has inherited its settings.
+pub fn enter(main: &mut MainSettings, settings: &Settings<NginxCompiler>) {
+    let words: &[ComplexValue] = match &settings.endpoint {
+        Some(Endpoint::Exec(words)) => words,
+        Some(Endpoint::Shared(shared)) => &shared.program,
+        Some(Endpoint::ExecDir(_)) => &[],
+        Some(Endpoint::Channel(_) | Endpoint::Tcp(_)) | None => return,
+    };
+    if let Some((program, arguments)) = words.split_first() {
+        if let Some(path) = search_path(settings).filter(|_| program.constant().is_some()) {
+            note(main, What::Program(path), program);
+        }
+        for word in arguments.iter().filter(|word| word.constant().is_some_and(|word| SHELL.contains(&word))) {
+            note(main, What::Argument, word);
+        }
+    }
+    if let Some(Endpoint::ExecDir(directory)) = &settings.endpoint {
+        note(main, What::Directory("websocket_exec_dir"), directory);
+    }
+    if let Some(directory) = settings.exec_cwd() {
+        note(main, What::Directory("websocket_exec_cwd"), &directory);
+    }
+}
+
+fn note(main: &mut MainSettings, what: What, value: &ComplexValue) {
+    let Some(text) = value.constant() else { return };
+    let (file, line) = value.written();
+    let check = Check { what, value: text.to_vec(), file: file.to_vec(), line };
+    // What several locations inherit is said once.
+    if !main.checks.contains(&check) {
+        main.checks.push(check);
+    }
+}
+
+/// The PATH that the location sets for its program, `Some(None)` for nginx's own; `None` if it depends on the request.
+fn search_path(settings: &Settings<NginxCompiler>) -> Option<Option<Vec<u8>>> {
+    let mut path = Some(None);
+    for entry in settings.exec_env().iter() {
+        match entry {
+            EnvEntry::Set(name, value) if name == b"PATH" => path = value.constant().map(|value| Some(value.to_vec())),
+            EnvEntry::Pass(name) if name == b"PATH" => path = Some(None),
+            EnvEntry::Set(..) | EnvEntry::Pass(_) => {}
+        }
+    }
+    path
+}
+
+/// Looks at what was noted, and says what is wrong.
+pub fn run(cycle: *mut ffi::ngx_cycle_t, main: &mut MainSettings) {
+    // They are not needed a second time.
+    let checks = std::mem::take(&mut main.checks);
+    if checks.is_empty() {
+        return;
+    }
+    // SAFETY: while a configuration is read, the cycle before it is there, with the log that its messages go to.
+    let log = unsafe { (*(*cycle).old_cycle).log };
+    let whom = Identity::of_workers(cycle);
+    let own_path = own_path(cycle);
+    for check in &checks {
+        let say = |text: fmt::Arguments<'_>| {
+            let (file, line) = (Octets(&check.file), check.line);
+            log::write(log, Level::Warn, format_args!("{text} in {file}:{line}"));
+        };
+        let value = Octets(&check.value);
+        let found = |problem: &Problem, directive: &str, cannot: &str| {
+            let as_whom = problem.is_denial().then_some(&whom).map(identity::As);
+            let as_whom = as_whom.as_ref().map_or(&"" as &dyn fmt::Display, |whom| whom);
+            say(format_args!("\"{value}\" in \"{directive}\" directive {cannot}: {problem}{as_whom}"));
+        };
+        match &check.what {
+            What::Program(path) => {
+                let path = path.as_deref().or(own_path.as_deref());
+                if let Some(Err(problem)) = whom.act(|| lookup::program(&check.value, path)) {
+                    found(&problem, "websocket_exec", "cannot be started");
+                }
+            }
+            What::Directory(directive) => {
+                if let Some(Err(problem)) = whom.act(|| lookup::directory(&check.value)) {
+                    found(&problem, directive, "cannot be used");
+                }
+            }
+            What::Argument => say(format_args!(
+                "\"{value}\" in \"websocket_exec\" directive is passed to the program as an argument: there is no shell"
+            )),
+        }
+    }
+}
+
+/// The PATH that programs get: that of an "env" directive, else that of the calling process.
+fn own_path(cycle: *mut ffi::ngx_cycle_t) -> Option<Vec<u8>> {
+    // SAFETY: every cycle has the settings of nginx's core; the array holds strings.
+    let entries = unsafe {
+        let env = &(*ffi::ngx_ws_core_conf(cycle)).env;
+        match env.elts.is_null() {
+            true => &[],
+            false => std::slice::from_raw_parts(env.elts.cast::<ffi::ngx_str_t>(), env.nelts),
+        }
+    };
+    let mut declared = entries.iter().filter(|entry| bytes(entry) == b"PATH").filter_map(|entry| {
+        // SAFETY: nginx cuts an entry at the "=", but leaves the value behind it, ended by a NUL.
+        let whole = unsafe { CStr::from_ptr(entry.data.cast()) };
+        whole.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec)
+    });
+    declared.next_back().or_else(|| programs::own_environment(b"PATH"))
+}
