@@ -118,10 +118,22 @@ impl Asked {
     }
 }
 
-/// Ids as one string.
-pub fn join(ids: impl IntoIterator<Item = MessageId>) -> String {
+/// A position in no channel: whoever comes back with it and does not name a channel is told that messages may be lost there.
+const NOWHERE: MessageId = MessageId { epoch: Epoch(0), offset: Offset(0) };
+
+/// Ids as one string. `None` is before what a channel has lost by being replaced.
+pub fn join(ids: impl IntoIterator<Item = Option<MessageId>>) -> String {
     let mut joined = String::new();
+    let mut replaced = false;
     for id in ids {
+        let id = match id {
+            Some(id) => id,
+            None if replaced => continue,
+            None => {
+                replaced = true;
+                NOWHERE
+            }
+        };
         if !joined.is_empty() {
             joined.push(',');
         }
@@ -165,8 +177,10 @@ pub struct Window {
 /// Messages that a subscriber will never see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// How many. 0: the channel was replaced, nobody knows.
+    /// How many are known of. 0: nobody knows how many.
     pub lost: u64,
+    /// The channel was replaced: messages of the one before may be lost as well.
+    pub replaced: bool,
 }
 
 /// Where a subscription to one channel begins.
@@ -200,7 +214,7 @@ impl Window {
         if next >= self.oldest {
             return Some(Beginning { next, gap: None });
         }
-        Some(Beginning { next: self.oldest, gap: Some(Gap { lost: self.oldest.0 - next.0 }) })
+        Some(Beginning { next: self.oldest, gap: Some(Gap { lost: self.oldest.0 - next.0, replaced: false }) })
     }
 }
 
@@ -223,7 +237,7 @@ pub fn begin(windows: &[Window], asked: &Asked, start: Start) -> Vec<Beginning> 
         }
         if id.is_none() && replaced {
             let lost = window.oldest.0.saturating_sub(1);
-            return Beginning { next: window.oldest, gap: Some(Gap { lost }) };
+            return Beginning { next: window.oldest, gap: Some(Gap { lost, replaced: true }) };
         }
         Beginning { next: window.start(start), gap: None }
     };
@@ -253,8 +267,8 @@ mod tests {
     fn ids_are_read_as_written() {
         assert_eq!(Asked::id(b"77:5"), Asked::After(vec![id(77, 5)]));
         assert_eq!(Asked::id(b" 77:5 , 1:0 "), Asked::After(vec![id(77, 5), id(1, 0)]));
-        assert_eq!(join([id(77, 5), id(1, 0)]), "77:5,1:0");
-        assert_eq!(etag(&join([id(77, 5)])), "\"77:5\"");
+        assert_eq!(join([id(77, 5), id(1, 0)].map(Some)), "77:5,1:0");
+        assert_eq!(etag(&join([Some(id(77, 5))])), "\"77:5\"");
         assert_eq!(id(u64::MAX, u64::MAX).to_string().len(), MessageId::MAX_LEN);
     }
 
@@ -380,7 +394,7 @@ mod tests {
         #[test]
         fn a_position_survives_its_string(ids in proptest::collection::vec((0..1_u64 << 53, any::<u64>()), 1..9)) {
             let ids: Vec<_> = ids.into_iter().map(|(epoch, offset)| id(epoch, offset)).collect();
-            let joined = join(ids.iter().copied());
+            let joined = join(ids.iter().copied().map(Some));
             prop_assert_eq!(Asked::id(joined.as_bytes()), Asked::After(ids.clone()));
             prop_assert_eq!(Asked::etag(etag(&joined).as_bytes()), Asked::After(ids));
         }

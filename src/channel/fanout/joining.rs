@@ -49,6 +49,7 @@ impl FanOut {
         for (membership, beginning) in memberships.iter_mut().zip(&beginnings) {
             membership.next = beginning.next;
             membership.lost = beginning.gap.map(|gap| gap.lost);
+            membership.replaced = beginning.gap.is_some_and(|gap| gap.replaced);
         }
         let subscriber = Subscriber::new(listener, Rc::clone(wish.form), wish.on_gap, memberships);
         self.subscribers.insert(subscriber).map(SubscriberId).ok_or(SubscribeError::NoRoom)
@@ -88,6 +89,7 @@ impl FanOut {
             epoch: subscribed.channel.epoch(),
             next: subscribed.window.upcoming,
             lost: None,
+            replaced: false,
             present: subscribed.present,
         };
         Ok((membership, subscribed.window))

@@ -30,7 +30,7 @@ pub use batch::{Batch, Item};
 use local::{Local, Member};
 pub use shared::{Buffer, Shared};
 use slab::{Place, Slab};
-use subscriber::Subscriber;
+use subscriber::{Membership, Subscriber};
 
 /// Members of one channel that are looked at before it is another channel's turn.
 const SLICE: usize = 64;
@@ -269,14 +269,14 @@ impl FanOut {
     /// Where a subscriber is: what it has to say to go on from here. What is lost and has not been told is still before it.
     pub fn position(&self, id: SubscriberId) -> Option<String> {
         let subscriber = self.subscribers.get(id.0)?;
-        Some(join(subscriber.memberships().iter().map(|membership| membership.here())))
+        Some(join(subscriber.memberships().iter().map(Membership::here)))
     }
 
     /// Messages that a subscriber has lost and that it is told of in another way than by what it gets: it is not told
     /// again. `None` if there are none; 0 if nobody knows how many.
     pub fn take_losses(&mut self, id: SubscriberId) -> Option<u64> {
         let subscriber = self.subscribers.get_mut(id.0)?;
-        let losses = subscriber.memberships_mut().iter_mut().filter_map(|membership| membership.lost.take());
+        let losses = subscriber.memberships_mut().iter_mut().filter_map(Membership::told);
         losses.reduce(|sum, lost| sum.saturating_add(lost))
     }
 

@@ -112,7 +112,7 @@ impl FanOut {
             if let Some(membership) = subscriber.memberships_mut().get_mut(item.which) {
                 membership.next = item.next;
                 if item.told {
-                    membership.lost = None;
+                    membership.told();
                 }
             }
         }
@@ -134,14 +134,14 @@ fn tell_gap(subscriber: &mut Subscriber, batch: &Batch) -> Gap {
     match subscriber.on_gap {
         OnGap::Skip => {
             for membership in subscriber.memberships_mut() {
-                membership.lost = None;
+                membership.told();
             }
             Gap::None
         }
         OnGap::Close => Gap::Close(lost),
         OnGap::Tell => {
             let next = batch.cursors.get(which).copied().unwrap_or(Offset(1));
-            match subscriber.form.gap(lost, &position(subscriber, batch)) {
+            match subscriber.form.gap(lost, &position(subscriber, batch, which)) {
                 // It goes with the next message.
                 None => Gap::None,
                 Some(encoded) => Gap::Tell(Item {
@@ -167,7 +167,7 @@ fn push_message(subscriber: &Subscriber, which: usize, shared: Rc<Shared>, scrat
         if let Some(cursor) = batch.cursors.get_mut(which) {
             *cursor = next;
         }
-        let id = position(subscriber, batch);
+        let id = position(subscriber, batch, which);
         Buffer::Made(Rc::new(subscriber.form.message(&shared.message, &id, scratch)))
     } else {
         shared.form(&subscriber.form, scratch)
@@ -175,10 +175,14 @@ fn push_message(subscriber: &Subscriber, which: usize, shared: Rc<Shared>, scrat
     batch.push(Item { buffer, message: Some(shared), lost, which, next, told: true });
 }
 
-/// Where the subscriber is after the batch.
-fn position(subscriber: &Subscriber, batch: &Batch) -> String {
-    let memberships = subscriber.memberships().iter().zip(&batch.cursors);
-    join(memberships.map(|(membership, next)| membership.position(*next)))
+/// Where the subscriber is after the batch and one more item, which tells it what it has lost in the channel `told`. What it has
+/// lost in its other channels and does not know of is still before it there.
+fn position(subscriber: &Subscriber, batch: &Batch, told: usize) -> String {
+    let memberships = subscriber.memberships().iter().zip(&batch.cursors).enumerate();
+    join(memberships.map(|(which, (membership, next))| {
+        let untold = which != told && *next == membership.next;
+        if untold { membership.here() } else { Some(membership.position(*next)) }
+    }))
 }
 
 /// Finds the first message of a channel from a cursor on: among those that this worker has, or in the zone.

@@ -18,8 +18,11 @@ pub struct Membership {
     pub epoch: Epoch,
     /// The next message.
     pub next: Offset,
-    /// Messages before that which are lost and of which nobody has told it.
+    /// Messages before that which are lost and of which nobody has told it. Invariant: until it was told, no position that is
+    /// given to the client is behind them.
     pub lost: Option<u64>,
+    /// Those are of a channel that this one has replaced: no position in this channel is before them.
+    pub replaced: bool,
     /// What it is known by among those who are there.
     pub present: Option<Present>,
 }
@@ -30,9 +33,16 @@ impl Membership {
         MessageId { epoch: self.epoch, offset: next.previous() }
     }
 
-    /// Its position, before all losses that it does not know of.
-    pub fn here(&self) -> MessageId {
-        self.position(Offset(self.next.0.saturating_sub(self.lost.unwrap_or(0))))
+    /// Its position, before all losses that it does not know of. `None`: that is in no channel that is still there.
+    pub fn here(&self) -> Option<MessageId> {
+        let known = self.lost.is_none() || !self.replaced;
+        known.then(|| self.position(Offset(self.next.0.saturating_sub(self.lost.unwrap_or(0)))))
+    }
+
+    /// It was told what it has lost.
+    pub fn told(&mut self) -> Option<u64> {
+        self.replaced = false;
+        self.lost.take()
     }
 
     /// Messages up to `next` are lost.

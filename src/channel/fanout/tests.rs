@@ -2,6 +2,7 @@
 
 mod any;
 mod ordinary;
+mod resume;
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -136,9 +136,9 @@ impl Run {
         };
         let session = self.rig.try_subscribe(worker, &ids, asked, wish, room).unwrap();
         let id = self.rig.client(worker, session).id;
-        let position = self.rig.workers[worker].fanout.position(id).unwrap();
-        let Asked::After(ids) = Asked::id(position.as_bytes()) else { panic!("{position}") };
-        (session, ids.iter().map(|id| (id.epoch.0, id.offset.0 + 1)).collect())
+        let subscriber = self.rig.workers[worker].fanout.subscribers.get(id.0).unwrap();
+        let first = |membership: &Membership| membership.next.0 - membership.lost.unwrap_or(0);
+        (session, subscriber.memberships().iter().map(|it| (it.epoch.0, first(it))).collect())
     }
 
     /// Looks at what a client has got since the last time.
