@@ -87,6 +87,8 @@ void ngx_ws_request_upgraded(ngx_http_request_t *r);
 void ngx_ws_request_set_lingering(ngx_http_request_t *r);
 void ngx_ws_request_hold(ngx_http_request_t *r);
 ngx_table_elt_t *ngx_ws_add_header_out(ngx_http_request_t *r);
+ngx_int_t ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h);
+ngx_int_t ngx_ws_response_text(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, ngx_str_t text);
 void ngx_ws_response_101(ngx_http_request_t *r);
 void ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, off_t length);
 void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);

@@ -129,6 +129,63 @@ ngx_ws_add_header_out(ngx_http_request_t *r)
 }
 
 
+/*
+ * The fields of an answer that nginx's own filters look for: "expires" changes the Cache-Control that is registered, and adds one
+ * where none is; gzip makes the registered ETag a weak one; auth_basic and auth_request look for WWW-Authenticate.
+ */
+
+ngx_int_t
+ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h)
+{
+#define ngx_ws_header_is(h, name)                                                                                          \
+    ((h)->key.len == sizeof(name) - 1 && ngx_strncasecmp((h)->key.data, (u_char *) name, sizeof(name) - 1) == 0)
+
+    if (ngx_ws_header_is(h, "Cache-Control")) {
+
+#if (nginx_version >= 1023000)
+
+        ngx_table_elt_t  **ph;
+
+        for (ph = &r->headers_out.cache_control; *ph; ph = &(*ph)->next) { /* void */ }
+
+        *ph = h;
+
+#else
+
+        ngx_table_elt_t  **ph;
+
+        if (r->headers_out.cache_control.elts == NULL
+            && ngx_array_init(&r->headers_out.cache_control, r->pool, 1, sizeof(ngx_table_elt_t *)) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ph = ngx_array_push(&r->headers_out.cache_control);
+        if (ph == NULL) {
+            return NGX_ERROR;
+        }
+
+        *ph = h;
+
+#endif
+
+    } else if (ngx_ws_header_is(h, "ETag")) {
+        r->headers_out.etag = h;
+
+    } else if (ngx_ws_header_is(h, "Last-Modified")) {
+        r->headers_out.last_modified = h;
+
+    } else if (ngx_ws_header_is(h, "Location")) {
+        r->headers_out.location = h;
+
+    } else if (ngx_ws_header_is(h, "WWW-Authenticate")) {
+        r->headers_out.www_authenticate = h;
+    }
+
+    return NGX_OK;
+}
+
+
 void
 ngx_ws_response_101(ngx_http_request_t *r)
 {
@@ -142,6 +199,62 @@ ngx_ws_response_101(ngx_http_request_t *r)
 }
 
 
+/*
+ * As nginx's upstream does with a Content-Type that it passes on: filters that are for certain types compare what is before the
+ * charset, and the charset is a field of its own, which "charset" converts from.
+ */
+
+static void
+ngx_ws_response_type(ngx_http_request_t *r, ngx_str_t type)
+{
+    u_char  *p, *last, *end;
+
+    r->headers_out.content_type = type;
+    r->headers_out.content_type_len = type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    ngx_str_null(&r->headers_out.charset);
+
+    end = type.data + type.len;
+
+    for (p = type.data; p < end; p++) {
+
+        if (*p != ';') {
+            continue;
+        }
+
+        last = p;
+
+        do {
+            p++;
+        } while (p < end && *p == ' ');
+
+        if ((size_t) (end - p) <= sizeof("charset=") - 1
+            || ngx_strncasecmp(p, (u_char *) "charset=", sizeof("charset=") - 1) != 0)
+        {
+            p--;
+            continue;
+        }
+
+        p += sizeof("charset=") - 1;
+
+        r->headers_out.content_type_len = last - type.data;
+
+        if (*p == '"') {
+            p++;
+        }
+
+        if (p < end && *(end - 1) == '"') {
+            end--;
+        }
+
+        r->headers_out.charset.len = end - p;
+        r->headers_out.charset.data = p;
+
+        return;
+    }
+}
+
+
 /* the length is -1 where it is not known; validators are the module's own business */
 
 void
@@ -149,12 +262,53 @@ ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, o
 {
     r->headers_out.status = status;
     r->headers_out.content_length_n = length;
-    r->headers_out.content_type = type;
-    r->headers_out.content_type_len = type.len;
-    r->headers_out.content_type_lowcase = NULL;
     r->headers_out.last_modified_time = -1;
     r->disable_not_modified = 1;
     r->allow_ranges = 0;
+    ngx_ws_response_type(r, type);
+}
+
+
+/* a whole answer, as ngx_http_send_response() sends one; the texts live as long as the request */
+
+ngx_int_t
+ngx_ws_response_text(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, ngx_str_t text)
+{
+    ngx_int_t    rc;
+    ngx_buf_t   *b;
+    ngx_chain_t  out;
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    b->pos = text.data;
+    b->last = text.data + text.len;
+    b->memory = text.len ? 1 : 0;
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+    b->sync = (b->last_buf || b->memory) ? 0 : 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = text.len;
+    ngx_ws_response_type(r, type);
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    return ngx_http_output_filter(r, &out);
 }
 
 
@@ -198,9 +352,11 @@ ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last)
         b->memory = 1;
     }
 
+    /* to lua's and njs' filters both marks of the last one say that nothing comes after it */
+
     b->flush = 1;
     b->last_buf = last ? 1 : 0;
-    b->last_in_chain = 1;
+    b->last_in_chain = last ? 1 : 0;
 }
 
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Installs what the test suite needs: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck, a VNC server, noVNC,
 # an MQTT broker and Redis (of its tools, one is the server; its own package would start it); and unpacks, without installing them,
-# Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua), promtool (target/prometheus), and of npm the MQTT client
-# (target/mqtt) and xterm.js (target/xterm).
+# Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua), other modules (target/neighbours), promtool
+# (target/prometheus), and of npm the MQTT client (target/mqtt) and xterm.js (target/xterm).
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
@@ -26,6 +26,13 @@ lua="$root/target/lua"
 if [ ! -e "$lua/usr/lib/nginx/modules/ngx_http_lua_module.so" ]; then
     echo "unpacking lua-nginx-module"
     unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$lua" libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache
+fi
+
+# The same is true of other modules that tests put beside this one.
+neighbours="$root/target/neighbours"
+if [ ! -e "$neighbours/usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so" ]; then
+    echo "unpacking modules that are tested beside this one"
+    unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$neighbours" libnginx-mod-http-headers-more-filter libnginx-mod-http-js
 fi
 
 # promtool, which checks metrics; installing the package would start a server.

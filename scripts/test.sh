@@ -40,8 +40,8 @@ echo "== t/ with $("$nginx_binary" -v 2>&1), $runs =="
 export TEST_NGINX_BINARY="$nginx_binary"
 export TEST_NGINX_LOAD_MODULES="$nginx_module"
 export TEST_NGINX_RANDOMIZE=1
-# For the tests that load lua-nginx-module: there are binaries of it for the machine's own nginx only.
-[ "$with" != installed ] || export TEST_WS_LUA_DIR="$root/target/lua"
+# For the tests that load other modules: there are binaries of those for the machine's own nginx only.
+[ "$with" != installed ] || export TEST_WS_LUA_DIR="$root/target/lua" TEST_WS_NEIGHBOURS_DIR="$root/target/neighbours"
 
 limit=1200
 reports=

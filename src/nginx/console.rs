@@ -3,8 +3,6 @@
 //! Its octets are constant and nothing of the request is in them. The policy that goes with them allows the page its own
 //! style and script, told by their hashes, and connections to where it came from; nothing else.
 
-use std::mem;
-
 use super::ffi;
 use super::request::Request;
 
@@ -40,15 +38,6 @@ pub fn send(request: Request) -> ffi::ngx_int_t {
     if !headers.iter().all(|(name, value)| request.add_header(name, value.as_bytes())) {
         return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
     }
-    let mut content_type = text("text/html; charset=utf-8");
-    // SAFETY: a complex value of zeroes with a text is a constant; nginx reads it and both texts, which are static.
-    unsafe {
-        let mut value: ffi::ngx_http_complex_value_t = mem::zeroed();
-        value.value = text(PAGE);
-        ffi::ngx_http_send_response(request.raw(), ffi::NGX_HTTP_OK as usize, &raw mut content_type, &raw mut value)
-    }
-}
-
-fn text(text: &'static str) -> ffi::ngx_str_t {
-    ffi::ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() }
+    let page = ffi::ngx_str_t { len: PAGE.len(), data: PAGE.as_ptr().cast_mut() };
+    request.respond(ffi::NGX_HTTP_OK as usize, "text/html; charset=utf-8", page)
 }

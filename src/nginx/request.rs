@@ -187,8 +187,15 @@ impl Request {
             }
             (*header).key = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
             (*header).value = copy;
-            true
+            ffi::ngx_ws_register_header_out(self.0, header) == ffi::NGX_OK as isize
         }
+    }
+
+    /// Sends a whole answer; returns what the content handler returns. A body of the request is dropped.
+    pub fn respond(self, status: usize, content_type: &'static str, text: ffi::ngx_str_t) -> ffi::ngx_int_t {
+        let content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
+        // SAFETY: the request is alive; the texts are static or in its pool, and nginx only reads them.
+        unsafe { ffi::ngx_ws_response_text(self.0, status, content_type, text) }
     }
 
     /// A copy in the request's pool.

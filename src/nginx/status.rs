@@ -1,7 +1,5 @@
 //! The status of all locations (`websocket_status`).
 
-use std::mem;
-
 use super::channel::hub;
 use super::content;
 use super::ffi;
@@ -47,14 +45,5 @@ fn send(request: Request, form: Form, body: &str) -> Option<ffi::ngx_int_t> {
     if !request.add_header("Cache-Control", b"no-store") {
         return None;
     }
-    let content_type = form.content_type();
-    let mut content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
-    // SAFETY: a complex value of zeroes with a text is a constant; nginx reads it and both texts, of which one is static and one
-    // in the request's pool.
-    unsafe {
-        let mut value: ffi::ngx_http_complex_value_t = mem::zeroed();
-        value.value = body;
-        let status = ffi::NGX_HTTP_OK as usize;
-        Some(ffi::ngx_http_send_response(request.raw(), status, &raw mut content_type, &raw mut value))
-    }
+    Some(request.respond(ffi::NGX_HTTP_OK as usize, form.content_type(), body))
 }

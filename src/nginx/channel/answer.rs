@@ -1,7 +1,5 @@
 //! Answers that are no messages: channel info, preflights, refusals.
 
-use std::mem;
-
 use crate::channel::info::InfoForm;
 use crate::channel::store::Info;
 use crate::conf::ChannelMode;
@@ -36,13 +34,7 @@ pub fn text(request: Request, status: usize, content_type: &'static str, text: &
     let Some(body) = request.copy(text.as_bytes()) else {
         return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
     };
-    let mut content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
-    // SAFETY: a complex value of zeroes with a text is a constant; the text is in the pool of the request.
-    unsafe {
-        let mut value: ffi::ngx_http_complex_value_t = mem::zeroed();
-        value.value = body;
-        ffi::ngx_http_send_response(request.raw(), status, &raw mut content_type, &raw mut value)
-    }
+    request.respond(status, content_type, body)
 }
 
 /// Methods that a location answers.
