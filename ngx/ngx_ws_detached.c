@@ -9,6 +9,9 @@
  * it to the caller: the answer may be of any length and come from a file. nginx may close such a connection by itself, as it
  * does with every connection whose request it terminates; "shared" keeps it from closing a descriptor.
  *
+ * The caller is told as soon as the subrequest has ended. What the location does in the background (a mirror, an update of
+ * the cache) goes on after that, and nginx frees the main request with the last of it, as it does with a client's.
+ *
  * ngx_ws_detached_copy.c copies the client's request, ngx_ws_detached_connection.c is the connection, and
  * ngx_ws_detached_answer.c takes what comes back.
  */
@@ -16,80 +19,39 @@
 #include "ngx_ws_detached.h"
 
 
+/* an nginx without stub_status counts no requests, and has no such symbols */
+
+extern ngx_atomic_t  *ngx_stat_reading __attribute__((weak));
+extern ngx_atomic_t  *ngx_stat_requests __attribute__((weak));
+
+
+static ngx_http_request_t *ngx_ws_detached_main_request(ngx_ws_detached_t *d, ngx_http_request_t *from);
+
+
 /* the memory of the caller's data goes with the pool of the request, after everything that may look at it */
 
 ngx_ws_detached_t *
 ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *type, ngx_uint_t message)
 {
-    ngx_pool_t                 *pool;
-    ngx_time_t                 *tp;
-    ngx_ws_detached_t          *d;
-    ngx_http_request_t         *r;
-    ngx_http_cleanup_t         *cln;
-    ngx_pool_cleanup_t         *closing;
-    ngx_http_core_main_conf_t  *cmcf;
+    ngx_pool_t          *pool;
+    ngx_ws_detached_t   *d;
+    ngx_http_request_t  *r;
 
     d = ngx_ws_detached_connection_prepare(from->connection);
     if (d == NULL) {
         return NULL;
     }
 
-    pool = ngx_create_pool(4096, ngx_cycle->log);
-    if (pool == NULL) {
-        ngx_destroy_pool(d->pool);
+    pool = d->pool;
+
+    r = ngx_ws_detached_main_request(d, from);
+    if (r == NULL) {
+        ngx_destroy_pool(pool);
         return NULL;
     }
 
-    r = ngx_pcalloc(pool, sizeof(ngx_http_request_t));
-    if (r == NULL) {
-        goto failed;
-    }
-
     d->request = r;
-    cmcf = from->main_conf[ngx_http_core_module.ctx_index];
-
-    r->signature = NGX_HTTP_MODULE;
-    r->pool = pool;
-    r->main_conf = from->main_conf;
-    r->srv_conf = from->srv_conf;
-    r->loc_conf = from->loc_conf;
-
-    r->ctx = ngx_pcalloc(pool, sizeof(void *) * ngx_http_max_module);
-    r->variables = ngx_pcalloc(pool, cmcf->variables.nelts * sizeof(ngx_http_variable_value_t) + 1);
-    r->header_in = ngx_create_temp_buf(pool, 1);
-    r->request_body = ngx_pcalloc(pool, sizeof(ngx_http_request_body_t));
-    cln = ngx_pcalloc(pool, sizeof(ngx_http_cleanup_t));
-    closing = ngx_pool_cleanup_add(pool, 0);
-
-    if (r->ctx == NULL || r->variables == NULL || r->header_in == NULL || r->request_body == NULL || cln == NULL
-        || closing == NULL)
-    {
-        goto failed;
-    }
-
-    d->http_connection.addr_conf = from->http_connection->addr_conf;
-    d->http_connection.conf_ctx = from->http_connection->conf_ctx;
-    r->http_connection = &d->http_connection;
-
-    cln->handler = ngx_ws_detached_cleanup;
-    cln->data = d;
-    r->cleanup = cln;
-
-    closing->handler = ngx_ws_detached_connection_closing;
-    closing->data = r;
-
-    if (ngx_list_init(&r->headers_in.headers, pool, 20, sizeof(ngx_table_elt_t)) != NGX_OK
-        || ngx_list_init(&r->headers_out.headers, pool, 4, sizeof(ngx_table_elt_t)) != NGX_OK
-        || ngx_list_init(&r->headers_out.trailers, pool, 1, sizeof(ngx_table_elt_t)) != NGX_OK
-        || ngx_ws_detached_copy_str(pool, &r->request_line, &from->request_line) != NGX_OK
-        || ngx_ws_detached_copy_str(pool, &r->uri, &from->uri) != NGX_OK
-        || ngx_ws_detached_copy_str(pool, &r->args, &from->args) != NGX_OK
-        || ngx_ws_detached_copy_str(pool, &r->unparsed_uri, &from->unparsed_uri) != NGX_OK
-        || ngx_ws_detached_copy_str(pool, &r->http_protocol, &from->http_protocol) != NGX_OK
-        || ngx_ws_detached_copy_str(pool, &r->schema, &from->schema) != NGX_OK)
-    {
-        goto failed;
-    }
+    d->message = message ? 1 : 0;
 
     r->method = message ? NGX_HTTP_POST : NGX_HTTP_GET;
     ngx_str_set(&r->method_name, "GET");
@@ -97,25 +59,90 @@ ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *typ
         ngx_str_set(&r->method_name, "POST");
     }
 
-    r->http_version = from->http_version;
-    r->request_length = from->request_length;
-    tp = ngx_timeofday();
-    r->start_sec = tp->sec;
-    r->start_msec = tp->msec;
-    r->log_handler = from->log_handler;
+    if (ngx_ws_detached_copy_line(r, from) != NGX_OK
+        || ngx_ws_detached_copy_headers(r, from, hops, type, message) != NGX_OK
+        || ngx_ws_detached_copy_variables(r, from) != NGX_OK)
+    {
+        ngx_ws_detached_discard(d);
+        return NULL;
+    }
+
+    return d;
+}
+
+
+/* nginx makes the request itself, so that fields of any version begin with what nginx means them to begin with */
+
+static ngx_http_request_t *
+ngx_ws_detached_main_request(ngx_ws_detached_t *d, ngx_http_request_t *from)
+{
+    ngx_connection_t          *c, unopened;
+    ngx_http_request_t        *r;
+    ngx_http_cleanup_t        *cln;
+    ngx_pool_cleanup_t        *closing;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    d->http_connection.addr_conf = from->http_connection->addr_conf;
+    d->http_connection.conf_ctx = from->http_connection->conf_ctx;
+
+    /* the connection is not taken before the request begins: it does not yet exist, but for what a request is made of */
+
+    c = &unopened;
+    ngx_memzero(c, sizeof(ngx_connection_t));
+    c->log = d->log;
+    c->addr_text = d->addr_text;
+    c->data = &d->http_connection;
+    d->log_ctx->connection = c;
+
+    c->buffer = ngx_create_temp_buf(d->pool, 1);
+    if (c->buffer == NULL) {
+        return NULL;
+    }
+
+    r = ngx_http_create_request(c);
+    if (r == NULL) {
+        return NULL;
+    }
+
+    /* it is not a request of a client */
+
+    if (r->stat_reading) {
+        r->stat_reading = 0;
+        (void) ngx_atomic_fetch_add(ngx_stat_reading, -1);
+        (void) ngx_atomic_fetch_add(ngx_stat_requests, -1);
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+    closing = ngx_pool_cleanup_add(r->pool, 0);
+    r->request_body = ngx_pcalloc(r->pool, sizeof(ngx_http_request_body_t));
+
+    if (cln == NULL || closing == NULL || r->request_body == NULL
+        || ngx_list_init(&r->headers_in.headers, r->pool, 20, sizeof(ngx_table_elt_t)) != NGX_OK)
+    {
+        ngx_destroy_pool(r->pool);
+        return NULL;
+    }
+
+    cln->handler = ngx_ws_detached_cleanup;
+    cln->data = d;
+
+    closing->handler = ngx_ws_detached_connection_closing;
+    closing->data = r;
+
+    /* the server and the location of the client's request, whose log is used until another location has its own */
+
+    r->main_conf = from->main_conf;
+    r->srv_conf = from->srv_conf;
+    r->loc_conf = from->loc_conf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    ngx_set_connection_log(c, clcf->error_log);
 
     r->read_event_handler = ngx_http_request_empty_handler;
     r->write_event_handler = ngx_ws_detached_woken;
-
-    r->main = r;
-    r->count = 1;
-    r->subrequests = NGX_HTTP_MAX_SUBREQUESTS + 1;
     r->http_state = NGX_HTTP_PROCESS_REQUEST_STATE;
 
-    r->headers_out.content_length_n = -1;
-    r->headers_out.last_modified_time = -1;
-
-    /* the client has had its limits; nothing is read, sent or logged for this request itself */
+    /* the client has had its limits; nothing is read, sent or logged for this request itself, and it has no post_action */
 
     r->limit_conn_status = from->limit_conn_status;
     r->limit_req_status = from->limit_req_status;
@@ -123,27 +150,17 @@ ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *typ
     r->limit_rate_after_set = 1;
     r->expect_tested = 1;
     r->post_action = 1;
+    r->uri_changes = 0;
     r->logged = 1;
     r->internal = 1;
 
-    if (ngx_ws_detached_copy_headers(r, from, hops, type, message) != NGX_OK
-        || ngx_ws_detached_copy_variables(r, from) != NGX_OK)
-    {
-        goto failed;
-    }
+    /* nothing is written to its log until there is a connection */
 
-    d->message = message ? 1 : 0;
-    d->log_ctx->request = r;
-    d->log_ctx->current_request = r;
+    r->pool->log = ngx_cycle->log;
+    r->connection = NULL;
+    d->log_ctx->connection = NULL;
 
-    return d;
-
-failed:
-
-    ngx_destroy_pool(pool);
-    ngx_destroy_pool(d->pool);
-
-    return NULL;
+    return r;
 }
 
 
@@ -302,11 +319,12 @@ ngx_ws_detached_on_free(ngx_ws_detached_t *d, ngx_pool_cleanup_pt handler, void 
 
 
 void
-ngx_ws_detached_callbacks(ngx_ws_detached_t *d, ngx_ws_detached_take_pt take, ngx_ws_detached_done_pt done,
-    void *data)
+ngx_ws_detached_callbacks(ngx_ws_detached_t *d, ngx_ws_detached_take_pt take, ngx_ws_detached_event_pt done,
+    ngx_ws_detached_event_pt leave, void *data)
 {
     d->take = take;
     d->done = done;
+    d->leave = leave;
     d->data = data;
 }
 
@@ -365,16 +383,21 @@ ngx_ws_detached_start(ngx_ws_detached_t *d)
 }
 
 
-/* ends a request that was started; its caller is called if it was not yet */
+/* ends a request that was started, with what it does in the background; its caller is called if it was not yet */
 
 void
-ngx_ws_detached_abort(ngx_ws_detached_t *d)
+ngx_ws_detached_abort(ngx_ws_detached_t *d, ngx_uint_t status)
 {
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
     r = d->request;
     c = r->connection;
+
+    if (!d->over) {
+        d->status = status;
+        d->aborted = 1;
+    }
 
     ngx_http_finalize_request(r, NGX_ERROR);
     ngx_http_run_posted_requests(c);

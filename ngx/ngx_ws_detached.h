@@ -31,7 +31,8 @@ struct ngx_ws_detached_s {
     ngx_http_post_subrequest_t   post;
 
     ngx_ws_detached_take_pt      take;
-    ngx_ws_detached_done_pt      done;
+    ngx_ws_detached_event_pt     done;          /* the location has answered, or never will */
+    ngx_ws_detached_event_pt     leave;         /* worker_shutdown_timeout is over */
     void                        *data;
 
     off_t                        taken;
@@ -39,7 +40,8 @@ struct ngx_ws_detached_s {
 
     unsigned                     message:1;
     unsigned                     complete:1;
-    unsigned                     over:1;
+    unsigned                     aborted:1;
+    unsigned                     over:1;        /* the caller was told */
 };
 
 
@@ -55,6 +57,7 @@ void ngx_ws_detached_connection_closing(void *data);
 ngx_int_t ngx_ws_detached_copy_str(ngx_pool_t *pool, ngx_str_t *to, ngx_str_t *from);
 ngx_table_elt_t *ngx_ws_detached_copy_header(ngx_http_request_t *r, ngx_str_t *key, ngx_str_t *value, u_char *lowcase,
     ngx_uint_t hash);
+ngx_int_t ngx_ws_detached_copy_line(ngx_http_request_t *r, ngx_http_request_t *from);
 ngx_int_t ngx_ws_detached_copy_headers(ngx_http_request_t *r, ngx_http_request_t *from, ngx_str_t *hops,
     ngx_str_t *type, ngx_uint_t message);
 ngx_int_t ngx_ws_detached_copy_variables(ngx_http_request_t *r, ngx_http_request_t *from);

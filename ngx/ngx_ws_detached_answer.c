@@ -13,6 +13,10 @@ static void ngx_ws_detached_end(ngx_ws_detached_t *d);
 ngx_uint_t
 ngx_ws_detached_status(const ngx_ws_detached_t *d)
 {
+    if (d->aborted) {
+        return d->status;
+    }
+
     return (d->status == NGX_HTTP_OK && !d->complete) ? 0 : d->status;
 }
 
@@ -26,14 +30,15 @@ ngx_ws_detached_content_type(const ngx_ws_detached_t *d)
 }
 
 
-ngx_str_t
+/* the first of them */
+
+ngx_table_elt_t *
 ngx_ws_detached_www_authenticate(const ngx_ws_detached_t *d)
 {
-    ngx_str_t         none = ngx_null_string;
     ngx_table_elt_t  *h;
 
     if (d->subrequest == NULL) {
-        return none;
+        return NULL;
     }
 
     h = d->subrequest->headers_out.www_authenticate;
@@ -42,7 +47,18 @@ ngx_ws_detached_www_authenticate(const ngx_ws_detached_t *d)
         h = d->subrequest->upstream->headers_in.www_authenticate;
     }
 
-    return h ? h->value : none;
+    return h;
+}
+
+
+ngx_table_elt_t *
+ngx_ws_detached_next_header(const ngx_table_elt_t *h)
+{
+#if (nginx_version >= 1023000)
+    return h->next;
+#else
+    return NULL;
+#endif
 }
 
 
@@ -57,13 +73,21 @@ ngx_ws_detached_answered(ngx_http_request_t *sr, void *data, ngx_int_t rc)
 
     d->complete = 1;
 
+    /* the connection is not one to be closed or reset: nginx must not get to see what it would do that for */
+
+    if ((rc == NGX_HTTP_REQUEST_TIME_OUT || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST)
+        && !sr->header_sent && !sr->connection->error)
+    {
+        d->status = rc;
+        return NGX_OK;
+    }
+
     if (rc == NGX_ERROR || rc == NGX_HTTP_REQUEST_TIME_OUT || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
         || rc == NGX_HTTP_CLOSE || sr->connection->error)
     {
         d->status = sr->headers_out.status;
         d->complete = 0;
 
-        /* the connection is not one to be closed or reset */
         return NGX_OK;
     }
 
@@ -133,7 +157,15 @@ ngx_ws_detached_woken(ngx_http_request_t *r)
 
     ngx_ws_detached_end(d);
 
-    ngx_http_finalize_request(r, NGX_ERROR);
+    /*
+     * The reference of the main request itself is given back, and what goes on in the background has others. To whoever gives
+     * back the last one the connection looks like one whose client has closed it: there is nothing to wait for.
+     */
+
+    r->write_event_handler = ngx_http_request_empty_handler;
+    r->connection->read->eof = 1;
+
+    ngx_http_finalize_request(r, NGX_DONE);
 }
 
 
@@ -143,6 +175,12 @@ void
 ngx_ws_detached_cleanup(void *data)
 {
     ngx_ws_detached_t  *d = data;
+
+    /* a location that closes its client's connection may have asked for a reset of it, which has no descriptor */
+
+    if (d->request->connection) {
+        d->request->connection->timedout = 0;
+    }
 
     if (!d->over) {
         d->complete = 0;

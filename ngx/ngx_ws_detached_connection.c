@@ -205,14 +205,15 @@ ngx_ws_detached_send(ngx_connection_t *c, u_char *buf, size_t size)
 
 
 /*
- * A timer, a posted event, or worker_shutdown_timeout, which marks every connection. That is meant for clients: how long a
- * request may go on without one is decided elsewhere.
+ * A timer, a posted event, or worker_shutdown_timeout, which marks every connection. Nothing ends here, while nginx goes from
+ * one connection to the next: the caller decides in a later turn what does.
  */
 
 static void
 ngx_ws_detached_event(ngx_event_t *ev)
 {
     ngx_connection_t    *c;
+    ngx_ws_detached_t   *d;
     ngx_http_request_t  *r;
 
     c = ev->data;
@@ -221,6 +222,10 @@ ngx_ws_detached_event(ngx_event_t *ev)
     if (c->close) {
         c->close = 0;
         c->error = 0;
+
+        d = (ngx_ws_detached_t *) r->main->http_connection;
+        d->leave(d->data);
+
         return;
     }
 

@@ -143,6 +143,32 @@ ngx_ws_detached_copy_header(ngx_http_request_t *r, ngx_str_t *key, ngx_str_t *va
 }
 
 
+/* what the client has asked for */
+
+ngx_int_t
+ngx_ws_detached_copy_line(ngx_http_request_t *r, ngx_http_request_t *from)
+{
+    r->http_version = from->http_version;
+    r->request_length = from->request_length;
+
+#if (nginx_version >= 1029003)
+    r->port = from->port;
+#endif
+
+    if (ngx_ws_detached_copy_str(r->pool, &r->request_line, &from->request_line) != NGX_OK
+        || ngx_ws_detached_copy_str(r->pool, &r->uri, &from->uri) != NGX_OK
+        || ngx_ws_detached_copy_str(r->pool, &r->args, &from->args) != NGX_OK
+        || ngx_ws_detached_copy_str(r->pool, &r->unparsed_uri, &from->unparsed_uri) != NGX_OK
+        || ngx_ws_detached_copy_str(r->pool, &r->http_protocol, &from->http_protocol) != NGX_OK
+        || ngx_ws_detached_copy_str(r->pool, &r->schema, &from->schema) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
 ngx_int_t
 ngx_ws_detached_copy_headers(ngx_http_request_t *r, ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *type,
     ngx_uint_t message)
@@ -150,7 +176,6 @@ ngx_ws_detached_copy_headers(ngx_http_request_t *r, ngx_http_request_t *from, ng
     u_char                     *slot, *lowcase;
     ngx_str_t                   name;
     ngx_uint_t                  i;
-    ngx_list_t                  list;
     ngx_list_part_t            *part;
     ngx_table_elt_t            *h, *copy, **ph;
     ngx_http_header_t          *known;
@@ -160,36 +185,19 @@ ngx_ws_detached_copy_headers(ngx_http_request_t *r, ngx_http_request_t *from, ng
 
     cmcf = from->main_conf[ngx_http_core_module.ctx_index];
 
-    list = r->headers_in.headers;
-    r->headers_in = from->headers_in;
-    r->headers_in.headers = list;
-    r->headers_in.headers.last = &r->headers_in.headers.part;
-
-    for (known = ngx_http_headers_in; known->name.len; known++) {
-        *(ngx_table_elt_t **) ((u_char *) &r->headers_in + known->offset) = NULL;
-    }
-
-#if (nginx_version < 1023000)
-    ngx_memzero(&r->headers_in.cookies, sizeof(ngx_array_t));
-#if (NGX_HTTP_X_FORWARDED_FOR)
-    ngx_memzero(&r->headers_in.x_forwarded_for, sizeof(ngx_array_t));
-#endif
-#endif
-
-    ngx_str_null(&r->headers_in.user);
-    ngx_str_null(&r->headers_in.passwd);
-    r->headers_in.content_length_n = -1;
-    r->headers_in.keep_alive_n = -1;
-    r->headers_in.chunked = 0;
-    r->headers_in.connection_type = 0;
-
     if (ngx_ws_detached_copy_str(r->pool, &r->headers_in.server, &from->headers_in.server) != NGX_OK) {
         return NGX_ERROR;
     }
 
-#if (nginx_version >= 1029003)
-    r->port = from->port;
-#endif
+    /* what nginx has seen in User-Agent */
+
+    r->headers_in.msie = from->headers_in.msie;
+    r->headers_in.msie6 = from->headers_in.msie6;
+    r->headers_in.opera = from->headers_in.opera;
+    r->headers_in.gecko = from->headers_in.gecko;
+    r->headers_in.chrome = from->headers_in.chrome;
+    r->headers_in.safari = from->headers_in.safari;
+    r->headers_in.konqueror = from->headers_in.konqueror;
 
     part = &from->headers_in.headers.part;
     h = part->elts;

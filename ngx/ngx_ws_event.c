@@ -267,6 +267,19 @@ ngx_ws_worker_exiting(void)
 }
 
 
+/* worker_shutdown_timeout, 0 where there is none */
+
+ngx_msec_t
+ngx_ws_shutdown_timeout(void)
+{
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(ngx_cycle->conf_ctx, ngx_core_module);
+
+    return ccf->shutdown_timeout;
+}
+
+
 /* init_process runs in the cache processes as well */
 
 ngx_uint_t

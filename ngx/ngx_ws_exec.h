@@ -72,6 +72,7 @@ ngx_int_t ngx_ws_tcp_nodelay(ngx_connection_t *c);
 ngx_connection_t *ngx_ws_exit_watcher(ngx_cycle_t *cycle, ngx_event_handler_pt handler);
 void ngx_ws_exit_watcher_close(ngx_connection_t *c);
 ngx_uint_t ngx_ws_worker_exiting(void);
+ngx_msec_t ngx_ws_shutdown_timeout(void);
 ngx_uint_t ngx_ws_serves_requests(void);
 
 
@@ -91,6 +92,7 @@ ngx_int_t ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h);
 ngx_int_t ngx_ws_response_text(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, ngx_str_t text);
 void ngx_ws_response_101(ngx_http_request_t *r);
 void ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, off_t length);
+ngx_int_t ngx_ws_request_answer(ngx_http_request_t *r, ngx_int_t rc);
 void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
 
 
@@ -99,7 +101,7 @@ void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
 typedef struct ngx_ws_detached_s  ngx_ws_detached_t;
 
 typedef ngx_int_t (*ngx_ws_detached_take_pt)(void *data, ngx_uint_t status, const u_char *octets, size_t len);
-typedef void (*ngx_ws_detached_done_pt)(void *data);
+typedef void (*ngx_ws_detached_event_pt)(void *data);
 
 ngx_ws_detached_t *ngx_ws_detached_create(ngx_http_request_t *from, ngx_str_t *hops, ngx_str_t *type,
     ngx_uint_t message);
@@ -108,14 +110,15 @@ ngx_int_t ngx_ws_detached_can_ask(ngx_http_request_t *from, ngx_str_t *text);
 ngx_int_t ngx_ws_detached_target(ngx_ws_detached_t *d, ngx_str_t *uri);
 ngx_int_t ngx_ws_detached_message(ngx_ws_detached_t *d, u_char *data, size_t len);
 ngx_int_t ngx_ws_detached_on_free(ngx_ws_detached_t *d, ngx_pool_cleanup_pt handler, void *data);
-void ngx_ws_detached_callbacks(ngx_ws_detached_t *d, ngx_ws_detached_take_pt take, ngx_ws_detached_done_pt done,
-    void *data);
+void ngx_ws_detached_callbacks(ngx_ws_detached_t *d, ngx_ws_detached_take_pt take, ngx_ws_detached_event_pt done,
+    ngx_ws_detached_event_pt leave, void *data);
 void ngx_ws_detached_discard(ngx_ws_detached_t *d);
 ngx_int_t ngx_ws_detached_start(ngx_ws_detached_t *d);
-void ngx_ws_detached_abort(ngx_ws_detached_t *d);
+void ngx_ws_detached_abort(ngx_ws_detached_t *d, ngx_uint_t status);
 ngx_uint_t ngx_ws_detached_status(const ngx_ws_detached_t *d);
 ngx_str_t ngx_ws_detached_content_type(const ngx_ws_detached_t *d);
-ngx_str_t ngx_ws_detached_www_authenticate(const ngx_ws_detached_t *d);
+ngx_table_elt_t *ngx_ws_detached_www_authenticate(const ngx_ws_detached_t *d);
+ngx_table_elt_t *ngx_ws_detached_next_header(const ngx_table_elt_t *h);
 void ngx_ws_serve_once(void);
 void ngx_ws_close_listening(void);
 

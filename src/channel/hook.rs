@@ -9,6 +9,7 @@ const NO_CONTENT: u16 = 204;
 const NOT_MODIFIED: u16 = 304;
 const FORBIDDEN: u16 = 403;
 const BAD_GATEWAY: u16 = 502;
+const GATEWAY_TIMEOUT: u16 = 504;
 
 /// How often a hook may be asked because of another hook: more than that is a circle.
 pub const MOST_HOPS: u32 = 8;
@@ -67,6 +68,28 @@ fn refusal(status: Option<u16>) -> u16 {
     }
 }
 
+/// What a status of 400 to 599 says about the hook that decides about messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moderator {
+    /// It does not want this message.
+    Refuses,
+    /// Nobody has looked at the message; later somebody may.
+    Unreachable,
+    /// Something is wrong with it.
+    Broken,
+}
+
+impl Moderator {
+    /// By the status that a publisher by HTTP would be told.
+    pub fn of(status: u16) -> Self {
+        match status {
+            BAD_GATEWAY..=GATEWAY_TIMEOUT => Self::Unreachable,
+            500.. => Self::Broken,
+            _ => Self::Refuses,
+        }
+    }
+}
+
 /// How many hooks a request has come through, by the header that each of them adds. `None` for a header that no hook made.
 pub fn hops(header: Option<&[u8]>) -> Option<u32> {
     header.map_or(Some(0), |digits| str::from_utf8(digits).ok()?.parse().ok())
@@ -115,6 +138,19 @@ mod tests {
             (None, 502),
         ] {
             assert_eq!(Joining::of(status), Joining::Refuse(told), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn moderators() {
+        for status in [400, 403, 408, 422, 429, 444, 499] {
+            assert_eq!(Moderator::of(status), Moderator::Refuses, "{status}");
+        }
+        for status in [502, 503, 504] {
+            assert_eq!(Moderator::of(status), Moderator::Unreachable, "{status}");
+        }
+        for status in [500, 501, 505, 508, 599] {
+            assert_eq!(Moderator::of(status), Moderator::Broken, "{status}");
         }
     }
 

@@ -4,6 +4,7 @@ mod answer;
 mod approval;
 mod bells;
 mod events;
+mod failure;
 pub mod group;
 pub mod hub;
 mod link;

@@ -2,11 +2,15 @@
 //!
 //! The request is copied, so that the copy may outlive it, and the location is asked in a later turn of the event loop: who
 //! asks is never called back before it has returned. See `ngx/ngx_ws_detached.c` for what such a request is to nginx.
+//!
+//! An errand waits, is on its way until the location has answered, and goes on after that as long as the location does something in
+//! the background. So a location is to its clients what it is to `auth_request`: mirrors are served, and caches are updated.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use super::ffi;
 use super::guard::guard;
@@ -19,6 +23,8 @@ use crate::channel::hook::{MOST_HOPS, hops};
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
+const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;
+
 /// A hook was asked because of itself (RFC 5842, section 7.2).
 const LOOP_DETECTED: isize = 508;
 
@@ -28,9 +34,14 @@ const MOST_TOLD: usize = 128;
 /// When so many of those wait, nobody is let in whose end would make another one.
 const MOST_WAITING: usize = 8192;
 
-/// Of this share of a worker's connections each may belong to a question. A question takes another one to the server that
-/// it is passed to, and goes on without its client: half of the connections are left to clients, however slow hooks are.
+/// Of this share of a worker's connections each may belong to a question, or to what a location does in the background when
+/// it has answered one. Each takes another connection to the server that it is passed to, and goes on without its client: half
+/// of the connections are left to clients, however slow hooks are.
 const SHARE: usize = 4;
+
+/// How long a location may go on in the background when it has answered, in milliseconds. nginx would wait for ever for one
+/// that `limit_req` delays.
+const LONGEST: u64 = 600_000;
 
 /// Octets of an answer's body that nobody wants, before it is broken off.
 const UNWANTED: usize = 64 << 10;
@@ -41,8 +52,14 @@ const TICK: u64 = 1000;
 /// The same when there was no connection to be had.
 const LATER: u64 = 100;
 
+/// How often while there is a time by which the worker is to have left.
+const OFTEN: u64 = 200;
+
 /// How long a worker that leaves goes on with what nobody awaits, in milliseconds.
 const LAST_CHANCE: u64 = 5000;
+
+/// The same after `worker_shutdown_timeout`, which ends every client, so that many of them leave at that moment.
+const OVERTIME: u64 = 1500;
 
 /// The same when the worker is stopped at once: nginx's master does not wait for more than about a second.
 const STOPPED: u64 = 500;
@@ -54,7 +71,7 @@ pub enum Question {
         /// Its `Content-Type`.
         content_type: Vec<u8>,
         /// The message.
-        message: Vec<u8>,
+        message: Rc<Vec<u8>>,
         /// Bound on the answer.
         limit: usize,
     },
@@ -71,12 +88,12 @@ pub struct Answer {
     pub status: Option<u16>,
     /// Its `Content-Type`.
     pub content_type: Vec<u8>,
-    /// Its `WWW-Authenticate`.
-    pub challenge: Vec<u8>,
+    /// Its `WWW-Authenticate` headers.
+    pub challenges: Vec<Vec<u8>>,
     /// Its body, if it was 200 and about a message.
     pub body: Vec<u8>,
     /// The message that it was asked about.
-    pub message: Vec<u8>,
+    pub message: Rc<Vec<u8>>,
 }
 
 /// Takes the answer, with the copy of the client's request if there is one on a connection.
@@ -86,23 +103,38 @@ pub type Done = Box<dyn FnOnce(Answer, Option<Request>)>;
 struct Errand {
     detached: NonNull<ffi::ngx_ws_detached_t>,
     done: Option<Done>,
-    message: Vec<u8>,
+    /// Shared with whoever publishes it: nginx sends it on from here, to mirrors also after the answer.
+    message: Rc<Vec<u8>>,
     body: Vec<u8>,
     limit: usize,
     unwanted: usize,
     too_large: bool,
     is_notice: bool,
     begun: u64,
+    /// Its place among those that have been answered.
+    place: Option<u64>,
 }
 
 type ErrandRef = NonNull<Errand>;
 
-/// The errands of a worker.
+/// An errand that goes on in the background.
+#[derive(Clone, Copy)]
+struct Answered {
+    errand: ErrandRef,
+    at: u64,
+}
+
+/// The errands of a worker. Invariant: each that was started is either running or answered until its request is freed.
 struct Desk {
     asked: VecDeque<ErrandRef>,
     notices: VecDeque<ErrandRef>,
+    /// On their way, and not answered.
     running: HashSet<ErrandRef>,
+    /// Notices among them.
     told: usize,
+    /// Answered, and not over, in the order in which they were answered.
+    answered: BTreeMap<u64, Answered>,
+    next_place: u64,
     /// Lets those that wait begin.
     turn: Timer,
     /// Keeps a worker that is told to go as long as there is something on its way.
@@ -113,6 +145,8 @@ struct Desk {
 thread_local! {
     static DESK: RefCell<Option<Box<Desk>>> = const { RefCell::new(None) };
     static CLOSED: Cell<bool> = const { Cell::new(false) };
+    /// When `worker_shutdown_timeout` ends every client of a worker that was told to go.
+    static LEAVE_BY: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 fn with<R>(step: impl FnOnce(&mut Desk) -> R) -> R {
@@ -123,6 +157,8 @@ fn with<R>(step: impl FnOnce(&mut Desk) -> R) -> R {
                 notices: VecDeque::new(),
                 running: HashSet::new(),
                 told: 0,
+                answered: BTreeMap::new(),
+                next_place: 0,
                 turn: Timer::of_worker(on_turn),
                 keep: Timer::of_worker(on_keep),
                 kept: false,
@@ -138,11 +174,10 @@ fn with<R>(step: impl FnOnce(&mut Desk) -> R) -> R {
 /// The status to answer, which was logged: the URI is none, the question goes round in a circle, the worker is too busy.
 pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Done) -> Result<(), isize> {
     let is_notice = matches!(question, Question::Notice);
-    if CLOSED.get() {
+    if CLOSED.get() || (!is_notice && is_overtime(now())) {
         return Err(try_again(request));
     }
-    // SAFETY: ngx_cycle is set before workers begin.
-    let most = unsafe { (*ffi::ngx_cycle).connection_n } / SHARE;
+    let most = most_questions();
     if !is_notice && with(|desk| desk.questions()) >= most {
         request.report(Level::Error, format_args!("{most} hooks have not answered yet, no other one is asked"));
         return Err(try_again(request));
@@ -162,6 +197,25 @@ pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Do
         desk.stay(TICK);
     });
     Ok(())
+}
+
+fn most_questions() -> usize {
+    // SAFETY: ngx_cycle is set before workers begin.
+    unsafe { (*ffi::ngx_cycle).connection_n / SHARE }
+}
+
+/// The worker was told to go. What is on its way goes on.
+pub fn leaving() {
+    // SAFETY: reads the configuration of the cycle.
+    let time = unsafe { ffi::ngx_ws_shutdown_timeout() } as u64;
+    if time != 0 {
+        LEAVE_BY.set(Some(now() + time));
+    }
+}
+
+/// Whether nginx has ended every client of a worker that was told to go.
+fn is_overtime(now: u64) -> bool {
+    LEAVE_BY.get().is_some_and(|by| now >= by)
 }
 
 /// Whether a location can be told later that this request has ended.
@@ -203,7 +257,7 @@ fn prepare(
     hops: u32,
     uri: &[u8],
     content_type: &[u8],
-    message: Option<Vec<u8>>,
+    message: Option<Rc<Vec<u8>>>,
     limit: usize,
     done: Done,
 ) -> Result<ErrandRef, isize> {
@@ -217,7 +271,7 @@ fn prepare(
         let detached =
             ffi::ngx_ws_detached_create(request.raw(), &raw mut hops, &raw mut content_type, usize::from(has_message));
         let detached = NonNull::new(detached).ok_or(FAILED)?;
-        let mut errand = Box::new(Errand {
+        let errand = Box::new(Errand {
             detached,
             done: Some(done),
             message: message.unwrap_or_default(),
@@ -227,6 +281,7 @@ fn prepare(
             too_large: false,
             is_notice: false,
             begun: now(),
+            place: None,
         });
         let mut target = text(uri);
         let copy = Request::new(ffi::ngx_ws_detached_request(detached.as_ptr()));
@@ -239,8 +294,11 @@ fn prepare(
             false
         } else {
             !has_message
-                || ffi::ngx_ws_detached_message(detached.as_ptr(), errand.message.as_mut_ptr(), errand.message.len())
-                    == ffi::NGX_OK as isize
+                || ffi::ngx_ws_detached_message(
+                    detached.as_ptr(),
+                    errand.message.as_ptr().cast_mut(),
+                    errand.message.len(),
+                ) == ffi::NGX_OK as isize
         };
         let errand = NonNull::from(Box::leak(errand));
         let data = errand.as_ptr().cast::<c_void>();
@@ -249,7 +307,7 @@ fn prepare(
             ffi::ngx_ws_detached_discard(detached.as_ptr());
             return Err(FAILED);
         }
-        ffi::ngx_ws_detached_callbacks(detached.as_ptr(), Some(on_octets), Some(on_done), data);
+        ffi::ngx_ws_detached_callbacks(detached.as_ptr(), Some(on_octets), Some(on_done), Some(on_leave), data);
         Ok(errand)
     }
 }
@@ -270,13 +328,30 @@ impl Desk {
         Some(errand)
     }
 
-    /// An errand has ended, or could not begin.
-    fn finished(&mut self, errand: ErrandRef, is_notice: bool) {
-        if self.running.remove(&errand) && is_notice {
+    /// An errand was answered, or could not begin.
+    fn finished(&mut self, errand: ErrandRef, is_notice: bool) -> Option<u64> {
+        if !self.running.remove(&errand) {
+            return None;
+        }
+        if is_notice {
             self.told -= 1;
             if !self.notices.is_empty() {
                 self.turn.post_next();
             }
+        }
+        let place = self.next_place;
+        self.next_place += 1;
+        self.answered.insert(place, Answered { errand, at: now() });
+        if self.questions() + self.answered.len() > most_questions() {
+            self.turn.post_next();
+        }
+        Some(place)
+    }
+
+    /// The request of an errand is freed.
+    fn freed(&mut self, place: Option<u64>) {
+        if let Some(place) = place {
+            self.answered.remove(&place);
         }
         if self.is_idle() {
             self.keep.disarm();
@@ -285,7 +360,7 @@ impl Desk {
     }
 
     fn is_idle(&self) -> bool {
-        self.asked.is_empty() && self.notices.is_empty() && self.running.is_empty()
+        self.asked.is_empty() && self.notices.is_empty() && self.running.is_empty() && self.answered.is_empty()
     }
 
     /// Those whose answers are awaited.
@@ -297,17 +372,59 @@ impl Desk {
         self.told > 0 || !self.notices.is_empty()
     }
 
+    /// What there is no time or no room for any more.
+    fn surplus(&mut self, now: u64) -> Surplus {
+        // SAFETY: reads flags of nginx.
+        let leaving = unsafe { ffi::ngx_ws_worker_exiting() != 0 };
+        let overtime = is_overtime(now);
+        let no_more_notices = LEAVE_BY.get().is_some_and(|by| now >= by + OVERTIME);
+        let is_late = |errand: &ErrandRef| {
+            // SAFETY: errands on the desk are alive.
+            let errand = unsafe { errand.as_ref() };
+            if errand.is_notice { leaving && (no_more_notices || now >= errand.begun + LAST_CHANCE) } else { overtime }
+        };
+        let is_long = |answered: &Answered| overtime || now >= answered.at + LONGEST;
+        let room = most_questions().saturating_sub(self.questions());
+        let beyond = self.answered.len().saturating_sub(room);
+        let background =
+            (0..).zip(&self.answered).filter(|(count, (_, answered))| *count < beyond || is_long(answered));
+        let mut waiting = Vec::new();
+        self.notices.retain(|errand| {
+            let is_late = is_late(errand);
+            if is_late {
+                waiting.push(*errand);
+            }
+            !is_late
+        });
+        Surplus {
+            running: self.running.iter().copied().filter(is_late).collect(),
+            answered: background.map(|(_, (&place, _))| place).collect(),
+            waiting,
+        }
+    }
+
     /// The worker is not to leave before somebody has looked again.
     fn stay(&mut self, time: u64) {
         if !self.kept {
             self.kept = true;
-            self.keep.arm(time);
+            self.keep.arm(if LEAVE_BY.get().is_some() { time.min(OFTEN) } else { time });
         }
     }
 }
 
+/// Errands that are given up.
+struct Surplus {
+    /// On their way.
+    running: Vec<ErrandRef>,
+    /// In the background, by their places.
+    answered: Vec<u64>,
+    /// Notices that were not started.
+    waiting: Vec<ErrandRef>,
+}
+
 /// Lets those begin that wait.
 fn turn() {
+    give_up(|desk| desk.surplus(now()));
     while let Some(errand) = with(Desk::next) {
         // SAFETY: the errand lives until its request is freed, which it is not before it has been started or discarded.
         let (detached, is_notice) = unsafe { ((*errand.as_ptr()).detached, (*errand.as_ptr()).is_notice) };
@@ -327,7 +444,7 @@ fn turn() {
             return;
         }
         log::cycle(Level::Error, format_args!("ws_exec: no connections left to ask a hook"));
-        answer(errand, None, Some(ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16));
+        answer(errand, None, Some(UNAVAILABLE));
         // SAFETY: it was not started, and nobody refers to it any more.
         unsafe { ffi::ngx_ws_detached_discard(detached.as_ptr()) };
     }
@@ -344,67 +461,52 @@ fn answer(mut errand: ErrandRef, request: Option<Request>, status: Option<u16>) 
         log::cycle(Level::Error, format_args!("ws_exec: the answer of a hook has more than {limit} octets"));
     }
     // SAFETY: the request is alive, and its subrequest's headers with it.
-    let (content_type, challenge) = unsafe {
-        (
-            bytes(&ffi::ngx_ws_detached_content_type(state.detached.as_ptr())).to_vec(),
-            bytes(&ffi::ngx_ws_detached_www_authenticate(state.detached.as_ptr())).to_vec(),
-        )
+    let (content_type, challenges) = unsafe {
+        let mut challenges = Vec::new();
+        let mut header = ffi::ngx_ws_detached_www_authenticate(state.detached.as_ptr());
+        while let Some(challenge) = header.as_ref() {
+            challenges.push(bytes(&challenge.value).to_vec());
+            header = ffi::ngx_ws_detached_next_header(challenge);
+        }
+        (bytes(&ffi::ngx_ws_detached_content_type(state.detached.as_ptr())).to_vec(), challenges)
     };
     let body = std::mem::take(&mut state.body);
-    let message = std::mem::take(&mut state.message);
-    with(|desk| desk.finished(errand, is_notice));
+    let message = Rc::clone(&state.message);
+    state.place = with(|desk| desk.finished(errand, is_notice));
     if let Some(done) = done {
-        done(Answer { status, content_type, challenge, body, message }, request);
+        done(Answer { status, content_type, challenges, body, message }, request);
     }
-}
-
-/// A worker that leaves gives up what nobody awaits after a while.
-fn tend() {
-    // SAFETY: reads flags of nginx.
-    let leaving = unsafe { ffi::ngx_ws_worker_exiting() != 0 };
-    if leaving {
-        let late = |errand: &ErrandRef| {
-            // SAFETY: errands on the desk are alive.
-            let errand = unsafe { errand.as_ref() };
-            errand.is_notice && now() >= errand.begun + LAST_CHANCE
-        };
-        give_up(|desk| {
-            let running: Vec<ErrandRef> = desk.running.iter().copied().filter(late).collect();
-            let mut waiting = Vec::new();
-            desk.notices.retain(|errand| {
-                let late = late(errand);
-                if late {
-                    waiting.push(*errand);
-                }
-                !late
-            });
-            (running, waiting)
-        });
-    }
-    turn();
-    with(|desk| {
-        if !desk.is_idle() {
-            desk.stay(TICK);
-        }
-    });
 }
 
 /// Ends errands that have begun, and drops those that have not.
-fn give_up(choose: impl FnOnce(&mut Desk) -> (Vec<ErrandRef>, Vec<ErrandRef>)) {
-    let (running, waiting) = with(choose);
-    let count = running.len() + waiting.len();
+fn give_up(choose: impl FnOnce(&mut Desk) -> Surplus) {
+    let Surplus { running, answered, waiting } = with(choose);
+    let count = running.len() + answered.len() + waiting.len();
+    if count > 0 {
+        let why = match CLOSED.get() || LEAVE_BY.get().is_some() {
+            true => "the worker leaves",
+            false => "there are too many, or they take too long",
+        };
+        log::cycle(Level::Warn, format_args!("ws_exec: {count} requests to hooks were given up: {why}"));
+    }
+    let abort = |errand: ErrandRef| {
+        // SAFETY: the errand is on the desk: its request was started and is alive. Both are gone after this.
+        unsafe { ffi::ngx_ws_detached_abort((*errand.as_ptr()).detached.as_ptr(), usize::from(UNAVAILABLE)) };
+    };
+    // One that ends may bring about that others do.
     for errand in running {
         if with(|desk| desk.running.contains(&errand)) {
-            // SAFETY: the errand runs: its request is alive. It is gone after this.
-            unsafe { ffi::ngx_ws_detached_abort((*errand.as_ptr()).detached.as_ptr()) };
+            abort(errand);
+        }
+    }
+    for place in answered {
+        if let Some(answered) = with(|desk| desk.answered.get(&place).copied()) {
+            abort(answered.errand);
         }
     }
     for errand in waiting {
         // SAFETY: taken from the desk, and never started.
         unsafe { ffi::ngx_ws_detached_discard((*errand.as_ptr()).detached.as_ptr()) };
-    }
-    if count > 0 {
-        log::cycle(Level::Warn, format_args!("ws_exec: {count} requests to hooks were given up: the worker leaves"));
     }
 }
 
@@ -435,7 +537,11 @@ pub fn exit() {
             unsafe { ffi::ngx_ws_serve_once() };
         }
     }
-    give_up(|desk| (desk.running.iter().copied().collect(), desk.notices.drain(..).collect()));
+    give_up(|desk| Surplus {
+        running: desk.running.iter().copied().collect(),
+        answered: desk.answered.keys().copied().collect(),
+        waiting: desk.notices.drain(..).collect(),
+    });
     DESK.take();
 }
 
@@ -473,11 +579,23 @@ unsafe extern "C" fn on_done(data: *mut c_void) {
     });
 }
 
+/// The time is over that `worker_shutdown_timeout` leaves to clients.
+unsafe extern "C" fn on_leave(_: *mut c_void) {
+    guard((), || with(|desk| desk.turn.post_next()));
+}
+
 /// The pool of the request goes.
 unsafe extern "C" fn on_free(data: *mut c_void) {
     guard((), || {
         // SAFETY: the pointer was leaked by prepare(), and a cleanup runs once.
-        drop(unsafe { Box::from_raw(data.cast::<Errand>()) });
+        let errand = unsafe { Box::from_raw(data.cast::<Errand>()) };
+        // The last of them may be freed when the worker has ended.
+        DESK.with_borrow_mut(|desk| {
+            if let Some(desk) = desk {
+                debug_assert!(!desk.running.contains(&NonNull::from(&*errand)), "it was answered before");
+                desk.freed(errand.place);
+            }
+        });
     });
 }
 
@@ -491,6 +609,11 @@ unsafe extern "C" fn on_keep(_: *mut ffi::ngx_event_t) {
             desk.keep.take_expired();
             desk.kept = false;
         });
-        tend();
+        turn();
+        with(|desk| {
+            if !desk.is_idle() {
+                desk.stay(TICK);
+            }
+        });
     });
 }

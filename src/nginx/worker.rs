@@ -167,6 +167,7 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
             // SAFETY: the connection is the one of start() and is let go once.
             unsafe { ffi::ngx_ws_exit_watcher_close(watcher) };
         }
+        detached::leaving();
         drain();
         shared::leaving();
     });

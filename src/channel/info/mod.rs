@@ -128,6 +128,18 @@ impl InfoForm {
             ),
         }
     }
+
+    /// In place of channel info: nobody gets the message, for this status of HTTP.
+    pub fn render_refusal(self, status: u16) -> String {
+        match self {
+            Self::Text => format!("message refused: {status}"),
+            Self::Json => format!("{{\"refused\": {status} }}"),
+            Self::Xml => format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\r\n<channel>\r\n  <refused>{status}</refused>\r\n</channel>"
+            ),
+            Self::Yaml => format!("---\r\nrefused: {status}\r\n\r\n"),
+        }
+    }
 }
 
 /// The weight in a parameter of a media range (RFC 9110, section 12.4.2), in thousandths. A malformed one is none.
@@ -191,6 +203,22 @@ mod tests {
         }
         let asked = Info { requested: Some(7), subscribers: 3, ..info };
         assert!(InfoForm::Text.render(&asked).contains("last requested: 7 sec. ago\r\nactive subscribers: 3\r\n"));
+    }
+
+    #[test]
+    fn refusals() {
+        let expected = [
+            (InfoForm::Text, "message refused: 422"),
+            (InfoForm::Json, "{\"refused\": 422 }"),
+            (
+                InfoForm::Xml,
+                "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\r\n<channel>\r\n  <refused>422</refused>\r\n</channel>",
+            ),
+            (InfoForm::Yaml, "---\r\nrefused: 422\r\n\r\n"),
+        ];
+        for (form, text) in expected {
+            assert_eq!(form.render_refusal(422), text);
+        }
     }
 
     #[test]

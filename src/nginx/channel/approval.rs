@@ -1,5 +1,7 @@
 //! What a hook says about a message before it is published.
 
+use std::rc::Rc;
+
 use crate::channel::hook::Publishing;
 use crate::channel::message::kind_of;
 use crate::nginx::detached::{self, Answer, Question};
@@ -13,7 +15,7 @@ pub struct Draft {
     /// Its `Content-Type`.
     pub content_type: Vec<u8>,
     /// The message.
-    pub message: Vec<u8>,
+    pub message: Rc<Vec<u8>>,
 }
 
 /// What becomes of it.
@@ -23,7 +25,12 @@ pub enum Decision {
     /// Nobody gets it; all is well.
     Drop,
     /// Nobody gets it, and the publisher is told so.
-    Refuse(u16),
+    Refuse {
+        /// The status that it is told.
+        status: u16,
+        /// With 401, what the hook wants to be shown (RFC 9110, section 11.6.1).
+        challenges: Vec<Vec<u8>>,
+    },
 }
 
 /// Asks about a message; what is published in its place may be of `limit` octets, 0 for any number. `done` is called in a
@@ -45,7 +52,9 @@ pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decis
     let question = Question::Message { content_type, message, limit };
     let decide = |answer: Answer, copy: Option<Request>| {
         done(match Publishing::of(answer.status) {
-            Publishing::Replace => Decision::Publish(Draft { content_type: answer.content_type, message: answer.body }),
+            Publishing::Replace => {
+                Decision::Publish(Draft { content_type: answer.content_type, message: Rc::new(answer.body) })
+            }
             Publishing::Keep => Decision::Publish(Draft { content_type: kept, message: answer.message }),
             Publishing::Drop => Decision::Drop,
             Publishing::Refuse(status) => {
@@ -55,7 +64,7 @@ pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decis
                         format_args!("\"websocket_channel_publish_request\" refuses a message: {status}"),
                     );
                 }
-                Decision::Refuse(status)
+                Decision::Refuse { status, challenges: answer.challenges }
             }
         });
     };

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::failure::Failure;
 use super::member::Verdict;
 use crate::channel::store::Info;
-use crate::nginx::endpoint::Ending;
 use crate::nginx::session::{self, Session, SessionRef};
 
 /// What a hook has brought about.
@@ -13,7 +13,7 @@ pub enum News {
     /// Whether the session may subscribe.
     Verdict(Verdict),
     /// Its message was dealt with; what it is told of the channels.
-    Published(Result<Info, Ending>),
+    Published(Result<Info, Failure>),
 }
 
 /// See the module.

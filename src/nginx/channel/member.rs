@@ -46,7 +46,7 @@ pub fn ask(request: Request, done: impl FnOnce(Verdict, Option<Request>) + 'stat
     foresee(request)?;
     let done = |answer: Answer, copy: Option<Request>| {
         let joining = Joining::of(answer.status);
-        done(Verdict { joining, challenge: answer.challenge }, copy);
+        done(Verdict { joining, challenges: answer.challenges }, copy);
     };
     detached::ask(request, &target, Question::Permission, Box::new(done))
 }
@@ -54,7 +54,7 @@ pub fn ask(request: Request, done: impl FnOnce(Verdict, Option<Request>) + 'stat
 /// What was said about a request that wants to subscribe.
 pub struct Verdict {
     joining: Joining,
-    challenge: Vec<u8>,
+    challenges: Vec<Vec<u8>>,
 }
 
 impl Verdict {
@@ -74,10 +74,7 @@ impl Verdict {
             }
             Joining::Refuse(status) => {
                 request.report(Level::Info, format_args!("\"websocket_channel_join_request\" refuses: {status}"));
-                if status == UNAUTHORIZED && !self.challenge.is_empty() {
-                    request.add_header("WWW-Authenticate", &self.challenge);
-                }
-                Err(isize::from(status as i16))
+                Err(refuse(request, status, &self.challenges))
             }
         }
     }
@@ -88,6 +85,14 @@ impl Verdict {
             leave(copy);
         }
     }
+}
+
+/// The status with which a hook refuses a request. What it wants to be shown goes with a 401.
+pub fn refuse(request: Request, status: u16, challenges: &[Vec<u8>]) -> isize {
+    if status == UNAUTHORIZED && !challenges.iter().all(|challenge| request.add_header("WWW-Authenticate", challenge)) {
+        return FAILED;
+    }
+    isize::from(status as i16)
 }
 
 impl Member {

@@ -1,5 +1,7 @@
 //! Publishing, and what a publisher is told.
 
+use std::rc::Rc;
+
 use super::approval::{self, Decision, Draft};
 use super::events::Events;
 use super::subscription::Ids;
@@ -16,6 +18,7 @@ use crate::nginx::request::{Request, bytes};
 use crate::ws::frame::Kind;
 
 use super::answer;
+use super::member::refuse;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
@@ -162,18 +165,18 @@ fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[
     let caller = Caller::of(request).ok_or(FAILED)?;
     let waiting = caller.clone();
     let event: Box<[u8]> = request.header(b"x-eventsource-event").unwrap_or_default().into();
-    let draft = Draft { content_type: content_type.to_vec(), message: join(parts)? };
+    let draft = Draft { content_type: content_type.to_vec(), message: Rc::new(join(parts)?) };
     // SAFETY: every request has a core location configuration.
     let limit = unsafe { (*ffi::ngx_ws_get_core_loc_conf(request.raw())).client_max_body_size };
     approval::ask(request, draft, usize::try_from(limit).unwrap_or(0), move |decision| match decision {
         Decision::Publish(draft) => {
-            let (content_type, parts) = (&draft.content_type, [&*draft.message]);
+            let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
             let kind = kind_of(content_type, &parts);
             let told = publisher.publish(kind, content_type, &event, &parts);
             caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
         }
         Decision::Drop => caller.resume(no_content),
-        Decision::Refuse(status) => caller.resume(|_| isize::from(status as i16)),
+        Decision::Refuse { status, challenges } => caller.resume(|request| refuse(request, status, &challenges)),
     })?;
     waiting.wait();
     Ok(())

@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::approval::{self, Decision, Draft};
+use super::failure::{Failure, published};
 use super::hub::{self, Listener};
 use super::link::{Link, News};
 use super::member::{self, Member, Verdict};
-use super::publish::{Publisher, Told};
+use super::publish::Publisher;
 use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
 use crate::channel::info::InfoForm;
 use crate::channel::message::kind_of;
-use crate::channel::store::{Budget, Info, PublishError, ReadError};
+use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META};
 use crate::conf::ChannelLag;
@@ -190,9 +191,8 @@ impl Channel {
         if self.hooks.as_ref().is_some_and(|hooks| hooks.asks) {
             return self.submit(content_type, payload);
         }
-        let info = published(publisher.publish(kind, content_type, b"", &[payload]))?;
-        self.answer(&info);
-        Ok(())
+        let result = published(publisher.publish(kind, content_type, b"", &[payload]));
+        self.answer(result)
     }
 
     /// Asks what to do with a message. The next one is not taken before that is known.
@@ -203,39 +203,38 @@ impl Channel {
             return Err(Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() });
         }
         message.extend_from_slice(payload);
-        let draft = Draft { content_type: content_type.to_vec(), message };
+        let draft = Draft { content_type: content_type.to_vec(), message: Rc::new(message) };
         let limit = usize::try_from(hooks.request.settings().max_message_size()).unwrap_or(usize::MAX);
         let (publisher, link) = (Rc::clone(publisher), Rc::clone(&hooks.link));
         let asked = approval::ask(hooks.request, draft, limit, move |decision| {
             let result = match decision {
                 Decision::Publish(draft) => {
-                    let (content_type, parts) = (&draft.content_type, [&*draft.message]);
+                    let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
                     published(publisher.publish(kind_of(content_type, &parts), content_type, b"", &parts))
                 }
                 Decision::Drop => Ok(publisher.info()),
-                Decision::Refuse(status) => {
-                    Err(Ending { code: CloseCode::POLICY, reason: format!("message refused: {status}") })
-                }
+                Decision::Refuse { status, .. } => Err(Failure::of_hook(status)),
             };
             // A publisher that has gone needs no answer; its message was complete.
             link.tell(News::Published(result));
         });
-        if asked.is_err() {
-            return Err(Ending {
-                code: CloseCode::TRY_AGAIN,
-                reason: "nobody can be asked about the message".to_owned(),
-            });
+        if let Err(status) = asked {
+            return self.answer(Err(Failure::of_asking(status)));
         }
         hooks.waiting = true;
         Ok(())
     }
 
-    /// A message was dealt with.
-    fn answer(&mut self, info: &Info) {
+    /// A message was dealt with. One that is refused ends the session where its publisher would not learn of it.
+    fn answer(&mut self, result: Result<Info, Failure>) -> Result<(), Ending> {
+        let reply = match (result, self.answers) {
+            (Ok(info), form) => form.map(|form| form.render(&info)),
+            (Err(Failure::Refused { status, .. }), Some(form)) => Some(form.render_refusal(status)),
+            (Err(Failure::Refused { ending, .. } | Failure::Ended(ending)), _) => return Err(ending),
+        };
         self.published += 1;
-        if let Some(form) = self.answers {
-            self.replies.push_back(form.render(info));
-        }
+        self.replies.extend(reply);
+        Ok(())
     }
 
     /// Answers to what was published. Whether there were any.
@@ -293,9 +292,10 @@ impl Endpoint for Channel {
         let Some(hooks) = &mut self.hooks else { return false };
         let Some(News::Published(result)) = hooks.link.take() else { return false };
         hooks.waiting = false;
-        match result {
-            Ok(info) => self.answer(&info),
-            Err(ending) => hooks.refused = Some(ending),
+        if let Err(ending) = self.answer(result)
+            && let Some(hooks) = &mut self.hooks
+        {
+            hooks.refused = Some(ending);
         }
         true
     }
@@ -372,15 +372,6 @@ impl Drop for Channel {
 fn window(session: SessionRef) -> Option<u8> {
     // SAFETY: called from the content handler that made the session; nobody else holds it.
     unsafe { session.as_ref() }.shared_window()
-}
-
-/// What a publisher is told of the channels, or how its session ends.
-fn published(told: Result<Told, PublishError>) -> Result<Info, Ending> {
-    told.map(|told| told.info).map_err(|error| match error {
-        PublishError::TooLarge => Ending { code: CloseCode::TOO_BIG, reason: error.to_string() },
-        PublishError::Group => Ending { code: CloseCode::POLICY, reason: error.to_string() },
-        PublishError::Corrupt => Ending { code: CloseCode::INTERNAL, reason: error.to_string() },
-    })
 }
 
 /// Moves some of what is there for a subscriber to the client's queue. `None` where the worker is leaving.
