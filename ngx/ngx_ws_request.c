@@ -323,6 +323,53 @@ ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status)
 }
 
 
+/*
+ * What a request is to be finalized with so that the client gets this status. By some statuses nginx means that a connection is
+ * to be closed without an answer, or answers another one: these are answered here, unless there is an error_page for them. It
+ * may have been redirected afterwards, so that the caller must have let go of it.
+ */
+
+ngx_int_t
+ngx_ws_request_answer(ngx_http_request_t *r, ngx_int_t rc)
+{
+    ngx_uint_t                 i;
+    ngx_http_err_page_t       *page;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    switch (rc) {
+
+    case NGX_HTTP_REQUEST_TIME_OUT:
+    case NGX_HTTP_CLOSE:
+    case NGX_HTTP_REQUEST_HEADER_TOO_LARGE:
+    case NGX_HTTPS_CERT_ERROR:
+    case NGX_HTTPS_NO_CERT:
+    case NGX_HTTP_TO_HTTPS:
+    case NGX_HTTP_CLIENT_CLOSED_REQUEST:
+        break;
+
+    default:
+        return rc;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (!r->error_page && clcf->error_pages && r->uri_changes != 0) {
+
+        page = clcf->error_pages->elts;
+
+        for (i = 0; i < clcf->error_pages->nelts; i++) {
+            if (page[i].status == rc) {
+                return ngx_http_special_response_handler(r, rc);
+            }
+        }
+    }
+
+    ngx_ws_response_empty(r, rc);
+
+    return ngx_http_send_header(r);
+}
+
+
 ngx_uint_t
 ngx_ws_buf_in_file(const ngx_buf_t *b)
 {

@@ -55,6 +55,7 @@ impl Caller {
         // SAFETY: the request is alive until it is finalized here; nginx looks at the connection only if requests were
         // posted to it.
         unsafe {
+            let status = ffi::ngx_ws_request_answer(request.raw(), status);
             ffi::ngx_http_finalize_request(request.raw(), status);
             ffi::ngx_http_run_posted_requests(connection);
         }

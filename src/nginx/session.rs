@@ -199,7 +199,7 @@ pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Verdict) {
     unsafe {
         let status = match verdict {
             Verdict::Continue => return,
-            Verdict::Refuse(status) => status,
+            Verdict::Refuse(status) => ffi::ngx_ws_request_answer(request, status),
             Verdict::Finish => {
                 ffi::ngx_ws_request_set_lingering(request);
                 ffi::NGX_DONE as isize
