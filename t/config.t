@@ -217,6 +217,8 @@ for my $row (
     ['websocket_origin all',                '"any"'],
     ['websocket_origin wss://app.example',  'the origin is that of the page', '"https://app.example"'],
     ['websocket_origin ws://app.example:81', '"http://app.example:81"'],
+    ['websocket_origin wss://$host',        '"https://$host"'],
+    ['websocket_origin https://$host/',     'an origin has no path'],
     ['websocket_origin app.example/path',   'an origin has no path', '"app.example"'],
     ['websocket_origin https://app.example/', '"https://app.example"'],
     ['websocket_origin *..example.com',     '*.example.com'],

@@ -356,7 +356,10 @@ fn read_origin<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, argume
             }
             // A regular expression is no template: its "$" is an anchor.
             [b'~', pattern @ ..] if !pattern.is_empty() => OriginRule::Regex(compiler.regex(pattern)?),
-            _ if argument.contains(&b'$') => OriginRule::Template(compiler.compile(argument)?),
+            _ if argument.contains(&b'$') => {
+                words::origin_template(argument)?;
+                OriginRule::Template(compiler.compile(argument)?)
+            }
             _ => origin::Pattern::parse(argument)
                 .map(OriginRule::Pattern)
                 .map_err(|error| Refused::value(argument, error.to_string()))?,

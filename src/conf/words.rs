@@ -91,6 +91,26 @@ pub(super) fn address(value: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
+/// An origin with variables, of which only the rest is known: whatever they are, it has no path and is not the address of a
+/// WebSocket.
+///
+/// # Errors
+///
+/// [`Refused::Wrong`].
+pub(super) fn origin_template(value: &[u8]) -> Result<(), Refused> {
+    let text = String::from_utf8_lossy(value);
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", &text));
+    for (address, page) in [("ws", "http"), ("wss", "https")] {
+        if scheme.eq_ignore_ascii_case(address) {
+            return Err(wrong(value, format!("the origin is that of the page: \"{page}://{rest}\"")));
+        }
+    }
+    match rest.split_once('/') {
+        Some((host, _)) => Err(wrong(value, format!("an origin has no path, here it ends with \"{host}\""))),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn wrong(value: &[u8], reason: impl Into<String>) -> Refused {
     Refused::Wrong { value: String::from_utf8_lossy(value).into_owned(), reason: reason.into() }
 }
@@ -131,6 +151,22 @@ mod tests {
         {
             let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
             assert_eq!(ids(&words, has_mode), Ok(()), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn origins_with_variables() {
+        for (value, meant) in [
+            ("wss://$host", "\"https://$host\""),
+            ("WS://$host:81", "\"http://$host:81\""),
+            ("https://$host/", "no path"),
+            ("$host/chat", "no path"),
+        ] {
+            let reason = reason(origin_template(value.as_bytes()));
+            assert!(reason.contains(meant), "{value}: {reason}");
+        }
+        for value in ["$origin", "https://$host", "$scheme://$host:81", "*.$domain"] {
+            assert_eq!(origin_template(value.as_bytes()), Ok(()), "{value}");
         }
     }
 
