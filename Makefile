@@ -1,7 +1,7 @@
 # Every target may be called again at any time: what is there already is neither installed nor built twice.
 SHELL := /bin/bash
 WITH ?= installed
-ALL := installed 1.28 1.30
+ALL := installed 1.28 1.30 bare
 
 .PHONY: help
 help:
@@ -9,6 +9,7 @@ help:
 	@echo 'make run CONF=log    the same with another example of conf/'
 	@echo 'make test            cargo test, then t/ against the installed nginx; T="t/a.t t/b.t" picks files'
 	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=1.30: the one of Debian sid; WITH=all: each'
+	@echo '                    WITH=bare: t/bare.t against one without regular expressions and TLS'
 	@echo 'make test-debug      t/ with every error log at the level debug, where nginx looks into each event that it has'
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
 	@echo 'make test-valgrind   t/ with the module under valgrind'

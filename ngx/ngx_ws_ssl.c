@@ -131,7 +131,7 @@ ngx_ws_ssl_shutdown(ngx_connection_t *c)
 ngx_ssl_t *
 ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted)
 {
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "this nginx was built without TLS");
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"websocket_tcp_ssl\" directive: this nginx was built without TLS");
 
     return NULL;
 }

@@ -1,10 +1,11 @@
 #!/bin/bash
-# nginx-from-source.sh 1.28|sanitize|valgrind: nginx 1.28 from the source that the crate nginx-src carries.
+# nginx-from-source.sh 1.28|bare|sanitize|valgrind: nginx 1.28 from the source that the crate nginx-src carries.
 #
 #   target/nginx-KIND/sbin/nginx   the program
 #   target/nginx-KIND/src          its source, configured; the module is built for src/objs
 #
-# `1.28` is configured to build the module as well, nginx's own way (ngx/config). `sanitize` has AddressSanitizer; it and
+# `1.28` is configured to build the module as well, nginx's own way (ngx/config). `bare` lacks what can be left out and the module
+# might need: regular expressions, TLS, zlib. `sanitize` has AddressSanitizer; it and
 # `valgrind` have no memory pools, so that each allocation is seen on its own.
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
@@ -53,6 +54,8 @@ options=(
 cd "$home/src"
 if [ "$kind" = 1.28 ]; then
     options+=(--add-dynamic-module="$root/ngx")
+elif [ "$kind" = bare ]; then
+    options=(--prefix="$home" --with-compat --without-pcre --without-http_rewrite_module --without-http_gzip_module)
 else
     # A worker that exits unloads its modules first: leaks and stacks of the module would have no names, and what its
     # statics point to would count as leaked.

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the scripts that need an nginx to build for or to start. WITH names it: `installed` (the machine's own), `1.28`,
-# `1.30`, `sanitize`, `valgrind`.
+# `1.30`, `bare`, `sanitize`, `valgrind`.
 #
 # No variable here is called NGINX: an nginx that finds one in its environment takes it for a list of inherited sockets.
 
@@ -22,10 +22,10 @@ choose_nginx() {
         cargo_target="$root/target"
         return
         ;;
-    1.28 | sanitize | valgrind) "$root/scripts/nginx-from-source.sh" "$1" ;;
+    1.28 | bare | sanitize | valgrind) "$root/scripts/nginx-from-source.sh" "$1" ;;
     1.30) "$root/scripts/nginx-from-sid.sh" ;;
     *)
-        echo "WITH=$1 is not known: installed, 1.28, 1.30 or all" >&2
+        echo "WITH=$1 is not known: installed, 1.28, 1.30, bare or all" >&2
         return 1
         ;;
     esac
