@@ -22,11 +22,12 @@ mod module {
 
     const LAYOUT: &str = "ngx/layout";
 
-    const SOURCES: [&str; 10] = [
+    const SOURCES: [&str; 11] = [
         "ngx/ngx_ws_exec.c",
         "ngx/ngx_ws_event.c",
         "ngx/ngx_ws_regex.c",
         "ngx/ngx_ws_request.c",
+        "ngx/ngx_ws_subrequest.c",
         "ngx/ngx_ws_ssl.c",
         "ngx/ngx_ws_upstream.c",
         "ngx/ngx_ws_detached.c",

@@ -82,8 +82,8 @@ ngx_ws_detached_main_request(ngx_ws_detached_t *d, ngx_http_request_t *from)
     ngx_pool_cleanup_t        *closing;
     ngx_http_core_loc_conf_t  *clcf;
 
-    d->http_connection.addr_conf = from->http_connection->addr_conf;
-    d->http_connection.conf_ctx = from->http_connection->conf_ctx;
+    d->http_connection.addr_conf = from->main->http_connection->addr_conf;
+    d->http_connection.conf_ctx = from->main->http_connection->conf_ctx;
 
     /* the connection is not taken before the request begins: it does not yet exist, but for what a request is made of */
 

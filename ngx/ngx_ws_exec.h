@@ -96,6 +96,13 @@ ngx_int_t ngx_ws_request_answer(ngx_http_request_t *r, ngx_int_t rc);
 void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
 
 
+/* requests that nginx has made of a client's: ngx_ws_subrequest.c */
+
+ngx_uint_t ngx_ws_request_is_attended(const ngx_http_request_t *r);
+ngx_uint_t ngx_ws_request_body_is_there(const ngx_http_request_t *r);
+void ngx_ws_request_restore_method(ngx_http_request_t *r);
+
+
 /* requests that are asked of a location without a client: ngx_ws_detached*.c */
 
 typedef struct ngx_ws_detached_s  ngx_ws_detached_t;
@@ -127,7 +134,7 @@ void ngx_ws_close_listening(void);
 
 ngx_uint_t ngx_ws_buf_in_file(const ngx_buf_t *b);
 ssize_t ngx_ws_buf_read_file(const ngx_buf_t *b, u_char *data, size_t size);
-void ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last);
+void ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last, ngx_uint_t main);
 ngx_int_t ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n, ngx_uint_t apart);
 ngx_int_t ngx_ws_flush_head(ngx_http_request_t *r);
 ngx_int_t ngx_ws_body_blocked(ngx_http_request_t *r);

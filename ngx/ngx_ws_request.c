@@ -387,7 +387,7 @@ ngx_ws_buf_read_file(const ngx_buf_t *b, u_char *data, size_t size)
 /* the octets belong to the caller, who keeps them until pos has come to last */
 
 void
-ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last)
+ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last, ngx_uint_t main)
 {
     ngx_memzero(b, sizeof(ngx_buf_t));
 
@@ -399,10 +399,13 @@ ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last)
         b->memory = 1;
     }
 
-    /* to lua's and njs' filters both marks of the last one say that nothing comes after it */
+    /*
+     * To lua's and njs' filters both marks of the last one say that nothing comes after it. The end of a subrequest is not that
+     * of the response that it is part of.
+     */
 
     b->flush = 1;
-    b->last_buf = last ? 1 : 0;
+    b->last_buf = (last && main) ? 1 : 0;
     b->last_in_chain = last ? 1 : 0;
 }
 
@@ -504,7 +507,9 @@ ngx_ws_body_blocked(ngx_http_request_t *r)
 {
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (!r->buffered && !r->postponed && !r->connection->buffered) {
+    /* what a subrequest leaves behind is sent by nginx when it ends */
+
+    if (r != r->main || (!r->buffered && !r->postponed && !r->connection->buffered)) {
         return NGX_OK;
     }
 

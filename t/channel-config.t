@@ -36,7 +36,8 @@ sub refused {
 }
 
 accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocket_channel a b $uri mode=pubsub;',
-    'websocket_channel mode=pub a;', 'http: websocket_channel_zone 1m;', 'http: websocket_channel_zone 2m;',
+    'websocket_channel mode=pub a;', 'websocket_channel a mode=info;', 'websocket_channel_delete on;',
+    'websocket_channel_delete off;', 'http: websocket_channel_zone 1m;', 'http: websocket_channel_zone 2m;',
     'websocket_channel_group $host;', 'websocket_channel_history length=0 time=0;', 'websocket_channel_history time=1h;',
     'websocket_channel_history length=$arg_n time=$arg_t;', 'websocket_channel_start newest;', 'websocket_channel_start oldest;',
     'websocket_channel_start 3;', 'websocket_channel_start -3;', 'websocket_channel_transports eventsource;',
@@ -45,8 +46,10 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocke
     'websocket_channel_create off;', 'websocket_channel_max_subscribers 5;', 'websocket_channel_max_id_length 10;';
 
 refused('websocket_channel mode=sub;', qr/websocket_channel/, qr/id of a channel is missing/);
-refused('websocket_channel a mode=both;', qr/"both"/, qr/"sub", "pub" or "pubsub"/);
+refused('websocket_channel a mode=both;', qr/"both"/, qr/"sub", "pub", "pubsub" or "info"/);
 refused('websocket_channel a mode=sub mode=pub;', qr/one "mode="/);
+refused('websocket_channel_delete yes;', qr/"yes"/, qr/"on" or "off"/);
+refused("websocket_exec /bin/cat;\nwebsocket_channel a mode=info;", qr/cannot publish/);
 refused('websocket_channel "";', qr/the id of a channel/);
 refused("websocket_channel a;\nwebsocket_channel b;", qr/"websocket_channel" directive is duplicate/);
 refused("websocket_exec_dir /srv;\nwebsocket_channel b;", qr/cannot stand beside "websocket_exec_dir"/);

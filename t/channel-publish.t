@@ -18,6 +18,11 @@ my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 1m;', s
     location = /sub    { websocket_channel $arg_id; websocket_channel_start oldest; }
     location = /small  { websocket_channel $arg_id mode=pub; client_max_body_size 10; }
     location = /both   { websocket_channel $arg_a $arg_b mode=pub; }
+    location = /split  { websocket_channel $arg_id $arg_other mode=pub; websocket_channel_split ,; websocket_channel_group $arg_group; }
+    location = /info   { websocket_channel $arg_id $arg_other mode=info; websocket_channel_group $arg_group; }
+    location = /who    { websocket_channel $arg_id; websocket_channel_presence $arg_name; websocket_channel_delete on; }
+    location = /keep   { websocket_channel $arg_id mode=pub; websocket_channel_delete off; }
+    location = /clear  { websocket_channel $arg_id mode=pubsub; websocket_channel_delete on; }
     location = /brief  { websocket_channel $arg_id mode=pub; websocket_channel_history length=$arg_length time=$arg_time; }
     location = /denied { websocket_channel x mode=pub; deny all; }
     location = /any    { websocket_channel $arg_id mode=pubsub; websocket_origin any; }
@@ -93,6 +98,71 @@ case 'DELETE' => sub {
     is(request($port, 'DELETE', '/pub?id=gone')->{status}, 404);
     my ($first) = publish($port, '/pub?id=gone', 'x')->{body} =~ /id: (\d+:\d+)/;
     like($first, qr/:1$/, 'another channel begins anew');
+};
+
+sub queued { return request($port, 'GET', $_[0])->{body} =~ /^queued messages: (\d+)\r/ ? $1 : undef }
+
+case 'DELETE where it is allowed' => sub {
+    my %allow = ('/pub' => 1, '/pubsub' => 0, '/sub' => 0, '/who' => 0, '/keep' => 0, '/clear' => 1, '/info' => 0);
+    for my $path (sort keys %allow) {
+        publish($port, '/pub?id=kept', 'x');
+        my $response = request($port, 'DELETE', "$path?id=kept&other=kept");
+        is($response->{status}, $allow{$path} ? 200 : 405, $path);
+        my $options = request($port, 'OPTIONS', "$path?id=kept", Origin => "http://localhost");
+        for my $list ($options->{headers}{allow}[0], $options->{headers}{'access-control-allow-methods'}[0],
+            $allow{$path} ? () : $response->{headers}{allow}[0])
+        {
+            is($list =~ /\bDELETE\b/ ? 1 : 0, $allow{$path}, $list);
+        }
+        is(request($port, 'GET', '/pub?id=kept')->{status}, $allow{$path} ? 404 : 200);
+        request($port, 'DELETE', '/pub?id=kept');
+    }
+};
+
+case 'mode=info: what is known, and nothing else' => sub {
+    is(request($port, 'GET', '/info?id=known&other=known')->{status}, 404);
+    publish($port, '/pub?id=known', 'x');
+    my $here = Ws::Client->open($port, '/who?id=known&name=anna');
+    my $info = request($port, 'GET', '/info?id=known&other=known', Accept => 'text/json');
+    like($info->{body}, qr/"messages": 1, "requested": 0, "subscribers": 1,/);
+    like(request($port, 'GET', '/info?id=known&other=known&presence')->{body}, qr/"id": "anna", "connections": 1/);
+    is(request($port, 'HEAD', '/info?id=known&other=known')->{status}, 200);
+    for my $method (qw(POST PUT DELETE PATCH)) {
+        my $response = request($port, $method, '/info?id=known&other=known', body => 'forged');
+        is($response->{status}, 405, $method);
+        is($response->{headers}{allow}[0], 'GET, HEAD, OPTIONS');
+    }
+    is(request($port, 'OPTIONS', '/info?id=known')->{headers}{allow}[0], 'GET, HEAD, OPTIONS');
+    is(Ws::Client->connect(port => $port)->handshake('/info?id=known&other=known')->{status}, 406, 'no WebSocket');
+    is(request($port, 'GET', '/info?id=known&other=known', Accept => 'text/event-stream')->{status}, 200, 'no subscriber');
+    is(request($port, 'GET', '/info?id=known&other=known', Origin => 'https://evil.example')->{status}, 403);
+    is(queued('/info?id=known&other=known'), 1);
+    is($here->close(1000), 'close 1000');
+};
+
+case 'an id that is repeated is one channel' => sub {
+    my $here = Ws::Client->open($port, '/sub?id=r');
+    for my $path ('/split?id=r,r,r&other=r', '/both?a=r&b=r', '/split?id=r&other=r', '/split?id=r,r&other=r,r') {
+        my $response = publish($port, $path, $path);
+        is($here->text, $path, 'once');
+        like($response->{body}, qr/active subscribers: 1\r/, 'and counted once');
+    }
+    is(queued('/pub?id=r'), 4);
+    is(queued('/both?a=r&b=r'), 4, 'info does not add it up');
+    publish($port, '/split?id=r,R&other=s', 'case');
+    is(queued('/pub?id=R'), 1, 'another id by its case');
+    is(queued('/pub?id=s'), 1);
+    is($here->text, 'case');
+    publish($port, '/split?id=r,r&other=r&group=g', 'group');
+    is(queued('/pub?id=r'), 5, 'another channel by its group');
+    is(queued('/info?id=r&other=r&group=g'), 1);
+    my $client = Ws::Client->open($port, '/split?id=r,r&other=r');
+    $client->send(text('by WebSocket'));
+    like($client->text, qr/^queued messages: 6\r/);
+    is($here->text, 'by WebSocket');
+    is(request($port, 'DELETE', '/both?a=r&b=r')->{status}, 200);
+    my @many = map { "r" } 1 .. 2000;
+    is(request($port, 'POST', '/split?other=r&id=' . join(',', @many), body => 'x')->{status}, 202, 'however often');
 };
 
 case 'other methods: 405 with Allow, and the body is no request' => sub {

@@ -9,6 +9,7 @@ use Ws::Nginx;
 use Ws::Chromium;
 use Ws::Client;
 use Ws::Frame;
+use Ws::Http;
 
 my $ngx = Ws::Nginx->start(server => <<'EOT');
     websocket_close_timeout 500ms;
@@ -16,6 +17,14 @@ my $ngx = Ws::Nginx->start(server => <<'EOT');
     location = /msg  { websocket_exec /bin/cat; websocket_exec_format messages; websocket_console on; }
     location = /off  { websocket_exec /bin/cat; websocket_console off; }
     location = /none { websocket_exec /bin/cat; }
+    location = /sub    { websocket_channel $arg_id; websocket_console on; }
+    location = /pub    { websocket_channel $arg_id mode=pub; websocket_console on; }
+    location = /pubsub { websocket_channel $arg_id mode=pubsub; websocket_console on; }
+    location = /info   { websocket_channel $arg_id mode=info; websocket_console on; }
+    location = /shared { websocket_exec /bin/cat; websocket_channel $arg_id; websocket_console on; }
+    location = /poll   { websocket_channel $arg_id; websocket_channel_transports poll websocket; websocket_console on; }
+    location = /only   { websocket_channel $arg_id; websocket_channel_transports poll; websocket_console on; }
+    location = /plain  { websocket_channel $arg_id mode=pub; }
     location = /deny { deny all; websocket_exec /bin/cat; websocket_console on; }
 EOT
 
@@ -50,6 +59,36 @@ case 'nothing of the request is reflected' => sub {
         is($other->{status}, 200);
         ok($other->{body} eq $page->{body}, 'the same octets');
     }
+};
+
+my $BROWSER = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8';
+
+case 'a browser gets the page in a location with channels' => sub {
+    my $page = get('/on')->{body};
+    for my $path (qw(/sub /pub /pubsub /shared /poll)) {
+        my $got = get("$path?id=x", Accept => $BROWSER);
+        is($got->{status}, 200, $path);
+        ok($got->{body} eq $page, 'the page');
+        like($got->{said}('Vary'), qr/\bAccept\b/);
+        is(request($ngx->port, 'HEAD', "$path?id=x", Accept => $BROWSER)->{headers}{'content-length'}[0], length $page, 'HEAD');
+    }
+    is(scalar $ngx->programs, 0, 'no program is started for it');
+    is(get('/pub?id=x', Accept => '*/*')->{status}, 404, 'others get channel info');
+    is(get('/poll?id=x', Accept => '*/*')->{status}, 304, 'others poll');
+    is(get('/pub?id=y&presence', Accept => $BROWSER)->{status}, 404, 'who asks for presence is told');
+    is(get('/info?id=y', Accept => $BROWSER)->{status}, 404, 'no WebSocket: no page');
+    is(get('/only?id=x', Accept => $BROWSER)->{status}, 304, 'no WebSocket: no page');
+    is(get('/plain?id=y', Accept => $BROWSER)->{status}, 404, 'off');
+    for my $path (qw(/sub /pubsub)) {
+        my $client = Ws::Client->connect(port => $ngx->port);
+        $client->send("GET $path?id=x HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+        my $head = $client->wait_until(sub { $client->{in} =~ /^(.*?\r\n)\r\n/s }, 'the head of an EventSource');
+        like($client->{in}, qr{Content-Type: text/event-stream}i, "$path: an EventSource");
+    }
+    my $client = Ws::Client->open($ngx->port, '/pubsub?id=x', headers => [Accept => $BROWSER]);
+    $client->send(text('hello'));
+    is($client->text, 'hello', 'a handshake is one');
+    is($client->close(1000), 'close 1000');
 };
 
 case 'no program is started for it' => sub {

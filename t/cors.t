@@ -145,7 +145,7 @@ case 'ways to be named' => sub {
 case 'a preflight' => sub {
     my %preflight = (Origin => $app, 'Access-Control-Request-Method' => 'POST',
         'Access-Control-Request-Headers' => 'content-type,x-eventsource-event');
-    for my $row (['/pub', 'GET, HEAD, POST, PUT, DELETE, OPTIONS'], ['/pubsub', 'GET, HEAD, POST, PUT, DELETE, OPTIONS'],
+    for my $row (['/pub', 'GET, HEAD, POST, PUT, DELETE, OPTIONS'], ['/pubsub', 'GET, HEAD, POST, PUT, OPTIONS'],
         ['/sub', 'GET, HEAD, OPTIONS'])
     {
         my ($path, $methods) = @$row;

@@ -90,6 +90,11 @@ impl Transports {
     }
 }
 
+/// Whether a request asks for a page, as browsers do when their user opens an address, and for none of the transports.
+pub fn asks_for_page(accept: &[&[u8]]) -> bool {
+    accepts(accept, b"text/html") && !accepts(accept, b"text/event-stream") && !accepts(accept, b"multipart/mixed")
+}
+
 /// Whether a media type is named, and not only to be refused (RFC 9110, section 12.4.2).
 fn accepts(accept: &[&[u8]], media_type: &[u8]) -> bool {
     accept.iter().any(|value| wants(value, media_type))
@@ -172,6 +177,26 @@ mod tests {
         for (offered, accept, te, transport) in expected {
             assert_eq!(choose(offered, accept, te), transport, "{offered}; {accept}; {te}");
         }
+    }
+
+    #[test]
+    fn a_browser_asks_for_a_page() {
+        let expected = [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("Text/HTML;q=0.1", true),
+            ("text/html;q=0, */*", false),
+            ("*/*", false),
+            ("text/*", false),
+            ("", false),
+            ("text/html, text/event-stream", false),
+            ("text/html, multipart/mixed", false),
+            ("text/html, text/event-stream;q=0", true),
+        ];
+        for (accept, page) in expected {
+            assert_eq!(asks_for_page(&[accept.as_bytes()]), page, "{accept}");
+        }
+        assert!(asks_for_page(&[b"application/json", b"text/html"]));
+        assert!(!asks_for_page(&[]));
     }
 
     #[test]

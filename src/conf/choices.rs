@@ -37,6 +37,8 @@ pub enum ChannelMode {
     Pub,
     /// Both.
     PubSub,
+    /// Neither: they are told what is known of the channels and who is there.
+    Info,
 }
 
 impl ChannelMode {
@@ -49,6 +51,12 @@ impl ChannelMode {
     pub fn subscribes(self) -> bool {
         matches!(self, Self::Sub | Self::PubSub)
     }
+
+    /// Whether clients may delete channels where `websocket_channel_delete` says this about it; `None` where it says
+    /// nothing. Only who may publish may delete; of those who also subscribe anybody could, so that this has to be said.
+    pub fn deletes(self, said: Option<bool>) -> bool {
+        self.publishes() && said.unwrap_or(self == Self::Pub)
+    }
 }
 
 /// `websocket_channel_lag`: what is done with a subscriber that cannot be told of the messages it lost.
@@ -60,8 +68,12 @@ pub enum ChannelLag {
     Skip,
 }
 
-pub(super) const CHANNEL_MODES: &[(&str, ChannelMode)] =
-    &[("sub", ChannelMode::Sub), ("pub", ChannelMode::Pub), ("pubsub", ChannelMode::PubSub)];
+pub(super) const CHANNEL_MODES: &[(&str, ChannelMode)] = &[
+    ("sub", ChannelMode::Sub),
+    ("pub", ChannelMode::Pub),
+    ("pubsub", ChannelMode::PubSub),
+    ("info", ChannelMode::Info),
+];
 
 pub(super) const CHANNEL_LAGS: &[(&str, ChannelLag)] = &[("close", ChannelLag::Close), ("skip", ChannelLag::Skip)];
 

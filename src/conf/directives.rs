@@ -101,6 +101,9 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel_create", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_create, value::flag(from[0]))
         }),
+        row(c"websocket_channel_delete", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_delete, value::flag(from[0]).map(Some))
+        }),
         row(c"websocket_channel_max_subscribers", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_max_subscribers, value::number(from[0], 0, u64::from(u32::MAX)))
         }),

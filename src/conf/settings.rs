@@ -113,6 +113,15 @@ impl<C: Compiler> Endpoint<C> {
         }
     }
 
+    /// Whether everything that it answers takes the connection of a client. Channels can also be published to, polled and
+    /// asked about.
+    pub fn needs_connection(&self) -> bool {
+        match self {
+            Endpoint::Channel(_) | Endpoint::Shared(_) => false,
+            Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_) => true,
+        }
+    }
+
     /// The value of `$websocket_endpoint`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -368,6 +377,8 @@ settings! {
     channel_split: Option<Rc<[u8]>>, None;
     /// Whether channels may be subscribed to that nobody has published to.
     channel_create: bool, true;
+    /// Whether clients may delete channels; none where that depends on what else they may do.
+    channel_delete: Option<bool>, None;
     /// Subscribers of one channel over all workers, 0 for no limit.
     channel_max_subscribers: u64, 0;
     /// Octets of one id.

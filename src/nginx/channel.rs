@@ -17,6 +17,7 @@ mod websocket;
 pub mod zone;
 
 use super::caller::Caller;
+use super::console;
 use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
@@ -56,37 +57,33 @@ pub enum Way {
 /// The status to answer.
 pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Way, isize> {
     let mode = channel.mode;
-    let transports = request.settings().channel_transports();
-    if wants_upgrade(request) {
-        // A publisher has no other way to keep its connection, so the transports do not concern it.
-        let offered = transports.offer(Transport::WebSocket) || mode == ChannelMode::Pub;
-        return if offered { Ok(Way::WebSocket) } else { Err(NOT_ACCEPTABLE) };
+    request.restore_method();
+    // The headers of a subrequest are those of the client's request: what they ask for is not asked of this location.
+    let attended = request.is_attended();
+    if attended && wants_upgrade(request) {
+        return if takes_websockets(request, mode) { Ok(Way::WebSocket) } else { Err(NOT_ACCEPTABLE) };
     }
     check_origin(request, mode.subscribes())?;
     let is = |method: &[u8]| request.method() == method;
+    let methods = answer::methods(mode, mode.deletes(request.settings().channel_delete()));
     let status = if is(b"OPTIONS") {
-        answer::options(request, answer::methods(mode))
+        answer::options(request, methods)
     } else if mode.publishes() && (is(b"POST") || is(b"PUT")) {
         publish::receive(request)
-    } else if mode.publishes() && is(b"DELETE") {
+    } else if is(b"DELETE") && mode.deletes(request.settings().channel_delete()) {
         delete(request, channel)?
     } else if !is(b"GET") && !is(b"HEAD") {
-        answer::refuse_method(request, mode)
+        answer::refuse_method(request, methods)
     } else {
         // SAFETY: the request is alive. A body of a request that has none by its method is dropped.
         if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != ffi::NGX_OK as isize {
             return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
         }
-        if mode.subscribes() {
-            let kind = match choose(request).ok_or(NOT_ACCEPTABLE)? {
-                Transport::WebSocket => return Ok(Way::WebSocket),
-                Transport::EventSource => Kind::Stream(Stream::EventSource),
-                Transport::Multipart => Kind::Stream(Stream::multipart()),
-                Transport::Chunked => Kind::Stream(Stream::Chunked),
-                Transport::Raw => Kind::Stream(Stream::Raw),
-                Transport::LongPoll => Kind::LongPoll,
-                Transport::Poll => Kind::Poll,
-            };
+        if attended && shows_console(request, mode) {
+            console::send(request)
+        } else if mode.subscribes() {
+            let kind = if attended { choose(request).ok_or(NOT_ACCEPTABLE)? } else { poll(request)? };
+            let Some(kind) = kind else { return Ok(Way::WebSocket) };
             if member::must_ask(request) {
                 ask(request, channel, kind)?
             } else {
@@ -97,6 +94,25 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
         }
     };
     Ok(Way::Answered(status))
+}
+
+/// Whether a client can have a WebSocket here. A publisher has no other way to keep its connection, so the transports do not
+/// concern it.
+fn takes_websockets(request: Request, mode: ChannelMode) -> bool {
+    match mode {
+        ChannelMode::Sub | ChannelMode::PubSub => request.settings().channel_transports().offer(Transport::WebSocket),
+        ChannelMode::Pub => true,
+        ChannelMode::Info => false,
+    }
+}
+
+/// Whether a browser is to get the page to try the location by hand: it asks for a page and not for one of the transports, and
+/// the page, which opens a WebSocket, can work.
+fn shows_console(request: Request, mode: ChannelMode) -> bool {
+    request.settings().console()
+        && takes_websockets(request, mode)
+        && transport::asks_for_page(&values(request, b"accept"))
+        && (mode.subscribes() || !asks_for_presence(request.arguments()))
 }
 
 /// Gives a session that was accepted its channels, and begins it.
@@ -176,21 +192,45 @@ fn is_websocket(token: &[u8]) -> bool {
     token.eq_ignore_ascii_case(b"websocket")
 }
 
-/// How a request that is no upgrade is to be served; `None` if the location has no such way.
-fn choose(request: Request) -> Option<Transport> {
-    let values = |wanted: &[u8]| {
-        let headers = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        headers.map(|(_, value)| value).collect::<Vec<_>>()
-    };
-    let (accept, te) = (values(b"accept"), values(b"te"));
+/// The values of all headers of a name.
+fn values<'r>(request: Request, wanted: &[u8]) -> Vec<&'r [u8]> {
+    request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value).collect()
+}
+
+/// How a request that is no upgrade is to be served: `Some(None)` if all it can become is a WebSocket, `None` if the location
+/// has no such way.
+fn choose(request: Request) -> Option<Option<Kind>> {
+    let (accept, te) = (values(request, b"accept"), values(request, b"te"));
     let wish = transport::Request { accept: &accept, te: &te, can_chunk: request.can_chunk() };
-    request.settings().channel_transports().choose(&wish)
+    Some(Some(match request.settings().channel_transports().choose(&wish)? {
+        Transport::WebSocket => return Some(None),
+        Transport::EventSource => Kind::Stream(Stream::EventSource),
+        Transport::Multipart => Kind::Stream(Stream::multipart()),
+        Transport::Chunked => Kind::Stream(Stream::Chunked),
+        Transport::Raw => Kind::Stream(Stream::Raw),
+        Transport::LongPoll => Kind::LongPoll,
+        Transport::Poll => Kind::Poll,
+    }))
+}
+
+/// How a subrequest is served: it gets what is there. Waiting for a message would hold the response that it is part of.
+fn poll(request: Request) -> Result<Option<Kind>, isize> {
+    let transports = request.settings().channel_transports();
+    if !transports.offer(Transport::Poll) && !transports.offer(Transport::LongPoll) {
+        let reason = "a subrequest cannot wait for messages, and \"websocket_channel_transports\" offers neither poll nor longpoll";
+        request.report(Level::Error, format_args!("{reason}"));
+        return Err(NOT_ACCEPTABLE);
+    }
+    Ok(Some(if subscription::names_position(request) { Kind::Poll } else { Kind::FirstPoll }))
 }
 
 /// Pages of other origins may do here what `websocket_origin` lets them, on every transport. What is answered depends on
-/// the origin also where there is none.
+/// the origin also where there is none. A subrequest is made by the configuration and not by a page.
 fn check_origin(request: Request, subscribes: bool) -> Result<(), isize> {
     const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+    if !request.is_attended() {
+        return Ok(());
+    }
     if !answer::vary(request, subscribes) {
         return Err(FAILED);
     }

@@ -104,6 +104,24 @@ impl Request {
         unsafe { ffi::ngx_ws_request_is_main(self.0) != 0 }
     }
 
+    /// Whether a client waits for just this response: it is no subrequest and no `post_action`.
+    pub fn is_attended(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_is_attended(self.0) != 0 }
+    }
+
+    /// Whether the body that was announced, if one was, can be had.
+    pub fn body_is_there(self) -> bool {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_body_is_there(self.0) != 0 }
+    }
+
+    /// Gives a request back the method that its client has sent, where `X-Accel-Redirect` has made a GET of it.
+    pub fn restore_method(self) {
+        // SAFETY: the request lives; the name of the method is then a part of its request line.
+        unsafe { ffi::ngx_ws_request_restore_method(self.0) };
+    }
+
     /// The client's own request.
     pub fn main(self) -> Self {
         Request(self.fields().main)

@@ -4,7 +4,7 @@ use super::channel::{self, Way};
 use super::content;
 use super::ffi;
 use super::guard::guard;
-use super::log::Level;
+use super::log::{Level, Octets};
 use super::main_settings::MainSettings;
 use super::program::{self, Command, Environs};
 use super::request::Request;
@@ -65,13 +65,17 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
 }
 
 fn serve(request: Request) -> Result<(), isize> {
-    if !request.is_main() {
-        // The frames of a WebSocket cannot be part of another response.
-        request.report(Level::Error, format_args!("a subrequest cannot become a WebSocket"));
-        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
-    }
     let settings = request.settings();
     let Some(endpoint) = &settings.endpoint else { return Err(ffi::NGX_HTTP_NOT_FOUND as isize) };
+    if !request.is_main() && endpoint.needs_connection() {
+        // The frames of a WebSocket cannot be part of another response.
+        let (name, uri) = (endpoint.directive(), Octets(request.uri()));
+        request.report(
+            Level::Error,
+            format_args!("\"{name}\" needs the connection of a client, which the subrequest \"{uri}\" cannot give it"),
+        );
+        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+    }
     if let Some(context) = request.context() {
         context.endpoint = Some(endpoint.name());
     }

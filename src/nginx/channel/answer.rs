@@ -37,11 +37,12 @@ pub fn text(request: Request, status: usize, content_type: &'static str, text: &
     request.respond(status, content_type, body)
 }
 
-/// Methods that a location answers.
-pub fn methods(mode: ChannelMode) -> &'static [u8] {
-    match mode {
-        ChannelMode::Sub => b"GET, HEAD, OPTIONS",
-        ChannelMode::Pub | ChannelMode::PubSub => b"GET, HEAD, POST, PUT, DELETE, OPTIONS",
+/// Methods that a location answers, where clients may delete channels and where they may not.
+pub fn methods(mode: ChannelMode, deletes: bool) -> &'static [u8] {
+    match (mode, deletes) {
+        (ChannelMode::Sub | ChannelMode::Info, _) => b"GET, HEAD, OPTIONS",
+        (ChannelMode::Pub | ChannelMode::PubSub, true) => b"GET, HEAD, POST, PUT, DELETE, OPTIONS",
+        (ChannelMode::Pub | ChannelMode::PubSub, false) => b"GET, HEAD, POST, PUT, OPTIONS",
     }
 }
 
@@ -87,8 +88,8 @@ pub fn expose(request: Request, origin: &[u8], named: bool) -> bool {
 }
 
 /// Refuses a method; returns what the content handler returns. The body is read and dropped.
-pub fn refuse_method(request: Request, mode: ChannelMode) -> isize {
-    request.add_header("Allow", methods(mode));
+pub fn refuse_method(request: Request, methods: &'static [u8]) -> isize {
+    request.add_header("Allow", methods);
     // SAFETY: the request is alive. A body that cannot be dropped ends the connection.
     unsafe { ffi::ngx_http_discard_request_body(request.raw()) };
     ffi::NGX_HTTP_NOT_ALLOWED as isize

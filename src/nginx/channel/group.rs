@@ -92,6 +92,7 @@ pub(in crate::nginx) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_re
 }
 
 fn serve(request: Request) -> Result<isize, isize> {
+    request.restore_method();
     check_origin(request, false)?;
     if request.method() == b"POST" {
         // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.

@@ -123,6 +123,12 @@ fn history(request: Request) -> Result<History, isize> {
 
 /// Reads the body of a request and publishes it; returns what the content handler returns.
 pub fn receive(request: Request) -> ffi::ngx_int_t {
+    if !request.body_is_there() {
+        let reason =
+            "nothing is published: the body of the request was passed on, dropped or never read before it came here";
+        request.report(Level::Error, format_args!("{reason}"));
+        return FAILED;
+    }
     // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.
     let read = unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) };
     if read >= ffi::NGX_HTTP_SPECIAL_RESPONSE as isize { read } else { ffi::NGX_DONE as isize }

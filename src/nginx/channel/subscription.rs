@@ -1,7 +1,9 @@
 //! What a request says about channels: which ones, and what its client has of them already.
 
+use std::collections::HashSet;
+
 use crate::channel::fanout::{OnGap, SubscriberId, Wish};
-use crate::channel::position::{Asked, MAX_POSITIONS};
+use crate::channel::position::{Asked, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::Form;
 use crate::conf::Channel;
@@ -22,6 +24,7 @@ const INSUFFICIENT_STORAGE: isize = ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize;
 /// The channels that a request is about.
 pub struct Ids<'r> {
     group: &'r [u8],
+    /// Invariant: each id is there once, where it was named first: whatever is done, is done once to each channel.
     ids: Vec<&'r [u8]>,
 }
 
@@ -36,15 +39,21 @@ impl<'r> Ids<'r> {
         let group = group::name(request)?;
         let split = settings.channel_split();
         let mut ids = Vec::with_capacity(channel.ids.len());
+        let mut known = HashSet::new();
+        let mut add = |id| {
+            if known.insert(id) {
+                ids.push(id);
+            }
+        };
         for template in channel.ids.iter() {
             let mut rest = template.evaluate(request).ok_or(FAILED)?;
             if let Some(delimiter) = &split {
                 while let Some(at) = memchr::memmem::find(rest, delimiter) {
-                    ids.push(&rest[..at]);
+                    add(&rest[..at]);
                     rest = &rest[at + delimiter.len()..];
                 }
             }
-            ids.push(rest);
+            add(rest);
         }
         let refuse = |status, reason: std::fmt::Arguments<'_>| {
             request.report(Level::Info, format_args!("no channel: {reason}"));
@@ -81,12 +90,24 @@ impl<'r> Ids<'r> {
 pub struct Subscription<'r> {
     keys: Vec<Key<'r>>,
     asked: Asked,
+    start: Start,
 }
 
 impl<'r> Subscription<'r> {
     /// From the request.
     pub fn of(request: Request, ids: &Ids<'r>) -> Self {
-        Subscription { keys: ids.keys(), asked: asked(request) }
+        Subscription { keys: ids.keys(), asked: asked(request), start: request.settings().channel_start() }
+    }
+
+    /// The same for a request that gets no more than is there: where others begin with what comes, it begins with the newest
+    /// message.
+    pub fn of_what_is_there(request: Request, ids: &Ids<'r>) -> Self {
+        let subscription = Self::of(request, ids);
+        let start = match subscription.start {
+            Start::Newest => Start::Last(1),
+            start => start,
+        };
+        Subscription { start, ..subscription }
     }
 
     /// Adds the subscriber.
@@ -115,14 +136,7 @@ impl<'r> Subscription<'r> {
         };
         let subscribed = hub::with(|hub| {
             let form = hub.form(form);
-            let wish = Wish {
-                keys: &self.keys,
-                asked: &self.asked,
-                start: settings.channel_start(),
-                terms,
-                form: &form,
-                on_gap,
-            };
+            let wish = Wish { keys: &self.keys, asked: &self.asked, start: self.start, terms, form: &form, on_gap };
             hub.subscribe(&wish, listener)
         });
         let error = match subscribed {
@@ -147,8 +161,17 @@ impl<'r> Subscription<'r> {
     }
 }
 
+/// Whether a subrequest names a position.
+pub fn names_position(request: Request) -> bool {
+    asked(request) != Asked::Nothing
+}
+
 /// The position that a request names. Headers come first: a client that comes back repeats the address that it began with.
+/// The headers of a subrequest are its parent's, and name what the client has of another response.
 fn asked(request: Request) -> Asked {
+    if !request.is_attended() {
+        return Asked::id(&decoded(request.variable(b"arg_last_event_id")));
+    }
     let mut asked = Asked::Nothing;
     for (name, value) in request.headers() {
         if name.eq_ignore_ascii_case(b"last-event-id") {

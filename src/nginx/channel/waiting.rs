@@ -41,6 +41,8 @@ pub enum Kind {
     LongPoll,
     /// One as the whole response, if it is there.
     Poll,
+    /// The same for a subrequest that names no position: where others begin with what comes, it gets the newest message.
+    FirstPoll,
 }
 
 /// How far the request has come.
@@ -96,11 +98,15 @@ pub struct Waiting {
 pub fn start(request: Request, kind: Kind, ids: &Ids<'_>) -> Result<isize, isize> {
     let (form, on_gap) = match &kind {
         Kind::Stream(stream) => (stream.form(request), stream.on_gap(request)),
-        Kind::LongPoll | Kind::Poll => (Form::Body, OnGap::Tell),
+        Kind::LongPoll | Kind::Poll | Kind::FirstPoll => (Form::Body, OnGap::Tell),
+    };
+    let subscription = match kind {
+        Kind::FirstPoll => Subscription::of_what_is_there(request, ids),
+        Kind::Stream(_) | Kind::LongPoll | Kind::Poll => Subscription::of(request, ids),
     };
     let waiting = create(request, kind)?;
     let listener = Listener::Waiting(waiting);
-    let id = Subscription::of(request, ids).begin(request, form, on_gap, listener)?;
+    let id = subscription.begin(request, form, on_gap, listener)?;
     // SAFETY: made just now; nobody else holds it.
     unsafe { (*waiting.as_ptr()).subscriber = Some(id) };
     // Its first subscriber gets all that the program says.
@@ -203,7 +209,7 @@ impl Waiting {
             return Ok(Verdict::Finish(ffi::NGX_OK as isize));
         }
         self.open = worker::ledger().map(|ledger| ledger.open(request.settings().key));
-        if self.kind == Kind::Poll {
+        if matches!(self.kind, Kind::Poll | Kind::FirstPoll) {
             let verdict = match self.answer(id) {
                 Verdict::Continue => self.nothing_new(id),
                 finish @ Verdict::Finish(_) => finish,
@@ -289,7 +295,7 @@ impl Waiting {
         let verdict = match self.kind.clone() {
             _ if self.stage == Stage::Starting => self.started(id),
             Kind::Stream(stream) => self.stream(id, &stream),
-            Kind::LongPoll | Kind::Poll => self.answer(id),
+            Kind::LongPoll | Kind::Poll | Kind::FirstPoll => self.answer(id),
         };
         if verdict == Verdict::Continue {
             self.arm();
@@ -303,7 +309,7 @@ impl Waiting {
             (_, _, Stage::Starting) => Verdict::Finish(try_again(self.request)),
             (_, _, Stage::Closing { .. } | Stage::Over) | (_, None, _) => Verdict::Continue,
             (Kind::Stream(_), Some(_), Stage::Waiting) => self.close(),
-            (Kind::LongPoll | Kind::Poll, Some(id), Stage::Waiting) => self.time_out(id),
+            (Kind::LongPoll | Kind::Poll | Kind::FirstPoll, Some(id), Stage::Waiting) => self.time_out(id),
         }
     }
 

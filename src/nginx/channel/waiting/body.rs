@@ -132,7 +132,10 @@ impl Body {
         let mut buffer = self.spare.pop().unwrap_or_else(new);
         let octets = content.octets();
         // SAFETY: the octets live as long as the content, which is kept beside the buffer; nginx only reads them.
-        unsafe { ffi::ngx_ws_body_buf(&raw mut *buffer, octets.as_ptr().cast_mut(), octets.len(), last.into()) };
+        unsafe {
+            let (start, len) = (octets.as_ptr().cast_mut(), octets.len());
+            ffi::ngx_ws_body_buf(&raw mut *buffer, start, len, last.into(), self.request.is_main().into());
+        }
         self.in_flight.push_back(Piece { buffer, _content: content });
         self.fresh += 1;
     }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::body::Content;
 use super::stream::TEXT;
-use super::{FAILED, GONE, Verdict, Waiting};
+use super::{FAILED, GONE, Kind, Verdict, Waiting};
 use crate::channel::fanout::{Buffer, Next, Shared, SubscriberId};
-use crate::channel::position::etag;
+use crate::channel::position::{MAX_POSITIONS, Start, etag};
 use crate::channel::store::{Budget, ReadError};
 use crate::channel::wire::date::http_date;
 use crate::nginx::channel::hub;
@@ -16,6 +16,10 @@ use crate::nginx::upgrade::try_again;
 
 /// There is nothing new (RFC 9110, section 15.4.5).
 const NOT_MODIFIED: usize = 304;
+
+/// There is nothing, and no condition was named that this could be about (RFC 9110, section 15.3.5). auth_request takes it as
+/// leave to go on.
+const NO_CONTENT: usize = ffi::NGX_HTTP_NO_CONTENT as usize;
 
 /// Nothing came in time. Clients that know long-polling ask again then (RFC 9110, section 15.5.9).
 const TIMED_OUT: usize = 408;
@@ -30,15 +34,27 @@ struct Found {
 impl Waiting {
     /// Answers with the next message, if it is there.
     pub(super) fn answer(&mut self, id: SubscriberId) -> Verdict {
+        let newest = self.kind == Kind::FirstPoll && self.request.settings().channel_start() == Start::Newest;
         let mut found = None;
         let served = hub::with(|hub| {
-            let next = hub.serve(id, Budget { messages: 1, octets: 1 }, |batch| {
-                found = batch.items().first().and_then(|item| {
-                    let shared = Rc::clone(item.message.as_ref()?);
-                    Some(Found { buffer: item.buffer.clone(), shared, lost: item.lost })
-                });
-                1
-            })?;
+            let mut serve = || {
+                hub.serve(id, Budget { messages: 1, octets: 1 }, |batch| {
+                    found = batch.items().first().and_then(|item| {
+                        let shared = Rc::clone(item.message.as_ref()?);
+                        Some(Found { buffer: item.buffer.clone(), shared, lost: item.lost })
+                    });
+                    1
+                })
+            };
+            let next = serve()?;
+            if newest && next == Next::Items {
+                // Each of several channels has a last message, and the newest of all is wanted.
+                for _ in 1..MAX_POSITIONS {
+                    if serve()? != Next::Items {
+                        break;
+                    }
+                }
+            }
             Ok((next, hub.position(id).unwrap_or_default()))
         });
         match served {
@@ -84,7 +100,7 @@ impl Waiting {
 
     /// Answers a poll: there is nothing new.
     pub(super) fn nothing_new(&mut self, id: SubscriberId) -> Verdict {
-        self.without_message(id, NOT_MODIFIED)
+        self.without_message(id, if self.kind == Kind::FirstPoll { NO_CONTENT } else { NOT_MODIFIED })
     }
 
     /// Answers a long-poll: it has waited long enough.

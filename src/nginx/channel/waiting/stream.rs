@@ -162,7 +162,10 @@ impl Waiting {
     pub(super) fn close(&mut self) -> Verdict {
         let end = match &self.kind {
             Kind::Stream(Stream::Multipart(_)) => multipart::LAST,
-            Kind::Stream(Stream::EventSource | Stream::Chunked | Stream::Raw) | Kind::LongPoll | Kind::Poll => b"",
+            Kind::Stream(Stream::EventSource | Stream::Chunked | Stream::Raw)
+            | Kind::LongPoll
+            | Kind::Poll
+            | Kind::FirstPoll => b"",
         };
         self.leave();
         self.body.push(Content::Fixed(end), true);
