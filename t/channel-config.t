@@ -38,7 +38,7 @@ sub refused {
 accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocket_channel a b $uri mode=pubsub;',
     'websocket_channel mode=pub a;', 'websocket_channel a mode=info;', 'websocket_channel_delete on;',
     'websocket_channel_delete off;', 'http: websocket_channel_zone 1m;', 'http: websocket_channel_zone 2m;',
-    'websocket_channel_group $host;', 'websocket_channel_history length=0 time=0;', 'websocket_channel_history time=1h;',
+    'websocket_channel_group $host;', 'websocket_channel_history length=0 time=0;', 'websocket_channel_history time=1h;', 'websocket_channel_history off;',
     'websocket_channel_history length=$arg_n time=$arg_t;', 'websocket_channel_start newest;', 'websocket_channel_start oldest;',
     'websocket_channel_start 3;', 'websocket_channel_start -3;', 'websocket_channel_transports eventsource;',
     'websocket_channel_transports longpoll websocket eventsource;', 'websocket_channel_transports poll chunked multipart raw;',
@@ -57,6 +57,9 @@ refused("http: websocket_channel_zone $_;", qr/websocket_channel_zone/, qr/"$_"/
 refused('websocket_channel_zone 2m;', qr/"websocket_channel_zone" directive is not allowed here/);
 refused("websocket_channel_history $_;", qr/websocket_channel_history/, qr/"[^"]*"/)
     for qw(5 length= length=x length=-1 length=4294967296 time=x size=1), '"length=1" "length=2"';
+refused("websocket_channel_history $_;", qr/websocket_channel_history/, qr/"off" stands alone/) for 'off length=1', 'time=1h off', 'off off';
+refused('websocket_channel_history on;', qr/"on"/, qr/"length=number" or "time=time", or "off"/);
+refused("websocket_channel_history off;\nwebsocket_channel_history length=1;", qr/duplicate/);
 refused("websocket_channel_start $_;", qr/"$_"/, qr/"newest", "oldest"/) for qw(0 -0 first 1.5);
 refused("websocket_channel_transports $_;", qr/websocket_channel_transports/, 
     qr/"websocket", "eventsource", "longpoll", "poll", "chunked", "multipart" or "raw"/) for qw(http Poll intervalpoll), '""';

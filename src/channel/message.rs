@@ -6,6 +6,7 @@ use super::memory::Corrupt;
 use super::position::{Epoch, MessageId, Offset};
 use super::zone::Memory;
 use super::zone::layout::{Cell, Message as Stored};
+use super::zone::log::NOTHING;
 use crate::ws::frame::{Header, Kind};
 use crate::ws::utf8::Validator;
 
@@ -66,6 +67,8 @@ pub struct Message {
     pub unix: u64,
     /// Text or binary.
     pub kind: Kind,
+    /// Whether it is gone from the zone once every worker has copied it.
+    pub in_passing: bool,
     /// Frame header, data, content type, event name.
     octets: Vec<u8>,
     header_len: usize,
@@ -92,6 +95,7 @@ impl Message {
     /// Copies a message out of the zone.
     pub(super) fn copy(memory: Memory<'_>, epoch: u64, cell: Cell) -> Result<Self, CopyError> {
         let stored = memory.message(cell)?;
+        let channel = Cell::new(stored.record.get()).ok_or(Corrupt)?;
         let kind = if stored.kind.get() == 0 { Kind::Text } else { Kind::Binary };
         let data_len = stored.data_len.get() as usize;
         let type_len = stored.type_len.get() as usize;
@@ -110,6 +114,7 @@ impl Message {
             serial: stored.serial.get(),
             unix: stored.unix.get(),
             kind,
+            in_passing: memory.record(channel)?.history.get() == NOTHING,
             octets,
             header_len: header.len(),
             data_len,
@@ -123,7 +128,8 @@ impl Message {
         let header = Header { fin: true, rsv1: false, opcode: kind.opcode(), len: data.len() as u64 }.encode();
         let octets = [&header, data, content_type, event].concat();
         let (header_len, data_len, type_len) = (header.len(), data.len(), content_type.len());
-        Self { id, serial: id.offset.0, unix: 0, kind, octets, header_len, data_len, type_len }
+        let in_passing = false;
+        Self { id, serial: id.offset.0, unix: 0, kind, in_passing, octets, header_len, data_len, type_len }
     }
 
     /// The message as one WebSocket frame.

@@ -55,9 +55,24 @@ pub(super) fn history<C: Compiler>(
     compiler: &mut C,
     arguments: &[&[u8]],
 ) -> Result<(), Refused> {
-    let [length, time] = amounts(compiler, arguments, [("length", "number", count), ("time", "time", value::time)])?;
-    let default = History::default();
-    let history = History { length: length.unwrap_or(default.length), time: time.unwrap_or(default.time) };
+    if arguments.contains(&&b"off"[..]) {
+        let alone = if arguments.len() == 1 {
+            Ok(History::Off)
+        } else {
+            Err(Refused::Usage("\"off\" stands alone".to_owned()))
+        };
+        return once(&mut settings.channel_history, alone);
+    }
+    let mut history = History::default();
+    let amounts = amounts(compiler, arguments, [("length", "number", count), ("time", "time", value::time)]);
+    if let History::Kept { length, time } = &mut history {
+        let [said_length, said_time] = amounts.map_err(|refused| match refused {
+            Refused::Value { value, expected } => Refused::Value { value, expected: format!("{expected}, or \"off\"") },
+            other => other,
+        })?;
+        *length = said_length.unwrap_or_else(|| length.clone());
+        *time = said_time.unwrap_or_else(|| time.clone());
+    }
     once(&mut settings.channel_history, Ok(history))
 }
 

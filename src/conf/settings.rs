@@ -33,16 +33,21 @@ pub enum Amount<T> {
 
 /// What is kept of the messages of a channel: `websocket_channel_history`.
 #[derive(Clone)]
-pub struct History<T> {
-    /// How many.
-    pub length: Amount<T>,
-    /// How long.
-    pub time: Amount<T>,
+pub enum History<T> {
+    /// Nothing.
+    Off,
+    /// The newest ones.
+    Kept {
+        /// How many.
+        length: Amount<T>,
+        /// How long.
+        time: Amount<T>,
+    },
 }
 
 impl<T> Default for History<T> {
     fn default() -> Self {
-        Self { length: Amount::Fixed(10), time: Amount::Fixed(3_600_000) }
+        Self::Kept { length: Amount::Fixed(10), time: Amount::Fixed(3_600_000) }
     }
 }
 

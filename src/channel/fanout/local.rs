@@ -90,6 +90,8 @@ pub struct Local {
     pub pass_head: Offset,
     /// Some member could not take everything in this pass.
     pub behind: bool,
+    /// The zone keeps nothing of what was copied last.
+    pub in_passing: bool,
 }
 
 impl Local {
@@ -105,6 +107,7 @@ impl Local {
             pass: None,
             pass_head: head,
             behind: false,
+            in_passing: false,
         }
     }
 

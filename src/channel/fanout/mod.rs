@@ -46,6 +46,14 @@ pub struct Limits {
     pub copy: Budget,
 }
 
+impl Limits {
+    /// Octets that one channel keeps for those that are behind, while all of them have `octets`. What the zone keeps can be
+    /// read from there again; what it does not is kept longer here, as long as there is room.
+    fn kept(&self, in_passing: bool, octets: usize) -> usize {
+        if in_passing && octets <= self.high / 2 { self.keep.max(self.high / 4) } else { self.keep }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { keep: 64 << 10, high: 4 << 20, copy: Budget { messages: 256, octets: 256 << 10 } }
@@ -136,7 +144,11 @@ impl FanOut {
     /// [`next`](Self::next) has nothing, or a little later.
     pub fn collect<L: Lock>(&mut self, store: &Store<L>, slot: Slot, now: Now) -> Result<bool, ReadError> {
         if self.octets >= self.limits.high {
-            return Ok(true);
+            if !self.work.is_empty() || !self.ready.is_empty() {
+                return Ok(true);
+            }
+            // Only those that are behind hold them: the others must not wait for clients that take nothing.
+            self.shed();
         }
         let mut news = std::mem::take(&mut self.news);
         let more = store.drain(slot, self.limits.copy, now, &mut news);
@@ -146,6 +158,7 @@ impl FanOut {
                     let Some((_, local)) = self.channels.at(token.0) else { continue };
                     self.octets -= local.octets();
                     local.head = message.id.offset;
+                    local.in_passing = message.in_passing;
                     local.ring.push(Shared::new(message));
                     self.octets += local.octets();
                     self.start_pass(token);
@@ -219,7 +232,8 @@ impl FanOut {
         self.slice = SLICE;
         let Some((_, local)) = self.channels.at(token.0) else { return };
         self.octets -= local.octets();
-        local.ring.trim(local.pass_head, if local.behind { self.limits.keep } else { 0 });
+        let keep = self.limits.kept(local.in_passing, self.octets);
+        local.ring.trim(local.pass_head, if local.behind { keep } else { 0 });
         if !local.behind {
             local.backlog.clear();
         }
@@ -295,9 +309,19 @@ impl FanOut {
             };
             let behind = local.members.iter().any(waits);
             *octets -= local.octets();
-            local.ring.trim(head, if behind { limits.keep } else { 0 });
+            local.ring.trim(head, if behind { limits.kept(local.in_passing, *octets) } else { 0 });
             local.backlog.clear();
             *octets += local.octets();
+        }
+    }
+
+    /// Lets go of all messages that have been offered to everybody: who is behind reads the zone, or has lost them.
+    fn shed(&mut self) {
+        for local in self.channels.iter_mut().filter(|local| local.pass.is_none()) {
+            self.octets -= local.octets();
+            local.ring.clear();
+            local.backlog.clear();
+            self.octets += local.octets();
         }
     }
 

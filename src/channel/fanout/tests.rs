@@ -88,7 +88,11 @@ impl Rig {
     }
 
     fn publish(&self, id: &str, data: &[u8], length: u32) -> Published {
-        let policy = Policy { history: History { length, time: 0 }, group: NO_LIMITS };
+        self.publish_with(id, data, History { length, time: 0 })
+    }
+
+    fn publish_with(&self, id: &str, data: &[u8], history: History) -> Published {
+        let policy = Policy { history, group: NO_LIMITS };
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[data] };
         self.store.publish(key(id), &publication, policy, self.now()).unwrap()
     }

@@ -10,17 +10,32 @@ use crate::channel::zone::Memory;
 use crate::channel::zone::cells::cells_for;
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, tag};
-use crate::channel::zone::log::Uncopied;
+use crate::channel::zone::log::{NOTHING, Uncopied};
 use crate::channel::zone::room::Need;
 use crate::ws::frame::Kind;
 
 /// What a channel keeps: `websocket_channel_history` of the location that published last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct History {
-    /// Messages; 0: no limit.
+    /// Messages; 0: no limit; see [`OFF`](Self::OFF).
     pub length: u32,
     /// Milliseconds; 0: no limit.
     pub time: u64,
+}
+
+impl History {
+    /// Nothing is kept: a message reaches the subscribers that are there.
+    pub const OFF: Self = Self { length: NOTHING, time: 0 };
+
+    /// At most so many messages and for so many milliseconds; 0: no limit.
+    pub fn of(length: u64, time: u64) -> Self {
+        let most = NOTHING - 1;
+        Self { length: u32::try_from(length).map_or(most, |length| length.min(most)), time }
+    }
+
+    fn is_off(self) -> bool {
+        self.length == NOTHING
+    }
 }
 
 /// How a location publishes.
@@ -106,16 +121,24 @@ impl<L: Lock> Store<L> {
                     return Ok(Err(PublishError::Group));
                 }
             }
-            let made = match own {
-                Some(cell) => {
-                    let record = memory.record(cell)?;
-                    record.history.set(history.length);
-                    record.keep.set(history.time);
-                    record.touched.set(clock);
-                    memory.make_room(cells, Need::Message(cell), clock)?
+            // A message that is neither kept nor awaited takes no room, so that nothing has to go for it.
+            let mut in_passing = history.is_off();
+            if let Some(cell) = own {
+                let record = memory.record(cell)?;
+                record.history.set(history.length);
+                record.keep.set(history.time);
+                record.touched.set(clock);
+                if in_passing {
+                    memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+                    in_passing = record.messages.get() == 0 && memory.subscribers(cell)? == 0;
                 }
-                None => memory.make_room_to_create(key, cells, clock)?,
-            };
+            }
+            let need = if in_passing { 0 } else { cells };
+            let made = cells <= memory.geometry.cells
+                && match own {
+                    Some(cell) => memory.make_room(need, Need::Message(cell), clock)?,
+                    None => memory.make_room_to_create(key, need, clock)?,
+                };
             if !made {
                 return Ok(Err(PublishError::TooLarge));
             }
@@ -126,8 +149,12 @@ impl<L: Lock> Store<L> {
             let record = memory.record(channel)?;
             record.history.set(history.length);
             record.keep.set(history.time);
-            let message = write(memory, cells, publication, Now { clock, ..now })?;
-            memory.append(channel, message)?;
+            if in_passing {
+                memory.pass_over(record)?;
+            } else {
+                let message = write(memory, cells, publication, Now { clock, ..now })?;
+                memory.append(channel, message)?;
+            }
             // Afterwards: whoever is killed before has not cost the channel its oldest message.
             memory.trim(channel, clock, 0, Uncopied::Keep, MOST_DROPS)?;
             let wake = memory.notify(channel)?;
@@ -157,12 +184,14 @@ impl<L: Lock> Store<L> {
     }
 }
 
-/// What a message adds to its group: nothing where it takes the place of another one.
+/// What a message adds to its group: nothing where it takes the place of another one, or where it is not kept.
 fn growth(memory: Memory<'_>, own: Option<Cell>, len: usize, history: History) -> Result<GroupUse, Corrupt> {
-    let mut more = GroupUse { channels: 0, subscribers: 0, messages: 1, bytes: len as u64 };
+    let stored = if history.is_off() { (0, 0) } else { (1, len as u64) };
+    let mut more = GroupUse { channels: 0, subscribers: 0, messages: stored.0, bytes: stored.1 };
     let Some(channel) = own else { return Ok(GroupUse { channels: 1, ..more }) };
     let record = memory.record(channel)?;
     if history.length > 0
+        && !history.is_off()
         && record.messages.get() >= history.length
         && let Some(oldest) = Cell::new(record.oldest.get())
     {

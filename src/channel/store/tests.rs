@@ -5,6 +5,7 @@ mod interrupted;
 #[cfg(not(miri))]
 mod killed;
 mod model;
+mod off;
 mod ordinary;
 mod presence;
 mod programs;

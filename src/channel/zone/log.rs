@@ -14,7 +14,21 @@ pub enum Uncopied {
     Drop,
 }
 
+/// As the history of a channel: nothing is kept. A message is in the zone only until every worker with subscribers has copied
+/// it, and not at all if there is none.
+pub const NOTHING: u32 = u32::MAX;
+
 impl Memory<'_> {
+    /// Counts a message that nobody is there for and that is not to be kept, as if it had been published and dropped. The log
+    /// of the channel must be empty: it has no holes.
+    pub fn pass_over(self, record: &Record) -> Result<(), Corrupt> {
+        debug_assert_eq!(record.messages.get(), 0);
+        let header = self.header()?;
+        header.serial.set(header.serial.get() + 1);
+        record.upcoming.commit(record.upcoming.get() + 1);
+        Ok(())
+    }
+
     /// Makes a written message the newest of its channel. From `commit` on it is published.
     pub fn append(self, channel: Cell, cell: Cell) -> Result<(), Corrupt> {
         let header = self.header()?;
@@ -157,7 +171,11 @@ impl Memory<'_> {
         while let Some(oldest) = Cell::new(record.oldest.get()).filter(|_| dropped < most) {
             let message = self.message(oldest)?;
             let expired = keep > 0 && message.time.get().saturating_add(keep) <= now;
-            let surplus = history > 0 && record.messages.get().saturating_add(upcoming) > history;
+            let surplus = match history {
+                0 => false,
+                NOTHING => true,
+                history => record.messages.get().saturating_add(upcoming) > history,
+            };
             if !expired && !surplus {
                 break;
             }
@@ -179,6 +197,7 @@ impl Memory<'_> {
     pub fn kept(self, record: &Record) -> u32 {
         match record.history.get() {
             0 => record.messages.get(),
+            NOTHING => 0,
             history => record.messages.get().min(history),
         }
     }

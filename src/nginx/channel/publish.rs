@@ -10,7 +10,7 @@ use crate::channel::event::Happening;
 use crate::channel::message::{Publication, kind_of};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{History, Info, Key, Policy, PublishError};
-use crate::conf::{count, value};
+use crate::conf::{self, count, value};
 use crate::nginx::caller::Caller;
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
@@ -115,10 +115,14 @@ pub(super) fn policy(request: Request) -> Result<Policy, isize> {
 
 /// What the channels keep, with the values that the variables have for this request.
 fn history(request: Request) -> Result<History, isize> {
-    let settings = request.settings().channel_history();
-    let length = group::amount(request, "websocket_channel_history", &settings.length, count)?;
-    let time = group::amount(request, "websocket_channel_history", &settings.time, value::time)?;
-    Ok(History { length: u32::try_from(length).unwrap_or(u32::MAX), time })
+    match request.settings().channel_history() {
+        conf::History::Off => Ok(History::OFF),
+        conf::History::Kept { length, time } => {
+            let length = group::amount(request, "websocket_channel_history", &length, count)?;
+            let time = group::amount(request, "websocket_channel_history", &time, value::time)?;
+            Ok(History::of(length, time))
+        }
+    }
 }
 
 /// Reads the body of a request and publishes it; returns what the content handler returns.
@@ -150,7 +154,7 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
 
 /// Publishes the body of a request. `None` if somebody has to be asked before.
 fn received(request: Request) -> Result<Option<isize>, isize> {
-    let Some(crate::conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
+    let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
     let ids = Ids::of(request, channel)?;
     let publisher = Publisher::new(request, &ids)?;
     let body = Body::of(request)?;

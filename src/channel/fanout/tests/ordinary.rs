@@ -412,3 +412,68 @@ impl MessageIdOf {
         crate::channel::position::MessageId { epoch: Epoch(1), offset: Offset(self.0) }
     }
 }
+
+#[test]
+fn what_is_not_kept_reaches_everybody_who_is_there_once_and_in_order() {
+    let mut rig = Rig::new(2, 4 << 20, Limits::default());
+    let wish = |wish: &mut Wish<'_>| wish.on_gap = OnGap::Close;
+    let quick: Vec<_> = (0..2).map(|worker| rig.subscribe(worker, &["a"], "", Start::Oldest)).collect();
+    let slow = rig.try_subscribe(0, &["a"], "", wish, 1000).unwrap();
+    let mut last = None;
+    for round in 0..10_usize {
+        for n in 0..3 {
+            last = Some(rig.publish_with("a", &vec![b'x'; 10_000 * (n + 1)], History::OFF));
+        }
+        rig.settle();
+        if round % 2 == 0 {
+            rig.read(0, slow, 50_000);
+            rig.settle();
+        }
+    }
+    assert_eq!(rig.store.usage().unwrap().messages, 0);
+    rig.read(0, slow, usize::MAX);
+    rig.settle();
+    let expected: Vec<u64> = (1..=30).collect();
+    for (worker, session) in [(0, quick[0]), (1, quick[1]), (0, slow)] {
+        assert_eq!(rig.client(worker, session).offsets(), expected);
+        assert_eq!(rig.client(worker, session).end, None);
+    }
+    let epoch = last.unwrap().id.epoch.0;
+    let late = rig.subscribe(1, &["a"], "", Start::Oldest);
+    let back = rig.try_subscribe(1, &["a"], &format!("{epoch}:28"), wish, usize::MAX).unwrap();
+    rig.settle();
+    assert_eq!(rig.client(1, late).offsets(), [0; 0], "nothing is there for who comes later");
+    assert_eq!(rig.client(1, back).end, Some(Next::Lagging { lost: 2 }), "and who comes back is told");
+    rig.publish_with("a", b"31", History::OFF);
+    rig.settle();
+    assert_eq!(rig.client(1, late).offsets(), [31]);
+}
+
+#[test]
+fn clients_that_take_nothing_do_not_hold_up_the_others() {
+    let mut rig = Rig::new(1, 16 << 20, Limits::default());
+    let most = Limits::default().high / Limits::default().keep + 10;
+    for n in 0..most {
+        rig.try_subscribe(0, &[&format!("stuck {n}")], "", |_| {}, 1).unwrap();
+    }
+    let quick = rig.subscribe(0, &["quick"], "", Start::Newest);
+    for round in 1..=3_u64 {
+        for n in 0..most {
+            for _ in 0..4 {
+                rig.publish(&format!("stuck {n}"), &[b'x'; 20_000], 2);
+            }
+            for _ in 0..1000 {
+                if !(rig.collect(0) | rig.serve(0, usize::MAX)) {
+                    break;
+                }
+            }
+        }
+        rig.publish("quick", b"x", 2);
+        for _ in 0..1000 {
+            if !(rig.collect(0) | rig.serve(0, usize::MAX)) {
+                break;
+            }
+        }
+        assert_eq!(rig.client(0, quick).offsets(), (1..=round).collect::<Vec<_>>());
+    }
+}

@@ -226,8 +226,8 @@ fn work(store: &Store<PidLock>, ids: u32, seed: u32) {
         match random(40) {
             0..20 => {
                 let len = if random(8) == 0 { random(5000) } else { random(300) };
-                let length = random(20);
-                publish(store, &id, &message(random(u32::MAX), len as usize), History { length, time: 0 });
+                let history = if random(6) == 0 { History::OFF } else { History { length: random(20), time: 0 } };
+                publish(store, &id, &message(random(u32::MAX), len as usize), history);
             }
             20..26 => {
                 let terms = if random(2) == 0 { NAMED } else { TERMS };

@@ -27,7 +27,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let len = prop_oneof![4 => 0..200_u16, 1 => 0..3000_u16];
     let length = prop_oneof![Just(0_u32), 1..8_u32];
     let time = prop_oneof![Just(0_u64), 1..5000_u64, Just(600_000)];
-    let history = (length, time).prop_map(|(length, time)| History { length, time });
+    let kept = (length, time).prop_map(|(length, time)| History { length, time });
+    let history = prop_oneof![6 => kept, 1 => Just(History::OFF)];
     let step = prop_oneof![
         8 => (channel(), len, history).prop_map(|(channel, len, history)| Step::Publish { channel, len, history }),
         3 => (channel(), slot()).prop_map(|(channel, slot)| Step::Subscribe { channel, slot }),
@@ -70,7 +71,11 @@ impl Channel {
         let History { length, time } = self.history.unwrap_or(KEEP);
         let alive = self.log.iter().find(|(_, at, _)| time == 0 || at + time > clock).map(|(offset, ..)| *offset);
         let alive = alive.unwrap_or(self.last + 1);
-        let kept = if length == 0 { 1 } else { (self.last + 1).saturating_sub(u64::from(length)) };
+        let kept = match length {
+            0 => 1,
+            _ if self.history == Some(History::OFF) => self.last + 1,
+            length => (self.last + 1).saturating_sub(u64::from(length)),
+        };
         (if uncopied { kept } else { alive.max(kept) }, alive.max(kept).max(self.left))
     }
 
