@@ -96,7 +96,8 @@ case 'a group of its own, away from nginx' => sub {
     one_program('/cat', sub {
         my ($pid) = @_;
         is(group($pid), $pid, 'leader of its group');
-        isnt(session($pid), session($ngx->master), 'not in the session of nginx');
+        isnt(group($pid), group($ngx->master), 'not in that of nginx');
+        is(session($pid), session($ngx->spawners), 'no session of its own, which the scheduler would take for another user');
     });
 };
 
@@ -135,10 +136,10 @@ case 'stderr goes to the error log, escaped' => sub {
     my $client = Ws::Client->open($ngx->port, '/log');
     is($client->server_close, 'close 1000');
     is(join(',', map { $_->{payload} } @{$client->{skipped}}), 'done');
-    like($ngx->await_log(qr/.*\[warn\].*\bone\b.*/), qr/one/);
-    my $line = $ngx->await_log(qr/.*\[warn\].*esc.*quoted.*/);
+    like($ngx->await_log(qr/.*\[error\].*\bone\b.*/), qr/one/);
+    my $line = $ngx->await_log(qr/.*\[error\].*esc.*quoted.*/);
     unlike($line, qr/[^\x20-\x7e]/, 'nothing but printable ASCII');
-    $ngx->await_log(qr/.*\[warn\].*\blast\b.*/);
+    $ngx->await_log(qr/.*\[error\].*\blast\b.*/);
 };
 
 case 'stderr goes to the client' => sub {

@@ -93,7 +93,10 @@ fn show(name: &str, mut times: Vec<u64>, worker: u64, spawner: u64) {
 fn cost() {
     // What a worker may have: its pages are what makes a fork slow.
     let memory = vec![1u8; 256 << 20];
-    let mut spawner = Spawner::launch(&Baseline::capture(), || {}).unwrap();
+    let mut spawner = Spawner::launch(&Baseline::capture(), |_| {}).unwrap();
+    while spawner.pid().is_none() {
+        assert_eq!(spawner.receive().unwrap(), None);
+    }
     let mut arguments = Strings::new();
     arguments.push(b"true").unwrap();
     let mut environment = Strings::new();

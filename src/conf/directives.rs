@@ -12,7 +12,7 @@ use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings, Share
 use super::{Compiler, Refused, Template, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
-use crate::exec::spawner::{Ladder, Resource};
+use crate::exec::spawner::{Daemons, Ladder, Resource};
 use crate::status::Form;
 use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
 use crate::ws::handshake::protocol;
@@ -38,6 +38,10 @@ pub enum Arguments {
     Exactly(u8),
     /// None or one.
     AtMostOne,
+    /// One or two.
+    OneOrTwo,
+    /// Two to four.
+    TwoToFour,
     /// One or more.
     Some,
 }
@@ -200,7 +204,10 @@ impl<C: Compiler + 'static> Table<C> {
             once(&mut to.exec_linger, value::time(from[0]))
         }),
         row(c"websocket_exec_limit", Place::Anywhere, Arguments::Some, exec_limit),
-        row(c"websocket_exec_stop", Place::Anywhere, Arguments::Exactly(2), exec_stop),
+        row(c"websocket_exec_stop", Place::Anywhere, Arguments::TwoToFour, exec_stop),
+        row(c"websocket_exec_start_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_start_timeout, value::time(from[0]))
+        }),
         row(c"websocket_tcp", Place::Location, Arguments::Exactly(1), tcp),
         row(c"websocket_tcp_connect_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_connect_timeout, value::time(from[0]))
@@ -433,5 +440,35 @@ fn exec_stop<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[
     if kill < term {
         return Err(Refused::value(arguments[1], "a time not before that of SIGTERM"));
     }
-    once(&mut settings.exec_stop, Ok(Ladder { term_ms: term, kill_ms: kill }))
+    let mut ladder = Ladder { term_ms: term, kill_ms: kill, ..Ladder::default() };
+    let (mut signal, mut daemons) = (None, None);
+    for &argument in &arguments[2..] {
+        let expected = || Refused::value(argument, "signal=NAME or daemons=stop|keep, each once");
+        match (argument.strip_prefix(b"signal="), argument.strip_prefix(b"daemons=")) {
+            (Some(name), _) if signal.is_none() => signal = Some(stop_signal(argument, name)?),
+            (_, Some(b"stop")) if daemons.is_none() => daemons = Some(Daemons::Stop),
+            (_, Some(b"keep")) if daemons.is_none() => daemons = Some(Daemons::Keep),
+            _ => return Err(expected()),
+        }
+    }
+    ladder.signal = signal.unwrap_or(ladder.signal);
+    ladder.daemons = daemons.unwrap_or(ladder.daemons);
+    once(&mut settings.exec_stop, Ok(ladder))
+}
+
+/// Signals that ask a program to end.
+const STOP_SIGNALS: [(&str, i32); 6] = [
+    ("TERM", libc::SIGTERM),
+    ("INT", libc::SIGINT),
+    ("HUP", libc::SIGHUP),
+    ("QUIT", libc::SIGQUIT),
+    ("USR1", libc::SIGUSR1),
+    ("USR2", libc::SIGUSR2),
+];
+
+fn stop_signal(argument: &[u8], name: &[u8]) -> Result<i32, Refused> {
+    STOP_SIGNALS.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, signal)| *signal).ok_or_else(|| {
+        let names: Vec<&str> = STOP_SIGNALS.iter().map(|(name, _)| *name).collect();
+        Refused::value(argument, format!("signal= with one of the names {}", names.join(", ")))
+    })
 }

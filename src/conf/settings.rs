@@ -340,6 +340,8 @@ settings! {
     exec_linger: u64, 0;
     /// Whether the program runs on a pseudo-terminal.
     exec_pty: bool, false;
+    /// How long a start may take, in milliseconds; 0 for no limit.
+    exec_start_timeout: u64, 10_000;
     /// How the program is stopped after the client has gone.
     exec_stop: Ladder, Ladder::default();
     /// How long a server of a service may take to accept the connection, TLS included, in milliseconds; 0 for no limit.

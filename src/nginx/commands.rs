@@ -79,6 +79,8 @@ const fn arguments(arguments: Arguments) -> usize {
         Arguments::Exactly(2) => NGX_CONF_TAKE2,
         Arguments::Exactly(_) => panic!("a new count needs its constant of nginx here"),
         Arguments::AtMostOne => NGX_CONF_NOARGS | NGX_CONF_TAKE1,
+        Arguments::OneOrTwo => NGX_CONF_TAKE1 | NGX_CONF_TAKE2,
+        Arguments::TwoToFour => NGX_CONF_TAKE2 | NGX_CONF_TAKE3 | NGX_CONF_TAKE4,
         Arguments::Some => NGX_CONF_1MORE,
     }) as usize
 }

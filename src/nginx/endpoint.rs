@@ -198,6 +198,6 @@ impl Outlet<'_> {
 
     /// Writes a line about the other side to the error log.
     pub fn complain(&self, text: std::fmt::Arguments<'_>) {
-        log::write(self.log, Level::Warn, text);
+        log::write(self.log, Level::Error, text);
     }
 }

@@ -47,6 +47,8 @@ pub enum Read {
     Blocked,
     /// The other end is closed.
     End,
+    /// Nobody has the other side of this terminal open. Whoever knows its name may open it again.
+    HungUp,
 }
 
 /// What a write did.
@@ -156,13 +158,15 @@ impl Pipe {
 
     /// What a failed read means; `None` to try again.
     fn failed(&mut self) -> Option<Read> {
-        match io::Error::last_os_error().kind() {
-            io::ErrorKind::Interrupted => None,
-            io::ErrorKind::WouldBlock => {
+        let error = io::Error::last_os_error();
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::Interrupted, _) => None,
+            (io::ErrorKind::WouldBlock, _) => {
                 self.clear_readable();
                 Some(Read::Blocked)
             }
-            // A pseudo-terminal whose other side is gone reports EIO; nothing else is expected of a pipe.
+            (_, Some(libc::EIO)) => Some(Read::HungUp),
+            // Nothing else is expected of a pipe.
             _ => Some(Read::End),
         }
     }
@@ -189,6 +193,22 @@ impl Pipe {
             if wanted { ffi::ngx_ws_add_level_read(self.read_event()) } else { ffi::ngx_ws_del_read(self.read_event()) }
         };
         result == ffi::NGX_OK as isize
+    }
+
+    /// Asks nginx to tell when something happens to a terminal that is [hung up](Read::HungUp): once for each time, as it
+    /// counts as readable for as long as that lasts. `watch_read(false)` ends it. `false` when epoll refuses.
+    pub fn watch_hung_up(&mut self) -> bool {
+        if !self.watch_read(false) {
+            return false;
+        }
+        self.clear_readable();
+        // SAFETY: the event belongs to our connection. nginx watches edge-triggered here.
+        unsafe { ffi::ngx_handle_read_event(self.read_event(), 0) == ffi::NGX_OK as isize }
+    }
+
+    /// Forgets that there was something to read: the next event tells.
+    pub fn wait_for_event(&mut self) {
+        self.clear_readable();
     }
 
     /// Writes once; asks nginx to tell when more can be written.

@@ -106,6 +106,9 @@ pub struct Program {
     format: Format,
     /// Its descriptors are a terminal.
     terminal: bool,
+    /// Nobody has that terminal open. As long as the program runs this is not the end of its output: `login` hangs up its
+    /// terminal and opens it again.
+    hung_up: bool,
     ladder: Ladder,
     feed: Feed,
     stdout: Option<Pipe>,
@@ -198,8 +201,9 @@ impl Program {
             }
             // With the last process of the group gone, the end is near: it is looked for instead of being waited for.
             let gone = self.fate.gone.get();
-            if !gone && !stdout.readable() {
-                if !stdout.watch_read(true) {
+            let runs = self.fate.status.get().is_none();
+            if !gone && !stdout.readable() && (runs || !self.hung_up) {
+                if !self.hung_up && !stdout.watch_read(true) {
                     return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
                 }
                 return Ok(moved);
@@ -208,11 +212,28 @@ impl Program {
                 Format::Bytes => self.relay(outlet),
                 Format::Lines | Format::Messages => self.frame(outlet),
             }?;
+            let was_hung_up = self.hung_up;
+            self.hung_up = matches!(read, Read::HungUp);
+            if let Some(stdout) = &mut self.stdout
+                && self.hung_up != was_hung_up
+                && runs
+            {
+                // From now on by events of the one kind or of the other.
+                let watched = if self.hung_up { stdout.watch_hung_up() } else { stdout.watch_read(false) };
+                if !watched {
+                    return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
+                }
+            }
             match read {
                 Read::Data(_) => moved = true,
                 Read::Blocked if !gone => {}
+                Read::HungUp if runs => {
+                    if let Some(stdout) = &mut self.stdout {
+                        stdout.wait_for_event();
+                    }
+                }
                 // Who left the group and still holds the pipe is not waited for.
-                Read::Blocked | Read::End => {
+                Read::Blocked | Read::End | Read::HungUp => {
                     moved = true;
                     self.stdout = None;
                     self.finish(outlet)?;
@@ -234,7 +255,7 @@ impl Program {
         let read = stdout.read(&mut buffer);
         let result = match read {
             Read::Data(count) => pass_on(&mut self.reader, &buffer[..count], outlet),
-            Read::Blocked | Read::End => Ok(()),
+            Read::Blocked | Read::End | Read::HungUp => Ok(()),
         };
         worker::put_reading(buffer);
         result.map(|()| read)

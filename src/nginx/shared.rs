@@ -268,6 +268,11 @@ pub fn failed(id: SharedId, program: ProgramId, exhausted: bool) {
     end_by(id, program, &Outcome::refused(exhausted));
 }
 
+/// It did not start in time.
+pub fn timed_out(id: SharedId, program: ProgramId) {
+    end_by(id, program, &Outcome::timed_out());
+}
+
 /// The spawner is gone, and the program with it.
 pub fn lost(id: SharedId, program: ProgramId) {
     end_by(id, program, &Outcome::lost());

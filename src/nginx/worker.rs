@@ -129,6 +129,9 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
         let settings = ffi::ngx_ws_cycle_main_conf(cycle, module::pointer()).cast::<MainSettings>();
         (ffi::ngx_ws_serves_requests() != 0, settings.as_ref())
     };
+    if settings.as_ref().is_some_and(|settings| settings.programs) {
+        programs::hide_memory();
+    }
     let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
     if let Some(zone) = settings.ledger {
         let Some(ledger) = Ledger::claim(zone) else {

@@ -6,14 +6,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use ngx_ws_exec::exec::spawner::{Baseline, ExitStatus, Failure, Ladder, Limit, Program, ProgramId, Report, Spawner};
+use ngx_ws_exec::exec::spawner::{
+    Baseline, Daemons, ExitStatus, Failure, Ladder, Limit, Program, ProgramId, Report, Spawner,
+};
 use ngx_ws_exec::exec::strings::Strings;
 
 /// Milliseconds after which something that is waited for is not going to happen.
 const PATIENCE: i32 = 20_000;
 
 /// A ladder that ends nothing within the time of a test.
-pub const NEVER: Ladder = Ladder { term_ms: 3_600_000, kill_ms: 3_600_000 };
+pub const NEVER: Ladder =
+    Ladder { term_ms: 3_600_000, kill_ms: 3_600_000, signal: libc::SIGTERM, daemons: Daemons::Stop };
 
 pub const OK: ExitStatus = ExitStatus::Code(0);
 
@@ -122,10 +125,14 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        Self::with(Spawner::launch(&Baseline::capture(), || {}).unwrap())
+        Self::with(Spawner::launch(&Baseline::capture(), |_| {}).unwrap())
     }
 
-    pub fn with(spawner: Spawner) -> Self {
+    pub fn with(mut spawner: Spawner) -> Self {
+        while spawner.pid().is_none() {
+            wait_for(spawner.fd(), libc::POLLIN);
+            assert_eq!(spawner.receive().unwrap(), None);
+        }
         Self { spawner, last: 0 }
     }
 
@@ -218,7 +225,7 @@ impl Drop for Bench {
     /// Also when a test fails, nothing of it is left running.
     fn drop(&mut self) {
         for id in 1..=self.last {
-            let _ = self.spawner.stop(ProgramId(id), Ladder { term_ms: 0, kill_ms: 0 });
+            let _ = self.spawner.stop(ProgramId(id), Ladder { term_ms: 0, kill_ms: 0, ..NEVER });
         }
     }
 }

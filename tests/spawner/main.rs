@@ -5,7 +5,9 @@
 
 #![allow(unsafe_code, clippy::unwrap_used)]
 
+mod descendants;
 mod directory;
+mod hang;
 mod harness;
 mod life;
 mod start;

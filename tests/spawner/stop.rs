@@ -39,7 +39,7 @@ fn a_program_that_ignores_sigterm() {
     let (mut running, _) = bench.start(&Call::shell(STUBBORN));
     assert_eq!(running.line(), "ready");
     let begin = Instant::now();
-    bench.spawner.stop(running.id, Ladder { term_ms: 10, kill_ms: 100 }).unwrap();
+    bench.spawner.stop(running.id, Ladder { term_ms: 10, kill_ms: 100, ..NEVER }).unwrap();
     let report = bench.report();
     assert!(begin.elapsed() >= Duration::from_millis(100));
     // Its sleep may have been reaped before it or after it.
@@ -84,7 +84,7 @@ fn grandchildren_that_stay() {
 fn grandchildren_that_ignore_sigterm() {
     let mut bench = Bench::new();
     let mut call = Call::shell("(trap '' TERM; echo ready; while :; do sleep 1000; done) & read go; exit 0");
-    call.ladder = Ladder { term_ms: 10, kill_ms: 60 };
+    call.ladder = Ladder { term_ms: 10, kill_ms: 60, ..NEVER };
     let (mut running, _) = bench.start(&call);
     assert_eq!(running.line(), "ready");
     running.write(b"go\n");
@@ -101,7 +101,7 @@ fn the_whole_group_goes_with_a_program_that_is_stopped() {
     let (mut running, pid) = bench.start(&Call::shell(script));
     let deep: i32 = running.line().parse().unwrap();
     assert_ne!(deep, pid);
-    bench.spawner.stop(running.id, Ladder { term_ms: 10, kill_ms: 400 }).unwrap();
+    bench.spawner.stop(running.id, Ladder { term_ms: 10, kill_ms: 400, ..NEVER }).unwrap();
     assert_eq!(bench.report(), Report::Exited { id: running.id, status: TERMINATED, gone: false });
     assert_eq!(bench.report(), Report::Gone { id: running.id });
     assert!(!wait_for_end(deep));
@@ -114,7 +114,7 @@ fn a_program_that_never_reads_its_full_input() {
     let (mut running, _) = bench.start(&Call::shell(STUBBORN));
     assert_eq!(running.line(), "ready");
     running.write(&[0; 65536]);
-    bench.spawner.stop(running.id, Ladder { term_ms: 0, kill_ms: 10 }).unwrap();
+    bench.spawner.stop(running.id, Ladder { term_ms: 0, kill_ms: 10, ..NEVER }).unwrap();
     let Report::Exited { status: KILLED, .. } = bench.report() else { panic!("not killed") };
 }
 

@@ -127,7 +127,7 @@ fn the_jobs_of_a_shell_go_with_it() {
     let mut call = Call::new(&["/bin/bash", "--norc", "--noprofile", "-i"]);
     call.environment = strings(&["PATH=/usr/bin:/bin", "PS1=", "HISTFILE=", "INPUTRC=/dev/null", "TERM=dumb"]);
     let mut console = start(&mut bench.spawner, &call, Size::default());
-    let stop = Ladder { term_ms: 10, kill_ms: 100 };
+    let stop = Ladder { term_ms: 10, kill_ms: 100, ..NEVER };
     console.write("(trap '' HUP TERM; echo job=$BASHPID,; while :; do sleep 1000; done) &\n");
     let seen = loop {
         let seen = console.expect(",\r\n");

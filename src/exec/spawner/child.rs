@@ -1,32 +1,204 @@
-//! From the request to the running program: a process that shares the spawner's memory until it executes the program,
+//! From the request to the running program: a process that runs in the spawner's memory until it executes the program,
 //! so that nothing is copied, however much memory the worker had when the spawner was made.
 //!
-//! The spawner stands still meanwhile (CLONE_VFORK), and with it whatever the new process could disturb.
+//! The spawner goes on meanwhile: whatever the new process has to do with a file system may take for ever, and other
+//! programs are to be started and ended all the same. So the two share memory and run at the same time, and these rules
+//! make that safe: what the new process reads stays as it is until it has left the memory, it writes nothing but its own
+//! stack, and it uses nothing of the C library that could.
+//!
+//! It answers by a pipe that is closed when it executes the program or ends. In both cases the kernel leaves the memory
+//! before it closes the descriptors, so that the end of the pipe is also the end of the plan's use.
 
-use std::ffi::{CString, c_char, c_int, c_void};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::limits::Limit;
-use super::search;
-use super::sys::{self, SignalSet};
-use super::wire::Start;
+use super::search::{self, Candidate};
+use super::sys::{self, raw};
+use super::wire;
 use super::{Failure, Stage};
 
 /// Octets of the stack on which the new process runs before it executes the program.
 const STACK: usize = 64 * 1024;
 /// Octets below it that may not be touched; a multiple of every page size.
 const GUARD: usize = 64 * 1024;
+/// Stacks that are kept for the next programs.
+const KEPT_STACKS: usize = 4;
 
 /// Starts programs.
 pub(super) struct Launcher {
-    /// The lowest address of guard and stack.
-    stack: *mut c_void,
+    memory: Memory,
+    stacks: Vec<Stack>,
+    /// The spawner, and its descriptors that no program may hold open, not even before it executes.
+    spawner: c_int,
+    private: [RawFd; 2],
+}
+
+/// What the new process runs in until it executes the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// The spawner's own.
+    Shared,
+    /// A copy of it, as fork(2) makes it: where [`raw`] needs `errno`, and under valgrind, which knows clone(2) only in
+    /// the forms of fork, vfork and threads.
+    Copied,
+}
+
+impl Memory {
+    fn of_this_machine() -> Self {
+        let traced =
+            || std::fs::read("/proc/self/maps").is_ok_and(|maps| memchr::memmem::find(&maps, b"/vgpreload_").is_some());
+        if raw::LEAVES_ERRNO && !traced() { Self::Shared } else { Self::Copied }
+    }
+}
+
+/// A program that is being started.
+pub(super) struct Starting {
+    /// Its process.
+    pub(super) pid: i32,
+    answer: OwnedFd,
+    failure: Option<Failure>,
+    /// What the process uses. Invariant: neither changes nor is freed before [`Starting::outcome`] has told an outcome.
+    _plan: Box<Plan>,
+    stack: Option<Stack>,
+}
+
+/// What has become of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The program runs, or has been killed on the way.
+    Running,
+    /// The process has ended, or is about to.
+    Failed(Failure),
 }
 
 impl Launcher {
-    pub(super) fn new() -> std::io::Result<Self> {
-        // SAFETY: a new mapping disturbs nothing. It is never unmapped.
-        let stack = unsafe {
+    /// For the calling process, whose descriptors `private` are closed in the new processes first of all.
+    pub(super) fn new(private: [BorrowedFd<'_>; 2]) -> Self {
+        Self {
+            memory: Memory::of_this_machine(),
+            stacks: Vec::new(),
+            spawner: std::process::id() as c_int,
+            private: private.map(|descriptor| descriptor.as_raw_fd()),
+        }
+    }
+
+    /// Begins to start a program with these descriptors as 0, 1 and 2, which are higher ones now, and from this directory
+    /// if it has been opened. `mark` is what it and its descendants are known by.
+    pub(super) fn launch(
+        &mut self,
+        description: Vec<u8>,
+        stdio: [OwnedFd; 3],
+        opened: Option<OwnedFd>,
+        mark: Option<u64>,
+    ) -> Result<Starting, Failure> {
+        let failure = |stage, errno| Failure { stage, errno };
+        let invalid = || failure(Stage::Request, libc::EINVAL);
+        let exhausted = |error: io::Error| failure(Stage::Fork, error.raw_os_error().unwrap_or(libc::ENOMEM));
+        let start = wire::read_start(&description).ok_or_else(invalid)?;
+        let (answer, reply) = sys::pipe().map_err(exhausted)?;
+        let candidates = match opened {
+            // Not the bare name, which an interpreter might look for elsewhere.
+            Some(_) => {
+                let file = CString::new([b"./", start.path].concat()).map_err(|_| invalid())?;
+                vec![Candidate { file, directory: CString::default() }]
+            }
+            None => search::candidates(start.path, start.environment).map_err(|errno| failure(Stage::Search, errno))?,
+        };
+        let directory = match (start.directory, &opened) {
+            (_, Some(directory)) => Directory::Opened(directory.as_raw_fd()),
+            (Some(directory), None) => Directory::Path(CString::new(directory).map_err(|_| invalid())?),
+            (None, None) => Directory::OfProgram,
+        };
+        let searched = !start.path.contains(&b'/') && opened.is_none();
+        let arguments = pointers(start.arguments).ok_or_else(invalid)?;
+        let environment = pointers(start.environment).ok_or_else(invalid)?;
+        let (limits, terminal) = (start.limits.clone(), start.terminal);
+        let plan = Box::new(Plan {
+            candidates,
+            searched,
+            arguments,
+            environment,
+            // The pointers point into its buffer, which stays where it is.
+            _description: description,
+            directory,
+            limits,
+            mark,
+            stdio: [stdio[0].as_raw_fd(), stdio[1].as_raw_fd(), stdio[2].as_raw_fd()],
+            terminal,
+            reply: reply.as_raw_fd(),
+            spawner: self.spawner,
+            private: self.private,
+        });
+        let (pid, stack) = match self.memory {
+            Memory::Shared => {
+                let stack = match self.stacks.pop() {
+                    Some(stack) => stack,
+                    None => Stack::new().map_err(exhausted)?,
+                };
+                let flags = libc::CLONE_VM | libc::SIGCHLD;
+                // SAFETY: nobody else uses the stack, as the process that did has left this memory. `enter` gets the plan
+                // that it expects; plan and stack live, unchanged, until `outcome` sees that the process is out.
+                let pid = unsafe { libc::clone(enter, stack.top(), flags, (&raw const *plan).cast_mut().cast()) };
+                (pid, Some(stack))
+            }
+            Memory::Copied => {
+                // SAFETY: the spawner has one thread. The child goes on in `enter` and does not return from it.
+                let pid = unsafe { libc::fork() };
+                if pid == 0 {
+                    enter((&raw const *plan).cast_mut().cast());
+                }
+                (pid, None)
+            }
+        };
+        if pid == -1 {
+            let error = io::Error::last_os_error();
+            self.stacks.extend(stack);
+            return Err(exhausted(error));
+        }
+        // The new process has its own copies of the descriptors. Ours of `reply` would hide the end of the pipe.
+        drop((stdio, opened, reply));
+        Ok(Starting { pid, answer, failure: None, _plan: plan, stack })
+    }
+
+    /// Takes back what a start has used, of which an outcome has been told.
+    pub(super) fn put_away(&mut self, starting: Starting) {
+        if self.stacks.len() < KEPT_STACKS {
+            self.stacks.extend(starting.stack);
+        }
+    }
+}
+
+impl Starting {
+    /// Readable when something has become of it.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.answer.as_fd()
+    }
+
+    /// What has become of it; `None` if nothing yet.
+    pub(super) fn outcome(&mut self) -> Option<Outcome> {
+        let mut octets = [0; 8];
+        loop {
+            match sys::read(self.answer.as_fd(), &mut octets) {
+                Ok(0) => return Some(self.failure.map_or(Outcome::Running, Outcome::Failed)),
+                Ok(count) => self.failure = octets.get(..count).and_then(wire::read_failure).or(self.failure),
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Memory for the stack of a new process, unmapped on drop.
+struct Stack {
+    /// The lowest address of guard and stack.
+    lowest: *mut c_void,
+}
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        // SAFETY: a new mapping disturbs nothing.
+        let lowest = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 GUARD + STACK,
@@ -36,76 +208,25 @@ impl Launcher {
                 0,
             )
         };
-        if stack == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
+        if lowest == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
         }
+        let stack = Self { lowest };
         // SAFETY: the first GUARD octets belong to the mapping that has just been made.
-        sys::check(unsafe { libc::mprotect(stack, GUARD, libc::PROT_NONE) })?;
-        Ok(Self { stack })
+        sys::check(unsafe { libc::mprotect(lowest, GUARD, libc::PROT_NONE) })?;
+        Ok(stack)
     }
 
-    /// Starts a program with these descriptors as 0, 1 and 2, which are higher ones now, and from this directory if it
-    /// has been opened. Returns its process when it runs.
-    pub(super) fn launch(
-        &self,
-        start: &Start<'_>,
-        stdio: &[OwnedFd; 3],
-        opened: Option<&OwnedFd>,
-    ) -> Result<i32, Failure> {
-        let failure = |stage, errno| Failure { stage, errno };
-        let invalid = || failure(Stage::Request, libc::EINVAL);
-        let file = match opened {
-            // Not the bare name, which an interpreter might look for elsewhere.
-            Some(_) => CString::new([b"./", start.path].concat()).map_err(|_| invalid())?,
-            None => search::find(start.path, start.environment).map_err(|errno| failure(Stage::Search, errno))?,
-        };
-        let directory = match start.directory {
-            Some(directory) => CString::new(directory).map_err(|_| invalid())?,
-            None => search::directory_of(&file),
-        };
-        let arguments = pointers(start.arguments).ok_or_else(invalid)?;
-        let environment = pointers(start.environment).ok_or_else(invalid)?;
-        let mut plan = Plan {
-            file: file.as_ptr(),
-            arguments: arguments.as_ptr(),
-            environment: environment.as_ptr(),
-            directory: match opened {
-                Some(directory) => Directory::Opened(directory.as_raw_fd()),
-                None => Directory::Path(directory.as_ptr()),
-            },
-            limits: &start.limits,
-            stdio: [stdio[0].as_raw_fd(), stdio[1].as_raw_fd(), stdio[2].as_raw_fd()],
-            terminal: start.terminal,
-            mask: SignalSet::empty(),
-            failure: None,
-        };
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        // SAFETY: the stack is a mapping of GUARD + STACK octets, of which no other process is using any: the last one
-        // that did has executed its program or exited before this call was reached. `enter` gets the plan that it
-        // expects, which lives until this process goes on, and until then nobody else looks at it.
-        let pid = unsafe {
-            let top = self.stack.byte_add(GUARD + STACK);
-            libc::clone(enter, top, flags, (&raw mut plan).cast())
-        };
-        if pid == -1 {
-            return Err(failure(Stage::Fork, last_errno()));
-        }
-        // SAFETY: `plan` is a live local; the read is volatile because the other process wrote it behind our back.
-        let Some(mut failed) = (unsafe { (&raw const plan.failure).read_volatile() }) else { return Ok(pid) };
-        sys::reap(pid);
-        if failed.stage == Stage::Directory && start.directory.is_none() {
-            // The directory of the file: what is wrong with it is wrong with the way to the file.
-            failed.stage = Stage::Execute;
-        }
-        if failed == failure(Stage::Execute, libc::ENOENT) {
-            let base = opened.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd);
-            // SAFETY: `file` is a string that ends with NUL.
-            let exists = unsafe { libc::faccessat(base, file.as_ptr(), libc::F_OK, 0) } == 0;
-            if exists {
-                return Err(failure(Stage::Interpreter, libc::ENOENT));
-            }
-        }
-        Err(failed)
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the mapping.
+        unsafe { self.lowest.byte_add(GUARD + STACK) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no process runs on it any more, see `Starting`.
+        unsafe { libc::munmap(self.lowest, GUARD + STACK) };
     }
 }
 
@@ -123,24 +244,30 @@ fn pointers(block: &[u8]) -> Option<Vec<*const c_char>> {
 }
 
 /// What the new process needs, prepared so that it has nothing to allocate.
-struct Plan<'a> {
-    file: *const c_char,
-    arguments: *const *const c_char,
-    environment: *const *const c_char,
+struct Plan {
+    candidates: Vec<Candidate>,
+    /// They are places to look in.
+    searched: bool,
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    _description: Vec<u8>,
     directory: Directory,
-    limits: &'a [Limit],
+    limits: Vec<Limit>,
+    mark: Option<u64>,
     stdio: [c_int; 3],
     terminal: bool,
-    mask: SignalSet,
-    /// Its answer, if it does not come to execute the program.
-    failure: Option<Failure>,
+    /// Where the answer goes if it does not come to execute the program.
+    reply: c_int,
+    spawner: c_int,
+    private: [c_int; 2],
 }
 
 /// Where the program is going to work.
-#[derive(Clone, Copy)]
 enum Directory {
+    /// In the directory of its file.
+    OfProgram,
     /// Somewhere; the path of the file is absolute.
-    Path(*const c_char),
+    Path(CString),
     /// In its own directory, to which the path of the file is relative. No link is followed to it: what was looked at
     /// when the directory was found was a file.
     Opened(c_int),
@@ -148,67 +275,114 @@ enum Directory {
 
 /// The new process.
 extern "C" fn enter(plan: *mut c_void) -> c_int {
-    let plan = plan.cast::<Plan<'_>>();
-    // SAFETY: `launch` has passed its plan, which is not used otherwise until this process ends.
-    unsafe {
-        let stage = carry_out(&*plan);
-        (&raw mut (*plan).failure).write_volatile(Some(Failure { stage, errno: last_errno() }));
+    // SAFETY: `launch` has passed its plan, which does not change while this process uses it.
+    let plan = unsafe { &*plan.cast::<Plan>().cast_const() };
+    let Err(failure) = carry_out(plan);
+    let octets = wire::write_failure(failure);
+    call(libc::SYS_write, [plan.reply as usize, octets.as_ptr() as usize, octets.len(), 0, 0]).ok();
+    // No handler of the spawner, or of the worker that it once was, runs here.
+    loop {
+        call(libc::SYS_exit_group, [127, 0, 0, 0, 0]).ok();
     }
-    // What follows in `clone` is _exit: no handler of the spawner, or of the worker that it once was, runs here.
-    127
 }
 
-/// Becomes the program. Returns only when a step has failed, and which.
-///
-/// # Safety
-///
-/// The pointers of the plan are what execve(2) and chdir(2) take. To be called in a process made by `launch`: all that
-/// is done here concerns the calling process, and nothing but system calls may be made.
-unsafe fn carry_out(plan: &Plan<'_>) -> Stage {
-    // SAFETY: by the contract of this function. The dispositions of all signals are the default ones already, and all
-    // other descriptors are close-on-exec.
-    unsafe {
-        if libc::setsid() == -1 {
-            return Stage::Session;
-        }
-        // If the spawner itself is killed, nobody is left to take the program down.
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
-        for (target, &descriptor) in (0..).zip(&plan.stdio) {
-            if libc::dup2(descriptor, target) == -1 {
-                return Stage::Descriptors;
-            }
-        }
-        if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
-            return Stage::Terminal;
-        }
-        let entered = match plan.directory {
-            Directory::Path(path) => libc::chdir(path),
-            Directory::Opened(descriptor) => libc::fchdir(descriptor),
-        };
-        if entered == -1 {
-            return Stage::Directory;
-        }
-        for limit in plan.limits {
-            let value = libc::rlimit { rlim_cur: limit.value as _, rlim_max: limit.value as _ };
-            if libc::setrlimit(limit.resource.number() as _, &raw const value) == -1 {
-                return Stage::Limits;
-            }
-        }
-        libc::sigprocmask(libc::SIG_SETMASK, plan.mask.as_ptr(), std::ptr::null_mut());
-        match plan.directory {
-            Directory::Path(_) => {
-                libc::execve(plan.file, plan.arguments, plan.environment);
-            }
-            Directory::Opened(_) => {
-                let (here, no_links) = (libc::AT_FDCWD, libc::AT_SYMLINK_NOFOLLOW);
-                libc::syscall(libc::SYS_execveat, here, plan.file, plan.arguments, plan.environment, no_links);
-            }
-        }
-    }
-    Stage::Execute
+/// A system call of the new process, which concerns nothing but itself.
+fn call(number: c_long, arguments: [usize; 5]) -> Result<usize, c_int> {
+    // SAFETY: called by `carry_out` and `enter` only, with pointers into the plan or to their own stack; none of the calls
+    // changes memory but `statx`, which fills what it is given.
+    unsafe { raw::call(number, arguments) }
 }
 
-fn last_errno() -> c_int {
-    // SAFETY: the C library keeps this pointer valid for the calling thread.
-    unsafe { *libc::__errno_location() }
+/// Becomes the program. Returns only when a step has failed.
+///
+/// Nothing is done here but system calls. The dispositions of all signals are the default ones already, and all other
+/// descriptors are close-on-exec.
+fn carry_out(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
+    let at = |stage| move |errno| Failure { stage, errno };
+    for descriptor in plan.private {
+        // Were this process to hang, the worker would not see that the spawner has died.
+        call(libc::SYS_close, [descriptor as usize, 0, 0, 0, 0]).ok();
+    }
+    if plan.terminal {
+        call(libc::SYS_setsid, [0; 5]).map_err(at(Stage::Session))?;
+    } else {
+        call(libc::SYS_setpgid, [0; 5]).map_err(at(Stage::Session))?;
+    }
+    // If the spawner itself is killed, it cannot take the program down.
+    call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0]).ok();
+    if call(libc::SYS_getppid, [0; 5]) != Ok(plan.spawner as usize) {
+        return Err(Failure { stage: Stage::Fork, errno: libc::ESRCH });
+    }
+    for (target, &descriptor) in (0..).zip(&plan.stdio) {
+        call(libc::SYS_dup3, [descriptor as usize, target, 0, 0, 0]).map_err(at(Stage::Descriptors))?;
+    }
+    if plan.terminal {
+        call(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0]).map_err(at(Stage::Terminal))?;
+    }
+    let candidate = find(plan)?;
+    let (entered, stage) = match &plan.directory {
+        // What is wrong with it is wrong with the way to the file.
+        Directory::OfProgram => (change_directory(&candidate.directory), Stage::Execute),
+        Directory::Path(path) => (change_directory(path), Stage::Directory),
+        Directory::Opened(descriptor) => (call(libc::SYS_fchdir, [*descriptor as usize, 0, 0, 0, 0]), Stage::Execute),
+    };
+    entered.map_err(at(stage))?;
+    for limit in &plan.limits {
+        set_limit(limit.resource.number(), limit.value).map_err(at(Stage::Limits))?;
+    }
+    if let Some(mark) = plan.mark {
+        set_limit(libc::RLIMIT_LOCKS as c_int, mark).ok();
+    }
+    let nothing = [0u64; 2];
+    let (how, octets_of_mask) = (libc::SIG_SETMASK as usize, 64 / 8);
+    call(libc::SYS_rt_sigprocmask, [how, nothing.as_ptr() as usize, 0, octets_of_mask, 0]).ok();
+    let file = candidate.file.as_ptr() as usize;
+    let (arguments, environment) = (plan.arguments.as_ptr() as usize, plan.environment.as_ptr() as usize);
+    let here = libc::AT_FDCWD as usize;
+    let executed = match plan.directory {
+        Directory::OfProgram | Directory::Path(_) => call(libc::SYS_execve, [file, arguments, environment, 0, 0]),
+        Directory::Opened(_) => {
+            call(libc::SYS_execveat, [here, file, arguments, environment, libc::AT_SYMLINK_NOFOLLOW as usize])
+        }
+    };
+    let errno = executed.err().unwrap_or(libc::EINVAL);
+    let is_there = || call(libc::SYS_faccessat, [here, file, libc::F_OK as usize, 0, 0]).is_ok();
+    let stage = if errno == libc::ENOENT && is_there() { Stage::Interpreter } else { Stage::Execute };
+    Err(Failure { stage, errno })
+}
+
+/// The file that is the program: the first one that can be executed.
+fn find(plan: &Plan) -> Result<&Candidate, Failure> {
+    let mut errno = libc::ENOENT;
+    for candidate in &plan.candidates {
+        if !plan.searched {
+            return Ok(candidate);
+        }
+        if is_file(&candidate.file) {
+            let arguments = [libc::AT_FDCWD as usize, candidate.file.as_ptr() as usize, libc::X_OK as usize, 0, 0];
+            if call(libc::SYS_faccessat, arguments).is_ok() {
+                return Ok(candidate);
+            }
+            errno = libc::EACCES;
+        }
+    }
+    Err(Failure { stage: Stage::Search, errno })
+}
+
+fn is_file(path: &CStr) -> bool {
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let (mask, to) = (libc::STATX_TYPE as usize, found.as_mut_ptr() as usize);
+    let result = call(libc::SYS_statx, [libc::AT_FDCWD as usize, path.as_ptr() as usize, 0, mask, to]);
+    // SAFETY: zeros are valid for all of it, and the kernel has filled what it knows.
+    result.is_ok() && u32::from(unsafe { found.assume_init() }.stx_mode) & libc::S_IFMT == libc::S_IFREG
+}
+
+fn change_directory(path: &CStr) -> Result<usize, c_int> {
+    call(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0])
+}
+
+/// Sets a limit, soft and hard.
+fn set_limit(resource: c_int, value: u64) -> Result<usize, c_int> {
+    let limit = [value; 2];
+    call(libc::SYS_prlimit64, [0, resource as usize, limit.as_ptr() as usize, 0, 0])
 }

@@ -1,11 +1,17 @@
 //! The worker's end: requests out, reports in, never waiting.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::launch::{self, Baseline};
+use super::launch::{self, Baseline, Role};
 use super::{Failure, Ladder, Program, ProgramId, Report, Stage, sys, wire};
+
+thread_local! {
+    /// Guards that had not ended when they were looked at last. There are few: a worker has one spawner, unless that dies.
+    static UNREAPED: RefCell<Vec<i32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A spawner, as its worker sees it.
 ///
@@ -16,8 +22,10 @@ use super::{Failure, Ladder, Program, ProgramId, Report, Stage, sys, wire};
 #[derive(Debug)]
 pub struct Spawner {
     socket: OwnedFd,
-    /// `None` once it was buried.
+    /// `None` before it has told, and once it was buried.
     pid: Option<i32>,
+    /// Its parent, which is our child and not reaped yet.
+    guard: i32,
     /// Requests that wait for room in the socket.
     queue: VecDeque<Queued>,
     /// Programs whose request could not be passed on.
@@ -38,18 +46,19 @@ impl Spawner {
     /// Makes a spawner for the calling process, which is to do this early: what memory it has is what is forked.
     ///
     /// `baseline` is what programs get instead of what nginx has given its worker; see [`Baseline::capture`]. In the
-    /// new process, with descriptors, signals and panic hook cleaned already, `in_child` is called once: it may set
+    /// new processes, with descriptors, signals and panic hook cleaned already, `in_child` is called once: it may set
     /// the name of the process, and must not touch anything of nginx that needs descriptors.
     ///
     /// # Errors
     ///
     /// What fork(2) and socketpair(2) say.
-    pub fn launch(baseline: &Baseline, in_child: impl FnOnce()) -> io::Result<Self> {
-        let (socket, pid) = launch::launch(baseline, in_child)?;
-        Ok(Self { socket, pid: Some(pid), queue: VecDeque::new(), failed: VecDeque::new(), groups: HashMap::new() })
+    pub fn launch(baseline: &Baseline, in_child: impl FnMut(Role)) -> io::Result<Self> {
+        reap_guards();
+        let (socket, guard) = launch::launch(baseline, in_child)?;
+        Ok(Self { socket, pid: None, guard, queue: VecDeque::new(), failed: VecDeque::new(), groups: HashMap::new() })
     }
 
-    /// The process of the spawner, until its death was noticed.
+    /// The process of the spawner, from when [`receive`](Self::receive) has heard of it until its death was noticed.
     pub const fn pid(&self) -> Option<i32> {
         self.pid
     }
@@ -167,18 +176,25 @@ impl Spawner {
     ///
     /// The spawner is dead.
     pub fn receive(&mut self) -> io::Result<Option<Report>> {
+        reap_guards();
         if let Some(report) = self.failed.pop_front() {
             return Ok(Some(report));
         }
         let mut packet = [0; wire::REPORT];
-        let received = match sys::receive(self.socket.as_fd(), &mut packet) {
-            Ok(None) => return Ok(None),
-            Ok(Some(received)) if received.length == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(Some(received)) => packet
-                .get(..received.length)
-                .and_then(wire::read_report)
-                .ok_or_else(|| io::ErrorKind::InvalidData.into()),
-            Err(error) => Err(error),
+        let received = loop {
+            match sys::receive(self.socket.as_fd(), &mut packet) {
+                Ok(None) => return Ok(None),
+                Ok(Some(received)) if received.length == 0 => break Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(Some(received)) => match packet.get(..received.length).and_then(wire::read_ready) {
+                    // Comes once, before all reports.
+                    Some(pid) => self.pid = Some(pid),
+                    None => {
+                        let report = packet.get(..received.length).and_then(wire::read_report);
+                        break report.ok_or_else(|| io::ErrorKind::InvalidData.into());
+                    }
+                },
+                Err(error) => break Err(error),
+            }
         };
         let report = received.map_err(|error| self.bury(error))?;
         match report {
@@ -189,15 +205,14 @@ impl Spawner {
         Ok(Some(report))
     }
 
-    /// The spawner is dead, and its programs with it; what is left of their groups is killed from here. The numbers of
-    /// the groups have been free only for as long as it took to notice, which is not long enough to go round.
+    /// The spawner is dead, and its programs with it. What is left of their groups is killed from here, and everything
+    /// else by the guard. The numbers of the groups have been free only for as long as it took to notice, which is not
+    /// long enough to go round.
     fn bury(&mut self, error: io::Error) -> io::Error {
         for (_, group) in self.groups.drain() {
             sys::kill_group(group, libc::SIGKILL);
         }
-        if let Some(pid) = self.pid.take() {
-            sys::reap_silent(pid);
-        }
+        self.pid = None;
         error
     }
 
@@ -221,6 +236,19 @@ impl Spawner {
             },
             Err(error) => Err(self.bury(error)),
             Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Reaps guards of earlier spawners that have ended meanwhile.
+fn reap_guards() {
+    UNREAPED.with_borrow_mut(|guards| guards.retain(|guard| !sys::reap_silent(*guard)));
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        if !sys::reap_silent(self.guard) {
+            UNREAPED.with_borrow_mut(|guards| guards.push(self.guard));
         }
     }
 }

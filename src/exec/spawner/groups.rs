@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_int;
 
-use super::{ExitStatus, Ladder, ProgramId, Report};
+use super::{Daemons, ExitStatus, Ladder, ProgramId, Report};
 
 /// Milliseconds between two looks at a group whose leader is gone and which is not empty yet. Nothing tells of the end
 /// of a process that is not a child.
@@ -19,28 +19,24 @@ const LOOK_INTERVAL: u64 = 50;
 /// ever, and nothing more can be done about it.
 const LAST_WAIT: u64 = 10_000;
 
-/// Sends signals to process groups.
+/// Sends signals to what came of programs.
 pub(super) trait Signals {
     /// Sends `signal` to every process that is meant; 0 only asks whether there are any.
-    fn send(&mut self, target: Target, signal: c_int) -> Reach;
+    fn send(&mut self, target: &Target, signal: c_int) -> Reach;
+
+    /// Sends `signal` to the program's own process group.
+    fn send_to_group(&mut self, target: &Target, signal: c_int) -> Reach;
 }
 
-/// The processes of a program.
+/// What came of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
-    /// The process group of this number.
-    Group(i32),
-    /// Every group of the session of this number: a shell on a terminal makes one for each of its jobs.
-    Session(i32),
-}
-
-impl Target {
-    /// The number of the leader.
-    pub(super) const fn number(self) -> i32 {
-        match self {
-            Self::Group(number) | Self::Session(number) => number,
-        }
-    }
+pub(super) struct Target {
+    /// The program's own process, and the number of its process group.
+    pub(super) leader: i32,
+    /// What its descendants are known by, wherever they have gone.
+    pub(super) mark: Option<u64>,
+    /// Whether those are meant that have made a session of their own.
+    pub(super) daemons: Daemons,
 }
 
 /// Whom a signal reached.
@@ -52,6 +48,17 @@ pub(super) enum Reach {
     Nobody,
     /// Processes that may not be signalled, and no other.
     Denied,
+}
+
+impl Reach {
+    /// Of two signals.
+    pub(super) const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Reached, _) | (_, Self::Reached) => Self::Reached,
+            (Self::Denied, _) | (_, Self::Denied) => Self::Denied,
+            (Self::Nobody, Self::Nobody) => Self::Nobody,
+        }
+    }
 }
 
 /// The groups that have processes, by the number of their leader.
@@ -79,6 +86,8 @@ struct Group {
 struct Stop {
     term_at: u64,
     kill_at: u64,
+    /// What comes at `term_at`.
+    signal: c_int,
     rung: Rung,
 }
 
@@ -86,7 +95,7 @@ struct Stop {
 enum Rung {
     /// Left alone until `term_at`.
     Asked,
-    /// Has got SIGTERM.
+    /// Has got SIGTERM, or the signal that takes its place.
     Terminated,
     /// Has got SIGKILL.
     Killed,
@@ -94,7 +103,12 @@ enum Rung {
 
 impl Stop {
     fn new(now: u64, ladder: Ladder) -> Self {
-        Self { term_at: now + u64::from(ladder.term_ms), kill_at: now + u64::from(ladder.kill_ms), rung: Rung::Asked }
+        Self {
+            term_at: now + u64::from(ladder.term_ms),
+            kill_at: now + u64::from(ladder.kill_ms),
+            signal: ladder.signal,
+            rung: Rung::Asked,
+        }
     }
 }
 
@@ -110,7 +124,7 @@ impl Groups {
 
     /// A program has been started as the leader of `target`.
     pub(super) fn insert(&mut self, id: ProgramId, target: Target, ladder: Ladder, reports: &mut Vec<Report>) {
-        let number = target.number();
+        let number = target.leader;
         // A number is given anew only when no process, group or session has it.
         self.remove(number, reports);
         self.groups.insert(number, Group { id, target, ladder, led: true, stop: None, deadline: None });
@@ -138,7 +152,7 @@ impl Groups {
             Some(earlier) => Stop {
                 term_at: earlier.term_at.min(stop.term_at),
                 kill_at: earlier.kill_at.min(stop.kill_at),
-                rung: earlier.rung,
+                ..earlier
             },
             None => stop,
         };
@@ -154,9 +168,14 @@ impl Groups {
 
     /// Sends a signal to the group of a program, if there still is one.
     pub(super) fn signal(&mut self, id: ProgramId, signal: c_int, signals: &mut impl Signals) {
-        if let Some(&number) = self.numbers.get(&id) {
-            signals.send(Target::Group(number), signal);
+        if let Some(group) = self.numbers.get(&id).and_then(|number| self.groups.get(number)) {
+            signals.send_to_group(&group.target, signal);
         }
+    }
+
+    /// The program of this number was none: it has not come to run, and nothing of it is left.
+    pub(super) fn withdraw(&mut self, number: i32) {
+        self.forget(number);
     }
 
     /// A child has ended and been reaped. What is left of its group, if it was a leader, goes by the ladder.
@@ -175,7 +194,7 @@ impl Groups {
         };
         group.led = false;
         let id = group.id;
-        let gone = signals.send(group.target, 0) == Reach::Nobody;
+        let gone = signals.send(&group.target, 0) == Reach::Nobody;
         reports.push(Report::Exited { id, status, gone });
         if gone {
             self.forget(pid);
@@ -214,14 +233,14 @@ impl Groups {
     /// Takes a group one rung further if it is time, or looks whether it is gone. True: there is no more to be done.
     fn attend(&mut self, now: u64, number: i32, signals: &mut impl Signals) -> bool {
         let Some(group) = self.groups.get_mut(&number) else { return false };
-        let target = group.target;
+        let target = &group.target;
         let Some(stop) = &mut group.stop else { return false };
         let reach = if stop.rung != Rung::Killed && now >= stop.kill_at {
             stop.rung = Rung::Killed;
             signals.send(target, libc::SIGKILL)
         } else if stop.rung == Rung::Asked && now >= stop.term_at {
             stop.rung = Rung::Terminated;
-            let reach = signals.send(target, libc::SIGTERM);
+            let reach = signals.send(target, stop.signal);
             // A process that is stopped takes the signal only when it goes on.
             signals.send(target, libc::SIGCONT);
             reach

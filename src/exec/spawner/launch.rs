@@ -5,9 +5,17 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
+use super::descendants::{self, Marks};
 use super::server;
 use super::sys::{self, SignalSet};
+
+/// How long the guard goes on killing.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the worker waits for that before it makes another spawner.
+const WORKER_WAITS: Duration = Duration::from_secs(1);
 
 /// What a process has from its parent and nginx changes in its workers: the resource limits that `worker_rlimit_*` sets,
 /// the processors of `worker_cpu_affinity`, the priority of `worker_priority`. Programs get it as it was before.
@@ -66,32 +74,75 @@ impl Baseline {
     }
 }
 
-/// Makes the process of the spawner. Returns the worker's end of the socket, and the spawner's process.
+/// A process that [`launch`] makes, as it tells itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The spawner.
+    Spawner,
+    /// The process that kills what a spawner leaves behind.
+    Guard,
+}
+
+/// Makes the spawner and its guard. Returns the worker's end of the socket, and the guard's process.
 ///
-/// It is a child of the worker, but one that ends without a signal: a handler that waits for any child, nginx's own or
-/// that of another module, neither hears of it nor can reap it (clone(2), "the child termination signal").
-pub(super) fn launch(baseline: &Baseline, in_child: impl FnOnce()) -> io::Result<(OwnedFd, i32)> {
+/// The guard is a child of the worker, but one that ends without a signal: a handler that waits for any child, nginx's
+/// own or that of another module, neither hears of it nor can reap it (clone(2), "the child termination signal").
+pub(super) fn launch(baseline: &Baseline, in_child: impl FnMut(Role)) -> io::Result<(OwnedFd, i32)> {
     let (ours, theirs) = sys::socket_pair()?;
     let mask = sys::set_signal_mask(&SignalSet::all());
-    // SAFETY: the child calls `become_spawner`, which never returns into this function's callers.
+    // SAFETY: the child calls `become_guard`, which never returns into this function's callers.
     let forked = unsafe { sys::fork_without_signal() };
     if let Ok(0) = forked {
-        become_spawner(theirs, baseline, in_child);
+        become_guard(theirs, baseline, in_child);
     }
     sys::set_signal_mask(&mask);
     Ok((ours, forked?))
 }
 
-/// The spawner.
-fn become_spawner(socket: OwnedFd, baseline: &Baseline, in_child: impl FnOnce()) -> ! {
+/// The guard, and in a process that it makes, the spawner.
+fn become_guard(socket: OwnedFd, baseline: &Baseline, mut in_child: impl FnMut(Role)) -> ! {
     let served = catch_unwind(AssertUnwindSafe(|| {
         // A hook of the worker would write to descriptors that mean something else here.
         std::panic::set_hook(Box::new(|_| {}));
         prepare(&socket, baseline)?;
-        in_child();
-        server::serve(socket)
+        let marks = Marks::new();
+        // SAFETY: there is one thread. Both sides go on here and do not return into the worker's code.
+        match sys::check(unsafe { libc::fork() })? {
+            0 => {
+                sys::become_subreaper()?;
+                in_child(Role::Spawner);
+                server::serve(socket, marks)
+            }
+            spawner => {
+                in_child(Role::Guard);
+                guard(socket, spawner, marks);
+                Ok(())
+            }
+        }
     }));
     exit(if matches!(served, Ok(Ok(()))) { 0 } else { 1 })
+}
+
+/// Waits for the end of the spawner and kills what is left of its programs. What cannot be killed is not waited for for
+/// ever.
+///
+/// The worker hears of the spawner's end when `socket` is closed here, too: then nothing is left that it could meet again.
+fn guard(socket: OwnedFd, spawner: c_int, marks: Marks) {
+    // "killall nginx" goes by this name, and is no reason to leave anything behind.
+    // SAFETY: the name is a string that ends with NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"ws-exec-guard".as_ptr()) };
+    while sys::wait_for_any().is_some_and(|ended| ended != spawner) {}
+    let begin = Instant::now();
+    let mut socket = Some(socket);
+    while descendants::kill_orphans(marks) && begin.elapsed() < LAST_WAIT {
+        while sys::reap_any().is_some() {}
+        if begin.elapsed() > WORKER_WAITS {
+            socket = None;
+        }
+        // Whoever loses its parent by that is found next.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    drop(socket);
 }
 
 /// Leaves behind everything of the worker that a process of its own, or a program, must not have. All signals stay
@@ -102,10 +153,15 @@ fn prepare(socket: &OwnedFd, baseline: &Baseline) -> io::Result<()> {
     sys::reset_dispositions();
     sys::become_subreaper()?;
     baseline.restore();
+    if sys::has_terminal() {
+        // nginx in the foreground. Programs must not have the terminal that it was started on.
+        // SAFETY: concerns the calling process only, which leads no group, having just been made.
+        unsafe { libc::setsid() };
+    }
     // SAFETY: these calls concern the calling process only; the directory is a string that ends with NUL. That one of
-    // them fails does no harm: the process has a session already, or stays in a directory.
+    // them fails does no harm: the process leads a group already, or stays in a directory.
     unsafe {
-        libc::setsid();
+        libc::setpgid(0, 0);
         libc::chdir(c"/".as_ptr());
         // nginx in the background clears its umask; a program must not make files that everybody may write.
         let umask = libc::umask(0o022);

@@ -10,20 +10,25 @@
 //! - `launch`: from the worker to a process of its own;
 //! - `server`: what that process does;
 //! - `search` and `child`: from a request to a running program;
-//! - `groups` and `session`: the programs that run, and the ladder by which they are stopped;
+//! - `groups` and `descendants`: the programs that run with all that came of them, and the ladder by which they are
+//!   stopped;
 //! - `wire`: the messages between the two; `sys`: the system calls.
 //!
-//! A program leads a session and a process group of its own; whatever is done to it is done to the group, and for a
-//! program on a terminal, which may be a shell with jobs, to every group of the session.
+//! A program leads a process group of its own, and on a terminal a session. (A session for each program would make the
+//! scheduler treat it, and every wake-up on its behalf, as another user's: sched(7), "The autogroup feature".) Whatever is
+//! done to it is done to everything that came of it.
+//!
+//! Between worker and spawner stands a third process, the *guard*, which does nothing until the spawner has ended. Then
+//! all that is left of programs are its children, and it kills them: also when worker and spawner were killed together.
 
 mod child;
 mod client;
+mod descendants;
 mod groups;
 mod launch;
 mod limits;
 pub(super) mod search;
 mod server;
-mod session;
 pub(super) mod sys;
 mod wire;
 
@@ -32,7 +37,7 @@ use std::ffi::c_int;
 use super::strings::Strings;
 
 pub use client::Spawner;
-pub use launch::Baseline;
+pub use launch::{Baseline, Role};
 pub use limits::{Limit, Resource};
 
 /// What the worker calls a program; drawn by the worker, never used twice.
@@ -42,16 +47,35 @@ pub struct ProgramId(pub u64);
 /// How a program is stopped (`websocket_exec_stop`). Both times count from when it is told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ladder {
-    /// Milliseconds until its group gets SIGTERM; until then it may leave on its own, its stdin being closed.
+    /// Milliseconds until it gets `signal`, and with it all that came of it; until then it may leave on its own, its stdin
+    /// being closed.
     pub term_ms: u32,
-    /// Milliseconds until its group gets SIGKILL.
+    /// Milliseconds until the same get SIGKILL.
     pub kill_ms: u32,
+    /// What comes first.
+    pub signal: c_int,
+    /// Whether its daemons are stopped, too.
+    pub daemons: Daemons,
+}
+
+/// What becomes of the processes that a program has made and that have made a session of their own (setsid(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Daemons {
+    /// They go with the program.
+    #[default]
+    Stop,
+    /// They are left alone.
+    Keep,
+}
+
+impl Ladder {
+    /// SIGTERM after 100 ms, SIGKILL after 5 s, daemons too.
+    pub const DEFAULT: Self = Self { term_ms: 100, kill_ms: 5000, signal: libc::SIGTERM, daemons: Daemons::Stop };
 }
 
 impl Default for Ladder {
-    /// 100 ms and 5 s.
     fn default() -> Self {
-        Self { term_ms: 100, kill_ms: 5000 }
+        Self::DEFAULT
     }
 }
 
@@ -146,7 +170,7 @@ pub enum Stage {
     Search,
     /// Making a process.
     Fork,
-    /// Giving it a session of its own.
+    /// Giving it a process group, or a session, of its own.
     Session,
     /// Placing its descriptors.
     Descriptors,
@@ -179,7 +203,7 @@ impl std::fmt::Display for Failure {
             Stage::Search if self.errno == libc::EACCES => "what is found in PATH cannot be executed",
             Stage::Search => "not found in PATH",
             Stage::Fork => "making a process failed",
-            Stage::Session => "making a session failed",
+            Stage::Session => "making a process group failed",
             Stage::Descriptors => "placing the descriptors failed",
             Stage::Terminal => "setting the controlling terminal failed",
             Stage::Directory => "entering the working directory failed",

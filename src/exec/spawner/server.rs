@@ -1,17 +1,16 @@
 //! What the spawner does: requests in, programs started and ended, reports out.
 
-use std::collections::VecDeque;
-use std::ffi::c_int;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::child::Launcher;
-use super::groups::{Groups, Reach, Signals, Target};
-use super::session;
-use super::sys::{self, Packet, Watch};
+use super::child::{Launcher, Outcome, Starting};
+use super::descendants::{Descendants, Marks};
+use super::groups::{Groups, Target};
+use super::sys::{self, Packet, Watches};
 use super::wire::{self, Request};
 use super::{Failure, ProgramId, Report, Stage};
 
@@ -21,33 +20,46 @@ const MAX_DESCRIPTION: u64 = 16 << 20;
 /// Serves the worker at the other end of `socket` until it is gone, and then until every program is.
 ///
 /// SIGCHLD is blocked, as are all other signals.
-pub(super) fn serve(socket: OwnedFd) -> io::Result<()> {
+pub(super) fn serve(socket: OwnedFd, marks: Marks) -> io::Result<()> {
     let child_signals = sys::child_signals()?;
     let mut server = Server {
+        launcher: Launcher::new([socket.as_fd(), child_signals.as_fd()]),
         socket,
-        launcher: Launcher::new()?,
+        marks,
+        starting: Vec::new(),
+        failed: HashMap::new(),
         groups: Groups::default(),
-        unsent: VecDeque::new(),
+        descendants: Descendants::new(),
+        unsent: VecDeque::from([wire::write_ready(std::process::id() as i32)]),
         connected: true,
         origin: Instant::now(),
     };
+    server.flush();
     let mut buffer = vec![0; wire::MAX_INLINE];
+    let mut watches = Watches::default();
     while server.has_work() {
         let timeout = server.groups.next_deadline().map(|at| at.saturating_sub(server.now()));
         let interest = if server.unsent.is_empty() { libc::POLLIN } else { libc::POLLIN | libc::POLLOUT };
-        let [requests, ended] = sys::wait(
-            [
-                // Once its other end is closed it would wake us for ever.
-                Watch { descriptor: server.connected.then_some(server.socket.as_fd()), events: interest },
-                Watch { descriptor: Some(child_signals.as_fd()), events: libc::POLLIN },
-            ],
-            // One more, because the clock cuts milliseconds off.
-            timeout.map(|ms| ms + 1).or((!server.connected).then_some(1000)),
-        );
-        if ended != 0 {
+        watches.clear();
+        // Once its other end is closed it would wake us for ever.
+        watches.add(server.connected.then_some(server.socket.as_fd()), interest);
+        watches.add(Some(child_signals.as_fd()), libc::POLLIN);
+        for (_, starting) in &server.starting {
+            watches.add(Some(starting.descriptor()), libc::POLLIN);
+        }
+        // One more, because the clock cuts milliseconds off.
+        watches.wait(timeout.map(|ms| ms + 1).or((!server.connected).then_some(1000)));
+        let mut index = 0;
+        for watched in 0..server.starting.len() {
+            if watches.events(2 + watched) == 0 || !server.look_at(index) {
+                index += 1;
+            }
+        }
+        if watches.events(1) != 0 {
             sys::take_child_signal(child_signals.as_fd());
             server.reap();
         }
+        let requests = watches.events(0);
         if requests != 0 {
             if requests & (libc::POLLHUP | libc::POLLERR) != 0 {
                 server.disconnect();
@@ -57,7 +69,7 @@ pub(super) fn serve(socket: OwnedFd) -> io::Result<()> {
             }
         }
         let mut reports = Vec::new();
-        server.groups.expire(server.now(), &mut Kill, &mut reports);
+        server.groups.expire(server.now(), &mut server.descendants, &mut reports);
         server.report(reports);
     }
     Ok(())
@@ -66,24 +78,18 @@ pub(super) fn serve(socket: OwnedFd) -> io::Result<()> {
 struct Server {
     socket: OwnedFd,
     launcher: Launcher,
+    marks: Marks,
+    /// Processes that are about to become programs. They are in `groups` already, and are ended like them.
+    starting: Vec<(ProgramId, Starting)>,
+    /// Processes that could not become programs and have not been reaped, by their numbers.
+    failed: HashMap<i32, (ProgramId, Failure)>,
     groups: Groups,
+    descendants: Descendants,
     /// Reports that wait for room in the socket.
     unsent: VecDeque<[u8; wire::REPORT]>,
     /// The worker lives.
     connected: bool,
     origin: Instant,
-}
-
-/// Signals by the system.
-struct Kill;
-
-impl Signals for Kill {
-    fn send(&mut self, target: Target, signal: c_int) -> Reach {
-        match target {
-            Target::Group(group) => sys::kill_group(group, signal),
-            Target::Session(number) => session::kill(number, signal),
-        }
-    }
 }
 
 impl Server {
@@ -103,16 +109,43 @@ impl Server {
         self.groups.stop_all(self.now());
     }
 
+    /// Something may have become of a start. True: it has, and the start is off the list.
+    fn look_at(&mut self, index: usize) -> bool {
+        let Some((id, starting)) = self.starting.get_mut(index) else { return false };
+        let (id, pid) = (*id, starting.pid);
+        let Some(outcome) = starting.outcome() else { return false };
+        let (_, starting) = self.starting.remove(index);
+        self.launcher.put_away(starting);
+        match outcome {
+            Outcome::Running => self.report(vec![Report::Started { id, pid }]),
+            // It is told when nothing is left of it.
+            Outcome::Failed(failure) => drop(self.failed.insert(pid, (id, failure))),
+        }
+        true
+    }
+
     fn reap(&mut self) {
         // All of them first: an orphan of a group that is still unreaped would make the group look alive.
         let mut ended = Vec::new();
         while let Some(child) = sys::reap_any() {
             ended.push(child);
         }
+        for (pid, _) in &ended {
+            self.descendants.reaped(*pid);
+            // How it came to run, if it did, is told before how it ended.
+            if let Some(index) = self.starting.iter().position(|(_, starting)| starting.pid == *pid) {
+                self.look_at(index);
+            }
+        }
         let now = self.now();
         let mut reports = Vec::with_capacity(ended.len());
         for (pid, status) in ended {
-            self.groups.exited(now, pid, status, &mut Kill, &mut reports);
+            if let Some((id, failure)) = self.failed.remove(&pid) {
+                self.groups.withdraw(pid);
+                reports.push(Report::Failed { id, failure });
+            } else {
+                self.groups.exited(now, pid, status, &mut self.descendants, &mut reports);
+            }
         }
         self.report(reports);
     }
@@ -134,13 +167,13 @@ impl Server {
 
     fn handle(&mut self, request: Request<'_>, descriptors: Vec<OwnedFd>, truncated: bool, reports: &mut Vec<Report>) {
         let started = match request {
-            Request::Signal { id, signal } => return self.groups.signal(id, signal, &mut Kill),
+            Request::Signal { id, signal } => return self.groups.signal(id, signal, &mut self.descendants),
             Request::Stop { id, ladder } => return self.groups.stop(self.now(), id, ladder),
             // What is missing from a packet is descriptors: requests fit into the buffer.
             Request::Start { id, .. } | Request::StartByFile { id, .. } if truncated => {
                 (id, Err(Failure { stage: Stage::Request, errno: libc::EMFILE }))
             }
-            Request::Start { id, description } => (id, self.start(id, description, descriptors, reports)),
+            Request::Start { id, description } => (id, self.start(id, description.to_vec(), descriptors, reports)),
             Request::StartByFile { id, length } => (id, self.start_by_file(id, length, descriptors, reports)),
         };
         if let (id, Err(failure)) = started {
@@ -166,24 +199,27 @@ impl Server {
         description.resize(length, 0);
         file.read_exact_at(&mut description, 0).map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))?;
         drop(file);
-        self.start(id, &description, descriptors, reports)
+        self.start(id, description, descriptors, reports)
     }
 
     fn start(
         &mut self,
         id: ProgramId,
-        description: &[u8],
+        description: Vec<u8>,
         mut descriptors: Vec<OwnedFd>,
         reports: &mut Vec<Report>,
     ) -> Result<(), Failure> {
         let invalid = Failure { stage: Stage::Request, errno: libc::EINVAL };
-        let start = wire::read_start(description).ok_or(invalid)?;
+        let start = wire::read_start(&description).ok_or(invalid)?;
+        let ladder = start.ladder;
         let directory = if start.opened { Some(descriptors.pop().ok_or(invalid)?) } else { None };
         let stdio: [OwnedFd; 3] = descriptors.try_into().map_err(|_| invalid)?;
-        let pid = self.launcher.launch(&start, &stdio, directory.as_ref())?;
-        let target = if start.terminal { Target::Session(pid) } else { Target::Group(pid) };
-        self.groups.insert(id, target, start.ladder, reports);
-        reports.push(Report::Started { id, pid });
+        let mark = self.marks.draw(ladder);
+        let starting = self.launcher.launch(description, stdio, directory, mark)?;
+        let target = Target { leader: starting.pid, mark, daemons: ladder.daemons };
+        self.descendants.started(starting.pid);
+        self.groups.insert(id, target, ladder, reports);
+        self.starting.push((id, starting));
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! packet cannot hold the megabytes that execve takes.
 
 use super::limits::{Limit, Resource};
-use super::{ExitStatus, Failure, Ladder, Program, ProgramId, Report, Stage};
+use super::{Daemons, ExitStatus, Failure, Ladder, Program, ProgramId, Report, Stage};
 
 /// Octets of a request that travels as a packet of its own; a longer one goes by a file.
 pub(super) const MAX_INLINE: usize = 32 * 1024;
@@ -79,7 +79,7 @@ pub(super) fn write_signal(id: ProgramId, signal: i32) -> Vec<u8> {
 }
 
 pub(super) fn write_stop(id: ProgramId, ladder: Ladder) -> Vec<u8> {
-    let mut to = Vec::with_capacity(HEAD + 8);
+    let mut to = Vec::with_capacity(HEAD + 13);
     head(&mut to, STOP, id);
     write_ladder(&mut to, ladder);
     to
@@ -96,6 +96,8 @@ fn head(to: &mut Vec<u8>, tag: u8, id: ProgramId) {
 fn write_ladder(to: &mut Vec<u8>, ladder: Ladder) {
     to.extend_from_slice(&ladder.term_ms.to_le_bytes());
     to.extend_from_slice(&ladder.kill_ms.to_le_bytes());
+    to.extend_from_slice(&ladder.signal.to_le_bytes());
+    to.push(u8::from(ladder.daemons == Daemons::Keep));
 }
 
 /// Takes integers and blocks off the front of a message.
@@ -135,7 +137,9 @@ impl<'a> Fields<'a> {
     }
 
     fn ladder(&mut self) -> Option<Ladder> {
-        Some(Ladder { term_ms: self.u32()?, kill_ms: self.u32()? })
+        let (term_ms, kill_ms, signal) = (self.u32()?, self.u32()?, self.i32()?);
+        let daemons = if self.u8()? == 0 { Daemons::Stop } else { Daemons::Keep };
+        Some(Ladder { term_ms, kill_ms, signal, daemons })
     }
 
     fn block(&mut self) -> Option<&'a [u8]> {
@@ -180,6 +184,7 @@ const STARTED: u8 = 1;
 const FAILED: u8 = 2;
 const EXITED: u8 = 3;
 const GONE: u8 = 4;
+const READY: u8 = 5;
 
 /// Octets that a report has.
 pub(super) const REPORT: usize = HEAD + 8;
@@ -197,6 +202,10 @@ pub(super) fn write_report(report: &Report) -> [u8; REPORT] {
         }
         Report::Gone { id } => (GONE, id, 0, 0),
     };
+    write_message(tag, id, first, second)
+}
+
+fn write_message(tag: u8, id: ProgramId, first: u32, second: i32) -> [u8; REPORT] {
     let mut to = [0; REPORT];
     let [at_tag, rest @ ..] = &mut to;
     *at_tag = tag;
@@ -206,6 +215,30 @@ pub(super) fn write_report(report: &Report) -> [u8; REPORT] {
     at_first.copy_from_slice(&first.to_le_bytes());
     at_second.copy_from_slice(&second.to_le_bytes());
     to
+}
+
+/// What the spawner says first: which process it is.
+pub(super) fn write_ready(pid: i32) -> [u8; REPORT] {
+    write_message(READY, ProgramId(0), 0, pid)
+}
+
+/// Reads what the spawner says first; `None` if it is something else.
+pub(super) fn read_ready(packet: &[u8]) -> Option<i32> {
+    let mut fields = Fields(packet);
+    let (tag, _, _, pid) = (fields.u8()?, fields.id()?, fields.u32()?, fields.i32()?);
+    (tag == READY).then_some(pid)
+}
+
+/// Why a process could not become a program, as it says it.
+pub(super) fn write_failure(failure: Failure) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (stage_number(failure.stage).to_le_bytes(), failure.errno.to_le_bytes());
+    [a, b, c, d, e, f, g, h]
+}
+
+/// Reads that; `None` if it is something else.
+pub(super) fn read_failure(octets: &[u8]) -> Option<Failure> {
+    let mut fields = Fields(octets);
+    Some(Failure { stage: stage(fields.u32()?)?, errno: fields.i32()? })
 }
 
 /// Reads a report; `None` if it is not one.
@@ -263,7 +296,7 @@ mod tests {
     use crate::exec::strings::Strings;
 
     const ID: ProgramId = ProgramId(0x0102_0304_0506_0708);
-    const LADDER: Ladder = Ladder { term_ms: 100, kill_ms: u32::MAX };
+    const LADDER: Ladder = Ladder { term_ms: 100, kill_ms: u32::MAX, signal: libc::SIGINT, daemons: Daemons::Keep };
 
     fn strings(list: &[&[u8]]) -> Strings {
         let mut strings = Strings::new();
@@ -342,5 +375,11 @@ mod tests {
             }
         }
         assert_eq!(read_report(&[9; REPORT]), None);
+        assert_eq!(read_ready(&write_ready(4_000_000)), Some(4_000_000));
+        assert_eq!(read_report(&write_ready(7)), None);
+        assert_eq!(read_ready(&write_report(&Report::Gone { id: ID })), None);
+        let failure = Failure { stage: Stage::Interpreter, errno: libc::ENOENT };
+        assert_eq!(read_failure(&write_failure(failure)), Some(failure));
+        assert_eq!(read_failure(&[0; 7]), None);
     }
 }

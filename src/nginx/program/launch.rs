@@ -17,7 +17,7 @@ use crate::nginx::pipe;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::upgrade::try_again;
-use crate::nginx::worker::programs::{self, Served};
+use crate::nginx::worker::programs::{self, Asked, Served};
 
 /// The descriptors of a program: our ends, and its own.
 pub struct Stdio {
@@ -95,21 +95,20 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
     let stderr = stdio.stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, settings.exec_stderr()));
     let fate = Rc::new(Fate::default());
     let found = command.found.map(|found| found.directory);
-    let id = programs::start(
-        Served::Session(session),
-        Rc::clone(&fate),
+    let asked = Asked {
+        served: Served::Session(session),
+        fate: Rc::clone(&fate),
         place,
-        &description,
-        stdio.theirs,
-        found,
-        name.clone(),
-    )
-    .map_err(refused)?;
+        name: name.clone(),
+        timeout: settings.exec_start_timeout(),
+    };
+    let id = programs::start(asked, &description, stdio.theirs, found).map_err(refused)?;
     Ok(Box::new(Program {
         id,
         fate,
         format: settings.exec_format(),
         terminal,
+        hung_up: false,
         ladder,
         feed: Feed::new(stdin),
         stdout: Some(stdout),

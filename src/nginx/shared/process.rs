@@ -19,7 +19,7 @@ use crate::nginx::log::Level;
 use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::program::{Fate, Feed, Listener, Stderr, StderrReader, Stdin, Stdio, how};
 use crate::nginx::worker;
-use crate::nginx::worker::programs::{self, Served};
+use crate::nginx::worker::programs::{self, Asked, Served};
 use crate::ws::close::CloseCode;
 use crate::ws::frame::Kind;
 
@@ -100,16 +100,14 @@ impl Process {
         let stdout = listener.watch(stdio.stdout).map_err(refused)?;
         let stderr = stdio.stderr.map(|fd| listener.watch(fd)).transpose().map_err(refused)?;
         let fate = Rc::new(Fate::default());
-        let program = programs::start(
-            Served::Channel(id),
-            Rc::clone(&fate),
+        let asked = Asked {
+            served: Served::Channel(id),
+            fate: Rc::clone(&fate),
             place,
-            &recipe.description(),
-            stdio.theirs,
-            None,
-            name.clone(),
-        )
-        .map_err(refused)?;
+            name: name.clone(),
+            timeout: recipe.start_timeout,
+        };
+        let program = programs::start(asked, &recipe.description(), stdio.theirs, None).map_err(refused)?;
         Ok(Process {
             id: program,
             fate,
@@ -250,14 +248,14 @@ impl Process {
                     left = left.saturating_sub(count);
                     self.output.pass_on(&mut self.reader, &buffer[..count], recipe)
                 }
-                Read::Blocked | Read::End => Ok(()),
+                Read::Blocked | Read::End | Read::HungUp => Ok(()),
             };
             worker::put_reading(buffer);
             result?;
             match read {
                 Read::Data(_) => {}
                 Read::Blocked if !gone => {}
-                Read::Blocked | Read::End => {
+                Read::Blocked | Read::End | Read::HungUp => {
                     self.stdout = None;
                     match self.reader.finish() {
                         Ok(None) => {}
@@ -362,11 +360,11 @@ impl StderrReader for Sink<'_> {
     }
 
     fn complain(&self, text: std::fmt::Arguments<'_>) {
-        report(Level::Warn, format_args!("{}: {text}", self.recipe.name));
+        report(Level::Error, format_args!("{}: {text}", self.recipe.name));
     }
 }
 
 fn misframed(error: FramingError, recipe: &Recipe) -> Ending {
-    report(Level::Warn, format_args!("{}: the program wrote {error}", recipe.name));
+    report(Level::Error, format_args!("{}: the program wrote {error}", recipe.name));
     Ending { code: error.close_code(), reason: error.to_string() }
 }

@@ -20,6 +20,8 @@ pub struct Recipe {
     directory: Option<Vec<u8>>,
     limits: Vec<Limit>,
     ladder: Ladder,
+    /// How long its start may take, in milliseconds; 0 for no limit.
+    pub start_timeout: u64,
     /// How the log calls it.
     pub name: String,
     /// Milliseconds that it outlives its last client.
@@ -57,6 +59,7 @@ impl Recipe {
             directory: command.directory.map(<[u8]>::to_vec),
             limits: command.limits,
             ladder: settings.exec_stop(),
+            start_timeout: settings.exec_start_timeout(),
             name: format!("{} for channel \"{}\"", command.name, Octets(id)),
             linger: settings.exec_linger(),
             format: settings.exec_format(),

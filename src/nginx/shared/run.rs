@@ -41,6 +41,11 @@ impl Outcome {
         Outcome { ending: Ending { code: CloseCode::INTERNAL, reason }, status: None, refusal: status as isize }
     }
 
+    /// It did not start in time.
+    pub fn timed_out() -> Self {
+        Outcome { refusal: ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize, ..Outcome::refused(true) }
+    }
+
     /// The process that started it is gone.
     pub fn lost() -> Self {
         let reason = "the program was lost".to_owned();

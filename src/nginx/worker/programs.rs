@@ -1,7 +1,7 @@
 //! The programs of this worker, and the spawner that is their parent.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem;
@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use crate::exec::spawner::{Baseline, Ladder, Program, ProgramId, Report, Spawner};
+use crate::exec::spawner::{Baseline, ExitStatus, Ladder, Program, ProgramId, Report, Role, Spawner};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::identity;
@@ -20,10 +20,15 @@ use crate::nginx::pipe::Watch;
 use crate::nginx::program::Fate;
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::shared::{self, SharedId};
+use crate::nginx::timer::{Timer, now};
 use crate::nginx::upgrade::try_again;
 use crate::nginx::worker;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+const TIMED_OUT: isize = ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize;
+
+/// How a program goes that nobody waits for any more, before it runs.
+const AT_ONCE: Ladder = Ladder { term_ms: 0, kill_ms: 0, ..Ladder::DEFAULT };
 
 /// Whom a program serves.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +37,20 @@ pub enum Served {
     Session(SessionRef),
     /// All clients of a channel. Their side is told until the last process is gone.
     Channel(SharedId),
+}
+
+/// What a worker keeps of a program that it asks for.
+pub struct Asked {
+    /// Whom it is for.
+    pub served: Served,
+    /// Where is noted what becomes of it.
+    pub fate: Rc<Fate>,
+    /// Its place among the programs of the location.
+    pub place: Place,
+    /// How the log calls it.
+    pub name: String,
+    /// How long its start may take, in milliseconds; 0 for no limit.
+    pub timeout: u64,
 }
 
 /// One program, from the request to start it until it has ended.
@@ -43,6 +62,10 @@ struct Entry {
     place: Place,
     /// Our ends of its pipes, once it is stopped: open until it has ended.
     pipes: Vec<OwnedFd>,
+    /// It was told to stop: how it ends is no news.
+    stopped: bool,
+    /// When its start is given up, by nginx's clock.
+    deadline: Option<u64>,
 }
 
 #[derive(Default)]
@@ -50,6 +73,24 @@ struct Programs {
     spawner: Option<(Spawner, Watch)>,
     table: HashMap<u64, Entry>,
     last: u64,
+    /// The starts that have a time limit and have not been answered. Invariant: the entry of each has the same time.
+    deadlines: BTreeSet<(u64, u64)>,
+    timer: Option<Timer>,
+}
+
+impl Programs {
+    /// The start of a program is not waited for any more.
+    fn answered(&mut self, id: ProgramId) {
+        if let Some(at) = self.table.get_mut(&id.0).and_then(|entry| entry.deadline.take()) {
+            self.deadlines.remove(&(at, id.0));
+        }
+    }
+
+    fn arm(&mut self) {
+        let Some((at, _)) = self.deadlines.first() else { return };
+        let timer = self.timer.get_or_insert_with(|| Timer::of_worker(on_deadline).cancelable());
+        timer.arm(at.saturating_sub(now()));
+    }
 }
 
 thread_local! {
@@ -68,6 +109,15 @@ pub fn remember_baseline() {
     ENVIRONMENT.get_or_init(|| std::env::vars_os().collect());
 }
 
+/// Keeps programs, which run as the user of this process, from looking into its memory, where the keys of certificates
+/// are: by ptrace(2), process_vm_readv(2), /proc/PID/mem and a core file. nginx has allowed it just before, for the sake of
+/// core files. To be called in every process of nginx that has read the configuration; the spawner inherits it, and a
+/// program does not.
+pub fn hide_memory() {
+    // SAFETY: the operation takes one integer and cannot fail for this one.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong, 0, 0, 0) };
+}
+
 /// Starts this worker's spawner.
 pub fn begin() {
     // nginx does not start a worker again that fails here, and a machine may be short of processes for a moment only:
@@ -82,9 +132,13 @@ fn launch() -> bool {
     }
     // The spawner needs none of the tables of connections, and would keep its copy of every page that the worker changes.
     connection_tables(libc::MADV_DONTFORK);
-    let launched = Spawner::launch(BASELINE.get_or_init(Baseline::capture), || {
-        // SAFETY: runs in the spawner before anything else; nginx's title area is this process's own.
-        unsafe { ffi::ngx_setproctitle(c"websocket spawner".as_ptr().cast_mut()) };
+    let launched = Spawner::launch(BASELINE.get_or_init(Baseline::capture), |role| {
+        let title = match role {
+            Role::Spawner => c"websocket spawner",
+            Role::Guard => c"websocket guard",
+        };
+        // SAFETY: runs in a process that was made just now, before anything else; nginx's title area is its own.
+        unsafe { ffi::ngx_setproctitle(title.as_ptr().cast_mut()) };
     });
     connection_tables(libc::MADV_DOFORK);
     let result = launched.and_then(|spawner| {
@@ -123,8 +177,10 @@ fn connection_tables(advice: libc::c_int) {
 
 /// Lets the spawner go, which takes the programs down.
 pub fn end() {
-    let (spawner, table) =
-        PROGRAMS.with_borrow_mut(|programs| (programs.spawner.take(), mem::take(&mut programs.table)));
+    let (spawner, table) = PROGRAMS.with_borrow_mut(|programs| {
+        programs.deadlines.clear();
+        (programs.spawner.take(), mem::take(&mut programs.table))
+    });
     drop((spawner, table));
 }
 
@@ -140,20 +196,13 @@ pub fn failed(key: u64) {
     }
 }
 
-/// Asks for a program, in the directory `found` that it is in or by its path. Started or failed, who is served is told.
+/// Asks for a program, in the directory `found` that it is in or by its path. Started or failed, who is served is told,
+/// and also when neither has come in time.
 ///
 /// # Errors
 ///
 /// There is no spawner, or it does not take requests.
-pub fn start(
-    served: Served,
-    fate: Rc<Fate>,
-    place: Place,
-    program: &Program,
-    pipes: [OwnedFd; 3],
-    found: Option<OwnedFd>,
-    name: String,
-) -> io::Result<ProgramId> {
+pub fn start(asked: Asked, program: &Program, pipes: [OwnedFd; 3], found: Option<OwnedFd>) -> io::Result<ProgramId> {
     if PROGRAMS.with_borrow(|programs| programs.spawner.is_none()) && !launch() {
         return Err(io::Error::from_raw_os_error(libc::EAGAIN));
     }
@@ -168,7 +217,17 @@ pub fn start(
             Some(directory) => spawner.start_in(id, program, pipes, directory)?,
         }
         watch.write_when(!spawner.flush()?);
-        programs.table.insert(id.0, Entry { served: Some(served), fate, name, place, pipes: Vec::new() });
+        let Asked { served, fate, place, name, timeout } = asked;
+        let deadline = (timeout != 0).then(|| now() + timeout);
+        let entry = Entry { served: Some(served), fate, name, place, pipes: Vec::new(), stopped: false, deadline };
+        programs.table.insert(id.0, entry);
+        if let Some(at) = deadline {
+            let is_first = programs.deadlines.first().is_none_or(|(first, _)| at < *first);
+            programs.deadlines.insert((at, id.0));
+            if is_first {
+                programs.arm();
+            }
+        }
         Ok(id)
     })
 }
@@ -179,6 +238,7 @@ pub fn stop(id: ProgramId, ladder: Ladder, pipes: Vec<OwnedFd>) {
         let Some(entry) = programs.table.get_mut(&id.0) else { return };
         entry.served = entry.served.filter(|served| matches!(served, Served::Channel(_)));
         entry.pipes = pipes;
+        entry.stopped = true;
         if let Some((spawner, watch)) = &mut programs.spawner {
             // A spawner that is gone has taken its programs with it; the next event tells of it.
             let left = spawner.stop(id, ladder).and_then(|()| spawner.flush());
@@ -193,6 +253,39 @@ pub fn own_environment(name: &[u8]) -> Option<Vec<u8>> {
     let name = OsStr::from_bytes(name);
     let value = std::env::var_os(name).or_else(|| ENVIRONMENT.get()?.get(name).cloned())?;
     Some(value.into_vec())
+}
+
+/// Starts have taken longer than they may.
+unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
+    guard((), || {
+        loop {
+            let late = PROGRAMS.with_borrow_mut(|programs| {
+                let (_, id) = programs.deadlines.first().copied().filter(|(at, _)| *at <= now())?;
+                programs.answered(ProgramId(id));
+                // Its place is taken until the spawner says that nothing of it is left: a process that hangs is one.
+                let entry = programs.table.get_mut(&id)?;
+                entry.place.failed();
+                Some((ProgramId(id), entry.served.take(), entry.name.clone()))
+            });
+            let Some((id, served, name)) = late else { break };
+            stop(id, AT_ONCE, Vec::new());
+            let reason = format_args!(
+                "cannot start {name}: it takes too long (websocket_exec_start_timeout): does a file system hang, or the spawner?"
+            );
+            match served {
+                Some(Served::Session(session)) => session::run(session, |session| {
+                    session.request().report(Level::Error, reason);
+                    session.refused(TIMED_OUT)
+                }),
+                Some(Served::Channel(shared)) => {
+                    log::cycle(Level::Error, reason);
+                    shared::timed_out(shared, id);
+                }
+                None => {}
+            }
+        }
+        PROGRAMS.with_borrow_mut(Programs::arm);
+    });
 }
 
 /// The spawner has something to say, or takes more.
@@ -215,7 +308,7 @@ unsafe extern "C" fn on_spawner(_: *mut ffi::ngx_event_t) {
 
 fn dispatch(report: Report) {
     match report {
-        Report::Started { id, pid } => match served(id) {
+        Report::Started { id, pid } => match started(id) {
             Some(Served::Session(session)) => session::run(session, |session| session.program_started(pid)),
             Some(Served::Channel(shared)) => shared::started(shared, id, pid),
             None => {}
@@ -241,6 +334,9 @@ fn dispatch(report: Report) {
             }
         }
         Report::Exited { id, status, gone } => {
+            if status != ExitStatus::Code(0) {
+                report_end(id, status);
+            }
             let served = update(id, |fate| {
                 fate.ended(status);
                 if gone {
@@ -269,9 +365,29 @@ fn update(id: ProgramId, body: impl FnOnce(&Fate)) -> Option<Served> {
     })
 }
 
-/// Whom a program serves.
-fn served(id: ProgramId) -> Option<Served> {
-    PROGRAMS.with_borrow(|programs| programs.table.get(&id.0)?.served)
+/// A program runs. Whom it serves.
+fn started(id: ProgramId) -> Option<Served> {
+    PROGRAMS.with_borrow_mut(|programs| {
+        programs.answered(id);
+        programs.table.get(&id.0)?.served
+    })
+}
+
+/// A program has ended by itself, and not well: that is in the log, as its client may not tell anybody.
+fn report_end(id: ProgramId, status: ExitStatus) {
+    let ended = PROGRAMS.with_borrow(|programs| {
+        let entry = programs.table.get(&id.0).filter(|entry| !entry.stopped)?;
+        Some((entry.served?, entry.name.clone()))
+    });
+    let Some((served, name)) = ended else { return };
+    let text = format_args!("{name} ended by itself with {status}");
+    match served {
+        Served::Session(session) => session::run(session, |session| {
+            session.request().report(Level::Error, text);
+            session::Verdict::Continue
+        }),
+        Served::Channel(_) => log::cycle(Level::Error, text),
+    }
 }
 
 /// Lets it look at what became of its program.
@@ -285,14 +401,19 @@ fn tell(served: Option<Served>) {
 
 /// Takes an entry out of the table; what it owns is to be dropped where the table is not borrowed.
 fn forget(id: ProgramId) -> Option<Entry> {
-    PROGRAMS.with_borrow_mut(|programs| programs.table.remove(&id.0))
+    PROGRAMS.with_borrow_mut(|programs| {
+        programs.answered(id);
+        programs.table.remove(&id.0)
+    })
 }
 
 /// The spawner is gone, and its programs with it.
 fn replace(error: &io::Error) {
     log::cycle(Level::Error, format_args!("ws_exec: the process that starts programs is gone: {error}"));
-    let (spawner, table) =
-        PROGRAMS.with_borrow_mut(|programs| (programs.spawner.take(), mem::take(&mut programs.table)));
+    let (spawner, table) = PROGRAMS.with_borrow_mut(|programs| {
+        programs.deadlines.clear();
+        (programs.spawner.take(), mem::take(&mut programs.table))
+    });
     drop(spawner);
     launch();
     // None of them runs any more when those hear of it who start another one.

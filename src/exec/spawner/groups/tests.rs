@@ -2,7 +2,11 @@ use super::*;
 
 const A: ProgramId = ProgramId(1);
 const B: ProgramId = ProgramId(2);
-const LADDER: Ladder = Ladder { term_ms: 100, kill_ms: 5000 };
+const LADDER: Ladder = Ladder { term_ms: 100, kill_ms: 5000, signal: libc::SIGTERM, daemons: Daemons::Stop };
+
+fn target(leader: i32) -> Target {
+    Target { leader, mark: None, daemons: Daemons::Stop }
+}
 const OK: ExitStatus = ExitStatus::Code(0);
 
 /// A machine on which every group has processes until it is said otherwise.
@@ -14,8 +18,12 @@ struct Machine {
 }
 
 impl Signals for Machine {
-    fn send(&mut self, target: Target, signal: c_int) -> Reach {
-        let group = target.number();
+    fn send_to_group(&mut self, target: &Target, signal: c_int) -> Reach {
+        self.send(target, signal)
+    }
+
+    fn send(&mut self, target: &Target, signal: c_int) -> Reach {
+        let group = target.leader;
         if self.empty.contains(&group) {
             return Reach::Nobody;
         }
@@ -38,7 +46,7 @@ struct Bench {
 
 impl Bench {
     fn start(&mut self, id: ProgramId, number: i32) {
-        self.groups.insert(id, Target::Group(number), LADDER, &mut self.reports);
+        self.groups.insert(id, target(number), LADDER, &mut self.reports);
     }
 
     fn exit(&mut self, now: u64, pid: i32, status: ExitStatus) {
@@ -123,7 +131,7 @@ fn a_leader_that_leaves_in_the_middle_does_not_start_the_ladder_again() {
 
 #[test]
 fn the_earlier_of_two_stops_counts() {
-    let hasty = Ladder { term_ms: 0, kill_ms: 10 };
+    let hasty = Ladder { term_ms: 0, kill_ms: 10, ..LADDER };
     for (first, second) in [(LADDER, hasty), (hasty, LADDER)] {
         let mut bench = Bench::default();
         bench.start(A, 10);
@@ -138,7 +146,7 @@ fn the_earlier_of_two_stops_counts() {
 fn killed_without_term_when_that_comes_first() {
     let mut bench = Bench::default();
     bench.start(A, 10);
-    bench.groups.stop(0, A, Ladder { term_ms: 100, kill_ms: 0 });
+    bench.groups.stop(0, A, Ladder { kill_ms: 0, ..LADDER });
     assert_eq!(bench.run(1_000_000), [(0, 10, libc::SIGKILL)]);
 }
 
@@ -146,7 +154,7 @@ fn killed_without_term_when_that_comes_first() {
 fn all_are_stopped_by_their_own_ladders() {
     let mut bench = Bench::default();
     bench.start(A, 10);
-    bench.groups.insert(B, Target::Group(20), Ladder { term_ms: 1, kill_ms: 2 }, &mut bench.reports);
+    bench.groups.insert(B, target(20), Ladder { term_ms: 1, kill_ms: 2, ..LADDER }, &mut bench.reports);
     bench.groups.stop_all(0);
     let kills: Vec<_> = bench.run(1_000_000).into_iter().filter(|(_, _, s)| *s == libc::SIGKILL).collect();
     assert_eq!(kills, [(2, 20, libc::SIGKILL), (5000, 10, libc::SIGKILL)]);
@@ -190,4 +198,23 @@ fn a_number_that_comes_again_is_a_new_group() {
     bench.groups.signal(B, libc::SIGWINCH, &mut bench.machine);
     bench.groups.signal(A, libc::SIGWINCH, &mut bench.machine);
     assert_eq!(bench.machine.sent, [(10, libc::SIGWINCH)]);
+}
+
+#[test]
+fn another_signal_in_place_of_sigterm() {
+    let mut bench = Bench::default();
+    bench.start(A, 10);
+    bench.groups.stop(0, A, Ladder { signal: libc::SIGINT, ..LADDER });
+    assert_eq!(bench.run(5000), [(100, 10, libc::SIGINT), (100, 10, libc::SIGCONT), (5000, 10, libc::SIGKILL)]);
+}
+
+#[test]
+fn what_was_no_program_leaves_nothing() {
+    let mut bench = Bench::default();
+    bench.start(A, 10);
+    bench.groups.stop(0, A, LADDER);
+    bench.groups.withdraw(10);
+    assert!(bench.groups.is_empty());
+    assert_eq!(bench.run(1_000_000), []);
+    assert_eq!(bench.reports, []);
 }

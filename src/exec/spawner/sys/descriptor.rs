@@ -17,24 +17,49 @@ pub(in crate::exec::spawner) fn memory_file(content: &[u8]) -> io::Result<OwnedF
     Ok(file.into())
 }
 
-/// What a descriptor is watched for.
-pub(in crate::exec::spawner) struct Watch<'a> {
-    /// Without one nothing happens on it.
-    pub(in crate::exec::spawner) descriptor: Option<BorrowedFd<'a>>,
-    pub(in crate::exec::spawner) events: i16,
+/// Descriptors that are watched, and what happened on them.
+#[derive(Default)]
+pub(in crate::exec::spawner) struct Watches(Vec<libc::pollfd>);
+
+impl Watches {
+    pub(in crate::exec::spawner) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Adds one; without a descriptor nothing happens on it.
+    pub(in crate::exec::spawner) fn add(&mut self, descriptor: Option<BorrowedFd<'_>>, events: i16) {
+        let fd = descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd());
+        self.0.push(libc::pollfd { fd, events, revents: 0 });
+    }
+
+    /// Waits for events, at most for this time.
+    pub(in crate::exec::spawner) fn wait(&mut self, timeout_ms: Option<u64>) {
+        let timeout = timeout_ms.map_or(-1, |ms| c_int::try_from(ms).unwrap_or(c_int::MAX));
+        // SAFETY: the list has the length that is said. An error, which can only be an interruption, leaves it as it was.
+        unsafe { libc::poll(self.0.as_mut_ptr(), self.0.len() as libc::nfds_t, timeout) };
+    }
+
+    /// What happened on the descriptor that was added as this one, counted from 0.
+    pub(in crate::exec::spawner) fn events(&self, index: usize) -> i16 {
+        self.0.get(index).map_or(0, |entry| entry.revents)
+    }
 }
 
-/// Waits for events on descriptors, at most for this time; returns what happened on each.
-pub(in crate::exec::spawner) fn wait<const N: usize>(watches: [Watch<'_>; N], timeout_ms: Option<u64>) -> [i16; N] {
-    let mut polled = watches.map(|watch| libc::pollfd {
-        fd: watch.descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
-        events: watch.events,
-        revents: 0,
-    });
-    let timeout = timeout_ms.map_or(-1, |ms| c_int::try_from(ms).unwrap_or(c_int::MAX));
-    // SAFETY: `polled` has the length that is said. An error, which can only be an interruption, leaves it as it was.
-    unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) };
-    polled.map(|entry| entry.revents)
+/// Two ends of a pipe that do not block, the one that is read first.
+pub(in crate::exec::spawner) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: `ends` has room for the two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    let [reader, writer] = ends;
+    // SAFETY: both have just been opened and belong to nobody else.
+    Ok(unsafe { (OwnedFd::from_raw_fd(reader), OwnedFd::from_raw_fd(writer)) })
+}
+
+/// Reads what is there.
+pub(in crate::exec::spawner) fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is writable for its length.
+    let count = unsafe { libc::read(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// Closes every descriptor but `kept`, and makes 0, 1 and 2 the null device.

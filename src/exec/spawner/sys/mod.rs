@@ -4,16 +4,21 @@ mod descriptor;
 mod packet;
 pub(in crate::exec) mod place;
 mod process;
+pub(super) mod raw;
 mod signal;
 pub(in crate::exec) mod terminal;
 
 use std::ffi::c_int;
 use std::io;
 
-pub(super) use descriptor::{Watch, close_all_but, memory_file, wait};
+pub(super) use descriptor::{Watches, close_all_but, memory_file, pipe, read};
 pub(super) use packet::{MAX_DESCRIPTORS, Packet, receive, send, socket_pair};
-pub(super) use process::{Process, become_subreaper, fork_without_signal, kill_group, reap, reap_any, reap_silent};
+pub(super) use process::{
+    Process, become_subreaper, fork_without_signal, kill_group, kill_process, lock_limit, processor_time, reap_any,
+    reap_silent, wait_for_any,
+};
 pub(super) use signal::{SignalSet, child_signals, reset_dispositions, set_signal_mask, take_child_signal};
+pub(super) use terminal::has_terminal;
 
 /// A result of the C library: -1 says that `errno` has the error.
 pub(super) fn check(result: c_int) -> io::Result<c_int> {

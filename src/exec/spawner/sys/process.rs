@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use super::super::ExitStatus;
 use super::super::groups::Reach;
@@ -24,6 +25,33 @@ pub(in crate::exec::spawner) fn kill_group(group: i32, signal: c_int) -> Reach {
     }
     // SAFETY: kill takes any numbers.
     reach(check(unsafe { libc::kill(-group, signal) }))
+}
+
+/// Sends a signal to a process, which is a child or is known to be the one that is meant.
+pub(in crate::exec::spawner) fn kill_process(pid: i32, signal: c_int) -> Reach {
+    if pid <= 1 {
+        // 0 and -1 would be others.
+        return Reach::Nobody;
+    }
+    // SAFETY: kill takes any numbers.
+    reach(check(unsafe { libc::kill(pid, signal) }))
+}
+
+/// The processor time that the calling thread has had.
+pub(in crate::exec::spawner) fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` has room for the time, and the clock exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// The hard limit RLIMIT_LOCKS of a process, 0 for the calling one; `None` if it may not be read.
+pub(in crate::exec::spawner) fn lock_limit(pid: i32) -> Option<u64> {
+    let mut limit = [0u64; 2];
+    let none = std::ptr::null::<[u64; 2]>();
+    // SAFETY: the kernel fills two numbers of 64 bits, the soft limit and the hard one, for which there is room.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, pid, libc::RLIMIT_LOCKS, none, limit.as_mut_ptr()) };
+    (result == 0).then_some(limit[1])
 }
 
 /// A process that is not a child, held so that its number cannot come to mean another one.
@@ -57,7 +85,7 @@ fn reach(result: io::Result<c_int>) -> Reach {
     }
 }
 
-/// fork(2), but the end of the child raises no signal in the parent, and only [`reap_silent`] waits for it. Returns 0 in
+/// fork(2), but the end of the child raises no signal in the parent, and only [`reap_silent`] reaps it. Returns 0 in
 /// the child.
 ///
 /// # Safety
@@ -71,20 +99,19 @@ pub(in crate::exec::spawner) unsafe fn fork_without_signal() -> io::Result<i32> 
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
-/// Ends a child of [`fork_without_signal`], if it has not ended, and reaps it.
-pub(in crate::exec::spawner) fn reap_silent(pid: i32) {
+/// Reaps a child of [`fork_without_signal`], if it has ended. True: there is no such child any more.
+pub(in crate::exec::spawner) fn reap_silent(pid: i32) -> bool {
     let mut status = 0;
-    // SAFETY: the process is a child that nobody else can have reaped, so that the number is still its own.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
     // SAFETY: `status` has room for the status.
-    let _ = retry(|| check(unsafe { libc::waitpid(pid, &raw mut status, libc::__WCLONE) }));
+    let result = retry(|| check(unsafe { libc::waitpid(pid, &raw mut status, libc::__WCLONE | libc::WNOHANG) }));
+    !matches!(result, Ok(0))
 }
 
-/// Waits for a child and reaps it.
-pub(in crate::exec::spawner) fn reap(pid: i32) {
+/// Waits for a child to end and reaps it; `None` if there is none.
+pub(in crate::exec::spawner) fn wait_for_any() -> Option<i32> {
     let mut status = 0;
     // SAFETY: `status` has room for the status.
-    let _ = retry(|| check(unsafe { libc::waitpid(pid, &raw mut status, 0) }));
+    retry(|| check(unsafe { libc::waitpid(-1, &raw mut status, 0) })).ok()
 }
 
 fn exit_status(status: c_int) -> ExitStatus {

@@ -42,3 +42,8 @@ pub(in crate::exec) fn set_utf8(terminal: BorrowedFd<'_>) -> io::Result<()> {
         check(libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &raw const modes)).map(|_| ())
     }
 }
+
+/// Whether the calling process has a controlling terminal.
+pub(in crate::exec::spawner) fn has_terminal() -> bool {
+    File::options().read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open("/dev/tty").is_ok()
+}
