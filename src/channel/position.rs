@@ -1,10 +1,15 @@
 //! Where a subscriber is: message ids, positions in one or several channels, and where a subscription begins.
 //!
-//! A message id is written `epoch:offset`, both decimal. A position in several channels is their ids joined by commas;
-//! the epochs tell which channel each belongs to, so the order does not matter. Whatever a client sends is either a
-//! position or unknown.
+//! A message id is written `epoch:offset`, both decimal. A position in a few channels is their ids joined by commas; the
+//! epochs tell which channel each belongs to, so the order does not matter. A position in many channels is a [`Cut`]: a list
+//! would be hundreds of times as long as the messages that it comes with, and longer than a request may be. Whatever a client
+//! sends is either a position or unknown.
+
+mod cut;
 
 use std::fmt;
+
+pub use cut::{Cut, MOST_LISTED, UNKNOWN};
 
 /// Drawn when a channel is created, so that a channel that is created again is another one. Below 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +81,8 @@ pub enum Asked {
     Unknown,
     /// One or several ids.
     After(Vec<MessageId>),
+    /// A position in many channels.
+    Cut(Cut),
 }
 
 impl Asked {
@@ -85,6 +92,9 @@ impl Asked {
         let octets = octets.trim_ascii();
         if octets.is_empty() {
             return Self::Nothing;
+        }
+        if let Some(cut) = Cut::read(octets) {
+            return Self::Cut(cut);
         }
         let mut ids = Vec::new();
         for part in octets.split(|&octet| octet == b',') {
@@ -109,7 +119,7 @@ impl Asked {
         while let Some(open) = rest.iter().position(|&octet| octet == b'"') {
             let tag = rest.get(open + 1..).unwrap_or_default();
             let Some(close) = tag.iter().position(|&octet| octet == b'"') else { break };
-            if let found @ Self::After(_) = Self::id(tag.get(..close).unwrap_or_default()) {
+            if let found @ (Self::After(_) | Self::Cut(_)) = Self::id(tag.get(..close).unwrap_or_default()) {
                 return found;
             }
             rest = tag.get(close + 1..).unwrap_or_default();
@@ -172,6 +182,12 @@ pub struct Window {
     pub history: Offset,
     /// What the next message will be.
     pub upcoming: Offset,
+    /// The greatest serial of a message that may have been there and is not any more.
+    pub missing: u64,
+    /// No message that is or was there has a greater serial.
+    pub newest: u64,
+    /// The first message after the cut that the client has named, where it is one of this zone and the channel is not named.
+    pub cut: Option<Offset>,
 }
 
 /// Messages that a subscriber will never see.
@@ -179,7 +195,7 @@ pub struct Window {
 pub struct Gap {
     /// How many are known of. 0: nobody knows how many.
     pub lost: u64,
-    /// The channel was replaced: messages of the one before may be lost as well.
+    /// The channel was replaced, and messages of the one before may be lost as well; or nobody knows where it went on.
     pub replaced: bool,
 }
 
@@ -190,7 +206,12 @@ pub struct Beginning {
     pub next: Offset,
     /// What it has to be told before.
     pub gap: Option<Gap>,
+    /// No message before the first one has a greater serial.
+    pub delivered: u64,
 }
+
+/// The first message that a subscriber gets, and what it has to be told before.
+type First = (Offset, Option<Gap>);
 
 impl Window {
     fn start(&self, start: Start) -> Offset {
@@ -206,15 +227,36 @@ impl Window {
     }
 
     /// The position right after `id`, which is of this channel. `None` if there was no such message yet.
-    fn after(&self, offset: Offset) -> Option<Beginning> {
+    fn after(&self, offset: Offset) -> Option<First> {
         let next = offset.next();
         if next > self.upcoming {
             return None;
         }
-        if next >= self.oldest {
-            return Some(Beginning { next, gap: None });
+        let gap = (next < self.oldest).then(|| Gap { lost: self.oldest.0 - next.0, replaced: false });
+        Some((next.max(self.oldest), gap))
+    }
+
+    /// The position right after a cut.
+    fn after_cut(&self, cut: &Cut) -> First {
+        match self.cut {
+            None => self.replaced(),
+            Some(next) if self.missing > cut.serial => (next, Some(Gap { lost: 0, replaced: true })),
+            Some(next) => (next, None),
         }
-        Some(Beginning { next: self.oldest, gap: Some(Gap { lost: self.oldest.0 - next.0, replaced: false }) })
+    }
+
+    /// The beginning of a channel that has taken the place of another one.
+    fn replaced(&self) -> First {
+        (self.oldest, Some(Gap { lost: self.oldest.0.saturating_sub(1), replaced: true }))
+    }
+
+    /// No message before this one has a greater serial.
+    fn delivered(&self, next: Offset, asked: &Asked) -> u64 {
+        match asked {
+            Asked::Cut(cut) if self.cut == Some(next) => cut.serial.max(self.missing),
+            _ if next == self.oldest && next < self.upcoming => self.missing,
+            _ => self.newest,
+        }
     }
 }
 
@@ -223,25 +265,29 @@ impl Window {
 /// A channel that the position names goes on after that message, or at its oldest with a gap if that is lost. If the
 /// position names channels that are not there (any more), then each channel that it does not name is a successor of one:
 /// it begins at its oldest, with a gap. Otherwise the position is from before this channel was subscribed to, and it
-/// begins like a new subscription.
+/// begins like a new subscription. With a cut, each channel that is not named goes on after the cut.
 pub fn begin(windows: &[Window], asked: &Asked, start: Start) -> Vec<Beginning> {
     let ids = match asked {
         Asked::Nothing | Asked::Unknown => &[][..],
         Asked::After(ids) => ids.as_slice(),
+        Asked::Cut(cut) => cut.named.as_slice(),
     };
     let replaced = ids.iter().any(|id| !windows.iter().any(|window| window.epoch == id.epoch));
     let begin = |window: &Window| {
         let id = ids.iter().find(|id| id.epoch == window.epoch);
-        if let Some(beginning) = id.and_then(|id| window.after(id.offset)) {
-            return beginning;
+        match (id, asked) {
+            (Some(id), Asked::Cut(_)) if id.offset == UNKNOWN => window.replaced(),
+            (Some(id), _) => window.after(id.offset).unwrap_or_else(|| (window.start(start), None)),
+            (None, Asked::Cut(cut)) => window.after_cut(cut),
+            (None, _) if replaced => window.replaced(),
+            (None, _) => (window.start(start), None),
         }
-        if id.is_none() && replaced {
-            let lost = window.oldest.0.saturating_sub(1);
-            return Beginning { next: window.oldest, gap: Some(Gap { lost, replaced: true }) };
-        }
-        Beginning { next: window.start(start), gap: None }
     };
-    windows.iter().map(begin).collect()
+    let beginning = |window: &Window| {
+        let (next, gap) = begin(window);
+        Beginning { next, gap, delivered: window.delivered(next, asked) }
+    };
+    windows.iter().map(beginning).collect()
 }
 
 #[cfg(test)]
@@ -255,7 +301,15 @@ mod tests {
     }
 
     fn window(epoch: u64, oldest: u64, upcoming: u64) -> Window {
-        Window { epoch: Epoch(epoch), oldest: Offset(oldest), history: Offset(oldest), upcoming: Offset(upcoming) }
+        Window {
+            epoch: Epoch(epoch),
+            oldest: Offset(oldest),
+            history: Offset(oldest),
+            upcoming: Offset(upcoming),
+            missing: 0,
+            newest: 0,
+            cut: None,
+        }
     }
 
     fn one(window: Window, asked: &str, start: Start) -> (u64, Option<u64>) {
@@ -363,6 +417,33 @@ mod tests {
         assert_eq!(one(window(9, 1, 3), "8:7", Start::Newest), (1, Some(0)));
         let waiting = Window { oldest: Offset(2), ..four };
         assert_eq!(one(waiting, "9:1", Start::Newest), (2, None), "what is still there is not lost");
+    }
+
+    #[test]
+    fn channels_go_on_after_a_cut() {
+        let at = |epoch, oldest, upcoming, missing, cut| Window {
+            missing,
+            cut: Some(Offset(cut)),
+            ..window(epoch, oldest, upcoming)
+        };
+        let windows =
+            [at(1, 1, 5, 0, 3), at(2, 3, 5, 100, 4), at(3, 3, 5, 101, 3), at(4, 1, 1, 0, 1), at(5, 2, 4, 0, 2)];
+        let begin = |windows: &[Window], named: Vec<MessageId>| {
+            let asked = Asked::Cut(Cut { zone: 1, serial: 100, named });
+            let beginnings = begin(windows, &asked, Start::Newest);
+            beginnings.iter().map(|b| (b.next.0, b.gap.map(|gap| gap.lost))).collect::<Vec<_>>()
+        };
+        let mut expected = vec![(3, None), (4, None), (3, Some(0)), (1, None), (2, None)];
+        assert_eq!(begin(&windows, vec![]), expected);
+        expected[0] = (2, None);
+        expected[4] = (2, Some(1));
+        assert_eq!(begin(&windows, vec![id(1, 1), id(5, 0)]), expected, "those that are named");
+        expected[4] = (2, Some(1));
+        expected[0] = (1, Some(0));
+        let unknown = MessageId { epoch: Epoch(1), offset: UNKNOWN };
+        assert_eq!(begin(&windows, vec![unknown, id(5, 0)]), expected, "one of which nothing is known");
+        let other = windows.map(|window| Window { cut: None, ..window });
+        assert_eq!(begin(&other, vec![])[..2], [(1, Some(0)), (3, Some(2))], "another zone");
     }
 
     #[test]

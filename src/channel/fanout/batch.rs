@@ -11,6 +11,8 @@ pub struct Batch {
     items: Vec<Item>,
     /// Where the subscriber is after these, in each of its channels.
     pub(super) cursors: Vec<Offset>,
+    /// No message that it has got then has a greater serial, in each of its channels.
+    pub(super) delivered: Vec<u64>,
     octets: usize,
     pub(super) more: bool,
 }
@@ -28,6 +30,10 @@ pub struct Item {
     pub(super) which: usize,
     /// Where the subscriber is in that channel afterwards.
     pub(super) next: Offset,
+    /// No message that it has got of that channel then has a greater serial.
+    pub(super) delivered: u64,
+    /// Where its positions may be cut then.
+    pub(super) cut: u64,
     /// Whether the subscriber knows of its losses afterwards.
     pub(super) told: bool,
 }
@@ -66,6 +72,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.items.clear();
         self.cursors.clear();
+        self.delivered.clear();
         self.octets = 0;
         self.more = false;
     }
@@ -74,6 +81,9 @@ impl Batch {
         self.octets += item.buffer.octets().len();
         if let Some(cursor) = self.cursors.get_mut(item.which) {
             *cursor = item.next;
+        }
+        if let Some(delivered) = self.delivered.get_mut(item.which) {
+            *delivered = item.delivered;
         }
         self.items.push(item);
     }

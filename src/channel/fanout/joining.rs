@@ -7,7 +7,7 @@ use super::subscriber::{Membership, Subscriber};
 use super::{FanOut, SLICE, SubscriberId, Wish};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
-use crate::channel::position::{MAX_POSITIONS, Window, begin};
+use crate::channel::position::{Asked, MAX_POSITIONS, MOST_LISTED, Window, begin};
 use crate::channel::store::{Key, Now, Slot, Store, SubscribeError, Terms, Token};
 
 impl FanOut {
@@ -45,14 +45,59 @@ impl FanOut {
                 }
             }
         }
+        let many = memberships.len() > MOST_LISTED;
+        if many {
+            self.zone = store.identity()?;
+        }
+        if let Asked::Cut(cut) = wish.asked
+            && cut.zone == store.identity()?
+        {
+            for (membership, window) in memberships.iter().zip(&mut windows) {
+                let named = cut.named.iter().any(|id| id.epoch == window.epoch);
+                let handle = self.channels.by_index(membership.channel.0).map(|local| local.handle);
+                if let Some(handle) = handle.filter(|_| !named)
+                    && let Ok((after, missing)) = store.after(handle, cut.serial)
+                {
+                    (window.cut, window.missing) = (Some(after), missing);
+                }
+            }
+        }
         let beginnings = begin(&windows, wish.asked, wish.start);
         for (membership, beginning) in memberships.iter_mut().zip(&beginnings) {
             membership.next = beginning.next;
+            membership.delivered = beginning.delivered;
             membership.lost = beginning.gap.map(|gap| gap.lost);
             membership.replaced = beginning.gap.is_some_and(|gap| gap.replaced);
         }
-        let subscriber = Subscriber::new(listener, Rc::clone(wish.form), wish.on_gap, memberships);
+        let mut subscriber = Subscriber::new(listener, Rc::clone(wish.form), wish.on_gap, memberships);
+        if many {
+            subscriber.cut = self.first_cut(store, slot, wish.asked, subscriber.memberships_mut(), &windows)?;
+        }
         self.subscribers.insert(subscriber).map(SubscriberId).ok_or(SubscribeError::NoRoom)
+    }
+
+    /// Where the positions of a new subscriber may be cut. Channels that have something for it are named until it has got that,
+    /// unless they go on after the cut that it came with.
+    fn first_cut<L: Lock>(
+        &mut self,
+        store: &Store<L>,
+        slot: Slot,
+        asked: &Asked,
+        memberships: &mut [Membership],
+        windows: &[Window],
+    ) -> Result<u64, Corrupt> {
+        for (membership, window) in memberships.iter_mut().zip(windows) {
+            if window.cut.is_none() && membership.next < window.upcoming {
+                membership.delivered = u64::MAX;
+            }
+        }
+        if let Some(horizon) = store.horizon(slot)? {
+            self.horizon = horizon;
+        }
+        Ok(match asked {
+            Asked::Cut(cut) if cut.zone == self.zone => cut.serial,
+            _ => self.horizon,
+        })
     }
 
     /// Adds a member to a channel.
@@ -90,6 +135,7 @@ impl FanOut {
             next: subscribed.window.upcoming,
             lost: None,
             replaced: false,
+            delivered: u64::MAX,
             present: subscribed.present,
         };
         Ok((membership, subscribed.window))

@@ -80,6 +80,8 @@ pub struct Local {
     pub head: Offset,
     /// The channel is gone; its subscribers are to be told.
     pub deleted: bool,
+    /// A serial at which it was not gone yet: a channel that has taken its place was created after that.
+    pub lived: u64,
     /// The newest messages.
     pub ring: Run,
     /// Older messages, read for a subscriber that is behind; often others are behind as far.
@@ -102,6 +104,7 @@ impl Local {
             members: Vec::new(),
             head,
             deleted: false,
+            lived: u64::MAX,
             ring: Run::default(),
             backlog: Run::default(),
             pass: None,

@@ -12,6 +12,7 @@ mod batch;
 mod joining;
 mod local;
 mod peek;
+mod place;
 mod shared;
 mod slab;
 mod subscriber;
@@ -23,13 +24,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::lock::Lock;
-use super::position::{Asked, Start, join};
+use super::position::{Asked, Offset, Start, join};
 use super::store::{Budget, Key, News, Now, ReadError, Slot, Store, Terms, Token};
 use super::wire::Form;
 pub use batch::{Batch, Item};
 use local::{Local, Member};
+use place::Place;
 pub use shared::{Buffer, Shared};
-use slab::{Place, Slab};
+use slab::Slab;
 use subscriber::{Membership, Subscriber};
 
 /// Members of one channel that are looked at before it is another channel's turn.
@@ -90,7 +92,7 @@ pub struct Wish<'a> {
 
 /// A subscriber. An id is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SubscriberId(Place);
+pub struct SubscriberId(slab::Place);
 
 /// What is there for a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +125,10 @@ pub struct FanOut {
     /// Octets of messages in all channels.
     octets: usize,
     news: Vec<News>,
+    /// Everything that was published up to this serial has been copied, of all channels with subscribers here.
+    horizon: u64,
+    /// The identity of the zone, once a subscriber has many channels.
+    zone: u64,
 }
 
 impl FanOut {
@@ -137,6 +143,8 @@ impl FanOut {
             slice: SLICE,
             octets: 0,
             news: Vec::new(),
+            horizon: 0,
+            zone: 0,
         }
     }
 
@@ -151,7 +159,8 @@ impl FanOut {
             self.shed();
         }
         let mut news = std::mem::take(&mut self.news);
-        let more = store.drain(slot, self.limits.copy, now, &mut news);
+        let before = self.horizon;
+        let more = store.drain_to(slot, self.limits.copy, now, &mut news, &mut self.horizon);
         for news in news.drain(..) {
             match news {
                 News::Message(token, message) => {
@@ -166,6 +175,7 @@ impl FanOut {
                 News::Deleted(token) => {
                     let Some((_, local)) = self.channels.at(token.0) else { continue };
                     local.deleted = true;
+                    local.lived = before;
                     local.pass = local.pass.map(|_| 0);
                     self.start_pass(token);
                 }
@@ -280,10 +290,32 @@ impl FanOut {
         }
     }
 
+    /// The serial up to which all that was published in the channels of a subscriber, and in none that has taken the place of one
+    /// of them, has been copied.
+    fn horizon_of(&self, subscriber: &Subscriber) -> u64 {
+        let channels = subscriber.memberships().iter().filter_map(|it| self.channels.by_index(it.channel.0));
+        channels.fold(self.horizon, |horizon, local| horizon.min(local.lived))
+    }
+
     /// Where a subscriber is: what it has to say to go on from here. What is lost and has not been told is still before it.
     pub fn position(&self, id: SubscriberId) -> Option<String> {
         let subscriber = self.subscribers.get(id.0)?;
-        Some(join(subscriber.memberships().iter().map(Membership::here)))
+        if !subscriber.has_many() {
+            return Some(join(subscriber.memberships().iter().map(Membership::here)));
+        }
+        let is_behind = |membership: &&Membership| {
+            let head = self.channels.by_index(membership.channel.0).map_or(Offset(0), |local| local.head);
+            membership.lost.is_none() && membership.next <= head
+        };
+        let behind = subscriber.memberships().iter().any(|membership| is_behind(&membership));
+        let serial = if behind { subscriber.cut } else { subscriber.cut.max(self.horizon_of(subscriber)) };
+        let places = subscriber.memberships().iter().map(|membership| Place {
+            epoch: membership.epoch,
+            here: membership.here(),
+            untold: membership.lost.is_some(),
+            delivered: membership.delivered,
+        });
+        Some(Place::cut(places, serial, self.zone))
     }
 
     /// Messages that a subscriber has lost and that it is told of in another way than by what it gets: it is not told

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::batch::{Batch, Item};
 use super::local::Local;
+use super::place::Place;
 use super::shared::{Buffer, Shared};
 use super::subscriber::Subscriber;
 use super::{FanOut, Next, OnGap, SubscriberId};
@@ -38,8 +39,11 @@ impl FanOut {
         batch: &mut Batch,
     ) -> Result<Next, ReadError> {
         batch.clear();
+        let many = self.subscribers.get(id.0).filter(|subscriber| subscriber.has_many());
+        let order = Order { horizon: many.map_or(0, |subscriber| self.horizon_of(subscriber)), zone: self.zone };
         let Some(subscriber) = self.subscribers.get_mut(id.0) else { return Ok(Next::Gone) };
         batch.cursors.extend(subscriber.memberships().iter().map(|membership| membership.next));
+        batch.delivered.extend(subscriber.memberships().iter().map(|membership| membership.delivered));
         let mut gone = false;
         while batch.items().len() < limit.messages.max(1) && (batch.items().is_empty() || batch.octets() < limit.octets)
         {
@@ -68,6 +72,9 @@ impl FanOut {
                     if let Some(cursor) = batch.cursors.get_mut(which) {
                         *cursor = next;
                     }
+                    if let Some(delivered) = batch.delivered.get_mut(which) {
+                        *delivered = membership.delivered;
+                    }
                 }
                 match found {
                     Found::Message(shared) => {
@@ -80,7 +87,8 @@ impl FanOut {
                     Found::Gone => gone = true,
                 }
             }
-            match tell_gap(subscriber, batch) {
+            let first_serial = first.as_ref().map(|(_, shared)| shared.message.serial);
+            match tell_gap(subscriber, batch, order, first_serial) {
                 Gap::None => {}
                 Gap::Close(_) | Gap::Tell(_) if !batch.items().is_empty() => {
                     batch.more = true;
@@ -94,7 +102,7 @@ impl FanOut {
                 }
             }
             let Some((which, shared)) = first else { break };
-            push_message(subscriber, which, shared, scratch, batch);
+            push_message(subscriber, which, shared, scratch, batch, order);
             batch.more = batch.items().len() >= limit.messages.max(1) || batch.octets() >= limit.octets;
         }
         batch.more |= gone;
@@ -111,10 +119,12 @@ impl FanOut {
         for item in batch.items().iter().take(items) {
             if let Some(membership) = subscriber.memberships_mut().get_mut(item.which) {
                 membership.next = item.next;
+                membership.delivered = item.delivered;
                 if item.told {
                     membership.told();
                 }
             }
+            subscriber.cut = item.cut;
         }
     }
 }
@@ -126,7 +136,16 @@ enum Gap {
     Tell(Item),
 }
 
-fn tell_gap(subscriber: &mut Subscriber, batch: &Batch) -> Gap {
+/// What is known of the order of all messages.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    /// Everything up to this serial has been copied.
+    horizon: u64,
+    /// The zone whose order it is.
+    zone: u64,
+}
+
+fn tell_gap(subscriber: &mut Subscriber, batch: &Batch, order: Order, first: Option<u64>) -> Gap {
     let losses = subscriber.memberships().iter().enumerate();
     let Some((which, lost)) = losses.filter_map(|(which, membership)| Some((which, membership.lost?))).next() else {
         return Gap::None;
@@ -141,7 +160,9 @@ fn tell_gap(subscriber: &mut Subscriber, batch: &Batch) -> Gap {
         OnGap::Close => Gap::Close(lost),
         OnGap::Tell => {
             let next = batch.cursors.get(which).copied().unwrap_or(Offset(1));
-            match subscriber.form.gap(lost, &position(subscriber, batch, which)) {
+            // Everything that is there comes after it.
+            let cut = first.map_or(order.horizon, |first| order.horizon.min(first.saturating_sub(1)));
+            match subscriber.form.gap(lost, &position(subscriber, batch, which, cut, order)) {
                 // It goes with the next message.
                 None => Gap::None,
                 Some(encoded) => Gap::Tell(Item {
@@ -150,6 +171,8 @@ fn tell_gap(subscriber: &mut Subscriber, batch: &Batch) -> Gap {
                     lost: None,
                     which,
                     next,
+                    delivered: batch.delivered.get(which).copied().unwrap_or(u64::MAX),
+                    cut,
                     told: true,
                 }),
             }
@@ -157,7 +180,17 @@ fn tell_gap(subscriber: &mut Subscriber, batch: &Batch) -> Gap {
     }
 }
 
-fn push_message(subscriber: &Subscriber, which: usize, shared: Rc<Shared>, scratch: &mut Scratch, batch: &mut Batch) {
+fn push_message(
+    subscriber: &Subscriber,
+    which: usize,
+    shared: Rc<Shared>,
+    scratch: &mut Scratch,
+    batch: &mut Batch,
+    order: Order,
+) {
+    // It is the first of all that are there.
+    let serial = shared.message.serial;
+    let cut = order.horizon.min(serial);
     let next = shared.message.id.offset.next();
     let here = batch.cursors.get(which).copied();
     let membership = subscriber.memberships().get(which);
@@ -167,22 +200,27 @@ fn push_message(subscriber: &Subscriber, which: usize, shared: Rc<Shared>, scrat
         if let Some(cursor) = batch.cursors.get_mut(which) {
             *cursor = next;
         }
-        let id = position(subscriber, batch, which);
+        if let Some(delivered) = batch.delivered.get_mut(which) {
+            *delivered = serial;
+        }
+        let id = position(subscriber, batch, which, cut, order);
         Buffer::Made(Rc::new(subscriber.form.message(&shared.message, &id, scratch)))
     } else {
         shared.form(&subscriber.form, scratch)
     };
-    batch.push(Item { buffer, message: Some(shared), lost, which, next, told: true });
+    batch.push(Item { buffer, message: Some(shared), lost, which, next, delivered: serial, cut, told: true });
 }
 
 /// Where the subscriber is after the batch and one more item, which tells it what it has lost in the channel `told`. What it has
 /// lost in its other channels and does not know of is still before it there.
-fn position(subscriber: &Subscriber, batch: &Batch, told: usize) -> String {
-    let memberships = subscriber.memberships().iter().zip(&batch.cursors).enumerate();
-    join(memberships.map(|(which, (membership, next))| {
-        let untold = which != told && *next == membership.next;
-        if untold { membership.here() } else { Some(membership.position(*next)) }
-    }))
+fn position(subscriber: &Subscriber, batch: &Batch, told: usize, cut: u64, order: Order) -> String {
+    let memberships = subscriber.memberships().iter().zip(&batch.cursors).zip(&batch.delivered).enumerate();
+    let places = memberships.map(|(which, ((membership, next), delivered))| {
+        let untold = which != told && *next == membership.next && membership.lost.is_some();
+        let here = if untold { membership.here() } else { Some(membership.position(*next)) };
+        Place { epoch: membership.epoch, here, untold, delivered: *delivered }
+    });
+    if subscriber.has_many() { Place::cut(places, cut, order.zone) } else { join(places.map(|place| place.here)) }
 }
 
 /// Finds the first message of a channel from a cursor on: among those that this worker has, or in the zone.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::OnGap;
-use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::position::{Epoch, MOST_LISTED, MessageId, Offset};
 use crate::channel::store::{Present, Token};
 use crate::channel::wire::Form;
 
@@ -23,6 +23,8 @@ pub struct Membership {
     pub lost: Option<u64>,
     /// Those are of a channel that this one has replaced: no position in this channel is before them.
     pub replaced: bool,
+    /// No message before the next one has a greater serial.
+    pub delivered: u64,
     /// What it is known by among those who are there.
     pub present: Option<Present>,
 }
@@ -51,6 +53,8 @@ impl Membership {
         if lost > 0 {
             self.lost = Some(self.lost.unwrap_or(0) + lost);
             self.next = next;
+            // Nobody knows the serials of those that are lost.
+            self.delivered = u64::MAX;
         }
     }
 }
@@ -73,6 +77,9 @@ pub struct Subscriber {
     pub form: Rc<Form>,
     /// What is done when messages are lost.
     pub on_gap: OnGap,
+    /// A serial with which its positions can be written as a [`Cut`](crate::channel::position::Cut): what it has still to get
+    /// is after that, in all channels without untold losses.
+    pub cut: u64,
     /// It takes nothing at the moment.
     pub blocked: bool,
     /// It is in the list of those that can take more.
@@ -86,7 +93,12 @@ impl Subscriber {
             Ok(one) => Memberships::One(one),
             Err(many) => Memberships::Many(many.into()),
         };
-        Self { memberships, listener, form, on_gap, blocked: true, ready: false }
+        Self { memberships, listener, form, on_gap, cut: 0, blocked: true, ready: false }
+    }
+
+    /// Whether its positions are a [`Cut`](crate::channel::position::Cut).
+    pub fn has_many(&self) -> bool {
+        self.memberships().len() > MOST_LISTED
     }
 
     /// Its places.

@@ -5,25 +5,25 @@
 //! A client of many channels keeps one string, the last id that it has read, and all of its positions must follow from that:
 //! an EventSource sends nothing else when it comes back. A list of ids is as long as the list of channels, with every message.
 //!
-//! Every message of a zone has a serial: they are given under the lock of the zone, each is greater than all before, in whatever
-//! channel. A [`Cut`] at a serial says for a channel: everything up to it has been delivered, nothing after it. A channel for
-//! which no such thing can be said at that serial is named with its exact position, as the epoch and the offset of the last
-//! message. A subscriber gets the messages of its channels merged by their serials, so that after each message the cut is at the
-//! serial of just that message, and nearly always no channel is named.
+//! Every message of a zone has a serial, and so has the creation of a channel: they are given under the lock of the zone, each
+//! greater than all before, in whatever channel. A [`Cut`] at a serial says for a channel: everything up to it has been
+//! delivered, nothing after it. A channel for which no such thing can be said at that serial is named with its exact position, as
+//! the epoch and the offset of the last message. A subscriber gets the messages of its channels merged by their serials, so that
+//! after each message the cut is at the serial of just that message, and nearly always no channel is named.
 //!
 //! # What a cut needs
 //!
 //! 1. No message at or before the cut is still to come. Later publications have greater serials. Of the earlier ones those may
 //!    be missing that the worker has not copied yet: it knows a *horizon*, a serial up to which it has copied everything, and
-//!    no cut is beyond that.
+//!    no cut is beyond that. Nor is one beyond a serial at which each channel of the subscriber was still there: what has taken
+//!    the place of a deleted one was created after it, and the client has nothing of that.
 //! 2. No message after the cut was delivered. Where one was, because its worker copied one channel further than another one, the
 //!    channel is named.
 //! 3. What a channel has lost, and the client has not been told of, is after the position: such a channel is named.
 //! 4. Whoever resolves the cut learns whether something after it is missing. A channel's record has the greatest serial of what
-//!    is no longer there: of the newest message that was dropped, and, as a channel that was removed is forgotten with all its
-//!    messages, at first the serial that the zone was at when the channel was created. If that is beyond the cut, the client is
-//!    told of a gap; nobody knows of how many messages. If it is not, then everything after the cut is there. A channel that was
-//!    created anew at just the serial of the cut has lost nothing: nothing was published in between.
+//!    is no longer there: of the newest message that was dropped, and at first the one that the channel itself was given when it
+//!    was created, as one that was removed before is forgotten with all its messages. If that is beyond the cut, the client is
+//!    told of a gap; nobody knows of how many messages. If it is not, then it is the channel that the client had, and everything after the cut is there.
 //!
 //! Serials mean something in one zone only, whose identity is part of the position: with another one, after a restart, each
 //! channel that is not named is one that was replaced, and the client is told. Channels whose order is not the zone's, because

@@ -134,6 +134,11 @@ impl<L: Lock> Store<L> {
         Geometry::new(len, slots).is_some()
     }
 
+    /// What tells this zone from any other one: a number below 2^53.
+    pub fn identity(&self) -> Result<u64, Corrupt> {
+        self.zone.unlocked().identity()
+    }
+
     /// How many workers the zone has room for.
     pub fn slots(&self) -> usize {
         self.zone.geometry().slots
@@ -163,7 +168,7 @@ impl<L: Lock> Store<L> {
                 cells: header.cells.get(),
                 free_cells: u32::try_from(memory.free_cells()?).unwrap_or(u32::MAX),
                 message_cells: header.message_cells.get(),
-                published: header.serial.get(),
+                published: header.serial.get().saturating_sub(header.drawn.get()),
                 evicted: header.evicted.get(),
                 repairs: header.repairs.get(),
             })
@@ -204,5 +209,11 @@ fn window(memory: Memory<'_>, record: &Record) -> Result<Window, Corrupt> {
         oldest: Offset(memory.oldest_offset(record)?),
         history: Offset(upcoming.saturating_sub(u64::from(memory.kept(record)))),
         upcoming: Offset(upcoming),
+        missing: record.missing.get(),
+        newest: match Cell::new(record.newest.get()) {
+            Some(newest) => memory.message(newest)?.serial.get(),
+            None => record.missing.get(),
+        },
+        cut: None,
     })
 }

@@ -99,7 +99,20 @@ impl<L: Lock> Store<L> {
 
     /// Copies what is new for this worker to the end of `out`, in the order in which the channels became new. Whether there
     /// is more; then nobody wakes this worker, it goes on by itself.
-    pub fn drain(&self, slot: Slot, mut budget: Budget, now: Now, out: &mut Vec<News>) -> Result<bool, ReadError> {
+    pub fn drain(&self, slot: Slot, budget: Budget, now: Now, out: &mut Vec<News>) -> Result<bool, ReadError> {
+        self.drain_to(slot, budget, now, out, &mut 0)
+    }
+
+    /// The same. If there is no more, then `horizon` is the serial of the last message of the zone: what was published up to it
+    /// was copied.
+    pub fn drain_to(
+        &self,
+        slot: Slot,
+        mut budget: Budget,
+        now: Now,
+        out: &mut Vec<News>,
+        horizon: &mut u64,
+    ) -> Result<bool, ReadError> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let own = memory.slot(slot.0)?;
@@ -112,7 +125,24 @@ impl<L: Lock> Store<L> {
                 }
             }
             own.woken.set(0);
+            *horizon = memory.header()?.serial.get();
             Ok(Ok(false))
+        })?
+    }
+
+    /// The serial of the last message of the zone, if this worker has copied everything up to it.
+    pub fn horizon(&self, slot: Slot) -> Result<Option<u64>, Corrupt> {
+        self.zone.view(|memory| {
+            let settled = memory.slot(slot.0)?.dirty_head.get() == 0;
+            Ok(settled.then_some(memory.header()?.serial.get()))
+        })
+    }
+
+    /// The first message of a channel that was published after this serial, and the greatest serial of what is missing.
+    pub fn after(&self, channel: Handle, serial: u64) -> Result<(Offset, u64), ReadError> {
+        self.zone.view(|memory| {
+            let Some(record) = memory.same(channel.cell, channel.epoch.0) else { return Ok(Err(ReadError::Gone)) };
+            Ok(Ok((Offset(memory.seek_serial(record, serial)?), record.missing.get())))
         })?
     }
 

@@ -128,6 +128,12 @@ impl Checker<'_> {
                 agree!(message.before.get(), last.number(), "link back");
                 agree!(message.serial.get() > before.serial.get(), true, "serial");
             }
+            agree!(message.serial.get() > record.missing.get(), true, "serial of what is missing");
+            agree!(
+                sound(memory.seek_serial(record, message.serial.get() - 1))?,
+                message.offset.get(),
+                "first after a serial"
+            );
             if serials.insert(message.serial.get(), cell).is_some() {
                 return Err("a serial is used twice".to_owned());
             }

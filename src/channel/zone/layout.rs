@@ -21,7 +21,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;
@@ -170,7 +170,7 @@ shared! {
         seed: [Wide; 2],
         /// Epochs drawn.
         drawn: Wide,
-        /// Messages published: the order over all channels.
+        /// The order over all channels: messages published and channels created.
         serial: Wide,
         /// The latest time any process has seen, milliseconds, monotonic.
         clock: Wide,
@@ -322,8 +322,9 @@ shared! {
         presence: Word,
         /// The [`Program`] that its clients share, if they do.
         program: Word,
-        /// Not used.
-        spare: [Word; 2],
+        /// The greatest serial of a message that may have been there and is not any more: of the newest one that was dropped; at
+        /// first that of its own creation, as it may have been there before.
+        missing: Wide,
         /// Subscriber counts, the first ones.
         entries: [Interest; INLINE_INTEREST],
     }

@@ -120,12 +120,43 @@ impl Memory<'_> {
         }
     }
 
+    /// The first message that was published after this serial; the upcoming one if there is none.
+    pub fn seek_serial(self, record: &Record, serial: u64) -> Result<u64, Corrupt> {
+        let Some(newest) = Cell::new(record.newest.get()) else { return Ok(record.upcoming.get()) };
+        let oldest = self.oldest_offset(record)?;
+        let mut cell = newest;
+        let mut first = record.upcoming.get();
+        loop {
+            let message = self.message(cell)?;
+            let here = message.offset.get();
+            if message.serial.get() <= serial {
+                return Ok(first);
+            }
+            if here >= first {
+                return Err(Corrupt);
+            }
+            first = here;
+            if here == oldest {
+                return Ok(first);
+            }
+            let far = message.jump_offset.get();
+            let jump = Cell::new(message.jump.get()).filter(|_| far >= oldest && far < here);
+            let leap = match jump {
+                Some(jump) if self.message(jump)?.serial.get() > serial => Some(jump),
+                _ => None,
+            };
+            cell = leap.or_else(|| Cell::new(message.before.get())).ok_or(Corrupt)?;
+        }
+    }
+
     /// Drops the oldest message of a channel. Whether there was one.
     pub fn drop_oldest(self, channel: Cell) -> Result<bool, Corrupt> {
         let record = self.record(channel)?;
         let Some(cell) = Cell::new(record.oldest.get()) else { return Ok(false) };
         let message = self.message(cell)?;
         let after = message.after.get();
+        // Before the message is gone: it may be said to be missing too early, but never too late.
+        record.missing.set(record.missing.get().max(message.serial.get()));
         record.oldest.commit(after);
         if after == 0 {
             record.newest.set(0);

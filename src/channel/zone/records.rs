@@ -114,7 +114,7 @@ impl<'a> Memory<'a> {
             &record.presence,
             &record.program,
         ];
-        for word in none.into_iter().chain(&record.spare) {
+        for word in none {
             word.set(0);
         }
         for wide in [&record.bytes, &record.keep, &record.requested] {
@@ -133,6 +133,9 @@ impl<'a> Memory<'a> {
         record.epoch.set(self.draw_epoch()?);
         record.upcoming.set(1);
         record.touched.set(clock);
+        let serial = header.serial.get() + 1;
+        header.serial.set(serial);
+        record.missing.set(serial);
         self.write_along(cell, size_of::<Record>(), [key.group, key.id])?;
         let bucket = self.bucket(self.bucket_of(hash))?;
         record.hash_next.set(bucket.get());
@@ -144,6 +147,14 @@ impl<'a> Memory<'a> {
         }
         self.schedule(cell, clock + LINGER)?;
         Ok(cell)
+    }
+
+    /// A number that follows from the secret of the zone, and from which that does not follow.
+    pub fn identity(self) -> Result<u64, Corrupt> {
+        let [low, high] = &self.header()?.seed;
+        let mut hash = SipHash::new([high.get(), low.get()]);
+        hash.write(b"identity of the zone");
+        Ok(hash.finish() >> 11)
     }
 
     /// A number that no channel had before: 53 bits, so that JavaScript can read it.

@@ -256,9 +256,14 @@ impl<'a> Memory<'a> {
                 None => message.offset.get() != 0,
             };
             let Some(message) = message.filter(follows) else {
+                record.missing.set(self.header()?.serial.get());
                 link.set(0);
                 break;
             };
+            if before.is_none() {
+                // It was to be dropped, and is still there.
+                record.missing.set(record.missing.get().min(message.serial.get().saturating_sub(1)));
+            }
             self.link_back(record, message, before.map(|(cell, _)| cell))?;
             before = Some((cell, message.offset.get()));
             messages += 1;
@@ -276,6 +281,7 @@ impl<'a> Memory<'a> {
                 record.newest.set(0);
                 record.messages.set(0);
                 record.bytes.set(0);
+                record.missing.set(found.serial);
                 return Ok(());
             }
             record.upcoming.set(last + 1);

@@ -392,6 +392,8 @@ fn written_octets_tell_what_was_begun() {
             lost: None,
             which: 0,
             next: Offset(offset + 1),
+            delivered: 0,
+            cut: 0,
             told: true,
         });
     }
