@@ -73,6 +73,67 @@ ngx_ws_conf_server_name(ngx_conf_t *cf)
 }
 
 
+/* the addresses that a server listens on, in the order of the configuration; NULL after the last one */
+
+ngx_str_t *
+ngx_ws_conf_server_address(ngx_conf_t *cf, ngx_uint_t n)
+{
+    ngx_uint_t                   p, a, s;
+    ngx_http_conf_port_t        *port;
+    ngx_http_conf_addr_t        *addr;
+    ngx_http_core_srv_conf_t    *cscf, **server;
+    ngx_http_core_main_conf_t   *cmcf;
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    if (cmcf->ports == NULL) {
+        return NULL;
+    }
+
+    port = cmcf->ports->elts;
+
+    for (p = 0; p < cmcf->ports->nelts; p++) {
+        addr = port[p].addrs.elts;
+
+        for (a = 0; a < port[p].addrs.nelts; a++) {
+            server = addr[a].servers.elts;
+
+            for (s = 0; s < addr[a].servers.nelts; s++) {
+                if (server[s] == cscf && n-- == 0) {
+                    return &addr[a].opt.addr_text;
+                }
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/* what tells locations apart that may have one name */
+
+u_char
+ngx_ws_conf_location_kind(ngx_conf_t *cf)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname) {
+        return clcf->lmt_excpt ? 'l' : 'i';
+    }
+
+#if (NGX_PCRE)
+    if (clcf->regex) {
+        return '~';
+    }
+#endif
+
+    return clcf->exact_match ? '=' : '/';
+}
+
+
 void *
 ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module)
 {

@@ -186,6 +186,8 @@ ngx_uint_t ngx_ws_location_is_block(const ngx_http_core_loc_conf_t *clcf);
 ngx_uint_t ngx_ws_location_is_limit_except(const ngx_http_core_loc_conf_t *clcf);
 ngx_uint_t ngx_ws_location_is_named(const ngx_http_core_loc_conf_t *clcf);
 ngx_str_t *ngx_ws_conf_server_name(ngx_conf_t *cf);
+ngx_str_t *ngx_ws_conf_server_address(ngx_conf_t *cf, ngx_uint_t n);
+u_char ngx_ws_conf_location_kind(ngx_conf_t *cf);
 void *ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module);
 ngx_core_conf_t *ngx_ws_core_conf(ngx_cycle_t *cycle);
 void *ngx_ws_conf_loc_conf(ngx_conf_t *cf, ngx_module_t *module);

@@ -9,6 +9,7 @@
 //! - [`tcp`]: the rules of relaying to a TCP service;
 //! - [`conf`]: the values of the directives;
 //! - [`json`]: strings of JSON;
+//! - [`ledger`]: what the workers count for each location, in memory that they share;
 //! - [`redis`]: what is said to the engine behind channels of several machines;
 //! - [`status`]: the figures of all locations, and their forms;
 //! - `nginx` (feature `module`): the only place that knows nginx.
@@ -17,6 +18,7 @@ pub mod channel;
 pub mod conf;
 pub mod exec;
 pub mod json;
+pub mod ledger;
 #[cfg(feature = "module")]
 #[allow(unsafe_code)]
 mod nginx;

@@ -1,23 +1,41 @@
 //! Which process is which: a process id is used again one day, but not with the same beginning.
+//!
+//! When a process began is in `/proc`. Where that is not mounted, a worker is known by its id alone: another process that
+//! gets the id of a worker that was killed is taken for it until it ends. What the dead worker had is then given back later;
+//! nothing else depends on it.
 
 use std::io;
 
 use super::store::Process;
 
-/// The process that asks.
-pub fn own() -> io::Result<Process> {
+/// The process that asks. Its beginning is 0 where it cannot be found out.
+pub fn own() -> Process {
     let pid = std::process::id();
-    match look(pid)? {
-        Some(start) => Ok(Process { pid, start }),
-        None => Err(io::Error::other("/proc/self/stat is not as expected")),
-    }
+    Process { pid, start: look(pid).ok().flatten().unwrap_or(0) }
 }
 
-/// Whether a process is still there. A zombie is not: it does nothing any more.
-pub fn lives(process: Process) -> bool {
-    match look(process.pid) {
-        Ok(start) => start == Some(process.start),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
+/// Whether a process is still there. A zombie is not: it does nothing any more. `exists` tells whether there is any process
+/// with an id.
+pub fn lives(process: Process, exists: impl Fn(u32) -> bool) -> bool {
+    is_there(process.pid, process.start, |start| start, exists)
+}
+
+/// The same for a process of whose beginning only the lower half is known.
+pub fn lives_as(pid: u32, start: u32, exists: impl Fn(u32) -> bool) -> bool {
+    is_there(pid, u64::from(start), |start| u64::from(start as u32), exists)
+}
+
+fn is_there(pid: u32, start: u64, kept: impl Fn(u64) -> u64, exists: impl Fn(u32) -> bool) -> bool {
+    if !exists(pid) {
+        return false;
+    }
+    match look(pid) {
+        // Its beginning was not found out when it was noted.
+        Ok(found) if start == 0 => found.is_some(),
+        Ok(found) => found.map(kept) == Some(start),
+        // It has just ended, unless there is nothing about any process.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => look(std::process::id()).is_err(),
+        Err(_) => true,
     }
 }
 
@@ -59,12 +77,15 @@ mod tests {
     #[cfg(not(miri))]
     #[test]
     fn this_process_lives_and_others_do_not() {
-        let own = own().unwrap();
-        assert!(lives(own));
-        assert!(!lives(Process { start: own.start + 1, ..own }), "another process with the same id");
+        let own = own();
+        assert!(lives(own, |_| true));
+        assert!(lives_as(own.pid, own.start as u32, |_| true));
+        assert!(!lives(own, |_| false), "the system knows best");
+        assert!(!lives(Process { start: own.start + 1, ..own }, |_| true), "another process with the same id");
+        assert!(lives(Process { start: 0, ..own }, |_| true), "of whose beginning nothing is known");
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let (pid, start) = (child.id(), look(child.id()).unwrap());
         child.wait().unwrap();
-        assert!(!lives(Process { pid, start: start.unwrap_or(0) }));
+        assert!(!lives(Process { pid, start: start.unwrap_or(0) }, |_| true));
     }
 }

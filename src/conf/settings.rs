@@ -218,8 +218,10 @@ macro_rules! settings {
             pub endpoint: Option<Endpoint<C>>,
             /// TLS to the service of the endpoint, made of the other settings for each block anew.
             pub tcp_tls: Option<C::Tls>,
-            /// Tells this location from others over a reload; that of the endpoint.
+            /// The number of this location among those that are counted; that of the endpoint.
             pub key: u64,
+            /// The names of the locations around this one, and its own; never inherited.
+            pub path: Vec<u8>,
             /// The location shows the figures of all others, in this form. Of the location alone.
             pub status: Option<Form>,
             /// The location shows what its group of channels has, and sets what it may have. Of the location alone.
@@ -235,6 +237,7 @@ macro_rules! settings {
                     endpoint: None,
                     tcp_tls: None,
                     key: 0,
+                    path: Vec::new(),
                     status: None,
                     group_info: false,
                     named: false,

@@ -1,7 +1,6 @@
 //! nginx's table of commands, made from the table of directives, and the settings of each level.
 
 use std::ffi::{c_char, c_void};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr;
 
 use super::channel::group;
@@ -17,7 +16,6 @@ use super::tcp;
 use super::template::NginxCompiler;
 use super::upgrade;
 use crate::conf::{Arguments, Directive, Endpoint, Place, Refused, Settings, Table};
-use crate::status::Label;
 
 const ROWS: &[Directive<NginxCompiler>] = Table::<NginxCompiler>::ROWS;
 
@@ -105,7 +103,6 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
         let had_group_info = settings.group_info;
         let read = (row.read)(settings, &mut NginxCompiler::new(cf), &words[1..]).and_then(|()| {
             if kind(settings) != had_endpoint {
-                settings.key = key(cf, &words);
                 upgrade::install(cf, settings)?;
             }
             if settings.status.is_some() && !had_status {
@@ -124,20 +121,6 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
             }
         }
     })
-}
-
-/// Tells a location from others over a reload: by the place and the words of the directive that connects it.
-fn key(cf: *mut ngx_conf_t, words: &[&[u8]]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    // SAFETY: while a directive is read, nginx knows the file, except for directives of its command line.
-    unsafe {
-        if let Some(file) = (*cf).conf_file.as_ref() {
-            bytes(&file.file.name).hash(&mut hasher);
-            file.line.hash(&mut hasher);
-        }
-    }
-    words.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn report(cf: *mut ngx_conf_t, name: &str, refused: Refused) {
@@ -183,14 +166,12 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
     });
 }
 
-/// Notes a location as one that is counted.
-fn enter(cf: *mut ngx_conf_t, key: u64, endpoint: &str) {
-    // SAFETY: called while a location is merged, when the servers have been.
-    let (server, location) = unsafe { (&*ngx_ws_conf_server_name(cf), &*ngx_ws_conf_core_loc_conf(cf)) };
-    let [server, location] = [server, &location.name].map(|name| String::from_utf8_lossy(bytes(name)));
-    if let Some(main) = MainSettings::of(cf) {
-        main.locations.push((key, Label::new(endpoint, &server, &location)));
-    }
+/// The names of the locations from the server to the one that is being merged, with what kind of location each is.
+fn path(cf: *mut ngx_conf_t, above: &[u8]) -> Vec<u8> {
+    // SAFETY: called while a location is merged.
+    let (name, kind) = unsafe { (bytes(&(*ngx_ws_conf_core_loc_conf(cf)).name), ngx_ws_conf_location_kind(cf)) };
+    // The server itself, or http.
+    if name.is_empty() { Vec::new() } else { [above, &[kind], name, &[0]].concat() }
 }
 
 /// Takes over from the level above.
@@ -200,6 +181,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         let (above, here) =
             unsafe { (&*above.cast::<Settings<NginxCompiler>>(), &mut *here.cast::<Settings<NginxCompiler>>()) };
         here.inherit(above);
+        here.path = path(cf, &above.path);
         let is_inherited = content::inherit(cf, above, here);
         if let Some(name) = content::displaced(cf, here).filter(|_| !is_inherited) {
             let reason = "another directive of this location takes its requests";
@@ -212,11 +194,11 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             log::configuration(cf, format_args!("\"websocket_exec_pty\" directive: {reason}"));
             return ERROR;
         }
-        if let Some(endpoint) = here.endpoint.as_ref().filter(|_| !is_inherited) {
-            enter(cf, here.key, endpoint.name());
-            if let Some(main) = MainSettings::of(cf) {
-                check::enter(main, here);
-            }
+        if let Some(endpoint) = here.endpoint.as_ref().filter(|_| !is_inherited)
+            && let Some(main) = MainSettings::of(cf)
+        {
+            here.key = main.counted.enter(cf, here, endpoint.name());
+            check::enter(main, here);
         }
         if tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
     })

@@ -1,25 +1,23 @@
 //! What the whole configuration asks of the workers.
 
 use std::ffi::{c_char, c_void};
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use super::channel::zone::ChannelZone;
 use super::ffi;
 use super::guard::guard;
+use super::ledger::Counted;
+use super::module;
 use super::program::check::Check;
 use super::template::NginxCompiler;
 use super::worker::programs;
-use super::{ledger, module};
 use crate::conf::Settings;
-use crate::status::Label;
 
 /// Found out while the locations are read; lives as long as the configuration.
 #[derive(Default)]
 pub struct MainSettings {
-    /// What the workers count, if there is anything to count or to show.
-    pub ledger: Option<NonNull<ffi::ngx_shm_zone_t>>,
-    /// The locations that are counted: their keys and what they are called.
-    pub locations: Vec<(u64, Label)>,
+    /// The locations that are counted.
+    pub counted: Counted,
     /// What is looked at once all of the configuration is read.
     pub checks: Vec<Check>,
     /// Whether any location has a program.
@@ -46,20 +44,17 @@ impl MainSettings {
         unsafe { ffi::ngx_ws_cycle_main_conf(cycle, module::pointer()).cast::<Self>().as_mut() }
     }
 
-    /// A location with a program was read. `false` when nginx refuses the shared memory.
-    pub fn use_programs(&mut self, cf: *mut ffi::ngx_conf_t) -> bool {
+    /// A location with a program was read.
+    pub fn use_programs(&mut self) {
         self.endpoints = true;
         programs::remember_baseline();
         self.programs = true;
-        self.use_ledger(cf)
+        self.counted.need();
     }
 
-    /// A location that counts, or shows what was counted, was read. `false` when nginx refuses the shared memory.
-    pub fn use_ledger(&mut self, cf: *mut ffi::ngx_conf_t) -> bool {
-        if self.ledger.is_none() {
-            self.ledger = ledger::add_zone(cf, self);
-        }
-        self.ledger.is_some()
+    /// A location that counts, or shows what was counted, was read.
+    pub fn use_ledger(&mut self) {
+        self.counted.need();
     }
 
     /// A location with another endpoint was read.
@@ -75,7 +70,7 @@ impl MainSettings {
 
     /// Whether workers have anything to do.
     pub fn is_used(&self) -> bool {
-        self.endpoints || self.ledger.is_some()
+        self.endpoints || self.counted.is_used()
     }
 }
 
@@ -102,6 +97,13 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
         // SAFETY: the pointer is that of create(), and a cleanup runs once.
         drop(unsafe { Box::from_raw(settings.cast::<MainSettings>()) });
     });
+}
+
+/// Everything inside `http` was read and merged: adds the zones of what the workers count.
+pub fn finish(cf: *mut ffi::ngx_conf_t) -> bool {
+    let Some(settings) = MainSettings::of(cf) else { return false };
+    let pointer = ptr::from_mut(settings);
+    settings.counted.add_zones(cf, pointer)
 }
 
 /// Everything inside `http` was read: adds the zone that its channels need.

@@ -22,6 +22,7 @@ mod module;
 mod origin;
 mod output;
 mod pipe;
+mod process;
 mod program;
 mod request;
 mod session;

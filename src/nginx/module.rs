@@ -21,7 +21,7 @@ unsafe impl<T> Sync for Exported<T> {}
 
 static CONTEXT: Exported<ngx_http_module_t> = Exported(ngx_http_module_t {
     preconfiguration: Some(preconfiguration),
-    postconfiguration: None,
+    postconfiguration: Some(postconfiguration),
     create_main_conf: Some(main_settings::create),
     init_main_conf: Some(main_settings::init),
     create_srv_conf: None,
@@ -96,6 +96,10 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         }
         NGX_OK as ngx_int_t
     })
+}
+
+unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    guard(ERROR, || if main_settings::finish(cf) { NGX_OK as ngx_int_t } else { ERROR })
 }
 
 unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {

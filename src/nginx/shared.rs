@@ -28,9 +28,9 @@ use table::{all, clear, hide, tidy, with};
 use super::channel::hub::{self, Hub};
 use super::ffi;
 use super::log::{self, Level};
-use crate::channel::process::lives;
 use crate::channel::store::{Owner, Process as Worker, ProgramHandle, ProgramPhase, ProgramView};
 use crate::exec::spawner::ProgramId;
+use crate::nginx::process::lives;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 

@@ -18,7 +18,8 @@ use crate::status::{Channels, Form};
 pub fn install(cf: *mut ffi::ngx_conf_t) -> Result<(), Refused> {
     content::take(cf, handler)?;
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
-    if main.use_ledger(cf) { Ok(()) } else { Err(Refused::Reported) }
+    main.use_ledger();
+    Ok(())
 }
 
 /// The content handler of a location that shows the status.

@@ -31,25 +31,18 @@ pub struct Acceptance {
 pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Result<(), Refused> {
     content::take(cf, handler)?;
     let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
-    if !main.use_ledger(cf) {
-        return Err(Refused::Reported);
-    }
+    main.use_ledger();
     match &settings.endpoint {
-        Some(Endpoint::Channel(_)) => {
-            main.use_channels();
-            Ok(())
-        }
+        Some(Endpoint::Channel(_)) => main.use_channels(),
         Some(Endpoint::Shared(_)) => {
             main.use_channels();
-            if main.use_programs(cf) { Ok(()) } else { Err(Refused::Reported) }
+            main.use_programs();
         }
-        Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) if !main.use_programs(cf) => Err(Refused::Reported),
-        Some(Endpoint::Tcp(_)) => {
-            main.use_services();
-            Ok(())
-        }
-        Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) | None => Ok(()),
+        Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) => main.use_programs(),
+        Some(Endpoint::Tcp(_)) => main.use_services(),
+        None => {}
     }
+    Ok(())
 }
 
 /// The content handler of a location with an endpoint. nginx's access modules have had their say.

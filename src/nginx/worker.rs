@@ -11,14 +11,14 @@ use super::channel::waiting::{self, Waiting};
 use super::detached;
 use super::ffi;
 use super::guard::guard;
-use super::ledger::Ledger;
 use super::log::{self, Level};
 use super::main_settings::MainSettings;
-use super::module;
 use super::request::Request;
 use super::session;
 use super::shared;
 use super::timer::now;
+use super::{module, process};
+use crate::ledger::Ledger;
 use crate::ws::scratch::Scratch;
 use crate::ws::timing::drain_at;
 
@@ -45,7 +45,7 @@ struct Clients {
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
     static CLIENTS: RefCell<Clients> = RefCell::default();
-    static LEDGER: Cell<Option<Ledger>> = const { Cell::new(None) };
+    static LEDGER: Cell<Option<&'static Ledger>> = const { Cell::new(None) };
     static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
 }
 
@@ -113,7 +113,7 @@ pub fn discharge(place: usize) {
 }
 
 /// What this worker counts.
-pub fn ledger() -> Option<Ledger> {
+pub fn ledger() -> Option<&'static Ledger> {
     LEDGER.get()
 }
 
@@ -133,12 +133,13 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
         programs::hide_memory();
     }
     let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
-    if let Some(zone) = settings.ledger {
-        let Some(ledger) = Ledger::claim(zone) else {
-            log::cycle(Level::Emerg, format_args!("ws_exec: too many workers for the table of what they count"));
+    if settings.counted.is_used() {
+        let Some(ledger) = settings.counted.begin(process::identity(), LEDGER.get()) else {
+            log::cycle(Level::Emerg, format_args!("ws_exec: no memory to count sessions and programs in"));
             return false;
         };
-        LEDGER.set(Some(ledger));
+        // There is one for the life of the worker; what it counts in lives as long.
+        LEDGER.set(Some(Box::leak(Box::new(ledger))));
     }
     if !EXIT_WATCHER.get().is_null() {
         // Without a master the process that read a new configuration goes on as its worker.
@@ -147,6 +148,13 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
     // SAFETY: as above; the connection is kept until the worker exits.
     let watcher = unsafe { ffi::ngx_ws_exit_watcher(cycle, Some(on_exit_asked)) };
     if watcher.is_null() {
+        log::cycle(
+            Level::Emerg,
+            format_args!(
+                "ws_exec: none of the \"worker_connections\" is free for the module itself, which takes one, one for \
+                 channels and one for programs: raise them"
+            ),
+        );
         return false;
     }
     EXIT_WATCHER.set(watcher);

@@ -170,6 +170,11 @@ impl Snapshot {
         }
     }
 
+    /// The figures of each location.
+    pub fn locations(&self) -> impl Iterator<Item = (&Label, &Location)> {
+        self.locations.iter().map(|(label, location)| (label, location))
+    }
+
     /// The answer.
     pub fn render(&self, form: Form) -> String {
         match form {

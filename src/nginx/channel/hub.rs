@@ -24,6 +24,7 @@ use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
+use crate::nginx::process::lives;
 use crate::nginx::session::{self, Direct, Session, SessionRef};
 use crate::nginx::shared;
 use crate::nginx::timer::{Timer, now};
@@ -138,6 +139,11 @@ pub fn end() {
     }
 }
 
+/// Whether all these channels exist.
+pub fn has_channels(keys: &[Key<'_>]) -> bool {
+    with(|hub| keys.iter().all(|key| hub.info(*key).is_some())) == Some(true)
+}
+
 /// The time of this turn of the event loop.
 pub fn time() -> Now {
     // SAFETY: reads a global that nginx keeps up to date.
@@ -148,13 +154,13 @@ impl Hub {
     fn new(zone: ChannelZone) -> Result<Box<Self>, String> {
         let store = zone.store().map_err(|error| error.to_string())?;
         let bells = zone.bells().ok_or("the zone has no bells")?;
-        let own = process::own().map_err(|error| error.to_string())?;
-        let claimed = store.claim(own, process::lives).map_err(|error| error.to_string())?;
+        let claimed = store.claim(process::own(), lives).map_err(|error| error.to_string())?;
         let slot = claimed.slot;
         let bell = bells.bell(slot.number()).ok_or("the zone has too few bells")?;
         // SAFETY: ngx_cycle is set before workers begin.
         let log = unsafe { (*ffi::ngx_cycle).log };
-        let watch = Watch::of_arrivals(bell, on_bell, log).map_err(|error| error.to_string())?;
+        let watch = Watch::of_arrivals(bell, on_bell, log)
+            .map_err(|error| format!("this worker cannot hear of messages of other workers: {error}"))?;
         let tick = Timer::of_worker(on_tick).cancelable();
         bells.ring(claimed.wake);
         let mut hub = Box::new(Hub {

@@ -1,7 +1,7 @@
 //! What a session adds to the figures of its location.
 
 use super::Context;
-use crate::nginx::ledger::{Figures, OpenSession, Traffic};
+use crate::ledger::{Figures, OpenSession, Traffic};
 use crate::nginx::worker;
 use crate::status::Closes;
 use crate::ws::connection::Closed;
@@ -15,9 +15,9 @@ pub struct Account {
 }
 
 impl Account {
-    /// The session was opened, at the location with this key. Returns that location's figures.
+    /// The session was opened, at the location with this number. Returns that location's figures.
     pub fn open(&mut self, key: u64) -> Option<Figures> {
-        self.open = worker::ledger().map(|ledger| ledger.open(key));
+        self.open = worker::ledger().and_then(|ledger| ledger.open(key as usize));
         self.open.as_ref().map(OpenSession::figures)
     }
 

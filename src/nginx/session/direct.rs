@@ -6,9 +6,9 @@
 use super::{Session, Stage};
 use crate::channel::fanout::Batch;
 use crate::channel::position::MessageId;
+use crate::ledger::Figures;
 use crate::nginx::client::Sent;
 use crate::nginx::ffi;
-use crate::nginx::ledger::Figures;
 use crate::nginx::output::Sink;
 use crate::nginx::timer::now;
 

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use crate::exec::spawner::{Baseline, ExitStatus, Ladder, Program, ProgramId, Report, Role, Spawner};
+use crate::ledger::Place;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::identity;
-use crate::nginx::ledger::Place;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::program::Fate;
@@ -186,13 +186,13 @@ pub fn end() {
 
 /// A place for one more program of the location with this key; `None` when there are `most` already.
 pub fn admit(key: u64, most: u64) -> Option<Place> {
-    worker::ledger()?.admit(key, most)
+    worker::ledger()?.admit(key as usize, most)
 }
 
 /// A program of the location with this key could not even be asked for.
 pub fn failed(key: u64) {
     if let Some(ledger) = worker::ledger() {
-        ledger.program_failed(key);
+        ledger.program_failed(key as usize);
     }
 }
 
