@@ -10,7 +10,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
-use super::fail;
+use super::{fail, journal, notice};
 
 /// Where a region begins must be a multiple of this.
 pub const ALIGN: usize = 64;
@@ -48,6 +48,13 @@ macro_rules! integer {
             /// Changes the value; under the lock, or where only one process ever writes.
             pub fn set(&self, value: $plain) {
                 fail::point();
+                journal::note(std::ptr::from_ref(self).cast(), || (self.get().into(), size_of::<$plain>()));
+                self.0.store(value, Ordering::Relaxed);
+            }
+
+            /// Changes a value that nobody will look at if the update does not come to its end: what it was is not noted.
+            pub fn put(&self, value: $plain) {
+                fail::point();
                 self.0.store(value, Ordering::Relaxed);
             }
 
@@ -55,9 +62,15 @@ macro_rules! integer {
             /// is killed has executed its instructions up to one point, so it is enough to hold the compiler back.
             pub fn commit(&self, value: $plain) {
                 fail::point();
+                journal::note(std::ptr::from_ref(self).cast(), || (self.get().into(), size_of::<$plain>()));
                 compiler_fence(Ordering::SeqCst);
                 self.0.store(value, Ordering::Release);
                 compiler_fence(Ordering::SeqCst);
+            }
+
+            /// Changes the value where it is neither noted nor a fail point: in the notes themselves.
+            pub fn store_plain(&self, value: $plain) {
+                self.0.store(value, Ordering::Relaxed);
             }
 
             /// Adds to the value, without wrapping.
@@ -71,6 +84,20 @@ macro_rules! integer {
             }
         }
     };
+}
+
+impl Word {
+    /// Sets a flag after news were written, under the lock. Whether it was not set: then somebody is to be woken.
+    pub fn raise(&self) -> bool {
+        fail::point();
+        journal::note(std::ptr::from_ref(self).cast(), || (self.get().into(), size_of::<u32>()));
+        notice::raise(&self.0)
+    }
+
+    /// Takes a flag back before the news are looked at, without the lock. Whether it was set.
+    pub fn take(&self) -> bool {
+        notice::take(&self.0)
+    }
 }
 
 integer!(Word, u32);
@@ -244,6 +271,11 @@ impl Region {
         // SAFETY: in bounds.
         unsafe { std::ptr::write_bytes(at, 0, len) };
         Ok(())
+    }
+
+    /// The offset of something that lies in the region.
+    pub fn offset_of(&self, place: *const u8) -> Option<usize> {
+        place.addr().checked_sub(self.base.as_ptr().addr()).filter(|offset| *offset < self.len)
     }
 
     /// A pointer to `len` octets at `offset`, if they are all in the region.

@@ -17,9 +17,13 @@ pub mod event;
 pub mod fanout;
 pub mod hook;
 pub mod info;
+mod journal;
 pub mod lock;
 pub mod memory;
 pub mod message;
+#[cfg(test)]
+mod model;
+mod notice;
 pub mod position;
 pub mod process;
 pub mod store;
@@ -29,3 +33,8 @@ pub mod wire;
 mod fail;
 mod hash;
 mod zone;
+
+/// Atomic integers of all processes.
+mod atomic {
+    pub use std::sync::atomic::{AtomicU32, Ordering, fence};
+}

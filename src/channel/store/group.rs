@@ -6,7 +6,6 @@ use crate::channel::memory::Corrupt;
 use crate::channel::zone::Memory;
 use crate::channel::zone::groups::group_cells;
 use crate::channel::zone::layout::{Cell, state};
-use crate::channel::zone::log::Uncopied;
 use crate::channel::zone::room::Need;
 
 /// A group.
@@ -34,7 +33,7 @@ impl<L: Lock> Store<L> {
     pub fn group(&self, name: &[u8], location: GroupLimits, now: Now) -> Result<GroupInfo, Corrupt> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
-            memory.tend(clock, usize::MAX)?;
+            memory.tend(clock, MOST_LOOKS)?;
             GroupInfo::of(memory, name, location)
         })
     }
@@ -50,7 +49,7 @@ impl<L: Lock> Store<L> {
                 if !change.sets() {
                     return Ok(Ok(()));
                 }
-                if !memory.make_room(group_cells(name), Need::Other, clock)? {
+                if !memory.make_room(group_cells(name), Need::NewChannel, clock)? {
                     return Ok(Err(SubscribeError::NoRoom));
                 }
             }
@@ -69,24 +68,25 @@ impl<L: Lock> Store<L> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(cell) = memory.find_group(name)? else { return Ok(None) };
-            let group = memory.group(cell)?;
-            // It must not go with the last of its channels.
-            group.records.add(1);
             for nth in from..to {
                 let mut next = Cell::new(memory.bucket(nth)?.get());
                 while let Some(channel) = next {
                     let record = memory.record(channel)?;
                     next = Cell::new(record.hash_next.get());
                     if record.group.get() == cell.number() && record.state.get() == state::LIVE {
-                        memory.trim(channel, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+                        memory.trim(channel, clock, MOST_DROPS)?;
                         wake.merge(memory.delete(channel, clock)?);
+                        memory.checkpoint()?;
+                        if memory.group(cell).is_err() {
+                            // It went with the last of its channels.
+                            return Ok(None);
+                        }
                     }
                 }
             }
-            group.records.sub(1);
             let last = to == memory.geometry.buckets;
             if last {
-                memory.change_limits(group, GroupChange::LOCATION);
+                memory.change_limits(memory.group(cell)?, GroupChange::LOCATION);
             }
             memory.remove_unused_group(cell)?;
             Ok((!last).then_some(to))
@@ -97,13 +97,16 @@ impl<L: Lock> Store<L> {
 /// Buckets of the table that are looked at while the lock is held once.
 const BUCKETS_AT_ONCE: usize = 256;
 
+/// Channels that are looked at while the lock is held once, to find out what a group has.
+const MOST_LOOKS: usize = 1 << 14;
+
 /// Drops what has expired and what dead workers left, since that may count still. The channel, if it is there after that.
 #[cold]
 pub(super) fn tidy(memory: Memory<'_>, key: Key<'_>, hash: u64, clock: u64) -> Result<Option<Cell>, Corrupt> {
-    memory.tend(clock, usize::MAX)?;
+    memory.tend(clock, MOST_LOOKS)?;
     let channel = memory.find(key, hash)?;
     if let Some(channel) = channel {
-        memory.trim(channel, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+        memory.trim(channel, clock, MOST_DROPS)?;
     }
     Ok(channel)
 }

@@ -29,7 +29,7 @@ use super::zone::{Memory, Zone};
 pub use super::zone::AttachError;
 pub use super::zone::groups::{Change, GroupChange, GroupLimits, GroupUse};
 pub use super::zone::interest::Wake;
-pub use super::zone::layout::{CELL, GAUGES, MAX_PRESENCE, MAX_SLOTS, TOTALS};
+pub use super::zone::layout::{CELL, MAX_PRESENCE, MAX_SLOTS};
 pub use super::zone::records::{Key, LINGER, MAX_KEY_PART};
 pub use super::zone::slots::Process;
 

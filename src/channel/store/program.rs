@@ -8,12 +8,12 @@ use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::Epoch;
 use crate::channel::zone::Memory;
-use crate::channel::zone::layout::{CELL, Cell, Input as StoredInput, Program, REASON, phase, state};
+use crate::channel::zone::layout::{CELL, Cell, Input as StoredInput, PROGRAM_CELLS, Program, REASON, phase, state};
 use crate::channel::zone::room::Need;
 use crate::ws::frame::Kind;
 
 /// The part of a zone that the input of all programs may take: it cannot be evicted.
-const INPUT_SHARE: usize = 4;
+const INPUT_SHARE: usize = 8;
 
 /// A program that was found once. It stays valid as long as this worker has clients of it, or runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,13 +127,13 @@ impl<L: Lock> Store<L> {
                 Some(cell) => cell,
                 None => {
                     record.touched.set(clock);
-                    if !memory.make_room(1, Need::Subscriber(channel), clock)? {
+                    if !memory.make_room(PROGRAM_CELLS, Need::Worker(channel), clock)? {
                         return Ok(Err(SubscribeError::NoRoom));
                     }
                     memory.create_program(channel)?
                 }
             };
-            memory.set_clients(memory.program(cell)?, slot.0, true);
+            memory.set_clients(memory.program(cell)?, slot.0, true)?;
             let channel = Handle { cell: channel, epoch: Epoch(record.epoch.get()) };
             Ok(Ok(Some(ProgramHandle { channel, cell })))
         })?
@@ -155,14 +155,14 @@ impl<L: Lock> Store<L> {
     ) -> Result<Option<(ProgramView, Wake)>, Corrupt> {
         self.zone.update(|memory| {
             let Some(program) = valid(memory, handle) else { return Ok(None) };
-            memory.looked(program, slot.0);
+            memory.looked(program, slot.0)?;
             let mut wake = Wake::default();
-            if memory.clients(program).has(slot.0) != clients {
-                memory.set_clients(program, slot.0, clients);
+            if memory.clients(program)?.has(slot.0) != clients {
+                memory.set_clients(program, slot.0, clients)?;
                 wake = memory.tell_owner(program)?;
             }
             let owner = memory.owner(program)?;
-            let mut others = memory.clients(program);
+            let mut others = memory.clients(program)?;
             others.remove(slot.0);
             let view = ProgramView {
                 owner: match owner {
@@ -202,7 +202,7 @@ impl<L: Lock> Store<L> {
             if memory.owner(program)?.is_some() {
                 return Ok(false);
             }
-            let mut others = memory.clients(program);
+            let mut others = memory.clients(program)?;
             others.remove(slot.0);
             let own = memory.slot(slot.0)?;
             if own.leaving.get() != 0 && memory.any_stays(others)? {
@@ -225,7 +225,7 @@ impl<L: Lock> Store<L> {
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
             program.pid.set(pid);
             program.phase.commit(phase::RUNNING);
-            memory.tell(program, memory.clients(program))
+            memory.tell(program, memory.clients(program)?)
         })
     }
 
@@ -260,8 +260,8 @@ impl<L: Lock> Store<L> {
             program.ended_status.set(how.status);
             program.run.commit(program.run.get().wrapping_add(1));
             memory.disown(program);
+            let wake = memory.tell(program, memory.clients(program)?)?;
             memory.discard_input(program)?;
-            let wake = memory.tell(program, memory.clients(program))?;
             retire(memory, handle, clock)?;
             Ok(wake)
         })
@@ -278,7 +278,7 @@ impl<L: Lock> Store<L> {
             let clock = memory.clock(now.clock)?;
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
             memory.disown(program);
-            let wake = memory.tell(program, memory.clients(program))?;
+            let wake = memory.tell(program, memory.clients(program)?)?;
             retire(memory, handle, clock)?;
             Ok(wake)
         })
@@ -389,14 +389,12 @@ impl<L: Lock> Store<L> {
     pub fn consume_input(&self, handle: ProgramHandle, slot: Slot, count: usize) -> Result<Wake, Corrupt> {
         self.zone.update(|memory| {
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
-            for _ in 0..count {
-                memory.pop_input(program)?;
-            }
+            memory.drop_input(program, count)?;
             if program.starved.get() == 0 {
                 return Ok(Wake::default());
             }
             program.starved.set(0);
-            memory.tell(program, memory.clients(program))
+            memory.tell(program, memory.clients(program)?)
         })
     }
 
@@ -404,18 +402,14 @@ impl<L: Lock> Store<L> {
     /// lock.
     pub fn take_program_news(&self, slot: Slot) -> bool {
         let Ok(slot) = self.zone.unlocked().slot(slot.0) else { return false };
-        let news = slot.programs.get() != 0;
-        if news {
-            // Before anything is looked at: what happens from now on is told again.
-            slot.programs.commit(0);
-        }
-        news
+        // Before anything is looked at: what happens from now on is told again.
+        slot.programs.take()
     }
 
     /// Whether something has happened to this program. Takes no lock.
     pub fn has_program_news(&self, handle: ProgramHandle, slot: Slot) -> bool {
         let memory = self.zone.unlocked();
-        valid(memory, handle).is_none_or(|program| memory.has_news_of(program, slot.0))
+        valid(memory, handle).is_none_or(|program| memory.has_news_of(program, slot.0) != Ok(false))
     }
 }
 

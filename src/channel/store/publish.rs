@@ -10,7 +10,7 @@ use crate::channel::zone::Memory;
 use crate::channel::zone::cells::cells_for;
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, tag};
-use crate::channel::zone::log::{NOTHING, Uncopied};
+use crate::channel::zone::log::NOTHING;
 use crate::channel::zone::room::Need;
 use crate::ws::frame::Kind;
 
@@ -129,7 +129,7 @@ impl<L: Lock> Store<L> {
                 record.keep.set(history.time);
                 record.touched.set(clock);
                 if in_passing {
-                    memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+                    memory.trim(cell, clock, MOST_DROPS)?;
                     in_passing = record.messages.get() == 0 && memory.subscribers(cell)? == 0;
                 }
             }
@@ -137,7 +137,7 @@ impl<L: Lock> Store<L> {
             let made = cells <= memory.geometry.cells
                 && match own {
                     Some(cell) => memory.make_room(need, Need::Message(cell), clock)?,
-                    None => memory.make_room_to_create(key, need, clock)?,
+                    None => memory.make_room_to_create(key, need, Need::NewMessage, clock)?,
                 };
             if !made {
                 return Ok(Err(PublishError::TooLarge));
@@ -150,14 +150,14 @@ impl<L: Lock> Store<L> {
             record.history.set(history.length);
             record.keep.set(history.time);
             if in_passing {
-                memory.pass_over(record)?;
+                memory.pass_over(channel)?;
             } else {
                 let message = write(memory, cells, publication, Now { clock, ..now })?;
                 memory.append(channel, message)?;
             }
-            // Afterwards: whoever is killed before has not cost the channel its oldest message.
-            memory.trim(channel, clock, 0, Uncopied::Keep, MOST_DROPS)?;
             let wake = memory.notify(channel)?;
+            // Afterwards: whoever is killed before has not cost the channel its oldest message.
+            memory.trim(channel, clock, MOST_DROPS)?;
             if let Some(deadline) = memory.deadline(channel)? {
                 memory.schedule(channel, deadline)?;
             }
@@ -177,7 +177,7 @@ impl<L: Lock> Store<L> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(cell) = memory.find(key, hash)? else { return Ok(None) };
-            memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+            memory.trim(cell, clock, MOST_DROPS)?;
             let info = Info::of(memory, cell, clock)?;
             Ok(Some(Deleted { info, wake: memory.delete(cell, clock)? }))
         })

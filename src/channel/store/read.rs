@@ -118,7 +118,7 @@ impl<L: Lock> Store<L> {
             let own = memory.slot(slot.0)?;
             while let Some(at) = InterestAt::new(own.dirty_head.get()) {
                 match drain_one(memory, at, clock, &mut budget, out) {
-                    Ok(true) => {}
+                    Ok(true) => memory.checkpoint()?,
                     Ok(false) => return Ok(Ok(true)),
                     Err(CopyError::Memory(_)) => return Ok(Err(ReadError::Memory)),
                     Err(CopyError::Corrupt(corrupt)) => return Err(corrupt),

@@ -7,7 +7,6 @@ use crate::channel::memory::Corrupt;
 use crate::channel::position::{Epoch, Window};
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, QUEUED};
-use crate::channel::zone::log::Uncopied;
 use crate::channel::zone::room::Need;
 
 /// On which terms a channel may be subscribed to, and by whom.
@@ -120,11 +119,11 @@ impl<L: Lock> Store<L> {
             }
             let channel = match found {
                 Some(cell) => {
-                    memory.trim(cell, clock, 0, Uncopied::Keep, MOST_DROPS)?;
+                    memory.trim(cell, clock, MOST_DROPS)?;
                     cell
                 }
                 None => {
-                    if !memory.make_room_to_create(key, 0, clock)? {
+                    if !memory.make_room_to_create(key, 0, Need::NewChannel, clock)? {
                         return Ok(Err(SubscribeError::NoRoom));
                     }
                     memory.create(key, hash, clock)?
@@ -136,10 +135,13 @@ impl<L: Lock> Store<L> {
             let record = memory.record(channel)?;
             let known = memory.interest_of(channel, slot.0)?;
             let crowded = known.is_none() && memory.vacant_interest(channel)?.is_none();
-            let need = usize::from(crowded) + usize::from(!terms.presence.is_empty());
+            let named = !terms.presence.is_empty();
+            let need = usize::from(crowded) + usize::from(named);
             if need > 0 {
                 record.touched.set(clock);
-                if !memory.make_room(need, Need::Subscriber(channel), clock)? {
+                let what = if named { Need::Subscriber(channel) } else { Need::Worker(channel) };
+                if !memory.make_room(need, what, clock)? {
+                    memory.settle(channel, clock, MOST_DROPS)?;
                     return Ok(Err(SubscribeError::NoRoom));
                 }
             }

@@ -1,8 +1,8 @@
-//! Workers: their slots and their counters.
+//! Workers and their slots.
 
 use super::{Process, Slot, Store, Wake};
 use crate::channel::lock::Lock;
-use crate::channel::memory::{Corrupt, Wide};
+use crate::channel::memory::Corrupt;
 
 /// Why there is no slot for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,23 +45,19 @@ impl<L: Lock> Store<L> {
     /// Takes a slot for this process, and clears those of processes that are dead. `lives` tells whether a process is
     /// still there; it is asked without the lock.
     pub fn claim(&self, process: Process, lives: impl Fn(Process) -> bool) -> Result<Claimed, ClaimError> {
-        let mut dead = Vec::new();
-        for nth in 0..self.slots() {
-            let occupant = self.zone.view(|memory| memory.occupant(nth))?;
-            if let Some(occupant) = occupant.filter(|&occupant| occupant == process || !lives(occupant)) {
-                dead.push((nth, occupant));
-            }
-        }
+        let mut dead = self.occupants()?;
+        // Whoever has the id of this process and is not this one is gone, even if its beginning is not known.
+        dead.retain(|(_, occupant)| occupant.pid == process.pid || !lives(*occupant));
         self.zone.update(|memory| {
             let mut cleared = 0;
+            if !dead.is_empty() {
+                memory.start_scan()?;
+            }
             for (nth, process) in dead {
                 if memory.occupant(nth)? == Some(process) {
                     memory.vacate(nth)?;
                     cleared += 1;
                 }
-            }
-            if cleared > 0 {
-                memory.start_scan()?;
             }
             let Some(nth) = memory.occupy(process)? else { return Ok(Err(ClaimError::Full)) };
             Ok(Ok(Claimed { slot: Slot(nth), cleared, wake: memory.with_news()? }))
@@ -72,8 +68,8 @@ impl<L: Lock> Store<L> {
     /// go on with what this one did.
     pub fn release(&self, slot: Slot) -> Result<Wake, Corrupt> {
         self.zone.update(|memory| {
-            memory.vacate(slot.0)?;
             memory.start_scan()?;
+            memory.vacate(slot.0)?;
             memory.with_news()
         })
     }
@@ -83,42 +79,29 @@ impl<L: Lock> Store<L> {
         self.zone.update(|memory| {
             for nth in 0..memory.geometry.slots {
                 if memory.occupant(nth)? == Some(process) {
-                    memory.vacate(nth)?;
                     memory.start_scan()?;
+                    memory.vacate(nth)?;
                 }
             }
             memory.with_news()
         })
     }
 
-    /// The counters of this worker that only grow. Nobody else writes them, so they need no lock.
-    pub fn totals(&self, slot: Slot) -> Result<&[Wide], Corrupt> {
-        Ok(&self.zone.unlocked().slot(slot.0)?.totals)
-    }
-
-    /// The values of this worker that vanish with it.
-    pub fn gauges(&self, slot: Slot) -> Result<&[Wide], Corrupt> {
-        Ok(&self.zone.unlocked().slot(slot.0)?.gauges)
-    }
-
-    /// The sum of a counter over all workers that there are and that there were.
-    pub fn total(&self, counter: usize) -> Result<u64, Corrupt> {
-        self.zone.view(|memory| memory.total(counter))
-    }
-
-    /// The sum of a value over the workers that there are.
-    pub fn gauge(&self, gauge: usize) -> Result<u64, Corrupt> {
-        self.zone.view(|memory| memory.gauge(gauge))
-    }
-
     /// Processes that have a slot.
     pub fn workers(&self) -> Result<Vec<Process>, Corrupt> {
+        Ok(self.occupants()?.into_iter().map(|(_, process)| process).collect())
+    }
+
+    /// The slots that are taken, and who has them.
+    fn occupants(&self) -> Result<Vec<(usize, Process)>, Corrupt> {
+        // Room for all of them is found before the lock is taken.
+        let mut occupants = Vec::with_capacity(self.slots());
         self.zone.view(|memory| {
-            let mut workers = Vec::new();
-            for nth in 0..memory.geometry.slots {
-                workers.extend(memory.occupant(nth)?);
+            for nth in memory.occupied()? {
+                occupants.extend(memory.occupant(nth)?.map(|process| (nth, process)));
             }
-            Ok(workers)
-        })
+            Ok(())
+        })?;
+        Ok(occupants)
     }
 }

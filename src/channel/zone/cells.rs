@@ -44,11 +44,24 @@ impl Memory<'_> {
                     Cell::new(fresh).ok_or(Corrupt)?
                 }
             };
-            self.cell::<CellHead>(cell)?.tag.set(if chain.is_none() { head } else { tag::BODY });
+            let this = self.cell::<CellHead>(cell)?;
             chain = Some(match chain {
-                None => Chain { head: cell, tail: cell },
+                None => {
+                    this.tag.set(head);
+                    Chain { head: cell, tail: cell }
+                }
                 Some(Chain { head, tail }) => {
-                    self.cell::<CellHead>(tail)?.next.set(cell.number());
+                    // If all this is undone, the cell is free again whatever its tag says: only a first cell is looked at by
+                    // whoever still refers to it.
+                    this.tag.put(tag::BODY);
+                    let last = &self.cell::<CellHead>(tail)?.next;
+                    if tail.number() > header.fresh.get() {
+                        // It was never in use.
+                        last.put(cell.number());
+                    } else if last.get() != cell.number() {
+                        // Cells that were free are chained like this already.
+                        last.set(cell.number());
+                    }
                     Chain { head, tail: cell }
                 }
             });

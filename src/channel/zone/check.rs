@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Memory;
 use super::groups::GroupUse;
-use super::layout::{Cell, CellHead, InterestAt, InterestCell, MAX_PRESENCE, QUEUED, WHEEL, state, tag};
+use super::layout::{Cell, CellHead, InterestAt, InterestCell, MAX_PRESENCE, PROGRAM_CELLS, QUEUED, WHEEL, state, tag};
 use super::wheel::TICK;
 use crate::channel::memory::Corrupt;
 
@@ -60,7 +60,8 @@ impl Checker<'_> {
         let mut wheel: HashMap<usize, HashSet<Cell>> = HashMap::new();
         let mut groups: HashMap<u32, Account> = HashMap::new();
         let mut programs = HashSet::new();
-        let mut input_cells = 0;
+        let mut idle = HashSet::new();
+        let (mut input_cells, mut kept_cells) = (0, 0);
         for bucket in 0..memory.geometry.buckets {
             let mut next = Cell::new(sound(memory.bucket(bucket))?.get());
             while let Some(cell) = next {
@@ -79,6 +80,16 @@ impl Checker<'_> {
                 group.1.subscribers += subscribers;
                 group.1.messages += record.messages.get();
                 group.1.bytes += record.bytes.get();
+                if record.upcoming.get() > 1 {
+                    kept_cells += record.cells.get();
+                }
+                let is_idle = sound(memory.is_idle(cell))? && record.state.get() == state::LIVE;
+                if is_idle && bucket < header.scan.get() as usize {
+                    agree!(record.idle_prev.get() != 0, true, "an unused channel that is on no list");
+                }
+                if record.idle_prev.get() != 0 {
+                    idle.insert(cell);
+                }
                 if let Some(program) = Cell::new(record.program.get()) {
                     input_cells += self.program(cell, program)?;
                     programs.insert(program);
@@ -95,7 +106,9 @@ impl Checker<'_> {
             }
         }
         groups.remove(&0);
-        self.groups(groups)?;
+        kept_cells += self.groups(groups)?;
+        agree!(header.kept_cells.get(), kept_cells, "cells of channels that were published to");
+        self.idle(idle)?;
         agree!(header.channels.get(), channels, "channels");
         agree!(header.messages.get(), messages, "messages");
         agree!(header.bytes.get(), bytes, "octets");
@@ -157,8 +170,9 @@ impl Checker<'_> {
     }
 
     /// Groups and what their channels come to.
-    fn groups(&mut self, mut sums: HashMap<u32, Account>) -> Result<(), String> {
+    fn groups(&mut self, mut sums: HashMap<u32, Account>) -> Result<u32, String> {
         let memory = self.memory;
+        let mut kept_cells = 0;
         for bucket in 0..memory.geometry.group_buckets {
             let mut next = Cell::new(sound(memory.group_bucket(bucket))?.get());
             while let Some(cell) = next {
@@ -168,10 +182,36 @@ impl Checker<'_> {
                 let used = (group.records.get(), memory.group_use(group));
                 agree!(used, sums.remove(&cell.number()).unwrap_or_default(), "account of a group");
                 agree!(used.0 > 0 || group.limited.get() != 0, true, "a group without reason");
+                if group.kept.get() != 0 {
+                    kept_cells += group.cells.get();
+                }
                 next = Cell::new(group.hash_next.get());
             }
         }
         agree!(sums.len(), 0, "groups that are not in the table");
+        Ok(kept_cells)
+    }
+
+    /// The lists of channels that nobody uses.
+    fn idle(&self, mut listed: HashSet<Cell>) -> Result<(), String> {
+        for ([first, last], published) in sound(self.memory.header())?.idle.iter().zip([false, true]) {
+            let mut next = Cell::new(first.get());
+            let mut before = None;
+            while let Some(cell) = next {
+                agree!(listed.remove(&cell), true, "an unused channel in a list");
+                let record = sound(self.memory.record(cell))?;
+                agree!(
+                    record.idle_prev.get(),
+                    before.map_or(u32::MAX, Cell::number),
+                    "link back among unused channels"
+                );
+                agree!(record.upcoming.get() > 1, published, "list of an unused channel");
+                before = Some(cell);
+                next = Cell::new(record.idle_next.get());
+            }
+            agree!(Cell::new(last.get()), before, "end of a list of unused channels");
+        }
+        agree!(listed.len(), 0, "unused channels that are in no list");
         Ok(())
     }
 
@@ -206,11 +246,11 @@ impl Checker<'_> {
     /// A program and its input. How many cells that has.
     fn program(&mut self, channel: Cell, cell: Cell) -> Result<u32, String> {
         let memory = self.memory;
-        self.take(cell)?;
+        self.chain(cell, PROGRAM_CELLS as u32)?;
         let program = sound(memory.program(cell))?;
         agree!(program.record.get(), channel.number(), "channel of a program");
         let owned = sound(memory.owner(program))?.is_some();
-        agree!(owned || !memory.clients(program).is_empty(), true, "a program without reason");
+        agree!(owned || !sound(memory.clients(program))?.is_empty(), true, "a program without reason");
         let mut next = Cell::new(program.input.get());
         let (mut last, mut octets, mut cells) = (None, 0, 0);
         while let Some(cell) = next {
@@ -226,9 +266,9 @@ impl Checker<'_> {
         agree!(program.input_octets.get(), octets, "octets of input");
         for nth in 0..memory.geometry.slots {
             let slot = sound(memory.slot(nth))?;
-            let told = !memory.has_news_of(program, nth) || slot.programs.get() != 0 || slot.pid.get() == 0;
+            let told = !sound(memory.has_news_of(program, nth))? || slot.programs.get() != 0 || slot.pid.get() == 0;
             agree!(told, true, "news of a program that the worker is not told of");
-            agree!(memory.clients(program).has(nth) && slot.pid.get() == 0, false, "clients of nobody");
+            agree!(sound(memory.clients(program))?.has(nth) && slot.pid.get() == 0, false, "clients of nobody");
         }
         Ok(cells)
     }

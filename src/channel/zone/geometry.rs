@@ -1,7 +1,11 @@
 //! How a region is divided.
 
 use super::layout::{CELL, Cell, Header, InterestAt, MAX_SLOTS, Slot, WHEEL};
+use crate::channel::journal::Journal;
 use crate::channel::memory::Word;
+
+/// A small zone, which is soon rebuilt, gives less of itself to the notes of changes.
+const OCTETS_PER_CHANGE: usize = 512;
 
 /// Where the parts of a zone begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Geometry {
     pub cells: usize,
     /// Offset of the first slot.
     pub slots_at: usize,
+    /// Where changes are noted.
+    pub journal: Journal,
     /// Offset of the wheel.
     pub wheel_at: usize,
     /// Offset of the table of groups.
@@ -34,13 +40,20 @@ impl Geometry {
     /// Cells that a zone must have to be of any use.
     const MIN_CELLS: usize = 64;
 
+    /// Changes that can be noted: more than any step makes.
+    const MOST_CHANGES: usize = 4096;
+
     /// How a region of this length is divided. `None` if it is too small, too large for the links, or if there are too
     /// many slots.
     pub fn new(len: usize, slots: usize) -> Option<Self> {
         if slots == 0 || slots > MAX_SLOTS {
             return None;
         }
-        let wheel_at = slots_at() + slots * size_of::<Slot>();
+        let journal = Journal {
+            at: slots_at() + slots * size_of::<Slot>(),
+            most: (len / OCTETS_PER_CHANGE).min(Self::MOST_CHANGES),
+        };
+        let wheel_at = journal.at + Journal::len(journal.most);
         let groups_at = wheel_at + WHEEL * size_of::<Word>();
         let room = len.checked_sub(groups_at)?;
         // About four channels or messages a bucket if all cells were channels.
@@ -64,6 +77,7 @@ impl Geometry {
             group_buckets,
             cells,
             slots_at,
+            journal,
             wheel_at,
             groups_at,
             marks_at,

@@ -165,7 +165,7 @@ impl<'a> Memory<'a> {
         let cells = group_cells(name);
         let cell = self.take_cells(cells, tag::GROUP)?.head;
         let group = self.group(cell)?;
-        let none = [&group.records, &group.channels, &group.subscribers, &group.messages, &group.limited];
+        let none = [&group.records, &group.channels, &group.subscribers, &group.messages, &group.limited, &group.kept];
         for word in none {
             word.set(0);
         }
@@ -225,6 +225,9 @@ impl<'a> Memory<'a> {
             if next == cell {
                 link.commit(group.hash_next.get());
                 let cells = group.cells.get();
+                if group.kept.get() != 0 {
+                    self.header()?.kept_cells.sub(cells);
+                }
                 return self.give_cells(self.chain_end(cell, cells)?, cells);
             }
             link = &self.group(next)?.hash_next;

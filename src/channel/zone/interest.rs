@@ -35,6 +35,14 @@ impl Wake {
         }
     }
 
+    /// Those that are in another set as well.
+    pub fn common(mut self, other: Self) -> Self {
+        for (word, others) in self.0.iter_mut().zip(other.0) {
+            *word &= others;
+        }
+        self
+    }
+
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
         self.0 == [0; MAX_SLOTS / 64]

@@ -1,7 +1,7 @@
 //! What lies where in a zone.
 //!
 //! ```text
-//! header | slots | wheel | groups | marks | buckets | cells ...
+//! header | slots | journal | wheel | groups | marks | buckets | cells ...
 //! ```
 //!
 //! Everything after the fixed parts is cells of one size. A message, a channel and a group is a chain of cells; the rest
@@ -26,14 +26,9 @@ pub const VERSION: u32 = 3;
 /// Octets of a cell.
 pub const CELL: usize = 256;
 
-/// Slots that a zone can have at most.
-pub const MAX_SLOTS: usize = 256;
-
-/// Counters of a slot that only grow.
-pub const TOTALS: usize = 40;
-
-/// Values of a slot that belong to the process in it and vanish with it.
-pub const GAUGES: usize = 16;
+/// Slots that a zone can have at most: as many processes as nginx can have (`NGX_MAX_PROCESSES`), so that every worker gets
+/// one, however many of old configurations are still there.
+pub const MAX_SLOTS: usize = 1024;
 
 /// Buckets of the wheel of deadlines.
 pub const WHEEL: usize = 256;
@@ -140,7 +135,8 @@ shared! {
         buckets: Word,
         /// Number of cells.
         cells: Word,
-        /// An update is in progress: whoever takes the lock and finds this set repairs the zone.
+        /// Not 0: an update is in progress, or has found the zone damaged. Whoever takes the lock and finds this undoes the
+        /// update or repairs the zone.
         busy: Word,
         /// Cells given back, chained by their `next`.
         free: Word,
@@ -164,8 +160,11 @@ shared! {
         programs: Word,
         /// Cells of messages for programs.
         input_cells: Word,
-        /// Which process's counters the valid bank of `retired` took in last, and which bank that is.
-        fold: Wide,
+        /// Cells of channels, and of their groups, that have been published to.
+        kept_cells: Word,
+        /// Channels that nobody uses and that have no messages, see [`super::idle`]: the first and the last of those that
+        /// were never published to, and of the others.
+        idle: [[Word; 2]; 2],
         /// Secret of the hash table and of the epochs.
         seed: [Wide; 2],
         /// Epochs drawn.
@@ -182,8 +181,6 @@ shared! {
         evicted: Wide,
         /// Repairs after a process was killed in an update.
         repairs: Wide,
-        /// Counters of slots that have been given up, in two banks.
-        retired: [[Wide; TOTALS]; 2],
     }
 }
 
@@ -208,10 +205,6 @@ shared! {
         programs: Word,
         /// Not used.
         spare: [Word; 7],
-        /// See [`TOTALS`].
-        totals: [Wide; TOTALS],
-        /// See [`GAUGES`].
-        gauges: [Wide; GAUGES],
     }
 }
 
@@ -322,6 +315,10 @@ shared! {
         presence: Word,
         /// The [`Program`] that its clients share, if they do.
         program: Word,
+        /// Neighbours among the channels that nobody uses; see [`super::idle`].
+        idle_prev: Word,
+        /// See `idle_prev`.
+        idle_next: Word,
         /// The greatest serial of a message that may have been there and is not any more: of the newest one that was dropped; at
         /// first that of its own creation, as it may have been there before.
         missing: Wide,
@@ -362,8 +359,8 @@ shared! {
         max_subscribers: Word,
         /// See [`super::groups::GroupLimits`].
         max_messages: Word,
-        /// Not used.
-        spare: Word,
+        /// One of its channels has been published to.
+        kept: Word,
         /// Hash of the name.
         hash: Wide,
         /// Octets of messages.
@@ -463,9 +460,9 @@ pub mod phase {
 
 shared! {
     /// The program that the clients of one channel share. It is there as long as a worker has clients of it or runs it.
-    /// The reason of its end follows.
+    /// The reason of its end follows in the same cell; the rest of the chain is two [`SlotSet`].
     pub struct Program {
-        /// Not used: it is one cell.
+        /// The slots that have clients.
         next: Word,
         /// See [`tag`].
         tag: Word,
@@ -495,12 +492,24 @@ shared! {
         starved: Word,
         /// Octets of these messages.
         input_octets: Wide,
-        /// Slots that have clients, one bit each.
-        clients: [Wide; SLOT_BITS],
-        /// Slots that have not looked at it since something happened.
-        news: [Wide; SLOT_BITS],
     }
 }
+
+shared! {
+    /// A set of slots: of those that have clients of a program, and after it of those that have not looked at the program
+    /// since something happened.
+    pub struct SlotSet {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`tag`].
+        tag: Word,
+        /// One bit for each slot.
+        bits: [Wide; SLOT_BITS],
+    }
+}
+
+/// Cells of a program.
+pub const PROGRAM_CELLS: usize = 3;
 
 /// Octets of a reason.
 pub const REASON: usize = CELL - size_of::<Program>();
@@ -537,7 +546,8 @@ const _: () = {
     assert!(INLINE_KEY == 56);
     assert!(INLINE_MESSAGE == 160);
     assert!(MAX_PRESENCE == 224);
-    assert!(size_of::<Slot>() == 512);
+    assert!(size_of::<Slot>() == 64);
+    assert!(size_of::<SlotSet>() <= CELL);
     // What a Close can carry.
     assert!(REASON >= 123);
     assert!(size_of::<InterestCell>() <= CELL);

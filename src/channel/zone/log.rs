@@ -1,18 +1,10 @@
 //! The messages of one channel.
 
 use super::Memory;
+use super::STEPS;
 use super::cells::Chain;
 use super::layout::{Cell, Message, Record, link};
 use crate::channel::memory::Corrupt;
-
-/// What to do with messages that some worker with subscribers has not copied yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uncopied {
-    /// They stay.
-    Keep,
-    /// Room is needed: they go.
-    Drop,
-}
 
 /// As the history of a channel: nothing is kept. A message is in the zone only until every worker with subscribers has copied
 /// it, and not at all if there is none.
@@ -21,11 +13,28 @@ pub const NOTHING: u32 = u32::MAX;
 impl Memory<'_> {
     /// Counts a message that nobody is there for and that is not to be kept, as if it had been published and dropped. The log
     /// of the channel must be empty: it has no holes.
-    pub fn pass_over(self, record: &Record) -> Result<(), Corrupt> {
-        debug_assert_eq!(record.messages.get(), 0);
+    pub fn pass_over(self, channel: Cell) -> Result<(), Corrupt> {
         let header = self.header()?;
-        header.serial.set(header.serial.get() + 1);
+        let record = self.record(channel)?;
+        debug_assert_eq!(record.messages.get(), 0, "who publishes has trimmed the log");
+        self.published_to(channel, record)?;
+        header.serial.add(1);
         record.upcoming.commit(record.upcoming.get() + 1);
+        Ok(())
+    }
+
+    /// A message is about to be published: a channel that has never had one is not idle any more, and counts with the messages.
+    fn published_to(self, channel: Cell, record: &Record) -> Result<(), Corrupt> {
+        if record.upcoming.get() != 1 {
+            return Ok(());
+        }
+        let header = self.header()?;
+        self.unlist_idle(channel)?;
+        header.kept_cells.add(record.cells.get());
+        if let Some(group) = self.group_of(record)?.filter(|group| group.kept.get() == 0) {
+            group.kept.set(1);
+            header.kept_cells.add(group.cells.get());
+        }
         Ok(())
     }
 
@@ -42,6 +51,7 @@ impl Memory<'_> {
         message.record.set(channel.number());
         message.after.set(0);
         self.link_back(record, message, newest)?;
+        self.published_to(channel, record)?;
         match newest {
             Some(newest) => self.message(newest)?.after.commit(cell.number()),
             None => record.oldest.commit(cell.number()),
@@ -184,17 +194,10 @@ impl Memory<'_> {
         self.give_cells(Chain { head: cell, tail }, cells)
     }
 
-    /// Drops what has expired by `now`, and what lies beyond the length of the channel's history when `upcoming` more
-    /// messages are there; at most `most` messages, and with `Uncopied::Keep` none that a worker with subscribers has still
-    /// to copy: a burst that is longer than the history reaches everybody who is there. How many were dropped.
-    pub fn trim(
-        self,
-        channel: Cell,
-        now: u64,
-        upcoming: u32,
-        uncopied: Uncopied,
-        most: usize,
-    ) -> Result<usize, Corrupt> {
+    /// Drops what has expired by `now`, and what lies beyond the length of the channel's history; at most `most` messages,
+    /// and none that a worker with subscribers has still to copy: a burst that is longer than the history reaches everybody
+    /// who is there. How many were dropped. May [checkpoint](Self::checkpoint).
+    pub fn trim(self, channel: Cell, now: u64, most: usize) -> Result<usize, Corrupt> {
         let record = self.record(channel)?;
         let (history, keep) = (record.history.get(), record.keep.get());
         let mut copied = None;
@@ -205,23 +208,38 @@ impl Memory<'_> {
             let surplus = match history {
                 0 => false,
                 NOTHING => true,
-                history => record.messages.get().saturating_add(upcoming) > history,
+                history => record.messages.get() > history,
             };
             if !expired && !surplus {
                 break;
             }
-            let copied = match (uncopied, copied) {
-                (Uncopied::Drop, _) => u64::MAX,
-                (Uncopied::Keep, Some(copied)) => copied,
-                (Uncopied::Keep, None) => *copied.insert(self.copied_by_all(channel)?),
+            let copied = match copied {
+                Some(copied) => copied,
+                None => *copied.insert(self.copied_by_all(channel)?),
             };
             if message.offset.get() > copied {
                 break;
             }
             self.drop_oldest(channel)?;
             dropped += 1;
+            self.checkpoint_in(channel, now, dropped)?;
         }
         Ok(dropped)
+    }
+
+    /// Every now and then while messages of a channel are dropped one after the other, `dropped` so far: [checkpoints]
+    /// (Self::checkpoint). The channel is looked at again soon, whatever happens to who drops them.
+    pub fn checkpoint_in(self, channel: Cell, now: u64, dropped: usize) -> Result<(), Corrupt> {
+        if dropped.is_multiple_of(STEPS) {
+            self.schedule(channel, now)?;
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a worker with subscribers has still to copy this message of a channel.
+    pub fn is_awaited(self, channel: Cell, message: &Message) -> Result<bool, Corrupt> {
+        Ok(message.offset.get() > self.copied_by_all(channel)?)
     }
 
     /// Messages that belong to the channel's history: all that are stored but those beyond its length.

@@ -4,13 +4,16 @@
 //! be reached from the buckets: bucket → channel → message → cells. Each update changes one link of that kind to become
 //! valid (`commit`), and everything else in the zone (free list, counters, the order of all messages, the wheel, the
 //! lists of news) only repeats what these links say. A flag tells whether an update is in progress; whoever takes the
-//! lock and finds it set knows that the holder before was killed, and rebuilds the rest from the links ([`repair`]).
+//! lock and finds it set knows that the holder before was killed, and undoes what it had changed ([`journal`]). Where that is
+//! not known, because the zone was damaged or a step changed more than can be noted, the rest is rebuilt from the links
+//! ([`repair`]).
 
 pub mod cells;
 #[cfg(test)]
 pub mod check;
 pub mod geometry;
 pub mod groups;
+pub mod idle;
 pub mod interest;
 pub mod layout;
 pub mod log;
@@ -23,10 +26,20 @@ pub mod room;
 pub mod slots;
 pub mod wheel;
 
+use super::journal;
 use super::lock::Lock;
 use super::memory::{Corrupt, Region, Shared, Word};
 use geometry::Geometry;
 use layout::{CELL, Cell, Header, Interest, InterestAt, MAGIC, Message, Record, Slot, VERSION, tag};
+
+/// In [`Header::busy`]: an update is in progress, which can be undone.
+const CHANGING: u32 = 1;
+
+/// In [`Header::busy`]: the zone contradicts itself, and is to be rebuilt from what can be reached.
+const DAMAGED: u32 = 2;
+
+/// Steps of one operation after which it checkpoints. No step makes more than 32 changes.
+const STEPS: usize = 64;
 
 /// Why a region is not usable as a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +151,7 @@ impl<L: Lock> Zone<L> {
         let (_held, memory) = self.hold()?;
         let seen = look(memory);
         if seen.is_err() {
-            memory.header()?.busy.commit(1);
+            memory.header()?.busy.commit(DAMAGED);
         }
         seen
     }
@@ -148,10 +161,10 @@ impl<L: Lock> Zone<L> {
     pub fn update<T>(&self, change: impl FnOnce(Memory<'_>) -> Result<T, Corrupt>) -> Result<T, Corrupt> {
         let (_held, memory) = self.hold()?;
         let header = memory.header()?;
-        header.busy.commit(1);
-        let changed = change(memory)?;
-        header.busy.commit(0);
-        Ok(changed)
+        let changed =
+            journal::during(&self.region, self.geometry.journal, || header.busy.commit(CHANGING), || change(memory))?;
+        header.busy.commit(if changed.is_err() { DAMAGED } else { 0 });
+        changed
     }
 
     /// Takes the lock, and repairs what its last holder left half done.
@@ -161,7 +174,14 @@ impl<L: Lock> Zone<L> {
         let memory = self.unlocked();
         let header = memory.header()?;
         if header.busy.get() != 0 {
-            memory.repair()?;
+            header.repairs.add(1);
+            let undone =
+                header.busy.get() == CHANGING && journal::undo(&self.region, self.geometry.journal).unwrap_or(false);
+            if !undone {
+                // Again, if this is not finished either.
+                header.busy.commit(DAMAGED);
+                memory.repair()?;
+            }
             header.busy.commit(0);
         }
         Ok((held, memory))
@@ -198,6 +218,12 @@ impl<'a> Memory<'a> {
             return Err(Corrupt);
         }
         self.region.at(self.geometry.slots_at + nth * size_of::<Slot>())
+    }
+
+    /// What this update has changed up to now stays, should it not come to its end: everything in the zone is as it should
+    /// be, and whoever is concerned will hear of it.
+    pub fn checkpoint(self) -> Result<(), Corrupt> {
+        journal::forget()
     }
 
     /// The first channel of a bucket.

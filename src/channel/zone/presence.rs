@@ -4,9 +4,9 @@
 //! the worker: once that is gone, and its slot was given up, the entry is void, and it is given back when its channel is
 //! looked at next.
 
-use super::Memory;
 use super::cells::Chain;
 use super::layout::{Cell, MAX_PRESENCE, Present, link, tag};
+use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
 impl<'a> Memory<'a> {
@@ -74,12 +74,17 @@ impl<'a> Memory<'a> {
     ) -> Result<(), Corrupt> {
         let mut next = Cell::new(self.record(channel)?.presence.get());
         let mut left = self.geometry.cells;
+        let mut given = 0;
         while let Some(cell) = next {
             left = left.checked_sub(1).ok_or(Corrupt)?;
             let present = self.present(cell)?;
             next = Cell::new(present.after.get());
             if !keep(cell, present)? {
                 self.give_present(channel, cell, present)?;
+                given += 1;
+                if given % STEPS == 0 {
+                    self.checkpoint()?;
+                }
             }
         }
         Ok(())

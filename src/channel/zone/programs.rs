@@ -3,25 +3,27 @@
 //! A program hangs on the record of its channel, and its input on the program, so that both are found by a repair. Input
 //! is not in the order of all messages: nothing drops it but its reader, or the end of the program.
 
-use super::Memory;
 use super::cells::{Chain, cells_for};
 use super::interest::Wake;
-use super::layout::{Cell, INLINE_INPUT, Input, Program, Record, SLOT_BITS, phase, tag};
-use crate::channel::memory::{Corrupt, Wide};
+use super::layout::{Cell, INLINE_INPUT, Input, PROGRAM_CELLS, Program, Record, SlotSet, phase, tag};
+use super::{Memory, STEPS};
+use crate::channel::memory::Corrupt;
 
-/// One bit for each slot.
-fn bits(words: &[Wide; SLOT_BITS]) -> Wake {
-    Wake::of(words.each_ref().map(Wide::get))
-}
+impl SlotSet {
+    /// All of it.
+    fn get(&self) -> Wake {
+        Wake::of(self.bits.each_ref().map(|word| word.get()))
+    }
 
-/// Changes the bit of a slot.
-fn set_bit(words: &[Wide; SLOT_BITS], slot: usize, to: bool) {
-    if let Some(word) = words.get(slot / 64) {
-        let bit = 1 << (slot % 64);
-        let before = word.get();
-        let after = if to { before | bit } else { before & !bit };
-        if before != after {
-            word.set(after);
+    /// Changes the bit of a slot.
+    fn put(&self, slot: usize, to: bool) {
+        if let Some(word) = self.bits.get(slot / 64) {
+            let bit = 1 << (slot % 64);
+            let before = word.get();
+            let after = if to { before | bit } else { before & !bit };
+            if before != after {
+                word.set(after);
+            }
         }
     }
 }
@@ -39,11 +41,21 @@ impl<'a> Memory<'a> {
         if input.tag.get() == tag::INPUT { Ok(input) } else { Err(Corrupt) }
     }
 
-    /// Gives a channel a program that nobody runs. There must be a free cell.
+    /// The slots that have clients of a program.
+    fn client_slots(self, program: &Program) -> Result<&'a SlotSet, Corrupt> {
+        self.cell(Cell::new(program.next.get()).ok_or(Corrupt)?)
+    }
+
+    /// The slots that have not looked at it since something happened.
+    fn news_slots(self, program: &Program) -> Result<&'a SlotSet, Corrupt> {
+        self.cell(Cell::new(self.client_slots(program)?.next.get()).ok_or(Corrupt)?)
+    }
+
+    /// Gives a channel a program that nobody runs. There must be [`PROGRAM_CELLS`] free cells.
     pub fn create_program(self, channel: Cell) -> Result<Cell, Corrupt> {
         let header = self.header()?;
         let record = self.record(channel)?;
-        let cell = self.take_cells(1, tag::PROGRAM)?.head;
+        let cell = self.take_cells(PROGRAM_CELLS, tag::PROGRAM)?.head;
         let program = self.program(cell)?;
         let none = [
             &program.owner,
@@ -61,7 +73,7 @@ impl<'a> Memory<'a> {
             word.set(0);
         }
         program.input_octets.set(0);
-        for word in program.clients.iter().chain(&program.news) {
+        for word in self.client_slots(program)?.bits.iter().chain(&self.news_slots(program)?.bits) {
             word.set(0);
         }
         program.record.set(channel.number());
@@ -80,13 +92,26 @@ impl<'a> Memory<'a> {
     }
 
     /// Slots that have clients of a program.
-    pub fn clients(self, program: &Program) -> Wake {
-        bits(&program.clients)
+    pub fn clients(self, program: &Program) -> Result<Wake, Corrupt> {
+        Ok(self.client_slots(program)?.get())
     }
 
     /// A worker has clients of a program, or has none.
-    pub fn set_clients(self, program: &Program, slot: usize, some: bool) {
-        set_bit(&program.clients, slot, some);
+    pub fn set_clients(self, program: &Program, slot: usize, some: bool) -> Result<(), Corrupt> {
+        self.client_slots(program)?.put(slot, some);
+        Ok(())
+    }
+
+    /// No worker has clients of a program but those in `slots`.
+    pub fn keep_clients(self, program: &Program, slots: Wake) -> Result<Wake, Corrupt> {
+        let clients = self.clients(program)?;
+        let kept = clients.common(slots);
+        if kept != clients {
+            for gone in clients.filter(|slot| !slots.has(*slot)) {
+                self.set_clients(program, gone, false)?;
+            }
+        }
+        Ok(kept)
     }
 
     /// Whether any of these workers has not been told to go.
@@ -107,9 +132,8 @@ impl<'a> Memory<'a> {
             if slot.pid.get() == 0 {
                 continue;
             }
-            set_bit(&program.news, nth, true);
-            if slot.programs.get() == 0 {
-                slot.programs.commit(1);
+            self.news_slots(program)?.put(nth, true);
+            if slot.programs.raise() {
                 wake.add(nth);
             }
         }
@@ -129,13 +153,14 @@ impl<'a> Memory<'a> {
     }
 
     /// A worker has looked.
-    pub fn looked(self, program: &Program, slot: usize) {
-        set_bit(&program.news, slot, false);
+    pub fn looked(self, program: &Program, slot: usize) -> Result<(), Corrupt> {
+        self.news_slots(program)?.put(slot, false);
+        Ok(())
     }
 
     /// Whether it has not.
-    pub fn has_news_of(self, program: &Program, slot: usize) -> bool {
-        bits(&program.news).has(slot)
+    pub fn has_news_of(self, program: &Program, slot: usize) -> Result<bool, Corrupt> {
+        Ok(self.news_slots(program)?.get().has(slot))
     }
 
     /// Nobody runs a program any more.
@@ -150,18 +175,19 @@ impl<'a> Memory<'a> {
         let record = self.record(channel)?;
         let Some(cell) = Cell::new(record.program.get()) else { return Ok(true) };
         let program = self.program(cell)?;
-        if self.owner(program)?.is_some() || !self.clients(program).is_empty() {
+        if self.owner(program)?.is_some() || !self.clients(program)?.is_empty() {
             return Ok(false);
         }
-        record.program.commit(0);
-        self.discard_program(cell)?;
+        self.discard_program(record, cell)?;
         Ok(true)
     }
 
-    /// Gives back a program that its channel does not refer to any more.
-    pub fn discard_program(self, cell: Cell) -> Result<(), Corrupt> {
+    /// Gives back the program of a channel. May [checkpoint](Self::checkpoint).
+    pub fn discard_program(self, record: &Record, cell: Cell) -> Result<(), Corrupt> {
         let header = self.header()?;
         let program = self.program(cell)?;
+        self.discard_input(program)?;
+        record.program.commit(0);
         let mut link = &header.programs;
         let mut left = self.geometry.cells;
         while let Some(next) = Cell::new(link.get()).filter(|next| *next != cell) {
@@ -171,8 +197,7 @@ impl<'a> Memory<'a> {
         if link.get() != 0 {
             link.set(program.list.get());
         }
-        self.discard_input(program)?;
-        self.give_cells(Chain { head: cell, tail: cell }, 1)
+        self.give_cells(self.chain_end(cell, PROGRAM_CELLS as u32)?, PROGRAM_CELLS as u32)
     }
 
     /// A worker is gone: it has no clients and runs no program. Those that have are told.
@@ -184,19 +209,20 @@ impl<'a> Memory<'a> {
             let program = self.program(cell)?;
             next = Cell::new(program.list.get());
             let owner = self.owner(program)? == Some(nth);
-            if !owner && !self.clients(program).has(nth) {
+            if !owner && !self.clients(program)?.has(nth) {
                 continue;
             }
-            self.set_clients(program, nth, false);
-            self.looked(program, nth);
+            self.set_clients(program, nth, false)?;
+            self.looked(program, nth)?;
             if owner {
                 self.disown(program);
             }
-            let mut concerned = self.clients(program);
+            let mut concerned = self.clients(program)?;
             concerned.merge(self.owner(program)?.map(one).unwrap_or_default());
             self.tell(program, concerned)?;
             let channel = Cell::new(program.record.get()).ok_or(Corrupt)?;
             self.remove_unused_program(channel)?;
+            self.checkpoint()?;
         }
         Ok(())
     }
@@ -246,9 +272,20 @@ impl<'a> Memory<'a> {
         Ok(true)
     }
 
-    /// Drops all of the input.
+    /// Drops all of the input. [Checkpoints](Self::checkpoint) every now and then.
     pub fn discard_input(self, program: &Program) -> Result<(), Corrupt> {
-        while self.pop_input(program)? {}
+        self.drop_input(program, usize::MAX)
+    }
+
+    /// Drops so many of the oldest messages of the input. [Checkpoints](Self::checkpoint) every now and then.
+    pub fn drop_input(self, program: &Program, most: usize) -> Result<(), Corrupt> {
+        let mut dropped = 0;
+        while dropped < most && self.pop_input(program)? {
+            dropped += 1;
+            if dropped.is_multiple_of(STEPS) {
+                self.checkpoint()?;
+            }
+        }
         Ok(())
     }
 

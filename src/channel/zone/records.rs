@@ -4,7 +4,6 @@ use super::Memory;
 use super::cells::cells_for;
 use super::interest::Wake;
 use super::layout::{Cell, INLINE_KEY, Interest, Record, state, tag};
-use super::log::Uncopied;
 use crate::channel::hash::SipHash;
 use crate::channel::memory::{Corrupt, Word};
 
@@ -113,6 +112,8 @@ impl<'a> Memory<'a> {
             &record.history,
             &record.presence,
             &record.program,
+            &record.idle_prev,
+            &record.idle_next,
         ];
         for word in none {
             word.set(0);
@@ -186,32 +187,37 @@ impl<'a> Memory<'a> {
         if let Some(program) = self.program_of(record)? {
             wake.merge(self.tell_owner(program)?);
         }
+        self.schedule(cell, clock + LINGER)?;
         self.settle(cell, clock, DELETE_DROPS)?;
         Ok(wake)
     }
 
-    /// Removes a channel with all its messages. No worker may have subscribers of it.
+    /// Removes a channel with all its messages. No worker may have subscribers of it. May [checkpoint](Self::checkpoint).
     pub fn remove(self, cell: Cell) -> Result<(), Corrupt> {
         let header = self.header()?;
         let record = self.record(cell)?;
-        self.way_to(cell, record)?.commit(record.hash_next.get());
-        header.channels.sub(1);
-        self.unschedule(cell)?;
-        let mut next = Cell::new(record.oldest.get());
-        while let Some(cell) = next {
-            let message = self.message(cell)?;
-            next = Cell::new(message.after.get());
-            self.discard(cell, message)?;
+        // First what there may be much of, a step at a time.
+        let mut dropped = 0;
+        while self.drop_oldest(cell)? {
+            dropped += 1;
+            self.checkpoint_in(cell, header.clock.get(), dropped)?;
         }
         self.release_stale(cell)?;
         self.release_presence(cell)?;
+        if let Some(program) = Cell::new(record.program.get()) {
+            self.discard_program(record, program)?;
+        }
+        self.way_to(cell, record)?.commit(record.hash_next.get());
+        header.channels.sub(1);
+        self.unschedule(cell)?;
+        self.unlist_idle(cell)?;
+        if record.upcoming.get() > 1 {
+            header.kept_cells.sub(record.cells.get());
+        }
         let mut next = Cell::new(record.interest.get());
         while let Some(cell) = next {
             next = Cell::new(self.cell::<super::layout::CellHead>(cell)?.next.get());
             self.give_cells(self.chain_end(cell, 1)?, 1)?;
-        }
-        if let Some(program) = Cell::new(record.program.get()) {
-            self.discard_program(program)?;
         }
         let group = Cell::new(record.group.get());
         let (cells, live) = (record.cells.get(), record.state.get() == state::LIVE);
@@ -257,15 +263,18 @@ impl<'a> Memory<'a> {
     /// messages were dropped; `None` if the channel is gone.
     pub fn settle(self, cell: Cell, clock: u64, most: usize) -> Result<Option<usize>, Corrupt> {
         let record = self.record(cell)?;
-        let dropped = self.trim(cell, clock, 0, Uncopied::Keep, most)?;
+        let dropped = self.trim(cell, clock, most)?;
         if dropped > 0 && record.messages.get() == 0 {
             record.touched.set(clock);
         }
         let deleted = record.state.get() == state::DELETED;
-        let unused = record.messages.get() == 0 && record.touched.get().saturating_add(LINGER) <= clock;
-        if (unused || deleted) && !self.anyone_interested(cell)? {
-            self.remove(cell)?;
-            return Ok(None);
+        let empty = record.messages.get() == 0;
+        if (empty || deleted) && !self.anyone_interested(cell)? {
+            if deleted || record.touched.get().saturating_add(LINGER) <= clock {
+                self.remove(cell)?;
+                return Ok(None);
+            }
+            self.list_idle(cell)?;
         }
         if deleted {
             // Looked at again later, not at once.

@@ -7,9 +7,10 @@
 
 use super::Memory;
 use super::cells::cells_for;
+use super::interest::Wake;
 use super::layout::{
     BODY, Cell, CellHead, Group, INLINE_GROUP, INLINE_INPUT, INLINE_KEY, INLINE_MESSAGE, Input, InterestCell,
-    MAX_PRESENCE, Message, Present, QUEUED, REASON, Record, WHEEL, link as link_value, state, tag,
+    MAX_PRESENCE, Message, PROGRAM_CELLS, Present, QUEUED, REASON, Record, WHEEL, link as link_value, state, tag,
 };
 use crate::channel::memory::{Corrupt, Word};
 
@@ -30,7 +31,6 @@ impl<'a> Memory<'a> {
     /// woken by the next publication, or when the killed worker's successor takes its slot.
     pub fn repair(self) -> Result<(), Corrupt> {
         let header = self.header()?;
-        header.repairs.add(1);
         self.region.clear(self.geometry.marks_at, self.geometry.cells.div_ceil(8))?;
         for nth in 0..WHEEL {
             self.wheel(nth)?.set(0);
@@ -40,9 +40,12 @@ impl<'a> Memory<'a> {
             slot.dirty_head.set(0);
             slot.dirty_tail.set(0);
         }
+        let occupied = self.occupied()?;
         self.repair_groups()?;
         header.programs.set(0);
         header.input_cells.set(0);
+        header.kept_cells.set(0);
+        self.clear_idle()?;
         let mut found = Found { serial: header.serial.get(), ..Found::default() };
         for nth in 0..self.geometry.buckets {
             let mut link = self.bucket(nth)?;
@@ -54,11 +57,22 @@ impl<'a> Memory<'a> {
                 self.repair_interests(cell, record)?;
                 self.repair_presence(cell, record)?;
                 self.repair_log(cell, record, &mut found)?;
-                self.repair_program(cell, record)?;
+                self.repair_program(cell, record, occupied)?;
                 found.channels += 1;
+                let published = record.upcoming.get() > 1;
+                if published {
+                    header.kept_cells.add(record.cells.get());
+                }
                 if let Some(group) = self.group_of(record)? {
                     group.records.add(1);
                     group.channels.add(u32::from(record.state.get() == state::LIVE));
+                    if published && group.kept.get() == 0 {
+                        group.kept.set(1);
+                    }
+                }
+                record.idle_prev.set(0);
+                if self.is_idle(cell)? {
+                    self.list_idle(cell)?;
                 }
                 record.wheel_bucket.set(0);
                 if let Some(deadline) = self.deadline(cell)? {
@@ -156,6 +170,9 @@ impl<'a> Memory<'a> {
             while let Some(cell) = Cell::new(way.get()) {
                 let group = self.group(cell)?;
                 if group.records.get() > 0 || group.limited.get() != 0 {
+                    if group.kept.get() != 0 {
+                        self.header()?.kept_cells.add(group.cells.get());
+                    }
                     way = &group.hash_next;
                     continue;
                 }
@@ -301,25 +318,31 @@ impl<'a> Memory<'a> {
     }
 
     /// Keeps a program and its input, and gives all workers news of it: one of them may have been about to hear of it.
-    fn repair_program(self, channel: Cell, record: &'a Record) -> Result<(), Corrupt> {
+    fn repair_program(self, channel: Cell, record: &'a Record, occupied: Wake) -> Result<(), Corrupt> {
         let header = self.header()?;
         let Some(cell) = Cell::new(record.program.get()) else { return Ok(()) };
         let Ok(program) = self.program(cell) else {
             record.program.set(0);
             return Ok(());
         };
-        for nth in 0..self.geometry.slots {
-            if self.slot(nth)?.pid.get() == 0 {
-                self.set_clients(program, nth, false);
-            }
+        if !self.mark(cell)? || self.mark_chain(cell, PROGRAM_CELLS)?.is_none() {
+            record.program.set(0);
+            return Ok(());
         }
-        let mut concerned = self.clients(program);
+        let mut concerned = self.keep_clients(program, occupied)?;
         if let Some(owner) = self.owner(program)? {
             concerned.add(owner);
         }
         let sound = program.record.get() == channel.number() && program.ended.get() >> 16 <= REASON as u32;
-        if concerned.is_empty() || !sound || !self.mark(cell)? {
+        if concerned.is_empty() || !sound {
             record.program.set(0);
+            let mut part = Some(cell);
+            for _ in 0..PROGRAM_CELLS {
+                let Some(cell) = part else { break };
+                let (word, bit) = self.mark_of(cell)?;
+                word.set(word.get() & !bit);
+                part = Cell::new(self.cell::<CellHead>(cell)?.next.get());
+            }
             return Ok(());
         }
         let mut link = &program.input;

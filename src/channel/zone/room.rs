@@ -1,10 +1,10 @@
 //! Making room, and what is to be done from time to time.
 
-use super::Memory;
 use super::groups::group_cells;
+use super::idle::Idle;
 use super::layout::{Cell, link};
-use super::log::Uncopied;
 use super::records::Key;
+use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
 /// Channels that are looked at while making room, before anything is dropped that has not expired.
@@ -18,32 +18,86 @@ const MOST_DROPS: usize = 1024;
 pub enum Need {
     /// A message of this channel: its own oldest messages go before those of others.
     Message(Cell),
-    /// A subscriber of this channel, who may have come for just its oldest messages: they have to go for a subscriber no
-    /// sooner than any others.
+    /// A channel that does not exist yet, and its first message.
+    NewMessage,
+    /// That a worker has subscribers of this channel, or clients of its program.
+    Worker(Cell),
+    /// What a subscriber of this channel says of itself, or a message for its program.
     Subscriber(Cell),
-    /// Something that belongs to no channel yet.
-    Other,
+    /// A channel that does not exist yet, for a subscriber, or the limits of a group.
+    NewChannel,
 }
 
 impl Need {
     /// The channel that must not go itself.
     fn channel(self) -> Option<Cell> {
         match self {
-            Self::Message(channel) | Self::Subscriber(channel) => Some(channel),
-            Self::Other => None,
+            Self::Message(channel) | Self::Worker(channel) | Self::Subscriber(channel) => Some(channel),
+            Self::NewMessage | Self::NewChannel => None,
         }
+    }
+
+    fn is_message(self) -> bool {
+        matches!(self, Self::Message(_) | Self::NewMessage)
     }
 }
 
+/// Cells of a zone of `cells` that messages, and the channels that have had any, never take: they are kept for subscribers, who
+/// get no others.
+pub fn reserve(cells: usize) -> usize {
+    cells / 4
+}
+
 impl Memory<'_> {
-    /// Makes sure that `need` cells are free: what has expired goes first and what workers left behind that are gone, then,
-    /// for a message, the oldest ones of the channel itself, then the oldest of the zone, then channels that nobody uses.
-    /// Whether it succeeded; if the need is beyond what could ever be free, nothing is dropped.
+    /// How many more cells may be taken for this. What subscribers need comes out of the reserve, so that it can never cost
+    /// anybody a message. The last of it is for workers that begin to have subscribers of a channel, the rest but a little
+    /// for channels that exist only because somebody subscribes to them: no sort of clients keeps all others out.
+    fn room(self, what: Need) -> Result<usize, Corrupt> {
+        let header = self.header()?;
+        let free = self.free_cells()?;
+        let published = header.kept_cells.get().saturating_add(header.message_cells.get()) as usize;
+        let reserve = reserve(self.geometry.cells);
+        let (used, limit) = match what {
+            Need::Message(_) | Need::NewMessage => (published, self.geometry.cells - reserve),
+            _ => {
+                let limit = match what {
+                    Need::Worker(_) => reserve,
+                    Need::Subscriber(_) => reserve - reserve / 8,
+                    _ => reserve - reserve / 4,
+                };
+                (self.geometry.cells.saturating_sub(free.saturating_add(published)), limit)
+            }
+        };
+        Ok(limit.saturating_sub(used).min(free))
+    }
+
+    /// Makes sure that `need` cells may be taken. Unused channels without messages go first, and for anything but a message
+    /// nothing else does. For a message there go next what has expired and what workers left behind that are gone, then
+    /// the oldest messages of the channel itself, then the oldest of the zone; messages that a worker with subscribers has
+    /// still to copy go last, in the same order. Whether it succeeded; if the need is beyond what could ever be had, no
+    /// message is dropped.
     pub fn make_room(self, need: usize, what: Need, clock: u64) -> Result<bool, Corrupt> {
-        if self.free_cells()? >= need {
+        let lacks = || Ok::<_, Corrupt>(self.room(what)? < need);
+        if !lacks()? {
             return Ok(true);
         }
         let own = what.channel();
+        let lists = if what.is_message() {
+            [Idle::Published, Idle::NeverPublished]
+        } else {
+            [Idle::NeverPublished, Idle::Published]
+        };
+        // The first list is the one that counts against the same limit.
+        let [first, second] = lists;
+        while lacks()? && self.remove_idle(first, own)? {
+            self.checkpoint()?;
+        }
+        while lacks()? && self.free_cells()? < need && self.remove_idle(second, own)? {
+            self.checkpoint()?;
+        }
+        if !lacks()? {
+            return Ok(true);
+        }
         let own_cells = match own {
             Some(own) => {
                 let record = self.record(own)?;
@@ -52,7 +106,7 @@ impl Memory<'_> {
             }
             None => 0,
         };
-        if need + own_cells > self.geometry.cells {
+        if what.is_message() && need + own_cells > self.geometry.cells - reserve(self.geometry.cells) {
             return Ok(false);
         }
         let mut looks = MOST_LOOKS;
@@ -61,35 +115,17 @@ impl Memory<'_> {
                 self.settle(cell, clock, MOST_DROPS)?;
             }
             looks -= 1;
-            Ok(looks > 0 && self.free_cells()? < need)
+            Ok(looks > 0 && lacks()?)
         };
         if self.turn(clock, &mut look)? {
             self.scan(look)?;
         }
-        let header = self.header()?;
-        if let Need::Message(own) = what {
-            while self.free_cells()? < need && self.trim(own, clock, 1, Uncopied::Drop, 1)? > 0 {}
-            while self.free_cells()? < need && self.drop_oldest(own)? {
-                header.evicted.add(1);
-            }
+        // Channels that were left by subscribers of workers that are gone.
+        while lacks()? && self.remove_idle(first, own)? {
+            self.checkpoint()?;
         }
-        while self.free_cells()? < need
-            && let Some(oldest) = Cell::new(header.oldest.get())
-        {
-            let channel = Cell::new(self.message(oldest)?.record.get()).ok_or(Corrupt)?;
-            self.drop_oldest(channel)?;
-            header.evicted.add(1);
-            if self.record(channel)?.messages.get() == 0 && Some(channel) != own {
-                if !self.anyone_interested(channel)? {
-                    // Sooner than it would be forgotten otherwise: an id is worth less than the messages of others.
-                    self.remove(channel)?;
-                } else if let Some(deadline) = self.deadline(channel)? {
-                    self.schedule(channel, deadline)?;
-                }
-            }
-        }
-        if self.free_cells()? < need {
-            self.remove_unused(need, own)?;
+        if what.is_message() {
+            self.drop_for(need, what, clock)?;
         }
         if let Some(own) = own
             && let Some(deadline) = self.deadline(own)?
@@ -97,44 +133,80 @@ impl Memory<'_> {
             // The wheel may have let go of it.
             self.schedule(own, deadline)?;
         }
-        Ok(self.free_cells()? >= need)
+        Ok(!lacks()?)
     }
 
-    /// Makes sure that a channel can be created and `more` cells are free then.
-    pub fn make_room_to_create(self, key: Key<'_>, more: usize, clock: u64) -> Result<bool, Corrupt> {
-        let group = self.find_group(key.group())?;
-        let mut need = key.cells() + more;
-        match group {
-            // It must not go with the last of its other channels.
-            Some(cell) => self.group(cell)?.records.add(1),
-            None => need += group_cells(key.group()),
-        }
-        let made = self.make_room(need, Need::Other, clock)?;
-        if let Some(cell) = group {
-            self.group(cell)?.records.sub(1);
-            if !made {
-                self.remove_unused_group(cell)?;
-            }
-        }
-        Ok(made)
-    }
-
-    /// Removes channels without messages and subscribers until `need` cells are free.
-    fn remove_unused(self, need: usize, own: Option<Cell>) -> Result<(), Corrupt> {
-        for bucket in 0..self.geometry.buckets {
-            let mut next = Cell::new(self.bucket(bucket)?.get());
-            while let Some(cell) = next {
-                let record = self.record(cell)?;
-                next = Cell::new(record.hash_next.get());
-                if Some(cell) != own && record.messages.get() == 0 && !self.anyone_interested(cell)? {
-                    self.remove(cell)?;
+    /// Drops messages until there is room for another one.
+    fn drop_for(self, need: usize, what: Need, clock: u64) -> Result<(), Corrupt> {
+        let mut dropped = 0_usize;
+        let lacks = || Ok::<_, Corrupt>(self.room(what)? < need);
+        let header = self.header()?;
+        let own = what.channel();
+        for awaited_too in [false, true] {
+            if let Some(own) = own {
+                let record = self.record(own)?;
+                while lacks()?
+                    && let Some(oldest) = Cell::new(record.oldest.get())
+                    && (awaited_too || !self.is_awaited(own, self.message(oldest)?)?)
+                {
+                    let surplus = record.history.get() > 0 && record.messages.get() >= record.history.get();
+                    self.drop_oldest(own)?;
+                    if !surplus {
+                        header.evicted.add(1);
+                    }
+                    dropped += 1;
+                    self.checkpoint_in(own, clock, dropped)?;
                 }
             }
-            if self.free_cells()? >= need {
-                break;
+            // Messages that somebody has still to copy are usually the newest ones, so few are passed over.
+            let mut looks = if awaited_too { usize::MAX } else { MOST_LOOKS };
+            let mut next = Cell::new(header.oldest.get());
+            while let Some(cell) = next.filter(|_| looks > 0)
+                && lacks()?
+            {
+                let message = self.message(cell)?;
+                next = Cell::new(message.newer.get());
+                let channel = Cell::new(message.record.get()).ok_or(Corrupt)?;
+                if !awaited_too && self.is_awaited(channel, message)? {
+                    looks -= 1;
+                    continue;
+                }
+                // The older ones of the channel were met before.
+                if Cell::new(self.record(channel)?.oldest.get()) != Some(cell) {
+                    return Err(Corrupt);
+                }
+                self.drop_oldest(channel)?;
+                header.evicted.add(1);
+                if self.record(channel)?.messages.get() == 0 && Some(channel) != own {
+                    if !self.anyone_interested(channel)? {
+                        // Sooner than it would be forgotten otherwise: an id is worth less than the messages of others.
+                        self.remove(channel)?;
+                    } else if let Some(deadline) = self.deadline(channel)? {
+                        self.schedule(channel, deadline)?;
+                    }
+                }
+                dropped += 1;
+                if dropped.is_multiple_of(STEPS) {
+                    self.checkpoint()?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Makes sure that a channel can be created for this, and `more` cells are free then.
+    pub fn make_room_to_create(self, key: Key<'_>, more: usize, what: Need, clock: u64) -> Result<bool, Corrupt> {
+        loop {
+            let is_there = self.find_group(key.group())?.is_some();
+            let need = key.cells() + more + if is_there { 0 } else { group_cells(key.group()) };
+            if !self.make_room(need, what, clock)? {
+                return Ok(false);
+            }
+            // It may have gone with the last of its other channels.
+            if !is_there || self.find_group(key.group())?.is_some() {
+                return Ok(true);
+            }
+        }
     }
 
     /// Looks at channels whose time has come, and at some of those whose worker was lost, at most about `most`. Whether
@@ -167,6 +239,7 @@ impl Memory<'_> {
                 self.release_stale(cell)?;
                 self.release_absent(cell)?;
                 going = look(cell)?;
+                self.checkpoint()?;
             }
             bucket += 1;
         }

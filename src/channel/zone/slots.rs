@@ -2,7 +2,6 @@
 
 use super::Memory;
 use super::interest::Wake;
-use super::layout::TOTALS;
 use crate::channel::memory::Corrupt;
 
 /// A process: its id is used again one day, together with its beginning it is unique.
@@ -12,24 +11,6 @@ pub struct Process {
     pub pid: u32,
     /// When it began, in any unit.
     pub start: u64,
-}
-
-/// Which bank of [`super::layout::Header::retired`] is valid, and whose counters went into it last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fold {
-    bank: bool,
-    slot: u64,
-    generation: u32,
-}
-
-impl Fold {
-    fn decode(word: u64) -> Self {
-        Self { bank: word >> 63 != 0, slot: word >> 32 & 0xffff, generation: word as u32 }
-    }
-
-    fn encode(self) -> u64 {
-        u64::from(self.bank) << 63 | self.slot << 32 | u64::from(self.generation)
-    }
 }
 
 impl Memory<'_> {
@@ -58,30 +39,10 @@ impl Memory<'_> {
         Ok(None)
     }
 
-    /// Whether the counters of a slot are contained in the valid bank of retired ones already.
-    fn folded(self, nth: usize) -> Result<bool, Corrupt> {
-        let fold = Fold::decode(self.header()?.fold.get());
-        Ok(fold.slot == nth as u64 + 1 && fold.generation == self.slot(nth)?.generation.get())
-    }
-
-    /// Empties a slot. Everything that was counted for it is void, its totals are kept.
+    /// Empties a slot. Everything that was counted for it is void.
     pub fn vacate(self, nth: usize) -> Result<(), Corrupt> {
-        let header = self.header()?;
         let slot = self.slot(nth)?;
         self.vacate_programs(nth)?;
-        if !self.folded(nth)? {
-            let bank = Fold::decode(header.fold.get()).bank;
-            let [first, second] = &header.retired;
-            let (from, to) = if bank { (second, first) } else { (first, second) };
-            for ((old, new), more) in from.iter().zip(to).zip(&slot.totals) {
-                new.set(old.get().wrapping_add(more.get()));
-            }
-            let fold = Fold { bank: !bank, slot: nth as u64 + 1, generation: slot.generation.get() };
-            header.fold.commit(fold.encode());
-        }
-        for counter in slot.totals.iter().chain(&slot.gauges) {
-            counter.set(0);
-        }
         slot.dirty_head.set(0);
         slot.dirty_tail.set(0);
         slot.woken.set(0);
@@ -90,31 +51,15 @@ impl Memory<'_> {
         Ok(())
     }
 
-    /// The sum of a counter over all processes there ever were.
-    pub fn total(self, counter: usize) -> Result<u64, Corrupt> {
-        let header = self.header()?;
-        let bank = usize::from(Fold::decode(header.fold.get()).bank);
-        let retired = header.retired.get(bank).and_then(|bank| bank.get(counter)).ok_or(Corrupt)?;
-        let mut sum = retired.get();
+    /// The slots with a process.
+    pub fn occupied(self) -> Result<Wake, Corrupt> {
+        let mut occupied = Wake::default();
         for nth in 0..self.geometry.slots {
-            if !self.folded(nth)? {
-                let more = self.slot(nth)?.totals.get(counter).map_or(0, |counter| counter.get());
-                sum = sum.wrapping_add(more);
+            if self.slot(nth)?.pid.get() != 0 {
+                occupied.add(nth);
             }
         }
-        Ok(sum)
-    }
-
-    /// The sum of a value over the processes that there are.
-    pub fn gauge(self, gauge: usize) -> Result<u64, Corrupt> {
-        let mut sum = 0_u64;
-        for nth in 0..self.geometry.slots {
-            let slot = self.slot(nth)?;
-            if slot.pid.get() != 0 {
-                sum = sum.wrapping_add(slot.gauges.get(gauge).map_or(0, |gauge| gauge.get()));
-            }
-        }
-        Ok(sum)
+        Ok(occupied)
     }
 
     /// Workers with news, woken or not: somebody who was to wake them may have been killed before doing it.
@@ -134,23 +79,5 @@ impl Memory<'_> {
             }
         }
         Ok(wake)
-    }
-}
-
-const _: () = assert!(TOTALS > 0);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fold_is_one_word() {
-        for fold in [
-            Fold { bank: false, slot: 0, generation: 0 },
-            Fold { bank: true, slot: 256, generation: u32::MAX },
-            Fold { bank: true, slot: 1, generation: 77 },
-        ] {
-            assert_eq!(Fold::decode(fold.encode()), fold);
-        }
     }
 }

@@ -82,6 +82,7 @@ impl<'a> Memory<'a> {
                     header.wheel_second.set(turned);
                     return Ok(false);
                 }
+                self.checkpoint()?;
             }
             turned += 1;
         }

@@ -1,24 +1,29 @@
-//! How workers wake each other: one eventfd for each slot of the zone.
+//! How workers wake each other: eventfds, which the slots of the zone share.
 //!
 //! The master makes them when it makes the zone, so that every worker that uses the zone, of whatever configuration, has
-//! all of them.
+//! all of them. Descriptors are dearer than slots, so there are fewer: beyond that many workers some are woken together, and
+//! those that have no news go back to sleep. A descriptor is only watched, edge-triggered, and never read, so that one
+//! worker does not take the news away from another.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::channel::store::Wake;
 
+/// How many there are.
+const BELLS: usize = 128;
+
 /// The bells of one zone.
 #[derive(Debug)]
 pub struct Bells(Vec<OwnedFd>);
 
 impl Bells {
-    /// So many bells.
+    /// Makes them.
     ///
     /// # Errors
     ///
     /// The process has no descriptors left.
-    pub fn new(count: usize) -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let bell = |_| {
             // SAFETY: the call makes a descriptor that nobody else owns.
             unsafe {
@@ -26,12 +31,12 @@ impl Bells {
                 if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
             }
         };
-        (0..count).map(bell).collect::<io::Result<_>>().map(Bells)
+        (0..BELLS).map(bell).collect::<io::Result<_>>().map(Bells)
     }
 
     /// Wakes the workers of these slots.
     pub fn ring(&self, wake: Wake) {
-        for bell in wake.filter_map(|slot| self.0.get(slot)) {
+        for bell in wake.filter_map(|slot| self.0.get(slot % BELLS)) {
             // SAFETY: the descriptor is open. The write fails only if the count is at its top: then the worker is woken.
             unsafe { libc::write(bell.as_raw_fd(), (&raw const ONE).cast(), size_of_val(&ONE)) };
         }
@@ -39,7 +44,7 @@ impl Bells {
 
     /// The bell of a slot, to watch it.
     pub fn bell(&self, slot: usize) -> Option<BorrowedFd<'_>> {
-        self.0.get(slot).map(AsFd::as_fd)
+        self.0.get(slot % BELLS).map(AsFd::as_fd)
     }
 }
 

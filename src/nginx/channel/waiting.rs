@@ -15,10 +15,10 @@ use super::hub::{self, Listener};
 use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::{OnGap, SubscriberId};
 use crate::channel::message::Message;
-use crate::channel::wire::Form;
+use crate::channel::wire::{Form, eventsource, multipart};
+use crate::ledger::OpenSession;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
-use crate::nginx::ledger::OpenSession;
 use crate::nginx::request::Request;
 use crate::nginx::shared::{self, Membership, State};
 use crate::nginx::timer::{self, Timer, now};
@@ -104,6 +104,9 @@ pub fn start(request: Request, kind: Kind, ids: &Ids<'_>) -> Result<isize, isize
         Kind::FirstPoll => Subscription::of_what_is_there(request, ids),
         Kind::Stream(_) | Kind::LongPoll | Kind::Poll => Subscription::of(request, ids),
     };
+    if request.method() == b"HEAD" && request.settings().channel_create() && !hub::has_channels(&ids.keys()) {
+        return head_of_nothing(request, &kind);
+    }
     let waiting = create(request, kind)?;
     let listener = Listener::Waiting(waiting);
     let id = subscription.begin(request, form, on_gap, listener)?;
@@ -133,6 +136,29 @@ pub fn start(request: Request, kind: Kind, ids: &Ids<'_>) -> Result<isize, isize
     unsafe { ffi::ngx_ws_request_hold(request.raw()) };
     state.arm();
     Ok(ffi::NGX_DONE as isize)
+}
+
+/// Answers a HEAD of channels that do not exist, which must not be created by it: what a GET of them would begin with.
+fn head_of_nothing(request: Request, kind: &Kind) -> Result<isize, isize> {
+    if !request.add_header("Cache-Control", b"no-cache") {
+        return Err(FAILED);
+    }
+    let content_type = match kind {
+        Kind::Stream(Stream::EventSource) => Some(eventsource::CONTENT_TYPE.to_owned()),
+        Kind::Stream(Stream::Multipart(boundary)) => Some(multipart::content_type(boundary)),
+        Kind::Stream(Stream::Chunked | Stream::Raw) => Some(String::from_utf8_lossy(stream::TEXT).into_owned()),
+        Kind::LongPoll | Kind::Poll => None,
+    };
+    let content_type = content_type.map(|text| request.copy(text.as_bytes()).ok_or(FAILED)).transpose()?;
+    // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
+    let sent = unsafe {
+        match content_type {
+            Some(content_type) => ffi::ngx_ws_response_open(request.raw(), ffi::NGX_HTTP_OK as usize, content_type, -1),
+            None => ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NOT_MODIFIED as usize),
+        }
+        ffi::ngx_http_send_header(request.raw())
+    };
+    if sent == ffi::NGX_ERROR as isize { Err(sent) } else { Ok(ffi::NGX_OK as isize) }
 }
 
 /// Makes the subscriber and gives it to the request: its subscription ends with the request, its memory, which nginx may
@@ -208,7 +234,7 @@ impl Waiting {
         if !self.open(id)? {
             return Ok(Verdict::Finish(ffi::NGX_OK as isize));
         }
-        self.open = worker::ledger().map(|ledger| ledger.open(request.settings().key));
+        self.open = worker::ledger().and_then(|ledger| ledger.open(request.settings().key as usize));
         if matches!(self.kind, Kind::Poll | Kind::FirstPoll) {
             let verdict = match self.answer(id) {
                 Verdict::Continue => self.nothing_new(id),

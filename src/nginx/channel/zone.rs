@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::bells::Bells;
 use crate::channel::lock::Lock;
 use crate::channel::memory::Region;
-use crate::channel::store::{AttachError, Store};
+use crate::channel::store::{AttachError, MAX_SLOTS, Store};
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
 use crate::nginx::{ffi, module};
 
 /// Workers that can use the channels at the same time, those of earlier configurations that are still finishing included.
-pub const SLOTS: usize = 128;
+const SLOTS: usize = MAX_SLOTS;
+
+// nginx starts no process beyond this number, so there is a slot for every worker that it can start.
+const _: () = assert!(SLOTS >= ffi::NGX_MAX_PROCESSES as usize);
 
 /// The mutex of a zone.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +117,7 @@ unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, old: *mut c_void) -> f
 
 fn prepare(zone: ChannelZone, old: *const Bells) -> Result<(), String> {
     let bells = if old.is_null() {
-        let bells = Bells::new(SLOTS).map_err(|error| format!("no descriptors to wake workers with: {error}"))?;
+        let bells = Bells::new().map_err(|error| format!("no descriptors to wake workers with: {error}"))?;
         // SAFETY: the zone is new, and nobody else is here yet.
         let size = unsafe { (*zone.0.as_ptr()).shm.size };
         let lock = ZoneLock(zone.0);

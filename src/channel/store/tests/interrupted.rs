@@ -53,11 +53,16 @@ fn at_every_point(before: &Rig, operation: impl Fn(&Rig), verify: impl Fn(&Rig, 
         if !hit {
             return point;
         }
-        // Any operation repairs.
-        rig.store.usage().unwrap();
-        rig.check();
-        verify(&rig, point);
-        rig.check();
+        // Where it is not known how to undo it.
+        let damaged = rig.copy();
+        damaged.store.zone.unlocked().header().unwrap().busy.set(2);
+        for rig in [rig, damaged] {
+            // Any operation repairs.
+            rig.store.usage().unwrap();
+            rig.check();
+            verify(&rig, point);
+            rig.check();
+        }
     }
     unreachable!()
 }
@@ -173,7 +178,7 @@ fn publishing_with_a_long_key() {
 fn publishing_into_a_full_zone() {
     let (rig, _) = some_channels();
     for n in 0.. {
-        if rig.store.usage().unwrap().free_cells < 2 {
+        if rig.store.usage().unwrap().evicted > 0 {
             break;
         }
         rig.try_publish(&format!("fill {}", n % 3), b"x", History { length: 0, time: 0 }).unwrap();
@@ -334,9 +339,6 @@ fn tending() {
 #[test]
 fn claiming_and_releasing_slots() {
     let (rig, slots) = some_channels();
-    for (nth, slot) in slots.iter().enumerate() {
-        rig.store.totals(*slot).unwrap()[0].set(1 << (8 * nth));
-    }
     let claim = |rig: &Rig| rig.store.claim(Process { pid: 9, start: 1 }, |process| process.pid > 2).unwrap();
     at_every_point(
         &rig,
@@ -346,7 +348,6 @@ fn claiming_and_releasing_slots() {
         |rig, point| {
             let claimed = claim(rig);
             assert!(claimed.slot.number() <= 4, "{point}");
-            assert_eq!(rig.store.total(0).unwrap(), 0x0101_0101, "{point}");
             assert_eq!(rig.info("a").unwrap().subscribers, 0);
             assert_eq!(rig.info("c").unwrap().subscribers, 0);
             assert!(rig.subscribe("a", claimed.slot, 50).first);
@@ -356,9 +357,8 @@ fn claiming_and_releasing_slots() {
     let release = |rig: &Rig| {
         rig.store.release(slots[0]).unwrap();
     };
-    at_every_point(&rig, release, |rig, point| {
+    at_every_point(&rig, release, |rig, _| {
         rig.store.claim(Process { pid: 9, start: 1 }, |process| process.pid != 1).unwrap();
-        assert_eq!(rig.store.total(0).unwrap(), 0x0101_0101, "{point}");
         assert_eq!(rig.info("a").unwrap().subscribers, 1);
     });
 }
@@ -375,8 +375,12 @@ fn repairing() {
         }));
         assert!(!disarm());
         let mut repair = 0;
+        let damaged = rig.copy();
+        damaged.store.zone.unlocked().header().unwrap().busy.set(2);
+        let undoing = (0..200).map(|skip| (skip, &rig));
         // A repair has many writes, and most of them are alike.
-        for skip in (0..).step_by(if cfg!(miri) { 997 } else { 7 }) {
+        let repairing = (0..20_000).step_by(if cfg!(miri) { 997 } else { 7 }).map(|skip| (skip, &damaged));
+        for (skip, rig) in undoing.chain(repairing) {
             let rig = rig.copy();
             arm(skip, Hit::Unwind);
             let hit = stopped(|| {
@@ -384,7 +388,7 @@ fn repairing() {
             });
             disarm();
             if !hit {
-                break;
+                continue;
             }
             repair += 1;
             rig.store.usage().unwrap();

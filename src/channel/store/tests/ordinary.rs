@@ -417,19 +417,42 @@ fn keys_are_told_apart() {
 }
 
 #[test]
-fn counters_outlive_their_worker() {
-    let rig = Rig::new(LEN);
-    let (one, two) = (rig.claim(11), rig.claim(12));
-    for (slot, amount) in [(one, 5), (two, 7)] {
-        rig.store.totals(slot).unwrap()[3].add(amount);
-        rig.store.gauges(slot).unwrap()[0].add(amount);
+fn as_many_workers_as_nginx_has_processes() {
+    let region = Region::private(4 << 20).unwrap();
+    let store = Store::create(region, Unshared, MAX_SLOTS, [1, 2]).unwrap();
+    let rig = Rig { store, clock: std::cell::Cell::new(1_000_000) };
+    // Sixty-four workers; each reload leaves those of every generation, which have clients.
+    let slots: Vec<Slot> = (1..=MAX_SLOTS as u32).map(|pid| rig.claim(pid)).collect();
+    for slot in &slots {
+        rig.subscribe("a", *slot, 7);
     }
-    assert_eq!((rig.store.total(3).unwrap(), rig.store.gauge(0).unwrap()), (12, 12));
-    rig.store.release(one).unwrap();
-    assert_eq!((rig.store.total(3).unwrap(), rig.store.gauge(0).unwrap()), (12, 7));
-    assert_eq!(rig.store.workers().unwrap(), [Process { pid: 12, start: 1 }]);
-    rig.store.claim(Process { pid: 13, start: 1 }, |_| false).unwrap();
-    assert_eq!((rig.store.total(3).unwrap(), rig.store.gauge(0).unwrap()), (12, 0));
+    let published = rig.publish("a", b"to all");
+    assert_eq!((published.info.subscribers, published.wake.count()), (1024, 1024));
+    for slot in &slots {
+        assert_eq!(messages(&rig.drain(*slot), 7), [(1, b"to all".to_vec())]);
+    }
+    rig.check();
+    // Slots are for the living.
+    let claim = |pid, dead| rig.store.claim(Process { pid, start: 1 }, |process| process.pid != dead);
+    assert_eq!(claim(5000, 0), Err(ClaimError::Full));
+    for pid in 5000..5100 {
+        let claimed = claim(pid, pid - 4999).unwrap();
+        assert_eq!((claimed.slot.number(), claimed.cleared), ((pid - 5000) as usize, 1));
+    }
+    assert_eq!(rig.info("a").unwrap().subscribers, 924);
+    rig.check();
+}
+
+#[test]
+fn a_process_id_that_is_used_again() {
+    let rig = Rig::new(LEN);
+    let slot = rig.claim(11);
+    rig.subscribe("a", slot, 1);
+    // Where nothing is known about the beginning of processes: the one with this id is the one that asks.
+    let claimed = rig.store.claim(Process { pid: 11, start: 0 }, |_| true).unwrap();
+    assert_eq!((claimed.slot.number(), claimed.cleared), (0, 1));
+    assert_eq!(rig.info("a").unwrap().subscribers, 0);
+    assert_eq!(rig.store.workers().unwrap(), [Process { pid: 11, start: 0 }]);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! A full zone.
 
 use super::*;
+use crate::channel::fail::{Hit, arm, disarm, stopped};
 use crate::channel::zone::cells::cells_for;
 use crate::channel::zone::layout::INLINE_MESSAGE;
+use crate::channel::zone::room::reserve;
 
 const LEN: usize = 420_000;
 
@@ -15,6 +17,21 @@ fn cells(count: usize) -> Vec<u8> {
     vec![b'x'; len]
 }
 
+/// Cells that messages and their channels may take.
+fn for_messages(rig: &Rig) -> u32 {
+    let total = rig.store.usage().unwrap().cells;
+    total - reserve(total as usize) as u32
+}
+
+/// Those of them that are not taken.
+fn left_for_messages(rig: &Rig) -> u32 {
+    let taken = rig.store.zone.view(|memory| {
+        let header = memory.header()?;
+        Ok(header.kept_cells.get() + header.message_cells.get())
+    });
+    for_messages(rig) - taken.unwrap()
+}
+
 fn stored(rig: &Rig, id: &str) -> u32 {
     rig.info(id).map_or(0, |info| info.messages)
 }
@@ -23,8 +40,8 @@ fn stored(rig: &Rig, id: &str) -> u32 {
 fn the_publishing_channels_oldest_go_first() {
     let rig = Rig::new(LEN);
     rig.try_publish("old", &cells(1), FOREVER).unwrap();
-    let total = rig.store.usage().unwrap().cells;
-    while rig.store.usage().unwrap().free_cells > 0 {
+    let total = for_messages(&rig);
+    while left_for_messages(&rig) > 0 {
         rig.try_publish("a", &cells(1), FOREVER).unwrap();
     }
     let full = stored(&rig, "a");
@@ -35,15 +52,14 @@ fn the_publishing_channels_oldest_go_first() {
         rig.check();
     }
     assert_eq!(stored(&rig, "old"), 1);
-    let usage = rig.store.usage().unwrap();
-    assert_eq!((usage.evicted, usage.free_cells), (10, 0));
+    assert_eq!((rig.store.usage().unwrap().evicted, left_for_messages(&rig)), (10, 0));
 }
 
 #[test]
 fn then_the_oldest_of_the_zone() {
     let rig = Rig::new(LEN);
     let mut channels = 0;
-    while rig.store.usage().unwrap().free_cells >= 3 {
+    while left_for_messages(&rig) >= 3 {
         for _ in 0..2 {
             rig.try_publish(&channels.to_string(), &cells(1), FOREVER).unwrap();
         }
@@ -51,7 +67,7 @@ fn then_the_oldest_of_the_zone() {
     }
     // Whoever was published to longest ago loses, and no more than is needed.
     let left = |rig: &Rig| (0..6).map(|n| stored(rig, &n.to_string())).collect::<Vec<_>>();
-    let free = rig.store.usage().unwrap().free_cells;
+    let free = left_for_messages(&rig);
     rig.try_publish("new", &cells(4), FOREVER).unwrap();
     // Four cells for the message, one for the channel; two messages and their channel make three.
     assert_eq!((free, left(&rig)), (1, vec![0, 1, 2, 2, 2, 2]));
@@ -69,7 +85,7 @@ fn but_before_that_whatever_has_expired() {
     let rig = Rig::new(LEN);
     rig.try_publish("oldest", &cells(1), FOREVER).unwrap();
     let mut channels = 0;
-    while rig.store.usage().unwrap().free_cells >= 2 {
+    while left_for_messages(&rig) >= 2 {
         rig.try_publish(&channels.to_string(), &cells(1), History { length: 1, time: 5000 }).unwrap();
         channels += 1;
     }
@@ -83,14 +99,14 @@ fn but_before_that_whatever_has_expired() {
 #[test]
 fn a_message_fits_as_long_as_everything_else_can_go() {
     let rig = Rig::new(LEN);
-    let total = rig.store.usage().unwrap().cells as usize;
+    let total = for_messages(&rig) as usize;
     let one = rig.claim(11);
     rig.subscribe("watched", one, 0);
     for n in 0..2000 {
         rig.publish(&(n % 300).to_string(), &[0; 100]);
     }
-    // The channel itself takes one cell; the watched one and their group stay too.
-    let most = cells(total - 3);
+    // The channel itself takes one cell, and its group another one.
+    let most = cells(total - 2);
     let published = rig.try_publish("big", &most, FOREVER).unwrap();
     assert_eq!(rig.read(published.channel, 1).0[0].data(), most);
     rig.check();
@@ -122,33 +138,146 @@ fn unread_news_do_not_hold_up_a_full_zone() {
     rig.check();
 }
 
+/// The messages of a hundred channels that others must not lose, in a zone that is full.
+fn full_of_messages(rig: &Rig) -> Vec<String> {
+    let mut ids = Vec::new();
+    while left_for_messages(rig) >= 4 {
+        ids.push(format!("kept {}", ids.len()));
+        for _ in 0..3 {
+            rig.try_publish(ids.last().unwrap(), &cells(1), FOREVER).unwrap();
+        }
+    }
+    rig.check();
+    ids
+}
+
+fn all_are_there(rig: &Rig, ids: &[String]) {
+    rig.check();
+    assert!(ids.iter().all(|id| stored(rig, id) == 3));
+    assert_eq!(rig.store.usage().unwrap().evicted, 0);
+}
+
 #[test]
-fn channels_without_messages_make_room() {
+fn who_only_subscribes_costs_nobody_a_message() {
+    let rig = Rig::new(LEN);
+    let ids = full_of_messages(&rig);
+    let slots: Vec<Slot> = (1..=8).map(|pid| rig.claim(pid)).collect();
+    let named = Terms { presence: b"somebody", ..TERMS };
+    // Channels and groups that nobody else uses, left at once.
+    for n in 0..5000_u32 {
+        let (group, id) = (format!("group {}", n % 1000), n.to_string());
+        let key = Key::new(group.as_bytes(), id.as_bytes()).unwrap();
+        let terms = if n % 2 == 0 { TERMS } else { named };
+        let subscribed = rig.store.subscribe(key, slots[n as usize % 8], Token(n), terms, rig.now()).unwrap();
+        rig.store.unsubscribe(subscribed.channel, slots[n as usize % 8], subscribed.present, rig.now()).unwrap();
+    }
+    all_are_there(&rig, &ids);
+    // And such that are not left.
+    let mut refused = 0;
+    for n in 0..5000_u32 {
+        let id = format!("held {n}");
+        let subscribed = rig.store.subscribe(key(&id), slots[n as usize % 8], Token(n), TERMS, rig.now());
+        refused += u32::from(subscribed == Err(SubscribeError::NoRoom));
+    }
+    assert!(refused > 0, "they have a bounded share");
+    all_are_there(&rig, &ids);
+    // There is room for those who say who they are nevertheless, and for workers of channels that are published to.
+    rig.store.subscribe(key(&ids[0]), slots[0], Token(6001), named, rig.now()).unwrap();
+    while rig.store.subscribe(key(&ids[0]), slots[0], Token(6001), named, rig.now()).is_ok() {}
+    for (nth, slot) in slots.iter().enumerate() {
+        rig.subscribe(&ids[1], *slot, 7000 + nth as u32);
+    }
+    all_are_there(&rig, &ids);
+    // What is published now has the room that messages have always had.
+    rig.try_publish(&ids[5], &cells(1), FOREVER).unwrap();
+    assert_eq!((stored(&rig, &ids[5]), rig.store.usage().unwrap().evicted), (3, 1));
+    // They go, and there is room for others.
+    for slot in slots {
+        rig.store.release(slot).unwrap();
+    }
+    let slot = rig.claim(99);
+    for n in 0..100 {
+        rig.subscribe(&format!("new {n}"), slot, n);
+    }
+    rig.check();
+}
+
+#[test]
+fn unused_channels_go_before_messages() {
+    let rig = Rig::new(LEN);
+    // Channels that have had a message which is not kept any more.
+    let mut n = 0;
+    while left_for_messages(&rig) >= 300 {
+        rig.try_publish(&format!("past {n}"), b"x", History { length: 1, time: 10 }).unwrap();
+        rig.pass(20);
+        rig.info(&format!("past {n}"));
+        n += 1;
+    }
+    rig.try_publish("kept", &cells(2), FOREVER).unwrap();
+    rig.try_publish("large", &cells(600), FOREVER).unwrap();
+    assert_eq!((stored(&rig, "kept"), rig.store.usage().unwrap().evicted), (1, 0));
+    assert_eq!(
+        (rig.info("past 0"), rig.info(&format!("past {}", n - 1)).is_some()),
+        (None, true),
+        "the oldest of them"
+    );
+    rig.check();
+}
+
+#[test]
+fn what_a_live_subscriber_is_still_to_be_given_goes_last() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);
-    let total = rig.store.usage().unwrap().cells;
-    for n in 0..total {
-        let channel = rig.subscribe(&n.to_string(), one, n).channel;
-        if n >= 10 {
-            rig.store.unsubscribe(channel, one, None, rig.now()).unwrap();
-        }
+    rig.subscribe("watched", one, 3);
+    for _ in 0..20 {
+        rig.try_publish("watched", &cells(1), FOREVER).unwrap();
     }
-    assert!(rig.store.usage().unwrap().free_cells < 5);
-    rig.publish("new", b"x");
+    // To channels that nobody listens to, until everything of the zone has been evicted more than once.
+    for n in 0..10_000 {
+        rig.try_publish(&format!("flood {}", n % 50), &cells(1), FOREVER).unwrap();
+    }
     rig.check();
-    for n in 0..10 {
-        assert_eq!(rig.info(&n.to_string()).unwrap().subscribers, 1);
+    assert_eq!(messages(&rig.drain(one), 3).len(), 20);
+    // The worker has them now: they are like any others.
+    for n in 0..3000 {
+        rig.try_publish(&format!("flood {n}"), &cells(1), FOREVER).unwrap();
     }
-    // Nothing but channels with subscribers: there is no room, and nobody loses anything.
-    let mut n = 0;
-    let error = loop {
-        n += 1;
-        let subscribed = rig.store.subscribe(key(&format!("more {n}")), one, Token(n), TERMS, rig.now());
-        if let Err(error) = subscribed {
-            break error;
-        }
-    };
-    assert_eq!(error, SubscribeError::NoRoom);
-    assert_eq!(rig.try_publish("newer", b"x", KEEP), Err(PublishError::TooLarge));
+    assert_eq!(stored(&rig, "watched"), 0);
+    rig.check();
+}
+
+#[test]
+fn what_is_undone_is_a_matter_of_the_step() {
+    let rig = Rig::new(32 << 20);
+    for n in 0..60_000 {
+        rig.publish(&(n % 6000).to_string(), b"x");
+    }
+    for point in [3, 30, 60] {
+        arm(point, Hit::Unwind);
+        assert!(stopped(|| {
+            rig.publish("5", b"never");
+        }));
+        // No more writes than a step has.
+        arm(300, Hit::Unwind);
+        assert_eq!(rig.store.usage().unwrap().messages, 60_000);
+        assert!(disarm(), "it was not reached");
+    }
+    // A step of many thousand cells, and one of many thousand messages.
+    let large = vec![7; 4 << 20];
+    arm(50, Hit::Unwind);
+    assert!(stopped(|| {
+        rig.try_publish("large", &large, FOREVER).unwrap();
+    }));
+    arm(300, Hit::Unwind);
+    rig.store.usage().unwrap();
+    assert!(disarm());
+    rig.pass(4_000_000);
+    arm(20_000, Hit::Unwind);
+    assert!(stopped(|| {
+        rig.store.tend(rig.now(), usize::MAX).unwrap();
+    }));
+    arm(5000, Hit::Unwind);
+    rig.store.usage().unwrap();
+    assert!(disarm());
     rig.check();
 }
