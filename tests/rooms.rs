@@ -13,9 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("channel", &["ws"]),
     ("tcp", &["ws"]),
     ("status", &["channel", "ws"]),
+    ("ledger", &["status"]),
     ("redis", &["channel", "ws"]),
     ("conf", &["channel", "exec", "status", "tcp", "ws"]),
-    ("nginx", &["channel", "conf", "exec", "redis", "status", "tcp", "ws"]),
+    ("nginx", &["channel", "conf", "exec", "ledger", "redis", "status", "tcp", "ws"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

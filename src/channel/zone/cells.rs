@@ -27,6 +27,9 @@ impl Memory<'_> {
     }
 
     /// Takes `count` cells, chained; the first gets `head`'s tag. The caller has made sure that there are so many.
+    ///
+    /// Invariant: none of the cells that are taken was given back since the last checkpoint, because what is written to cells is
+    /// not noted: undone, the update would bring back what they contained. Whoever takes cells has made room before.
     pub fn take_cells(self, count: usize, head: u32) -> Result<Chain, Corrupt> {
         let header = self.header()?;
         let mut chain: Option<Chain> = None;

@@ -294,7 +294,7 @@ mod tests {
     fn a_set_gives_back_what_was_added() {
         let mut wake = Wake::default();
         assert!(wake.is_empty());
-        for slot in [255, 0, 63, 64, 0, 300] {
+        for slot in [255, 0, 63, 64, 0, MAX_SLOTS] {
             wake.add(slot);
         }
         let mut other = Wake::default();

@@ -174,6 +174,9 @@ impl Memory<'_> {
         record.messages.sub(1);
         record.bytes.sub(u64::from(message.data_len.get()));
         self.discard(cell, message)?;
+        if after == 0 && !self.anyone_interested(channel)? {
+            self.list_idle(channel)?;
+        }
         Ok(true)
     }
 

@@ -76,7 +76,16 @@ impl Memory<'_> {
     /// the oldest messages of the channel itself, then the oldest of the zone; messages that a worker with subscribers has
     /// still to copy go last, in the same order. Whether it succeeded; if the need is beyond what could ever be had, no
     /// message is dropped.
+    ///
+    /// Everything in the zone is as it should be when this is called. It checkpoints: cells that were given back up to now may be
+    /// taken and written to.
     pub fn make_room(self, need: usize, what: Need, clock: u64) -> Result<bool, Corrupt> {
+        let made = self.find_room(need, what, clock)?;
+        self.checkpoint()?;
+        Ok(made)
+    }
+
+    fn find_room(self, need: usize, what: Need, clock: u64) -> Result<bool, Corrupt> {
         let lacks = || Ok::<_, Corrupt>(self.room(what)? < need);
         if !lacks()? {
             return Ok(true);

@@ -130,7 +130,9 @@ fn unread_news_do_not_hold_up_a_full_zone() {
     }
     rig.check();
     let news = messages(&rig.drain(one), 3);
-    let expected: Vec<_> = (52..count).map(|n| (u64::from(n) + 1, n.to_le_bytes().to_vec())).collect();
+    // All but a cell of the channel and one of its group.
+    let first = count - (for_messages(&rig) - 2);
+    let expected: Vec<_> = (first..count).map(|n| (u64::from(n) + 1, n.to_le_bytes().to_vec())).collect();
     assert_eq!(news, expected, "the worker sees by the offsets what it has lost");
     rig.pass(1000);
     rig.store.tend(rig.now(), 1).unwrap();
@@ -189,8 +191,12 @@ fn who_only_subscribes_costs_nobody_a_message() {
     }
     all_are_there(&rig, &ids);
     // What is published now has the room that messages have always had.
+    while left_for_messages(&rig) > 0 {
+        rig.try_publish(&ids[5], &cells(1), FOREVER).unwrap();
+    }
+    let full = stored(&rig, &ids[5]);
     rig.try_publish(&ids[5], &cells(1), FOREVER).unwrap();
-    assert_eq!((stored(&rig, &ids[5]), rig.store.usage().unwrap().evicted), (3, 1));
+    assert_eq!((stored(&rig, &ids[5]), rig.store.usage().unwrap().evicted), (full, 1));
     // They go, and there is room for others.
     for slot in slots {
         rig.store.release(slot).unwrap();
@@ -252,7 +258,7 @@ fn what_is_undone_is_a_matter_of_the_step() {
     for n in 0..60_000 {
         rig.publish(&(n % 6000).to_string(), b"x");
     }
-    for point in [3, 30, 60] {
+    for point in [3, 20, 40] {
         arm(point, Hit::Unwind);
         assert!(stopped(|| {
             rig.publish("5", b"never");
