@@ -206,9 +206,41 @@ ngx_ws_pipe_connection(ngx_fd_t fd, ngx_log_t *log)
 }
 
 
+/*
+ * When nginx closes a descriptor it relies on the kernel to forget it. Where there is a duplicate the kernel does not, and goes
+ * on reporting events for a connection that is none any more.
+ */
+
+ngx_int_t
+ngx_ws_connection_unwatch(ngx_connection_t *c)
+{
+    if (!c->read->active && !c->write->active) {
+        return NGX_OK;
+    }
+
+    if (ngx_del_conn) {
+        return ngx_del_conn(c, 0);
+    }
+
+    if (c->read->active && ngx_del_event(c->read, NGX_READ_EVENT, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (c->write->active && ngx_del_event(c->write, NGX_WRITE_EVENT, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* the caller may keep a duplicate of the descriptor */
+
 void
 ngx_ws_close_pipe(ngx_connection_t *c)
 {
+    (void) ngx_ws_connection_unwatch(c);
+
     ngx_close_connection(c);
 }
 

@@ -64,6 +64,7 @@ ngx_uint_t ngx_ws_connection_buffered(const ngx_connection_t *c);
 ngx_uint_t ngx_ws_connection_is_ssl(const ngx_connection_t *c);
 ngx_connection_t *ngx_ws_pipe_connection(ngx_fd_t fd, ngx_log_t *log);
 void ngx_ws_close_pipe(ngx_connection_t *c);
+ngx_int_t ngx_ws_connection_unwatch(ngx_connection_t *c);
 ngx_int_t ngx_ws_tcp_nodelay(ngx_connection_t *c);
 
 

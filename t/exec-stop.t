@@ -230,4 +230,26 @@ case 'a spawner killed with SIGKILL: its sessions end with 1011, the next ones w
 };
 
 $ngx->stop;
+
+case 'a program that talks on when its client has gone does not keep the worker busy' => sub {
+    my $ngx = Ws::Nginx->start(server => <<'EOT');
+        location = /talks { websocket_exec /bin/sh -c "echo ready; read line; sleep 1; echo bye; exec sleep 60"; websocket_exec_stop 5s 6s; }
+EOT
+    my $client = Ws::Client->open($ngx->port, '/talks');
+    is($client->text, 'ready');
+    $client->reset;
+    $ngx->await_log(qr/client.*(?:lost|closed)/);
+    await('its last words', sub { grep { command($_) =~ /^sleep 60/ } descendants($$) });
+    my ($worker) = $ngx->workers;
+    my $ticks = sub {
+        open my $in, '<', "/proc/$worker/stat" or die "stat: $!\n";
+        my @fields = split ' ', <$in>;
+        return $fields[13] + $fields[14];
+    };
+    my $before = $ticks->();
+    sleep 2;
+    cmp_ok($ticks->() - $before, '<', 20, 'hundredths of a second of its time in two seconds');
+    $ngx->stop;
+};
+
 done_testing();
