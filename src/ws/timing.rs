@@ -202,6 +202,16 @@ pub fn drain_at(now: u64, drain: u64, index: u64, count: u64) -> u64 {
     now.saturating_add(u64::try_from(share).unwrap_or(u64::MAX).min(drain))
 }
 
+/// The same for a session that begins when the others have their times already, before or after the `end` of that time. The
+/// sessions that come late are numbered from 0; those that follow each other are far apart, and none is later than `end`.
+pub fn late_drain_at(now: u64, end: u64, number: u64) -> u64 {
+    // The fractional part of a multiple of the golden ratio.
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    let left = u128::from(end.saturating_sub(now));
+    let share = (u128::from(number.wrapping_add(1).wrapping_mul(STEP)) * left) >> 64;
+    now.saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,5 +385,14 @@ mod tests {
         t.on_drain(4_000);
         assert_eq!(t.expire(100_000), Some(Expiry::Drain));
         assert_eq!(t.expire(100_000), Some(Expiry::Idle));
+    }
+
+    #[test]
+    fn late_sessions_are_spread() {
+        assert_eq!(late_drain_at(5_000, 4_000, 0), 5_000, "the time is over");
+        let mut times: Vec<u64> = (0..100).map(|number| late_drain_at(1_000, 2_000, number)).collect();
+        times.sort_unstable();
+        assert!(times[0] >= 1_000 && times[99] < 2_000);
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] < 25), "evenly: {times:?}");
     }
 }
