@@ -109,6 +109,139 @@ ngx_ws_request_hold(ngx_http_request_t *r)
     r->main->count++;
 }
 
+/* the status that an error page without "=" keeps, or 0 */
+
+ngx_uint_t
+ngx_ws_request_err_status(const ngx_http_request_t *r)
+{
+    return r->err_status;
+}
+
+
+/*
+ * Looks for what ngx_http_test_reading() looks for, but leaves the finalizing to the caller: whoever holds the request has to
+ * let go of it before, as finalizing may hand it to a "post_action".
+ */
+
+ngx_uint_t
+ngx_ws_request_client_gone(ngx_http_request_t *r)
+{
+    int                n;
+    char               buf[1];
+    socklen_t          len;
+    ngx_err_t          err;
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    c = r->connection;
+    rev = c->read;
+    err = 0;
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream) {
+        if (!c->error) {
+            return 0;
+        }
+
+        goto gone;
+    }
+
+#endif
+
+#if (NGX_HTTP_V3)
+
+    if (c->quic) {
+        if (!rev->error) {
+            return 0;
+        }
+
+        c->error = 1;
+        goto gone;
+    }
+
+#endif
+
+#if (NGX_HAVE_EPOLLRDHUP)
+
+    if ((ngx_event_flags & NGX_USE_EPOLL_EVENT) && ngx_use_epoll_rdhup) {
+
+        if (!rev->pending_eof) {
+            return 0;
+        }
+
+        rev->eof = 1;
+        c->error = 1;
+
+        len = sizeof(ngx_err_t);
+
+        if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
+            err = ngx_socket_errno;
+        }
+
+        goto gone;
+    }
+
+#endif
+
+    n = recv(c->fd, buf, 1, MSG_PEEK);
+
+    if (n == -1) {
+        err = ngx_socket_errno;
+    }
+
+    if (n == 0 || (n == -1 && err != NGX_EAGAIN)) {
+        rev->eof = 1;
+        c->error = 1;
+        goto gone;
+    }
+
+    /* what the client sends is read by nobody for now: a level-triggered event would spin */
+
+    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active
+        && ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK)
+    {
+        c->error = 1;
+        return 1;
+    }
+
+    return 0;
+
+gone:
+
+    if (err) {
+        rev->error = 1;
+    }
+
+#if (NGX_HTTP_SSL)
+
+    if (c->ssl) {
+        c->ssl->no_send_shutdown = 1;
+    }
+
+#endif
+
+    ngx_log_error(NGX_LOG_INFO, c->log, err, "client prematurely closed connection");
+
+    return 1;
+}
+
+
+/* whether what a client still sends is to be read for a while, and for how long: as nginx does after a response */
+
+ngx_uint_t
+ngx_ws_request_lingering(ngx_http_request_t *r, ngx_msec_t *total, ngx_msec_t *silence)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    *total = clcf->lingering_time;
+    *silence = clcf->lingering_timeout;
+
+    return clcf->lingering_close != NGX_HTTP_LINGERING_OFF;
+}
+
 
 ngx_table_elt_t *
 ngx_ws_add_header_out(ngx_http_request_t *r)

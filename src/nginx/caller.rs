@@ -2,15 +2,20 @@
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
 use super::ffi;
 use super::guard::guard;
+use super::hold::{self, Holder};
 use super::request::Request;
 
-/// Knows whether the request still lives.
+/// The request, as long as it is there to be resumed.
+pub type Alive = Cell<Option<Request>>;
+
+/// Knows whether the request is still there: neither freed, nor handed to somebody else by nginx.
 #[derive(Clone)]
-pub struct Caller(Rc<Cell<Option<Request>>>);
+pub struct Caller(Rc<Alive>);
 
 impl Caller {
     /// Watches a request. `None` when there is no memory.
@@ -28,30 +33,35 @@ impl Caller {
         Some(Caller(alive))
     }
 
-    /// Lets the request wait. nginx notices a client that goes away, and frees the request then.
+    /// Lets the request wait. A client that goes away is noticed: the request is not there any more then.
     ///
     /// [`resume`](Self::resume) gives a reference to the request back, which is not taken here: the caller has taken it, as
     /// nginx does before it reads a body.
     pub fn wait(&self) {
         let Some(request) = self.0.get() else { return };
+        let Some(context) = request.context() else { return };
+        hold::take(context, Holder::Caller(NonNull::from(&*self.0)));
+        hold::watch_client(request);
         // SAFETY: the request is alive.
-        unsafe {
-            (*request.raw()).read_event_handler = Some(ffi::ngx_http_test_reading);
-            (*request.raw()).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
-        }
+        unsafe { (*request.raw()).write_event_handler = Some(ffi::ngx_http_request_empty_handler) };
     }
 
-    /// Whether the request lives.
+    /// Whether the request is there.
     pub fn is_there(&self) -> bool {
         self.0.get().is_some()
     }
 
-    /// Goes on with the request, if it lives, and ends it with the status that `step` returns, as nginx does with what a
+    /// Goes on with the request, if it is there, and ends it with the status that `step` returns, as nginx does with what a
     /// content handler returns. To be called at the outermost level.
     pub fn resume(&self, step: impl FnOnce(Request) -> isize) {
-        let Some(request) = self.0.get() else { return };
+        let Some(request) = self.0.take() else { return };
         let connection = request.connection();
-        let status = guard(ffi::NGX_ERROR as isize, || step(request));
+        let status = guard(ffi::NGX_ERROR as isize, || {
+            if let Some(context) = request.existing_context() {
+                hold::release(request, context);
+            }
+            step(request)
+        });
         // SAFETY: the request is alive until it is finalized here; nginx looks at the connection only if requests were
         // posted to it.
         unsafe {
@@ -62,10 +72,25 @@ impl Caller {
     }
 }
 
+/// The request becomes somebody else's: it is not resumed any more.
+pub fn let_go(request: Request, alive: NonNull<Alive>) {
+    // SAFETY: the context names a caller only as long as its cleanup, which holds a count of it, has not run.
+    unsafe { alive.as_ref() }.set(None);
+    if let Some(context) = request.existing_context() {
+        hold::release(request, context);
+    }
+}
+
 /// The request is over.
 unsafe extern "C" fn on_end(data: *mut c_void) {
     guard((), || {
         // SAFETY: the pointer came from of(), and a cleanup runs once.
-        unsafe { Rc::from_raw(data.cast::<Cell<Option<Request>>>().cast_const()) }.set(None);
+        let alive = unsafe { Rc::from_raw(data.cast::<Alive>().cast_const()) };
+        if let Some(request) = alive.take()
+            && let Some(context) = request.existing_context()
+            && matches!(context.holder, Some(Holder::Caller(caller)) if ptr::eq(caller.as_ptr(), Rc::as_ptr(&alive)))
+        {
+            hold::release(request, context);
+        }
     });
 }

@@ -36,7 +36,6 @@ use crate::channel::transport::{self, Transport};
 use crate::channel::wire::websocket::META;
 pub use publish::Publisher;
 pub use subscription::{Ids, Subscription};
-pub use waiting::Waiting;
 pub use websocket::Channel as WebSocket;
 
 /// The location has no transport of the kind that was asked for (RFC 9110, section 15.5.7).
@@ -145,12 +144,7 @@ fn subscribe(
     member: Option<Member>,
 ) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
-    let status = waiting::start(request, kind, &ids)?;
-    if let Some(mut member) = member {
-        member.joined();
-        member::keep(member)?;
-    }
-    Ok(status)
+    waiting::start(request, kind, &ids, member)
 }
 
 /// Asks whether a request may wait for messages; returns what the content handler returns.

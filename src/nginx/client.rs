@@ -25,6 +25,17 @@ pub enum Received {
     Lost,
 }
 
+/// What a client had sent that nobody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// Nothing.
+    Nothing,
+    /// Octets, and there may be more.
+    Some,
+    /// There will be no more: the client has closed its side, or the connection is broken.
+    End,
+}
+
 /// What became of octets for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
@@ -72,15 +83,21 @@ impl Client {
 
     /// Reads what has come and drops it: a connection that is closed with unread octets is reset, and the client loses what
     /// was sent to it last.
-    pub fn discard_input(&mut self) {
+    pub fn discard_input(&mut self) -> Unread {
         let mut buffer = worker::take_reading();
+        let mut unread = Unread::Nothing;
         for _ in 0..DISCARDED_READS {
             match self.receive(&mut buffer) {
-                Received::Octets(_) => {}
-                Received::Blocked | Received::End | Received::Lost => break,
+                Received::Octets(_) => unread = Unread::Some,
+                Received::Blocked => break,
+                Received::End | Received::Lost => {
+                    unread = Unread::End;
+                    break;
+                }
             }
         }
         worker::put_reading(buffer);
+        unread
     }
 
     /// Octets were left unsent. A TLS record that is cut short cannot be followed by a shutdown alert: nginx is told to close

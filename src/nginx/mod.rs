@@ -13,6 +13,7 @@ mod detached;
 mod endpoint;
 mod ffi;
 mod guard;
+mod hold;
 mod identity;
 mod layout;
 mod ledger;

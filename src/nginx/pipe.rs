@@ -82,6 +82,12 @@ impl Pipe {
         }
     }
 
+    /// Changes what the events of the connection have.
+    pub fn set_data(&mut self, data: *mut c_void) {
+        // SAFETY: the connection is ours until drop.
+        unsafe { (*self.connection).data = data };
+    }
+
     fn fd(&self) -> i32 {
         // SAFETY: the connection is ours until drop.
         unsafe { (*self.connection).fd }

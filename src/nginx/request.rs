@@ -122,6 +122,13 @@ impl Request {
         unsafe { ffi::ngx_ws_request_restore_method(self.0) };
     }
 
+    /// The status that an error page (`error_page` without `=`) is to be sent with.
+    pub fn error_status(self) -> Option<isize> {
+        // SAFETY: the request lives.
+        let status = unsafe { ffi::ngx_ws_request_err_status(self.0) };
+        isize::try_from(status).ok().filter(|status| *status != 0)
+    }
+
     /// The client's own request.
     pub fn main(self) -> Self {
         Request(self.fields().main)

@@ -8,6 +8,7 @@ mod account;
 mod context;
 mod deadlines;
 mod direct;
+mod linger;
 mod pump;
 
 use std::ffi::c_void;
@@ -24,6 +25,7 @@ use super::client::Client;
 use super::endpoint::{Ending, Endpoint};
 use super::ffi;
 use super::guard::guard;
+use super::hold::{self, Holder};
 use super::log::Level;
 use super::output::Output;
 use super::request::Request;
@@ -58,8 +60,7 @@ pub enum Verdict {
     Continue,
     /// It was refused before the 101, with this status.
     Refuse(isize),
-    /// It ends. What the client still sends is read and dropped until it closes too: closing with unread octets would
-    /// reset the connection under our last frames.
+    /// It ends in order: nothing is left to be said.
     Finish,
     /// The connection is broken or not worth a good-bye.
     Drop,
@@ -83,13 +84,20 @@ pub struct Session {
     answers_due: bool,
     /// Octets of Pongs that were queued while the output was over its limit.
     pongs_beyond: usize,
+    /// The client's Close has come.
+    client_closed: bool,
     /// How it will end once the endpoint has had its grace.
     planned: Option<Ending>,
     deadlines: Deadlines,
     timer: Timer,
     account: Account,
-    /// Its place in the worker's list.
-    place: usize,
+    /// Its place in the worker's list, as long as it is on it.
+    place: Option<usize>,
+    /// One of its events is being handled.
+    ///
+    /// Invariant: the events of a session are never handled inside of one another. Those of others may be: what a session
+    /// does may wake a subscriber of its channel, or another client of its program, which may end it.
+    running: bool,
 }
 
 /// Makes a session for a request and gives it to the pool of the request. The endpoint is attached with [`attach`].
@@ -120,11 +128,13 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         unparsed: Vec::new(),
         answers_due: false,
         pongs_beyond: 0,
+        client_closed: false,
         planned: None,
         deadlines: Deadlines::new(settings),
         timer: Timer::new(on_timer, ptr::null_mut(), request.log()),
         account: Account::default(),
-        place: usize::MAX,
+        place: None,
+        running: false,
     });
     // SAFETY: the request is alive; its cleanup frees the box, once.
     unsafe {
@@ -137,23 +147,19 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         (*cleanup).data = session.as_ptr().cast();
         let state = &mut *session.as_ptr();
         state.timer.set_owner(session.as_ptr().cast());
-        state.place = worker::enlist(Listener::Session(session));
-        (*context.as_ptr()).session = Some(session);
+        state.place = Some(worker::enlist(Listener::Session(session)));
+        hold::take(&mut *context.as_ptr(), Holder::Session(session));
         Ok(session)
     }
 }
 
-/// Gives the session its endpoint, which is still starting. The request stays alive until the session ends.
+/// Gives the session its endpoint, which is still starting. Called from the content handler that made it.
 pub fn attach(session: SessionRef, endpoint: Box<dyn Endpoint>) {
-    // SAFETY: called from the content handler that made the session; nobody else holds it.
-    let state = unsafe { &mut *session.as_ptr() };
-    state.endpoint = Some(endpoint);
-    let request = state.request.raw();
-    // SAFETY: while nothing was answered, nginx's own handler notices a client that goes away.
-    unsafe {
-        (*request).read_event_handler = Some(ffi::ngx_http_test_reading);
-        ffi::ngx_ws_request_hold(request);
-    }
+    enter(session, |state| {
+        state.endpoint = Some(endpoint);
+        state.deadlines.wait(&mut state.timer);
+        hold::watch_client(state.request);
+    });
 }
 
 /// Begins a session whose endpoint has nothing to wait for. Called from the content handler that made it.
@@ -162,81 +168,76 @@ pub fn attach(session: SessionRef, endpoint: Box<dyn Endpoint>) {
 ///
 /// What the content handler returns then.
 pub fn open(session: SessionRef) -> Result<(), isize> {
-    // SAFETY: as in attach().
-    let state = unsafe { &mut *session.as_ptr() };
-    let request = state.request.raw();
-    let verdict = guard(Verdict::Drop, || state.opened());
-    conclude(state, verdict);
-    match verdict {
-        Verdict::Continue => Ok(()),
-        Verdict::Refuse(status) => Err(status),
-        Verdict::Drop => Err(ffi::NGX_ERROR as isize),
-        Verdict::Finish => {
-            // SAFETY: the request is alive, and stays so: attach() holds it, and the content handler does.
-            unsafe {
-                ffi::ngx_ws_request_set_lingering(request);
-                ffi::ngx_http_finalize_request(request, ffi::NGX_DONE as isize);
-            }
-            Ok(())
-        }
-    }
+    enter(session, |state| {
+        let verdict = guard(Verdict::Drop, || state.opened());
+        state.conclude(verdict).map_or(Ok(()), Err)
+    })
 }
 
-/// Changes a session and acts on the verdict. The session may be gone when this returns.
+/// Changes a session and acts on the verdict. The session may be gone when this returns, and the request somebody else's.
 pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Verdict) {
-    // SAFETY: events are only delivered to sessions whose cleanup has not run; nginx is single-threaded and no handler
-    // of a session calls another one, so this is the only reference.
-    let state = unsafe { &mut *session.as_ptr() };
-    let request = state.request.raw();
-    let connection = state.client.connection();
-    let verdict = guard(Verdict::Drop, || if state.stage == Stage::Over { Verdict::Continue } else { body(state) });
-    conclude(state, verdict);
-    if verdict == Verdict::Continue {
-        return;
-    }
+    let (status, request, connection) = enter(session, |state| {
+        let (request, connection) = (state.request.raw(), state.client.connection());
+        let verdict = guard(Verdict::Drop, || if state.stage == Stage::Over { Verdict::Continue } else { body(state) });
+        (state.conclude(verdict), request, connection)
+    });
+    let Some(status) = status else { return };
     // SAFETY: the request is alive until it is finalized here; the connection, which may be freed with it, is looked at by
     // nginx only if requests were posted to it.
     unsafe {
-        let status = match verdict {
-            Verdict::Continue => return,
-            Verdict::Refuse(status) => ffi::ngx_ws_request_answer(request, status),
-            Verdict::Finish => {
-                ffi::ngx_ws_request_set_lingering(request);
-                ffi::NGX_DONE as isize
-            }
-            Verdict::Drop => ffi::NGX_ERROR as isize,
-        };
+        let status = ffi::ngx_ws_request_answer(request, status);
         ffi::ngx_http_finalize_request(request, status);
         ffi::ngx_http_run_posted_requests(connection);
     }
 }
 
-/// Ends a session at once: its worker exits. Sessions that are over but whose client has not closed yet end as well.
+/// Ends a session at once: its worker exits.
 pub fn terminate(session: SessionRef) {
-    // SAFETY: as in run(): the session is on the list of the worker until its cleanup, and nobody else holds it.
-    let state = unsafe { &mut *session.as_ptr() };
-    let (request, connection) = (state.request.raw(), state.client.connection());
-    guard((), || {
+    run(session, |state| {
         state.farewell();
-        state.release();
+        Verdict::Drop
     });
-    // SAFETY: the request is alive; both are gone after this.
-    unsafe {
-        ffi::ngx_http_finalize_request(request, ffi::NGX_ERROR as isize);
-        ffi::ngx_http_run_posted_requests(connection);
-    }
 }
 
-/// Lets go of everything but the memory, before the request is finalized; counts what has passed.
-fn conclude(session: &mut Session, verdict: Verdict) {
-    if verdict != Verdict::Continue {
-        session.release();
-    } else {
-        session.count();
+/// Ends a session whose request is given back to nginx, by whoever calls: nothing refers to the request any more.
+pub fn let_go(session: SessionRef) {
+    enter(session, Session::release);
+}
+
+/// Gives `body` the session. What finalizes its request comes after.
+fn enter<R>(session: SessionRef, body: impl FnOnce(&mut Session) -> R) -> R {
+    // SAFETY: whoever is given a session, as the data of an event, on a list, by a context, is forgotten there when the session
+    // is released, and its memory lives on until the request is freed, which is not inside of an event of the session. So the
+    // session is there. nginx is single-threaded, and `running` tells that no other reference is on the stack.
+    unsafe {
+        debug_assert!(!(*session.as_ptr()).running, "the events of a session are handled inside of one another");
+        let state = &mut *session.as_ptr();
+        state.running = true;
+        let result = body(state);
+        state.running = false;
+        result
     }
 }
 
 impl Session {
+    /// What the request is to be finalized with, if it is: then everything but the memory is let go before.
+    fn conclude(&mut self, verdict: Verdict) -> Option<isize> {
+        let status = match verdict {
+            Verdict::Continue => {
+                self.count();
+                return None;
+            }
+            Verdict::Refuse(status) => status,
+            Verdict::Finish => {
+                self.linger();
+                ffi::NGX_OK as isize
+            }
+            Verdict::Drop => ffi::NGX_ERROR as isize,
+        };
+        guard((), || self.release());
+        Some(status)
+    }
+
     fn context(&mut self) -> &mut Context {
         // SAFETY: the context is in the pool of the request, which outlives the session.
         unsafe { self.context.as_mut() }
@@ -250,6 +251,9 @@ impl Session {
         }
         self.stage = Stage::Open;
         self.passed.figures = self.account.open(self.request.settings().key);
+        if let Some(at) = worker::late_drain(self.request) {
+            self.deadlines.timers().on_drain(at);
+        }
         self.take_early_octets();
         let request = self.request.raw();
         // SAFETY: the request is alive and from now on driven by the session.
@@ -314,12 +318,15 @@ impl Session {
         self.account.settle(unsafe { self.context.as_ref() });
     }
 
-    /// Gives back what the session holds. The program is told that its client is gone.
+    /// Gives back what the session holds, the request above all. The program is told that its client is gone.
     fn release(&mut self) {
         if self.stage == Stage::Over {
             return;
         }
         self.stage = Stage::Over;
+        if let Some(place) = self.place.take() {
+            worker::discharge(place);
+        }
         self.settle();
         let closed = self.ws.closed();
         self.context().closed = closed;
@@ -333,7 +340,9 @@ impl Session {
         }
         self.output = Output::default();
         self.unparsed = Vec::new();
-        self.timer.disarm();
+        self.timer.cancel();
+        // SAFETY: the context is in the pool of the request, which outlives the session.
+        hold::release(self.request, unsafe { self.context.as_mut() });
     }
 
     /// Says good-bye in the one write that is left: the worker or nginx's timer is taking the connection away.
@@ -356,7 +365,7 @@ impl Session {
 /// The client can be read or written.
 unsafe extern "C" fn on_client(request: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request.
-    let session = unsafe { Request::new(request) }.existing_context().and_then(|context| context.session);
+    let session = unsafe { Request::new(request) }.existing_context().and_then(|context| context.session());
     if let Some(session) = session {
         run(session, Session::pump);
     }
@@ -392,9 +401,8 @@ unsafe extern "C" fn on_cleanup(data: *mut c_void) {
     guard((), || {
         // SAFETY: the pointer was leaked by create(), and the cleanup of a request runs once.
         let mut session = unsafe { Box::from_raw(data.cast::<Session>()) };
+        debug_assert!(!session.running, "a session is freed by its own event");
         session.farewell();
         session.release();
-        worker::discharge(session.place);
-        session.context().session = None;
     });
 }

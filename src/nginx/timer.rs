@@ -101,6 +101,13 @@ impl Timer {
         unsafe { ffi::ngx_ws_del_timer(self.event()) };
     }
 
+    /// Takes it out of the tree, and out of the events that are waiting.
+    pub fn cancel(&mut self) {
+        self.disarm();
+        // SAFETY: the shim looks whether the event is posted at all.
+        unsafe { ffi::ngx_ws_delete_posted_event(self.event()) };
+    }
+
     /// Calls the handler once, after the events that are waiting now.
     pub fn post_next(&mut self) {
         self.renew_log();

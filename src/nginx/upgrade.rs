@@ -8,6 +8,7 @@ use super::log::{Level, Octets};
 use super::main_settings::MainSettings;
 use super::program::{self, Command, Environs};
 use super::request::Request;
+use super::session::SessionRef;
 use super::template::NginxCompiler;
 use super::{console, origin, session, shared, tcp};
 use crate::conf::{Endpoint, Refused, Settings};
@@ -113,8 +114,21 @@ fn serve(request: Request) -> Result<(), isize> {
     }
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
     let acceptance = Acceptance { accept: accepted.accept, protocol, deflate };
+    if let Some(status) = request.error_status() {
+        let text = format_args!("the error page of {status} is a WebSocket, which it cannot be without \"=\"");
+        request.report(Level::Error, text);
+        return Err(status);
+    }
     // Made before what is only needed to start the endpoint, so that this leaves no hole behind in the worker's memory.
     let session = session::create(request, acceptance)?;
+    begin(request, session, endpoint).inspect_err(|_| session::let_go(session))?;
+    // SAFETY: the request is alive, and stays so until the session ends: who ends it gives this reference back.
+    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
+    Ok(())
+}
+
+/// Starts the endpoint of a session, or opens it if it has nothing to wait for.
+fn begin(request: Request, session: SessionRef, endpoint: &Endpoint<NginxCompiler>) -> Result<(), isize> {
     let endpoint = match endpoint {
         Endpoint::Channel(channel) => return channel::open(request, session, channel),
         Endpoint::Shared(shared) => return shared::start(request, session, shared),

@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::mem;
 
 use super::channel::hub::{self, Listener};
-use super::channel::member;
 use super::channel::waiting::{self, Waiting};
 use super::detached;
 use super::ffi;
@@ -20,7 +19,7 @@ use super::timer::now;
 use super::{module, process};
 use crate::ledger::Ledger;
 use crate::ws::scratch::Scratch;
-use crate::ws::timing::drain_at;
+use crate::ws::timing::{drain_at, late_drain_at};
 
 /// Octets that one read brings at most, and the room for a turn's frames.
 pub const BUFFER: usize = 128 << 10;
@@ -46,6 +45,8 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
     static CLIENTS: RefCell<Clients> = RefCell::default();
     static LEDGER: Cell<Option<&'static Ledger>> = const { Cell::new(None) };
+    /// When the worker was told to go, and how many clients have begun since.
+    static LEAVING: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
 }
 
@@ -117,9 +118,24 @@ pub fn ledger() -> Option<&'static Ledger> {
     LEDGER.get()
 }
 
-/// The clients of this worker at this moment.
-fn all_clients() -> Vec<Listener> {
-    CLIENTS.with_borrow(|clients| clients.places.iter().flatten().copied().collect())
+/// The client at this place of the list, which may have as many as [`places`].
+fn client(place: usize) -> Option<Listener> {
+    CLIENTS.with_borrow(|clients| clients.places.get(place).copied().flatten())
+}
+
+fn places() -> usize {
+    CLIENTS.with_borrow(|clients| clients.places.len())
+}
+
+/// When a client that begins now is to be drained: the others have their times already. `None` where nobody is.
+pub fn late_drain(request: Request) -> Option<u64> {
+    let (began, number) = LEAVING.get()?;
+    let time = request.settings().drain();
+    if time == 0 {
+        return None;
+    }
+    LEAVING.set(Some((began, number + 1)));
+    Some(late_drain_at(now(), began.saturating_add(time), number))
 }
 
 /// A worker begins. `false` keeps nginx from starting it.
@@ -186,45 +202,58 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
 
 /// Spreads the ends of all clients over the time that their locations give them.
 fn drain() {
-    let mut draining: Vec<(Listener, u64)> = Vec::new();
-    for client in all_clients() {
-        let mut note = |request: Request| {
-            let time = request.settings().drain();
-            if time != 0 {
-                draining.push((client, time));
-            }
-        };
-        match client {
-            Listener::Session(session) => session::run(session, |session| {
-                note(session.request());
+    LEAVING.set(Some((now(), 0)));
+    let mut draining: Vec<(usize, u64)> = Vec::new();
+    for place in 0..places() {
+        let mut time = 0;
+        match client(place) {
+            Some(Listener::Session(session)) => session::run(session, |session| {
+                time = session.request().settings().drain();
                 session::Verdict::Continue
             }),
-            Listener::Waiting(waiting) => waiting::run(waiting, |waiting| {
-                note(waiting.request());
+            Some(Listener::Waiting(waiting)) => waiting::run(waiting, |waiting| {
+                time = waiting.request().settings().drain();
                 waiting::Verdict::Continue
             }),
+            None => {}
+        }
+        if time != 0 {
+            draining.push((place, time));
         }
     }
     let count = draining.len() as u64;
-    for (place, (client, time)) in (0..).zip(draining) {
-        let at = drain_at(now(), time, place, count);
-        match client {
-            Listener::Session(session) => session::run(session, |session| session.drain(at)),
-            Listener::Waiting(waiting) => waiting::run(waiting, |waiting| waiting.on_drain(at)),
+    for (index, (place, time)) in (0..).zip(draining) {
+        let at = drain_at(now(), time, index, count);
+        match client(place) {
+            Some(Listener::Session(session)) => session::run(session, |session| session.drain(at)),
+            Some(Listener::Waiting(waiting)) => waiting::run(waiting, |waiting| waiting.on_drain(at)),
+            None => {}
         }
     }
 }
 
+/// How often the list is gone through when the worker leaves. A request whose client has ended may become another one, by
+/// a `post_action` or an error page, but not more often than nginx allows redirects.
+const ROUNDS: usize = 12;
+
 /// The worker leaves now: whoever is still connected is told.
 pub fn exit() {
     shared::end();
-    for client in all_clients() {
-        match client {
-            Listener::Session(session) => session::terminate(session),
-            Listener::Waiting(waiting) => waiting::run(waiting, Waiting::dismiss),
+    for _ in 0..ROUNDS {
+        let mut some = false;
+        for place in 0..places() {
+            // Looked at one by one: the end of one may be the end of another.
+            let Some(client) = client(place) else { continue };
+            some = true;
+            match client {
+                Listener::Session(session) => session::terminate(session),
+                Listener::Waiting(waiting) => waiting::run(waiting, Waiting::terminate),
+            }
+        }
+        if !some {
+            break;
         }
     }
-    member::end();
     detached::exit();
     hub::end();
     programs::end();

@@ -3,26 +3,25 @@
 //! A member is dropped when its subscription ends, however that comes about; exactly then its leave is told. Nothing of this
 //! exists for a location that names neither a hook nor a channel of events.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::ffi::c_void;
-
 use super::events::Events;
 use super::subscription::Ids;
 use crate::channel::event::Happening;
 use crate::channel::hook::Joining;
 use crate::nginx::detached::{self, Answer, Question};
 use crate::nginx::ffi;
-use crate::nginx::guard::guard;
 use crate::nginx::log::Level;
 use crate::nginx::request::Request;
+use crate::nginx::template::ComplexValue;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 
 /// See the module.
 pub struct Member {
+    /// Invariant: it is held by whoever has the member, so that its variables are those with which it came.
     request: Request,
+    /// Who is told that it has gone, by the location that let it in.
+    farewell: Option<ComplexValue>,
     events: Option<Events>,
     channels: Box<[Box<[u8]>]>,
     /// A hook has let it in, or it has subscribed: its leave is told to a hook.
@@ -44,9 +43,10 @@ pub fn must_ask(request: Request) -> bool {
 pub fn ask(request: Request, done: impl FnOnce(Verdict, Option<Request>) + 'static) -> Result<(), isize> {
     let target = request.settings().channel_join_request().ok_or(FAILED)?;
     foresee(request)?;
-    let done = |answer: Answer, copy: Option<Request>| {
+    let farewell = request.settings().channel_leave_request();
+    let done = move |answer: Answer, copy: Option<Request>| {
         let joining = Joining::of(answer.status);
-        done(Verdict { joining, challenges: answer.challenges }, copy);
+        done(Verdict { joining, challenges: answer.challenges, farewell }, copy);
     };
     detached::ask(request, &target, Question::Permission, Box::new(done))
 }
@@ -55,6 +55,7 @@ pub fn ask(request: Request, done: impl FnOnce(Verdict, Option<Request>) + 'stat
 pub struct Verdict {
     joining: Joining,
     challenges: Vec<Vec<u8>>,
+    farewell: Option<ComplexValue>,
 }
 
 impl Verdict {
@@ -81,8 +82,8 @@ impl Verdict {
 
     /// The client has gone before it could be let in: whoever let it in is told, with the copy of its request.
     pub fn waste(&self, copy: Option<Request>) {
-        if let (Joining::Admit, Some(copy)) = (self.joining, copy) {
-            leave(copy);
+        if let (Joining::Admit, Some(copy), Some(target)) = (self.joining, copy, &self.farewell) {
+            leave(copy, target);
         }
     }
 }
@@ -109,14 +110,15 @@ impl Member {
     fn admitted(request: Request) -> Result<Option<Self>, isize> {
         let settings = request.settings();
         let events = Events::of(request)?;
-        if events.is_none() && settings.channel_leave_request().is_none() {
+        let farewell = settings.channel_leave_request();
+        if events.is_none() && farewell.is_none() {
             return Ok(None);
         }
         let channels = match (&events, settings.channel()) {
             (Some(_), Some(channel)) => Ids::of(request, channel)?.keys().iter().map(|key| key.id().into()).collect(),
             _ => Box::default(),
         };
-        Ok(Some(Member { request, events, channels, known: false, announced: false }))
+        Ok(Some(Member { request, farewell, events, channels, known: false, announced: false }))
     }
 
     /// It has subscribed.
@@ -140,8 +142,8 @@ impl Drop for Member {
         if self.announced {
             self.tell(Happening::Leave);
         }
-        if self.known {
-            leave(self.request);
+        if let (true, Some(target)) = (self.known, &self.farewell) {
+            leave(self.request, target);
         }
     }
 }
@@ -152,46 +154,7 @@ fn foresee(request: Request) -> Result<(), isize> {
 }
 
 /// Tells the hook that the subscriber of a request has gone.
-fn leave(request: Request) {
-    if let Some(target) = request.settings().channel_leave_request() {
-        // What went wrong was logged, and there is nobody to tell.
-        let _ = detached::ask(request, &target, Question::Notice, Box::new(|_, _| {}));
-    }
-}
-
-thread_local! {
-    /// Members that belong to their request alone.
-    static OF_REQUESTS: RefCell<HashMap<usize, Member>> = RefCell::default();
-}
-
-/// Lets a member go with its request.
-///
-/// # Errors
-///
-/// The status to answer: there is no memory.
-pub fn keep(member: Member) -> Result<(), isize> {
-    let request = member.request.raw();
-    // SAFETY: the request is alive; its cleanup runs once.
-    unsafe {
-        let cleanup = ffi::ngx_http_cleanup_add(request, 0);
-        if cleanup.is_null() {
-            return Err(FAILED);
-        }
-        (*cleanup).handler = Some(on_end);
-        (*cleanup).data = request.cast();
-    }
-    OF_REQUESTS.with_borrow_mut(|members| members.insert(request.addr(), member));
-    Ok(())
-}
-
-/// The worker leaves: whoever is still there is gone.
-pub fn end() {
-    drop(OF_REQUESTS.take());
-}
-
-/// The request is over.
-unsafe extern "C" fn on_end(request: *mut c_void) {
-    guard((), || {
-        drop(OF_REQUESTS.with_borrow_mut(|members| members.remove(&request.addr())));
-    });
+fn leave(request: Request, target: &ComplexValue) {
+    // What went wrong was logged, and there is nobody to tell.
+    let _ = detached::ask(request, target, Question::Notice, Box::new(|_, _| {}));
 }

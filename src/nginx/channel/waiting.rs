@@ -12,6 +12,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use super::hub::{self, Listener};
+use super::member::Member;
 use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::{OnGap, SubscriberId};
 use crate::channel::message::Message;
@@ -19,7 +20,9 @@ use crate::channel::wire::{Form, eventsource, multipart};
 use crate::ledger::OpenSession;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
+use crate::nginx::hold::{self, Holder};
 use crate::nginx::request::Request;
+use crate::nginx::session::Context;
 use crate::nginx::shared::{self, Membership, State};
 use crate::nginx::timer::{self, Timer, now};
 use crate::nginx::upgrade::try_again;
@@ -70,10 +73,14 @@ pub enum Verdict {
 /// See the module.
 pub struct Waiting {
     request: Request,
+    /// What is known of the request; in its pool.
+    context: NonNull<Context>,
     kind: Kind,
     subscriber: Option<SubscriberId>,
     /// The program that it shares with the other subscribers.
     membership: Option<Membership>,
+    /// Those who want to know are told when this goes.
+    member: Option<Member>,
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
     stage: Stage,
@@ -85,57 +92,39 @@ pub struct Waiting {
     timer: Timer,
     /// Its part in the figures of the location.
     open: Option<OpenSession>,
-    /// Its place in the worker's list.
-    place: usize,
+    /// Its place in the worker's list, as long as it is on it.
+    place: Option<usize>,
+    /// One of its events is being handled.
+    ///
+    /// Invariant: the events of a subscriber are never handled inside of one another. Those of others may be: what a subscriber
+    /// does may wake another client of its program, which may end it.
+    running: bool,
 }
 
 /// Lets a request wait for messages, of the program that subscribers share if the location has one; returns what the
-/// content handler returns.
+/// content handler returns. A member whose subscription fails goes at once.
 ///
 /// # Errors
 ///
 /// The status to answer.
-pub fn start(request: Request, kind: Kind, ids: &Ids<'_>) -> Result<isize, isize> {
-    let (form, on_gap) = match &kind {
-        Kind::Stream(stream) => (stream.form(request), stream.on_gap(request)),
-        Kind::LongPoll | Kind::Poll | Kind::FirstPoll => (Form::Body, OnGap::Tell),
-    };
-    let subscription = match kind {
-        Kind::FirstPoll => Subscription::of_what_is_there(request, ids),
-        Kind::Stream(_) | Kind::LongPoll | Kind::Poll => Subscription::of(request, ids),
-    };
+pub fn start(request: Request, kind: Kind, ids: &Ids<'_>, member: Option<Member>) -> Result<isize, isize> {
     if request.method() == b"HEAD" && request.settings().channel_create() && !hub::has_channels(&ids.keys()) {
         return head_of_nothing(request, &kind);
     }
-    let waiting = create(request, kind)?;
+    let waiting = create(request, kind, member)?;
     let listener = Listener::Waiting(waiting);
-    let id = subscription.begin(request, form, on_gap, listener)?;
-    // SAFETY: made just now; nobody else holds it.
-    unsafe { (*waiting.as_ptr()).subscriber = Some(id) };
-    // Its first subscriber gets all that the program says.
-    let program = request.settings().shared_program();
-    let membership = program.map(|program| shared::join(request, program, ids, listener)).transpose();
-    // SAFETY: alive as long as the request; nobody else holds it.
-    let state = unsafe { &mut *waiting.as_ptr() };
-    match membership {
-        Ok(membership) => state.membership = membership,
-        Err(status) => {
-            // Before the client hears of it.
-            state.leave();
-            return Err(status);
+    let status = enter(waiting, |state| {
+        let status = state.start(ids, listener);
+        if status != Ok(ffi::NGX_DONE as isize) {
+            state.end();
         }
+        status
+    })?;
+    if status == ffi::NGX_DONE as isize {
+        // SAFETY: the request is alive, and stays so until the subscriber ends: who ends it gives this reference back.
+        unsafe { ffi::ngx_ws_request_hold(request.raw()) };
     }
-    if state.membership.as_ref().is_some_and(|membership| membership.state() == State::Starting) {
-        state.stage = Stage::Starting;
-        // SAFETY: the request is alive; while nothing was answered, nginx's own handler notices a client that goes away.
-        unsafe { (*request.raw()).read_event_handler = Some(ffi::ngx_http_test_reading) };
-    } else if let Verdict::Finish(status) = state.begin(id)? {
-        return Ok(status);
-    }
-    // SAFETY: the request is alive.
-    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
-    state.arm();
-    Ok(ffi::NGX_DONE as isize)
+    Ok(status)
 }
 
 /// Answers a HEAD of channels that do not exist, which must not be created by it: what a GET of them would begin with.
@@ -147,7 +136,7 @@ fn head_of_nothing(request: Request, kind: &Kind) -> Result<isize, isize> {
         Kind::Stream(Stream::EventSource) => Some(eventsource::CONTENT_TYPE.to_owned()),
         Kind::Stream(Stream::Multipart(boundary)) => Some(multipart::content_type(boundary)),
         Kind::Stream(Stream::Chunked | Stream::Raw) => Some(String::from_utf8_lossy(stream::TEXT).into_owned()),
-        Kind::LongPoll | Kind::Poll => None,
+        Kind::LongPoll | Kind::Poll | Kind::FirstPoll => None,
     };
     let content_type = content_type.map(|text| request.copy(text.as_bytes()).ok_or(FAILED)).transpose()?;
     // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
@@ -163,7 +152,8 @@ fn head_of_nothing(request: Request, kind: &Kind) -> Result<isize, isize> {
 
 /// Makes the subscriber and gives it to the request: its subscription ends with the request, its memory, which nginx may
 /// still be sending from, with the pool.
-fn create(request: Request, kind: Kind) -> Result<NonNull<Waiting>, isize> {
+fn create(request: Request, kind: Kind, member: Option<Member>) -> Result<NonNull<Waiting>, isize> {
+    let context = NonNull::from(request.context().ok_or(FAILED)?);
     // SAFETY: the request is alive; each cleanup runs once, the one of the pool last.
     unsafe {
         let last = ffi::ngx_pool_cleanup_add((*request.raw()).pool, 0);
@@ -174,9 +164,11 @@ fn create(request: Request, kind: Kind) -> Result<NonNull<Waiting>, isize> {
         let apart = kind == Kind::Stream(Stream::Chunked);
         let waiting = NonNull::from(Box::leak(Box::new(Waiting {
             request,
+            context,
             kind,
             subscriber: None,
             membership: None,
+            member,
             blocked: true,
             stage: Stage::Waiting,
             body: Body::new(request, apart),
@@ -184,30 +176,33 @@ fn create(request: Request, kind: Kind) -> Result<NonNull<Waiting>, isize> {
             drain: None,
             timer: Timer::new(on_timer, ptr::null_mut(), request.log()),
             open: None,
-            place: usize::MAX,
+            place: None,
+            running: false,
         })));
         (*waiting.as_ptr()).timer.set_owner(waiting.as_ptr().cast());
-        (*waiting.as_ptr()).place = worker::enlist(Listener::Waiting(waiting));
+        (*waiting.as_ptr()).place = Some(worker::enlist(Listener::Waiting(waiting)));
         (*last).handler = Some(on_free);
         (*last).data = waiting.as_ptr().cast();
         (*first).handler = Some(on_end);
         (*first).data = waiting.as_ptr().cast();
-        request.context().ok_or(FAILED)?.waiting = Some(waiting);
+        hold::take(&mut *context.as_ptr(), Holder::Waiting(waiting));
         Ok(waiting)
     }
 }
 
-/// Changes a subscriber and acts on the verdict. Its memory may be gone when this returns.
+/// Changes a subscriber and acts on the verdict. Its memory may be gone when this returns, and the request somebody else's.
 pub fn run(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Waiting) -> Verdict) {
-    // SAFETY: events are only delivered to subscribers whose request is alive; nginx is single-threaded and no handler of
-    // a subscriber calls another one, so this is the only reference.
-    let state = unsafe { &mut *waiting.as_ptr() };
-    let (request, connection) = (state.request.raw(), state.request.connection());
-    let verdict = guard(Verdict::Finish(ffi::NGX_ERROR as isize), || {
-        if state.stage == Stage::Over { Verdict::Continue } else { body(state) }
+    let (verdict, request, connection) = enter(waiting, |state| {
+        let (request, connection) = (state.request.raw(), state.request.connection());
+        let verdict = guard(Verdict::Finish(ffi::NGX_ERROR as isize), || {
+            if state.stage == Stage::Over { Verdict::Continue } else { body(state) }
+        });
+        if verdict != Verdict::Continue {
+            guard((), || state.end());
+        }
+        (verdict, request, connection)
     });
     let Verdict::Finish(status) = verdict else { return };
-    guard((), || state.end());
     // SAFETY: the request is alive until it is finalized here; nginx looks at the connection only if requests were posted
     // to it.
     unsafe {
@@ -216,10 +211,60 @@ pub fn run(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Waiting) -> Verdict
     }
 }
 
+/// Ends a subscriber whose request is given back to nginx, by whoever calls: nothing refers to the request any more.
+pub fn let_go(waiting: NonNull<Waiting>) {
+    enter(waiting, Waiting::end);
+}
+
+/// Gives `body` the subscriber. What finalizes its request comes after.
+fn enter<R>(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Waiting) -> R) -> R {
+    // SAFETY: whoever is given a subscriber, as the data of an event, on a list, by a context, is forgotten there when it
+    // ends, and its memory lives on until the pool of the request is freed, which is not inside of an event of its own. So it
+    // is there. nginx is single-threaded, and `running` tells that no other reference is on the stack.
+    unsafe {
+        debug_assert!(!(*waiting.as_ptr()).running, "the events of a subscriber are handled inside of one another");
+        let state = &mut *waiting.as_ptr();
+        state.running = true;
+        let result = body(state);
+        state.running = false;
+        result
+    }
+}
+
 impl Waiting {
     /// The request that it belongs to.
     pub fn request(&self) -> Request {
         self.request
+    }
+
+    /// Subscribes, and begins to answer unless a program has to be started first; returns what the content handler returns.
+    fn start(&mut self, ids: &Ids<'_>, listener: Listener) -> Result<isize, isize> {
+        let request = self.request;
+        let (form, on_gap) = match &self.kind {
+            Kind::Stream(stream) => (stream.form(request), stream.on_gap(request)),
+            Kind::LongPoll | Kind::Poll | Kind::FirstPoll => (Form::Body, OnGap::Tell),
+        };
+        let subscription = match self.kind {
+            Kind::FirstPoll => Subscription::of_what_is_there(request, ids),
+            Kind::Stream(_) | Kind::LongPoll | Kind::Poll => Subscription::of(request, ids),
+        };
+        let id = subscription.begin(request, form, on_gap, listener)?;
+        self.subscriber = Some(id);
+        // Its first subscriber gets all that the program says.
+        if let Some(program) = request.settings().shared_program() {
+            self.membership = Some(shared::join(request, program, ids, listener)?);
+        }
+        if let Some(member) = &mut self.member {
+            member.joined();
+        }
+        if self.membership.as_ref().is_some_and(|membership| membership.state() == State::Starting) {
+            self.stage = Stage::Starting;
+            hold::watch_client(request);
+        } else if let Verdict::Finish(status) = self.begin(id)? {
+            return Ok(status);
+        }
+        self.arm();
+        Ok(ffi::NGX_DONE as isize)
     }
 
     /// Begins to answer.
@@ -236,29 +281,22 @@ impl Waiting {
         }
         self.open = worker::ledger().and_then(|ledger| ledger.open(request.settings().key as usize));
         if matches!(self.kind, Kind::Poll | Kind::FirstPoll) {
-            let verdict = match self.answer(id) {
+            return Ok(match self.answer(id) {
                 Verdict::Continue => self.nothing_new(id),
                 finish @ Verdict::Finish(_) => finish,
-            };
-            self.end();
-            return match verdict {
-                Verdict::Continue => Err(FAILED),
-                Verdict::Finish(_) => Ok(verdict),
-            };
+            });
         }
+        hold::watch_client(request);
         // SAFETY: the request is alive and from now on driven by the events of its client and of the hub.
         unsafe {
-            (*request.raw()).read_event_handler = Some(ffi::ngx_http_test_reading);
             (*request.raw()).write_event_handler = Some(on_writable);
             if request.http_version() < 2000 {
                 // Without it the second of two events waits until the first was acknowledged.
                 ffi::ngx_ws_tcp_nodelay(request.connection());
             }
-            if ffi::ngx_ws_worker_exiting() != 0 {
-                // It was told to go before, and the others have their times already.
-                self.drain = Some(request.settings().drain()).filter(|time| *time != 0).map(|time| now() + time);
-            }
         }
+        // Who has been waiting for a program may have a time already.
+        self.drain = self.drain.or_else(|| worker::late_drain(request));
         self.blocked = false;
         hub::with(|hub| hub.unblock(id));
         Ok(Verdict::Continue)
@@ -339,6 +377,15 @@ impl Waiting {
         }
     }
 
+    /// Ends it at once: its worker leaves.
+    pub fn terminate(&mut self) -> Verdict {
+        match self.dismiss() {
+            // What it has been sent, or is to be sent yet, is nginx's business now.
+            Verdict::Continue => Verdict::Finish(ffi::NGX_OK as isize),
+            finish @ Verdict::Finish(_) => finish,
+        }
+    }
+
     fn count(&mut self, message: &Message) {
         let octets = message.data().len();
         if let Some(context) = self.request.existing_context() {
@@ -376,20 +423,29 @@ impl Waiting {
         self.membership = None;
     }
 
-    /// Lets go of everything but the memory.
+    /// Lets go of everything but the memory, of the request above all.
     fn end(&mut self) {
+        if self.stage == Stage::Over {
+            return;
+        }
         self.stage = Stage::Over;
-        self.timer.disarm();
+        if let Some(place) = self.place.take() {
+            worker::discharge(place);
+        }
+        self.timer.cancel();
         self.open = None;
         self.leave();
+        self.member = None;
+        // SAFETY: the context is in the pool of the request, which outlives the subscriber.
+        hold::release(self.request, unsafe { self.context.as_mut() });
     }
 }
 
 /// The client can be written.
 unsafe extern "C" fn on_writable(request: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request.
-    let waiting = unsafe { Request::new(request) }.existing_context().and_then(|context| context.waiting);
-    if let Some(waiting) = waiting {
+    let waiting = unsafe { Request::new(request) }.existing_context().and_then(|context| context.holder);
+    if let Some(Holder::Waiting(waiting)) = waiting {
         run(waiting, Waiting::writable);
     }
 }
@@ -405,10 +461,10 @@ unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
 /// The request is over; nginx may still be sending.
 unsafe extern "C" fn on_end(data: *mut c_void) {
     guard((), || {
-        // SAFETY: the memory is freed by the pool's cleanup, which comes later.
-        let state = unsafe { &mut *data.cast::<Waiting>() };
-        state.end();
-        worker::discharge(state.place);
+        // The memory is freed by the pool's cleanup, which comes later.
+        if let Some(waiting) = NonNull::new(data.cast::<Waiting>()) {
+            let_go(waiting);
+        }
     });
 }
 

@@ -1,11 +1,9 @@
 //! What is known of a session until its request is logged.
 
-use std::ptr::NonNull;
-
 use super::SessionRef;
 use crate::channel::position::MessageId;
 use crate::exec::spawner::ExitStatus;
-use crate::nginx::channel::Waiting;
+use crate::nginx::hold::Holder;
 use crate::nginx::request::{Request, bytes};
 use crate::ws::connection::Closed;
 
@@ -13,10 +11,8 @@ use crate::ws::connection::Closed;
 /// is gone.
 #[derive(Default)]
 pub struct Context {
-    /// The session, while there is one.
-    pub session: Option<SessionRef>,
-    /// The request that waits for messages, if it is one.
-    pub waiting: Option<NonNull<Waiting>>,
+    /// Who holds the request, while somebody does.
+    pub holder: Option<Holder>,
     /// `exec`, `channel` or `tcp`.
     pub endpoint: Option<&'static str>,
     /// The subprotocol that was selected; the text is in the pool of the request.
@@ -53,8 +49,7 @@ impl Context {
             None => None,
         };
         Some(Context {
-            session: None,
-            waiting: None,
+            holder: None,
             endpoint: self.endpoint,
             protocol,
             messages_in: self.messages_in,
@@ -67,6 +62,14 @@ impl Context {
             exec_pid: self.exec_pid,
             exec_status: self.exec_status,
         })
+    }
+
+    /// The session that holds the request, if one does.
+    pub fn session(&self) -> Option<SessionRef> {
+        match self.holder {
+            Some(Holder::Session(session)) => Some(session),
+            Some(Holder::Waiting(_) | Holder::Caller(_)) | None => None,
+        }
     }
 
     /// Counts a message to the client.

@@ -69,6 +69,13 @@ impl Deadlines {
         self.armed = None;
     }
 
+    /// Arms the timer of a session that waits for its endpoint: nothing of its own is due, but a worker that is told to go has
+    /// to stay for it.
+    pub fn wait(&mut self, timer: &mut Timer) {
+        timer.arm(NOTHING);
+        self.armed = Some(now() + NOTHING);
+    }
+
     /// Arms the timer for the next deadline. A timer that would fire too early is left alone: it finds out then.
     pub fn arm(&mut self, timer: &mut Timer) {
         let hangup = self.hangup.as_ref().map(|hangup| hangup.until);

@@ -34,6 +34,7 @@ pub enum Direct {
 impl Session {
     /// Whether the short way is open. Not for TLS, which keeps pointers to what it was given.
     pub fn takes_directly(&self) -> bool {
+        debug_assert!(!self.running, "a session is served while one of its events is handled");
         // SAFETY: the connection lives as long as the session.
         let drained = unsafe { ffi::ngx_ws_connection_buffered(self.client.connection()) == 0 };
         self.stage == Stage::Open && self.output.is_empty() && drained && !self.client.is_tls() && self.ws.can_send()

@@ -56,7 +56,7 @@ impl Session {
             self.deadlines.fired();
         }
         if self.stage == Stage::Starting {
-            self.deadlines.arm(&mut self.timer);
+            self.deadlines.wait(&mut self.timer);
             return Verdict::Continue;
         }
         while let Some(expiry) = self.deadlines.expire() {
@@ -84,7 +84,10 @@ impl Session {
     /// The worker is told to go: the session ends at `at`.
     pub fn drain(&mut self, at: u64) -> Verdict {
         self.deadlines.timers().on_drain(at);
-        self.deadlines.arm(&mut self.timer);
+        // While the endpoint is starting there is nothing to be closed: the time is looked at when the session is open.
+        if self.stage != Stage::Starting {
+            self.deadlines.arm(&mut self.timer);
+        }
         Verdict::Continue
     }
 
@@ -241,6 +244,7 @@ impl Session {
 
     /// The client's Close came: what was queued ahead of the answer leaves, the endpoint is let go.
     fn client_closed(&mut self) {
+        self.client_closed = true;
         self.stage = Stage::Closing;
         self.deadlines.timers().on_close(now());
         if let Some(mut endpoint) = self.endpoint.take() {

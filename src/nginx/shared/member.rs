@@ -97,7 +97,7 @@ impl Member {
         }
         let shares = || {
             let channel = self.request.settings().channel().ok_or(FAILED)?;
-            let session = self.request.existing_context().and_then(|context| context.session).ok_or(FAILED)?;
+            let session = self.request.existing_context().and_then(|context| context.session()).ok_or(FAILED)?;
             Ok((Ids::of(self.request, channel)?, session))
         };
         match shares().and_then(|(ids, session)| self.share(&ids, session)) {

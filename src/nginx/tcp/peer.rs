@@ -233,5 +233,12 @@ impl Drop for Peer {
     fn drop(&mut self) {
         self.finish_state();
         self.give_back(0);
+        // SAFETY: who has the peer holds the request.
+        unsafe {
+            let raw = self.request.raw();
+            if (*raw).upstream == self.upstream.as_ptr() {
+                (*raw).upstream = std::ptr::null_mut();
+            }
+        }
     }
 }

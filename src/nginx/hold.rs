@@ -1,0 +1,77 @@
+//! Who of this module holds a request, and how it is told to let go.
+//!
+//! A content handler that does not answer at once leaves somebody behind who holds the request: a session, a subscriber, or
+//! a caller that waits for a hook. nginx may turn such a request into somebody else's: an error page, a named location, a
+//! proxied location or a `post_action` is served on the same request, with the same connection and pool. Cleanup handlers do
+//! not run then, module contexts are cleared, and the settings are those of the new location.
+//!
+//! Invariant: a request has at most one holder, its context names it, and nobody finalizes a request that still has one.
+//! So whoever ends a request lets go of it first, and a client that goes away is noticed here and not by
+//! `ngx_http_test_reading()`, which would hand the request to a `post_action` unseen.
+
+use std::ptr::NonNull;
+
+use super::caller::{self, Alive};
+use super::channel::waiting::{self, Waiting};
+use super::ffi;
+use super::guard::guard;
+use super::request::Request;
+use super::session::{self, Context, SessionRef};
+
+/// Who holds a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Holder {
+    /// A WebSocket, from the time when its endpoint is started.
+    Session(SessionRef),
+    /// A subscriber that is no WebSocket.
+    Waiting(NonNull<Waiting>),
+    /// Somebody who waits for a hook.
+    Caller(NonNull<Alive>),
+}
+
+/// The holder keeps the request from now on. The context is that of the request.
+pub fn take(context: &mut Context, holder: Holder) {
+    debug_assert!(context.holder.is_none(), "a request is held by two");
+    context.holder = Some(holder);
+}
+
+/// The request is not held any more: its events are nginx's again.
+pub fn release(request: Request, context: &mut Context) {
+    if context.holder.take().is_none() {
+        return;
+    }
+    let request = request.raw();
+    // SAFETY: whoever holds a request knows it to be alive. These are the handlers with which nginx calls a content handler.
+    unsafe {
+        (*request).read_event_handler = Some(ffi::ngx_http_block_reading);
+        (*request).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
+    }
+}
+
+/// Lets nginx tell of a client that goes away while nothing of it is read.
+pub fn watch_client(request: Request) {
+    // SAFETY: the request is alive.
+    unsafe { (*request.raw()).read_event_handler = Some(on_reading) };
+}
+
+/// The holder of a request lets go of everything, if there is one.
+fn let_go(request: Request) {
+    match request.existing_context().and_then(|context| context.holder) {
+        Some(Holder::Session(session)) => session::let_go(session),
+        Some(Holder::Waiting(waiting)) => waiting::let_go(waiting),
+        Some(Holder::Caller(caller)) => caller::let_go(request, caller),
+        None => {}
+    }
+}
+
+/// The client has sent something, or is gone.
+unsafe extern "C" fn on_reading(raw: *mut ffi::ngx_http_request_t) {
+    // SAFETY: nginx calls with a live request, in an event handler that looks after posted requests itself.
+    unsafe {
+        if ffi::ngx_ws_request_client_gone(raw) == 0 {
+            return;
+        }
+        guard((), || let_go(Request::new(raw)));
+        ffi::ngx_http_finalize_request(raw, ffi::NGX_HTTP_CLIENT_CLOSED_REQUEST as isize);
+    }
+}

@@ -1,0 +1,142 @@
+//! The end of a client's connection after the last frame.
+//!
+//! A connection that is closed with unread octets is reset, and the client may lose what was sent to it last. So what it still
+//! sends is read and dropped for a while, as nginx does (`lingering_close`). But nginx keeps the request meanwhile, and with it
+//! the client's place at `limit_conn` and the line in the access log. Here the request ends at once: what remains is a duplicate
+//! of the descriptor, which keeps the connection from being closed with nginx's own.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::Session;
+use crate::nginx::client::Unread;
+use crate::nginx::ffi;
+use crate::nginx::guard::guard;
+use crate::nginx::pipe::{Pipe, Read};
+use crate::nginx::timer::{self, Timer, now};
+use crate::nginx::worker;
+
+/// Reads of one event, after which others get their turn.
+const READS: u32 = 16;
+
+/// A connection that nobody but its own events holds.
+struct Lingering {
+    pipe: Pipe,
+    timer: Timer,
+    /// Our side was closed.
+    shut: bool,
+    /// It is closed at this time, or after this many milliseconds of silence.
+    until: u64,
+    silence: u64,
+}
+
+impl Session {
+    /// Sees to it that the end of the request does not reset the connection. To be called before the request is finalized.
+    pub(super) fn linger(&mut self) {
+        let unread = self.client.discard_input();
+        // A client that has said Close sends no more (RFC 6455, section 5.5.1).
+        let expected = match unread {
+            Unread::Nothing => !self.client_closed,
+            Unread::Some => true,
+            Unread::End => false,
+        };
+        let (mut total, mut silence) = (0, 0);
+        // SAFETY: the request is alive.
+        let on = unsafe { ffi::ngx_ws_request_lingering(self.request.raw(), &raw mut total, &raw mut silence) != 0 };
+        if expected && on && keep(self.client.connection(), total as u64, silence as u64).is_err() {
+            // SAFETY: as above. nginx lingers then, which holds the request.
+            unsafe { ffi::ngx_ws_request_set_lingering(self.request.raw()) };
+        }
+    }
+}
+
+/// Keeps the connection open beyond its request: for `total` milliseconds, or so many of silence.
+fn keep(connection: *mut ffi::ngx_connection_t, total: u64, silence: u64) -> io::Result<()> {
+    // SAFETY: the connection is that of a live request, its descriptor is open; ngx_cycle is set before workers begin.
+    let (fd, log) = unsafe {
+        if ffi::ngx_ws_connection_unwatch(connection) != ffi::NGX_OK as isize {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        (BorrowedFd::borrow_raw((*connection).fd).try_clone_to_owned()?, (*ffi::ngx_cycle).log)
+    };
+    let lingering = Box::leak(Box::new(Lingering {
+        pipe: Pipe::new(fd, on_event, std::ptr::null_mut(), log)?,
+        timer: Timer::of_worker(on_timer),
+        shut: false,
+        until: now().saturating_add(total),
+        silence,
+    }));
+    let data = (&raw mut *lingering).cast::<c_void>();
+    lingering.pipe.set_data(data);
+    lingering.timer.set_owner(data);
+    // nginx, or TLS, may still have something to say before it closes its descriptor.
+    lingering.timer.post_next();
+    Ok(())
+}
+
+impl Lingering {
+    /// Whether it goes on.
+    fn go_on(&mut self) -> bool {
+        if !self.shut {
+            self.shut = true;
+            // SAFETY: the descriptor is open. A connection that is broken is found so by reading.
+            unsafe { libc::shutdown(self.pipe.as_fd().as_raw_fd(), libc::SHUT_WR) };
+        }
+        let mut buffer = worker::take_reading();
+        let mut goes_on = true;
+        for _ in 0..READS {
+            match self.pipe.read(&mut buffer) {
+                Read::Data(_) => {}
+                Read::Blocked => break,
+                Read::End => {
+                    goes_on = false;
+                    break;
+                }
+            }
+        }
+        worker::put_reading(buffer);
+        let now = now();
+        if !goes_on || now >= self.until || !self.pipe.watch_read(true) {
+            return false;
+        }
+        self.timer.disarm();
+        self.timer.arm(self.silence.min(self.until - now).max(1));
+        true
+    }
+}
+
+/// Lets it go on, or end.
+///
+/// # Safety
+///
+/// It was leaked by [`keep`], and has not ended.
+unsafe fn go_on(lingering: *mut Lingering, expired: bool) {
+    guard((), || {
+        // SAFETY: the promise of the caller; whoever is called later is called by events that end with it.
+        unsafe {
+            if expired || !(*lingering).go_on() {
+                drop(Box::from_raw(lingering));
+            }
+        }
+    });
+}
+
+/// The client has sent something, or closed, or the worker's time is up.
+unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
+    // SAFETY: the data of the event is our connection, and its data the box.
+    unsafe {
+        let connection = (*event).data.cast::<ffi::ngx_connection_t>();
+        go_on((*connection).data.cast(), ffi::ngx_ws_connection_close_requested(connection) != 0);
+    }
+}
+
+/// Its first turn, or the end of its time.
+unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
+    // SAFETY: the timer wakes the box.
+    unsafe {
+        let Some(lingering) = timer::owner::<Lingering>(event) else { return };
+        let expired = (*lingering.as_ptr()).timer.take_expired();
+        go_on(lingering.as_ptr(), expired);
+    }
+}
