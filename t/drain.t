@@ -17,6 +17,7 @@ my $SERVER = <<'EOT';
     location = /stay  { websocket_exec /bin/cat; }
     location = /zero  { websocket_exec /bin/cat; websocket_drain 0; }
     location = /long  { websocket_exec /bin/cat; websocket_drain 60s; }
+    location = /events { websocket_channel x; websocket_channel_transports eventsource; websocket_drain 2s; }
     location = /flood { websocket_exec /usr/bin/yes; websocket_drain 1s; }
 EOT
 
@@ -101,6 +102,44 @@ case 'worker_shutdown_timeout comes first: 1001 in time, nothing is cut without 
     cmp_ok($seen[-1][0], '<', 6);
     $ngx->stop;
 };
+
+# begun(ngx, path): a client whose request has not come whole.
+sub begun {
+    my ($ngx, $path, $text) = @_;
+
+    my $client = Ws::Client->connect(port => $ngx->port);
+    $client->{rest} = substr($text // upgrade($path), 20);
+    $client->send(substr $text // upgrade($path), 0, 20)->flush;
+    return $client;
+}
+
+for my $signal (qw(HUP QUIT)) {
+    case "$signal: handshakes that end after it are drained as well" => sub {
+        my $ngx = Ws::Nginx->start(server => $SERVER);
+        my @clients = map { begun($ngx, '/drain') } 1 .. 8;
+        my $stream = begun($ngx, '/events', "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+        # The programs of these two are being started.
+        my ($spawner) = await('the spawner', sub { $ngx->spawners });
+        kill 'STOP', $spawner;
+        my @starting = map { my $client = Ws::Client->connect(port => $ngx->port); $client->send(upgrade('/drain')) } 1 .. 2;
+        # nginx looks at one client after the other.
+        Ws::Client->connect(port => $ngx->port)->handshake('/nowhere');
+        my ($old) = $ngx->workers;
+        my $since = time;
+        $ngx->signal($signal);
+        await('the worker to know', sub { $ngx->old_workers });
+        kill 'CONT', $spawner;
+        $_->send(delete $_->{rest}) for @clients, $stream;
+        is($_->response->{status}, 101, 'it is let in') for @clients, @starting;
+        my @seen = closed($since, @clients, @starting);
+        is((grep { $_->[1] =~ /^close 1012/ } @seen), 10, 'all with 1012');
+        cmp_ok($seen[-1][0], '<', 5, 'in time');
+        $stream->wait_until(sub { $stream->{end} || $stream->{in} =~ /\r\n0\r\n\r\n$/ }, 'the end of the stream');
+        pass('a stream as well');
+        await('the old worker to leave', sub { !kill 0, $old });
+        $ngx->stop($signal eq 'QUIT' ? 'gone' : 'TERM');
+    };
+}
 
 case 'blocked clients do not hold it up' => sub {
     my $ngx = Ws::Nginx->start(server => $SERVER);
