@@ -85,6 +85,7 @@ ngx_uint_t ngx_ws_request_header_only(const ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_can_chunk(ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_has_body(const ngx_http_request_t *r);
 ngx_str_t ngx_ws_request_authority(const ngx_http_request_t *r);
+ngx_uint_t ngx_ws_request_has_error_page(ngx_http_request_t *r, ngx_uint_t status);
 void ngx_ws_request_upgraded(ngx_http_request_t *r);
 void ngx_ws_request_set_lingering(ngx_http_request_t *r);
 void ngx_ws_request_hold(ngx_http_request_t *r);

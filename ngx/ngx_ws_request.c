@@ -86,6 +86,33 @@ ngx_ws_request_authority(const ngx_http_request_t *r)
 }
 
 
+/* whether ngx_http_special_response_handler() would go to an error_page */
+
+ngx_uint_t
+ngx_ws_request_has_error_page(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_uint_t                 i;
+    ngx_http_err_page_t       *page;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (r->error_page || clcf->error_pages == NULL || r->uri_changes == 0) {
+        return 0;
+    }
+
+    page = clcf->error_pages->elts;
+
+    for (i = 0; i < clcf->error_pages->nelts; i++) {
+        if (page[i].status == (ngx_int_t) status) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /* from here on the connection carries frames: it can never go back to HTTP */
 
 void

@@ -178,6 +178,14 @@ Upgrade: websocket
 Connection: (?i)(.*, )?upgrade(, .*)?
 Sec-WebSocket-Version: 13
 
+=== a plain GET is told what this is and what is missing most often, and so is the log
+--- headers eval: [Upgrade => undef, Connection => 'close']
+--- error_code: 426
+--- response_headers
+Content-Type: text/plain
+--- response_body_like: (?s)WebSocket.*proxy_set_header Upgrade \$http_upgrade;.*proxy_set_header Connection
+--- error_log eval: qr/\[info\].*no WebSocket: not an upgrade to websocket.*proxy/
+
 === Upgrade to something else
 --- headers eval: [Upgrade => 'foo']
 --- error_code: 426

@@ -223,6 +223,12 @@ impl Request {
         unsafe { ffi::ngx_ws_response_text(self.0, status, content_type, text) }
     }
 
+    /// Whether the configuration has a page of its own for a status that is about to be answered.
+    pub fn has_error_page(self, status: u16) -> bool {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_has_error_page(self.0, usize::from(status)) != 0 }
+    }
+
     /// A copy in the request's pool.
     pub fn copy(self, text: &[u8]) -> Option<ffi::ngx_str_t> {
         // SAFETY: the allocation has room for the text.

@@ -156,16 +156,49 @@ fn negotiate(request: Request, offers: &[&[u8]]) -> Option<deflate::Agreed> {
 
 /// Prepares the answer to a request that does not become a WebSocket; nginx makes its body.
 fn refuse(request: Request, version: HttpVersion, refusal: Refusal) -> isize {
-    if refusal != Refusal::NotUpgrade {
-        request.report(Level::Info, format_args!("no WebSocket: {refusal}"));
+    match refusal {
+        Refusal::NotUpgrade if version <= HttpVersion::Http11 => request.report(
+            Level::Info,
+            format_args!("no WebSocket: {refusal}; a proxy in front must pass on the headers Upgrade and Connection"),
+        ),
+        refusal => request.report(Level::Info, format_args!("no WebSocket: {refusal}")),
     }
     for (name, value) in refusal.headers(version) {
         if !request.add_header(name, value.as_bytes()) {
             return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
         }
     }
-    refusal.status() as isize
+    let status = refusal.status();
+    if status != UPGRADE_REQUIRED || request.has_error_page(status) {
+        return status as isize;
+    }
+    let text = if version <= HttpVersion::Http11 { HOW_TO_UPGRADE } else { NOT_OVER_HTTP2 };
+    let body = ffi::ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
+    request.respond(usize::from(status), "text/plain", body)
 }
+
+/// RFC 9110, section 15.5.22. nginx has no text for it.
+const UPGRADE_REQUIRED: u16 = 426;
+
+const HOW_TO_UPGRADE: &str = "\
+426 Upgrade Required
+
+This is the address of a WebSocket (RFC 6455, version 13). It answers clients that ask for one, as a browser does for
+new WebSocket(\"wss://...\"). This request did not.
+
+If the client did ask, a proxy in front of this server has dropped the headers that say so. It must speak HTTP/1.1 to this
+server and pass the headers Upgrade and Connection on; in nginx:
+
+    proxy_http_version 1.1;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection upgrade;
+";
+
+const NOT_OVER_HTTP2: &str = "\
+426 Upgrade Required
+
+This is the address of a WebSocket (RFC 6455, version 13), to which this server upgrades connections of HTTP/1.1 only.
+";
 
 /// Answers that the location is busy; `Retry-After` in seconds.
 pub fn try_again(request: Request) -> isize {
