@@ -163,6 +163,7 @@ const char *ngx_ws_resolve_error(ngx_int_t state);
 ngx_err_t ngx_ws_socket_error(ngx_connection_t *c);
 size_t ngx_ws_socket_unsent(ngx_connection_t *c);
 void ngx_ws_socket_shutdown_write(ngx_connection_t *c);
+void ngx_ws_socket_reset(ngx_connection_t *c);
 void ngx_ws_socket_keepalive(ngx_peer_connection_t *pc);
 
 

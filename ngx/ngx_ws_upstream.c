@@ -146,6 +146,22 @@ ngx_ws_socket_shutdown_write(ngx_connection_t *c)
 }
 
 
+/* closing it will be a reset; TLS does not say good-bye then */
+
+void
+ngx_ws_socket_reset(ngx_connection_t *c)
+{
+    struct linger  linger;
+
+    linger.l_onoff = 1;
+    linger.l_linger = 0;
+
+    (void) setsockopt(c->fd, SOL_SOCKET, SO_LINGER, (const void *) &linger, sizeof(struct linger));
+
+    c->timedout = 1;
+}
+
+
 /* nobody else notices a service whose machine has gone */
 
 void

@@ -172,11 +172,14 @@ case 'the log tells who closed' => sub {
     like($client->server_close, qr/^close 1002/);
     $ngx->await_access_log(qr{^/echo/by-error code=\[1002\] by=\[server\]$}m);
 
+    is(Ws::Client->open($ngx->port, '/echo/by-nothing')->close(undef), 'close');
+    $ngx->await_access_log(qr{^/echo/by-nothing code=\[1005\] by=\[client\]$}m);
+
     $client = Ws::Client->open($ngx->port, '/echo/by-fin');
     $client->fin;
     is($client->end, 'eof');
     my $line = $ngx->await_access_log(qr{^/echo/by-fin .*$}m);
-    unlike($line, qr/code=\[\d/, 'no code without a Close');
+    like($line, qr/code=\[1006\] by=\[-\]/, 'the connection was lost, and nobody has closed');
     $ngx->await_log(qr/\[info\].*client.*/);
 };
 

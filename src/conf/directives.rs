@@ -200,6 +200,9 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_exec_pty", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_pty, value::flag(from[0]))
         }),
+        row(c"websocket_exec_send_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_send_timeout, value::time(from[0]))
+        }),
         row(c"websocket_exec_linger", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_linger, value::time(from[0]))
         }),
@@ -211,6 +214,9 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_tcp", Place::Location, Arguments::Exactly(1), tcp),
         row(c"websocket_tcp_connect_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_connect_timeout, value::time(from[0]))
+        }),
+        row(c"websocket_tcp_send_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_send_timeout, value::time(from[0]))
         }),
         row(c"websocket_tcp_buffer_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_buffer_size, value::size(from[0]).and_then(|size| between(from[0], size, 1, 1 << 30)))

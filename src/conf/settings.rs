@@ -329,6 +329,8 @@ settings! {
     console: bool, false;
     /// How a program's streams are divided into messages.
     exec_format: Format, Format::Lines;
+    /// How long the program may take nothing of what waits for it, in milliseconds; 0 for ever.
+    exec_send_timeout: u64, 60_000;
     /// Variables for the program.
     exec_env: Rc<[EnvEntry<C::Template>]>, Rc::from([]);
     /// The program's working directory; none for the directory of the program.
@@ -349,6 +351,8 @@ settings! {
     exec_stop: Ladder, Ladder::default();
     /// How long a server of a service may take to accept the connection, TLS included, in milliseconds; 0 for no limit.
     tcp_connect_timeout: u64, 60_000;
+    /// How long a service may take nothing of what waits for it, in milliseconds; 0 for ever.
+    tcp_send_timeout: u64, 60_000;
     /// Octets of one read from a service at most, and so of one message.
     tcp_buffer_size: u64, 16 << 10;
     /// The type of the messages that a service's octets become.

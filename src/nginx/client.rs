@@ -3,7 +3,9 @@
 use super::ffi;
 use super::output::Sink;
 use super::request::Request;
+use super::uptake::{self, Uptake};
 use super::worker;
+use crate::ws::timing::Look;
 
 /// A client that never stops sending does not keep a worker from exiting.
 const DISCARDED_READS: u32 = 16;
@@ -11,6 +13,7 @@ const DISCARDED_READS: u32 = 16;
 /// The connection of a request that was upgraded.
 pub struct Client {
     connection: *mut ffi::ngx_connection_t,
+    uptake: Uptake,
 }
 
 /// What came from the client.
@@ -50,7 +53,25 @@ pub enum Sent {
 impl Client {
     /// The client of this request.
     pub fn new(request: Request) -> Self {
-        Client { connection: request.connection() }
+        Client { connection: request.connection(), uptake: Uptake::default() }
+    }
+
+    /// What it has taken since the last look.
+    pub fn look(&mut self) -> Look {
+        self.uptake.look(self.connection)
+    }
+
+    /// Whether the system has octets that it has not taken.
+    pub fn has_queued(&self) -> bool {
+        uptake::queued(self.connection) > 0
+    }
+
+    /// Whether the system has octets of it that were not read.
+    pub fn has_unread(&self) -> bool {
+        let mut count: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one int; the connection lives as long as its request.
+        let asked = unsafe { libc::ioctl((*self.connection).fd, libc::FIONREAD, &raw mut count) };
+        asked == 0 && count > 0
     }
 
     /// nginx's connection.

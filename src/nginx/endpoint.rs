@@ -1,9 +1,13 @@
 //! What a session is connected to, as the session sees it.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::ffi;
 use super::log::{self, Level};
 use super::output::Output;
-use super::session::Context;
+use super::program::Fate;
+use super::session::{Context, SessionRef};
 use super::worker;
 use crate::channel::fanout::Buffer;
 use crate::ws::close::CloseCode;
@@ -29,19 +33,58 @@ pub trait Endpoint {
     /// The message cannot be taken; the session closes as told.
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending>;
 
-    /// Passes on what [`deliver`](Self::deliver) gathered. Called at the end of each turn, and once more when the client
-    /// has closed, before [`client_gone`](Self::client_gone). Returns whether anything moved.
+    /// Passes on what [`deliver`](Self::deliver) gathered. Called at the end of each turn, and once more before
+    /// [`client_gone`](Self::client_gone). Returns whether anything moved.
     fn flush(&mut self) -> bool;
+
+    /// Whether octets wait for the other side, which takes none at the moment.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// Whether the other side has taken something since this was asked last, as far as the system knows: also of what was
+    /// passed on to the system long ago.
+    fn has_taken(&mut self) -> bool {
+        false
+    }
+
+    /// How the session ends when the other side takes nothing for too long.
+    fn stuck(&self) -> Ending {
+        Ending { code: CloseCode::INTERNAL, reason: "the endpoint takes nothing".to_owned() }
+    }
+
+    /// The client does not end its message in time: an endpoint that is [`Produced::Leaving`] ends without it.
+    fn leave(&mut self) {}
 
     /// Makes messages for the client while the outlet has room.
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced;
 
-    /// The client sends nothing more and reads nothing more.
-    fn client_gone(&mut self);
+    /// The client sends nothing more and reads nothing more. What was delivered is still for the other side. Returns what
+    /// may become known of its end soon.
+    fn client_gone(&mut self, input: Input) -> Option<Aftermath>;
 
     /// Grows whenever the other side takes something: octets, messages, or time that is the other side's to take. It tells
     /// a slow side from a stuck one once the client has hung up; the amount means nothing.
     fn progress(&self) -> u64;
+}
+
+/// What the endpoint has got of what the client has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// All of it, or all that counts.
+    Whole,
+    /// The beginning: the rest was accepted by the system, and is lost.
+    Cut,
+}
+
+/// A program that has been left, and whose end may come before its session is logged.
+pub struct Aftermath {
+    /// What became of it.
+    pub fate: Rc<Fate>,
+    /// Milliseconds that its end is worth waiting for.
+    pub patience: u64,
+    /// The session that is run when it has ended, as long as it waits for that.
+    pub waiting: Rc<Cell<Option<SessionRef>>>,
 }
 
 /// How far an endpoint is that was asked to start.
@@ -75,6 +118,8 @@ pub enum Produced {
     Ended(Ending),
     /// The same, but what the client sends before it answers our Close is still taken.
     Silent(Ending),
+    /// Everything was sent, and the end of a message that the client has begun is waited for.
+    Leaving,
 }
 
 /// Room for the header of a message of at most 65535 octets.

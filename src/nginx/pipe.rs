@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
+use super::exhaustion::no_connection;
 use super::ffi;
 
 /// A pipe: our end watched by nginx, the other end to be given to a program.
@@ -33,6 +34,28 @@ pub fn null() -> io::Result<OwnedFd> {
 
 /// What nginx calls when a descriptor is ready.
 pub type Handler = unsafe extern "C" fn(*mut ffi::ngx_event_t);
+
+/// Who hears of a pipe.
+#[derive(Debug, Clone, Copy)]
+pub struct Listener {
+    /// Called with an event whose connection has `data`.
+    pub handler: Handler,
+    /// See `handler`.
+    pub data: *mut c_void,
+    /// Where lines about the pipe go.
+    pub log: *mut ffi::ngx_log_t,
+}
+
+impl Listener {
+    /// Gives a descriptor to nginx.
+    ///
+    /// # Errors
+    ///
+    /// All `worker_connections` are in use; nginx has logged it.
+    pub fn watch(self, fd: OwnedFd) -> io::Result<Pipe> {
+        Pipe::new(fd, self.handler, self.data, self.log)
+    }
+}
 
 /// A descriptor as a connection of nginx. Closed on drop.
 pub struct Pipe {
@@ -72,7 +95,7 @@ impl Pipe {
         unsafe {
             let connection = ffi::ngx_ws_pipe_connection(fd.as_raw_fd(), log);
             if connection.is_null() {
-                return Err(io::Error::from_raw_os_error(libc::EMFILE));
+                return Err(no_connection());
             }
             let _ = fd.into_raw_fd();
             (*connection).data = data;
@@ -86,6 +109,21 @@ impl Pipe {
     pub fn set_data(&mut self, data: *mut c_void) {
         // SAFETY: the connection is ours until drop.
         unsafe { (*self.connection).data = data };
+    }
+
+    /// Tells another listener from now on.
+    pub fn listen(&self, listener: Listener) {
+        let Listener { handler, data, log } = listener;
+        // SAFETY: the connection is ours until drop, its events with it.
+        unsafe {
+            let connection = self.connection;
+            (*connection).data = data;
+            (*connection).log = log;
+            for event in [(*connection).read, (*connection).write] {
+                (*event).handler = Some(handler);
+                (*event).log = log;
+            }
+        }
     }
 
     fn fd(&self) -> i32 {
@@ -174,15 +212,6 @@ impl Pipe {
             (_, Some(libc::EIO)) => Some(Read::HungUp),
             // Nothing else is expected of a pipe.
             _ => Some(Read::End),
-        }
-    }
-
-    /// Gives up watching but keeps the descriptor open.
-    pub fn into_fd(self) -> Option<OwnedFd> {
-        // SAFETY: the descriptor is open; the duplicate belongs to nobody else.
-        unsafe {
-            let fd = libc::fcntl(self.fd(), libc::F_DUPFD_CLOEXEC, 3);
-            (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
         }
     }
 

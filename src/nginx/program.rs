@@ -4,25 +4,27 @@ pub mod check;
 mod command;
 mod feed;
 mod launch;
+pub mod remainder;
 mod stderr;
 mod stdin;
+mod unread;
 
 use std::cell::Cell;
-use std::ffi::c_void;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 pub use command::{Command, Environs};
 pub use feed::Feed;
 pub use launch::{Stdio, start};
+use remainder::Left;
 pub use stderr::{Reader as StderrReader, Stderr};
 pub use stdin::Stdin;
 
-use super::endpoint::{Ending, Endpoint, Outlet, Produced};
-use super::ffi;
-use super::pipe::{Handler, Pipe, Read};
-use super::worker::{self, programs};
+pub use super::pipe::Listener;
+
+use super::endpoint::{Aftermath, Ending, Endpoint, Input, Outlet, Produced};
+use super::pipe::{Pipe, Read};
+use super::session::SessionRef;
+use super::worker;
 use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
 use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
 use crate::exec::terminal::{self, Size};
@@ -77,31 +79,12 @@ impl Fate {
     }
 }
 
-/// Who hears of a program's pipes.
-#[derive(Debug, Clone, Copy)]
-pub struct Listener {
-    /// Called with an event whose connection has `data`.
-    pub handler: Handler,
-    /// See `handler`.
-    pub data: *mut c_void,
-    /// Where lines about the pipes go.
-    pub log: *mut ffi::ngx_log_t,
-}
-
-impl Listener {
-    /// Gives a descriptor to nginx.
-    ///
-    /// # Errors
-    ///
-    /// All `worker_connections` are in use; nginx has logged it.
-    pub fn watch(self, fd: OwnedFd) -> io::Result<Pipe> {
-        Pipe::new(fd, self.handler, self.data, self.log)
-    }
-}
-
 /// A running program.
 pub struct Program {
     id: ProgramId,
+    /// How the log calls it.
+    name: String,
+    session: SessionRef,
     fate: Rc<Fate>,
     format: Format,
     /// Its descriptors are a terminal.
@@ -110,7 +93,8 @@ pub struct Program {
     /// terminal and opens it again.
     hung_up: bool,
     ladder: Ladder,
-    feed: Feed,
+    /// None once the program was left.
+    feed: Option<Feed>,
     stdout: Option<Pipe>,
     stderr: Option<Stderr>,
     reader: Reader,
@@ -118,27 +102,46 @@ pub struct Program {
     backlog: usize,
 }
 
+/// Milliseconds after the first time of the stop ladder in which a program may be expected to end by it.
+const STOPS: u64 = 100;
+
+/// Milliseconds that a session waits at most to tell in the log how its program ended.
+const MOST_PATIENCE: u64 = 500;
+
 impl Endpoint for Program {
     fn accepts(&self) -> bool {
-        !self.feed.is_open() || self.feed.waiting() < self.backlog
+        self.feed.as_ref().is_none_or(|feed| !feed.is_open() || feed.waiting() < self.backlog)
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
         let mistaken = self.format == Format::Lines && data.kind == Kind::Binary;
-        if !self.feed.is_open() && !mistaken {
+        if !self.feed.as_ref().is_some_and(Feed::is_open) && !mistaken {
             // The program reads no more. It is told nothing, and neither is the client: the program may still write.
             return Ok(());
         }
         if self.terminal && data.first && data.last && self.resize(data.payload) {
             return Ok(());
         }
+        let Some(feed) = &mut self.feed else { return Ok(()) };
         self.writer
-            .write(data.kind, data.payload, data.first, data.last, self.feed.queue())
+            .write(data.kind, data.payload, data.first, data.last, feed.queue())
             .map_err(|error| Ending { code: error.close_code(), reason: error.to_string() })
     }
 
     fn flush(&mut self) -> bool {
-        self.feed.flush()
+        self.feed.as_mut().is_some_and(Feed::flush)
+    }
+
+    fn waits(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.is_open() && feed.waiting() > 0)
+    }
+
+    fn has_taken(&mut self) -> bool {
+        self.feed.as_mut().is_some_and(Feed::look)
+    }
+
+    fn stuck(&self) -> Ending {
+        stuck()
     }
 
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
@@ -162,20 +165,30 @@ impl Endpoint for Program {
         if moved { Produced::Some } else { Produced::Nothing }
     }
 
-    fn client_gone(&mut self) {
-        self.feed.close();
-        let pipes = [self.stdout.take(), self.stderr.take().and_then(Stderr::into_pipe)];
-        if self.fate.is_gone() {
-            return;
+    fn client_gone(&mut self, input: Input) -> Option<Aftermath> {
+        let feed = self.feed.take()?;
+        let waiting = Rc::new(Cell::new(Some(self.session)));
+        let patience = (u64::from(self.ladder.term_ms) + STOPS).min(MOST_PATIENCE);
+        let aftermath = Aftermath { fate: Rc::clone(&self.fate), patience, waiting: Rc::clone(&waiting) };
+        if !self.fate.is_gone() {
+            let left = Left {
+                id: self.id,
+                name: std::mem::take(&mut self.name),
+                fate: Rc::clone(&self.fate),
+                ladder: self.ladder,
+                terminal: self.terminal,
+                feed,
+                stdout: self.stdout.take(),
+                stderr: self.stderr.take(),
+                waiting,
+            };
+            remainder::begin(left, input);
         }
-        // The program may say something while it ends: it should not die of a broken pipe in the middle of that. The
-        // end of a terminal, however, is that nobody holds it.
-        let kept = pipes.into_iter().flatten().filter(|_| !self.terminal).filter_map(Pipe::into_fd).collect();
-        programs::stop(self.id, self.ladder, kept);
+        Some(aftermath)
     }
 
     fn progress(&self) -> u64 {
-        self.feed.progress()
+        self.feed.as_ref().map_or(0, Feed::progress)
     }
 }
 
@@ -183,7 +196,7 @@ impl Program {
     /// Whether the message set the size of the terminal.
     fn resize(&self, message: &[u8]) -> bool {
         let Some(size) = Size::from_message(message) else { return false };
-        if let Some(fd) = self.feed.stdin().and_then(Stdin::fd) {
+        if let Some(fd) = self.feed.as_ref().and_then(Feed::stdin).and_then(Stdin::fd) {
             // A terminal whose program has just ended has no size any more.
             let _ = terminal::resize(fd, size);
         }
@@ -337,4 +350,9 @@ pub fn how(status: ExitStatus) -> Ending {
         ExitStatus::Code(code) => Ending { code: CloseCode::INTERNAL, reason: format!("exit {code}") },
         ExitStatus::Signal(signal) => Ending { code: CloseCode::INTERNAL, reason: format!("signal {signal}") },
     }
+}
+
+/// The Close of a client whose program takes nothing for too long.
+pub fn stuck() -> Ending {
+    Ending { code: CloseCode::INTERNAL, reason: "the program does not read".to_owned() }
 }

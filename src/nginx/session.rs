@@ -5,6 +5,7 @@
 //! and returns a verdict that is acted on after the last reference to the session is gone.
 
 mod account;
+mod ahead;
 mod context;
 mod deadlines;
 mod direct;
@@ -15,6 +16,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use account::Account;
+use ahead::Ahead;
 pub use context::Context;
 use deadlines::Deadlines;
 pub use direct::Direct;
@@ -22,7 +24,7 @@ use direct::Passed;
 
 use super::channel::hub::Listener;
 use super::client::Client;
-use super::endpoint::{Ending, Endpoint};
+use super::endpoint::{Aftermath, Ending, Endpoint, Input};
 use super::ffi;
 use super::guard::guard;
 use super::hold::{self, Holder};
@@ -49,6 +51,9 @@ enum Stage {
     Grace,
     /// A Close went out, or came in; what is queued is sent, and the peer's Close awaited.
     Closing,
+    /// Nothing more is read or sent: the end of the program that was left is waited for until this time, so that the log
+    /// can tell of it.
+    Parting { verdict: Verdict, until: u64 },
     /// Nothing of the session is left but its memory.
     Over,
 }
@@ -78,8 +83,12 @@ pub struct Session {
     output: Output,
     /// What went out by the short way.
     passed: Passed,
-    /// Octets of the client that the endpoint could not take yet.
+    /// Octets of the client that were not looked at yet.
     unparsed: Vec<u8>,
+    /// Messages of the client that the endpoint could not take yet.
+    ahead: Ahead,
+    /// The program that was left.
+    aftermath: Option<Aftermath>,
     /// The endpoint got something that it may still answer.
     answers_due: bool,
     /// Octets of Pongs that were queued while the output was over its limit.
@@ -126,6 +135,8 @@ pub fn create(request: Request, acceptance: Acceptance) -> Result<SessionRef, is
         output: Output::default(),
         passed: Passed::default(),
         unparsed: Vec::new(),
+        ahead: Ahead::default(),
+        aftermath: None,
         answers_due: false,
         pongs_beyond: 0,
         client_closed: false,
@@ -323,18 +334,24 @@ impl Session {
         if self.stage == Stage::Over {
             return;
         }
+        let opened = self.stage != Stage::Starting;
+        self.let_endpoint_go();
         self.stage = Stage::Over;
         if let Some(place) = self.place.take() {
             worker::discharge(place);
         }
         self.settle();
         let closed = self.ws.closed();
-        self.context().closed = closed;
+        let status = self.aftermath.take().and_then(|aftermath| {
+            aftermath.waiting.set(None);
+            aftermath.fate.status()
+        });
+        let context = self.context();
+        context.closed = closed;
+        context.ended = opened;
+        context.exec_status = context.exec_status.or(status);
         // SAFETY: the context is in the pool of the request, which outlives the session.
         self.account.close(unsafe { self.context.as_ref() }, closed.as_ref());
-        if let Some(mut endpoint) = self.endpoint.take() {
-            endpoint.client_gone();
-        }
         if !self.output.is_empty() {
             self.client.give_up();
         }
@@ -353,8 +370,29 @@ impl Session {
                 self.output.flush(&mut self.client);
                 self.client.discard_input();
             }
-            Stage::Starting | Stage::Closing | Stage::Over => {}
+            Stage::Starting | Stage::Closing | Stage::Parting { .. } | Stage::Over => {}
         }
+    }
+
+    /// The endpoint gets what the client has sent and no more, and goes its own way.
+    fn let_endpoint_go(&mut self) {
+        let Some(mut endpoint) = self.endpoint.take() else { return };
+        let input = self.input();
+        while let Some(piece) = self.ahead.pop() {
+            if endpoint.deliver(&piece.data()).is_err() {
+                // What it cannot take has no other consequence now.
+                self.ahead.clear();
+            }
+        }
+        endpoint.flush();
+        self.aftermath = endpoint.client_gone(input);
+    }
+
+    /// Whether there is more of the client than was looked at. After its Close, or a violation, nothing counts.
+    fn input(&self) -> Input {
+        let looks = self.ws.is_open() || self.ws.awaits_close();
+        let left = looks && self.stage != Stage::Starting && (!self.unparsed.is_empty() || self.client.has_unread());
+        if left { Input::Cut } else { Input::Whole }
     }
 
     fn report(&self, level: Level, text: std::fmt::Arguments<'_>) {

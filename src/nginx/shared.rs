@@ -117,20 +117,29 @@ fn act(id: SharedId, view: &ProgramView) -> bool {
             (Some(process), Owner::Own) => {
                 let deserted = !has_clients && !view.others;
                 let hand_over = leaving && (view.successors || (!has_clients && view.others));
+                local.winding = false;
                 if view.deleted || hand_over {
                     process.stop(local.handle, &local.recipe);
                 } else if deserted {
-                    if local.recipe.linger == 0 || leaving {
+                    if local.recipe.linger == 0 || leaving || local.lingered {
                         // What the last client has sent is for it.
-                        process.feed(local.handle);
-                        process.stop(local.handle, &local.recipe);
+                        match process.takes_more(local.handle, &local.recipe) {
+                            Some(pause) => {
+                                local.winding = true;
+                                local.anchor.turn.disarm();
+                                local.anchor.turn.arm(pause);
+                            }
+                            None => process.stop(local.handle, &local.recipe),
+                        }
                     } else if !local.lingering {
                         local.lingering = true;
                         local.anchor.linger.arm(local.recipe.linger);
                     }
-                } else if local.lingering {
-                    local.lingering = false;
-                    local.anchor.linger.disarm();
+                } else {
+                    local.lingered = false;
+                    if std::mem::take(&mut local.lingering) {
+                        local.anchor.linger.disarm();
+                    }
                 }
                 if view.input { Step::Feed } else { Step::Nothing }
             }
@@ -238,6 +247,8 @@ pub fn run(id: SharedId) {
         drop(process);
         with(id, |local| {
             local.lingering = false;
+            local.lingered = false;
+            local.winding = false;
             local.anchor.linger.disarm();
         });
         examine(id);

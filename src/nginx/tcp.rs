@@ -10,6 +10,7 @@ mod tls;
 
 pub use address::Address;
 pub use connect::start;
+pub use linger::end;
 pub use tls::{Tls, prepare};
 
 use connect::Connecting;
@@ -17,12 +18,13 @@ use peer::Peer;
 use socket::Socket;
 
 use super::client::{Received, Sent};
-use super::endpoint::{Ending, Endpoint, Outlet, Produced, Started};
+use super::endpoint::{Aftermath, Ending, Endpoint, Input, Outlet, Produced, Started};
 use super::output::{Output, Sink};
 use crate::tcp::text::Cutter;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::Kind;
+use crate::ws::timing::Look;
 
 /// Octets that wait for a service, above which the client is not read. A read of the client may add to them.
 const BACKLOG: usize = 64 << 10;
@@ -46,12 +48,18 @@ pub struct Relay {
     peer: Peer,
     /// For the service.
     queue: Output,
+    /// The system may have octets that the service has not taken. Not told of unix sockets: there it has those as well that
+    /// a busy service has not got to yet.
+    underway: bool,
+    counts_underway: bool,
     /// The service takes no more octets.
     deaf: bool,
     /// The service has sent everything.
     ended: bool,
     /// The client is in the middle of a message.
     in_message: bool,
+    /// The end of that message is not waited for any more.
+    leaves: bool,
     /// The client has sent something since the last look.
     delivered: bool,
     most: usize,
@@ -104,6 +112,31 @@ impl Endpoint for Service {
         }
     }
 
+    fn waits(&self) -> bool {
+        matches!(self, Service::Connected(relay) if relay.underway || !relay.queue.is_empty())
+    }
+
+    fn has_taken(&mut self) -> bool {
+        match self {
+            Service::Connected(relay) => {
+                let Look { taken, all } = relay.socket.look();
+                relay.underway &= !all;
+                taken || !self.waits()
+            }
+            Service::Connecting(_) | Service::Gone => false,
+        }
+    }
+
+    fn stuck(&self) -> Ending {
+        Ending { code: CloseCode::BAD_GATEWAY, reason: "the service does not read".to_owned() }
+    }
+
+    fn leave(&mut self) {
+        if let Service::Connected(relay) = self {
+            relay.leaves = true;
+        }
+    }
+
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
         match self {
             Service::Connected(relay) => relay.produce(outlet),
@@ -111,11 +144,16 @@ impl Endpoint for Service {
         }
     }
 
-    fn client_gone(&mut self) {
+    fn client_gone(&mut self, input: Input) -> Option<Aftermath> {
         if let Service::Connected(relay) = std::mem::replace(self, Service::Gone) {
             let Relay { socket, queue, .. } = *relay;
-            linger::close(socket, queue);
+            match input {
+                Input::Whole => linger::close(socket, queue),
+                // An orderly end would say that this was all.
+                Input::Cut => socket.reset(),
+            }
         }
+        None
     }
 
     fn progress(&self) -> u64 {
@@ -128,13 +166,17 @@ impl Endpoint for Service {
 
 impl Relay {
     fn new(socket: Socket, peer: Peer, most: usize, kind: Kind) -> Self {
+        let counts_underway = !peer.is_unix();
         Relay {
             socket,
             peer,
             queue: Output::default(),
+            underway: false,
+            counts_underway,
             deaf: false,
             ended: false,
             in_message: false,
+            leaves: false,
             delivered: false,
             most,
             text: match kind {
@@ -156,6 +198,7 @@ impl Relay {
             match self.socket.send(rest) {
                 Sent::Octets(count) => {
                     self.peer.sent += count as u64;
+                    self.underway = self.counts_underway;
                     rest = &rest[count..];
                 }
                 Sent::Blocked => {}
@@ -176,6 +219,7 @@ impl Relay {
         let sent = self.queue.flush(&mut self.socket);
         let moved = waiting - self.queue.len();
         self.peer.sent += moved as u64;
+        self.underway |= self.counts_underway && moved > 0;
         if sent == Sent::Lost {
             self.stop_writing();
             return true;
@@ -189,6 +233,7 @@ impl Relay {
     /// The service is gone, or does not listen any more. What it has sent before is still to be read.
     fn stop_writing(&mut self) {
         self.queue = Output::default();
+        self.underway = false;
         self.deaf = true;
     }
 
@@ -219,7 +264,10 @@ impl Relay {
             return Produced::Ended(lost());
         }
         // The client may finish what it has begun: closing for reading is no reason to stop listening.
-        if self.ended && !moved && self.queue.is_empty() && (self.deaf || !self.in_message) {
+        if self.ended && !moved && self.queue.is_empty() {
+            if self.in_message && !self.deaf && !self.leaves {
+                return Produced::Leaving;
+            }
             let ending = Ending { code: CloseCode::NORMAL, reason: String::new() };
             return if self.deaf { Produced::Ended(ending) } else { Produced::Silent(ending) };
         }

@@ -17,7 +17,7 @@ const VARIABLES: &[(&str, Value)] = &[
     ("websocket_messages_out", |context| counter(context, context.messages_out)),
     ("websocket_bytes_in", |context| counter(context, context.bytes_in)),
     ("websocket_bytes_out", |context| counter(context, context.bytes_out)),
-    ("websocket_close_code", |context| Some(context.closed?.code?.to_string())),
+    ("websocket_close_code", |context| Some(context.close_code()?.to_string())),
     ("websocket_closed_by", |context| {
         Some(match context.closed?.by {
             Side::Client => "client".to_owned(),

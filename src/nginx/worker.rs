@@ -15,6 +15,7 @@ use super::main_settings::MainSettings;
 use super::request::Request;
 use super::session;
 use super::shared;
+use super::tcp;
 use super::timer::now;
 use super::{module, process};
 use crate::ledger::Ledger;
@@ -254,6 +255,7 @@ pub fn exit() {
             break;
         }
     }
+    tcp::end();
     detached::exit();
     hub::end();
     programs::end();

@@ -21,6 +21,17 @@ pub struct Settings {
     pub close_timeout: u64,
     /// Time in which a client must accept an octet of what is queued for it.
     pub send_timeout: u64,
+    /// Time in which the endpoint must take an octet of what waits for it.
+    pub endpoint_timeout: u64,
+}
+
+/// What the system knows of octets that were given to it for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// The client's side has taken some since the last look.
+    pub taken: bool,
+    /// It has taken all of them.
+    pub all: bool,
 }
 
 /// What is due.
@@ -34,6 +45,10 @@ pub enum Expiry {
     Idle,
     /// The client accepts nothing: drop the connection.
     SendTimeout,
+    /// The endpoint takes nothing: close as it says.
+    EndpointTimeout,
+    /// The endpoint has ended, and the client does not end the message that it has begun: close.
+    Leave,
     /// The time for answers after a violation is over: close with its code.
     Grace,
     /// The worker is going: close with 1012.
@@ -49,10 +64,22 @@ enum Stage {
     Grace {
         until: u64,
     },
-    /// Our Close is queued or sent; the time is that of the last progress.
+    /// Our Close is queued or sent.
     Closing {
+        /// When it was, or when the client has taken something of what is before it.
         since: u64,
+        /// Octets were before it that the client had not taken at the last look.
+        behind: bool,
     },
+}
+
+/// A Ping that nothing came after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ping {
+    /// When it was sent, or when the client has taken something of what is before it.
+    at: u64,
+    /// Octets were before it that the client had not taken at the last look.
+    behind: bool,
 }
 
 /// The timers of one session.
@@ -67,11 +94,15 @@ pub struct Timers {
     received: u64,
     /// When a message went either way last.
     message: u64,
-    /// When the last Ping was sent that nothing came after.
-    pinged: Option<u64>,
+    /// The last Ping, if nothing came after it.
+    pinged: Option<Ping>,
     /// Octets wait for the client; when it accepted some last.
     blocked: Option<u64>,
-    /// We do not read, so the client's silence means nothing.
+    /// Octets wait for the endpoint; when it took some last.
+    endpoint: Option<u64>,
+    /// The endpoint has ended, and waits since then for the end of the client's message.
+    leaving: Option<u64>,
+    /// We do not read, so the client's silence means nothing: it is alive as long as its side takes our Pings.
     paused: bool,
     drain: Option<u64>,
 }
@@ -86,6 +117,8 @@ impl Timers {
             message: now,
             pinged: None,
             blocked: None,
+            endpoint: None,
+            leaving: None,
             paused: false,
             drain: None,
         }
@@ -111,7 +144,7 @@ impl Timers {
     pub fn on_resume(&mut self, now: u64) {
         if self.paused {
             self.paused = false;
-            self.pinged = self.pinged.map(|_| now);
+            self.pinged = self.pinged.map(|ping| Ping { at: now, ..ping });
         }
     }
 
@@ -122,14 +155,68 @@ impl Timers {
 
     /// The client accepted some octets. `left`: there are more.
     pub fn on_sent(&mut self, now: u64, left: bool) {
-        if let Stage::Closing { since } = &mut self.stage {
+        if let Stage::Closing { since, .. } = &mut self.stage {
             *since = now;
         }
         if self.blocked.is_some() {
-            // A Ping may have been among the octets that waited.
-            self.pinged = self.pinged.map(|_| now);
+            // A Ping may have been among the octets that waited, and others may still be before it.
+            self.pinged = self.pinged.map(|_| Ping { at: now, behind: true });
         }
         self.blocked = left.then_some(now);
+    }
+
+    /// The Ping that is due was sent. `behind`: octets are before it that the client has not taken yet.
+    pub fn on_ping(&mut self, now: u64, behind: bool) {
+        self.pinged = Some(Ping { at: now, behind });
+    }
+
+    /// The system was asked what the client's side has taken. Octets that it takes are a sign of life, as far as they are
+    /// before what is waited for: a slow line may have minutes of them.
+    pub fn on_look(&mut self, now: u64, look: Look) {
+        if look.taken {
+            self.blocked = self.blocked.map(|_| now);
+        }
+        let waits = |at: &mut u64, behind: &mut bool| {
+            if *behind && (look.taken || look.all) {
+                *at = now;
+                *behind = !look.all;
+            }
+        };
+        if let Stage::Closing { since, behind } = &mut self.stage {
+            waits(since, behind);
+        }
+        if let Some(Ping { at, behind }) = &mut self.pinged {
+            waits(at, behind);
+            if self.paused && look.all {
+                // The Pong may be behind what is not read. That the Ping was taken is all that can be known.
+                self.received = now;
+                self.pinged = None;
+            }
+        }
+    }
+
+    /// Octets wait for the endpoint, or none do. It is no harm to say so again.
+    pub fn on_endpoint(&mut self, now: u64, waits: bool) {
+        if waits {
+            self.endpoint.get_or_insert(now);
+        } else {
+            self.endpoint = None;
+        }
+    }
+
+    /// Whether octets wait for the endpoint, as far as was told.
+    pub fn endpoint_waits(&self) -> bool {
+        self.endpoint.is_some()
+    }
+
+    /// The endpoint has taken some of what waits for it.
+    pub fn on_endpoint_taken(&mut self, now: u64) {
+        self.endpoint = self.endpoint.map(|_| now);
+    }
+
+    /// The endpoint has ended and waits for the end of a message that the client has begun. It is no harm to say so again.
+    pub fn on_leaving(&mut self, now: u64) {
+        self.leaving.get_or_insert(now);
     }
 
     /// The client broke a rule: [`Expiry::Grace`] follows unless the session closes first.
@@ -139,10 +226,10 @@ impl Timers {
         }
     }
 
-    /// Our Close was queued, as the first or as the answer.
-    pub fn on_close(&mut self, now: u64) {
+    /// Our Close was queued, as the first or as the answer. `behind`: octets are before it that the client has not taken.
+    pub fn on_close(&mut self, now: u64, behind: bool) {
         if !matches!(self.stage, Stage::Closing { .. }) {
-            self.stage = Stage::Closing { since: now };
+            self.stage = Stage::Closing { since: now, behind };
         }
     }
 
@@ -161,35 +248,44 @@ impl Timers {
         // Of several the first; at the same time, the one that is named first below.
         let (_, expiry) = self.due().into_iter().flatten().filter(|(at, _)| *at <= now).min_by_key(|(at, _)| *at)?;
         match expiry {
-            Expiry::Ping => self.pinged = Some(now),
+            Expiry::Ping => self.pinged = Some(Ping { at: now, behind: false }),
             Expiry::Drain => self.drain = None,
-            Expiry::PingTimeout | Expiry::Idle | Expiry::SendTimeout | Expiry::Grace | Expiry::CloseTimeout => {}
+            Expiry::Leave => self.leaving = None,
+            Expiry::PingTimeout
+            | Expiry::Idle
+            | Expiry::SendTimeout
+            | Expiry::EndpointTimeout
+            | Expiry::Grace
+            | Expiry::CloseTimeout => {}
         }
         Some(expiry)
     }
 
     /// Everything that can expire at the present stage.
-    fn due(&self) -> [Option<(u64, Expiry)>; 5] {
+    fn due(&self) -> [Option<(u64, Expiry)>; 7] {
         let after = |since: u64, time: u64, expiry| (time != 0).then(|| (since.saturating_add(time), expiry));
-        let Settings { ping_interval, ping_timeout, idle_timeout, close_timeout, send_timeout } = self.settings;
+        let Settings { ping_interval, ping_timeout, idle_timeout, close_timeout, send_timeout, endpoint_timeout } =
+            self.settings;
         let send = self.blocked.and_then(|since| after(since, send_timeout, Expiry::SendTimeout));
         match self.stage {
             Stage::Open => {
-                // Behind octets that wait, a Ping waits as well, and a Pong that is not read says nothing.
-                let silence_counts = self.blocked.is_none() && !self.paused;
                 let (ping, pong) = match self.pinged {
-                    _ if !silence_counts => (None, None),
+                    // Behind octets that wait, a Ping waits as well: their own time limit counts.
+                    _ if self.blocked.is_some() => (None, None),
                     None => (after(self.received, ping_interval, Expiry::Ping), None),
-                    Some(at) if ping_timeout == 0 => (after(at, ping_interval, Expiry::Ping), None),
-                    Some(at) => (None, after(at, ping_timeout, Expiry::PingTimeout)),
+                    Some(Ping { at, .. }) if ping_timeout == 0 => (after(at, ping_interval, Expiry::Ping), None),
+                    Some(Ping { at, .. }) => (None, after(at, ping_timeout, Expiry::PingTimeout)),
                 };
                 let drain = self.drain.map(|at| (at, Expiry::Drain));
-                [send, pong, drain, after(self.message, idle_timeout, Expiry::Idle), ping]
+                let endpoint = self.endpoint.and_then(|since| after(since, endpoint_timeout, Expiry::EndpointTimeout));
+                let leave = self.leaving.and_then(|since| after(since, close_timeout, Expiry::Leave));
+                let idle = after(self.message, idle_timeout, Expiry::Idle);
+                [send, pong, endpoint, leave, drain, idle, ping]
             }
-            Stage::Grace { until } => [send, Some((until, Expiry::Grace)), None, None, None],
-            Stage::Closing { since } => {
+            Stage::Grace { until } => [send, Some((until, Expiry::Grace)), None, None, None, None, None],
+            Stage::Closing { since, .. } => {
                 let close = after(since, close_timeout, Expiry::CloseTimeout);
-                [close, if close.is_none() { send } else { None }, None, None, None]
+                [close, if close.is_none() { send } else { None }, None, None, None, None, None]
             }
         }
     }
@@ -222,6 +318,7 @@ mod tests {
         idle_timeout: 0,
         close_timeout: 5_000,
         send_timeout: 60_000,
+        endpoint_timeout: 60_000,
     };
 
     fn timers(settings: Settings) -> Timers {
@@ -253,7 +350,7 @@ mod tests {
         let mut t = timers(Settings::default());
         assert_eq!((t.deadline(), t.expire(u64::MAX)), (None, None));
         t.on_blocked(2_000);
-        t.on_close(2_000);
+        t.on_close(2_000, false);
         assert_eq!(t.deadline(), None);
         // Pings without a timeout go on.
         let mut t = timers(Settings { ping_timeout: 0, ..SETTINGS });
@@ -288,7 +385,7 @@ mod tests {
         t.on_message(16_000);
         assert_eq!(t.expire(21_000), None);
         assert_eq!(t.expire(36_000), Some(Expiry::Idle));
-        t.on_close(36_000);
+        t.on_close(36_000, false);
         assert_eq!(t.deadline(), Some(41_000));
     }
 
@@ -322,22 +419,89 @@ mod tests {
     }
 
     #[test]
-    fn silence_does_not_count_while_we_do_not_read() {
+    fn while_we_do_not_read_a_ping_that_was_taken_is_a_sign_of_life() {
+        let mut t = timers(SETTINGS);
+        t.on_pause();
+        assert_eq!(t.expire(31_000), Some(Expiry::Ping));
+        t.on_look(41_000, Look { taken: true, all: true });
+        assert_eq!(t.expire(41_000), None);
+        assert_eq!(t.expire(71_000), Some(Expiry::Ping));
+        t.on_look(81_000, Look { taken: false, all: false });
+        assert_eq!(t.expire(81_000), Some(Expiry::PingTimeout), "the client's machine has gone");
+        // What was not read before is read now, and may have had the Pong.
+        t.on_resume(82_000);
+        t.on_resume(85_000);
+        assert_eq!(t.deadline(), Some(92_000));
+    }
+
+    #[test]
+    fn a_slow_line_is_a_sign_of_life_and_a_dead_one_is_not() {
         let mut t = timers(SETTINGS);
         assert_eq!(t.expire(31_000), Some(Expiry::Ping));
-        t.on_pause();
-        assert_eq!((t.expire(90_000), t.deadline()), (None, None));
-        t.on_resume(100_000);
-        t.on_resume(105_000);
-        assert_eq!(t.deadline(), Some(110_000));
+        t.on_ping(31_000, true);
+        for now in [41_000, 51_000, 61_000] {
+            t.on_look(now, Look { taken: true, all: false });
+            assert_eq!(t.expire(now), None);
+        }
+        // With the Ping the client has the usual time.
+        t.on_look(71_000, Look { taken: true, all: true });
+        assert_eq!(t.expire(71_000), None);
+        t.on_look(81_000, Look { taken: true, all: true });
+        assert_eq!(t.expire(81_000), Some(Expiry::PingTimeout));
+        // Nothing moves: dead.
+        let mut t = timers(SETTINGS);
+        t.on_ping(31_000, true);
+        t.on_look(41_000, Look { taken: false, all: false });
+        assert_eq!(t.expire(41_000), Some(Expiry::PingTimeout));
+        // A Ping that nothing was before is taken by every machine; what counts is the Pong.
+        let mut t = timers(SETTINGS);
+        t.on_ping(31_000, false);
+        t.on_look(41_000, Look { taken: true, all: true });
+        assert_eq!(t.expire(41_000), Some(Expiry::PingTimeout));
+        // The same for the other two.
+        let mut t = timers(SETTINGS);
+        t.on_blocked(2_000);
+        t.on_look(62_000, Look { taken: true, all: false });
+        assert_eq!(t.expire(62_000), None);
+        t.on_close(70_000, true);
+        t.on_look(75_000, Look { taken: true, all: false });
+        assert_eq!(t.expire(75_000), None);
+        t.on_look(80_000, Look { taken: true, all: true });
+        t.on_look(84_000, Look { taken: true, all: true });
+        assert_eq!(t.expire(85_000), Some(Expiry::CloseTimeout));
+    }
+
+    #[test]
+    fn an_endpoint_that_takes_nothing() {
+        let mut t = timers(SETTINGS);
+        t.on_endpoint(2_000, true);
+        t.on_endpoint(9_000, true);
+        t.on_receive(40_000);
+        assert_eq!(t.deadline(), Some(62_000));
+        t.on_endpoint_taken(50_000);
+        assert_eq!(t.expire(62_000), None);
+        t.on_receive(100_000);
+        assert_eq!(t.expire(110_000), Some(Expiry::EndpointTimeout));
+        t.on_endpoint(110_000, false);
+        t.on_endpoint_taken(110_000);
+        assert_eq!(t.expire(110_000), None);
+    }
+
+    #[test]
+    fn a_message_without_end() {
+        let mut t = timers(SETTINGS);
+        t.on_leaving(2_000);
+        t.on_leaving(6_000);
+        assert_eq!(t.expire(7_000), Some(Expiry::Leave));
+        assert_eq!(t.expire(7_000), None);
     }
 
     #[test]
     fn closing() {
         let mut t = timers(Settings { idle_timeout: 6_000, ..SETTINGS });
         t.on_blocked(2_000);
-        t.on_close(3_000);
-        t.on_close(4_000);
+        t.on_close(3_000, false);
+        t.on_close(4_000, false);
         t.on_drain(3_500);
         assert_eq!(t.deadline(), Some(8_000), "neither Ping nor idleness nor draining");
         t.on_sent(7_000, false);
@@ -346,7 +510,7 @@ mod tests {
         assert_eq!(t.expire(12_000), Some(Expiry::CloseTimeout));
         // Without a close timeout, a blocked output still has its own.
         let mut t = timers(Settings { close_timeout: 0, ..SETTINGS });
-        t.on_close(2_000);
+        t.on_close(2_000, false);
         assert_eq!(t.deadline(), None);
         t.on_blocked(2_000);
         assert_eq!(t.expire(62_000), Some(Expiry::SendTimeout));
@@ -360,7 +524,7 @@ mod tests {
         assert_eq!(t.deadline(), Some(2_300));
         assert_eq!(t.expire(2_299), None);
         assert_eq!(t.expire(2_300), Some(Expiry::Grace));
-        t.on_close(2_300);
+        t.on_close(2_300, false);
         t.on_violation(2_400);
         assert_eq!(t.deadline(), Some(7_300));
     }

@@ -543,7 +543,7 @@ pub const INLINE_INPUT: usize = CELL - size_of::<Input>();
 pub const INLINE_MESSAGE: usize = CELL - size_of::<Message>();
 
 const _: () = {
-    assert!(INLINE_KEY == 56);
+    assert!(INLINE_KEY == 48);
     assert!(INLINE_MESSAGE == 160);
     assert!(MAX_PRESENCE == 224);
     assert!(size_of::<Slot>() == 64);

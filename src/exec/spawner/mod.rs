@@ -189,11 +189,17 @@ pub enum Stage {
 impl Failure {
     /// Whether the machine or a limit is exhausted rather than the configuration wrong: 503, not 500.
     pub const fn is_exhaustion(self) -> bool {
-        matches!(
-            self.errno,
-            libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ETOOMANYREFS
-        )
+        is_exhaustion(self.errno)
     }
+}
+
+/// Whether an error of the system says that something is short which may be there again soon: processes, memory,
+/// descriptors, descriptors on their way between processes, terminals.
+pub const fn is_exhaustion(errno: c_int) -> bool {
+    matches!(
+        errno,
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ETOOMANYREFS | libc::ENOSPC
+    )
 }
 
 impl std::fmt::Display for Failure {

@@ -17,7 +17,7 @@ use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META};
 use crate::conf::ChannelLag;
-use crate::nginx::endpoint::{Ending, Endpoint, Outlet, Produced, Started};
+use crate::nginx::endpoint::{Aftermath, Ending, Endpoint, Input, Outlet, Produced, Started};
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
 use crate::nginx::session::SessionRef;
@@ -272,6 +272,10 @@ impl Endpoint for Channel {
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
+        // What follows a message that was refused is not published, whatever the hurry.
+        if let Some(ending) = self.hooks.as_ref().and_then(|hooks| hooks.refused.clone()) {
+            return Err(ending);
+        }
         if data.first && data.last {
             return self.publish(data.kind, data.payload);
         }
@@ -345,14 +349,9 @@ impl Endpoint for Channel {
         if some { Produced::Some } else { Produced::Nothing }
     }
 
-    fn client_gone(&mut self) {
-        if let Some(id) = self.subscriber.take() {
-            hub::with(|hub| hub.unsubscribe(id));
-        }
-        self.member = None;
-        if let Some(hooks) = &self.hooks {
-            hooks.link.cut();
-        }
+    fn client_gone(&mut self, _: Input) -> Option<Aftermath> {
+        self.part();
+        None
     }
 
     fn progress(&self) -> u64 {
@@ -362,9 +361,22 @@ impl Endpoint for Channel {
     }
 }
 
+impl Channel {
+    /// Is no subscriber any more, and hears of nothing.
+    fn part(&mut self) {
+        if let Some(id) = self.subscriber.take() {
+            hub::with(|hub| hub.unsubscribe(id));
+        }
+        self.member = None;
+        if let Some(hooks) = &self.hooks {
+            hooks.link.cut();
+        }
+    }
+}
+
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.client_gone();
+        self.part();
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io;
 
 use crate::conf::{EnvEntry, PROGRAM_NAME, names_program};
 use crate::exec::directory::{self, Found, Unresolved};
 use crate::exec::environment::{self, Environment, Setting};
 use crate::exec::spawner::Limit;
 use crate::exec::strings::Strings;
+use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{Level, Octets};
@@ -106,8 +108,8 @@ impl<'r> Command<'r> {
                 }
                 Unresolved::Failed(error) => {
                     let errno = error.raw_os_error().unwrap_or_default();
-                    complain(&format_args!("{error}{}", identity::concerning(errno)));
-                    refusal(request, errno)
+                    complain(&format_args!("{}{}", Explained(&error), identity::concerning(errno)));
+                    refusal(request, &error)
                 }
             }
         })?;
@@ -150,8 +152,8 @@ impl<'r> Command<'r> {
         // Only in its own directory can a program be started by the name that it has there.
         if let Some(program) = found.take_if(|_| directory.is_some()) {
             path = Cow::Owned(program.path().map_err(|error| {
-                complain(&error);
-                refusal(request, error.raw_os_error().unwrap_or_default())
+                complain(&Explained(&error));
+                refusal(request, &error)
             })?);
         }
         let mut arguments = Strings::new();
@@ -181,13 +183,8 @@ fn prefix<'r>(request: Request) -> Option<&'r [u8]> {
 }
 
 /// What is short for a while is worth another try; everything else is a mistake.
-pub fn refusal(request: Request, errno: i32) -> isize {
-    match errno {
-        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EPIPE | libc::ECONNRESET => {
-            try_again(request)
-        }
-        _ => FAILED,
-    }
+pub fn refusal(request: Request, error: &io::Error) -> isize {
+    if exhaustion::passes(error) { try_again(request) } else { FAILED }
 }
 
 /// The variables; the program was led to by the first `script` octets of the path.

@@ -12,6 +12,7 @@ use crate::exec::framing::{Reader, Writer};
 use crate::exec::spawner;
 use crate::exec::terminal;
 use crate::nginx::endpoint::Endpoint;
+use crate::nginx::exhaustion::Explained;
 use crate::nginx::log::Level;
 use crate::nginx::pipe;
 use crate::nginx::request::Request;
@@ -84,8 +85,8 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
     })?;
     let refused = |error: io::Error| {
         programs::failed(settings.key);
-        request.report(Level::Error, format_args!("cannot start {name}: {error}"));
-        refusal(request, error.raw_os_error().unwrap_or_default())
+        request.report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
+        refusal(request, &error)
     };
     let stdio = if terminal { Stdio::terminal() } else { Stdio::pipes(settings.exec_stderr()) }.map_err(refused)?;
     let listener = Listener { handler: session::on_endpoint, data: session.as_ptr().cast(), log: request.log() };
@@ -105,12 +106,14 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
     let id = programs::start(asked, &description, stdio.theirs, found).map_err(refused)?;
     Ok(Box::new(Program {
         id,
+        name: name.clone(),
+        session,
         fate,
         format: settings.exec_format(),
         terminal,
         hung_up: false,
         ladder,
-        feed: Feed::new(stdin),
+        feed: Some(Feed::new(stdin, terminal)),
         stdout: Some(stdout),
         stderr,
         reader: Reader::new(settings.exec_format()),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::conf::ExecStderr;
 use crate::nginx::log::Octets;
-use crate::nginx::pipe::{Pipe, Read};
+use crate::nginx::pipe::{Listener, Pipe, Read};
 use crate::nginx::timer::now;
 use crate::nginx::worker;
 
@@ -63,9 +63,11 @@ impl Stderr {
         }
     }
 
-    /// Our end of the pipe, if it is of any use.
-    pub fn into_pipe(self) -> Option<Pipe> {
-        self.pipe
+    /// Tells another listener from now on.
+    pub fn listen(&self, listener: Listener) {
+        if let Some(pipe) = &self.pipe {
+            pipe.listen(listener);
+        }
     }
 
     /// Passes on what is there. Whether anything was.

@@ -5,6 +5,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::Listener;
+use crate::nginx::exhaustion::Explained;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::{Pipe, Written};
 
@@ -30,6 +31,14 @@ impl Stdin {
         Stdin { end: End::Flowing(fd), listener }
     }
 
+    /// Tells another listener from now on.
+    pub fn listen(&mut self, listener: Listener) {
+        self.listener = listener;
+        if let End::Watched(pipe) = &self.end {
+            pipe.listen(listener);
+        }
+    }
+
     /// Writes once.
     pub fn write(&mut self, octets: &[u8]) -> Written {
         if let End::Flowing(fd) = &self.end {
@@ -50,7 +59,9 @@ impl Stdin {
         let Listener { handler, data, log } = self.listener;
         match Pipe::new(fd, handler, data, log) {
             Ok(pipe) => self.end = End::Watched(pipe),
-            Err(error) => log::write(log, Level::Error, format_args!("a program is given no more input: {error}")),
+            Err(error) => {
+                log::write(log, Level::Error, format_args!("a program is given no more input: {}", Explained(&error)))
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use crate::channel::position::MessageId;
 use crate::exec::spawner::ExitStatus;
 use crate::nginx::hold::Holder;
 use crate::nginx::request::{Request, bytes};
+use crate::ws::close::CloseCode;
 use crate::ws::connection::Closed;
 
 /// The values behind the `$websocket_…` variables. It lives in the request's pool: nginx writes the log after the session
@@ -27,6 +28,8 @@ pub struct Context {
     pub bytes_out: u64,
     /// The first Close.
     pub closed: Option<Closed>,
+    /// The WebSocket was open, and has ended.
+    pub ended: bool,
     /// The channel ids of the request, joined by commas; the text is in the pool of the request.
     pub channel_id: Option<&'static [u8]>,
     /// The last message that was published or delivered.
@@ -57,6 +60,7 @@ impl Context {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             closed: self.closed,
+            ended: self.ended,
             channel_id,
             message_id: self.message_id,
             exec_pid: self.exec_pid,
@@ -69,6 +73,17 @@ impl Context {
         match self.holder {
             Some(Holder::Session(session)) => Some(session),
             Some(Holder::Waiting(_) | Holder::Caller(_)) | None => None,
+        }
+    }
+
+    /// The code of the first Close, by which its end is told from others: 1005 for a Close without a code, 1006 for an end
+    /// without a Close (RFC 6455, section 7.1.5). `None` before the end, and where no WebSocket was opened.
+    pub fn close_code(&self) -> Option<u16> {
+        const NO_STATUS: u16 = 1005;
+        const ABNORMAL: u16 = 1006;
+        match self.closed {
+            Some(closed) => Some(closed.code.map_or(NO_STATUS, CloseCode::number)),
+            None => self.ended.then_some(ABNORMAL),
         }
     }
 

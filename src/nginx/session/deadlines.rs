@@ -1,6 +1,6 @@
 //! What a session waits for, and until when.
 
-use crate::conf::Settings;
+use crate::conf::{Endpoint, Settings};
 use crate::nginx::template::NginxCompiler;
 use crate::nginx::timer::{Timer, now};
 use crate::ws::timing::{self, Expiry, Timers};
@@ -8,15 +8,18 @@ use crate::ws::timing::{self, Expiry, Timers};
 /// A session that waits for nothing keeps a timer all the same: a worker that is told to go leaves when no timer is left.
 const NOTHING: u64 = 3_600_000;
 
-/// How long a client that hung up may wait for an endpoint that takes nothing, in milliseconds.
-const HANGUP: u64 = 100;
+/// How long a client that hung up may wait for a program or a channel that takes nothing, in milliseconds.
+const HANGUP: u64 = 2_000;
 
-/// The same while octets wait for the client: it may only have closed its sending side, and be slow to read.
+/// The same for a service, and while octets wait for the client: it may only have closed its sending side, and be slow to
+/// read.
 const SLOW_HANGUP: u64 = 5_000;
 
 /// The deadlines of a session on one timer of nginx.
 pub struct Deadlines {
     timers: Timers,
+    /// How long a client that hung up waits for this endpoint, in milliseconds.
+    patience: u64,
     hangup: Option<Hangup>,
     /// When the timer is set to fire.
     armed: Option<u64>,
@@ -33,14 +36,22 @@ struct Hangup {
 impl Deadlines {
     /// For a session that begins now.
     pub fn new(settings: &Settings<NginxCompiler>) -> Self {
+        let (endpoint_timeout, patience) = match &settings.endpoint {
+            Some(Endpoint::Tcp(_)) => (settings.tcp_send_timeout(), SLOW_HANGUP),
+            Some(Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Shared(_)) => {
+                (settings.exec_send_timeout(), HANGUP)
+            }
+            Some(Endpoint::Channel(_)) | None => (0, HANGUP),
+        };
         let settings = timing::Settings {
             ping_interval: settings.ping_interval(),
             ping_timeout: settings.ping_timeout(),
             idle_timeout: settings.idle_timeout(),
             close_timeout: settings.close_timeout(),
             send_timeout: settings.send_timeout(),
+            endpoint_timeout,
         };
-        Deadlines { timers: Timers::new(settings, now()), hangup: None, armed: None }
+        Deadlines { timers: Timers::new(settings, now()), patience, hangup: None, armed: None }
     }
 
     /// The deadlines of the protocol.
@@ -50,7 +61,7 @@ impl Deadlines {
 
     /// The client hung up while the endpoint is full; `mark` is what has moved so far.
     pub fn on_hangup(&mut self, mark: u64, output_waits: bool) {
-        let patience = if output_waits { SLOW_HANGUP } else { HANGUP };
+        let patience = if output_waits { SLOW_HANGUP } else { self.patience };
         self.hangup.get_or_insert(Hangup { until: now() + patience, mark });
     }
 

@@ -89,7 +89,7 @@ impl Lingering {
             match self.pipe.read(&mut buffer) {
                 Read::Data(_) => {}
                 Read::Blocked => break,
-                Read::End => {
+                Read::End | Read::HungUp => {
                     goes_on = false;
                     break;
                 }

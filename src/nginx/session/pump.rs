@@ -1,6 +1,6 @@
 //! Moving messages between client and endpoint, one turn after another.
 
-use super::{Session, Stage, Verdict};
+use super::{Output, Session, Stage, Verdict};
 use crate::nginx::client::{Received, Sent};
 use crate::nginx::endpoint::{Ending, Outlet, Produced, Started};
 use crate::nginx::ffi;
@@ -9,6 +9,7 @@ use crate::nginx::timer::now;
 use crate::nginx::worker;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Event;
+use crate::ws::frame::MAX_CONTROL;
 use crate::ws::timing::Expiry;
 use crate::ws::violation::Violation;
 
@@ -21,8 +22,10 @@ const TURNS: u32 = 16;
 impl Session {
     /// Does what can be done now.
     pub fn pump(&mut self) -> Verdict {
-        if self.stage == Stage::Starting {
-            return self.start();
+        match self.stage {
+            Stage::Starting => return self.start(),
+            Stage::Parting { verdict, until } => return self.parted(verdict, until),
+            Stage::Open | Stage::Grace | Stage::Closing | Stage::Over => {}
         }
         self.settle();
         match self.drain_nginx() {
@@ -55,13 +58,21 @@ impl Session {
         if self.timer.take_expired() {
             self.deadlines.fired();
         }
-        if self.stage == Stage::Starting {
-            self.deadlines.wait(&mut self.timer);
-            return Verdict::Continue;
+        match self.stage {
+            Stage::Starting => {
+                self.deadlines.wait(&mut self.timer);
+                return Verdict::Continue;
+            }
+            Stage::Parting { verdict, until } => return self.parted(verdict, until),
+            Stage::Open | Stage::Grace | Stage::Closing | Stage::Over => {}
         }
+        let look = self.client.look();
+        self.deadlines.timers().on_look(now(), look);
         while let Some(expiry) = self.deadlines.expire() {
             match expiry {
                 Expiry::Ping => {
+                    let behind = !self.output.is_empty() || self.client.has_queued();
+                    self.deadlines.timers().on_ping(now(), behind);
                     // Only an open session is due for one; a Close that went out meanwhile makes it needless.
                     let _ = self.ws.ping(b"", self.output.frames());
                     self.ws.shrink();
@@ -72,10 +83,16 @@ impl Session {
                 Expiry::Idle => self.begin_close(CloseCode::GOING_AWAY, "idle"),
                 Expiry::Drain => self.begin_close(CloseCode::RESTART, "restart"),
                 Expiry::Grace => self.close_as_planned(),
+                Expiry::EndpointTimeout => self.endpoint_timed_out(),
+                Expiry::Leave => {
+                    if let Some(endpoint) = &mut self.endpoint {
+                        endpoint.leave();
+                    }
+                }
             }
         }
         let mark = self.moved();
-        if self.deadlines.is_abandoned(mark) {
+        if self.deadlines.is_abandoned(mark) && !self.endpoint.as_mut().is_some_and(|endpoint| endpoint.has_taken()) {
             return self.client_lost("the client hung up");
         }
         self.pump()
@@ -107,10 +124,9 @@ impl Session {
 
     /// One round: from the client, to the endpoint, from the endpoint, to the client. Whether anything moved.
     fn turn(&mut self) -> Result<bool, Verdict> {
-        let mut moved = self.read_client()?;
-        if let Some(endpoint) = &mut self.endpoint {
-            moved |= endpoint.flush();
-        }
+        let mut moved = self.deliver_ahead();
+        moved |= self.read_client()?;
+        moved |= self.flush_endpoint();
         moved |= self.read_endpoint();
         let waiting = self.output.len();
         if waiting > 0 {
@@ -122,16 +138,95 @@ impl Session {
             }
             match sent {
                 Sent::Lost => return Err(self.client_lost("the connection was lost while sending")),
-                Sent::Blocked => self.deadlines.timers().on_blocked(now()),
+                Sent::Blocked => {
+                    // What is taken from now on counts as a sign of life when the time is over.
+                    self.client.look();
+                    self.deadlines.timers().on_blocked(now());
+                }
                 Sent::Octets(_) => {}
             }
         } else {
             self.output.settle();
         }
         if self.stage == Stage::Closing && self.output.is_empty() && self.ws.finished() {
-            return Err(Verdict::Finish);
+            return Err(self.part(Verdict::Finish));
         }
         Ok(moved)
+    }
+
+    /// Passes on what the endpoint has got, and notes whether it takes it. Whether anything moved.
+    fn flush_endpoint(&mut self) -> bool {
+        let Some(endpoint) = &mut self.endpoint else { return false };
+        let moved = endpoint.flush();
+        let timers = self.deadlines.timers();
+        let waits = endpoint.waits();
+        if waits && !endpoint.accepts() && (moved || !timers.endpoint_waits()) {
+            // What is taken from now on counts when the time is over.
+            endpoint.has_taken();
+        }
+        timers.on_endpoint(now(), waits);
+        if moved {
+            timers.on_endpoint_taken(now());
+        }
+        moved
+    }
+
+    /// Gives the endpoint what was read before it could take it. Whether that was anything.
+    fn deliver_ahead(&mut self) -> bool {
+        let mut moved = false;
+        while !self.ahead.is_empty() {
+            let Some(endpoint) = self.endpoint.as_mut().filter(|endpoint| endpoint.accepts()) else { break };
+            let Some(piece) = self.ahead.pop() else { break };
+            moved = true;
+            if let Err(ending) = endpoint.deliver(&piece.data()) {
+                self.ahead.clear();
+                if self.planned.is_none() {
+                    self.refuse(ending);
+                }
+            }
+        }
+        moved
+    }
+
+    /// The endpoint has taken nothing for as long as it may.
+    fn endpoint_timed_out(&mut self) {
+        let Some(endpoint) = &mut self.endpoint else { return };
+        if endpoint.has_taken() {
+            let waits = endpoint.waits();
+            self.deadlines.timers().on_endpoint(now(), waits);
+            self.deadlines.timers().on_endpoint_taken(now());
+            return;
+        }
+        let Ending { code, reason } = endpoint.stuck();
+        self.report(Level::Error, format_args!("{reason}"));
+        self.begin_close(code, &reason);
+    }
+
+    /// The session has come to its end. The log tells how the program ended if that becomes known soon.
+    fn part(&mut self, verdict: Verdict) -> Verdict {
+        self.let_endpoint_go();
+        let Some(aftermath) = &self.aftermath else { return verdict };
+        let until = now() + aftermath.patience;
+        if !self.output.is_empty() {
+            self.client.give_up();
+            self.output = Output::default();
+        }
+        self.stage = Stage::Parting { verdict, until };
+        self.parted(verdict, until)
+    }
+
+    /// Whether the program that was left has ended, or is not waited for any more.
+    fn parted(&mut self, verdict: Verdict, until: u64) -> Verdict {
+        let pending = self.aftermath.as_ref().is_some_and(|aftermath| aftermath.fate.status().is_none());
+        let left = until.saturating_sub(now());
+        if !pending || left == 0 {
+            return verdict;
+        }
+        // The connection may be broken: that is no news.
+        self.client.watch();
+        self.timer.disarm();
+        self.timer.arm(left);
+        Verdict::Continue
     }
 
     /// Whether the client's octets can be looked at: nothing stands in the way of what they may ask for.
@@ -140,13 +235,12 @@ impl Session {
             // A client that does not read may say that it goes all the same; its Pings are answered for a while.
             Stage::Open => {
                 (self.output.len() < self.send_limit() || self.pongs_beyond < PONGS)
-                    && self.endpoint.as_ref().is_some_and(|endpoint| endpoint.accepts())
+                    && self.endpoint.is_some()
+                    && self.ahead.has_room()
             }
             // Only the client's Close is looked for, unless the endpoint still takes what comes before it.
-            Stage::Closing => {
-                self.ws.awaits_close() && self.endpoint.as_ref().is_none_or(|endpoint| endpoint.accepts())
-            }
-            Stage::Starting | Stage::Grace | Stage::Over => false,
+            Stage::Closing => self.ws.awaits_close() && (self.endpoint.is_none() || self.ahead.has_room()),
+            Stage::Starting | Stage::Grace | Stage::Parting { .. } | Stage::Over => false,
         }
     }
 
@@ -209,7 +303,13 @@ impl Session {
                     match &mut self.endpoint {
                         // A session that closes has an endpoint only if that still listens.
                         Some(endpoint) if matches!(self.stage, Stage::Open | Stage::Closing) => {
-                            let refused = endpoint.deliver(&data).err();
+                            let refused = if self.ahead.is_empty() && endpoint.accepts() {
+                                endpoint.deliver(&data).err()
+                            } else if self.ahead.push(&data) {
+                                None
+                            } else {
+                                Some(no_memory())
+                            };
                             self.answers_due |= refused.is_none();
                             refused
                         }
@@ -246,11 +346,15 @@ impl Session {
     fn client_closed(&mut self) {
         self.client_closed = true;
         self.stage = Stage::Closing;
-        self.deadlines.timers().on_close(now());
-        if let Some(mut endpoint) = self.endpoint.take() {
-            endpoint.flush();
-            endpoint.client_gone();
-        }
+        self.note_close();
+        self.let_endpoint_go();
+    }
+
+    /// Our Close is queued: what is before it may take its time, as long as the client takes it.
+    fn note_close(&mut self) {
+        let behind = self.output.len() > MAX_CONTROL + 2 || self.client.has_queued();
+        self.client.look();
+        self.deadlines.timers().on_close(now(), behind);
     }
 
     /// The client broke a rule.
@@ -278,12 +382,10 @@ impl Session {
 
     /// Queues our Close and lets the endpoint go.
     pub(super) fn begin_close(&mut self, code: CloseCode, reason: &str) {
+        self.let_endpoint_go();
         self.ws.close(code, reason, self.output.frames());
         self.stage = Stage::Closing;
-        self.deadlines.timers().on_close(now());
-        if let Some(mut endpoint) = self.endpoint.take() {
-            endpoint.client_gone();
-        }
+        self.note_close();
     }
 
     /// Lets the endpoint make messages. Whether it did.
@@ -306,6 +408,10 @@ impl Session {
         worker::put_scratch(scratch);
         match produced {
             Produced::Nothing => false,
+            Produced::Leaving => {
+                self.deadlines.timers().on_leaving(now());
+                false
+            }
             Produced::Some => {
                 self.deadlines.timers().on_message(now());
                 true
@@ -330,14 +436,14 @@ impl Session {
 
     fn give_up(&mut self, why: &str) -> Verdict {
         self.report(Level::Info, format_args!("{why}"));
-        Verdict::Drop
+        self.part(Verdict::Drop)
     }
 
     fn client_lost(&mut self, how: &str) -> Verdict {
         if self.stage != Stage::Closing {
             self.report(Level::Info, format_args!("{how}"));
         }
-        Verdict::Drop
+        self.part(Verdict::Drop)
     }
 
     /// Grows whenever a side takes something.
@@ -361,4 +467,8 @@ impl Session {
         self.deadlines.arm(&mut self.timer);
         Verdict::Continue
     }
+}
+
+fn no_memory() -> Ending {
+    Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() }
 }

@@ -119,11 +119,13 @@ pub(super) fn wake(id: SharedId, clients: &[usize]) {
     }
 }
 
-/// Adds a message to what the program is to read.
-pub(super) fn push(id: SharedId, listener: usize, message: &Input) -> Pushed {
-    let Some((handle, most)) = with(id, |local| (local.handle, local.recipe.backlog as u64)) else {
+/// Adds a message to what the program is to read, where no more than `most` octets wait then, or as many as its location
+/// says.
+pub(super) fn push(id: SharedId, listener: usize, message: &Input, most: Option<u64>) -> Pushed {
+    let Some((handle, usual)) = with(id, |local| (local.handle, local.recipe.backlog as u64)) else {
         return Pushed::Taken;
     };
+    let most = most.unwrap_or(usual);
     match hub::with(|hub| hub.push_input(handle, message.kind, &message.data, most)) {
         Some(Ok(())) => Pushed::Taken,
         Some(Err(InputError::TooLarge)) => Pushed::TooLarge,

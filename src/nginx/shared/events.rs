@@ -1,8 +1,7 @@
 //! What happens to a program while nobody asks.
 
 use super::table::{Anchor, SharedId, with};
-use super::{run, wake};
-use crate::nginx::channel::hub;
+use super::{examine, run, wake};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::timer;
@@ -22,23 +21,12 @@ pub(super) unsafe extern "C" fn on_linger(event: *mut ffi::ngx_event_t) {
     guard((), || {
         // SAFETY: the event is that of a linger timer.
         let Some(id) = (unsafe { of_timer(event) }) else { return };
-        let handle = with(id, |local| {
+        with(id, |local| {
             local.anchor.linger.take_expired();
             local.lingering = false;
-            local.handle
+            local.lingered = true;
         });
-        let deserted = handle.and_then(|handle| {
-            let clients = with(id, |local| local.has_clients())?;
-            let view = hub::with(|hub| hub.look_at_program(handle, clients, 0))?.ok()??;
-            Some(!clients && !view.others)
-        });
-        if deserted == Some(true) {
-            with(id, |local| {
-                if let Some(process) = &mut local.process {
-                    process.stop(local.handle, &local.recipe);
-                }
-            });
-        }
+        examine(id);
         run(id);
     });
 }
@@ -55,6 +43,9 @@ pub(super) unsafe extern "C" fn on_turn(event: *mut ffi::ngx_event_t) {
         });
         wake(id, &starved.unwrap_or_default());
         run(id);
+        if with(id, |local| local.winding) == Some(true) {
+            examine(id);
+        }
     });
 }
 

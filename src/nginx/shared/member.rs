@@ -10,10 +10,10 @@ use crate::conf;
 use crate::exec::framing::{Format, WriteError};
 use crate::nginx::channel::hub::{self, Listener};
 use crate::nginx::channel::{Ids, Subscription, WebSocket};
-use crate::nginx::endpoint::{Ending, Endpoint, Outlet, Produced, Started};
+use crate::nginx::endpoint::{self, Aftermath, Ending, Endpoint, Outlet, Produced, Started};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
-use crate::nginx::program::backlog;
+use crate::nginx::program::{backlog, stuck};
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::template::ComplexValue;
@@ -108,10 +108,19 @@ impl Member {
 
     /// Gives the program what it takes. Whether anything moved.
     fn push(&mut self) -> bool {
+        self.push_by(Membership::push)
+    }
+
+    /// The client has gone, and nobody else keeps what it has sent: the zone takes what it can take.
+    fn leave_input(&mut self) {
+        self.push_by(Membership::push_all);
+    }
+
+    fn push_by(&mut self, push: impl Fn(&Membership, &Input) -> Pushed) -> bool {
         let Some(membership) = &self.membership else { return false };
         let mut moved = false;
         while let Some(message) = self.held.front() {
-            match membership.push(message) {
+            match push(membership, message) {
                 Pushed::Taken => {}
                 Pushed::Full => break,
                 Pushed::TooLarge => self.refused = true,
@@ -202,8 +211,16 @@ impl Endpoint for Member {
         Produced::Ended(outcome.ending)
     }
 
-    fn client_gone(&mut self) {
-        self.push();
+    fn waits(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn stuck(&self) -> Ending {
+        stuck()
+    }
+
+    fn client_gone(&mut self, input: endpoint::Input) -> Option<Aftermath> {
+        self.leave_input();
         if !self.held.is_empty() {
             let count = self.held.len();
             self.request.report(
@@ -212,8 +229,8 @@ impl Endpoint for Member {
             );
             self.held.clear();
         }
-        self.channel.client_gone();
         self.membership = None;
+        self.channel.client_gone(input)
     }
 
     fn progress(&self) -> u64 {

@@ -14,10 +14,13 @@ use crate::exec::framing::{FramingError, Output, Reader, Writer};
 use crate::exec::spawner::ProgramId;
 use crate::nginx::channel::hub;
 use crate::nginx::endpoint::Ending;
+use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::pipe::{Pipe, Read};
+use crate::nginx::program::remainder::PATIENCE;
 use crate::nginx::program::{Fate, Feed, Listener, Stderr, StderrReader, Stdin, Stdio, how};
+use crate::nginx::timer::now;
 use crate::nginx::worker;
 use crate::nginx::worker::programs::{self, Asked, Served};
 use crate::ws::close::CloseCode;
@@ -25,6 +28,9 @@ use crate::ws::frame::Kind;
 
 /// Octets of standard output that are published before other events get their turn.
 const TURN: usize = 256 << 10;
+
+/// Milliseconds between two looks at what a program without clients has read: nothing tells of that.
+const LOOK: u64 = 20;
 
 /// Octets of input that are looked at in one go.
 const BITE: usize = 32 << 10;
@@ -85,12 +91,8 @@ impl Process {
         };
         let refused = |error: io::Error| {
             programs::failed(recipe.key);
-            report(Level::Error, format_args!("cannot start {name}: {error}"));
-            let exhausted = matches!(
-                error.raw_os_error().unwrap_or_default(),
-                libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EPIPE | libc::ECONNRESET
-            );
-            Outcome::refused(exhausted)
+            report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
+            Outcome::refused(exhaustion::passes(&error))
         };
         let stdio = Stdio::pipes(recipe.stderr).map_err(refused)?;
         // SAFETY: ngx_cycle is set before workers begin.
@@ -111,7 +113,7 @@ impl Process {
         Ok(Process {
             id: program,
             fate,
-            feed: Feed::new(stdin),
+            feed: Feed::new(stdin, false),
             bitten: 0,
             stdout: Some(stdout),
             stderr: stderr.map(|pipe| Stderr::new(pipe, recipe.stderr)),
@@ -144,7 +146,29 @@ impl Process {
     fn end(&mut self, recipe: &Recipe) {
         self.stopping = true;
         self.feed.close();
-        programs::stop(self.id, recipe.ladder(), Vec::new());
+        programs::stop(self.id, recipe.ladder());
+    }
+
+    /// Its last client has gone: whether it still takes what that has sent, and how long until it is to be looked at again,
+    /// in milliseconds.
+    pub fn takes_more(&mut self, handle: ProgramHandle, recipe: &Recipe) -> Option<u64> {
+        if self.fate.status().is_some() || !self.feed.is_open() {
+            return None;
+        }
+        self.feed(handle);
+        self.feed.look();
+        let unread = self.feed.unread();
+        if unread == 0 {
+            return None;
+        }
+        let left = PATIENCE.saturating_sub(now().saturating_sub(self.feed.last_taken()));
+        if left == 0 {
+            let name = &recipe.name;
+            let text = format_args!("{name} does not read: {unread} octets of clients that have gone are lost");
+            report(Level::Warn, text);
+            return None;
+        }
+        Some(left.min(LOOK))
     }
 
     /// It has ended, or is not to be heard any more: what is left of its group is taken down.

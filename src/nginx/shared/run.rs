@@ -174,7 +174,12 @@ impl Membership {
 
     /// Gives the program a message.
     pub fn push(&self, message: &Input) -> Pushed {
-        push(self.id, self.listener, message)
+        push(self.id, self.listener, message, None)
+    }
+
+    /// Gives the program a message, as long as the zone has room, whatever waits for the program already.
+    pub fn push_all(&self, message: &Input) -> Pushed {
+        push(self.id, self.listener, message, Some(u64::MAX))
     }
 }
 

@@ -55,6 +55,10 @@ pub struct Local {
     pub process: Option<Box<Process>>,
     /// It outlives its clients at the moment.
     pub lingering: bool,
+    /// It has outlived its clients for as long as it may.
+    pub lingered: bool,
+    /// It has no clients and is given what they have sent: then it is stopped.
+    pub winding: bool,
     /// What its events carry.
     pub anchor: Box<Anchor>,
 }
@@ -140,6 +144,8 @@ pub(super) fn create(key: Key<'_>, recipe: Recipe) -> Result<SharedId, isize> {
             starved: HashSet::new(),
             process: None,
             lingering: false,
+            lingered: false,
+            winding: false,
             anchor,
         };
         table.locals.insert(id, local);

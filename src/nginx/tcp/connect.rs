@@ -10,11 +10,13 @@ use super::tls::{Handshake, Identity};
 use super::{Relay, Service};
 use crate::nginx::client::Sent;
 use crate::nginx::endpoint::Endpoint;
+use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::output::Sink;
 use crate::nginx::request::Request;
 use crate::nginx::session::SessionRef;
+use crate::nginx::upgrade::try_again;
 use crate::tcp::proxy_protocol::{self, Ends};
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
@@ -172,7 +174,7 @@ impl Connecting {
                     peer.failed(BAD_GATEWAY);
                     return Err(BAD_GATEWAY);
                 }
-                Connect::Failed => return Err(FAILED),
+                Connect::Failed => return Err(failure(self.request)),
             }
         }
     }
@@ -233,6 +235,17 @@ impl Connecting {
         peer.connected();
         let most = usize::try_from(settings.tcp_buffer_size()).unwrap_or(usize::MAX);
         Ok(Relay::new(socket, peer, most, settings.tcp_format()))
+    }
+}
+
+/// The status for a connection that could not even be begun, which is logged: what is short may be there again soon.
+pub(super) fn failure(request: Request) -> isize {
+    match exhaustion::of_connections() {
+        Some(error) => {
+            request.report(Level::Error, format_args!("cannot connect to the service: {}", Explained(&error)));
+            try_again(request)
+        }
+        None => FAILED,
     }
 }
 

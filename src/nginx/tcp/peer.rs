@@ -144,6 +144,15 @@ impl Peer {
         self.upstream().peer.tries > 0
     }
 
+    /// Whether the server that was chosen is a unix socket.
+    pub fn is_unix(&self) -> bool {
+        // SAFETY: in the pool of the request; the address is that of the chosen server until that is given back.
+        unsafe {
+            let address = self.upstream.as_ref().peer.sockaddr;
+            !address.is_null() && i32::from((*address).sa_family) == libc::AF_UNIX
+        }
+    }
+
     /// The connection is there.
     pub fn connected(&mut self) {
         let start = self.upstream().start_time;

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use super::address::Resolved;
+use super::connect::failure;
 use super::peer;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -59,7 +60,7 @@ impl Lookup {
             question.context = context;
             if ffi::ngx_resolve_name(context) != ffi::NGX_OK as isize {
                 question.context = std::ptr::null_mut();
-                return Err(FAILED);
+                return Err(failure(request));
             }
         }
         Ok(Lookup { question })

@@ -4,7 +4,9 @@ use crate::nginx::client::{Received, Sent};
 use crate::nginx::ffi;
 use crate::nginx::output::Sink;
 use crate::nginx::session::{self, SessionRef};
+use crate::nginx::uptake::{self, Uptake};
 use crate::nginx::worker;
+use crate::ws::timing::Look;
 
 /// A service that never stops sending is closed on all the same.
 const DISCARDED_READS: u32 = 64;
@@ -21,12 +23,13 @@ pub enum Discarded {
 /// A connection of nginx that this module has opened. Closed on drop.
 pub struct Socket {
     connection: *mut ffi::ngx_connection_t,
+    uptake: Uptake,
 }
 
 impl Socket {
     /// Takes a connection over. Its events go to the session.
     pub fn new(connection: *mut ffi::ngx_connection_t, session: SessionRef, log: *mut ffi::ngx_log_t) -> Self {
-        let socket = Socket { connection };
+        let socket = Socket { connection, uptake: Uptake::default() };
         socket.wake(session.as_ptr().cast(), session::on_endpoint);
         socket.log_to(log);
         socket
@@ -96,6 +99,12 @@ impl Socket {
         unsafe { ffi::ngx_ws_event_timedout(self.write_event()) != 0 }
     }
 
+    /// The timer that has fired counts as not set.
+    pub fn clear_timed_out(&self) {
+        // SAFETY: as above.
+        unsafe { ffi::ngx_ws_event_clear_timedout(self.write_event()) };
+    }
+
     /// Whether writing is worth a system call; before the connection is there, whether connect() has come to an end.
     pub fn writable(&self) -> bool {
         // SAFETY: as above.
@@ -143,8 +152,18 @@ impl Socket {
 
     /// Octets that were written and have not arrived.
     pub fn unsent(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { ffi::ngx_ws_socket_unsent(self.connection) }
+        uptake::queued(self.connection)
+    }
+
+    /// What the service has taken since the last look.
+    pub fn look(&mut self) -> Look {
+        self.uptake.look(self.connection)
+    }
+
+    /// Breaks the connection, so that the service does not take what it has got for all of it.
+    pub fn reset(self) {
+        // SAFETY: the connection is ours until drop, which closes it.
+        unsafe { ffi::ngx_ws_socket_reset(self.connection) };
     }
 
     /// Nothing more will be written.

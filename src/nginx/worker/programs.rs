@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
@@ -18,6 +19,7 @@ use crate::nginx::identity;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::program::Fate;
+use crate::nginx::program::remainder::{self, Remainder};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::shared::{self, SharedId};
 use crate::nginx::timer::{Timer, now};
@@ -37,6 +39,8 @@ pub enum Served {
     Session(SessionRef),
     /// All clients of a channel. Their side is told until the last process is gone.
     Channel(SharedId),
+    /// Nobody any more. What is left of it is told until the last process is gone, and freed then.
+    Remainder(NonNull<Remainder>),
 }
 
 /// What a worker keeps of a program that it asks for.
@@ -60,8 +64,6 @@ struct Entry {
     name: String,
     /// Counted until the last process of its group is gone.
     place: Place,
-    /// Our ends of its pipes, once it is stopped: open until it has ended.
-    pipes: Vec<OwnedFd>,
     /// It was told to stop: how it ends is no news.
     stopped: bool,
     /// When its start is given up, by nginx's clock.
@@ -181,7 +183,12 @@ pub fn end() {
         programs.deadlines.clear();
         (programs.spawner.take(), mem::take(&mut programs.table))
     });
-    drop((spawner, table));
+    drop(spawner);
+    for entry in table.into_values() {
+        if let Some(Served::Remainder(remainder)) = entry.served {
+            remainder::free(remainder);
+        }
+    }
 }
 
 /// A place for one more program of the location with this key; `None` when there are `most` already.
@@ -219,7 +226,7 @@ pub fn start(asked: Asked, program: &Program, pipes: [OwnedFd; 3], found: Option
         watch.write_when(!spawner.flush()?);
         let Asked { served, fate, place, name, timeout } = asked;
         let deadline = (timeout != 0).then(|| now() + timeout);
-        let entry = Entry { served: Some(served), fate, name, place, pipes: Vec::new(), stopped: false, deadline };
+        let entry = Entry { served: Some(served), fate, name, place, stopped: false, deadline };
         programs.table.insert(id.0, entry);
         if let Some(at) = deadline {
             let is_first = programs.deadlines.first().is_none_or(|(first, _)| at < *first);
@@ -232,12 +239,18 @@ pub fn start(asked: Asked, program: &Program, pipes: [OwnedFd; 3], found: Option
     })
 }
 
+/// A program serves somebody else from now on. `false` when it is gone.
+pub fn leave(id: ProgramId, to: Served) -> bool {
+    PROGRAMS.with_borrow_mut(|programs| {
+        let entry = programs.table.get_mut(&id.0);
+        entry.map(|entry| entry.served = Some(to)).is_some()
+    })
+}
+
 /// A program is not needed any more: it is taken down step by step.
-pub fn stop(id: ProgramId, ladder: Ladder, pipes: Vec<OwnedFd>) {
+pub fn stop(id: ProgramId, ladder: Ladder) {
     PROGRAMS.with_borrow_mut(|programs| {
         let Some(entry) = programs.table.get_mut(&id.0) else { return };
-        entry.served = entry.served.filter(|served| matches!(served, Served::Channel(_)));
-        entry.pipes = pipes;
         entry.stopped = true;
         if let Some((spawner, watch)) = &mut programs.spawner {
             // A spawner that is gone has taken its programs with it; the next event tells of it.
@@ -268,7 +281,7 @@ unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
                 Some((ProgramId(id), entry.served.take(), entry.name.clone()))
             });
             let Some((id, served, name)) = late else { break };
-            stop(id, AT_ONCE, Vec::new());
+            stop(id, AT_ONCE);
             let reason = format_args!(
                 "cannot start {name}: it takes too long (websocket_exec_start_timeout): does a file system hang, or the spawner?"
             );
@@ -281,7 +294,8 @@ unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
                     log::cycle(Level::Error, reason);
                     shared::timed_out(shared, id);
                 }
-                None => {}
+                // Its client had gone before it ran: nobody waits for it.
+                Some(Served::Remainder(_)) | None => {}
             }
         }
         PROGRAMS.with_borrow_mut(Programs::arm);
@@ -311,7 +325,7 @@ fn dispatch(report: Report) {
         Report::Started { id, pid } => match started(id) {
             Some(Served::Session(session)) => session::run(session, |session| session.program_started(pid)),
             Some(Served::Channel(shared)) => shared::started(shared, id, pid),
-            None => {}
+            Some(Served::Remainder(_)) | None => {}
         },
         Report::Failed { id, failure } => {
             // It takes no place any more when the client hears of it, which may at once try again.
@@ -330,6 +344,7 @@ fn dispatch(report: Report) {
                     log::cycle(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
                     shared::failed(shared, id, failure.is_exhaustion());
                 }
+                Some(Served::Remainder(remainder)) => remainder::free(remainder),
                 None => {}
             }
         }
@@ -386,7 +401,7 @@ fn report_end(id: ProgramId, status: ExitStatus) {
             session.request().report(Level::Error, text);
             session::Verdict::Continue
         }),
-        Served::Channel(_) => log::cycle(Level::Error, text),
+        Served::Channel(_) | Served::Remainder(_) => log::cycle(Level::Error, text),
     }
 }
 
@@ -395,6 +410,7 @@ fn tell(served: Option<Served>) {
     match served {
         Some(Served::Session(session)) => session::run(session, Session::pump),
         Some(Served::Channel(shared)) => shared::run(shared),
+        Some(Served::Remainder(remainder)) => remainder::run(remainder),
         None => {}
     }
 }
@@ -422,6 +438,7 @@ fn replace(error: &io::Error) {
         match served {
             Served::Session(session) => session::run(session, |session| session.endpoint_lost("the program was lost")),
             Served::Channel(shared) => shared::lost(shared, ProgramId(id)),
+            Served::Remainder(remainder) => remainder::free(remainder),
         }
     }
 }

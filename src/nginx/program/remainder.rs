@@ -1,0 +1,336 @@
+//! A program whose client has gone: what the client has sent before is still given to it, and what it says is read.
+//!
+//! It owns itself: the list of the worker's programs points to it, and so do the events of its pipes, until the last process
+//! of the program is gone. The time is bounded: a program that takes nothing of its input is stopped, and so is, from the
+//! end of its input on, any other (`websocket_exec_stop`). The memory is what was queued for it when the client went.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::stderr::Reader;
+use super::{Fate, Feed, Listener, Stderr, Stdin, unread};
+use crate::exec::spawner::{Ladder, ProgramId};
+use crate::nginx::endpoint::Input;
+use crate::nginx::ffi;
+use crate::nginx::guard::guard;
+use crate::nginx::log::{self, Level};
+use crate::nginx::pipe::{Pipe, Read};
+use crate::nginx::session::{self, Session, SessionRef};
+use crate::nginx::timer::{self, Timer, now};
+use crate::nginx::worker;
+use crate::nginx::worker::programs::{self, Served};
+
+/// Milliseconds in which a program must take something of its input, or it counts as one that does not read.
+pub const PATIENCE: u64 = 2_000;
+
+/// Milliseconds between two looks at what the program has read: nothing tells of that. They double from the one to the other.
+const FIRST_LOOK: u64 = 1;
+const LAST_LOOK: u64 = 100;
+
+/// Milliseconds that a program on a terminal has for the end of its input before the terminal is hung up.
+const HANG_UP: u64 = 100;
+
+/// Octets of output that are read and dropped without the program taking any input: more is not read, as if a client did not
+/// read.
+const OUTPUT: usize = 16 << 20;
+
+/// See the module.
+pub struct Remainder {
+    id: ProgramId,
+    /// How the log calls it.
+    name: String,
+    fate: Rc<Fate>,
+    ladder: Ladder,
+    terminal: bool,
+    stage: Stage,
+    feed: Feed,
+    stdout: Option<Pipe>,
+    stderr: Option<Stderr>,
+    /// Octets of output that may still be dropped.
+    output: usize,
+    waiting: Rc<Cell<Option<SessionRef>>>,
+    /// Also keeps the worker until the program is gone.
+    timer: Timer,
+}
+
+/// What a session leaves of its program.
+pub struct Left {
+    pub id: ProgramId,
+    pub name: String,
+    pub fate: Rc<Fate>,
+    pub ladder: Ladder,
+    pub terminal: bool,
+    pub feed: Feed,
+    pub stdout: Option<Pipe>,
+    pub stderr: Option<Stderr>,
+    /// The session, as long as it waits for the end of the program.
+    pub waiting: Rc<Cell<Option<SessionRef>>>,
+}
+
+/// How far the program is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is given its input; the next look at what it has read comes after this time.
+    Feeding { pause: u64 },
+    /// It is being stopped, and has been told by its terminal that the input ends, which is hung up at this time.
+    HangingUp { at: u64 },
+    /// It has no input any more, and is being stopped.
+    Stopping,
+}
+
+/// Takes over a program that is not gone.
+pub fn begin(left: Left, input: Input) {
+    let Left { id, name, fate, ladder, terminal, feed, stdout, stderr, waiting } = left;
+    // SAFETY: ngx_cycle is set before workers begin, and its log outlives them.
+    let log = unsafe { (*ffi::ngx_cycle).log };
+    let mut remainder = Box::new(Remainder {
+        id,
+        name,
+        fate,
+        ladder,
+        terminal,
+        stage: Stage::Feeding { pause: FIRST_LOOK },
+        feed,
+        stdout,
+        stderr,
+        output: OUTPUT,
+        waiting,
+        timer: Timer::of_worker(on_timer),
+    });
+    let data: *mut Remainder = &raw mut *remainder;
+    let Some(this) = NonNull::new(data) else { return };
+    remainder.timer.set_owner(data.cast());
+    let listener = Listener { handler: on_pipe, data: data.cast::<c_void>(), log };
+    remainder.feed.listen(listener);
+    if let Some(pipe) = &remainder.stdout {
+        pipe.listen(listener);
+    }
+    if let Some(stderr) = &remainder.stderr {
+        stderr.listen(listener);
+    }
+    if !programs::leave(id, Served::Remainder(this)) {
+        // The spawner is gone, and the program with it.
+        return;
+    }
+    // Given back by free().
+    Box::leak(remainder).start(input);
+}
+
+/// Serves it after an event. It may be gone when this returns.
+pub fn run(this: NonNull<Remainder>) {
+    // SAFETY: the list of programs and the events point to it until free(). Its own handlers call sessions only, and those
+    // have nothing to do with it any more.
+    let remainder = unsafe { &mut *this.as_ptr() };
+    let session = guard(None, || {
+        remainder.go_on();
+        remainder.fate.status().and_then(|_| remainder.waiting.take())
+    });
+    if remainder.fate.is_gone() {
+        free(this);
+    }
+    if let Some(session) = session {
+        session::run(session, Session::pump);
+    }
+}
+
+/// The program is gone, or will not be told of any more.
+pub fn free(this: NonNull<Remainder>) {
+    // SAFETY: leaked by begin(), and taken off the list of programs by whoever calls this, so that it is freed once.
+    let mut remainder = unsafe { Box::from_raw(this.as_ptr()) };
+    guard((), || remainder.finish());
+}
+
+impl Remainder {
+    fn start(&mut self, input: Input) {
+        self.feed.look();
+        let cut = input == Input::Cut && now().saturating_sub(self.feed.last_taken()) >= PATIENCE;
+        if cut || self.feed.unread() == 0 {
+            // A terminal that has been read is hung up at once: that is the end of a terminal.
+            if cut {
+                self.report_lost();
+            }
+            self.hang_up();
+            self.stop();
+        }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        self.read();
+        match self.stage {
+            Stage::Feeding { pause } => self.feed_on(pause),
+            Stage::HangingUp { at } if at <= now() || self.fate.status().is_some() => {
+                self.hang_up();
+                self.stay();
+            }
+            Stage::HangingUp { .. } | Stage::Stopping => {}
+        }
+    }
+
+    /// Gives it input as long as it takes it.
+    fn feed_on(&mut self, pause: u64) {
+        let moved = self.feed.flush();
+        if self.feed.look() || moved {
+            self.output = OUTPUT;
+        }
+        let unread = self.feed.unread();
+        if self.fate.status().is_some() || !self.feed.is_open() {
+            if unread > 0 {
+                let name = &self.name;
+                let text = format_args!("{name} has ended: {unread} octets of a client that has gone are not read");
+                log::cycle(Level::Info, text);
+            }
+            self.hang_up();
+            return self.stop();
+        }
+        if unread == 0 {
+            return self.end_input();
+        }
+        let left = PATIENCE.saturating_sub(now().saturating_sub(self.feed.last_taken()));
+        if left == 0 {
+            self.report_lost();
+            self.hang_up();
+            return self.stop();
+        }
+        self.stage = Stage::Feeding { pause: (pause * 2).min(LAST_LOOK) };
+        self.timer.disarm();
+        self.timer.arm(pause.min(left));
+    }
+
+    fn report_lost(&self) {
+        let (name, unread) = (&self.name, self.feed.unread());
+        if unread > 0 {
+            let text = format_args!("{name} does not read: {unread} octets of a client that has gone are lost");
+            log::cycle(Level::Warn, text);
+        } else {
+            log::cycle(Level::Warn, format_args!("{name} does not read: input of a client that has gone is lost"));
+        }
+    }
+
+    /// Everything is read.
+    fn end_input(&mut self) {
+        if !self.terminal {
+            self.hang_up();
+            return self.stop();
+        }
+        // A program that reads lines is told, so that what it does with the last one is not cut short by a hang-up.
+        let end = self.feed.stdin().and_then(Stdin::fd).and_then(unread::end_of_input);
+        if let Some(end) = end {
+            self.feed.queue().push(end);
+            self.feed.flush();
+        }
+        self.stop();
+        self.stage = Stage::HangingUp { at: now() + HANG_UP };
+        self.timer.disarm();
+        self.timer.arm(HANG_UP);
+    }
+
+    /// It gets nothing more. For a terminal that is the end of it.
+    fn hang_up(&mut self) {
+        self.feed.close();
+        if self.terminal {
+            self.stdout = None;
+        }
+        self.stage = Stage::Stopping;
+    }
+
+    /// It is taken down by its ladder from now on.
+    fn stop(&mut self) {
+        programs::stop(self.id, self.ladder);
+        self.stage = Stage::Stopping;
+        self.stay();
+    }
+
+    /// The worker stays until the ladder is through; the spawner tells of the end.
+    fn stay(&mut self) {
+        self.timer.disarm();
+        self.timer.arm(u64::from(self.ladder.kill_ms.max(self.ladder.term_ms)).saturating_add(1_000));
+    }
+
+    /// Reads what it says: it should neither die of a broken pipe in the middle of that, nor wait for somebody to read.
+    fn read(&mut self) {
+        if let Some(stderr) = &mut self.stderr {
+            stderr.read(&mut Journal { name: &self.name });
+        }
+        let Some(stdout) = &mut self.stdout else { return };
+        if self.output == 0 {
+            stdout.watch_read(false);
+            return;
+        }
+        if !stdout.readable() {
+            stdout.watch_read(true);
+            return;
+        }
+        let mut buffer = worker::take_reading();
+        match stdout.read(&mut buffer) {
+            Read::Data(count) => {
+                self.output = self.output.saturating_sub(count);
+                stdout.watch_read(true);
+            }
+            Read::Blocked => {
+                stdout.watch_read(true);
+            }
+            // Nobody has the terminal open: what becomes of the program is told by the spawner.
+            Read::End | Read::HungUp => self.stdout = None,
+        }
+        worker::put_reading(buffer);
+    }
+
+    /// What it has said on standard error is for the log.
+    fn finish(&mut self) {
+        if let Some(stderr) = &mut self.stderr {
+            stderr.finish(&mut Journal { name: &self.name });
+        }
+    }
+}
+
+/// Takes the lines of standard error.
+struct Journal<'a> {
+    name: &'a str,
+}
+
+impl Reader for Journal<'_> {
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn in_message(&self) -> bool {
+        false
+    }
+
+    fn text(&mut self, _: &str) {
+        // It is for a client that has gone.
+    }
+
+    fn complain(&self, text: std::fmt::Arguments<'_>) {
+        log::cycle(Level::Error, format_args!("{}: {text}", self.name));
+    }
+}
+
+/// The time is up.
+unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
+    // SAFETY: the owner of the timer is the remainder, which removes it before it is freed.
+    if let Some(this) = unsafe { timer::owner::<Remainder>(event) } {
+        // SAFETY: as above.
+        unsafe { (*this.as_ptr()).timer.take_expired() };
+        run(this);
+    }
+}
+
+/// Something can be read of the program, or be written to it.
+unsafe extern "C" fn on_pipe(event: *mut ffi::ngx_event_t) {
+    // SAFETY: the event of a connection has the connection as its data, and that what owns it. When the worker is being shut
+    // down nginx marks every connection; the end of the worker ends the program.
+    let this = unsafe {
+        let connection = (*event).data.cast::<ffi::ngx_connection_t>();
+        if ffi::ngx_ws_connection_close_requested(connection) != 0 {
+            return;
+        }
+        NonNull::new((*connection).data.cast::<Remainder>())
+    };
+    if let Some(this) = this {
+        run(this);
+    }
+}
