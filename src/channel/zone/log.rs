@@ -18,7 +18,9 @@ impl Memory<'_> {
         let record = self.record(channel)?;
         debug_assert_eq!(record.messages.get(), 0, "who publishes has trimmed the log");
         self.published_to(channel, record)?;
-        header.serial.add(1);
+        let serial = header.serial.get() + 1;
+        header.serial.set(serial);
+        record.missing.set(serial);
         record.upcoming.commit(record.upcoming.get() + 1);
         Ok(())
     }
