@@ -136,6 +136,7 @@ ngx_ws_request_hold(ngx_http_request_t *r)
     r->main->count++;
 }
 
+
 /* the status that an error page without "=" keeps, or 0 */
 
 ngx_uint_t

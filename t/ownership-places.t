@@ -24,7 +24,7 @@ EOT
     location = /once    { websocket_exec /usr/bin/head -n 1; }
     location = /small   { websocket_exec /bin/cat; websocket_max_message_size 10; }
     location = /channel { websocket_channel x; websocket_channel_transports websocket longpoll; }
-    location = /patient { websocket_exec /bin/cat; websocket_close_timeout 300ms; websocket_idle_timeout 300ms; }
+    location = /patient { websocket_exec /bin/cat; websocket_close_timeout 300ms; websocket_idle_timeout 3s; }
 EOT2
 
 my $number = 0;
