@@ -264,7 +264,7 @@ case 'no argument is in the error log' => sub {
 case 'addresses that nginx refuses' => sub {
     for (
         ['127.0.0.1',              qr/no port in upstream "127\.0\.0\.1"/],
-        ['tcp://127.0.0.1:1',      qr/invalid host in upstream "tcp:\/\/127\.0\.0\.1:1"/],
+        ['tcp://127.0.0.1:1',      qr/an address has no scheme: "127\.0\.0\.1:1"/],
         ['127.0.0.1:0',            qr/invalid port in upstream/],
         ['does-not-exist.invalid:1', qr/host not found in upstream "does-not-exist\.invalid"/],
         ['$no_such_variable',      qr/unknown "no_such_variable" variable/],

@@ -68,7 +68,13 @@ pub(super) fn ids(ids: &[&[u8]], has_mode: bool) -> Result<(), Refused> {
 ///
 /// [`Refused::Wrong`].
 pub(super) fn address(value: &[u8]) -> Result<(), Refused> {
-    no_switch(value, "a location without a service is one without the directive")?;
+    // "on" and "none" may be the name of an "upstream" block.
+    if value.eq_ignore_ascii_case(b"off") {
+        return Err(wrong(
+            value,
+            "it is not a switch: a location without a service is one without the directive".to_owned(),
+        ));
+    }
     let text = String::from_utf8_lossy(value);
     if let Some((scheme, rest)) = text.split_once("://") {
         let host = if rest.starts_with("unix:") { rest } else { rest.split('/').next().unwrap_or_default() };

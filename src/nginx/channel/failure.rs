@@ -49,10 +49,8 @@ pub fn published(told: Result<Told, PublishError>) -> Result<Info, Failure> {
     told.map(|told| told.info).map_err(|error| {
         let reason = error.to_string();
         match error {
-            PublishError::TooLarge => {
-                Failure::Refused { status: 507, ending: Ending { code: CloseCode::TOO_BIG, reason } }
-            }
-            PublishError::Group => Failure::Refused { status: 403, ending: Ending { code: CloseCode::POLICY, reason } },
+            PublishError::TooLarge => Failure::Ended(Ending { code: CloseCode::TOO_BIG, reason }),
+            PublishError::Group => Failure::Ended(Ending { code: CloseCode::POLICY, reason }),
             PublishError::Corrupt => Failure::Ended(Ending { code: CloseCode::INTERNAL, reason }),
         }
     })
