@@ -8,7 +8,7 @@
 //! of the zone refers to it by the number of its first cell. Cells are numbered from 1, so that the zero of fresh
 //! memory means "none".
 //!
-//! The size of a cell, 256 octets, holds a channel with a key of up to 56 octets and subscribers in two workers, or a
+//! The size of a cell, 256 octets, holds a channel with a key of up to 48 octets and subscribers in two workers, or a
 //! message with 160 octets of contents (content type, event name and data): a small message costs one cell and one
 //! walk. With 128 octets it would be two cells for both, and a megabyte 8,700 links; with 512 a chat of 100-octet
 //! messages would waste three quarters of the zone.
@@ -21,7 +21,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;

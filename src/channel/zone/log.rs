@@ -22,6 +22,9 @@ impl Memory<'_> {
         header.serial.set(serial);
         record.missing.set(serial);
         record.upcoming.commit(record.upcoming.get() + 1);
+        if !self.anyone_interested(channel)? {
+            self.list_idle(channel)?;
+        }
         Ok(())
     }
 

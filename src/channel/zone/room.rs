@@ -3,6 +3,7 @@
 use super::groups::group_cells;
 use super::idle::Idle;
 use super::layout::{Cell, link};
+use super::log::NOTHING;
 use super::records::Key;
 use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
@@ -158,7 +159,8 @@ impl Memory<'_> {
                     && let Some(oldest) = Cell::new(record.oldest.get())
                     && (awaited_too || !self.is_awaited(own, self.message(oldest)?)?)
                 {
-                    let surplus = record.history.get() > 0 && record.messages.get() >= record.history.get();
+                    let history = record.history.get();
+                    let surplus = history == NOTHING || history > 0 && record.messages.get() >= history;
                     self.drop_oldest(own)?;
                     if !surplus {
                         header.evicted.add(1);

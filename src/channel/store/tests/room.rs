@@ -4,6 +4,7 @@ use super::*;
 use crate::channel::fail::{Hit, arm, disarm, stopped};
 use crate::channel::zone::cells::cells_for;
 use crate::channel::zone::layout::INLINE_MESSAGE;
+use crate::channel::zone::log::NOTHING;
 use crate::channel::zone::room::reserve;
 
 const LEN: usize = 420_000;
@@ -286,4 +287,15 @@ fn what_is_undone_is_a_matter_of_the_step() {
     rig.store.usage().unwrap();
     assert!(disarm());
     rig.check();
+}
+
+#[test]
+fn channels_that_keep_nothing_go_before_messages() {
+    let rig = Rig::new(LEN);
+    let ids = full_of_messages(&rig);
+    // Each is there for a moment only: the next one takes its place, and nobody loses a message.
+    for n in 0..2000 {
+        rig.try_publish(&format!("passing {n}"), b"x", History { length: NOTHING, time: 0 }).unwrap();
+    }
+    all_are_there(&rig, &ids);
 }
