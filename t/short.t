@@ -35,7 +35,7 @@ for my $path (qw(/tcp /cat /shared)) {
             my ($worker) = $ngx->workers;
             my (@clients, @begun, $refused);
             # Where nothing is left for the client itself there is no answer: then another one has a little less.
-            for my $try (1 .. 4) {
+            for my $try (1 .. 6) {
                 $refused = undef;
                 for (1 .. 64) {
                     my $client = Ws::Client->connect(port => $ngx->port, timeout => 4);
@@ -51,6 +51,7 @@ for my $path (qw(/tcp /cat /shared)) {
                 last if $refused ne 'no answer';
                 my $count = keys %{descriptors($worker)};
                 (pop @clients)->reset;
+                $ngx->await_programs(scalar @clients) if $path ne '/tcp';
                 await('it to be gone', sub { keys %{descriptors($worker)} < $count });
                 push @begun, Ws::Client->connect(port => $ngx->port)->send("GET / HTTP/1.1\r\n");
             }

@@ -37,6 +37,11 @@ pub trait Endpoint {
     /// [`client_gone`](Self::client_gone). Returns whether anything moved.
     fn flush(&mut self) -> bool;
 
+    /// Whether it deals with one message after the other, and with all of them before the client's Close is answered.
+    fn is_in_turn(&self) -> bool {
+        false
+    }
+
     /// Whether octets wait for the other side, which takes none at the moment.
     fn waits(&self) -> bool {
         false

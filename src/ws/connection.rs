@@ -9,7 +9,7 @@ mod writer;
 
 use super::close::CloseCode;
 use super::deflate::Agreed;
-use super::frame::{HeaderBytes, Kind};
+use super::frame::{HeaderBytes, Kind, Opcode};
 use super::scratch::Scratch;
 use super::violation::Violation;
 use reader::{Item, Payload, Reader};
@@ -277,6 +277,12 @@ impl Connection {
     /// of a message that the client ends before it answers (RFC 6455, section 5.5.1).
     pub fn keep_listening(&mut self) {
         self.listens = true;
+    }
+
+    /// Whether the next frame is a Close, as far as its first octet says, whether that was given already or is the first of
+    /// `input`.
+    pub fn is_at_close(&self, input: &[u8]) -> bool {
+        self.reader.next_opcode(input) == Some(Opcode::Close)
     }
 
     /// Whether messages go both ways: no Close was sent or received and no rule was broken.

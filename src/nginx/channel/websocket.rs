@@ -349,6 +349,11 @@ impl Endpoint for Channel {
         if some { Produced::Some } else { Produced::Nothing }
     }
 
+    fn is_in_turn(&self) -> bool {
+        // A publisher is told of each message, and hooks are asked about one at a time.
+        self.publisher.is_some()
+    }
+
     fn client_gone(&mut self, _: Input) -> Option<Aftermath> {
         self.part();
         None

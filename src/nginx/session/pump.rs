@@ -260,10 +260,11 @@ impl Session {
         self.deadlines.timers().on_resume(now());
         if !self.unparsed.is_empty() {
             let mut octets = std::mem::take(&mut self.unparsed);
+            let waiting = octets.len();
             self.parse(&mut octets)?;
-            return Ok(true);
+            return Ok(self.unparsed.len() < waiting);
         }
-        if !self.client.readable() {
+        if !self.client.readable() || (self.client.hung_up() && self.has_messages_in_turn()) {
             return Ok(false);
         }
         let mut buffer = worker::take_reading();
@@ -289,6 +290,10 @@ impl Session {
                 if self.stage == Stage::Open || (self.stage == Stage::Closing && self.ws.awaits_close()) {
                     self.unparsed.extend_from_slice(rest);
                 }
+                break;
+            }
+            if self.close_is_early(rest) {
+                self.unparsed.extend_from_slice(rest);
                 break;
             }
             let waiting = self.output.len();
@@ -326,6 +331,8 @@ impl Session {
                     let code = code.map(|code| code.to_string()).unwrap_or_default();
                     self.request.report(Level::Info, format_args!("the client closed: {code} \"{reason}\""));
                     self.client_closed();
+                    // A client that sends more all the same is not done.
+                    self.client_closed = consumed == rest.len();
                     None
                 }
                 Some(Event::Violation(violation)) => {
@@ -340,6 +347,17 @@ impl Session {
         }
         worker::put_scratch(scratch);
         Ok(())
+    }
+
+    /// Whether the next frame is a Close before which the endpoint has messages to deal with.
+    fn close_is_early(&self, octets: &[u8]) -> bool {
+        self.has_messages_in_turn() && self.ws.is_at_close(octets)
+    }
+
+    /// Whether the endpoint has messages to deal with before the client's end is one.
+    fn has_messages_in_turn(&self) -> bool {
+        let endpoint = self.endpoint.as_ref().filter(|endpoint| endpoint.is_in_turn());
+        endpoint.is_some_and(|endpoint| !self.ahead.is_empty() || !endpoint.accepts())
     }
 
     /// The client's Close came: what was queued ahead of the answer leaves, the endpoint is let go.

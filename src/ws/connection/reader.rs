@@ -109,6 +109,16 @@ impl Reader {
         self.control.get(..usize::from(self.control_len)).unwrap_or_default()
     }
 
+    /// The opcode of the next frame, if the beginning of one is known.
+    pub(super) fn next_opcode(&self, input: &[u8]) -> Option<Opcode> {
+        let first = match (self.frame, self.head_len) {
+            (Some(_), _) => return None,
+            (None, 0) => input.first(),
+            (None, _) => self.head.first(),
+        };
+        Opcode::new(first? & 0x0F)
+    }
+
     /// Whether a message has begun and not ended.
     pub(super) fn in_message(&self) -> bool {
         self.message.is_some()
