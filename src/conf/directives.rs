@@ -441,14 +441,16 @@ fn exec_limit<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, argumen
 
 fn exec_stop<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
     let milliseconds = |text| value::time(text).map(|time| u32::try_from(time).unwrap_or(u32::MAX));
-    let term = milliseconds(arguments[0])?;
-    let kill = milliseconds(arguments[1])?;
-    if kill < term {
-        return Err(Refused::value(arguments[1], "a time not before that of SIGTERM"));
+    let [term, kill, options @ ..] = arguments else {
+        return Err(Refused::Usage("the times of the two signals are missing".to_owned()));
+    };
+    let (term, end) = (milliseconds(term)?, milliseconds(kill)?);
+    if end < term {
+        return Err(Refused::value(kill, "a time not before that of SIGTERM"));
     }
-    let mut ladder = Ladder { term_ms: term, kill_ms: kill, ..Ladder::default() };
+    let mut ladder = Ladder { term_ms: term, kill_ms: end, ..Ladder::default() };
     let (mut signal, mut daemons) = (None, None);
-    for &argument in &arguments[2..] {
+    for &argument in options {
         let expected = || Refused::value(argument, "signal=NAME or daemons=stop|keep, each once");
         match (argument.strip_prefix(b"signal="), argument.strip_prefix(b"daemons=")) {
             (Some(name), _) if signal.is_none() => signal = Some(stop_signal(argument, name)?),
