@@ -91,7 +91,7 @@ sub at {
 }
 
 # idle(): nothing runs any more.
-sub idle { $ngx->await_programs(0) }
+sub idle { $ngx->await_programs(0, 60) }
 
 sub begins {
     my ($client) = @_;
@@ -302,7 +302,8 @@ case 'a program that does not read' => sub {
 };
 
 case 'a program that floods' => sub {
-    my $client = Ws::Client->open($port, '/flood');
+    # The program takes all that a machine with few processors has.
+    my $client = Ws::Client->open($port, '/flood', timeout => 90);
     is($client->text, 'y') for 1 .. 200;
     my $deaf = at($ngx, 'not ' . worker_of($client), '/flood');
     $deaf->reading(0);
