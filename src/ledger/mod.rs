@@ -10,7 +10,7 @@
 //! at any instruction takes nothing away; they are kept in several parts, so that workers seldom meet when they add to them.
 //!
 //! The entries of the locations are made by the process that reads the configuration, before there are workers ([`plan`]).
-//! What workers do at the same time is in [`seat`].
+//! What workers do at the same time is in `seat`.
 
 /// Atomic integers of all processes.
 mod atomic {

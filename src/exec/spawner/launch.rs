@@ -74,7 +74,7 @@ impl Baseline {
     }
 }
 
-/// A process that [`launch`] makes, as it tells itself.
+/// A process that `launch` makes, as it tells itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The spawner.
