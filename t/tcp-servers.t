@@ -256,7 +256,8 @@ case 'no argument is in the error log' => sub {
     $peer->reset;
     like($client->server_close, qr/^close 1014/);
     $ngx->await_log(qr/recv\(\) failed .*upstream: "tcp:\/\/\Q$a\E"/);
-    my @lines = grep { /token/ || /s3cr3t/ } split /\n/, $ngx->log;
+    # At the level debug nginx itself tells all of a request.
+    my @lines = grep { !/\[debug\]/ && (/token/ || /s3cr3t/) } split /\n/, $ngx->log;
     is(scalar @lines, 0) or diag(join "\n", @lines);
     like($ngx->log, qr{request: "GET /map HTTP/1\.1".*referrer: "http://x/vnc\.html"});
 };
