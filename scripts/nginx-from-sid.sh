@@ -23,11 +23,11 @@ cp -rL "$home.debian/usr/share/nginx/src" "$home/src"
 quietly nginx-1.30-configure env -C "$home/src" bash -c '. ./conf_flags && ./configure "${NGX_CONF_FLAGS[@]}"'
 
 # The machine's libc may be older than what this nginx wants: it starts with its own loader and finds its libraries beside it.
-# An RPATH (RUNPATH would not do) also serves the libraries of its libraries. A program that it runs is not concerned.
+# An RPATH (RUNPATH would not do) also serves the libraries of its libraries, and an absolute one (no $ORIGIN) needs no /proc. A
+# program that it runs is not concerned.
 cp "$home.debian/usr/sbin/nginx" "$home/sbin/nginx.new"
 loader=$(basename "$(patchelf --print-interpreter "$home/sbin/nginx.new")")
-# shellcheck disable=SC2016 # for the loader
-patchelf --set-interpreter "$home/lib/$loader" --force-rpath --set-rpath '$ORIGIN/../lib' "$home/sbin/nginx.new"
+patchelf --set-interpreter "$home/lib/$loader" --force-rpath --set-rpath "$home/lib" "$home/sbin/nginx.new"
 rm -rf "$home.debian"
 
 version=$("$home/sbin/nginx.new" -v 2>&1)
