@@ -14,6 +14,7 @@ my $COUNT = 250;
 
 my $ngx = Ws::Nginx->start(workers => 2, connections => 256, server => <<'EOT');
     location = /pub { websocket_channel $arg_id mode=pub; websocket_channel_history length=3; }
+    location = /unkept { websocket_channel $arg_id mode=pub; websocket_channel_history off; }
     location = /del { websocket_channel $arg_id mode=pub; }
     location = /sub {
         websocket_protocols ws+meta.nchan;
@@ -146,6 +147,19 @@ case 'a channel that was deleted and made anew' => sub {
     my $back = listen_to(\@ids, $event->{id}, 'url');
     my @events = got($back, 3);
     is_deeply([map { $_->{event} // $_->{data} } @events], ['gap', 'd2-2', 'd3-1']);
+};
+
+case 'what nobody keeps is lost for who comes back, and told' => sub {
+    my @ids = ids('g', 20);
+    my $client = listen_to(\@ids);
+    put('g1');
+    my ($event) = got($client, 1);
+    undef $client;
+    await('it to be gone', sub { request($ngx->port, 'GET', '/pub?id=g2')->{body} =~ /subscribers: 0/ });
+    is(request($ngx->port, 'POST', '/unkept?id=g2', body => 'lost')->{status}, 202);
+    put('g3');
+    my $back = listen_to(\@ids, $event->{id}, 'header');
+    is_deeply([map { $_->{event} // $_->{data} } got($back, 2)], ['gap', 'g3-1']);
 };
 
 case 'long-polls' => sub {

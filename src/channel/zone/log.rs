@@ -20,6 +20,7 @@ impl Memory<'_> {
         self.published_to(channel, record)?;
         let serial = header.serial.get() + 1;
         header.serial.set(serial);
+        // Before it counts, as with one that is dropped: whoever comes back from before it is told.
         record.missing.set(serial);
         record.upcoming.commit(record.upcoming.get() + 1);
         if !self.anyone_interested(channel)? {

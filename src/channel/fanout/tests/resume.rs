@@ -29,7 +29,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (9..IDS.len()).prop_map(|count| (0..count).rev().collect()),
     ];
     let step = prop_oneof![
-        20 => (channel(), 0..20_usize, 1..4_u32)
+        20 => (channel(), 0..20_usize, 0..4_u32)
             .prop_map(|(channel, len, history)| Step::Publish { channel, len, history }),
         3 => (worker(), channels, room(), any::<bool>())
             .prop_map(|(worker, channels, room, oldest)| Step::Subscribe { worker, channels, room, oldest }),
@@ -78,7 +78,9 @@ impl Run {
     }
 
     fn publish(&mut self, channel: usize, len: usize, history: u32) {
-        let id = self.rig.publish(IDS[channel], &vec![b'x'; len], history).id;
+        // Without a number to keep, nothing is kept.
+        let history = if history == 0 { History::OFF } else { History::of(history.into(), 0) };
+        let id = self.rig.publish_with(IDS[channel], &vec![b'x'; len], history).id;
         self.heads.insert(id.epoch.0, (channel, id.offset.0));
     }
 
