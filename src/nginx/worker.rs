@@ -4,6 +4,7 @@ pub mod programs;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
+use std::rc::Rc;
 
 use super::channel::hub::{self, Listener};
 use super::channel::waiting::{self, Waiting};
@@ -45,7 +46,7 @@ struct Clients {
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
     static CLIENTS: RefCell<Clients> = RefCell::default();
-    static LEDGER: Cell<Option<&'static Ledger>> = const { Cell::new(None) };
+    static LEDGER: RefCell<Option<Rc<Ledger>>> = const { RefCell::new(None) };
     /// When the worker was told to go, and how many clients have begun since.
     static LEAVING: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
@@ -115,8 +116,8 @@ pub fn discharge(place: usize) {
 }
 
 /// What this worker counts.
-pub fn ledger() -> Option<&'static Ledger> {
-    LEDGER.get()
+pub fn ledger() -> Option<Rc<Ledger>> {
+    LEDGER.with_borrow(Option::clone)
 }
 
 /// The client at this place of the list, which may have as many as [`places`].
@@ -151,12 +152,11 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
     }
     let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
     if settings.counted.is_used() {
-        let Some(ledger) = settings.counted.begin(process::identity(), LEDGER.get()) else {
+        let Some(ledger) = settings.counted.begin(process::identity(), ledger().as_deref()) else {
             log::cycle(Level::Emerg, format_args!("ws_exec: no memory to count sessions and programs in"));
             return false;
         };
-        // There is one for the life of the worker; what it counts in lives as long.
-        LEDGER.set(Some(Box::leak(Box::new(ledger))));
+        LEDGER.set(Some(Rc::new(ledger)));
     }
     if !EXIT_WATCHER.get().is_null() {
         // Without a master the process that read a new configuration goes on as its worker.
