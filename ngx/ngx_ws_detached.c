@@ -399,6 +399,13 @@ ngx_ws_detached_abort(ngx_ws_detached_t *d, ngx_uint_t status)
         d->aborted = 1;
     }
 
+    /*
+     * The request is no longer busy with itself while its subrequest is what it waits for: an upstream that ends in the clean-up
+     * of the request would free it under the hands of ngx_http_terminate_request(), which gives this count back.
+     */
+
+    r->main->count++;
+
     ngx_http_finalize_request(r, NGX_ERROR);
     ngx_http_run_posted_requests(c);
 }
