@@ -131,7 +131,7 @@ impl FanOut {
         let membership = Membership {
             channel: subscribed.token,
             member,
-            epoch: subscribed.channel.epoch(),
+            epoch: subscribed.window.epoch,
             next: subscribed.window.upcoming,
             lost: None,
             replaced: false,

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::lock::Lock;
-use super::position::{Asked, Offset, Start, join};
+use super::position::{Asked, Epoch, Offset, Start, join};
 use super::store::{Budget, Key, News, Now, ReadError, Slot, Store, Terms, Token};
 use super::wire::Form;
 pub use batch::{Batch, Item};
@@ -172,6 +172,12 @@ impl FanOut {
                     self.octets += local.octets();
                     self.start_pass(token);
                 }
+                News::Missing(token, head) => {
+                    let Some((_, local)) = self.channels.at(token.0) else { continue };
+                    local.head = head;
+                    self.start_pass(token);
+                }
+                News::Replaced { token, epoch, oldest, newest } => self.replace(token, epoch, oldest, newest),
                 News::Deleted(token) => {
                     let Some((_, local)) = self.channels.at(token.0) else { continue };
                     local.deleted = true;
@@ -183,6 +189,29 @@ impl FanOut {
         }
         self.news = news;
         more
+    }
+
+    /// A channel has begun another epoch, of which it has `oldest` to `newest`: its subscribers go on there, and are told that
+    /// nobody knows what they have lost.
+    fn replace(&mut self, token: Token, epoch: Epoch, oldest: Offset, newest: Offset) {
+        let Some((_, local)) = self.channels.at(token.0) else { return };
+        self.octets -= local.octets();
+        local.ring.clear();
+        local.backlog.clear();
+        local.head = oldest.previous();
+        local.pass_head = local.head;
+        for member in &local.members {
+            let Some((place, subscriber)) = self.subscribers.at(member.subscriber) else { continue };
+            let Some(membership) = subscriber.memberships_mut().get_mut(member.which as usize) else { continue };
+            // Whoever has come since then has begun in this epoch.
+            if membership.epoch != epoch {
+                membership.replace(epoch, oldest, newest);
+                if !subscriber.blocked && !subscriber.ready {
+                    subscriber.ready = true;
+                    self.ready.push_back(SubscriberId(place));
+                }
+            }
+        }
     }
 
     fn start_pass(&mut self, token: Token) {

@@ -47,6 +47,15 @@ impl Membership {
         self.lost.take()
     }
 
+    /// It goes on in another epoch, of which there are messages from `oldest` to `newest`. What it has lost nobody knows.
+    pub fn replace(&mut self, epoch: Epoch, oldest: Offset, newest: Offset) {
+        self.epoch = epoch;
+        self.next = self.next.min(newest.next()).max(oldest);
+        self.lost = Some(0);
+        self.replaced = true;
+        self.delivered = u64::MAX;
+    }
+
     /// Messages up to `next` are lost.
     pub fn skip_to(&mut self, next: Offset) {
         let lost = next.0.saturating_sub(self.next.0);

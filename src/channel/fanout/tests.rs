@@ -1,6 +1,7 @@
 //! Workers over one zone in private memory, and clients whose sockets take what the test wants.
 
 mod any;
+mod copies;
 mod ordinary;
 mod resume;
 

@@ -8,6 +8,22 @@ use crate::channel::zone::groups::group_cells;
 use crate::channel::zone::layout::{Cell, state};
 use crate::channel::zone::room::Need;
 
+/// What a group is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupKey<'a> {
+    /// The engine that has its channels; 0: none.
+    pub space: u64,
+    /// Its name, of at most [`MAX_KEY_PART`] octets.
+    pub name: &'a [u8],
+}
+
+impl<'a, N: AsRef<[u8]> + ?Sized> From<&'a N> for GroupKey<'a> {
+    /// The group of this name without an engine.
+    fn from(name: &'a N) -> Self {
+        Self { space: 0, name: name.as_ref() }
+    }
+}
+
 /// A group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupInfo {
@@ -18,8 +34,8 @@ pub struct GroupInfo {
 }
 
 impl GroupInfo {
-    fn of(memory: Memory<'_>, name: &[u8], location: GroupLimits) -> Result<Self, Corrupt> {
-        let Some(cell) = memory.find_group(name)? else {
+    fn of(memory: Memory<'_>, GroupKey { space, name }: GroupKey<'_>, location: GroupLimits) -> Result<Self, Corrupt> {
+        let Some(cell) = memory.find_group(space, name)? else {
             return Ok(Self { used: GroupUse::default(), limits: location });
         };
         let group = memory.group(cell)?;
@@ -30,22 +46,34 @@ impl GroupInfo {
 impl<L: Lock> Store<L> {
     /// What a group has and may have; `location` are the limits that hold where nobody has set others. A group that has
     /// nothing need not exist.
-    pub fn group(&self, name: &[u8], location: GroupLimits, now: Now) -> Result<GroupInfo, Corrupt> {
+    pub fn group<'a>(
+        &self,
+        key: impl Into<GroupKey<'a>>,
+        location: GroupLimits,
+        now: Now,
+    ) -> Result<GroupInfo, Corrupt> {
+        let key = key.into();
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             memory.tend(clock, MOST_LOOKS)?;
-            GroupInfo::of(memory, name, location)
+            GroupInfo::of(memory, key, location)
         })
     }
 
     /// Changes the limits of a group, for all locations and until they are changed again. What the group has already stays.
-    pub fn limit_group(&self, name: &[u8], change: GroupChange, now: Now) -> Result<(), SubscribeError> {
+    pub fn limit_group<'a>(
+        &self,
+        key: impl Into<GroupKey<'a>>,
+        change: GroupChange,
+        now: Now,
+    ) -> Result<(), SubscribeError> {
+        let GroupKey { space, name } = key.into();
         if name.len() > MAX_KEY_PART {
             return Err(SubscribeError::NoRoom);
         }
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
-            if memory.find_group(name)?.is_none() {
+            if memory.find_group(space, name)?.is_none() {
                 if !change.sets() {
                     return Ok(Ok(()));
                 }
@@ -53,7 +81,7 @@ impl<L: Lock> Store<L> {
                     return Ok(Err(SubscribeError::NoRoom));
                 }
             }
-            let cell = memory.find_or_create_group(name)?;
+            let cell = memory.find_or_create_group(space, name)?;
             memory.change_limits(memory.group(cell)?, change);
             memory.remove_unused_group(cell)?;
             Ok(Ok(()))
@@ -63,11 +91,18 @@ impl<L: Lock> Store<L> {
     /// Deletes the channels of a group that are in some of the zone's buckets, `from` the first of them on, and at the end
     /// the limits that were set. To be called with 0, and then with what it returns until that is `None`, so that the lock
     /// is not held for long. `wake` gets the workers that are to be woken.
-    pub fn delete_group(&self, name: &[u8], from: usize, now: Now, wake: &mut Wake) -> Result<Option<usize>, Corrupt> {
+    pub fn delete_group<'a>(
+        &self,
+        key: impl Into<GroupKey<'a>>,
+        from: usize,
+        now: Now,
+        wake: &mut Wake,
+    ) -> Result<Option<usize>, Corrupt> {
+        let GroupKey { space, name } = key.into();
         let to = (from + BUCKETS_AT_ONCE).min(self.zone.geometry().buckets);
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
-            let Some(cell) = memory.find_group(name)? else { return Ok(None) };
+            let Some(cell) = memory.find_group(space, name)? else { return Ok(None) };
             for nth in from..to {
                 let mut next = Cell::new(memory.bucket(nth)?.get());
                 while let Some(channel) = next {

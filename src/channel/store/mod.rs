@@ -1,5 +1,6 @@
 //! What can be done with the channels of a zone. Each operation holds the lock once.
 
+mod copy;
 mod group;
 mod presence;
 mod program;
@@ -11,7 +12,8 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use group::GroupInfo;
+pub use copy::{Appended, CopyFound, CopyState, Original};
+pub use group::{GroupInfo, GroupKey};
 pub use presence::Presence;
 pub use program::{Ended, Input, InputError, Owner, ProgramHandle, ProgramPhase, ProgramView};
 pub use publish::{Deleted, History, Policy, PublishError, Published};
@@ -23,7 +25,7 @@ use super::lock::Lock;
 use super::memory::{Corrupt, Region};
 use super::position::{Epoch, MessageId, Offset, Window};
 use super::zone::geometry::Geometry;
-use super::zone::layout::{Cell, Record};
+use super::zone::layout::Cell;
 use super::zone::{Memory, Zone};
 
 pub use super::zone::AttachError;
@@ -65,14 +67,8 @@ pub struct Token(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handle {
     cell: Cell,
-    epoch: Epoch,
-}
-
-impl Handle {
-    /// The channel's epoch.
-    pub fn epoch(self) -> Epoch {
-        self.epoch
-    }
+    /// Drawn when the channel was created. The epoch of its messages is another one where an engine has given that.
+    life: u64,
 }
 
 /// What a publisher is told about a channel.
@@ -194,18 +190,20 @@ impl Info {
             0 => None,
             at => Some(clock.saturating_sub(at) / 1000),
         };
-        Ok(Self { messages: memory.kept(record), requested, subscribers, last: last_id(record) })
+        Ok(Self { messages: memory.kept(record), requested, subscribers, last: last_id(memory, cell)? })
     }
 }
 
-fn last_id(record: &Record) -> MessageId {
-    MessageId { epoch: Epoch(record.epoch.get()), offset: Offset(record.upcoming.get()).previous() }
+fn last_id(memory: Memory<'_>, cell: Cell) -> Result<MessageId, Corrupt> {
+    let upcoming = Offset(memory.record(cell)?.upcoming.get());
+    Ok(MessageId { epoch: Epoch(memory.epoch_of(cell)?), offset: upcoming.previous() })
 }
 
-fn window(memory: Memory<'_>, record: &Record) -> Result<Window, Corrupt> {
+fn window(memory: Memory<'_>, cell: Cell) -> Result<Window, Corrupt> {
+    let record = memory.record(cell)?;
     let upcoming = record.upcoming.get();
     Ok(Window {
-        epoch: Epoch(record.epoch.get()),
+        epoch: Epoch(memory.epoch_of(cell)?),
         oldest: Offset(memory.oldest_offset(record)?),
         history: Offset(upcoming.saturating_sub(u64::from(memory.kept(record)))),
         upcoming: Offset(upcoming),

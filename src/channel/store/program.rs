@@ -6,7 +6,6 @@
 use super::{Handle, Key, MOST_DROPS, Now, Process, Slot, Store, SubscribeError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
-use crate::channel::position::Epoch;
 use crate::channel::zone::Memory;
 use crate::channel::zone::layout::{CELL, Cell, Input as StoredInput, PROGRAM_CELLS, Program, REASON, phase, state};
 use crate::channel::zone::room::Need;
@@ -106,7 +105,7 @@ impl From<Corrupt> for InputError {
 
 /// The program, if the handle is still valid.
 fn valid(memory: Memory<'_>, handle: ProgramHandle) -> Option<&Program> {
-    memory.same(handle.channel.cell, handle.channel.epoch.0)?;
+    memory.same(handle.channel.cell, handle.channel.life)?;
     let program = memory.program(handle.cell).ok()?;
     (program.record.get() == handle.channel.cell.number()).then_some(program)
 }
@@ -134,7 +133,7 @@ impl<L: Lock> Store<L> {
                 }
             };
             memory.set_clients(memory.program(cell)?, slot.0, true)?;
-            let channel = Handle { cell: channel, epoch: Epoch(record.epoch.get()) };
+            let channel = Handle { cell: channel, life: record.epoch.get() };
             Ok(Ok(Some(ProgramHandle { channel, cell })))
         })?
     }

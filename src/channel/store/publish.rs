@@ -5,7 +5,7 @@ use super::{Handle, Info, Key, MOST_DROPS, Now, Store, Wake, last_id};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
-use crate::channel::position::{Epoch, MessageId};
+use crate::channel::position::MessageId;
 use crate::channel::zone::Memory;
 use crate::channel::zone::cells::cells_for;
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
@@ -162,8 +162,8 @@ impl<L: Lock> Store<L> {
                 memory.schedule(channel, deadline)?;
             }
             Ok(Ok(Published {
-                id: last_id(record),
-                channel: Handle { cell: channel, epoch: Epoch(record.epoch.get()) },
+                id: last_id(memory, channel)?,
+                channel: Handle { cell: channel, life: record.epoch.get() },
                 info: Info::of(memory, channel, clock)?,
                 wake,
             }))
@@ -202,7 +202,12 @@ fn growth(memory: Memory<'_>, own: Option<Cell>, len: usize, history: History) -
 }
 
 /// Writes a message that nothing refers to yet. There are `cells` free cells.
-fn write(memory: Memory<'_>, cells: usize, publication: &Publication<'_>, now: Now) -> Result<Cell, Corrupt> {
+pub(super) fn write(
+    memory: Memory<'_>,
+    cells: usize,
+    publication: &Publication<'_>,
+    now: Now,
+) -> Result<Cell, Corrupt> {
     let Publication { kind, content_type, event, data } = *publication;
     let length = |len: usize| u32::try_from(len).map_err(|_| Corrupt);
     let chain = memory.take_cells(cells, tag::MESSAGE)?;

@@ -4,9 +4,9 @@ use super::{Handle, MOST_DROPS, Now, Slot, Store, Token};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::{CopyError, Message};
-use crate::channel::position::Offset;
+use crate::channel::position::{Epoch, Offset};
 use crate::channel::zone::Memory;
-use crate::channel::zone::layout::{Cell, Interest, InterestAt, Record, state};
+use crate::channel::zone::layout::{Cell, Interest, InterestAt, REPLACED, state};
 
 /// How much is copied while the lock is held once. The first message is copied whatever its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,19 @@ impl Budget {
 pub enum News {
     /// The next message. Where its offset is not the one after the last, the messages between are lost.
     Message(Token, Message),
+    /// The engine that the channel is in may have lost messages, and has begun another epoch. What follows is of that one.
+    Replaced {
+        /// The channel.
+        token: Token,
+        /// The epoch from now on.
+        epoch: Epoch,
+        /// The oldest message that is here, or the one that comes next.
+        oldest: Offset,
+        /// The newest message that the engine has of this epoch.
+        newest: Offset,
+    },
+    /// Everything up to this offset that was not told is lost.
+    Missing(Token, Offset),
     /// The channel has been deleted; it is not subscribed to any more.
     Deleted(Token),
 }
@@ -88,8 +101,10 @@ impl<L: Lock> Store<L> {
         out: &mut Vec<Message>,
     ) -> Result<Read, ReadError> {
         self.zone.view(|memory| {
-            let Some(record) = memory.same(channel.cell, channel.epoch.0) else { return Ok(Err(ReadError::Gone)) };
-            match read(memory, record, next, budget, now, out) {
+            if memory.same(channel.cell, channel.life).is_none() {
+                return Ok(Err(ReadError::Gone));
+            }
+            match read(memory, channel.cell, next, budget, now, out) {
                 Ok(read) => Ok(Ok(read)),
                 Err(CopyError::Memory(_)) => Ok(Err(ReadError::Memory)),
                 Err(CopyError::Corrupt(corrupt)) => Err(corrupt),
@@ -141,7 +156,7 @@ impl<L: Lock> Store<L> {
     /// The first message of a channel that was published after this serial, and the greatest serial of what is missing.
     pub fn after(&self, channel: Handle, serial: u64) -> Result<(Offset, u64), ReadError> {
         self.zone.view(|memory| {
-            let Some(record) = memory.same(channel.cell, channel.epoch.0) else { return Ok(Err(ReadError::Gone)) };
+            let Some(record) = memory.same(channel.cell, channel.life) else { return Ok(Err(ReadError::Gone)) };
             Ok(Ok((Offset(memory.seek_serial(record, serial)?), record.missing.get())))
         })?
     }
@@ -155,13 +170,14 @@ impl<L: Lock> Store<L> {
 
 fn read(
     memory: Memory<'_>,
-    record: &Record,
+    channel: Cell,
     next: Offset,
     mut budget: Budget,
     now: Now,
     out: &mut Vec<Message>,
 ) -> Result<Read, CopyError> {
     let clock = now.clock.max(memory.header()?.clock.get());
+    let (record, epoch) = (memory.record(channel)?, memory.epoch_of(channel)?);
     let keep = record.keep.get();
     let mut cell = memory.seek(record, next.0)?;
     let mut read = Read { next, lost: 0, more: false };
@@ -174,7 +190,7 @@ fn read(
                 read.more = true;
                 break;
             }
-            let copy = Message::copy(memory, record.epoch.get(), at)?;
+            let copy = Message::copy(memory, epoch, at)?;
             budget.spend(&copy);
             if first {
                 read.lost = copy.id.offset.0 - next.0;
@@ -204,9 +220,18 @@ fn drain_one(
 ) -> Result<bool, CopyError> {
     let interest: &Interest = memory.interest(at)?;
     let channel = Cell::new(interest.record.get()).ok_or(Corrupt)?;
-    let record = memory.record(channel)?;
+    let (record, epoch) = (memory.record(channel)?, memory.epoch_of(channel)?);
     let token = Token(interest.token.get());
     let Some(slot) = memory.interested(interest)? else { return Err(Corrupt.into()) };
+    if interest.seen.get() == REPLACED {
+        let oldest = Offset(memory.oldest_offset(record)?);
+        if interest.count.get() > 0 {
+            let newest = memory.copied(channel)?.map_or(0, |copied| copied.newest.get());
+            out.try_reserve(1).map_err(CopyError::Memory)?;
+            out.push(News::Replaced { token, epoch: Epoch(epoch), oldest, newest: Offset(newest) });
+        }
+        interest.seen.set(oldest.previous().0);
+    }
     if interest.count.get() > 0 {
         let mut next = memory.seek(record, interest.seen.get() + 1)?;
         while let Some(cell) = next {
@@ -214,11 +239,17 @@ fn drain_one(
                 return Ok(false);
             }
             out.try_reserve(1).map_err(CopyError::Memory)?;
-            let message = Message::copy(memory, record.epoch.get(), cell)?;
+            let message = Message::copy(memory, epoch, cell)?;
             budget.spend(&message);
             interest.seen.set(message.id.offset.0);
             out.push(News::Message(token, message));
             next = Cell::new(memory.message(cell)?.after.get());
+        }
+        let head = Offset(record.upcoming.get()).previous();
+        if interest.seen.get() < head.0 {
+            out.try_reserve(1).map_err(CopyError::Memory)?;
+            out.push(News::Missing(token, head));
+            interest.seen.set(head.0);
         }
     }
     let deleted = record.state.get() == state::DELETED;

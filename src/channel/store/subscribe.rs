@@ -4,7 +4,7 @@ use super::group::tidy;
 use super::{Handle, Key, MAX_PRESENCE, MOST_DROPS, Now, Slot, Store, Token, window};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
-use crate::channel::position::{Epoch, Window};
+use crate::channel::position::Window;
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, QUEUED};
 use crate::channel::zone::room::Need;
@@ -174,10 +174,10 @@ impl<L: Lock> Store<L> {
             record.requested.set(clock.max(1));
             record.touched.set(clock);
             Ok(Ok(Subscribed {
-                channel: Handle { cell: channel, epoch: Epoch(record.epoch.get()) },
+                channel: Handle { cell: channel, life: record.epoch.get() },
                 token: Token(interest.token.get()),
                 first,
-                window: window(memory, record)?,
+                window: window(memory, channel)?,
                 present,
             }))
         })?
@@ -187,7 +187,7 @@ impl<L: Lock> Store<L> {
     pub fn unsubscribe(&self, channel: Handle, slot: Slot, present: Option<Present>, now: Now) -> Result<(), Corrupt> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
-            let Some(record) = memory.same(channel.cell, channel.epoch.0) else { return Ok(()) };
+            let Some(record) = memory.same(channel.cell, channel.life) else { return Ok(()) };
             if let Some(Present(cell)) = present {
                 memory.remove_present(channel.cell, slot.0, cell)?;
             }

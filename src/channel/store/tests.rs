@@ -1,5 +1,6 @@
 //! The store over private memory.
 
+mod copy;
 mod groups;
 mod interrupted;
 #[cfg(not(miri))]

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::Memory;
 use super::groups::GroupUse;
-use super::layout::{Cell, CellHead, InterestAt, InterestCell, MAX_PRESENCE, PROGRAM_CELLS, QUEUED, WHEEL, state, tag};
+use super::layout::{
+    Cell, CellHead, InterestAt, InterestCell, MAX_PRESENCE, PROGRAM_CELLS, QUEUED, REPLACED, WHEEL, state, tag,
+};
 use super::wheel::TICK;
 use crate::channel::memory::Corrupt;
 
@@ -305,7 +307,8 @@ impl Checker<'_> {
             let Some(slot) = sound(memory.interested(interest))? else { continue };
             agree!(slots.insert(slot), true, "one entry a worker");
             agree!(interest.record.get(), channel.number(), "channel of an entry");
-            let unread = interest.count.get() > 0 && interest.seen.get() + 1 < record.upcoming.get();
+            let unread = interest.count.get() > 0
+                && (interest.seen.get() == REPLACED || interest.seen.get() + 1 < record.upcoming.get());
             if interest.slot.get() & QUEUED != 0 {
                 queued.entry(slot).or_default().insert(at.units());
             } else {

@@ -125,9 +125,12 @@ impl<'a> Memory<'a> {
     }
 
     /// The hash of a group's name.
-    pub fn group_hash(self, name: &[u8]) -> Result<u64, Corrupt> {
+    pub fn group_hash(self, space: u64, name: &[u8]) -> Result<u64, Corrupt> {
         let [low, high] = &self.header()?.seed;
         let mut hash = SipHash::new([low.get() ^ 1, high.get()]);
+        if space != 0 {
+            hash.write(&space.to_le_bytes());
+        }
         hash.write(name);
         Ok(hash.finish())
     }
@@ -137,15 +140,16 @@ impl<'a> Memory<'a> {
         hash as usize % self.geometry.group_buckets
     }
 
-    /// The group with this name.
-    pub fn find_group(self, name: &[u8]) -> Result<Option<Cell>, Corrupt> {
-        let hash = self.group_hash(name)?;
+    /// The group with this name in an engine, 0 for none.
+    pub fn find_group(self, space: u64, name: &[u8]) -> Result<Option<Cell>, Corrupt> {
+        let hash = self.group_hash(space, name)?;
         let mut next = Cell::new(self.group_bucket(self.group_bucket_of(hash))?.get());
         let mut left = self.geometry.cells;
         while let Some(cell) = next {
             left = left.checked_sub(1).ok_or(Corrupt)?;
             let group = self.group(cell)?;
             if group.hash.get() == hash
+                && group.space.get() == space
                 && group.name_len.get() as usize == name.len()
                 && self.equal_along(cell, size_of::<Group>(), [name, b""])?
             {
@@ -156,12 +160,12 @@ impl<'a> Memory<'a> {
         Ok(None)
     }
 
-    /// The group with this name, which is made if need be. There must be [`group_cells`] free cells.
-    pub fn find_or_create_group(self, name: &[u8]) -> Result<Cell, Corrupt> {
-        if let Some(cell) = self.find_group(name)? {
+    /// The same, which is made if need be. There must be [`group_cells`] free cells.
+    pub fn find_or_create_group(self, space: u64, name: &[u8]) -> Result<Cell, Corrupt> {
+        if let Some(cell) = self.find_group(space, name)? {
             return Ok(cell);
         }
-        let hash = self.group_hash(name)?;
+        let hash = self.group_hash(space, name)?;
         let cells = group_cells(name);
         let cell = self.take_cells(cells, tag::GROUP)?.head;
         let group = self.group(cell)?;
@@ -170,6 +174,7 @@ impl<'a> Memory<'a> {
             word.set(0);
         }
         group.bytes.set(0);
+        group.space.set(space);
         group.name_len.set(u32::try_from(name.len()).map_err(|_| Corrupt)?);
         group.cells.set(u32::try_from(cells).map_err(|_| Corrupt)?);
         group.hash.set(hash);
@@ -274,7 +279,7 @@ impl<'a> Memory<'a> {
     ) -> Result<bool, Corrupt> {
         let group = match channel {
             Some(channel) => self.group_of(self.record(channel)?)?,
-            None => self.find_group(key.group())?.map(|cell| self.group(cell)).transpose()?,
+            None => self.find_group(key.space(), key.group())?.map(|cell| self.group(cell)).transpose()?,
         };
         let (limits, used) = match group {
             Some(group) => (self.group_limits(group, location), self.group_use(group)),

@@ -21,7 +21,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;
@@ -236,13 +236,16 @@ shared! {
         next: Word,
         /// What the worker calls the channel.
         token: Word,
-        /// Last offset that the worker has copied.
+        /// Last offset that the worker has copied; [`REPLACED`] where it has still to hear that these are others.
         seen: Wide,
     }
 }
 
 /// See [`Interest::slot`].
 pub const QUEUED: u32 = 1 << 31;
+
+/// See [`Interest::seen`].
+pub const REPLACED: u64 = u64::MAX;
 
 /// Entries within the first cell of a channel.
 pub const INLINE_INTEREST: usize = 2;
@@ -287,7 +290,7 @@ shared! {
         group: Word,
         /// Octets of the group's name, the first part of the key.
         group_len: Word,
-        /// Octets of the id, the second part.
+        /// Octets of the id, the second part; [`COPIED`] where the channel is a copy.
         id_len: Word,
         /// Cells with more `entries`.
         interest: Word,
@@ -299,7 +302,7 @@ shared! {
         cells: Word,
         /// Hash of the key.
         hash: Wide,
-        /// Drawn when the channel was created.
+        /// Drawn when the channel was created. A copy has that of its original in [`Copied`]; this one tells it from any other channel.
         epoch: Wide,
         /// Offset that the next message gets.
         upcoming: Wide,
@@ -324,6 +327,23 @@ shared! {
         missing: Wide,
         /// Subscriber counts, the first ones.
         entries: [Interest; INLINE_INTEREST],
+    }
+}
+
+/// In [`Record::id_len`]: the channel is the copy of one that an engine has, and a [`Copied`] lies before its key.
+pub const COPIED: u32 = 1 << 31;
+
+shared! {
+    /// What a channel has besides of which an engine has the original.
+    pub struct Copied {
+        /// The engine: channels of two engines with one name are two channels.
+        space: Wide,
+        /// The epoch that the engine has given it; 0 before anything is known of it.
+        epoch: Wide,
+        /// The newest offset that the engine is known to have had in this epoch.
+        newest: Wide,
+        /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
+        relay: Wide,
     }
 }
 
@@ -363,6 +383,8 @@ shared! {
         kept: Word,
         /// Hash of the name.
         hash: Wide,
+        /// The engine that has its channels; 0: none.
+        space: Wide,
         /// Octets of messages.
         bytes: Wide,
         /// See [`super::groups::GroupLimits`].

@@ -44,6 +44,39 @@ impl Memory<'_> {
         Ok(())
     }
 
+    /// The next message of a channel has this offset: what it has is dropped, and what lies between is missing.
+    pub fn go_on_at(self, channel: Cell, offset: u64, now: u64) -> Result<(), Corrupt> {
+        let mut dropped = 0;
+        while self.drop_oldest(channel)? {
+            dropped += 1;
+            self.checkpoint_in(channel, now, dropped)?;
+        }
+        let header = self.header()?;
+        let record = self.record(channel)?;
+        self.unlist_idle(channel)?;
+        let serial = header.serial.get() + 1;
+        header.serial.set(serial);
+        record.missing.set(serial);
+        if offset > 1 {
+            self.published_to(channel, record)?;
+        } else {
+            self.never_published_to(record)?;
+        }
+        record.upcoming.commit(offset.max(1));
+        if !self.anyone_interested(channel)? {
+            self.list_idle(channel)?;
+        }
+        Ok(())
+    }
+
+    /// The reverse of [`published_to`](Self::published_to), for a channel that begins anew.
+    fn never_published_to(self, record: &Record) -> Result<(), Corrupt> {
+        if record.upcoming.get() > 1 {
+            self.header()?.kept_cells.sub(record.cells.get());
+        }
+        Ok(())
+    }
+
     /// Makes a written message the newest of its channel. From `commit` on it is published.
     pub fn append(self, channel: Cell, cell: Cell) -> Result<(), Corrupt> {
         let header = self.header()?;

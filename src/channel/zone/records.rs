@@ -3,7 +3,7 @@
 use super::Memory;
 use super::cells::cells_for;
 use super::interest::Wake;
-use super::layout::{Cell, INLINE_KEY, Interest, Record, state, tag};
+use super::layout::{COPIED, Cell, Copied, INLINE_KEY, Interest, Record, state, tag};
 use crate::channel::hash::SipHash;
 use crate::channel::memory::{Corrupt, Word};
 
@@ -20,6 +20,7 @@ pub const MAX_KEY_PART: usize = 1 << 16;
 /// What a channel is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<'a> {
+    space: u64,
     group: &'a [u8],
     id: &'a [u8],
 }
@@ -28,7 +29,17 @@ impl<'a> Key<'a> {
     /// The channel `id` of a group; the empty name is a group of its own. `None` if either is longer than
     /// [`MAX_KEY_PART`].
     pub fn new(group: &'a [u8], id: &'a [u8]) -> Option<Self> {
-        (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self { group, id })
+        Self::in_space(0, group, id)
+    }
+
+    /// The same in an engine, 0 for none: an engine's channels have nothing to do with others of the same names.
+    pub fn in_space(space: u64, group: &'a [u8], id: &'a [u8]) -> Option<Self> {
+        (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self { space, group, id })
+    }
+
+    /// The engine that has the channel; 0: none.
+    pub fn space(self) -> u64 {
+        self.space
     }
 
     /// The group's name.
@@ -43,7 +54,12 @@ impl<'a> Key<'a> {
 
     /// Cells of a channel with this key.
     pub fn cells(self) -> usize {
-        cells_for(self.group.len() + self.id.len(), INLINE_KEY)
+        cells_for(self.at() - size_of::<Record>() + self.group.len() + self.id.len(), INLINE_KEY)
+    }
+
+    /// Where it begins in the chain of its channel.
+    fn at(self) -> usize {
+        size_of::<Record>() + if self.space == 0 { 0 } else { size_of::<Copied>() }
     }
 }
 
@@ -52,6 +68,9 @@ impl<'a> Memory<'a> {
     pub fn hash(self, key: Key<'_>) -> Result<u64, Corrupt> {
         let [low, high] = &self.header()?.seed;
         let mut hash = SipHash::new([low.get(), high.get()]);
+        if key.space != 0 {
+            hash.write(&key.space.to_le_bytes());
+        }
         hash.write(&(key.group.len() as u64).to_le_bytes());
         hash.write(key.group);
         hash.write(key.id);
@@ -79,8 +98,9 @@ impl<'a> Memory<'a> {
             let candidate = record.hash.get() == hash
                 && record.state.get() == state::LIVE
                 && record.group_len.get() as usize == key.group.len()
-                && record.id_len.get() as usize == key.id.len();
-            if candidate && self.equal_along(cell, size_of::<Record>(), [key.group, key.id])? {
+                && id_len(record) == key.id.len()
+                && self.copied(cell)?.map_or(0, |copied| copied.space.get()) == key.space;
+            if candidate && self.equal_along(cell, key.at(), [key.group, key.id])? {
                 return Ok(Some(cell));
             }
             next = Cell::new(record.hash_next.get());
@@ -93,10 +113,26 @@ impl<'a> Memory<'a> {
         self.record(cell).ok().filter(|record| record.epoch.get() == epoch)
     }
 
+    /// What a channel has besides that is a copy of an engine's.
+    pub fn copied(self, cell: Cell) -> Result<Option<&'a Copied>, Corrupt> {
+        if self.record(cell)?.id_len.get() & COPIED == 0 {
+            return Ok(None);
+        }
+        self.region.at(self.offset(cell)? + size_of::<Record>()).map(Some)
+    }
+
+    /// The epoch of a channel's messages.
+    pub fn epoch_of(self, cell: Cell) -> Result<u64, Corrupt> {
+        Ok(match self.copied(cell)? {
+            Some(copied) => copied.epoch.get(),
+            None => self.record(cell)?.epoch.get(),
+        })
+    }
+
     /// Creates a channel. There must be [room](Self::make_room_to_create) for it.
     pub fn create(self, key: Key<'_>, hash: u64, clock: u64) -> Result<Cell, Corrupt> {
         let header = self.header()?;
-        let group = self.find_or_create_group(key.group)?;
+        let group = self.find_or_create_group(key.space, key.group)?;
         let cells = key.cells();
         let chain = self.take_cells(cells, tag::CHANNEL)?;
         let cell = chain.head;
@@ -129,7 +165,8 @@ impl<'a> Memory<'a> {
         record.group.set(group.number());
         record.cells.set(u32::try_from(cells).map_err(|_| Corrupt)?);
         record.group_len.set(u32::try_from(key.group.len()).map_err(|_| Corrupt)?);
-        record.id_len.set(u32::try_from(key.id.len()).map_err(|_| Corrupt)?);
+        let copied = if key.space == 0 { 0 } else { COPIED };
+        record.id_len.set(u32::try_from(key.id.len()).map_err(|_| Corrupt)? | copied);
         record.hash.set(hash);
         record.epoch.set(self.draw_epoch()?);
         record.upcoming.set(1);
@@ -137,7 +174,13 @@ impl<'a> Memory<'a> {
         let serial = header.serial.get() + 1;
         header.serial.set(serial);
         record.missing.set(serial);
-        self.write_along(cell, size_of::<Record>(), [key.group, key.id])?;
+        if let Some(copied) = self.copied(cell)? {
+            copied.space.set(key.space);
+            for unknown in [&copied.epoch, &copied.newest, &copied.relay] {
+                unknown.set(0);
+            }
+        }
+        self.write_along(cell, key.at(), [key.group, key.id])?;
         let bucket = self.bucket(self.bucket_of(hash))?;
         record.hash_next.set(bucket.get());
         bucket.commit(cell.number());
@@ -286,4 +329,15 @@ impl<'a> Memory<'a> {
         }
         Ok(Some(dropped))
     }
+}
+
+/// Octets of a channel's id.
+fn id_len(record: &Record) -> usize {
+    (record.id_len.get() & !COPIED) as usize
+}
+
+/// Octets that follow the record of a channel in its chain.
+pub fn trailing(record: &Record) -> usize {
+    let copied = if record.id_len.get() & COPIED == 0 { 0 } else { size_of::<Copied>() };
+    copied + record.group_len.get() as usize + id_len(record)
 }

@@ -12,6 +12,7 @@ use super::layout::{
     BODY, Cell, CellHead, Group, INLINE_GROUP, INLINE_INPUT, INLINE_KEY, INLINE_MESSAGE, Input, InterestCell,
     MAX_PRESENCE, Message, PROGRAM_CELLS, Present, QUEUED, REASON, Record, WHEEL, link as link_value, state, tag,
 };
+use super::records::trailing;
 use crate::channel::memory::{Corrupt, Word};
 
 /// What has been found.
@@ -194,7 +195,7 @@ impl<'a> Memory<'a> {
             return Ok(None);
         }
         let record: &Record = self.cell(cell)?;
-        let cells = cells_for(record.group_len.get() as usize + record.id_len.get() as usize, INLINE_KEY);
+        let cells = cells_for(trailing(record), INLINE_KEY);
         let sound = record.tag.get() == tag::CHANNEL
             && self.belongs(record.hash.get(), bucket)
             && record.cells.get() as usize == cells

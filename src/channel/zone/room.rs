@@ -208,13 +208,13 @@ impl Memory<'_> {
     /// Makes sure that a channel can be created for this, and `more` cells are free then.
     pub fn make_room_to_create(self, key: Key<'_>, more: usize, what: Need, clock: u64) -> Result<bool, Corrupt> {
         loop {
-            let is_there = self.find_group(key.group())?.is_some();
+            let is_there = self.find_group(key.space(), key.group())?.is_some();
             let need = key.cells() + more + if is_there { 0 } else { group_cells(key.group()) };
             if !self.make_room(need, what, clock)? {
                 return Ok(false);
             }
             // It may have gone with the last of its other channels.
-            if !is_there || self.find_group(key.group())?.is_some() {
+            if !is_there || self.find_group(key.space(), key.group())?.is_some() {
                 return Ok(true);
             }
         }

@@ -33,7 +33,7 @@ fn see(rig: &Rig, id: &str) -> Option<Seen> {
     let info = rig.info(id)?;
     let hash = rig.store.zone.unlocked().hash(key(id)).unwrap();
     let cell = rig.store.zone.view(|memory| memory.find(key(id), hash)).unwrap().unwrap();
-    let (messages, _) = rig.read(Handle { cell, epoch: info.last.epoch }, 1);
+    let (messages, _) = rig.read(Handle { cell, life: info.last.epoch.0 }, 1);
     let log = messages.iter().map(|message| (message.id.offset.0, message.data().to_vec())).collect();
     Some(Seen { epoch: info.last.epoch.0, messages: info.messages, subscribers: info.subscribers, log })
 }

@@ -127,7 +127,7 @@ fn read_everything(store: &Store<PidLock>, ids: impl Iterator<Item = String>) {
         let hash = store.zone.unlocked().hash(key(&id)).unwrap();
         let found = store.zone.view(|memory| {
             let Some(cell) = memory.find(key(&id), hash)? else { return Ok(None) };
-            Ok(Some(Handle { cell, epoch: Epoch(memory.record(cell)?.epoch.get()) }))
+            Ok(Some(Handle { cell, life: memory.record(cell)?.epoch.get() }))
         });
         let Some(handle) = found.unwrap() else { continue };
         let mut out = Vec::new();

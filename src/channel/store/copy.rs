@@ -1,0 +1,247 @@
+//! The node's copies of channels that an engine has.
+//!
+//! An engine gives each message its id. A copy is a run of the newest of them under the engine's epoch, without holes: a message is
+//! [appended](Store::append_copy) if it is the next one, and otherwise its caller has to fetch what is between. Where the
+//! engine itself goes on elsewhere, or under another epoch, the copy [follows](Store::follow) it, and subscribers are told of
+//! what that costs them.
+
+use super::publish::write;
+use super::{History, Key, MOST_DROPS, Now, PublishError, Store, Wake};
+use crate::channel::lock::Lock;
+use crate::channel::memory::Corrupt;
+use crate::channel::message::Publication;
+use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::zone::Memory;
+use crate::channel::zone::cells::cells_for;
+use crate::channel::zone::layout::{COPIED, Cell, Copied, INLINE_MESSAGE, REPLACED, Record, state};
+use crate::channel::zone::room::Need;
+
+/// A channel as the engine has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Original {
+    /// Its epoch, not 0.
+    pub epoch: Epoch,
+    /// The oldest message that is kept; the one after `newest` if none is.
+    pub oldest: Offset,
+    /// The newest message that there was.
+    pub newest: Offset,
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyState {
+    /// The epoch of its messages.
+    pub epoch: Epoch,
+    /// The message that it needs next.
+    pub next: Offset,
+    /// Subscribers of this node.
+    pub subscribers: u32,
+    /// The relay that keeps it complete; 0: none does.
+    pub relay: u64,
+}
+
+/// What became of a message for a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It is there; these workers are to be woken.
+    Done(Wake),
+    /// It was there already, or it is older than what is.
+    Known,
+    /// This one is missing before it.
+    Behind(Offset),
+    /// The copy is of another epoch.
+    OtherEpoch,
+    /// There is no copy.
+    NoCopy,
+}
+
+/// A copy that [`Store::copies`] has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyFound {
+    /// The name of its group.
+    pub group: Vec<u8>,
+    /// Its name.
+    pub id: Vec<u8>,
+    /// Subscribers of this node.
+    pub subscribers: u32,
+}
+
+/// Buckets of the table that are looked at while the lock is held once.
+const BUCKETS_AT_ONCE: usize = 256;
+
+impl<L: Lock> Store<L> {
+    /// How far the copy of a channel is. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn copy_state(&self, key: Key<'_>) -> Result<Option<CopyState>, Corrupt> {
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.view(|memory| {
+            let Some((channel, copied)) = find(memory, key, hash)? else { return Ok(None) };
+            Ok(Some(CopyState {
+                epoch: Epoch(copied.epoch.get()),
+                next: Offset(memory.record(channel)?.upcoming.get()),
+                subscribers: memory.subscribers(channel)?,
+                relay: copied.relay.get(),
+            }))
+        })
+    }
+
+    /// The copy is to be of this original, and is made if there is none. What it has of the same epoch stays as far as the
+    /// original leads up to it; of another epoch nothing does. What is missing then is to be appended. Workers are returned
+    /// that are to be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TooLarge`] when there is no room in the zone, [`PublishError::Corrupt`].
+    pub fn follow(&self, key: Key<'_>, original: Original, history: History, now: Now) -> Result<Wake, PublishError> {
+        debug_assert!(key.space() != 0 && original.epoch.0 != 0, "an engine's channel has an epoch");
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let channel = match memory.find(key, hash)? {
+                Some(channel) => channel,
+                None => {
+                    if !memory.make_room_to_create(key, 0, Need::NewChannel, clock)? {
+                        return Ok(Err(PublishError::TooLarge));
+                    }
+                    memory.create(key, hash, clock)?
+                }
+            };
+            let (record, copied) = (memory.record(channel)?, memory.copied(channel)?.ok_or(Corrupt)?);
+            record.history.set(history.length);
+            record.keep.set(history.time);
+            record.touched.set(clock);
+            let mut wake = Wake::default();
+            if copied.epoch.get() != original.epoch.0 {
+                memory.go_on_at(channel, original.oldest.0, clock)?;
+                copied.epoch.set(original.epoch.0);
+                copied.newest.set(original.newest.0);
+                copied.relay.set(0);
+                for at in memory.interests(channel)? {
+                    memory.interest(at?)?.seen.set(REPLACED);
+                }
+                wake = memory.notify(channel)?;
+            } else {
+                if record.upcoming.get() < original.oldest.0 {
+                    memory.go_on_at(channel, original.oldest.0, clock)?;
+                    wake = memory.notify(channel)?;
+                }
+                copied.newest.set(copied.newest.get().max(original.newest.0));
+            }
+            if let Some(deadline) = memory.deadline(channel)? {
+                memory.schedule(channel, deadline)?;
+            }
+            Ok(Ok(wake))
+        })?
+    }
+
+    /// Adds a message with the id that the engine gave it, published at `unix`, in milliseconds of Unix time. One that does not fit
+    /// into the zone is passed over, with all before it: subscribers are told of a gap.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Corrupt`].
+    pub fn append_copy(
+        &self,
+        key: Key<'_>,
+        id: MessageId,
+        publication: &Publication<'_>,
+        unix: u64,
+        now: Now,
+    ) -> Result<Appended, PublishError> {
+        let hash = self.zone.unlocked().hash(key)?;
+        let cells = cells_for(publication.stored_len(), INLINE_MESSAGE);
+        self.zone
+            .update(|memory| {
+                let clock = memory.clock(now.clock)?;
+                let Some((channel, copied)) = find(memory, key, hash)? else { return Ok(Appended::NoCopy) };
+                let record = memory.record(channel)?;
+                if copied.epoch.get() != id.epoch.0 {
+                    return Ok(Appended::OtherEpoch);
+                }
+                let upcoming = record.upcoming.get();
+                if id.offset.0 < upcoming {
+                    return Ok(Appended::Known);
+                }
+                if id.offset.0 > upcoming {
+                    return Ok(Appended::Behind(Offset(upcoming)));
+                }
+                record.touched.set(clock);
+                copied.newest.set(copied.newest.get().max(id.offset.0));
+                let fits = u32::try_from(publication.stored_len()).is_ok() && cells <= memory.geometry.cells;
+                if !fits || !memory.make_room(cells, Need::Message(channel), clock)? {
+                    memory.go_on_at(channel, upcoming + 1, clock)?;
+                    return memory.notify(channel).map(Appended::Done);
+                }
+                // It expires by the clock of this machine, from when it was published.
+                let published = clock.saturating_sub(now.unix.saturating_sub(unix));
+                let message = write(memory, cells, publication, Now { clock: published, unix })?;
+                memory.append(channel, message)?;
+                let wake = memory.notify(channel)?;
+                memory.trim(channel, clock, MOST_DROPS)?;
+                if let Some(deadline) = memory.deadline(channel)? {
+                    memory.schedule(channel, deadline)?;
+                }
+                Ok(Appended::Done(wake))
+            })
+            .map_err(PublishError::from)
+    }
+
+    /// The copy has everything that the relay with this number has heard of, and the relay listens on; 0: none does any more.
+    /// Whether there is a copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn copy_is_kept_by(&self, key: Key<'_>, relay: u64, now: Now) -> Result<bool, Corrupt> {
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some((channel, copied)) = find(memory, key, hash)? else { return Ok(false) };
+            copied.relay.set(relay);
+            memory.record(channel)?.touched.set(clock);
+            Ok(true)
+        })
+    }
+
+    /// Finds copies of the channels of an engine, in some of the zone's buckets, `from` the first of them on. To be called with 0,
+    /// and then with what it returns until that is `None`, so that the lock is not held for long.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn copies(&self, space: u64, from: usize, out: &mut Vec<CopyFound>) -> Result<Option<usize>, Corrupt> {
+        let buckets = self.zone.geometry().buckets;
+        let to = (from + BUCKETS_AT_ONCE).min(buckets);
+        self.zone.view(|memory| {
+            for nth in from..to {
+                let mut next = Cell::new(memory.bucket(nth)?.get());
+                while let Some(channel) = next {
+                    let record = memory.record(channel)?;
+                    next = Cell::new(record.hash_next.get());
+                    let Some(copied) = memory.copied(channel)? else { continue };
+                    if copied.space.get() == space && record.state.get() == state::LIVE {
+                        out.push(found(memory, channel, record)?);
+                    }
+                }
+            }
+            Ok((to < buckets).then_some(to))
+        })
+    }
+}
+
+fn find<'a>(memory: Memory<'a>, key: Key<'_>, hash: u64) -> Result<Option<(Cell, &'a Copied)>, Corrupt> {
+    let Some(channel) = memory.find(key, hash)? else { return Ok(None) };
+    Ok(memory.copied(channel)?.map(|copied| (channel, copied)))
+}
+
+fn found(memory: Memory<'_>, channel: Cell, record: &Record) -> Result<CopyFound, Corrupt> {
+    let lengths = [record.group_len.get() as usize, (record.id_len.get() & !COPIED) as usize];
+    let at = size_of::<Record>() + size_of::<Copied>();
+    let mut group = Vec::with_capacity(lengths.iter().sum());
+    memory.read_along(channel, at, lengths.iter().sum(), &mut group)?;
+    let id = group.split_off(lengths[0].min(group.len()));
+    Ok(CopyFound { group, id, subscribers: memory.subscribers(channel)? })
+}
