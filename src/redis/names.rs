@@ -18,8 +18,10 @@ pub struct Names {
     pub stream: Vec<u8>,
     /// The key of the hash with its epoch.
     pub hash: Vec<u8>,
-    /// The key of the hash of what nodes have announced.
+    /// The key of the hash of how many subscribers nodes have.
     pub nodes: Vec<u8>,
+    /// The key of the hash of who these are.
+    pub presence: Vec<u8>,
     /// Its Pub/Sub channel. These know no database, so that its number is a part of the name.
     pub topic: Vec<u8>,
 }
@@ -33,6 +35,7 @@ impl Names {
             stream: with(b":m"),
             hash: with(b":h"),
             nodes: with(b":n"),
+            presence: with(b":p"),
             topic: with(format!(":{database}").as_bytes()),
         }
     }
@@ -100,6 +103,7 @@ mod tests {
         assert_eq!(names.stream, b"ws:{dGVhbQ.bmV3cw}:m");
         assert_eq!(names.hash, b"ws:{dGVhbQ.bmV3cw}:h");
         assert_eq!(names.nodes, b"ws:{dGVhbQ.bmV3cw}:n");
+        assert_eq!(names.presence, b"ws:{dGVhbQ.bmV3cw}:p");
         assert_eq!(names.topic, b"ws:{dGVhbQ.bmV3cw}:3");
     }
 
@@ -129,7 +133,7 @@ mod tests {
             id in proptest::collection::vec(any::<u8>(), 1..40),
         ) {
             let names = Names::of(b"ws:", 1, &group, &id);
-            for name in [&names.hash, &names.nodes, &names.topic] {
+            for name in [&names.hash, &names.nodes, &names.presence, &names.topic] {
                 prop_assert_eq!(slot(name), names.slot());
             }
             prop_assert_eq!(channel_of_topic(b"ws:", 1, &names.topic), Some((group, id)));

@@ -100,6 +100,10 @@ pub struct Published {
     pub begins_epoch: bool,
     /// Nodes that were told of it; `None` if telling them, or something else after the message was stored, has failed.
     pub nodes: Option<u64>,
+    /// Messages that the channel keeps.
+    pub messages: u64,
+    /// Subscribers of all nodes.
+    pub subscribers: u64,
 }
 
 /// A message that a channel keeps.
@@ -175,7 +179,7 @@ pub fn publish(names: &Names, epoch: Epoch, sealed: &[u8], keeping: &Keeping, ou
         &names.topic,
         publish_command(keeping.sharded),
     ];
-    Script::Publish.call(&[&names.stream, &names.hash], &arguments, out);
+    Script::Publish.call(&[&names.stream, &names.hash, &names.nodes], &arguments, out);
 }
 
 /// Reads the reply to [`publish`].
@@ -184,10 +188,24 @@ pub fn publish(names: &Names, epoch: Epoch, sealed: &[u8], keeping: &Keeping, ou
 ///
 /// [`Failure`]: nothing was published, unless it is [`Failure::Malformed`].
 pub fn published(reply: &Value) -> Result<Published, Failure> {
-    let [epoch, offset, begins, nodes] = values(reply)? else { return Err(Failure::Malformed) };
+    let [epoch, offset, begins, nodes, entries, announcements, now] = values(reply)? else {
+        return Err(Failure::Malformed);
+    };
     let id = MessageId { epoch: Epoch(unsigned(epoch)?), offset: Offset(unsigned(offset)?) };
     let nodes = nodes.number().ok_or(Failure::Malformed)?;
-    Ok(Published { id, begins_epoch: unsigned(begins)? == 1, nodes: u64::try_from(nodes).ok() })
+    Ok(Published {
+        id,
+        begins_epoch: unsigned(begins)? == 1,
+        nodes: u64::try_from(nodes).ok(),
+        messages: unsigned(entries)?,
+        subscribers: subscribers(&announced(announcements)?, unsigned(now)?),
+    })
+}
+
+/// The sum of what nodes have announced, without what is void at this time of the server.
+pub fn subscribers(announced: &[Announced], now: u64) -> u64 {
+    let counts = announced.iter().filter(|announced| announced.until > now);
+    counts.filter_map(|announced| decimal(&announced.text)).fold(0, u64::saturating_add)
 }
 
 /// Asks for at most `messages` messages after an offset, of about `octets` octets; 0 messages only compare. The channel lives
@@ -250,9 +268,10 @@ pub fn state(reply: &Value) -> Result<ChannelState, Failure> {
     })
 }
 
-/// Announces what this node has on a channel, for so many milliseconds; an empty text takes it back.
-pub fn announce(names: &Names, node: &[u8], lifetime: u64, text: &[u8], out: &mut Vec<u8>) {
-    Script::Announce.call(&[&names.nodes], &[node, lifetime.to_string().as_bytes(), text], out);
+/// Announces for so many milliseconds what this node has of a channel: in [`Names::nodes`] the number of its subscribers, in
+/// [`Names::presence`] who they are. An empty text takes it back.
+pub fn announce(key: &[u8], node: &[u8], lifetime: u64, text: &[u8], out: &mut Vec<u8>) {
+    Script::Announce.call(&[key], &[node, lifetime.to_string().as_bytes(), text], out);
 }
 
 /// Reads what nodes have announced: the reply to [`announce`].
@@ -338,10 +357,15 @@ mod tests {
 
     #[test]
     fn a_publication_is_read() {
-        let reply = |nodes| Value::Array(vec![bulk("42"), bulk("7"), Value::Integer(1), Value::Integer(nodes)]);
+        let nodes_of = || Value::Array(vec![bulk("100:3"), bulk("99:40"), bulk("101:4")]);
+        let reply = |nodes| {
+            let (begins, nodes) = (Value::Integer(1), Value::Integer(nodes));
+            Value::Array(vec![bulk("42"), bulk("7"), begins, nodes, Value::Integer(5), nodes_of(), bulk("99")])
+        };
         let id = MessageId { epoch: Epoch(42), offset: Offset(7) };
-        assert_eq!(published(&reply(3)), Ok(Published { id, begins_epoch: true, nodes: Some(3) }));
-        assert_eq!(published(&reply(-1)), Ok(Published { id, begins_epoch: true, nodes: None }));
+        let told = Published { id, begins_epoch: true, nodes: Some(3), messages: 5, subscribers: 7 };
+        assert_eq!(published(&reply(3)), Ok(told));
+        assert_eq!(published(&reply(-1)), Ok(Published { nodes: None, ..told }));
         let refused = published(&Value::Error(b"OOM no".to_vec()));
         assert_eq!(refused, Err(Failure::Refused(ErrorReply::OutOfMemory)));
         assert_eq!(published(&Value::Array(vec![bulk("42")])), Err(Failure::Malformed));

@@ -7,7 +7,7 @@ use crate::harness::Server;
 
 /// The rights that `docs/scaling.md` names, of a user "channels".
 const RIGHTS: &str = "~ws:* &ws:* +hello +ping +select +info +script|load +evalsha +time +hmget +hset +hvals +hgetall +hdel +xadd \
-    +xtrim +xdel +xlen +xrange +xinfo|stream +del +pexpire +pttl +publish +subscribe +unsubscribe";
+    +xtrim +xdel +xlen +xrange +xinfo|stream +del +pexpire +persist +pttl +publish +subscribe +unsubscribe";
 
 fn with_user(server: &Server, rights: &str) {
     let mut client = server.connect();

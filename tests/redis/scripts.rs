@@ -53,7 +53,9 @@ fn messages_are_numbered_kept_and_told() {
     listener.subscribe(&topic);
     for offset in 1..=5 {
         let published = publish(&mut client, b"news", 40 + offset, &format!("m{offset}\n\0"), &KEEP).unwrap();
-        assert_eq!(published, Published { id: at(41, offset), begins_epoch: offset == 1, nodes: Some(1) });
+        let (id, messages) = (at(41, offset), offset.min(3));
+        let begins_epoch = offset == 1;
+        assert_eq!(published, Published { id, begins_epoch, nodes: Some(1), messages, subscribers: 0 });
         let Notice::Message { topic: told, id, unix, sealed } = listener.notice() else { panic!("no message") };
         assert_eq!((told, id, sealed.clone()), (topic.clone(), at(41, offset), format!("m{offset}\n\0").into_bytes()));
         // The entry is what was told, its time included.
@@ -230,7 +232,7 @@ fn what_a_node_has_announced_is_void_after_a_while() {
     let mut client = server.connect();
     let names = names(b"news");
     let announce = |client: &mut Client, node: &str, lifetime, text: &str| -> Vec<Vec<u8>> {
-        let reply = client.ask(|out| script::announce(&names, node.as_bytes(), lifetime, text.as_bytes(), out));
+        let reply = client.ask(|out| script::announce(&names.nodes, node.as_bytes(), lifetime, text.as_bytes(), out));
         let mut texts: Vec<_> = announced(&reply).unwrap().into_iter().map(|announced| announced.text).collect();
         texts.sort();
         texts
@@ -248,6 +250,35 @@ fn what_a_node_has_announced_is_void_after_a_while() {
 }
 
 #[test]
+fn who_listens_before_anybody_publishes_begins_the_epoch() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    let mut listen = |epoch, lifetime| {
+        fetched(&client.ask(|out| script::read(&names, Epoch(epoch), Offset(0), 10, 1000, lifetime, out))).unwrap()
+    };
+    assert_eq!(listen(1, 0).epoch, None);
+    assert_eq!(listen(2, 60_000).epoch, Some(Epoch(2)));
+    assert_eq!(listen(3, 90_000).epoch, Some(Epoch(2)));
+    let lives = |client: &mut Client| client.words(&["PTTL", text(&names.hash)]).number().unwrap();
+    assert!((60_001..=90_000).contains(&lives(&mut client)));
+    // The channel of a publisher that wants it kept for ever does not end with those who listened.
+    let published = publish(&mut client, b"news", 4, "x", &KEEP).unwrap();
+    assert_eq!((published.id, published.begins_epoch, lives(&mut client)), (at(2, 1), false, -1));
+}
+
+#[test]
+fn a_publisher_hears_of_the_subscribers_of_all_nodes() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    for (node, count) in [("a", "3"), ("b", "4")] {
+        client.ask(|out| script::announce(&names.nodes, node.as_bytes(), 60_000, count.as_bytes(), out));
+    }
+    assert_eq!(publish(&mut client, b"news", 1, "x", &KEEP).unwrap().subscribers, 7);
+}
+
+#[test]
 fn many_void_announcements_go_at_once() {
     let server = Server::start(&[]);
     let mut client = server.connect();
@@ -255,7 +286,7 @@ fn many_void_announcements_go_at_once() {
     for node in 0..500 {
         client.words(&["HSET", text(&names.nodes), &node.to_string(), "1:x"]);
     }
-    let reply = client.ask(|out| script::announce(&names, b"a", 1000, b"1", out));
+    let reply = client.ask(|out| script::announce(&names.nodes, b"a", 1000, b"1", out));
     assert_eq!(announced(&reply).unwrap().len(), 1);
 }
 

@@ -1,10 +1,12 @@
 -- Publishes a message: gives it the next offset, stores it, and sends it to the nodes that listen.
 --
 -- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, r replication id, t time of the newest age mark, k age marks
+--       3 how many subscribers the nodes have: see announce.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
 --       4 milliseconds that an entry is kept, 0 for ever   5 milliseconds that the keys live, 0 for ever
 --       6 name of the Pub/Sub channel   7 PUBLISH, or SPUBLISH in a cluster
--- Reply {epoch, offset, 1 if the epoch is new else 0, nodes that were told, or -1 if something after the message was stored failed}
+-- Reply {epoch, offset, 1 if the epoch is new else 0, nodes that were told, or -1 if something after the message was stored failed,
+--       entries, [announcement ...], milliseconds of the server's clock}
 --
 -- There is no roll-back in Redis: the message is stored first, and whatever fails after that leaves it published. An epoch ends when
 -- the server may have gone back, which its replication id tells. What is stored stays and gets the new epoch; offsets go on.
@@ -65,6 +67,11 @@ end
 if ARGV[5] ~= '0' then
   try('PEXPIRE', KEYS[1], ARGV[5])
   try('PEXPIRE', KEYS[2], ARGV[5])
+elseif is_new or newest == 0 then
+  -- Who only listened may have given it a lifetime.
+  try('PERSIST', KEYS[2])
 end
 local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. '\n' .. ARGV[2])
-return {epoch, offset, is_new and 1 or 0, failed and -1 or nodes}
+local entries, announced = try('XLEN', KEYS[1]), try('HVALS', KEYS[3])
+if failed then nodes, entries, announced = -1, 0, {} end
+return {epoch, offset, is_new and 1 or 0, nodes, entries, announced, now}

@@ -2,17 +2,26 @@
 --
 -- KEYS  as in publish.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the offset after which entries are wanted   3 entries that are wanted at most,
---       0 to compare only   4 octets after which no more entries are returned   5 milliseconds that the hash lives from now on, 0
---       leaves it as it is
+--       0 to compare only   4 octets after which no more entries are returned   5 milliseconds that the hash lives at least from now
+--       on: somebody listens, and a channel that is not there yet begins; 0 leaves it as it is
 -- Reply {epoch, or nil where there is no channel; newest offset; oldest offset that is stored, or 0; [id, [field, value, ...]] ...}
 --
 local id, refusal = replication_id()
 if not id then return refusal end
 local epoch, newest, stale = current_epoch(KEYS[1], KEYS[2], ARGV[1], id)
 if stale then return stale end
-if not epoch then return {false, '0', '0'} end
--- Refused where memory is short or the right is missing: the channel lives a little shorter.
-if ARGV[5] ~= '0' then redis.pcall('PEXPIRE', KEYS[2], ARGV[5]) end
+if not epoch then
+  if ARGV[5] == '0' then return {false, '0', '0'} end
+  -- What is published from now on is in this epoch, and nobody who listens has lost anything.
+  epoch, newest = ARGV[1], '0'
+  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', newest, 'r', id)
+  if is_error(reply) then return redis.error_reply('STALE ' .. reply.err) end
+  redis.pcall('PEXPIRE', KEYS[2], ARGV[5])
+elseif ARGV[5] ~= '0' then
+  local lives = redis.call('PTTL', KEYS[2])
+  -- Refused where memory is short or the right is missing: the channel lives a little shorter.
+  if lives >= 0 and lives < tonumber(ARGV[5]) then redis.pcall('PEXPIRE', KEYS[2], ARGV[5]) end
+end
 
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 local reply = {epoch, newest, oldest and string.match(oldest[1], '^(%d+)') or '0'}
