@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod error;
 pub mod names;
 pub mod notice;
+pub mod relay;
 pub mod resp;
 pub mod script;
 pub mod sentinel;

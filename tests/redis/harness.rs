@@ -131,6 +131,33 @@ impl Client {
         }
     }
 
+    /// The next event, if there is one in this time.
+    pub fn event_within(&mut self, time: Duration) -> Option<Event> {
+        if let Some(event) = self.connection.next_event() {
+            return Some(event);
+        }
+        let outgoing = self.connection.take_outgoing();
+        match self.stream.write_all(&outgoing) {
+            Ok(()) => self.connection.sent(outgoing.len()),
+            Err(_) => self.connection.end(End::Lost),
+        }
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => self.connection.end(End::Lost),
+            Ok(count) => self.connection.receive(&buffer[..count], 0),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => self.connection.end(End::Lost),
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.connection.next_event()
+    }
+
+    /// The connection itself.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// Sends a command without waiting for its answer.
     pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Token {
         self.next += 1;

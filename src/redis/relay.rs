@@ -1,0 +1,502 @@
+//! What keeps a node's copies of channels complete: one relay for each node and engine.
+//!
+//! It listens to the Pub/Sub channels of what the node has subscribers of. These lose messages and promise nothing, the stream is what
+//! counts: once a Pub/Sub channel is subscribed to, whenever a message does not follow the one before it, and every few
+//! seconds, the copy is compared with the stream, and what is missing is read. A copy is [kept](Copies::keep) from the first time
+//! that it was complete for as long as the relay is connected or comes back; who subscribes begins only then.
+//!
+//! Who owns the connection passes its events in; who owns the copies is asked by the trait.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::connection::{Connection, Event, Token};
+use super::envelope;
+use super::error::ErrorReply;
+use super::names::Names;
+use super::notice::Notice;
+use super::script::{self, Failure, Fetched};
+use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::store::{Appended, History, Original};
+
+/// How long a channel stays subscribed to that the node has no subscribers of any more, in milliseconds.
+const LINGER: u64 = 10_000;
+
+/// How often a channel is compared with its stream, in milliseconds.
+const COMPARE: u64 = 5_000;
+
+/// How often the engine is told of subscribers that it knows of, and for how long that is true, in milliseconds.
+const ANNOUNCE: u64 = 8_000;
+const ANNOUNCED: u64 = 24_000;
+
+/// How soon the engine is told of subscribers that have come or gone, in milliseconds.
+const SOON: u64 = 100;
+
+/// How long a channel lives in the engine after its last listener has gone, in milliseconds: a client that comes back still
+/// finds the epoch of its position.
+const LIFETIME: u64 = 65_000;
+
+/// How long after a refusal a channel is looked at again, in milliseconds.
+const AGAIN: u64 = 250;
+
+/// Messages, and about as many octets, that are read at once.
+const MESSAGES: usize = 256;
+const OCTETS: usize = 256 << 10;
+
+/// Names in one command.
+const NAMES: usize = 256;
+
+/// Channels that are looked at in one step.
+const STEP: usize = 256;
+
+/// What a node has of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// The message that is needed next; 1 where there is no copy.
+    pub next: Offset,
+    /// Subscribers of this node.
+    pub subscribers: u32,
+    /// Who of them has said so, in the form in which the nodes tell each other; empty where nobody has.
+    pub presence: Vec<u8>,
+}
+
+/// The copies of a node.
+pub trait Copies {
+    /// What there is of a channel.
+    fn look(&mut self, channel: &Channel) -> Copy;
+    /// The copy is to be of this original. Whether there is room for it.
+    fn follow(&mut self, channel: &Channel, original: Original) -> bool;
+    /// Adds a message, published at `unix`. [`Appended::NoCopy`] also when the copy cannot be used at the moment.
+    fn append(&mut self, channel: &Channel, id: MessageId, unix: u64, envelope: &envelope::Envelope<'_>) -> Appended;
+    /// The copy is complete, and stays so; or is not kept any more.
+    fn keep(&mut self, channel: &Channel, kept: bool);
+    /// The channel was deleted.
+    fn delete(&mut self, channel: &Channel);
+    /// The worker that asked for a channel can go on.
+    fn ready(&mut self, slot: usize);
+    /// A number drawn at random, from 1 to 2^53 - 1.
+    fn draw(&mut self) -> u64;
+}
+
+/// A channel, by its names here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// Its group.
+    pub group: Box<[u8]>,
+    /// Its id.
+    pub id: Box<[u8]>,
+    /// What the node keeps of it.
+    pub history: History,
+}
+
+/// How far a channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is to be subscribed to.
+    Wanted,
+    /// The engine was asked to.
+    Subscribing,
+    /// It is to be compared with its stream.
+    Due,
+    /// The engine was asked for what is missing. `again`: something has happened since that makes the answer old.
+    Reading { again: bool },
+    /// The copy has all that is known of.
+    Complete,
+}
+
+#[derive(Debug)]
+struct State {
+    channel: Channel,
+    names: Names,
+    stage: Stage,
+    /// The copy has been complete since it was first asked for, and is kept.
+    kept: bool,
+    /// The slots of workers that wait for it.
+    waiting: Vec<usize>,
+    /// When a subscriber was last seen, or asked for.
+    used: u64,
+    /// When the engine was last told of subscribers, and of how many.
+    announced: (u64, u32),
+    presence: bool,
+    /// Subscribers have come or gone.
+    changed: bool,
+}
+
+/// What an answer is awaited for.
+#[derive(Debug)]
+enum Asked {
+    Read(Box<[u8]>),
+    Announcement,
+}
+
+/// What has been done, for the status page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Messages that came by Pub/Sub and were the next ones.
+    pub told: u64,
+    /// Messages that were read from streams.
+    pub fetched: u64,
+    /// Epochs that have ended.
+    pub epochs: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Relay {
+    prefix: Vec<u8>,
+    database: u32,
+    /// The name of the node.
+    node: Vec<u8>,
+    channels: HashMap<Box<[u8]>, State>,
+    asked: HashMap<Token, Asked>,
+    next_token: u64,
+    /// Channels that something is to be asked for, in that order.
+    due: VecDeque<Box<[u8]>>,
+    /// The same, not before a time. Invariant: times never decrease from front to back in each.
+    later: VecDeque<(u64, Box<[u8]>)>,
+    compare: VecDeque<(u64, Box<[u8]>)>,
+    /// The server does not know the scripts any more.
+    forgotten: bool,
+    counts: Counts,
+}
+
+impl Relay {
+    /// A relay of the node `node` that listens to nothing yet.
+    pub fn new(prefix: Vec<u8>, database: u32, node: Vec<u8>) -> Self {
+        Relay {
+            prefix,
+            database,
+            node,
+            channels: HashMap::new(),
+            asked: HashMap::new(),
+            next_token: 0,
+            due: VecDeque::new(),
+            later: VecDeque::new(),
+            compare: VecDeque::new(),
+            forgotten: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What has been done since the relay began.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether the server has forgotten the scripts: they are loaded when another connection begins.
+    pub fn needs_another_connection(&self) -> bool {
+        self.forgotten
+    }
+
+    /// Channels that it listens to, or is about to.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// The worker in this slot wants to subscribe to a channel, or has subscribers of it.
+    pub fn open(&mut self, channel: Channel, slot: Option<usize>, copies: &mut impl Copies, now: u64) {
+        let names = Names::of(&self.prefix, self.database, &channel.group, &channel.id);
+        let topic: Box<[u8]> = names.topic.clone().into();
+        if let Some(state) = self.channels.get_mut(&topic) {
+            state.channel.history = channel.history;
+            state.used = now;
+            match slot {
+                Some(slot) if state.kept => copies.ready(slot),
+                Some(slot) if !state.waiting.contains(&slot) => state.waiting.push(slot),
+                _ => {}
+            }
+            return;
+        }
+        let state = State {
+            channel,
+            names,
+            stage: Stage::Wanted,
+            kept: false,
+            waiting: slot.into_iter().collect(),
+            used: now,
+            announced: (0, 0),
+            presence: false,
+            changed: false,
+        };
+        self.channels.insert(topic.clone(), state);
+        self.due.push_back(topic.clone());
+        self.compare.push_back((now + COMPARE, topic));
+    }
+
+    /// Subscribers of a channel have come or gone.
+    pub fn changed(&mut self, group: &[u8], id: &[u8], now: u64) {
+        let topic = Names::of(&self.prefix, self.database, group, id).topic.into_boxed_slice();
+        let Some(state) = self.channels.get_mut(&topic) else { return };
+        if !state.changed {
+            state.changed = true;
+            self.later.push_back((now + SOON, topic));
+        }
+    }
+
+    /// The connection takes commands: everything is subscribed to anew, and compared.
+    pub fn connected(&mut self) {
+        self.forgotten = false;
+        self.asked.clear();
+        self.due.clear();
+        for (topic, state) in &mut self.channels {
+            state.stage = Stage::Wanted;
+            self.due.push_back(topic.clone());
+        }
+    }
+
+    /// The connection has ended. What the node has stays, and is compared once there is another one.
+    pub fn disconnected(&mut self) {
+        self.asked.clear();
+        self.due.clear();
+    }
+
+    /// When [`on_time`](Self::on_time) is to be called.
+    pub fn deadline(&self) -> Option<u64> {
+        let firsts = [self.later.front(), self.compare.front()];
+        firsts.into_iter().flatten().map(|(time, _)| *time).min()
+    }
+
+    /// Time has passed.
+    pub fn on_time(&mut self, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
+        while let Some(topic) = first_due(&mut self.later, now) {
+            self.due.push_back(topic);
+        }
+        for _ in 0..STEP {
+            let Some(topic) = first_due(&mut self.compare, now) else { break };
+            if self.look_after(&topic, connection, copies, now) {
+                self.compare.push_back((now + COMPARE, topic));
+            }
+        }
+        self.ask(connection, copies, now);
+    }
+
+    /// Whether a channel is still wanted, which is compared then, or is let go.
+    fn look_after(&mut self, topic: &[u8], connection: &mut Connection, copies: &mut impl Copies, now: u64) -> bool {
+        let Some(state) = self.channels.get_mut(topic) else { return false };
+        let subscribers = copies.look(&state.channel).subscribers;
+        if subscribers > 0 || !state.waiting.is_empty() {
+            state.used = now;
+        }
+        if state.used + LINGER <= now && connection.is_ready() {
+            copies.keep(&state.channel, false);
+            // Cannot fail: the connection is ready.
+            let _ = connection.unsubscribe(&[topic], now);
+            self.channels.remove(topic);
+            return false;
+        }
+        state.changed |= state.announced.1 != subscribers || (subscribers > 0 && state.announced.0 + ANNOUNCE <= now);
+        if state.stage == Stage::Complete {
+            state.stage = Stage::Due;
+        }
+        self.due.push_back(topic.into());
+        true
+    }
+
+    /// Asks for what is due, as far as the connection takes it.
+    pub fn ask(&mut self, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
+        if !connection.is_ready() {
+            return;
+        }
+        let mut wanted: Vec<Box<[u8]>> = Vec::new();
+        while let Some(topic) = self.due.pop_front() {
+            let Some(state) = self.channels.get_mut(&topic) else { continue };
+            let mut refused = false;
+            if state.stage == Stage::Wanted {
+                state.stage = Stage::Subscribing;
+                wanted.push(topic.clone());
+            } else if state.stage == Stage::Due {
+                let after = copies.look(&state.channel).next.previous();
+                let (token, epoch) = (Token(self.next_token), Epoch(copies.draw()));
+                let names = &state.names;
+                let read = |out: &mut Vec<u8>| script::read(names, epoch, after, MESSAGES, OCTETS, LIFETIME, out);
+                if connection.command(token, now, read).is_ok() {
+                    self.next_token += 1;
+                    self.asked.insert(token, Asked::Read(topic.clone()));
+                    state.stage = Stage::Reading { again: false };
+                } else {
+                    refused = true;
+                }
+            }
+            if state.changed && !refused {
+                refused = !announce(state, &self.node, &mut self.next_token, &mut self.asked, connection, copies, now);
+            }
+            if refused {
+                // As many commands as may wait do: their answers make room.
+                self.due.push_front(topic);
+                break;
+            }
+        }
+        for topics in wanted.chunks(NAMES) {
+            let topics: Vec<&[u8]> = topics.iter().map(|topic| &**topic).collect();
+            // Cannot fail: the connection is ready.
+            let _ = connection.subscribe(&topics, now);
+        }
+    }
+
+    /// Something has happened on the connection.
+    pub fn on_event(&mut self, event: Event, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
+        match event {
+            Event::Answered(token, reply) => match self.asked.remove(&token) {
+                Some(Asked::Read(topic)) => self.read(topic, script::fetched(&reply), copies, now),
+                Some(Asked::Announcement) | None => {}
+            },
+            Event::Abandoned(token, _) => drop(self.asked.remove(&token)),
+            Event::Notice(Notice::Message { topic, id, unix, sealed }) => {
+                self.told(&topic, id, unix, &sealed, copies);
+            }
+            Event::Notice(Notice::Deleted { topic, .. }) => {
+                if let Some(state) = self.channels.get_mut(&*topic) {
+                    copies.delete(&state.channel);
+                    state.kept = false;
+                    self.look_again(&topic);
+                }
+            }
+            Event::Notice(Notice::Subscribed { topic }) => {
+                if let Some(state) = self.channels.get_mut(&*topic)
+                    && state.stage == Stage::Subscribing
+                {
+                    state.stage = Stage::Due;
+                    self.due.push_back(topic.into());
+                }
+            }
+            Event::Notice(Notice::Unsubscribed { topic }) => {
+                // The channel may have been let go and be wanted again, or the server has moved it.
+                if let Some(state) = self.channels.get_mut(&*topic)
+                    && state.stage != Stage::Subscribing
+                {
+                    state.stage = Stage::Wanted;
+                    self.due.push_back(topic.into());
+                }
+            }
+            Event::NotSubscribed(topics, _) => {
+                for topic in topics {
+                    if let Some(state) = self.channels.get_mut(&*topic) {
+                        state.stage = Stage::Wanted;
+                        self.later(now + AGAIN, topic.into());
+                    }
+                }
+            }
+            Event::Ready(_) => self.connected(),
+            Event::Ended(_) => self.disconnected(),
+            Event::Notice(Notice::Foreign { .. } | Notice::Other) => {}
+        }
+        self.ask(connection, copies, now);
+    }
+
+    /// A message has come by Pub/Sub.
+    fn told(&mut self, topic: &[u8], id: MessageId, unix: u64, sealed: &[u8], copies: &mut impl Copies) {
+        let Some(state) = self.channels.get(topic) else { return };
+        let appended = match envelope::open(sealed) {
+            Some(envelope) => copies.append(&state.channel, id, unix, &envelope),
+            // It has a place in the stream, and is passed over there.
+            None => Appended::OtherEpoch,
+        };
+        match appended {
+            Appended::Done(_) => self.counts.told += 1,
+            Appended::Known => {}
+            Appended::Behind(_) | Appended::OtherEpoch | Appended::NoCopy => self.look_again(topic),
+        }
+    }
+
+    /// The copy of a channel is not what the engine has.
+    fn look_again(&mut self, topic: &[u8]) {
+        let Some(state) = self.channels.get_mut(topic) else { return };
+        match &mut state.stage {
+            Stage::Complete => {
+                state.stage = Stage::Due;
+                self.due.push_back(topic.into());
+            }
+            Stage::Reading { again } => *again = true,
+            Stage::Wanted | Stage::Subscribing | Stage::Due => {}
+        }
+    }
+
+    /// What was read of a channel's stream.
+    fn read(&mut self, topic: Box<[u8]>, found: Result<Fetched, Failure>, copies: &mut impl Copies, now: u64) {
+        let Some(state) = self.channels.get_mut(&topic) else { return };
+        let Stage::Reading { again } = state.stage else { return };
+        state.stage = Stage::Due;
+        self.forgotten |= found == Err(Failure::Refused(ErrorReply::NoScript));
+        let (Ok(found), epoch) = (&found, found.as_ref().ok().and_then(|found| found.epoch)) else {
+            return self.later(now + AGAIN, topic);
+        };
+        let Some(epoch) = epoch else { return self.later(now + AGAIN, topic) };
+        let oldest = found.oldest.unwrap_or(found.newest.next());
+        if !copies.follow(&state.channel, Original { epoch, oldest, newest: found.newest }) {
+            return self.later(now + AGAIN, topic);
+        }
+        for entry in &found.entries {
+            let id = MessageId { epoch, offset: entry.offset };
+            let Some(envelope) = envelope::open(&entry.sealed) else {
+                // Not one of ours, and lost for everybody.
+                copies.follow(&state.channel, Original { epoch, oldest: entry.offset.next(), newest: found.newest });
+                continue;
+            };
+            match copies.append(&state.channel, id, entry.unix, &envelope) {
+                Appended::Done(_) => self.counts.fetched += 1,
+                Appended::Known => {}
+                // What is between is read next.
+                Appended::Behind(_) | Appended::OtherEpoch | Appended::NoCopy => break,
+            }
+        }
+        let next = copies.look(&state.channel).next;
+        if again || next <= found.newest {
+            self.due.push_back(topic);
+            return;
+        }
+        state.stage = Stage::Complete;
+        copies.keep(&state.channel, true);
+        state.kept = true;
+        for slot in state.waiting.drain(..) {
+            copies.ready(slot);
+        }
+    }
+
+    fn later(&mut self, time: u64, topic: Box<[u8]>) {
+        // What comes soonest is what comes latest in all queues but for the differences between AGAIN and SOON.
+        let at = self.later.iter().rposition(|(other, _)| *other <= time).map_or(0, |at| at + 1);
+        self.later.insert(at, (time, topic));
+    }
+}
+
+/// Takes the first one off a queue if its time has come.
+fn first_due(queue: &mut VecDeque<(u64, Box<[u8]>)>, now: u64) -> Option<Box<[u8]>> {
+    queue.front().filter(|(time, _)| *time <= now)?;
+    queue.pop_front().map(|(_, topic)| topic)
+}
+
+/// Tells the engine which subscribers a channel has here. `false` if that is to be tried again.
+fn announce(
+    state: &mut State,
+    node: &[u8],
+    next_token: &mut u64,
+    asked: &mut HashMap<Token, Asked>,
+    connection: &mut Connection,
+    copies: &mut impl Copies,
+    now: u64,
+) -> bool {
+    let copy = copies.look(&state.channel);
+    let mut tell = |key: &[u8], text: &[u8]| {
+        let token = Token(*next_token);
+        let told = connection.command(token, now, |out| script::announce(key, node, ANNOUNCED, text, out)).is_ok();
+        if told {
+            *next_token += 1;
+            asked.insert(token, Asked::Announcement);
+        }
+        told
+    };
+    let count = if copy.subscribers == 0 { String::new() } else { copy.subscribers.to_string() };
+    let has_presence = !copy.presence.is_empty();
+    let told = tell(&state.names.nodes, count.as_bytes())
+        && ((!has_presence && !state.presence) || tell(&state.names.presence, &copy.presence));
+    if told {
+        state.announced = (now, copy.subscribers);
+        state.presence = has_presence;
+        state.changed = false;
+    }
+    told
+}
