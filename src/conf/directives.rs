@@ -211,6 +211,13 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_exec_start_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_start_timeout, value::time(from[0]))
         }),
+        row(c"websocket_exec_user", Place::Anywhere, Arguments::OneOrTwo, |to, compiler, from| {
+            if let Some(empty) = from.iter().find(|name| name.is_empty()) {
+                return Err(Refused::value(empty, "the name of a user, and the name of a group"));
+            }
+            words::no_switch(from[0], "the name of a user; without the directive it is that of the workers")?;
+            once(&mut to.exec_user, compiler.user(from[0], from.get(1).copied()).map(Some))
+        }),
         row(c"websocket_tcp", Place::Location, Arguments::Exactly(1), tcp),
         row(c"websocket_tcp_connect_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_connect_timeout, value::time(from[0]))

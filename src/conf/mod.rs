@@ -80,6 +80,8 @@ pub trait Compiler {
     type Service: Clone;
     /// What TLS to a service needs.
     type Tls: Clone;
+    /// A user of the system that programs can be started as.
+    type User: Clone;
 
     /// Compiles one argument.
     ///
@@ -101,6 +103,13 @@ pub trait Compiler {
     ///
     /// [`Refused::Reported`] when nginx refuses it: it has logged why.
     fn service(&mut self, address: &[u8]) -> Result<Self::Service, Refused>;
+
+    /// Looks up a user, and the group that is to be its primary one.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: there is none of that name, or programs cannot be started as this one.
+    fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<Self::User, Refused>;
 }
 
 /// A compiled argument.

@@ -155,6 +155,14 @@ impl<C: Compiler> Settings<C> {
         }
     }
 
+    /// Whether the location starts programs.
+    pub fn has_program(&self) -> bool {
+        match &self.endpoint {
+            Some(Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Shared(_)) => true,
+            Some(Endpoint::Channel(_) | Endpoint::Tcp(_)) | None => false,
+        }
+    }
+
     /// The program that the clients of its channel share, if they do.
     pub fn shared_program(&self) -> Option<&[C::Template]> {
         match &self.endpoint {
@@ -347,6 +355,8 @@ settings! {
     exec_pty: bool, false;
     /// How long a start may take, in milliseconds; 0 for no limit.
     exec_start_timeout: u64, 10_000;
+    /// Whom programs run as; none for the user of the workers.
+    exec_user: Option<C::User>, None;
     /// How the program is stopped after the client has gone.
     exec_stop: Ladder, Ladder::default();
     /// How long a server of a service may take to accept the connection, TLS included, in milliseconds; 0 for no limit.

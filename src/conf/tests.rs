@@ -21,6 +21,7 @@ impl Compiler for Plain {
     type Regex = String;
     type Service = Text;
     type Tls = ();
+    type User = String;
 
     fn compile(&mut self, argument: &[u8]) -> Result<Text, Refused> {
         Ok(Text(argument.to_vec()))
@@ -35,6 +36,13 @@ impl Compiler for Plain {
 
     fn service(&mut self, address: &[u8]) -> Result<Text, Refused> {
         Ok(Text(address.to_vec()))
+    }
+
+    fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<String, Refused> {
+        match name {
+            b"nosuch" => Err(Refused::value(name, "a user that is there")),
+            _ => Ok(String::from_utf8_lossy(&[name, group.unwrap_or_default()].join(&b':')).into_owned()),
+        }
     }
 }
 
@@ -269,6 +277,12 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_exec_start_timeout", "0"], true),
         (&["websocket_exec_start_timeout", "5"], true),
         (&["websocket_exec_start_timeout", "soon"], false),
+        (&["websocket_exec_user", "games"], true),
+        (&["websocket_exec_user", "games", "daemon"], true),
+        (&["websocket_exec_user", "nosuch"], false),
+        (&["websocket_exec_user", "off"], false),
+        (&["websocket_exec_user", ""], false),
+        (&["websocket_exec_user", "games", ""], false),
         (&["websocket_exec_limit", "nofile=10", "as=1g", "cpu=$x"], true),
         (&["websocket_exec_limit", "nofile=1k"], false),
         (&["websocket_exec_limit", "nofile"], false),

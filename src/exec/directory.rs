@@ -35,6 +35,15 @@ pub struct Found {
     pub length: usize,
 }
 
+/// Who is going to execute the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    /// The calling user, who may have to be refused.
+    Own,
+    /// Somebody else, whose rights are not known here.
+    Unknown,
+}
+
 /// Why a path does not lead to a program.
 #[derive(Debug)]
 pub enum Unresolved {
@@ -71,7 +80,7 @@ impl Found {
 /// # Errors
 ///
 /// [`Unresolved`].
-pub fn resolve(root: &[u8], path: &[u8]) -> Result<Found, Unresolved> {
+pub fn resolve(root: &[u8], path: &[u8], execution: Execution) -> Result<Found, Unresolved> {
     let root = open_root(root).map_err(Unresolved::Failed)?;
     let mut current: Option<OwnedFd> = None;
     let mut start = 0;
@@ -88,9 +97,9 @@ pub fn resolve(root: &[u8], path: &[u8]) -> Result<Found, Unresolved> {
         let kind = kind_of(place.as_fd())?;
         if kind.is_file() {
             return if is_link {
-                behind_link(&root, &place, length)
+                behind_link(&root, &place, length, execution)
             } else {
-                found(current.unwrap_or(root), name, length)
+                found(current.unwrap_or(root), name, length, execution)
             };
         }
         if !kind.is_dir() {
@@ -147,7 +156,7 @@ fn below(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<Option<Vec<u8>>,
 }
 
 /// A file that a link led to: its own directory and name are found, so that no link is left to follow.
-fn behind_link(root: &OwnedFd, place: &OwnedFd, length: usize) -> Result<Found, Unresolved> {
+fn behind_link(root: &OwnedFd, place: &OwnedFd, length: usize, execution: Execution) -> Result<Found, Unresolved> {
     // None: it has been moved away meanwhile.
     let below = below(root.as_fd(), place.as_fd())?.ok_or(Unresolved::NotFound)?;
     let (parent, name) = match memchr::memrchr(b'/', &below) {
@@ -155,12 +164,14 @@ fn behind_link(root: &OwnedFd, place: &OwnedFd, length: usize) -> Result<Found, 
         None => (&b"."[..], &below[..]),
     };
     let parent = CString::new(parent).map_err(|_| Unresolved::NotFound)?;
-    found(open_below(root.as_fd(), &parent, Links::None).map_err(unresolved)?, name, length)
+    found(open_below(root.as_fd(), &parent, Links::None).map_err(unresolved)?, name, length, execution)
 }
 
-fn found(directory: OwnedFd, name: &[u8], length: usize) -> Result<Found, Unresolved> {
+fn found(directory: OwnedFd, name: &[u8], length: usize, execution: Execution) -> Result<Found, Unresolved> {
     let in_c = CString::new(name).map_err(|_| Unresolved::NotFound)?;
-    can_be_executed(directory.as_fd(), &in_c).map_err(unresolved)?;
+    if execution == Execution::Own {
+        can_be_executed(directory.as_fd(), &in_c).map_err(unresolved)?;
+    }
     Ok(Found { directory, name: name.to_vec(), length })
 }
 
@@ -217,7 +228,7 @@ mod tests {
         }
 
         fn resolve(&self, path: &str) -> Result<Found, Unresolved> {
-            resolve(self.0.join("root").as_os_str().as_bytes(), path.as_bytes())
+            resolve(self.0.join("root").as_os_str().as_bytes(), path.as_bytes(), Execution::Own)
         }
 
         /// The file below the root that a path leads to, and the rest of the path.
@@ -271,8 +282,8 @@ mod tests {
         for path in ["/..", "/../outside/prog", "/sub/../prog", "/./prog", "/.hidden/prog", "/sub/../../outside/prog"] {
             assert_unresolved!(tree.resolve(path), Unresolved::NotFound);
         }
-        assert_unresolved!(resolve(b"/no/such/directory", b"/prog"), Unresolved::Failed(_));
-        assert_unresolved!(resolve(b"/etc/passwd", b"/prog"), Unresolved::Failed(_));
+        assert_unresolved!(resolve(b"/no/such/directory", b"/prog", Execution::Own), Unresolved::Failed(_));
+        assert_unresolved!(resolve(b"/etc/passwd", b"/prog", Execution::Own), Unresolved::Failed(_));
     }
 
     #[test]
@@ -375,7 +386,7 @@ mod tests {
         tree.link("root", "alias");
         tree.link("sub/prog", "root/link");
         let root = tree.0.join("alias");
-        let found = resolve(root.as_os_str().as_bytes(), b"/link").unwrap();
+        let found = resolve(root.as_os_str().as_bytes(), b"/link", Execution::Own).unwrap();
         let real = fs::canonicalize(tree.0.join("root/sub/prog")).unwrap();
         assert_eq!(found.path().unwrap(), real.as_os_str().as_bytes());
     }

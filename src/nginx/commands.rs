@@ -200,6 +200,13 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             here.key = main.counted.enter(cf, here, endpoint.name());
             check::enter(main, here);
         }
+        // A block with "if" may have another user than the location around it.
+        if here.has_program()
+            && here.exec_user().is_some()
+            && let Some(main) = MainSettings::of(cf)
+        {
+            main.users.need();
+        }
         if tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
     })
 }

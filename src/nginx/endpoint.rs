@@ -1,6 +1,7 @@
 //! What a session is connected to, as the session sees it.
 
 use std::cell::Cell;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::ffi;
@@ -21,6 +22,16 @@ pub trait Endpoint {
     /// nothing to do here.
     fn start(&mut self) -> Started {
         Started::NotYet
+    }
+
+    /// The program that it was started with runs, on this terminal if it had none before.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged.
+    fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), isize> {
+        drop(terminal);
+        Ok(())
     }
 
     /// Whether the next piece of a message can be taken. What the client sends meanwhile stays where it is.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::ffi;
 use super::log::Octets;
+use super::user::User;
 
 /// A user of the system, with the groups that nginx gives its workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// A user of this name.
+    pub fn new(uid: libc::uid_t, gid: libc::gid_t, name: CString) -> Self {
+        Self { uid, gid, name: Some(name) }
+    }
+
     /// The workers of a configuration, all of which has been read: whom "user" names if the master runs as root, else the
     /// master's own user.
     pub fn of_workers(cycle: *mut ffi::ngx_cycle_t) -> Self {
@@ -109,6 +115,11 @@ impl Drop for Acting {
 /// `, as user "www-data"` where an error of the system depends on that, else nothing: for the end of a message.
 pub fn concerning(errno: i32) -> AsWhom {
     AsWhom(matches!(errno, libc::EACCES | libc::EPERM).then(Identity::of_this_process))
+}
+
+/// The same for a program that runs as another user.
+pub fn concerning_user(errno: i32, user: &User) -> AsWhom {
+    AsWhom(matches!(errno, libc::EACCES | libc::EPERM).then(|| user.identity()))
 }
 
 /// `, as user "www-data"`.

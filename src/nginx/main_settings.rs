@@ -7,10 +7,12 @@ use super::channel::zone::ChannelZone;
 use super::ffi;
 use super::guard::guard;
 use super::ledger::Counted;
+use super::log;
 use super::module;
 use super::program::check::Check;
 use super::template::NginxCompiler;
-use super::worker::programs;
+use super::user::{self, Users};
+use super::worker::spawners;
 use crate::conf::Settings;
 
 /// Found out while the locations are read; lives as long as the configuration.
@@ -22,6 +24,8 @@ pub struct MainSettings {
     pub checks: Vec<Check>,
     /// Whether any location has a program.
     pub programs: bool,
+    /// The users that locations name for their programs.
+    pub users: Users,
     /// The zone of the channels, if a location has channels.
     pub channels: Option<ChannelZone>,
     /// Whether a location has channels.
@@ -47,7 +51,7 @@ impl MainSettings {
     /// A location with a program was read.
     pub fn use_programs(&mut self) {
         self.endpoints = true;
-        programs::remember_baseline();
+        spawners::remember_baseline();
         self.programs = true;
         self.counted.need();
     }
@@ -99,9 +103,17 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
     });
 }
 
-/// Everything inside `http` was read and merged: adds the zones of what the workers count.
+/// Everything inside `http` was read and merged: adds the zones of what the workers count, and makes the process that
+/// starts programs as other users. Should the rest of the configuration be refused, that ends with its settings.
 pub fn finish(cf: *mut ffi::ngx_conf_t) -> bool {
     let Some(settings) = MainSettings::of(cf) else { return false };
+    if user::is_serious()
+        && let Err(error) = settings.users.start_keeper()
+    {
+        let text = format_args!("ws_exec: the process for \"websocket_exec_user\" cannot be started: {error}");
+        log::configuration(cf, text);
+        return false;
+    }
     let pointer = ptr::from_mut(settings);
     settings.counted.add_zones(cf, pointer)
 }

@@ -35,5 +35,6 @@ mod template;
 mod timer;
 mod upgrade;
 mod uptake;
+mod user;
 mod variables;
 mod worker;

@@ -27,6 +27,13 @@ pub fn pair(ours_reads: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
+/// Lets a program of another user open one end of a pipe by its name in /proc, as `> /dev/stderr` does. Who else comes to
+/// such a name may look into the program anyway.
+pub fn let_open(end: &OwnedFd) {
+    // SAFETY: the descriptor is open. A pipe that cannot be opened again is one all the same.
+    unsafe { libc::fchmod(end.as_raw_fd(), 0o666) };
+}
+
 /// A descriptor of /dev/null for a program to write to.
 pub fn null() -> io::Result<OwnedFd> {
     std::fs::OpenOptions::new().write(true).open("/dev/null").map(OwnedFd::from)
@@ -280,14 +287,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Calls `handler` whenever there is something to read.
+    /// Calls `handler` whenever there is something to read, with events whose connection has `data`.
     ///
     /// # Errors
     ///
     /// No connection is free, or epoll refuses.
-    pub fn new(fd: BorrowedFd<'_>, handler: Handler, log: *mut ffi::ngx_log_t) -> io::Result<Self> {
+    pub fn new(fd: BorrowedFd<'_>, handler: Handler, data: *mut c_void, log: *mut ffi::ngx_log_t) -> io::Result<Self> {
         // nginx closes what it watches: it gets a duplicate. Both must be closed for the other side to see the end.
-        let mut pipe = Pipe::new(fd.try_clone_to_owned()?, handler, ptr::null_mut(), log)?;
+        let mut pipe = Pipe::new(fd.try_clone_to_owned()?, handler, data, log)?;
         if !pipe.watch_read(true) {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
         }

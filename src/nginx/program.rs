@@ -10,6 +10,8 @@ mod stdin;
 mod unread;
 
 use std::cell::Cell;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 pub use command::{Command, Environs};
@@ -22,6 +24,9 @@ pub use stdin::Stdin;
 pub use super::pipe::Listener;
 
 use super::endpoint::{Aftermath, Ending, Endpoint, Input, Outlet, Produced};
+use super::exhaustion::Explained;
+use super::ffi;
+use super::log::{self, Level};
 use super::pipe::{Pipe, Read};
 use super::session::SessionRef;
 use super::worker;
@@ -85,8 +90,12 @@ pub struct Program {
     /// How the log calls it.
     name: String,
     session: SessionRef,
+    /// Who hears of its descriptors.
+    listener: Listener,
     fate: Rc<Fate>,
     format: Format,
+    /// Its terminal comes when it runs.
+    unattached: bool,
     /// Its descriptors are a terminal.
     terminal: bool,
     /// Nobody has that terminal open. As long as the program runs this is not the end of its output: `login` hangs up its
@@ -109,6 +118,30 @@ const STOPS: u64 = 100;
 const MOST_PATIENCE: u64 = 500;
 
 impl Endpoint for Program {
+    fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), isize> {
+        if !std::mem::take(&mut self.unattached) {
+            return Ok(());
+        }
+        let attached = terminal.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE)).and_then(|terminal| {
+            let stdin = Stdin::new(terminal.try_clone()?, self.listener);
+            Ok((stdin, self.listener.watch(terminal)?))
+        });
+        match attached {
+            Ok((stdin, stdout)) => {
+                if let Some(feed) = &mut self.feed {
+                    feed.attach(stdin);
+                    self.stdout = Some(stdout);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let text = format_args!("{} is stopped: {}", self.name, Explained(&error));
+                log::write(self.listener.log, Level::Error, text);
+                Err(ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize)
+            }
+        }
+    }
+
     fn accepts(&self) -> bool {
         self.feed.as_ref().is_none_or(|feed| !feed.is_open() || feed.waiting() < self.backlog)
     }

@@ -13,6 +13,7 @@ mod linger;
 mod pump;
 
 use std::ffi::c_void;
+use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
 
 use account::Account;
@@ -279,7 +280,14 @@ impl Session {
     }
 
     /// The program of this session runs.
-    pub fn program_started(&mut self, pid: i32) -> Verdict {
+    ///
+    /// `terminal` is our side of its terminal, if it was to be given one by its spawner.
+    pub fn program_started(&mut self, pid: i32, terminal: Option<OwnedFd>) -> Verdict {
+        if let Some(endpoint) = &mut self.endpoint
+            && let Err(status) = endpoint.attach(terminal)
+        {
+            return Verdict::Refuse(status);
+        }
         self.context().exec_pid = Some(pid);
         self.opened()
     }

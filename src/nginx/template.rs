@@ -2,10 +2,13 @@
 
 use std::ffi::c_void;
 use std::ptr;
+use std::rc::Rc;
 
 use super::ffi;
+use super::main_settings::MainSettings;
 use super::request::{Request, bytes};
 use super::tcp;
+use super::user::User;
 use crate::conf::{self, Compiler, Refused, Template};
 
 /// Compiles for the directive that is being read.
@@ -44,6 +47,7 @@ impl Compiler for NginxCompiler {
     type Regex = Regex;
     type Service = tcp::Address;
     type Tls = tcp::Tls;
+    type User = Rc<User>;
 
     fn compile(&mut self, argument: &[u8]) -> Result<ComplexValue, Refused> {
         let mut text = self.copy(argument)?;
@@ -91,6 +95,10 @@ impl Compiler for NginxCompiler {
 
     fn service(&mut self, address: &[u8]) -> Result<tcp::Address, Refused> {
         tcp::Address::compile(self, address)
+    }
+
+    fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<Rc<User>, Refused> {
+        MainSettings::of(self.cf).ok_or(Refused::Reported)?.users.enter(name, group)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the clients of one worker share: buffers, the list of clients, the spawner.
 
 pub mod programs;
+pub mod spawners;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -148,7 +149,7 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
         (ffi::ngx_ws_serves_requests() != 0, settings.as_ref())
     };
     if settings.as_ref().is_some_and(|settings| settings.programs) {
-        programs::hide_memory();
+        spawners::hide_memory();
     }
     let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
     if settings.counted.is_used() {

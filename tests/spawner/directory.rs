@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
-use ngx_ws_exec::exec::directory;
+use ngx_ws_exec::exec::directory::{self, Execution};
 use ngx_ws_exec::exec::spawner::{Failure, ProgramId, Stage};
 
 use crate::harness::*;
@@ -13,7 +13,7 @@ use crate::harness::*;
 const SCRIPT: &str = "#!/bin/sh\necho \"$0 in $(pwd -P)\"; ls /proc/$$/fd | tr '\\n' ' '\n";
 
 fn found(root: &Directory, path: &str) -> OwnedFd {
-    let found = directory::resolve(root.0.as_os_str().as_bytes(), path.as_bytes()).unwrap();
+    let found = directory::resolve(root.0.as_os_str().as_bytes(), path.as_bytes(), Execution::Own).unwrap();
     assert_eq!(found.name, b"prog");
     found.directory
 }

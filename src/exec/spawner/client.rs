@@ -5,7 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::keeper::Keeper;
 use super::launch::{self, Baseline, Role};
+use super::wire::Greeting;
 use super::{Failure, Ladder, Program, ProgramId, Report, Stage, sys, wire};
 
 thread_local! {
@@ -24,14 +26,18 @@ pub struct Spawner {
     socket: OwnedFd,
     /// `None` before it has told, and once it was buried.
     pid: Option<i32>,
-    /// Its parent, which is our child and not reaped yet.
-    guard: i32,
+    /// It has told.
+    begun: bool,
+    /// Its parent, which is our child and not reaped yet; `None` for a spawner of another user, which the keeper has made.
+    guard: Option<i32>,
     /// Requests that wait for room in the socket.
     queue: VecDeque<Queued>,
     /// Programs whose request could not be passed on.
     failed: VecDeque<Report>,
     /// The groups of the programs that have started and are not gone.
     groups: HashMap<ProgramId, i32>,
+    /// Our sides of the terminals that the spawner has made, of programs that have started.
+    terminals: HashMap<ProgramId, OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -55,12 +61,42 @@ impl Spawner {
     pub fn launch(baseline: &Baseline, in_child: impl FnMut(Role)) -> io::Result<Self> {
         reap_guards();
         let (socket, guard) = launch::launch(baseline, in_child)?;
-        Ok(Self { socket, pid: None, guard, queue: VecDeque::new(), failed: VecDeque::new(), groups: HashMap::new() })
+        Ok(Self::new(socket, Some(guard)))
+    }
+
+    /// Asks a keeper for a spawner of its account with this number, without waiting. Until it is there requests wait in the
+    /// socket.
+    ///
+    /// # Errors
+    ///
+    /// The keeper is gone (EPIPE), or does not look at its requests (EAGAIN), or there are no descriptors left. What else goes
+    /// wrong comes from [`receive`](Self::receive).
+    pub fn launch_as(keeper: &Keeper, account: u32) -> io::Result<Self> {
+        reap_guards();
+        Ok(Self::new(keeper.ask(account)?, None))
+    }
+
+    fn new(socket: OwnedFd, guard: Option<i32>) -> Self {
+        Self {
+            socket,
+            pid: None,
+            begun: false,
+            guard,
+            queue: VecDeque::new(),
+            failed: VecDeque::new(),
+            groups: HashMap::new(),
+            terminals: HashMap::new(),
+        }
     }
 
     /// The process of the spawner, from when [`receive`](Self::receive) has heard of it until its death was noticed.
     pub const fn pid(&self) -> Option<i32> {
         self.pid
+    }
+
+    /// Whether it has ever been there.
+    pub const fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// The socket, for watching it.
@@ -104,6 +140,31 @@ impl Spawner {
         let mut descriptors = Vec::from(stdio);
         descriptors.push(directory);
         self.request(id, program, descriptors, true)
+    }
+
+    /// Asks for a program on a terminal that the spawner makes, so that it belongs to the spawner's user.
+    /// [`take_terminal`](Self::take_terminal) has our side of it when the program has started.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start), and of [`start_in`](Self::start_in) where there is a directory.
+    pub fn start_on_terminal(
+        &mut self,
+        id: ProgramId,
+        program: &Program<'_>,
+        directory: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        check(program)?;
+        let is_in_directory = directory.is_some();
+        if !program.terminal || (is_in_directory && (program.path.contains(&b'/') || program.directory.is_some())) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.request(id, program, directory.into_iter().collect(), is_in_directory)
+    }
+
+    /// Our side of the terminal of a program that has been started on one of the spawner's.
+    pub fn take_terminal(&mut self, id: ProgramId) -> Option<OwnedFd> {
+        self.terminals.remove(&id)
     }
 
     fn request(
@@ -181,14 +242,20 @@ impl Spawner {
             return Ok(Some(report));
         }
         let mut packet = [0; wire::REPORT];
+        let mut terminal = None;
         let received = loop {
             match sys::receive(self.socket.as_fd(), &mut packet) {
                 Ok(None) => return Ok(None),
                 Ok(Some(received)) if received.length == 0 => break Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(Some(received)) => match packet.get(..received.length).and_then(wire::read_ready) {
+                Ok(Some(mut received)) => match packet.get(..received.length).and_then(wire::read_greeting) {
                     // Comes once, before all reports.
-                    Some(pid) => self.pid = Some(pid),
+                    Some(Greeting::Ready(pid)) => {
+                        self.pid = Some(pid);
+                        self.begun = true;
+                    }
+                    Some(Greeting::Unable(failure)) => break Err(io::Error::other(failure)),
                     None => {
+                        terminal = received.descriptors.pop();
                         let report = packet.get(..received.length).and_then(wire::read_report);
                         break report.ok_or_else(|| io::ErrorKind::InvalidData.into());
                     }
@@ -197,7 +264,12 @@ impl Spawner {
             }
         };
         let report = received.map_err(|error| self.bury(error))?;
+        if let (Report::Started { id, .. }, Some(terminal)) = (&report, terminal) {
+            self.terminals.insert(*id, terminal);
+        }
         match report {
+            // The programs of another user are nothing that this process could signal.
+            Report::Started { .. } if self.guard.is_none() => None,
             Report::Started { id, pid } => self.groups.insert(id, pid),
             Report::Exited { id, gone: true, .. } | Report::Gone { id } => self.groups.remove(&id),
             Report::Failed { .. } | Report::Exited { gone: false, .. } => None,
@@ -247,8 +319,8 @@ fn reap_guards() {
 
 impl Drop for Spawner {
     fn drop(&mut self) {
-        if !sys::reap_silent(self.guard) {
-            UNREAPED.with_borrow_mut(|guards| guards.push(self.guard));
+        if let Some(guard) = self.guard.filter(|guard| !sys::reap_silent(*guard)) {
+            UNREAPED.with_borrow_mut(|guards| guards.push(guard));
         }
     }
 }

@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use super::account::Account;
 use super::descendants::{self, Marks};
 use super::server;
 use super::sys::{self, SignalSet};
+use super::wire;
 
 /// How long the guard goes on killing.
 const LAST_WAIT: Duration = Duration::from_secs(10);
@@ -81,6 +83,8 @@ pub enum Role {
     Spawner,
     /// The process that kills what a spawner leaves behind.
     Guard,
+    /// The process that makes spawners of other users.
+    Keeper,
 }
 
 /// Makes the spawner and its guard. Returns the worker's end of the socket, and the guard's process.
@@ -93,17 +97,27 @@ pub(super) fn launch(baseline: &Baseline, in_child: impl FnMut(Role)) -> io::Res
     // SAFETY: the child calls `become_guard`, which never returns into this function's callers.
     let forked = unsafe { sys::fork_without_signal() };
     if let Ok(0) = forked {
-        become_guard(theirs, baseline, in_child);
+        become_guard(theirs, None, baseline, in_child);
     }
     sys::set_signal_mask(&mask);
     Ok((ours, forked?))
 }
 
-/// The guard, and in a process that it makes, the spawner.
-fn become_guard(socket: OwnedFd, baseline: &Baseline, mut in_child: impl FnMut(Role)) -> ! {
+/// The guard, and in a process that it makes, the spawner. Both are of this account, or of the user of the calling process.
+pub(super) fn become_guard(
+    socket: OwnedFd,
+    account: Option<&Account>,
+    baseline: &Baseline,
+    mut in_child: impl FnMut(Role),
+) -> ! {
     let served = catch_unwind(AssertUnwindSafe(|| {
         // A hook of the worker would write to descriptors that mean something else here.
         std::panic::set_hook(Box::new(|_| {}));
+        if let Some(account) = account
+            && let Err(failure) = account.assume()
+        {
+            return sys::send(socket.as_fd(), &wire::write_unable(failure), &[]);
+        }
         prepare(&socket, baseline)?;
         let marks = Marks::new();
         // SAFETY: there is one thread. Both sides go on here and do not return into the worker's code.
@@ -173,7 +187,7 @@ fn prepare(socket: &OwnedFd, baseline: &Baseline) -> io::Result<()> {
 }
 
 /// Ends the process at once: no handler of the worker runs, no buffer of it is written a second time.
-fn exit(status: c_int) -> ! {
+pub(super) fn exit(status: c_int) -> ! {
     // SAFETY: nothing that follows could depend on what is left undone.
     unsafe { libc::_exit(status) }
 }

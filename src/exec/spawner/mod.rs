@@ -7,7 +7,7 @@
 //! other end closes, however the worker died, the spawner takes every program down and exits.
 //!
 //! - [`client`](Spawner): the worker's end, which never blocks;
-//! - `launch`: from the worker to a process of its own;
+//! - `launch`: from the worker to a process of its own; `keeper` and `account`: to one of another user;
 //! - `server`: what that process does;
 //! - `search` and `child`: from a request to a running program;
 //! - `groups` and `descendants`: the programs that run with all that came of them, and the ladder by which they are
@@ -20,11 +20,16 @@
 //!
 //! Between worker and spawner stands a third process, the *guard*, which does nothing until the spawner has ended. Then
 //! all that is left of programs are its children, and it kills them: also when worker and spawner were killed together.
+//!
+//! For programs of another user than the worker's there is a guard and a spawner of that user. The worker cannot make
+//! them; it asks the [`keeper`](Keeper), a process of root's that its master has made.
 
+mod account;
 mod child;
 mod client;
 mod descendants;
 mod groups;
+mod keeper;
 mod launch;
 mod limits;
 pub(super) mod search;
@@ -36,7 +41,9 @@ use std::ffi::c_int;
 
 use super::strings::Strings;
 
+pub use account::Account;
 pub use client::Spawner;
+pub use keeper::Keeper;
 pub use launch::{Baseline, Role};
 pub use limits::{Limit, Resource};
 
@@ -96,6 +103,8 @@ pub struct Program<'a> {
     /// How it is stopped when nobody is left to say so: the worker has died, or it has left processes behind.
     pub ladder: Ladder,
     /// Its stdin is a terminal, which becomes the controlling terminal of its session.
+    ///
+    /// See [`Spawner::start_on_terminal`] for a terminal that the spawner makes.
     pub terminal: bool,
 }
 
@@ -184,6 +193,8 @@ pub enum Stage {
     Execute,
     /// Executing the program: the file is there, but the interpreter or the loader that it names is not.
     Interpreter,
+    /// Becoming the user that the spawner is for.
+    User,
 }
 
 impl Failure {
@@ -216,6 +227,7 @@ impl std::fmt::Display for Failure {
             Stage::Limits => "setting the resource limits failed",
             Stage::Execute => "executing it failed",
             Stage::Interpreter => "executing it failed, its interpreter is missing",
+            Stage::User => "changing to its user failed",
         })?;
         write!(f, " ({})", std::io::Error::from_raw_os_error(self.errno))
     }

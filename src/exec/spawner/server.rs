@@ -13,6 +13,7 @@ use super::groups::{Groups, Target};
 use super::sys::{self, Packet, Watches};
 use super::wire::{self, Request};
 use super::{Failure, ProgramId, Report, Stage};
+use crate::exec::terminal;
 
 /// Octets of a description in a file. The kernel takes 6 MB of arguments and environment at most.
 const MAX_DESCRIPTION: u64 = 16 << 20;
@@ -30,7 +31,8 @@ pub(super) fn serve(socket: OwnedFd, marks: Marks) -> io::Result<()> {
         failed: HashMap::new(),
         groups: Groups::default(),
         descendants: Descendants::new(),
-        unsent: VecDeque::from([wire::write_ready(std::process::id() as i32)]),
+        unsent: VecDeque::from([(wire::write_ready(std::process::id() as i32), None)]),
+        terminals: HashMap::new(),
         connected: true,
         origin: Instant::now(),
     };
@@ -85,8 +87,10 @@ struct Server {
     failed: HashMap<i32, (ProgramId, Failure)>,
     groups: Groups,
     descendants: Descendants,
-    /// Reports that wait for room in the socket.
-    unsent: VecDeque<[u8; wire::REPORT]>,
+    /// Reports that wait for room in the socket, and the descriptor that goes with one.
+    unsent: VecDeque<([u8; wire::REPORT], Option<OwnedFd>)>,
+    /// The worker's sides of the terminals of programs that are being started.
+    terminals: HashMap<ProgramId, OwnedFd>,
     /// The worker lives.
     connected: bool,
     origin: Instant,
@@ -106,6 +110,7 @@ impl Server {
     fn disconnect(&mut self) {
         self.connected = false;
         self.unsent.clear();
+        self.terminals.clear();
         self.groups.stop_all(self.now());
     }
 
@@ -213,9 +218,19 @@ impl Server {
         let start = wire::read_start(&description).ok_or(invalid)?;
         let ladder = start.ladder;
         let directory = if start.opened { Some(descriptors.pop().ok_or(invalid)?) } else { None };
-        let stdio: [OwnedFd; 3] = descriptors.try_into().map_err(|_| invalid)?;
+        let (stdio, terminal) = if start.terminal && descriptors.is_empty() {
+            let failure =
+                |error: io::Error| Failure { stage: Stage::Terminal, errno: error.raw_os_error().unwrap_or(libc::EIO) };
+            let (ours, theirs) = terminal::open(terminal::Size::default()).map_err(failure)?;
+            (theirs, Some(ours))
+        } else {
+            (descriptors.try_into().map_err(|_| invalid)?, None)
+        };
         let mark = self.marks.draw(ladder);
         let starting = self.launcher.launch(description, stdio, directory, mark)?;
+        if let Some(ours) = terminal {
+            self.terminals.insert(id, ours);
+        }
         let target = Target { leader: starting.pid, mark, daemons: ladder.daemons };
         self.descendants.started(starting.pid);
         self.groups.insert(id, target, ladder, reports);
@@ -225,14 +240,23 @@ impl Server {
 
     fn report(&mut self, reports: Vec<Report>) {
         if self.connected && !reports.is_empty() {
-            self.unsent.extend(reports.iter().map(wire::write_report));
+            for report in reports {
+                // Who has it besides keeps the terminal from being hung up.
+                let terminal = match report {
+                    Report::Started { id, .. } => self.terminals.remove(&id),
+                    Report::Failed { id, .. } => self.terminals.remove(&id).and(None),
+                    Report::Exited { .. } | Report::Gone { .. } => None,
+                };
+                self.unsent.push_back((wire::write_report(&report), terminal));
+            }
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        while let Some(report) = self.unsent.front() {
-            match sys::send(self.socket.as_fd(), report, &[]) {
+        while let Some((report, terminal)) = self.unsent.front() {
+            let descriptor = terminal.as_ref().map(AsFd::as_fd);
+            match sys::send(self.socket.as_fd(), report, descriptor.as_slice()) {
                 Ok(()) => {
                     self.unsent.pop_front();
                 }

@@ -185,6 +185,7 @@ const FAILED: u8 = 2;
 const EXITED: u8 = 3;
 const GONE: u8 = 4;
 const READY: u8 = 5;
+const UNABLE: u8 = 6;
 
 /// Octets that a report has.
 pub(super) const REPORT: usize = HEAD + 8;
@@ -222,11 +223,42 @@ pub(super) fn write_ready(pid: i32) -> [u8; REPORT] {
     write_message(READY, ProgramId(0), 0, pid)
 }
 
+/// What is said in place of that by a process that could not become one, or by the keeper that could not make it.
+pub(super) fn write_unable(failure: Failure) -> [u8; REPORT] {
+    write_message(UNABLE, ProgramId(0), stage_number(failure.stage), failure.errno)
+}
+
+/// What the spawner says first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// It is this process.
+    Ready(i32),
+    /// There is none.
+    Unable(Failure),
+}
+
 /// Reads what the spawner says first; `None` if it is something else.
-pub(super) fn read_ready(packet: &[u8]) -> Option<i32> {
+pub(super) fn read_greeting(packet: &[u8]) -> Option<Greeting> {
     let mut fields = Fields(packet);
-    let (tag, _, _, pid) = (fields.u8()?, fields.id()?, fields.u32()?, fields.i32()?);
-    (tag == READY).then_some(pid)
+    let (tag, _, first, second) = (fields.u8()?, fields.id()?, fields.u32()?, fields.i32()?);
+    match tag {
+        READY => Some(Greeting::Ready(second)),
+        UNABLE => Some(Greeting::Unable(Failure { stage: stage(first)?, errno: second })),
+        _ => None,
+    }
+}
+
+/// Octets of a request to the keeper.
+pub(super) const ACCOUNT: usize = 4;
+
+/// The request to the keeper: the number of an account.
+pub(super) fn write_account(number: u32) -> [u8; ACCOUNT] {
+    number.to_le_bytes()
+}
+
+/// Reads that; `None` if it is something else.
+pub(super) fn read_account(packet: &[u8]) -> Option<u32> {
+    packet.try_into().ok().map(u32::from_le_bytes)
 }
 
 /// Why a process could not become a program, as it says it.
@@ -269,7 +301,7 @@ fn resource(number: u8) -> Option<Resource> {
     Resource::NAMES.into_iter().map(|(_, resource)| resource).find(|resource| *resource as u8 == number)
 }
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     Stage::Request,
     Stage::Search,
     Stage::Fork,
@@ -280,6 +312,7 @@ const STAGES: [Stage; 10] = [
     Stage::Limits,
     Stage::Execute,
     Stage::Interpreter,
+    Stage::User,
 ];
 
 fn stage_number(stage: Stage) -> u32 {
@@ -375,10 +408,12 @@ mod tests {
             }
         }
         assert_eq!(read_report(&[9; REPORT]), None);
-        assert_eq!(read_ready(&write_ready(4_000_000)), Some(4_000_000));
+        assert_eq!(read_greeting(&write_ready(4_000_000)), Some(Greeting::Ready(4_000_000)));
         assert_eq!(read_report(&write_ready(7)), None);
-        assert_eq!(read_ready(&write_report(&Report::Gone { id: ID })), None);
+        assert_eq!(read_greeting(&write_report(&Report::Gone { id: ID })), None);
         let failure = Failure { stage: Stage::Interpreter, errno: libc::ENOENT };
+        assert_eq!(read_greeting(&write_unable(failure)), Some(Greeting::Unable(failure)));
+        assert_eq!(read_report(&write_unable(failure)), None);
         assert_eq!(read_failure(&write_failure(failure)), Some(failure));
         assert_eq!(read_failure(&[0; 7]), None);
     }

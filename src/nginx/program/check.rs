@@ -1,10 +1,11 @@
 //! What is said when nginx is started, reloaded or tested (`nginx -t`) of programs and directories that nobody could be
 //! connected to: a warning with file and line, since a file may still come, or be another one by then.
 //!
-//! Only constant values are looked at, as the user that the workers run as.
+//! Only constant values are looked at, as the user that the workers run as, or that the location names.
 
 use std::ffi::CStr;
 use std::fmt;
+use std::rc::Rc;
 
 use crate::conf::{Endpoint, EnvEntry, Settings, Template};
 use crate::exec::lookup::{self, Problem};
@@ -14,18 +15,32 @@ use crate::nginx::log::{self, Level, Octets};
 use crate::nginx::main_settings::MainSettings;
 use crate::nginx::request::bytes;
 use crate::nginx::template::{ComplexValue, NginxCompiler};
-use crate::nginx::worker::programs;
+use crate::nginx::user::User;
+use crate::nginx::worker::spawners;
 
 /// Words that mean something to a shell, and are mere arguments without one.
 const SHELL: [&[u8]; 10] = [b"|", b"||", b"&", b"&&", b">", b">>", b"<", b"2>", b"2>&1", b"&>"];
 
 /// What is looked at once all of the configuration is read.
-#[derive(PartialEq, Eq)]
 pub struct Check {
     what: What,
+    /// Whose program it is about; `None` for the user of the workers.
+    user: Option<Rc<User>>,
     value: Vec<u8>,
     file: Vec<u8>,
     line: usize,
+}
+
+impl Check {
+    fn is(&self, other: &Self) -> bool {
+        let same_user = match (&self.user, &other.user) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.is(other),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        let written = |check: &Self| (check.line, check.file.clone());
+        same_user && self.what == other.what && self.value == other.value && written(self) == written(other)
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -48,26 +63,27 @@ pub fn enter(main: &mut MainSettings, settings: &Settings<NginxCompiler>) {
     };
     if let Some((program, arguments)) = words.split_first() {
         if let Some(path) = search_path(settings).filter(|_| program.constant().is_some()) {
-            note(main, What::Program(path), program);
+            note(main, What::Program(path), program, settings.exec_user());
         }
         for word in arguments.iter().filter(|word| word.constant().is_some_and(|word| SHELL.contains(&word))) {
-            note(main, What::Argument, word);
+            note(main, What::Argument, word, None);
         }
     }
     if let Some(Endpoint::ExecDir(directory)) = &settings.endpoint {
-        note(main, What::Directory("websocket_exec_dir"), directory);
+        // It is the worker that looks for programs there.
+        note(main, What::Directory("websocket_exec_dir"), directory, None);
     }
     if let Some(directory) = settings.exec_cwd() {
-        note(main, What::Directory("websocket_exec_cwd"), &directory);
+        note(main, What::Directory("websocket_exec_cwd"), &directory, settings.exec_user());
     }
 }
 
-fn note(main: &mut MainSettings, what: What, value: &ComplexValue) {
+fn note(main: &mut MainSettings, what: What, value: &ComplexValue, user: Option<Rc<User>>) {
     let Some(text) = value.constant() else { return };
     let (file, line) = value.written();
-    let check = Check { what, value: text.to_vec(), file: file.to_vec(), line };
+    let check = Check { what, user, value: text.to_vec(), file: file.to_vec(), line };
     // What several locations inherit is said once.
-    if !main.checks.contains(&check) {
+    if !main.checks.iter().any(|other| other.is(&check)) {
         main.checks.push(check);
     }
 }
@@ -94,9 +110,10 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, main: &mut MainSettings) {
     }
     // SAFETY: while a configuration is read, the cycle before it is there, with the log that its messages go to.
     let log = unsafe { (*(*cycle).old_cycle).log };
-    let whom = Identity::of_workers(cycle);
+    let workers = Identity::of_workers(cycle);
     let own_path = own_path(cycle);
     for check in &checks {
+        let whom = check.user.as_ref().map_or_else(|| workers.clone(), |user| user.identity());
         let say = |text: fmt::Arguments<'_>| {
             let (file, line) = (Octets(&check.file), check.line);
             log::write(log, Level::Warn, format_args!("{text} in {file}:{line}"));
@@ -141,5 +158,5 @@ fn own_path(cycle: *mut ffi::ngx_cycle_t) -> Option<Vec<u8>> {
         let whole = unsafe { CStr::from_ptr(entry.data.cast()) };
         whole.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec)
     });
-    declared.next_back().or_else(|| programs::own_environment(b"PATH"))
+    declared.next_back().or_else(|| spawners::own_environment(b"PATH"))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use crate::conf::{EnvEntry, PROGRAM_NAME, names_program};
-use crate::exec::directory::{self, Found, Unresolved};
+use crate::exec::directory::{self, Execution, Found, Unresolved};
 use crate::exec::environment::{self, Environment, Setting};
 use crate::exec::spawner::Limit;
 use crate::exec::strings::Strings;
@@ -16,7 +16,7 @@ use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::upgrade::try_again;
-use crate::nginx::worker::programs;
+use crate::nginx::worker::spawners;
 
 pub const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
@@ -88,7 +88,9 @@ impl<'r> Command<'r> {
         let uri = request.uri();
         let start = prefix(request).map_or(0, <[u8]>::len);
         let rest = uri.get(start..).unwrap_or_default();
-        let found = directory::resolve(root, rest).map_err(|error| {
+        // The worker cannot tell what another user may execute: that user's process finds out.
+        let may_execute = if request.settings().exec_user().is_some() { Execution::Unknown } else { Execution::Own };
+        let found = directory::resolve(root, rest, may_execute).map_err(|error| {
             let complain = |reason: &dyn std::fmt::Display| {
                 let (rest, root) = (Octets(rest), Octets(root));
                 request.report(Level::Error, format_args!("no program for \"{rest}\" in \"{root}\": {reason}"));
@@ -191,14 +193,19 @@ pub fn refusal(request: Request, error: &io::Error) -> isize {
 fn environment(request: Request, script: usize, environs: Environs) -> Result<Environment, isize> {
     let settings = request.settings();
     let entries = settings.exec_env();
-    let mut values: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(entries.len());
+    let mut values: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(entries.len() + 4);
+    let whom = settings.exec_user();
+    if let Some(user) = &whom {
+        // Settings of the location take their place.
+        values.extend(user.environment().map(|(name, value)| (name, Cow::Borrowed(value))));
+    }
     for entry in entries.iter() {
         match entry {
             EnvEntry::Set(name, template) => {
                 values.push((name, Cow::Borrowed(template.evaluate(request).ok_or(FAILED)?)));
             }
             EnvEntry::Pass(name) => {
-                if let Some(value) = programs::own_environment(name) {
+                if let Some(value) = spawners::own_environment(name) {
                     values.push((name, Cow::Owned(value)));
                 }
             }
@@ -211,7 +218,7 @@ fn environment(request: Request, script: usize, environs: Environs) -> Result<En
     let translated = (!path_info.is_empty()).then(|| [document_root, path_info].concat());
     let software = [b"nginx/", request.variable(b"nginx_version")].concat();
     let user = request.variable(b"remote_user");
-    let path = programs::own_environment(b"PATH");
+    let path = spawners::own_environment(b"PATH");
     if environs == Environs::Channel {
         let meta = environment::Request {
             method: b"GET",

@@ -26,6 +26,17 @@ impl Feed {
         Feed { stdin: Some(stdin), terminal, queue: Vec::new(), written: 0, progress: 0, looked: (0, 0), taken: now() }
     }
 
+    /// Nothing yet, for a terminal that is still to come.
+    pub fn of_terminal() -> Self {
+        Feed { stdin: None, terminal: true, queue: Vec::new(), written: 0, progress: 0, looked: (0, 0), taken: now() }
+    }
+
+    /// The terminal has come.
+    pub fn attach(&mut self, stdin: Stdin) {
+        self.stdin = Some(stdin);
+        self.taken = now();
+    }
+
     /// The pipe, while somebody reads it.
     pub fn stdin(&self) -> Option<&Stdin> {
         self.stdin.as_ref()

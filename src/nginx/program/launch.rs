@@ -18,6 +18,7 @@ use crate::nginx::pipe;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::upgrade::try_again;
+use crate::nginx::user::User;
 use crate::nginx::worker::programs::{self, Asked, Served};
 
 /// The descriptors of a program: our ends, and its own.
@@ -33,18 +34,25 @@ pub struct Stdio {
 }
 
 impl Stdio {
-    /// Three pipes, or two if nobody wants to know what goes wrong.
+    /// Three pipes, or two if nobody wants to know what goes wrong, for a program of this user or of the worker's.
     ///
     /// # Errors
     ///
     /// There are no descriptors left.
-    pub fn pipes(to: ExecStderr) -> io::Result<Self> {
-        let (stdin, child_stdin) = pipe::pair(false)?;
-        let (stdout, child_stdout) = pipe::pair(true)?;
+    pub fn pipes(to: ExecStderr, user: Option<&User>) -> io::Result<Self> {
+        let pair = |ours_reads| {
+            let (ours, theirs) = pipe::pair(ours_reads)?;
+            if user.is_some() {
+                pipe::let_open(&theirs);
+            }
+            io::Result::Ok((ours, theirs))
+        };
+        let (stdin, child_stdin) = pair(false)?;
+        let (stdout, child_stdout) = pair(true)?;
         let (stderr, child_stderr) = match to {
             ExecStderr::Null => (None, pipe::null()?),
             ExecStderr::Log | ExecStderr::Client => {
-                let (ours, theirs) = pipe::pair(true)?;
+                let (ours, theirs) = pair(true)?;
                 (Some(ours), theirs)
             }
         };
@@ -88,12 +96,23 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
         request.report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
         refusal(request, &error)
     };
-    let stdio = if terminal { Stdio::terminal() } else { Stdio::pipes(settings.exec_stderr()) }.map_err(refused)?;
+    let user = settings.exec_user();
     let listener = Listener { handler: session::on_endpoint, data: session.as_ptr().cast(), log: request.log() };
     let watch = |fd| listener.watch(fd).map_err(refused);
-    let stdin = Stdin::new(stdio.stdin, listener);
-    let stdout = watch(stdio.stdout)?;
-    let stderr = stdio.stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, settings.exec_stderr()));
+    // A terminal belongs to whoever has opened it, so that another user's is opened by its spawner.
+    let stdio = match (terminal, &user) {
+        (true, Some(_)) => None,
+        (true, None) => Some(Stdio::terminal().map_err(refused)?),
+        (false, user) => Some(Stdio::pipes(settings.exec_stderr(), user.as_deref()).map_err(refused)?),
+    };
+    let unattached = stdio.is_none();
+    let (feed, stdout, stderr, theirs) = match stdio {
+        None => (Feed::of_terminal(), None, None, None),
+        Some(Stdio { stdin, stdout, stderr, theirs }) => {
+            let stderr = stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, settings.exec_stderr()));
+            (Feed::new(Stdin::new(stdin, listener), terminal), Some(watch(stdout)?), stderr, Some(theirs))
+        }
+    };
     let fate = Rc::new(Fate::default());
     let found = command.found.map(|found| found.directory);
     let asked = Asked {
@@ -102,19 +121,22 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
         place,
         name: name.clone(),
         timeout: settings.exec_start_timeout(),
+        user,
     };
-    let id = programs::start(asked, &description, stdio.theirs, found).map_err(refused)?;
+    let id = programs::start(asked, &description, theirs, found).map_err(refused)?;
     Ok(Box::new(Program {
         id,
         name: name.clone(),
         session,
+        listener,
         fate,
         format: settings.exec_format(),
+        unattached,
         terminal,
         hung_up: false,
         ladder,
-        feed: Some(Feed::new(stdin, terminal)),
-        stdout: Some(stdout),
+        feed: Some(feed),
+        stdout,
         stderr,
         reader: Reader::new(settings.exec_format()),
         writer: Writer::new(settings.exec_format()),

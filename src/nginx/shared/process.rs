@@ -94,7 +94,7 @@ impl Process {
             report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
             Outcome::refused(exhaustion::passes(&error))
         };
-        let stdio = Stdio::pipes(recipe.stderr).map_err(refused)?;
+        let stdio = Stdio::pipes(recipe.stderr, recipe.user.as_deref()).map_err(refused)?;
         // SAFETY: ngx_cycle is set before workers begin.
         let log = unsafe { (*ffi::ngx_cycle).log };
         let listener = Listener { handler: on_pipe, data: anchor.as_ptr().cast(), log };
@@ -108,8 +108,9 @@ impl Process {
             place,
             name: name.clone(),
             timeout: recipe.start_timeout,
+            user: recipe.user.clone(),
         };
-        let program = programs::start(asked, &recipe.description(), stdio.theirs, None).map_err(refused)?;
+        let program = programs::start(asked, &recipe.description(), Some(stdio.theirs), None).map_err(refused)?;
         Ok(Process {
             id: program,
             fate,

@@ -1,5 +1,7 @@
 //! How a shared program is started: all of it, for a worker that has to do it again when no request is there.
 
+use std::rc::Rc;
+
 use super::FAILED;
 use crate::channel::store::Input;
 use crate::conf::ExecStderr;
@@ -11,6 +13,7 @@ use crate::nginx::log::Octets;
 use crate::nginx::program::{Command, Environs, backlog};
 use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
+use crate::nginx::user::User;
 
 /// See the module. Variables have the values of the request that it was made for.
 pub struct Recipe {
@@ -22,6 +25,8 @@ pub struct Recipe {
     ladder: Ladder,
     /// How long its start may take, in milliseconds; 0 for no limit.
     pub start_timeout: u64,
+    /// Whom it runs as; `None` for the user of the workers.
+    pub user: Option<Rc<User>>,
     /// How the log calls it.
     pub name: String,
     /// Milliseconds that it outlives its last client.
@@ -60,6 +65,7 @@ impl Recipe {
             limits: command.limits,
             ladder: settings.exec_stop(),
             start_timeout: settings.exec_start_timeout(),
+            user: settings.exec_user(),
             name: format!("{} for channel \"{}\"", command.name, Octets(id)),
             linger: settings.exec_linger(),
             format: settings.exec_format(),

@@ -1,32 +1,31 @@
-//! The programs of this worker, and the spawner that is their parent.
+//! The programs of this worker, and the spawners that are their parents.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::OnceLock;
 
-use crate::exec::spawner::{Baseline, ExitStatus, Ladder, Program, ProgramId, Report, Role, Spawner};
+use super::spawners::{self, Running, Spawners};
+use crate::exec::spawner::{ExitStatus, Failure, Ladder, Program, ProgramId, Report, Stage};
 use crate::ledger::Place;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::identity;
 use crate::nginx::log::{self, Level};
-use crate::nginx::pipe::Watch;
 use crate::nginx::program::Fate;
 use crate::nginx::program::remainder::{self, Remainder};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::shared::{self, SharedId};
 use crate::nginx::timer::{Timer, now};
 use crate::nginx::upgrade::try_again;
+use crate::nginx::user::User;
 use crate::nginx::worker;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
 const TIMED_OUT: isize = ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize;
 
 /// How a program goes that nobody waits for any more, before it runs.
@@ -55,6 +54,8 @@ pub struct Asked {
     pub name: String,
     /// How long its start may take, in milliseconds; 0 for no limit.
     pub timeout: u64,
+    /// Whom it runs as; `None` for the worker's own user.
+    pub user: Option<Rc<User>>,
 }
 
 /// One program, from the request to start it until it has ended.
@@ -68,11 +69,34 @@ struct Entry {
     stopped: bool,
     /// When its start is given up, by nginx's clock.
     deadline: Option<u64>,
+    /// The number of its spawner.
+    spawner: usize,
+    /// Whom it runs as; `None` for the worker's own user.
+    user: Option<Rc<User>>,
+    /// It was found by its path in a directory, without looking whether another user may execute it.
+    found: bool,
+}
+
+impl Entry {
+    /// What is said of a failure that depends on whom the program was to run as.
+    fn as_whom(&self, failure: Failure) -> identity::AsWhom {
+        match (&self.user, failure.stage) {
+            // Who asks for the user is root.
+            (_, Stage::User) => identity::concerning(0),
+            (Some(user), _) => identity::concerning_user(failure.errno, user),
+            (None, _) => identity::concerning(failure.errno),
+        }
+    }
+
+    /// Whether the failure is that of a file that its user may not execute.
+    fn is_denied(&self, failure: Failure) -> bool {
+        self.found && self.user.is_some() && failure.stage == Stage::Execute && failure.errno == libc::EACCES
+    }
 }
 
 #[derive(Default)]
 struct Programs {
-    spawner: Option<(Spawner, Watch)>,
+    spawners: Spawners,
     table: HashMap<u64, Entry>,
     last: u64,
     /// The starts that have a time limit and have not been answered. Invariant: the entry of each has the same time.
@@ -99,91 +123,22 @@ thread_local! {
     static PROGRAMS: RefCell<Programs> = RefCell::default();
 }
 
-/// What programs get that nginx changes in its workers.
-static BASELINE: OnceLock<Baseline> = OnceLock::new();
-
-/// The environment that nginx was started with.
-static ENVIRONMENT: OnceLock<HashMap<OsString, OsString>> = OnceLock::new();
-
-/// Remembers what the calling process has; the first call, in the master, counts.
-pub fn remember_baseline() {
-    BASELINE.get_or_init(Baseline::capture);
-    ENVIRONMENT.get_or_init(|| std::env::vars_os().collect());
-}
-
-/// Keeps programs, which run as the user of this process, from looking into its memory, where the keys of certificates
-/// are: by ptrace(2), process_vm_readv(2), /proc/PID/mem and a core file. nginx has allowed it just before, for the sake of
-/// core files. To be called in every process of nginx that has read the configuration; the spawner inherits it, and a
-/// program does not.
-pub fn hide_memory() {
-    // SAFETY: the operation takes one integer and cannot fail for this one.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong, 0, 0, 0) };
-}
-
-/// Starts this worker's spawner.
+/// Starts the spawner of this worker's own user. Those of other users are made for the first program that each has.
 pub fn begin() {
     // nginx does not start a worker again that fails here, and a machine may be short of processes for a moment only:
     // whoever asks for a program tries again.
-    launch();
-}
-
-/// Starts the spawner, unless there is one. `false` when it cannot.
-fn launch() -> bool {
-    if PROGRAMS.with_borrow(|programs| programs.spawner.is_some()) {
-        return true;
-    }
-    // The spawner needs none of the tables of connections, and would keep its copy of every page that the worker changes.
-    connection_tables(libc::MADV_DONTFORK);
-    let launched = Spawner::launch(BASELINE.get_or_init(Baseline::capture), |role| {
-        let title = match role {
-            Role::Spawner => c"websocket spawner",
-            Role::Guard => c"websocket guard",
-        };
-        // SAFETY: runs in a process that was made just now, before anything else; nginx's title area is its own.
-        unsafe { ffi::ngx_setproctitle(title.as_ptr().cast_mut()) };
+    PROGRAMS.with_borrow_mut(|programs| {
+        programs.spawners.launch(None, on_spawner);
     });
-    connection_tables(libc::MADV_DOFORK);
-    let result = launched.and_then(|spawner| {
-        // SAFETY: the cycle's log lives as long as the worker.
-        let log = unsafe { (*ffi::ngx_cycle).log };
-        let watch = Watch::new(spawner.fd(), on_spawner, log)?;
-        PROGRAMS.with_borrow_mut(|programs| programs.spawner = Some((spawner, watch)));
-        Ok(())
-    });
-    if let Err(error) = &result {
-        log::cycle(Level::Error, format_args!("ws_exec: the process that starts programs cannot be started: {error}"));
-    }
-    result.is_ok()
 }
 
-/// Advises the system about nginx's tables of connections and events. What it makes of it is no matter of right or wrong.
-fn connection_tables(advice: libc::c_int) {
-    // SAFETY: the tables are as long as the cycle says; only whole pages inside of them are meant, and they are neither
-    // moved nor changed.
-    unsafe {
-        let cycle = &*ffi::ngx_cycle;
-        let page = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(4096);
-        for (table, size) in [
-            (cycle.connections.cast::<u8>(), size_of::<ffi::ngx_connection_t>()),
-            (cycle.read_events.cast(), size_of::<ffi::ngx_event_t>()),
-            (cycle.write_events.cast(), size_of::<ffi::ngx_event_t>()),
-        ] {
-            let skipped = table.align_offset(page);
-            let length = (cycle.connection_n * size).saturating_sub(skipped) / page * page;
-            if !table.is_null() && length > 0 {
-                libc::madvise(table.add(skipped).cast(), length, advice);
-            }
-        }
-    }
-}
-
-/// Lets the spawner go, which takes the programs down.
+/// Lets the spawners go, which take the programs down.
 pub fn end() {
-    let (spawner, table) = PROGRAMS.with_borrow_mut(|programs| {
+    let (spawners, table) = PROGRAMS.with_borrow_mut(|programs| {
         programs.deadlines.clear();
-        (programs.spawner.take(), mem::take(&mut programs.table))
+        (programs.spawners.take_all(), mem::take(&mut programs.table))
     });
-    drop(spawner);
+    drop(spawners);
     for entry in table.into_values() {
         if let Some(Served::Remainder(remainder)) = entry.served {
             remainder::free(remainder);
@@ -203,30 +158,37 @@ pub fn failed(key: u64) {
     }
 }
 
-/// Asks for a program, in the directory `found` that it is in or by its path. Started or failed, who is served is told,
-/// and also when neither has come in time.
+/// Asks for a program, in the directory `found` that it is in or by its path, and with these descriptors. Without any it is
+/// given a terminal of its own user's, which comes with the word that it runs. Started or failed, who is served is told, and
+/// also when neither has come in time.
 ///
 /// # Errors
 ///
 /// There is no spawner, or it does not take requests.
-pub fn start(asked: Asked, program: &Program, pipes: [OwnedFd; 3], found: Option<OwnedFd>) -> io::Result<ProgramId> {
-    if PROGRAMS.with_borrow(|programs| programs.spawner.is_none()) && !launch() {
-        return Err(io::Error::from_raw_os_error(libc::EAGAIN));
-    }
+pub fn start(
+    asked: Asked,
+    program: &Program,
+    pipes: Option<[OwnedFd; 3]>,
+    found: Option<OwnedFd>,
+) -> io::Result<ProgramId> {
     PROGRAMS.with_borrow_mut(|programs| {
         programs.last += 1;
         let id = ProgramId(programs.last);
-        let Some((spawner, watch)) = &mut programs.spawner else {
+        let Asked { served, fate, place, name, timeout, user } = asked;
+        let Some(Running { serial, spawner, watch, .. }) = programs.spawners.launch(user.as_ref(), on_spawner) else {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         };
-        match found {
-            None => spawner.start(id, program, pipes)?,
-            Some(directory) => spawner.start_in(id, program, pipes, directory)?,
+        let is_found = found.is_some();
+        match (pipes, found) {
+            (Some(pipes), None) => spawner.start(id, program, pipes)?,
+            (Some(pipes), Some(directory)) => spawner.start_in(id, program, pipes, directory)?,
+            (None, found) => spawner.start_on_terminal(id, program, found)?,
         }
         watch.write_when(!spawner.flush()?);
-        let Asked { served, fate, place, name, timeout } = asked;
+        let spawner = *serial;
         let deadline = (timeout != 0).then(|| now() + timeout);
-        let entry = Entry { served: Some(served), fate, name, place, stopped: false, deadline };
+        let entry =
+            Entry { served: Some(served), fate, name, place, stopped: false, deadline, spawner, user, found: is_found };
         programs.table.insert(id.0, entry);
         if let Some(at) = deadline {
             let is_first = programs.deadlines.first().is_none_or(|(first, _)| at < *first);
@@ -252,20 +214,12 @@ pub fn stop(id: ProgramId, ladder: Ladder) {
     PROGRAMS.with_borrow_mut(|programs| {
         let Some(entry) = programs.table.get_mut(&id.0) else { return };
         entry.stopped = true;
-        if let Some((spawner, watch)) = &mut programs.spawner {
+        if let Some(Running { spawner, watch, .. }) = programs.spawners.numbered(entry.spawner) {
             // A spawner that is gone has taken its programs with it; the next event tells of it.
             let left = spawner.stop(id, ladder).and_then(|()| spawner.flush());
             watch.write_when(matches!(left, Ok(false)));
         }
     });
-}
-
-/// A variable of nginx's own environment: as "env" directives set it, else as it was when nginx was started. The
-/// environment of a worker has no others than the former.
-pub fn own_environment(name: &[u8]) -> Option<Vec<u8>> {
-    let name = OsStr::from_bytes(name);
-    let value = std::env::var_os(name).or_else(|| ENVIRONMENT.get()?.get(name).cloned())?;
-    Some(value.into_vec())
 }
 
 /// Starts have taken longer than they may.
@@ -303,44 +257,57 @@ unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
 }
 
 /// The spawner has something to say, or takes more.
-unsafe extern "C" fn on_spawner(_: *mut ffi::ngx_event_t) {
+unsafe extern "C" fn on_spawner(event: *mut ffi::ngx_event_t) {
     guard((), || {
+        // SAFETY: the event is one of a spawner's watch.
+        let serial = unsafe { spawners::serial(event) };
         loop {
             let report = PROGRAMS.with_borrow_mut(|programs| {
-                let Some((spawner, watch)) = &mut programs.spawner else { return io::Result::Ok(None) };
+                let running = programs.spawners.numbered(serial);
+                let Some(Running { spawner, watch, .. }) = running else { return io::Result::Ok(None) };
                 watch.write_when(!spawner.flush()?);
-                spawner.receive()
+                let Some(report) = spawner.receive()? else { return Ok(None) };
+                let terminal = match report {
+                    Report::Started { id, .. } => spawner.take_terminal(id),
+                    Report::Failed { .. } | Report::Exited { .. } | Report::Gone { .. } => None,
+                };
+                Ok(Some((report, terminal)))
             });
             match report {
-                Ok(Some(report)) => dispatch(report),
+                Ok(Some((report, terminal))) => dispatch(report, terminal),
                 Ok(None) => return,
-                Err(error) => return replace(&error),
+                Err(error) => return replace(serial, &error),
             }
         }
     });
 }
 
-fn dispatch(report: Report) {
+fn dispatch(report: Report, terminal: Option<OwnedFd>) {
     match report {
         Report::Started { id, pid } => match started(id) {
-            Some(Served::Session(session)) => session::run(session, |session| session.program_started(pid)),
+            Some(Served::Session(session)) => session::run(session, |session| session.program_started(pid, terminal)),
             Some(Served::Channel(shared)) => shared::started(shared, id, pid),
             Some(Served::Remainder(_)) | None => {}
         },
         Report::Failed { id, failure } => {
             // It takes no place any more when the client hears of it, which may at once try again.
-            let Some(Entry { served, name, place, .. }) = forget(id) else { return };
-            place.failed();
+            let Some(entry) = forget(id) else { return };
+            entry.place.failed();
+            let as_whom = entry.as_whom(failure);
+            let is_denied = entry.is_denied(failure);
+            let Entry { served, name, place, .. } = entry;
             drop(place);
             match served {
                 Some(Served::Session(session)) => session::run(session, |session| {
                     let request = session.request();
-                    let as_whom = identity::concerning(failure.errno);
                     request.report(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
-                    session.refused(if failure.is_exhaustion() { try_again(request) } else { FAILED })
+                    session.refused(match failure.is_exhaustion() {
+                        true => try_again(request),
+                        false if is_denied => FORBIDDEN,
+                        false => FAILED,
+                    })
                 }),
                 Some(Served::Channel(shared)) => {
-                    let as_whom = identity::concerning(failure.errno);
                     log::cycle(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
                     shared::failed(shared, id, failure.is_exhaustion());
                 }
@@ -423,20 +390,43 @@ fn forget(id: ProgramId) -> Option<Entry> {
     })
 }
 
-/// The spawner is gone, and its programs with it.
-fn replace(error: &io::Error) {
-    log::cycle(Level::Error, format_args!("ws_exec: the process that starts programs is gone: {error}"));
-    let (spawner, table) = PROGRAMS.with_borrow_mut(|programs| {
-        programs.deadlines.clear();
-        (programs.spawner.take(), mem::take(&mut programs.table))
+/// A spawner is gone, and its programs with it.
+fn replace(serial: usize, error: &io::Error) {
+    let Some(gone) = PROGRAMS.with_borrow_mut(|programs| programs.spawners.take(serial)) else { return };
+    // Of one that has never been there, nothing has been started.
+    let was_there = gone.spawner.has_begun();
+    match &gone.user {
+        None => log::cycle(Level::Error, format_args!("ws_exec: the process that starts programs is gone: {error}")),
+        Some(user) => {
+            let text =
+                format_args!("ws_exec: the process that starts programs as {} is gone: {error}", user.identity());
+            log::cycle(Level::Error, text);
+        }
+    }
+    let is_own = gone.user.is_none();
+    drop(gone);
+    let lost: Vec<(u64, Entry)> = PROGRAMS.with_borrow_mut(|programs| {
+        let ids: Vec<u64> =
+            programs.table.iter().filter(|(_, entry)| entry.spawner == serial).map(|(id, _)| *id).collect();
+        let lost = ids.into_iter().filter_map(|id| {
+            programs.answered(ProgramId(id));
+            Some((id, programs.table.remove(&id)?))
+        });
+        lost.collect()
     });
-    drop(spawner);
-    launch();
+    if is_own {
+        begin();
+    }
     // None of them runs any more when those hear of it who start another one.
-    let served: Vec<(u64, Served)> = table.into_iter().filter_map(|(id, entry)| Some((id, entry.served?))).collect();
+    let served: Vec<(u64, Served)> = lost.into_iter().filter_map(|(id, entry)| Some((id, entry.served?))).collect();
     for (id, served) in served {
         match served {
+            Served::Session(session) if !was_there => session::run(session, |session| {
+                let status = try_again(session.request());
+                session.refused(status)
+            }),
             Served::Session(session) => session::run(session, |session| session.endpoint_lost("the program was lost")),
+            Served::Channel(shared) if !was_there => shared::failed(shared, ProgramId(id), true),
             Served::Channel(shared) => shared::lost(shared, ProgramId(id)),
             Served::Remainder(remainder) => remainder::free(remainder),
         }

@@ -58,8 +58,8 @@ sub status_field {
     my ($pid, $name) = @_;
 
     open(my $in, '<', "/proc/$pid/status") or return;
-    while (<$in>) {
-        return $1 if /^\Q$name\E:\s*(\S+)/;
+    while (my $line = <$in>) {
+        return $1 if $line =~ /^\Q$name\E:\s*(\S+)/;
     }
     return;
 }
@@ -69,8 +69,8 @@ sub written {
     my ($pid) = @_;
 
     open(my $in, '<', "/proc/$pid/io") or return 0;
-    while (<$in>) {
-        return $1 if /^wchar: (\d+)/;
+    while (my $line = <$in>) {
+        return $1 if $line =~ /^wchar: (\d+)/;
     }
     return 0;
 }

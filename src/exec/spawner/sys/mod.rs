@@ -3,6 +3,7 @@
 mod descriptor;
 mod packet;
 pub(in crate::exec) mod place;
+pub(super) mod privileges;
 mod process;
 pub(super) mod raw;
 mod signal;
@@ -15,7 +16,7 @@ pub(super) use descriptor::{Watches, close_all_but, memory_file, pipe, read};
 pub(super) use packet::{MAX_DESCRIPTORS, Packet, receive, send, socket_pair};
 pub(super) use process::{
     Process, become_subreaper, fork_without_signal, kill_group, kill_process, lock_limit, processor_time, reap_any,
-    reap_silent, wait_for_any,
+    reap_silent, wait_for_any, wait_silent,
 };
 pub(super) use signal::{SignalSet, child_signals, reset_dispositions, set_signal_mask, take_child_signal};
 pub(super) use terminal::has_terminal;

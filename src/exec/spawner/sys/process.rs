@@ -107,6 +107,13 @@ pub(in crate::exec::spawner) fn reap_silent(pid: i32) -> bool {
     !matches!(result, Ok(0))
 }
 
+/// Waits for a child of [`fork_without_signal`] to end and reaps it.
+pub(in crate::exec::spawner) fn wait_silent(pid: i32) {
+    let mut status = 0;
+    // SAFETY: `status` has room for the status. That there is no such child is as good as that it has ended.
+    let _ = retry(|| check(unsafe { libc::waitpid(pid, &raw mut status, libc::__WCLONE) }));
+}
+
 /// Waits for a child to end and reaps it; `None` if there is none.
 pub(in crate::exec::spawner) fn wait_for_any() -> Option<i32> {
     let mut status = 0;
