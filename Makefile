@@ -7,9 +7,10 @@ ALL := installed 1.28 1.30 bare
 help:
 	@echo 'make run             build the module, start the installed nginx with it and print the address of a page'
 	@echo 'make run CONF=log    the same with another example of conf/'
-	@echo 'make test            cargo test, then t/ against the installed nginx; T="t/a.t t/b.t" picks files'
+	@echo 'make test            cargo test, t/ against the installed nginx, and client/ in Chromium; T="t/a.t t/b.t" picks files'
 	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=1.30: the one of Debian sid; WITH=all: each'
 	@echo '                    WITH=bare: t/bare.t against one without regular expressions and TLS'
+	@echo 'make test-client     client/ for longer, in Chromium, Firefox and WebKitGTK; BROWSER=firefox picks one'
 	@echo 'make test-debug      t/ with every error log at the level debug, where nginx looks into each event that it has'
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
 	@echo 'make test-valgrind   t/ with the module under valgrind'
@@ -32,10 +33,19 @@ test: unit-test
 	@failed=; for with in $(ALL); do scripts/test.sh $$with $(T) || failed+=" $$with"; done; \
 	[ -z "$$failed" ] || { for with in $$failed; do echo "== $$with"; grep -v '\.\. ok$$' target/log/t-$$with.log | tail -n 60; done; \
 	echo "failed with:$$failed"; exit 1; } >&2
+	@$(client-test)
 else
 test: $(if $(filter installed,$(WITH)),unit-test)
 	@scripts/test.sh $(WITH) $(T)
+	@$(if $(filter installed,$(WITH)),$(client-test))
 endif
+
+# Not where files of t/ were picked.
+client-test = $(if $(T),:,scripts/client.sh test)
+
+.PHONY: test-client
+test-client:
+	@scripts/client.sh test-long $(BROWSER)
 
 .PHONY: unit-test
 unit-test:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Formatting, lints and documentation, every warning an error, with and without the nginx side.
+# Formatting, lints and documentation, every warning an error, with and without the nginx side; and the client for browsers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-build-needs.sh
@@ -13,6 +13,7 @@ for features in "" module; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
 done
+scripts/client.sh check
 scripts/cargo-deny.sh check bans licenses sources
 shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh
 

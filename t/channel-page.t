@@ -45,7 +45,7 @@ case 'the history' => \&both_show;
 
 case 'what one side says both show' => sub {
     say_by('socket', 'by WebSocket');
-    say_by('events', 'by POST');
+    say_by('events', 'by EventSource');
     publish($ngx->port, '/room/test', 'from elsewhere');
     push @said, 'from elsewhere';
     both_show();
@@ -62,7 +62,7 @@ case 'both come back where they were' => sub {
     say_by('socket', 'here again');
 };
 
-$browser->evaluate('events.close(); socket.onclose = null; socket.close()');
+$browser->evaluate('events.close(); socket.close()');
 $browser->close;
 $ngx->stop;
 done_testing();

@@ -14,7 +14,7 @@ use Ws::Process;
 
 plan skip_all => 'Chromium is not installed' if !Ws::Chromium::installed();
 
-my $ngx = Ws::Nginx->example('terminal', workers => 1)->start;
+my $ngx = Ws::Nginx->example('terminal', workers => 1, noise => [qr/exited on signal 9/, qr/was locked by/])->start;
 
 # colours(png): how many pixels of an image have which colour: { 'red,green,blue' => count }.
 sub colours {
@@ -125,9 +125,51 @@ case 'a screenshot is not blank' => sub {
     }
 };
 
+case 'the title is that which the program sets' => sub {
+    type('printf "\033]0;what it is about\007"');
+    $browser->await_value('document.title === "what it is about"');
+    pass('the title of the page');
+};
+
+case 'a paste of any size arrives whole' => sub {
+    type('stty -icanon -echo; head -c 3000000 | md5sum; stty icanon echo');
+    await('the program', sub { grep { Ws::Process::command($_) =~ /^head/ } $ngx->programs });
+    # A character of two units of UTF-16 and four octets stands at every place where a piece may end.
+    $browser->evaluate('terminal.input("x" + "\u{1F600}".repeat(749999) + "yyy")');
+    require Digest::MD5;
+    await_screen('^' . Digest::MD5::md5_hex('x' . "\xf0\x9f\x98\x80" x 749_999 . 'yyy'));
+};
+
+case 'a lost connection is made again' => sub {
+    kill 'KILL', $ngx->workers;
+    await_screen('^\[connection lost, connecting again\]');
+    $browser->await_value('shell.state === "open"');
+    await_screen('[$#] ?$');
+    type('echo here $((6 * 7)) again');
+    await_screen('^here 42 again$');
+};
+
 case 'the shell ends, and the page says so' => sub {
     type('exit 3');
     await_screen('^\[closed: 1011 exit 3\]');
+};
+
+case 'a key starts another one' => sub {
+    type('');
+    await_screen('[$#] ?$');
+    type('echo and $((6 * 7)) again');
+    await_screen('^and 42 again$');
+};
+
+case 'read-only: what is typed goes nowhere' => sub {
+    $browser->evaluate('shell.close(); terminal.reset(); window.watching = WsTerminal.attach(terminal, "shell", { readOnly: true })');
+    $browser->await_value('watching.state === "open"');
+    await_screen('[$#] ?$');
+    type('echo $((6 * 7))');
+    $browser->evaluate('terminal.input("echo $((6 * 7))\r", true)');
+    $browser->evaluate('new Promise(done => setTimeout(done, 500))');
+    unlike($browser->evaluate($SCREEN), qr/42|echo/);
+    $browser->evaluate('watching.close()');
 };
 
 is(join("\n", $browser->complaints), '', 'the browser has no complaint');
