@@ -5,6 +5,12 @@
 //! of their own: they match the installed nginx.
 
 fn main() {
+    // What the spawner is made of (pidfd, prctl, close_range, /proc) and epoll are Linux's own.
+    let system = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
+    if system != "linux" {
+        println!("cargo::error=ngx_ws_exec needs Linux, any C library of it; it cannot be built for {system}");
+        return;
+    }
     #[cfg(feature = "module")]
     module::build();
 }
@@ -59,8 +65,8 @@ mod module {
 
     impl Tree {
         fn find() -> Self {
-            let build = env::var_os("NGINX_BUILD_DIR").map(PathBuf::from);
-            let source = env::var_os("NGINX_SOURCE_DIR").map(PathBuf::from);
+            let build = folder("NGINX_BUILD_DIR");
+            let source = folder("NGINX_SOURCE_DIR");
             let tree = match (source, build) {
                 (Some(source), Some(build)) => Tree { source, build },
                 (Some(source), None) => Tree { build: source.join("objs"), source },
@@ -123,6 +129,13 @@ mod module {
             includes.push(PathBuf::from("ngx"));
             includes
         }
+    }
+
+    /// The folder that a variable names. The linker and the C compiler may run elsewhere than this script, so that a relative
+    /// path, which is relative to the manifest of the crate, is made absolute.
+    fn folder(variable: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(env::var_os(variable).filter(|value| !value.is_empty())?);
+        Some(fs::canonicalize(&path).unwrap_or_else(|error| panic!("{variable}={}: {error}", path.display())))
     }
 
     fn run(command: &mut Command) {

@@ -7,6 +7,14 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# Whether packages can be installed: by root, or by sudo if that needs no password or there is a terminal to ask for one.
+can_install() {
+    command -v apt-get >/dev/null || return
+    [ "$(id -u)" != 0 ] || return 0
+    command -v sudo >/dev/null || return
+    sudo -n true 2>/dev/null || (: </dev/tty) 2>/dev/null
+}
+
 # quietly NAME COMMAND...: the command's output goes to target/log/NAME.log and is shown only when it fails.
 quietly() {
     local log="$root/target/log/$1.log"
@@ -28,13 +36,14 @@ apt_update() {
     local try
     for try in 1 2 3 4 5 6; do
         if quietly apt-update apt_get update; then return; fi
-        echo "package lists are not to be had yet (try $try of 6)" >&2
+        grep -q 'Could not get lock' "$root/target/log/apt-update.log" || break
+        echo "package lists are being updated by somebody else (try $try of 6)" >&2
         sleep 10
     done
     return 1
 }
 
-# missing_packages NAME...: those that are not installed, one a line.
+# missing_packages NAME...: those that are not installed, one a line; all of them where packages are not Debian's.
 missing_packages() {
     local name
     for name in "$@"; do
@@ -48,12 +57,50 @@ install_packages() {
     local missing
     mapfile -t missing < <(missing_packages "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
+    if ! can_install; then
+        if command -v apt-get >/dev/null; then
+            echo "to be installed first, as root: apt-get install --no-install-recommends ${missing[*]}" >&2
+        else
+            echo "to be installed first, by the names that this system has for these packages of Debian: ${missing[*]}" >&2
+        fi
+        return 1
+    fi
     echo "installing ${missing[*]}"
     # The lists on the machine may be absent, or older than the mirror's packages: one update and one more try.
     if ! quietly apt-install apt_get install --no-remove --no-install-recommends "${missing[@]}" 2>/dev/null; then
         apt_update
         quietly apt-install apt_get install --no-remove --no-install-recommends "${missing[@]}"
     fi
+}
+
+# first_available NAME...: the first that is installed, else the first that could be; the first of all if none could.
+first_available() {
+    local name
+    for name in "$@"; do
+        if [ -z "$(missing_packages "$name")" ]; then
+            echo "$name"
+            return
+        fi
+    done
+    for name in "$@"; do
+        if apt-cache show --no-all-versions "$name" 2>/dev/null | grep -q '^Package:'; then
+            echo "$name"
+            return
+        fi
+    done
+    echo "$1"
+}
+
+# libraries_of FOLDER...: what packages that were unpacked there (unpack_packages) want to have installed beside them, one a line; nginx
+# and its modules left out. Of alternatives one is named.
+libraries_of() {
+    local line
+    local -a names
+    cat "${@/%//depends}" | sed 's/([^)]*)//g; s/:any//g' | tr ',' '\n' | sort -u | while read -r line; do
+        case $line in "" | nginx* | libnginx-mod-* | lua-resty-* | debconf* | adduser* | init-system-helpers*) continue ;; esac
+        IFS='| ' read -r -a names <<<"$line"
+        first_available "${names[@]}"
+    done | sort -u
 }
 
 # The mirror that this machine is set up to use for its own suite.
@@ -82,6 +129,7 @@ Dir::State "$apt";
 Dir::State::status "/dev/null";
 Dir::Cache "$apt/cache";
 Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 APT::Sandbox::User "$(id -un)";
 CONF
@@ -98,7 +146,10 @@ CONF
         [ "$try" -lt 3 ] || return 1
         sleep 5
     done
-    for package in "$folder.new/packages"/*.deb; do dpkg -x "$package" "$folder.new"; done
+    for package in "$folder.new/packages"/*.deb; do
+        dpkg -x "$package" "$folder.new"
+        dpkg-deb -f "$package" Depends >>"$folder.new/depends"
+    done
     rm -rf "$folder.new/packages" "$folder"
     mv "$folder.new" "$folder"
 }

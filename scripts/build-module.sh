@@ -6,6 +6,9 @@ set -euo pipefail
 . "$(dirname "$0")/nginx.sh"
 
 with=${1:-installed}
+# make is called in the folder that relative paths start from.
+if [ -n "${NGINX_SOURCE_DIR:-}" ]; then NGINX_SOURCE_DIR=$(realpath "$NGINX_SOURCE_DIR"); fi
+if [ -n "${NGINX_BUILD_DIR:-}" ]; then NGINX_BUILD_DIR=$(realpath "$NGINX_BUILD_DIR"); fi
 choose_nginx "${with/#torn/installed}"
 cd "$root"
 cargo=(cargo build --quiet --locked --release --features module --lib)
@@ -32,6 +35,11 @@ torn)
     mkdir -p "$root/target/torn"
     WS_EXEC_SHIM_CFLAGS="-fpack-struct=4" cargo build --quiet --locked --features module --lib
     built="$cargo_target/debug/libngx_ws_exec.so"
+    ;;
+static)
+    unset CARGO_TARGET_DIR
+    quietly module-static make -C "$NGINX_SOURCE_DIR" -f objs/Makefile binary
+    built="$NGINX_BUILD_DIR/nginx" nginx_module="$nginx_binary"
     ;;
 1.28)
     # This one is built by nginx's own make.

@@ -2,13 +2,13 @@
 # Formatting, lints and documentation, every warning an error, with and without the nginx side; and the client for browsers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/install-build-needs.sh
 scripts/install-test-needs.sh
 
 scripts/console-hashes.sh --check
 cargo fmt --all --check
 for crate in bench fuzz; do cargo fmt --manifest-path "$crate/Cargo.toml" --check; done
 cargo clippy --quiet --locked --all-targets --manifest-path bench/Cargo.toml --target-dir target/bench -- -D warnings
+cargo clippy --quiet --locked --all-targets --package ws-exec -- -D warnings
 for features in "" module; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"

@@ -17,12 +17,17 @@ fi
 tests=("$@")
 cd "$root"
 if [ ${#tests[@]} -eq 0 ]; then
-    # The tests use what that nginx lacks, but for one.
-    if [ "$with" = bare ]; then tests=(t/bare.t); else tests=(t); fi
+    # The tests use what a bare nginx lacks, but for one. How the module got into the program makes a difference to few.
+    case $with in
+    bare) tests=(t/bare.t) ;;
+    static) tests=(t/ws-exec.t t/short.t t/exec-lines.t t/channel-websocket.t t/tcp.t t/handshake-tls.t t/locations.t t/workers.t) ;;
+    *) tests=(t) ;;
+    esac
 fi
 
 scripts/install-test-needs.sh
 scripts/build-module.sh "$with"
+scripts/build-command.sh
 # Two modules that must be refused: one whose parts do not fit each other, and one for another nginx.
 if [ "$with" = installed ]; then
     scripts/build-module.sh torn
@@ -41,7 +46,7 @@ fi
 
 echo "== t/ with $("$nginx_binary" -v 2>&1), $runs =="
 export TEST_NGINX_BINARY="$nginx_binary"
-export TEST_NGINX_LOAD_MODULES="$nginx_module"
+if [ -n "$nginx_module" ]; then export TEST_NGINX_LOAD_MODULES="$nginx_module"; else export TEST_WS_STATIC=1; fi
 export TEST_NGINX_RANDOMIZE=1
 # For the tests that load other modules: there are binaries of those for the machine's own nginx only.
 [ "$with" != installed ] || export TEST_WS_LUA_DIR="$root/target/lua" TEST_WS_NEIGHBOURS_DIR="$root/target/neighbours"
@@ -76,7 +81,7 @@ WRAPPER
 esac
 
 status=0
-said="$root/target/log/t-$runs.log"
+said="$root/target/log/t-$(nginx_name "$runs").log"
 mkdir -p "${said%/*}"
 timeout --kill-after=30 --signal=INT "$limit" \
     prove -j"${JOBS:-4}" -I"$root/target/test-nginx/usr/share/perl5" -I"$root/t/lib" -r "${tests[@]}" 2>&1 | tee "$said" ||

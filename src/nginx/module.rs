@@ -60,17 +60,20 @@ pub static mut ngx_http_ws_exec_module: ngx_module_t = ngx_module_t {
     spare_hook7: 0,
 };
 
-/// The modules of this file, for nginx's loader.
+/// The modules of this file, for nginx's loader. An nginx that the module is linked into has these three names itself.
+#[cfg(not(feature = "static"))]
 #[unsafe(no_mangle)]
 pub static ngx_modules: Exported<[*mut ngx_module_t; 2]> =
     Exported([&raw mut ngx_http_ws_exec_module, ptr::null_mut()]);
 
 /// Their names, in the same order.
+#[cfg(not(feature = "static"))]
 #[unsafe(no_mangle)]
 pub static ngx_module_names: Exported<[*const c_char; 2]> =
     Exported([c"ngx_http_ws_exec_module".as_ptr(), ptr::null()]);
 
 /// No order among other modules is asked for.
+#[cfg(not(feature = "static"))]
 #[unsafe(no_mangle)]
 pub static ngx_module_order: Exported<[*const c_char; 1]> = Exported([ptr::null()]);
 

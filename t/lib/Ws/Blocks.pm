@@ -35,7 +35,7 @@ our %DEFAULT;
 BEGIN {
     $ENV{TEST_NGINX_RANDOMIZE} //= 1;
     $ENV{TEST_NGINX_FORCE_RESTART_ON_TEST} //= 0;
-    $ENV{TEST_NGINX_LOAD_MODULES} = module_file() if !$ENV{TEST_NGINX_LOAD_MODULES};
+    $ENV{TEST_NGINX_LOAD_MODULES} = module_file() if !$ENV{TEST_NGINX_LOAD_MODULES} && !$ENV{TEST_WS_STATIC};
     $ENV{TEST_NGINX_LOG_LEVEL} //= $ENV{TEST_WS_LOG_LEVEL} || 'info';
     delete @ENV{qw(NGINX NGINX_BUILD_DIR NGINX_SOURCE_DIR)};
     # Where Test::Nginx makes its private directory is relative to the current one.

@@ -63,7 +63,9 @@ sub module_file {
     die "no module: make module\n";
 }
 
+# main_modules(): the lines that load the module under test; none where it is linked into nginx.
 sub main_modules {
+    return '' if $ENV{TEST_WS_STATIC};
     my @files = $ENV{TEST_NGINX_LOAD_MODULES} ? split(' ', $ENV{TEST_NGINX_LOAD_MODULES}) : module_file();
     return join '', map { "load_module $_;\n" } @files;
 }
