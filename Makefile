@@ -1,36 +1,45 @@
 # Every target may be called again at any time: what is there already is neither installed nor built twice.
 SHELL := /bin/bash
 WITH ?= installed
-ALL := installed 1.28 1.30 bare
+ALL := installed 1.26 1.28 1.30 static bare
 
 .PHONY: help
 help:
 	@echo 'make run             build the module, start the installed nginx with it and print the address of a page'
 	@echo 'make run CONF=log    the same with another example of conf/'
 	@echo 'make test            cargo test, t/ against the installed nginx, and client/ in Chromium; T="t/a.t t/b.t" picks files'
-	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=1.30: the one of Debian sid; WITH=all: each'
-	@echo '                    WITH=bare: t/bare.t against one without regular expressions and TLS'
+	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=trixie, WITH=sid: the one of that suite of Debian;'
+	@echo '                    WITH=/path/to/source: the one of that source tree; WITH=static: the module is linked into it;'
+	@echo '                    WITH=bare: t/bare.t against one without regular expressions and TLS; WITH=all: each of them'
 	@echo 'make test-client     client/ for longer, in Chromium, Firefox and WebKitGTK; BROWSER=firefox picks one'
 	@echo 'make test-debug      t/ with every error log at the level debug, where nginx looks into each event that it has'
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
 	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
-	@echo 'make module          target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
+	@echo 'make module          target/ws-exec, and target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
+	@echo 'make install         the module, ws-exec and manual pages below PREFIX (/usr/local); DESTDIR and MODULESDIR as usual'
 	@echo 'make bench           the measurements of docs/performance.md; BENCH="exec ws" picks some'
 	@echo 'make clean           removes target/'
 
 .PHONY: module
 module:
 	@scripts/build-module.sh installed
+	@scripts/build-command.sh
+
+.PHONY: install
+install:
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' MODULESDIR='$(MODULESDIR)' scripts/install.sh
 
 .PHONY: run
 run:
 	@scripts/run.sh
 
 .PHONY: test
-ifeq ($(WITH),all)
+# Several can be named.
+WITHS := $(if $(filter all,$(WITH)),$(ALL),$(WITH))
+ifneq ($(words $(WITHS)),1)
 test: unit-test
-	@failed=; for with in $(ALL); do scripts/test.sh $$with $(T) || failed+=" $$with"; done; \
+	@failed=; for with in $(WITHS); do scripts/test.sh $$with $(T) || failed+=" $$with"; done; \
 	[ -z "$$failed" ] || { for with in $$failed; do echo "== $$with"; grep -v '\.\. ok$$' target/log/t-$$with.log | tail -n 60; done; \
 	echo "failed with:$$failed"; exit 1; } >&2
 	@$(client-test)
@@ -50,7 +59,7 @@ test-client:
 .PHONY: unit-test
 unit-test:
 	@scripts/install-test-needs.sh
-	@cargo test --quiet --locked
+	@cargo test --quiet --locked --workspace
 
 .PHONY: test-debug
 test-debug:
