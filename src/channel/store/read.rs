@@ -135,7 +135,11 @@ impl<L: Lock> Store<L> {
                 match drain_one(memory, at, clock, &mut budget, out) {
                     Ok(true) => memory.checkpoint()?,
                     Ok(false) => return Ok(Ok(true)),
-                    Err(CopyError::Memory(_)) => return Ok(Err(ReadError::Memory)),
+                    Err(CopyError::Memory(_)) => {
+                        // Some messages may have been copied.
+                        memory.look_at_all_anew()?;
+                        return Ok(Err(ReadError::Memory));
+                    }
                     Err(CopyError::Corrupt(corrupt)) => return Err(corrupt),
                 }
             }
@@ -223,6 +227,7 @@ fn drain_one(
     let (record, epoch) = (memory.record(channel)?, memory.epoch_of(channel)?);
     let token = Token(interest.token.get());
     let Some(slot) = memory.interested(interest)? else { return Err(Corrupt.into()) };
+    let before = memory.copied_by_all(channel)?;
     if interest.seen.get() == REPLACED {
         let oldest = Offset(memory.oldest_offset(record)?);
         if interest.count.get() > 0 {
@@ -236,6 +241,7 @@ fn drain_one(
         let mut next = memory.seek(record, interest.seen.get() + 1)?;
         while let Some(cell) = next {
             if budget.is_spent() {
+                memory.not_awaited_after(channel, record, before)?;
                 return Ok(false);
             }
             out.try_reserve(1).map_err(CopyError::Memory)?;
@@ -262,6 +268,8 @@ fn drain_one(
         memory.release(channel, interest)?;
         record.touched.set(clock);
     }
-    memory.settle(channel, clock, MOST_DROPS)?;
+    if memory.settle(channel, clock, MOST_DROPS)?.is_some() {
+        memory.not_awaited_after(channel, record, before)?;
+    }
     Ok(true)
 }

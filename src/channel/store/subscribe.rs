@@ -192,6 +192,7 @@ impl<L: Lock> Store<L> {
                 memory.remove_present(channel.cell, slot.0, cell)?;
             }
             let Some(interest) = memory.interest_of(channel.cell, slot.0)? else { return Ok(()) };
+            let before = memory.copied_by_all(channel.cell)?;
             if interest.count.get() > 0 {
                 interest.count.sub(1);
                 memory.count_subscribers(channel.cell, -1)?;
@@ -202,7 +203,9 @@ impl<L: Lock> Store<L> {
                 if interest.slot.get() & QUEUED == 0 {
                     interest.slot.set(0);
                 }
-                memory.settle(channel.cell, clock, MOST_DROPS)?;
+                if memory.settle(channel.cell, clock, MOST_DROPS)?.is_some() {
+                    memory.not_awaited_after(channel.cell, record, before)?;
+                }
             }
             Ok(())
         })

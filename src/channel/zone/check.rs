@@ -338,19 +338,30 @@ impl Checker<'_> {
     fn order(&self, serials: &HashMap<u64, Cell>) -> Result<(), String> {
         let header = sound(self.memory.header())?;
         let mut next = Cell::new(header.oldest.get());
-        let (mut count, mut last, mut serial) = (0, None, 0);
+        let (mut count, mut last, mut greatest) = (0, None, 0);
+        let bound = header.passed_serial.get();
+        let mut passed = header.passed.get() != 0;
         while let Some(cell) = next {
             let message = sound(self.memory.message(cell))?;
-            agree!(message.serial.get() > serial, true, "order");
-            serial = message.serial.get();
+            let serial = message.serial.get();
+            // Only messages that were passed over once are not in the order of their serials.
+            agree!(serial > greatest || serial <= bound && greatest <= bound, true, "order");
+            greatest = greatest.max(serial);
             agree!(serials.get(&serial), Some(&cell), "message in the order");
+            if passed {
+                let channel = Cell::new(message.record.get()).ok_or("channel of a message")?;
+                agree!(sound(self.memory.is_awaited(channel, message))?, true, "a message that was passed over");
+                agree!(serial <= bound, true, "serial of a message that was passed over");
+                passed = header.passed.get() != cell.number();
+            }
             agree!(Cell::new(message.older.get()), last, "link to the older");
             last = Some(cell);
             count += 1;
             next = Cell::new(message.newer.get());
         }
         agree!(Cell::new(header.newest.get()), last, "newest of the zone");
-        agree!(serial <= header.serial.get(), true, "serial of the zone");
+        agree!(passed, false, "the message that was passed over last");
+        agree!(greatest <= header.serial.get(), true, "serial of the zone");
         agree!(count, serials.len(), "messages in the order");
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use super::Memory;
 use super::layout::{
-    Cell, INLINE_INTEREST, INTEREST_PER_CELL, Interest, InterestAt, InterestCell, MAX_SLOTS, QUEUED, Record, tag,
+    Cell, INLINE_INTEREST, INTEREST_PER_CELL, Interest, InterestAt, InterestCell, MAX_SLOTS, QUEUED, REPLACED, Record,
+    tag,
 };
 use crate::channel::memory::Corrupt;
 
@@ -182,7 +183,9 @@ impl<'a> Memory<'a> {
         for at in self.interests(channel)? {
             let interest = self.interest(at?)?;
             if self.interested(interest)?.is_some() && interest.count.get() > 0 {
-                copied = copied.min(interest.seen.get());
+                let seen = interest.seen.get();
+                // Of what has taken the place of other messages it has copied nothing.
+                copied = copied.min(if seen == REPLACED { 0 } else { seen });
             }
         }
         Ok(copied)

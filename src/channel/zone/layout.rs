@@ -21,7 +21,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;
@@ -148,6 +148,9 @@ shared! {
         oldest: Word,
         /// Message last published.
         newest: Word,
+        /// The last of those messages at the beginning of the order that were passed over when room was needed; 0: none. See
+        /// [`super::order`].
+        passed: Word,
         /// Channels, deleted ones that still wait for their workers included.
         channels: Word,
         /// Messages stored.
@@ -171,6 +174,8 @@ shared! {
         drawn: Wide,
         /// The order over all channels: messages published and channels created.
         serial: Wide,
+        /// No message that was passed over has a greater serial.
+        passed_serial: Wide,
         /// The latest time any process has seen, milliseconds, monotonic.
         clock: Wide,
         /// The second up to which the wheel has been turned.

@@ -85,10 +85,10 @@ impl Memory<'_> {
         let newest = Cell::new(record.newest.get());
         let offset = record.upcoming.get();
         let serial = header.serial.get() + 1;
-        message.offset.set(offset);
-        message.serial.set(serial);
-        message.record.set(channel.number());
-        message.after.set(0);
+        message.offset.put(offset);
+        message.serial.put(serial);
+        message.record.put(channel.number());
+        message.after.put(0);
         self.link_back(record, message, newest)?;
         self.published_to(channel, record)?;
         match newest {

@@ -177,7 +177,9 @@ impl<L: Lock> Zone<L> {
             header.repairs.add(1);
             let undone =
                 header.busy.get() == CHANGING && journal::undo(&self.region, self.geometry.journal).unwrap_or(false);
-            if !undone {
+            if undone {
+                memory.look_at_all_anew()?;
+            } else {
                 // Again, if this is not finished either.
                 header.busy.commit(DAMAGED);
                 memory.repair()?;

@@ -1,8 +1,19 @@
 //! The order of all messages of a zone, for dropping the oldest when it is full.
+//!
+//! Messages that a worker with subscribers has still to copy are passed over when room is needed. They stay at the beginning
+//! of the order, and the header remembers the last of them, so that each is passed over once, however many more messages
+//! are published while it is awaited. One that is awaited no longer is put behind them, where it is the next to go. When it
+//! is not known which these are (a worker is gone with all its subscribers, or an update was undone), all are looked at anew.
+//!
+//! Invariant: every message up to the one that was passed over last is awaited, between two updates.
 
-use super::Memory;
-use super::layout::{Cell, link};
+use super::layout::{Cell, Record, link};
+use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
+
+/// Messages that are put behind those that were passed over at one time. If more are awaited no longer, all are looked at
+/// anew, which takes no longer than copying so many messages.
+const MOST_MOVES: usize = 1024;
 
 impl Memory<'_> {
     /// A message becomes the newest of the zone.
@@ -33,6 +44,93 @@ impl Memory<'_> {
             Some(newer) => self.message(newer)?.older.set(link(older)),
             None => header.newest.set(link(older)),
         }
+        if header.passed.get() == cell.number() {
+            header.passed.set(link(older));
+        }
+        Ok(())
+    }
+
+    /// The channel of the first message that no worker with subscribers has still to copy. Passes over those before it, but
+    /// not over more than `looks`.
+    pub fn pass_awaited(self, looks: &mut usize) -> Result<Option<Cell>, Corrupt> {
+        let header = self.header()?;
+        let before = Cell::new(header.passed.get());
+        let mut serial = header.passed_serial.get();
+        let mut passed = before;
+        let found = loop {
+            let next = match passed {
+                Some(passed) => self.message(passed)?.newer.get(),
+                None => header.oldest.get(),
+            };
+            let Some(cell) = Cell::new(next).filter(|_| *looks > 0) else { break None };
+            let message = self.message(cell)?;
+            let channel = Cell::new(message.record.get()).ok_or(Corrupt)?;
+            if !self.is_awaited(channel, message)? {
+                break Some(channel);
+            }
+            *looks -= 1;
+            serial = serial.max(message.serial.get());
+            passed = Some(cell);
+        };
+        if passed != before {
+            header.passed_serial.set(serial);
+            header.passed.set(link(passed));
+        }
+        Ok(found)
+    }
+
+    /// Workers with subscribers have copied more of a channel than they had, or are not there any more: before that, all had
+    /// the messages up to `before`. May [checkpoint](Self::checkpoint).
+    pub fn not_awaited_after(self, channel: Cell, record: &Record, before: u64) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        if header.passed.get() == 0 || before == u64::MAX {
+            return Ok(());
+        }
+        let copied = self.copied_by_all(channel)?;
+        let mut next = self.seek(record, before + 1)?;
+        let mut moved = 0;
+        while let Some(cell) = next {
+            let message = self.message(cell)?;
+            // Within a channel the serials rise.
+            if message.offset.get() > copied || message.serial.get() > header.passed_serial.get() {
+                break;
+            }
+            if moved == MOST_MOVES {
+                return self.look_at_all_anew();
+            }
+            next = Cell::new(message.after.get());
+            self.unlink_from_order(cell)?;
+            self.link_after_passed(cell)?;
+            moved += 1;
+            if moved.is_multiple_of(STEPS) {
+                self.checkpoint()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn link_after_passed(self, cell: Cell) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let message = self.message(cell)?;
+        let older = Cell::new(header.passed.get());
+        let place = match older {
+            Some(older) => &self.message(older)?.newer,
+            None => &header.oldest,
+        };
+        let newer = Cell::new(place.get());
+        message.older.set(link(older));
+        message.newer.set(link(newer));
+        place.set(cell.number());
+        match newer {
+            Some(newer) => self.message(newer)?.older.set(cell.number()),
+            None => header.newest.set(cell.number()),
+        }
+        Ok(())
+    }
+
+    /// It is not known which messages are awaited: none counts as passed over.
+    pub fn look_at_all_anew(self) -> Result<(), Corrupt> {
+        self.header()?.passed.set(0);
         Ok(())
     }
 
@@ -62,6 +160,7 @@ impl Memory<'_> {
             all = self.merge(run, all)?;
         }
         let header = self.header()?;
+        self.look_at_all_anew()?;
         header.oldest.set(link(all));
         let mut older = None;
         while let Some(cell) = all {

@@ -11,6 +11,10 @@ use crate::channel::memory::Corrupt;
 /// Channels that are looked at while making room, before anything is dropped that has not expired.
 const MOST_LOOKS: usize = 1024;
 
+/// Awaited messages that are passed over for one message. Each is passed over once: more than this is only met where very
+/// much was published at once, for example before a worker with subscribers was killed.
+const MOST_PASSED: usize = 1 << 14;
+
 /// Messages of one channel that are dropped in one look.
 const MOST_DROPS: usize = 1024;
 
@@ -152,6 +156,7 @@ impl Memory<'_> {
         let lacks = || Ok::<_, Corrupt>(self.room(what)? < need);
         let header = self.header()?;
         let own = what.channel();
+        let mut looks = MOST_PASSED;
         for awaited_too in [false, true] {
             if let Some(own) = own {
                 let record = self.record(own)?;
@@ -169,23 +174,16 @@ impl Memory<'_> {
                     self.checkpoint_in(own, clock, dropped)?;
                 }
             }
-            // Messages that somebody has still to copy are usually the newest ones, so few are passed over.
-            let mut looks = if awaited_too { usize::MAX } else { MOST_LOOKS };
-            let mut next = Cell::new(header.oldest.get());
-            while let Some(cell) = next.filter(|_| looks > 0)
-                && lacks()?
-            {
-                let message = self.message(cell)?;
-                next = Cell::new(message.newer.get());
-                let channel = Cell::new(message.record.get()).ok_or(Corrupt)?;
-                if !awaited_too && self.is_awaited(channel, message)? {
-                    looks -= 1;
-                    continue;
-                }
-                // The older ones of the channel were met before.
-                if Cell::new(self.record(channel)?.oldest.get()) != Some(cell) {
-                    return Err(Corrupt);
-                }
+            while lacks()? {
+                let channel = if !awaited_too {
+                    self.pass_awaited(&mut looks)?
+                } else if let Some(oldest) = Cell::new(header.oldest.get()) {
+                    Some(Cell::new(self.message(oldest)?.record.get()).ok_or(Corrupt)?)
+                } else {
+                    None
+                };
+                let Some(channel) = channel else { break };
+                // Where a message may go, those of its channel that are older may go as well.
                 self.drop_oldest(channel)?;
                 header.evicted.add(1);
                 if self.record(channel)?.messages.get() == 0 && Some(channel) != own {

@@ -47,6 +47,7 @@ impl Memory<'_> {
         slot.dirty_tail.set(0);
         slot.woken.set(0);
         slot.generation.commit(slot.generation.get().wrapping_add(1));
+        self.look_at_all_anew()?;
         slot.pid.commit(0);
         Ok(())
     }

@@ -306,7 +306,7 @@ fn deleting() {
             assert_eq!(rig.info(id), None);
             assert_eq!(rig.publish(id, b"x").id.offset, Offset(1));
         });
-        assert!(points >= 10, "{points}");
+        assert!(points >= 8, "{points}");
     }
 }
 
@@ -453,7 +453,7 @@ fn saying_who_one_is() {
             goes_on_without(rig, &slots);
         },
     );
-    assert!(points > 15, "{points}");
+    assert!(points > 10, "{points}");
     // The newest, the oldest, and the one between them.
     for (nth, left) in [(2, "anna bob"), (0, "bob carla"), (1, "anna carla")] {
         let slot = slots[["anna", "bob", "carla"][nth].len() % 2];
