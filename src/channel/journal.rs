@@ -64,6 +64,9 @@ impl Journal {
 struct Open {
     region: NonNull<Region>,
     journal: Journal,
+    /// The beginning of the journal, and its entries: all of them lie in the region.
+    head: NonNull<Head>,
+    entries: NonNull<Entry>,
 }
 
 thread_local! {
@@ -95,7 +98,10 @@ pub fn during<T>(
     }
     head.count.commit(0);
     begin();
-    OPEN.set(Some(Open { region: NonNull::from(region), journal }));
+    // They are looked for once, not for every change.
+    journal.entry(region, journal.most.checked_sub(1).ok_or(Corrupt)?)?;
+    let entries = NonNull::from(journal.entry(region, 0)?);
+    OPEN.set(Some(Open { region: NonNull::from(region), journal, head: NonNull::from(head), entries }));
     let _closing = Closing;
     Ok(update())
 }
@@ -127,29 +133,26 @@ fn unnoted(step: impl FnOnce(&Region, Journal) -> Result<(), Corrupt>) -> Result
 }
 
 impl Open {
+    #[inline]
     fn note(self, place: *const u8, value: u64, size: usize) {
         // SAFETY: `during` holds the region as long as its journal is open, and both are of this thread.
         let region = unsafe { self.region.as_ref() };
         let Some(offset) = region.offset_of(place) else { return };
-        let note = || -> Result<(), Corrupt> {
-            let head = self.journal.head(region)?;
-            let count = head.count.get();
-            if count as usize >= self.journal.most {
-                head.count.store_plain(u32::MAX);
-                return Ok(());
-            }
-            let entry = self.journal.entry(region, count as usize)?;
-            entry.place.store_plain(offset as u64 | (size as u64) << 32);
-            entry.value.store_plain(value);
-            // A process that is killed has executed its instructions up to one point.
-            compiler_fence(Ordering::SeqCst);
-            head.count.store_plain(count + 1);
-            compiler_fence(Ordering::SeqCst);
-            Ok(())
-        };
-        let noted = note();
-        // The journal lies in the region: this was checked when it was divided.
-        debug_assert_eq!(noted, Ok(()));
+        // SAFETY: `during` has found the head in the region, which it holds.
+        let head = unsafe { self.head.as_ref() };
+        let count = head.count.get() as usize;
+        if count >= self.journal.most {
+            head.count.store_plain(u32::MAX);
+            return;
+        }
+        // SAFETY: `during` has found the first and the last entry in the region, and this is one of them.
+        let entry = unsafe { self.entries.add(count).as_ref() };
+        entry.place.store_plain(offset as u64 | (size as u64) << 32);
+        entry.value.store_plain(value);
+        // A process that is killed has executed its instructions up to one point.
+        compiler_fence(Ordering::SeqCst);
+        head.count.store_plain(count as u32 + 1);
+        compiler_fence(Ordering::SeqCst);
     }
 }
 

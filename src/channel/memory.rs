@@ -47,6 +47,9 @@ macro_rules! integer {
 
             /// Changes the value; under the lock, or where only one process ever writes.
             pub fn set(&self, value: $plain) {
+                if self.get() == value {
+                    return;
+                }
                 fail::point();
                 journal::note(std::ptr::from_ref(self).cast(), || (self.get().into(), size_of::<$plain>()));
                 self.0.store(value, Ordering::Relaxed);

@@ -212,17 +212,18 @@ pub(super) fn write(
     let length = |len: usize| u32::try_from(len).map_err(|_| Corrupt);
     let chain = memory.take_cells(cells, tag::MESSAGE)?;
     let message = memory.message(chain.head)?;
-    message.tail.set(chain.tail.number());
-    message.cells.set(length(cells)?);
-    message.kind.set(match kind {
+    // Nobody looks at a cell that is free, so if this is undone it does not matter what it contains.
+    message.tail.put(chain.tail.number());
+    message.cells.put(length(cells)?);
+    message.kind.put(match kind {
         Kind::Text => 0,
         Kind::Binary => 1,
     });
-    message.data_len.set(length(publication.len())?);
-    message.type_len.set(length(content_type.len())?);
-    message.event_len.set(length(event.len())?);
-    message.time.set(now.clock);
-    message.unix.set(now.unix);
+    message.data_len.put(length(publication.len())?);
+    message.type_len.put(length(content_type.len())?);
+    message.event_len.put(length(event.len())?);
+    message.time.put(now.clock);
+    message.unix.put(now.unix);
     let parts = data.iter().copied().chain([content_type, event]);
     memory.write_along(chain.head, size_of::<Message>(), parts)?;
     Ok(chain.head)
