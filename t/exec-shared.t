@@ -91,7 +91,7 @@ sub at {
 }
 
 # idle(): nothing runs any more.
-sub idle { $ngx->await_programs(0, 60) }
+sub idle { $ngx->await_programs(0) }
 
 sub begins {
     my ($client) = @_;
@@ -302,8 +302,7 @@ case 'a program that does not read' => sub {
 };
 
 case 'a program that floods' => sub {
-    # The program takes all that a machine with few processors has.
-    my $client = Ws::Client->open($port, '/flood', timeout => 90);
+    my $client = Ws::Client->open($port, '/flood');
     is($client->text, 'y') for 1 .. 200;
     my $deaf = at($ngx, 'not ' . worker_of($client), '/flood');
     $deaf->reading(0);

@@ -29,6 +29,10 @@ use crate::ws::frame::Kind;
 /// Octets of standard output that are published before other events get their turn.
 const TURN: usize = 256 << 10;
 
+/// Messages of standard output that are published before other events get their turn: as many as are copied for the clients
+/// in one go, so that they are served as often as a program is, however small its messages are.
+const TURN_MESSAGES: usize = 256;
+
 /// Milliseconds between two looks at what a program without clients has read: nothing tells of that.
 const LOOK: u64 = 20;
 
@@ -58,6 +62,9 @@ pub struct Process {
     /// Messages of the input that are in the feed: they are consumed once it is empty.
     bitten: usize,
     stdout: Option<Pipe>,
+    /// What was read of standard output when a turn was over, and how much of it has been looked at.
+    rest: Vec<u8>,
+    looked: usize,
     stderr: Option<Stderr>,
     reader: Reader,
     writer: Writer,
@@ -117,6 +124,8 @@ impl Process {
             feed: Feed::new(stdin, false),
             bitten: 0,
             stdout: Some(stdout),
+            rest: Vec::new(),
+            looked: 0,
             stderr: stderr.map(|pipe| Stderr::new(pipe, recipe.stderr)),
             reader: Reader::new(recipe.format),
             writer: Writer::new(recipe.format),
@@ -221,6 +230,8 @@ impl Process {
             Err(ending) if self.stopping => {
                 let _ = ending;
                 self.stdout = None;
+                self.rest = Vec::new();
+                self.looked = 0;
                 false
             }
             Err(ending) => return Progress::Ended(Outcome::of(ending, self.fate.status())),
@@ -252,8 +263,11 @@ impl Process {
 
     /// Publishes what there is on standard output. Whether there is more.
     fn read_output(&mut self, recipe: &Recipe) -> Result<bool, Ending> {
-        let mut left = TURN;
+        let (mut left, mut messages) = (TURN, TURN_MESSAGES);
         loop {
+            if !self.pass_on_rest(&mut messages, recipe)? {
+                return Ok(true);
+            }
             let Some(stdout) = &mut self.stdout else { return Ok(false) };
             // With the last process of the group gone, the end is near: it is looked for instead of being waited for.
             let gone = self.fate.is_gone();
@@ -271,7 +285,14 @@ impl Process {
             let result = match read {
                 Read::Data(count) => {
                     left = left.saturating_sub(count);
-                    self.output.pass_on(&mut self.reader, &buffer[..count], recipe)
+                    let octets = &buffer[..count];
+                    self.output.pass_on(&mut self.reader, octets, &mut messages, recipe).and_then(|looked| {
+                        let rest = octets.get(looked..).unwrap_or_default();
+                        let no_memory = |_| no_memory();
+                        self.rest.try_reserve_exact(rest.len()).map_err(no_memory)?;
+                        self.rest.extend_from_slice(rest);
+                        Ok(())
+                    })
                 }
                 Read::Blocked | Read::End | Read::HungUp => Ok(()),
             };
@@ -291,22 +312,51 @@ impl Process {
             }
         }
     }
+
+    /// Publishes what was read in an earlier turn. Whether there is nothing left of it, and this turn goes on.
+    fn pass_on_rest(&mut self, messages: &mut usize, recipe: &Recipe) -> Result<bool, Ending> {
+        let rest = self.rest.get(self.looked..).unwrap_or_default();
+        if !rest.is_empty() {
+            self.looked += self.output.pass_on(&mut self.reader, rest, messages, recipe)?;
+            if self.looked < self.rest.len() {
+                return Ok(false);
+            }
+            self.rest = Vec::new();
+            self.looked = 0;
+        }
+        Ok(*messages > 0)
+    }
+}
+
+fn no_memory() -> Ending {
+    Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() }
 }
 
 impl Publication {
-    fn pass_on(&mut self, reader: &mut Reader, mut octets: &[u8], recipe: &Recipe) -> Result<(), Ending> {
-        loop {
-            match reader.next(octets) {
+    /// Publishes at most so many messages. How many of the octets were looked at.
+    fn pass_on(
+        &mut self,
+        reader: &mut Reader,
+        octets: &[u8],
+        messages: &mut usize,
+        recipe: &Recipe,
+    ) -> Result<usize, Ending> {
+        let mut looked = 0;
+        while *messages > 0 {
+            let rest = octets.get(looked..).unwrap_or_default();
+            match reader.next(rest) {
                 Ok((consumed, output)) => {
-                    octets = octets.get(consumed..).unwrap_or_default();
+                    looked += consumed;
                     match output {
                         Some(output) => self.put(output, recipe)?,
-                        None => return Ok(()),
+                        None => return Ok(octets.len()),
                     }
+                    *messages -= 1;
                 }
                 Err(error) => return Err(misframed(error, recipe)),
             }
         }
+        Ok(looked)
     }
 
     fn put(&mut self, output: Output<'_>, recipe: &Recipe) -> Result<(), Ending> {
@@ -333,7 +383,7 @@ impl Publication {
         }
         let (kind, message) = self.unfinished.get_or_insert((kind, Vec::new()));
         if message.try_reserve(payload.len()).is_err() {
-            return Err(Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() });
+            return Err(no_memory());
         }
         message.extend_from_slice(payload);
         if last {
