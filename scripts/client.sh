@@ -58,7 +58,7 @@ test)
     choose_module
     quietly client-build node build.mjs --check
     echo "== client/ with Node.js $(node --version) and Chromium =="
-    node --test test/*.test.mjs test/browser/*.test.mjs
+    node --test --test-concurrency=2 test/*.test.mjs test/server/*.test.mjs test/browser/*.test.mjs
     ;;
 test-long)
     need "$client/test"
@@ -74,7 +74,7 @@ test-long)
     echo "== client/ with Node.js $(node --version) =="
     failed=
     absent=
-    node --test test/*.test.mjs || failed+=" unit"
+    node --test test/*.test.mjs test/server/*.test.mjs || failed+=" unit"
     for browser in "${browsers[@]}"; do
         echo "== client/ in $browser =="
         log="$root/target/log/client-$browser.log"

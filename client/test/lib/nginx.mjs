@@ -66,7 +66,7 @@ export class Nginx {
        load_module ${MODULE};
        events { worker_connections 4096; }
        http {
-         log_format when '$msec $request_method $uri $status';
+         log_format when '$msec $request_method $uri $status $request_time';
          access_log access.log when;
          ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path temp/${name};`).join(" ")}
          types { text/html html; text/javascript js; text/css css; }
