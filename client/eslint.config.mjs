@@ -3,7 +3,7 @@ import globals from "globals";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist/", "terminal/dist/", "**/node_modules/"] },
+  { ignores: ["dist/", "consumer/", "terminal/dist/", "**/node_modules/"] },
   js.configs.recommended,
   { files: ["**/*.mjs"], languageOptions: { globals: globals.node } },
   {

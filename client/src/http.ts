@@ -76,7 +76,7 @@ export const longpoll = fetching(async (url, sink, get) => {
       // 408: it has waited for long enough, or its worker leaves; 304: there is nothing new, and the server does not wait.
       if (status === 408 || status === 304 || status === 204) {
         sink.position(id);
-        await new Promise((resolve) => setTimeout(resolve, status === 408 ? 0 : 2000 + 1000 * Math.random()));
+        await new Promise((resolve) => setTimeout(resolve, 1000 * Math.random() + (status === 408 ? 0 : 2000)));
       } else if (status !== 200) return failure(response);
       else {
         const octets = await response.arrayBuffer();
