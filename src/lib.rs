@@ -10,6 +10,7 @@
 //! - [`conf`]: the values of the directives;
 //! - [`json`]: strings of JSON;
 //! - [`ledger`]: what the workers count for each location, in memory that they share;
+//! - [`session`]: what is between a client and its endpoint, event by event;
 //! - [`redis`]: what is said to the engine behind channels of several machines;
 //! - [`status`]: the figures of all locations, and their forms;
 //! - `nginx` (feature `module`): the only place that knows nginx.
@@ -23,6 +24,7 @@ pub mod ledger;
 #[allow(unsafe_code)]
 mod nginx;
 pub mod redis;
+pub mod session;
 pub mod status;
 pub mod tcp;
 pub mod ws;

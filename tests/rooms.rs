@@ -16,7 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ledger", &["status"]),
     ("redis", &["channel", "ws"]),
     ("conf", &["channel", "exec", "status", "tcp", "ws"]),
-    ("nginx", &["channel", "conf", "exec", "ledger", "redis", "status", "tcp", "ws"]),
+    ("session", &["channel", "exec", "ledger", "status", "ws"]),
+    ("nginx", &["channel", "conf", "exec", "ledger", "redis", "session", "status", "tcp", "ws"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

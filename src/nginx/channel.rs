@@ -22,7 +22,7 @@ use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
 use super::request::Request;
-use super::session::{self, SessionRef};
+use super::session::SessionRef;
 use super::template::ComplexValue;
 use super::upgrade::try_again;
 use crate::channel::event::Happening;
@@ -34,6 +34,7 @@ use waiting::{Kind, Stream};
 
 use crate::channel::transport::{self, Transport};
 use crate::channel::wire::websocket::META;
+use crate::session::endpoint::Endpoint;
 pub use publish::Publisher;
 pub use subscription::{Ids, Subscription};
 pub use websocket::Channel as WebSocket;
@@ -114,26 +115,25 @@ fn shows_console(request: Request, mode: ChannelMode) -> bool {
         && (mode.subscribes() || !asks_for_presence(request.arguments()))
 }
 
-/// Gives a session that was accepted its channels, and begins it.
+/// Begins to connect a session to its channels.
 ///
 /// # Errors
 ///
-/// What the content handler returns then.
-pub fn open(request: Request, session: SessionRef, channel: &conf::Channel<ComplexValue>) -> Result<(), isize> {
+/// The status to answer.
+pub fn start(
+    request: Request,
+    session: SessionRef,
+    channel: &conf::Channel<ComplexValue>,
+) -> Result<Box<dyn Endpoint>, isize> {
     let ids = Ids::of(request, channel)?;
     let publisher = if channel.mode.publishes() { Some(Publisher::new(request, &ids)?) } else { None };
     let answers = (channel.mode == ChannelMode::Pub).then(|| answer::info_form(request));
     let mut endpoint = WebSocket::new(publisher, answers);
     endpoint.use_hooks(request, session, channel.mode.subscribes());
-    if channel.mode.subscribes() {
-        if endpoint.ask_to_join()? {
-            session::attach(session, Box::new(endpoint));
-            return Ok(());
-        }
+    if channel.mode.subscribes() && !endpoint.ask_to_join()? {
         endpoint.join(request, session, &Subscription::of(request, &ids))?;
     }
-    session::attach(session, Box::new(endpoint));
-    session::open(session)
+    Ok(Box::new(endpoint))
 }
 
 /// Lets a request wait for messages; returns what the content handler returns.

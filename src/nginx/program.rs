@@ -23,16 +23,16 @@ pub use stdin::Stdin;
 
 pub use super::pipe::Listener;
 
-use super::endpoint::{Aftermath, Ending, Endpoint, Input, Outlet, Produced};
 use super::exhaustion::Explained;
-use super::ffi;
 use super::log::{self, Level};
 use super::pipe::{Pipe, Read};
 use super::session::SessionRef;
-use super::worker;
 use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
 use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
 use crate::exec::terminal::{self, Size};
+use crate::session::buffers;
+use crate::session::endpoint::{Ending, Endpoint, HttpStatus, Input, Outlet, Produced};
+use crate::session::program::{LeftProgram, ProgramEnd};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Data, SendError};
 use crate::ws::frame::Kind;
@@ -53,37 +53,6 @@ pub fn backlog(max_message_size: u64) -> usize {
 /// Octets that a pipe holds, and so about what one read brings.
 const PIPE: usize = 64 << 10;
 
-/// What the spawner tells of a program, seen by the session and by the worker.
-#[derive(Default)]
-pub struct Fate {
-    /// How it ended.
-    status: Cell<Option<ExitStatus>>,
-    /// No process of its group is left.
-    gone: Cell<bool>,
-}
-
-impl Fate {
-    /// How it ended, if it has.
-    pub fn status(&self) -> Option<ExitStatus> {
-        self.status.get()
-    }
-
-    /// Whether no process of its group is left.
-    pub fn is_gone(&self) -> bool {
-        self.gone.get()
-    }
-
-    /// It has ended.
-    pub fn ended(&self, status: ExitStatus) {
-        self.status.set(Some(status));
-    }
-
-    /// Its descendants have ended as well.
-    pub fn gone(&self) {
-        self.gone.set(true);
-    }
-}
-
 /// A running program.
 pub struct Program {
     id: ProgramId,
@@ -92,7 +61,7 @@ pub struct Program {
     session: SessionRef,
     /// Who hears of its descriptors.
     listener: Listener,
-    fate: Rc<Fate>,
+    end: Rc<ProgramEnd>,
     format: Format,
     /// Its terminal comes when it runs.
     unattached: bool,
@@ -118,7 +87,7 @@ const STOPS: u64 = 100;
 const MOST_PATIENCE: u64 = 500;
 
 impl Endpoint for Program {
-    fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), isize> {
+    fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), HttpStatus> {
         if !std::mem::take(&mut self.unattached) {
             return Ok(());
         }
@@ -137,7 +106,7 @@ impl Endpoint for Program {
             Err(error) => {
                 let text = format_args!("{} is stopped: {}", self.name, Explained(&error));
                 log::write(self.listener.log, Level::Error, text);
-                Err(ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize)
+                Err(HttpStatus::UNAVAILABLE)
             }
         }
     }
@@ -186,10 +155,10 @@ impl Endpoint for Program {
             Ok(some) => moved |= some,
             Err(ending) => return Produced::Ended(ending),
         }
-        if let Some(status) = self.fate.status.get()
+        if let Some(status) = self.end.status()
             && self.stdout.is_none()
         {
-            outlet.context.exec_status = Some(status);
+            outlet.record.exec_status = Some(status);
             if let Some(stderr) = &mut self.stderr {
                 stderr.finish(outlet);
             }
@@ -198,26 +167,27 @@ impl Endpoint for Program {
         if moved { Produced::Some } else { Produced::Nothing }
     }
 
-    fn client_gone(&mut self, input: Input) -> Option<Aftermath> {
+    fn client_gone(&mut self, input: Input) -> Option<LeftProgram> {
         let feed = self.feed.take()?;
-        let waiting = Rc::new(Cell::new(Some(self.session)));
+        let is_awaited = Rc::new(Cell::new(true));
         let patience = (u64::from(self.ladder.term_ms) + STOPS).min(MOST_PATIENCE);
-        let aftermath = Aftermath { fate: Rc::clone(&self.fate), patience, waiting: Rc::clone(&waiting) };
-        if !self.fate.is_gone() {
+        let program = LeftProgram { end: Rc::clone(&self.end), patience, is_awaited: Rc::clone(&is_awaited) };
+        if !self.end.is_gone() {
             let left = Left {
                 id: self.id,
                 name: std::mem::take(&mut self.name),
-                fate: Rc::clone(&self.fate),
+                end: Rc::clone(&self.end),
                 ladder: self.ladder,
                 terminal: self.terminal,
                 feed,
                 stdout: self.stdout.take(),
                 stderr: self.stderr.take(),
-                waiting,
+                session: self.session,
+                is_awaited,
             };
             remainder::begin(left, input);
         }
-        Some(aftermath)
+        Some(program)
     }
 
     fn progress(&self) -> u64 {
@@ -246,8 +216,8 @@ impl Program {
                 return Ok(moved);
             }
             // With the last process of the group gone, the end is near: it is looked for instead of being waited for.
-            let gone = self.fate.gone.get();
-            let runs = self.fate.status.get().is_none();
+            let gone = self.end.is_gone();
+            let runs = self.end.status().is_none();
             if !gone && !stdout.readable() && (runs || !self.hung_up) {
                 if !self.hung_up && !stdout.watch_read(true) {
                     return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
@@ -297,13 +267,13 @@ impl Program {
     /// The other formats.
     fn frame(&mut self, outlet: &mut Outlet<'_>) -> Result<Read, Ending> {
         let Some(stdout) = &mut self.stdout else { return Ok(Read::Blocked) };
-        let mut buffer = worker::take_reading();
+        let mut buffer = buffers::take_reading();
         let read = stdout.read(&mut buffer);
         let result = match read {
             Read::Data(count) => pass_on(&mut self.reader, &buffer[..count], outlet),
             Read::Blocked | Read::End | Read::HungUp => Ok(()),
         };
-        worker::put_reading(buffer);
+        buffers::put_reading(buffer);
         result.map(|()| read)
     }
 

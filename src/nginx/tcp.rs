@@ -17,9 +17,11 @@ use connect::Connecting;
 use peer::Peer;
 use socket::Socket;
 
-use super::client::{Received, Sent};
-use super::endpoint::{Aftermath, Ending, Endpoint, Input, Outlet, Produced, Started};
-use super::output::{Output, Sink};
+use super::session;
+use crate::session::client::{Received, Sent, Sink};
+use crate::session::endpoint::{Ending, Endpoint, Input, Outlet, Produced, Started};
+use crate::session::output::Output;
+use crate::session::program::LeftProgram;
 use crate::tcp::text::Cutter;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
@@ -85,7 +87,7 @@ impl Endpoint for Service {
             }
             Err(status) => {
                 *self = Service::Gone;
-                Started::No(status)
+                Started::No(session::refusal(status))
             }
         }
     }
@@ -144,7 +146,7 @@ impl Endpoint for Service {
         }
     }
 
-    fn client_gone(&mut self, input: Input) -> Option<Aftermath> {
+    fn client_gone(&mut self, input: Input) -> Option<LeftProgram> {
         if let Service::Connected(relay) = std::mem::replace(self, Service::Gone) {
             let Relay { socket, queue, .. } = *relay;
             match input {

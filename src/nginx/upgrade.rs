@@ -113,33 +113,36 @@ fn serve(request: Request) -> Result<(), isize> {
         context.protocol = protocol;
     }
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
-    let acceptance = Acceptance { accept: accepted.accept, protocol, deflate };
+    let acceptance = Box::new(Acceptance { accept: accepted.accept, protocol, deflate });
     if let Some(status) = request.error_status() {
         let text = format_args!("the error page of {status} is a WebSocket, which it cannot be without \"=\"");
         request.report(Level::Error, text);
         return Err(status);
     }
     // Made before what is only needed to start the endpoint, so that this leaves no hole behind in the worker's memory.
-    let session = session::create(request, acceptance)?;
-    begin(request, session, endpoint).inspect_err(|_| session::let_go(session))?;
+    let session = session::create(request, &acceptance)?;
+    start(request, session, endpoint)
+        .and_then(|endpoint| session::attach(session, acceptance, endpoint))
+        .inspect_err(|_| session::let_go(session))?;
     // SAFETY: the request is alive, and stays so until the session ends: who ends it gives this reference back.
     unsafe { ffi::ngx_ws_request_hold(request.raw()) };
     Ok(())
 }
 
-/// Starts the endpoint of a session, or opens it if it has nothing to wait for.
-fn begin(request: Request, session: SessionRef, endpoint: &Endpoint<NginxCompiler>) -> Result<(), isize> {
-    let endpoint = match endpoint {
-        Endpoint::Channel(channel) => return channel::open(request, session, channel),
-        Endpoint::Shared(shared) => return shared::start(request, session, shared),
-        Endpoint::Exec(words) => {
-            program::start(request, session, Command::of_words(request, words, Environs::Client)?)?
-        }
-        Endpoint::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?)?,
-        Endpoint::Tcp(address) => tcp::start(request, session, address)?,
-    };
-    session::attach(session, endpoint);
-    Ok(())
+/// Begins to start the endpoint of a session. Whether it has started is asked when the session has it, and again whenever
+/// the session is run.
+fn start(
+    request: Request,
+    session: SessionRef,
+    endpoint: &Endpoint<NginxCompiler>,
+) -> Result<Box<dyn session::Endpoint>, isize> {
+    match endpoint {
+        Endpoint::Channel(channel) => channel::start(request, session, channel),
+        Endpoint::Shared(shared) => shared::start(request, session, shared),
+        Endpoint::Exec(words) => program::start(request, session, Command::of_words(request, words, Environs::Client)?),
+        Endpoint::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?),
+        Endpoint::Tcp(address) => tcp::start(request, session, address),
+    }
 }
 
 fn negotiate(request: Request, offers: &[&[u8]]) -> Option<deflate::Agreed> {

@@ -13,26 +13,26 @@ type Value = fn(&Context) -> Option<String>;
 const VARIABLES: &[(&str, Value)] = &[
     ("websocket_endpoint", |context| context.endpoint.map(str::to_owned)),
     ("websocket_protocol", |context| context.protocol.map(str::to_owned)),
-    ("websocket_messages_in", |context| counter(context, context.messages_in)),
-    ("websocket_messages_out", |context| counter(context, context.messages_out)),
-    ("websocket_bytes_in", |context| counter(context, context.bytes_in)),
-    ("websocket_bytes_out", |context| counter(context, context.bytes_out)),
-    ("websocket_close_code", |context| Some(context.close_code()?.to_string())),
+    ("websocket_messages_in", |context| counter(context, context.record.messages_in)),
+    ("websocket_messages_out", |context| counter(context, context.record.messages_out)),
+    ("websocket_bytes_in", |context| counter(context, context.record.bytes_in)),
+    ("websocket_bytes_out", |context| counter(context, context.record.bytes_out)),
+    ("websocket_close_code", |context| Some(context.record.close_code()?.to_string())),
     ("websocket_closed_by", |context| {
-        Some(match context.closed?.by {
+        Some(match context.record.closed?.by {
             Side::Client => "client".to_owned(),
             Side::Server => "server".to_owned(),
         })
     }),
-    ("websocket_exec_pid", |context| context.exec_pid.map(|pid| pid.to_string())),
+    ("websocket_exec_pid", |context| context.record.exec_pid.map(|pid| pid.to_string())),
     ("websocket_exec_status", |context| {
-        Some(match context.exec_status? {
+        Some(match context.record.exec_status? {
             ExitStatus::Code(code) => code.to_string(),
             ExitStatus::Signal(signal) => format!("signal {signal}"),
         })
     }),
     ("websocket_channel_id", |context| Some(String::from_utf8_lossy(context.channel_id?).into_owned())),
-    ("websocket_message_id", |context| context.message_id.map(|id| id.to_string())),
+    ("websocket_message_id", |context| context.record.message_id.map(|id| id.to_string())),
 ];
 
 /// A request that was no WebSocket has no counts.

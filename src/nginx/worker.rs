@@ -1,10 +1,9 @@
-//! What the clients of one worker share: buffers, the list of clients, the spawner.
+//! What the clients of one worker share: the list of clients, the spawner.
 
 pub mod programs;
 pub mod spawners;
 
 use std::cell::{Cell, RefCell};
-use std::mem;
 use std::rc::Rc;
 
 use super::channel::hub::{self, Listener};
@@ -21,21 +20,7 @@ use super::tcp;
 use super::timer::now;
 use super::{module, process};
 use crate::ledger::Ledger;
-use crate::ws::scratch::Scratch;
 use crate::ws::timing::{drain_at, late_drain_at};
-
-/// Octets that one read brings at most, and the room for a turn's frames.
-pub const BUFFER: usize = 128 << 10;
-
-/// Buffers that are kept for the next turn. More are only out while clients do not read.
-const SPARE_BUFFERS: usize = 4;
-
-#[derive(Default)]
-struct Buffers {
-    reading: Vec<u8>,
-    spare: Vec<Vec<u8>>,
-    scratch: Option<Box<Scratch>>,
-}
 
 /// Sessions, and requests that wait for messages.
 #[derive(Default)]
@@ -45,50 +30,11 @@ struct Clients {
 }
 
 thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::default();
     static CLIENTS: RefCell<Clients> = RefCell::default();
     static LEDGER: RefCell<Option<Rc<Ledger>>> = const { RefCell::new(None) };
     /// When the worker was told to go, and how many clients have begun since.
     static LEAVING: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
-}
-
-/// A buffer without content and with room for [`BUFFER`] octets.
-pub fn lend_buffer() -> Vec<u8> {
-    BUFFERS.with_borrow_mut(|buffers| buffers.spare.pop()).unwrap_or_else(|| Vec::with_capacity(BUFFER))
-}
-
-/// Gives a buffer back; one that has grown beyond its size is let go.
-pub fn return_buffer(mut buffer: Vec<u8>) {
-    buffer.clear();
-    BUFFERS.with_borrow_mut(|buffers| {
-        let usual = (BUFFER..=2 * BUFFER).contains(&buffer.capacity());
-        if usual && buffers.spare.len() < SPARE_BUFFERS {
-            buffers.spare.push(buffer);
-        }
-    });
-}
-
-/// The buffer that clients and pipes are read into; put back after use.
-pub fn take_reading() -> Vec<u8> {
-    let mut buffer = BUFFERS.with_borrow_mut(|buffers| mem::take(&mut buffers.reading));
-    buffer.resize(BUFFER, 0);
-    buffer
-}
-
-/// Puts the reading buffer back.
-pub fn put_reading(buffer: Vec<u8>) {
-    BUFFERS.with_borrow_mut(|buffers| buffers.reading = buffer);
-}
-
-/// Working memory of the protocol; put back after use.
-pub fn take_scratch() -> Box<Scratch> {
-    BUFFERS.with_borrow_mut(|buffers| buffers.scratch.take()).unwrap_or_default()
-}
-
-/// Puts the working memory back.
-pub fn put_scratch(scratch: Box<Scratch>) {
-    BUFFERS.with_borrow_mut(|buffers| buffers.scratch = Some(scratch));
 }
 
 /// Puts a client on the list; returns its place.
@@ -209,9 +155,8 @@ fn drain() {
     for place in 0..places() {
         let mut time = 0;
         match client(place) {
-            Some(Listener::Session(session)) => session::run(session, |session| {
-                time = session.request().settings().drain();
-                session::Verdict::Continue
+            Some(Listener::Session(session)) => session::enter(session, |session| {
+                time = session.host().request().settings().drain();
             }),
             Some(Listener::Waiting(waiting)) => waiting::run(waiting, |waiting| {
                 time = waiting.request().settings().drain();

@@ -39,6 +39,16 @@ pub struct Item {
 }
 
 impl Batch {
+    /// One frame that is no message of a channel, for tests of those who send batches.
+    #[cfg(any(test, fuzzing))]
+    pub fn of_frame(octets: Vec<u8>) -> Self {
+        let encoded = crate::channel::wire::Encoded { octets, compressed: false };
+        let mut batch = Batch::default();
+        let (buffer, next) = (Buffer::Made(Rc::new(encoded)), Offset(0));
+        batch.push(Item { buffer, message: None, lost: None, which: 0, next, delivered: 0, cut: 0, told: true });
+        batch
+    }
+
     /// What is to be sent, in order.
     pub fn items(&self) -> &[Item] {
         &self.items

@@ -3,7 +3,7 @@
 use super::publish::Told;
 use crate::channel::hook::Moderator;
 use crate::channel::store::{Info, PublishError};
-use crate::nginx::endpoint::Ending;
+use crate::session::endpoint::Ending;
 use crate::ws::close::CloseCode;
 
 /// Why nobody gets a message.

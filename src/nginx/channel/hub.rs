@@ -332,7 +332,8 @@ impl Hub {
             let (id, number) = self.fan.next()?;
             *served += 1;
             match Listener::from_number(number) {
-                Some(Listener::Session(session)) if self.serve_directly(id, session) => {}
+                Some(Listener::Session(session))
+                    if session::enter(session, |session| self.serve_directly(id, session)) => {}
                 Some(listener) => return Some(listener),
                 None => {}
             }
@@ -341,10 +342,7 @@ impl Hub {
     }
 
     /// Sends a session what is there for it. Whether that was all, and the session needs nothing more.
-    fn serve_directly(&mut self, id: SubscriberId, mut session: SessionRef) -> bool {
-        // SAFETY: a session is a subscriber until it is released, and is freed after that. This runs in a turn of the hub,
-        // when nobody else holds one; what it calls only writes to the socket.
-        let session = unsafe { session.as_mut() };
+    fn serve_directly(&mut self, id: SubscriberId, session: &mut Session) -> bool {
         loop {
             if !session.takes_directly() {
                 return false;

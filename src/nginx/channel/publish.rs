@@ -161,7 +161,7 @@ fn received(request: Request) -> Result<Option<isize>, isize> {
     let parts = body.parts();
     let content_type = request.header(b"content-type").unwrap_or_default();
     if let Some(context) = request.context() {
-        context.data_in(parts.iter().map(|part| part.len()).sum(), true);
+        context.record.data_in(parts.iter().map(|part| part.len()).sum(), true);
     }
     if request.settings().channel_publish_request().is_some() {
         return submit(request, publisher, content_type, &parts).map(|()| None);
@@ -209,7 +209,7 @@ fn answer_publisher(request: Request, published: Result<Told, PublishError>) -> 
         status
     })?;
     if let Some(context) = request.context() {
-        context.message_id = Some(told.id);
+        context.record.message_id = Some(told.id);
     }
     let status = if told.info.subscribers > 0 { ffi::NGX_HTTP_CREATED } else { ffi::NGX_HTTP_ACCEPTED };
     Ok(answer::info(request, status as usize, &told.info))

@@ -274,7 +274,7 @@ impl Waiting {
         if let Some(State::Running(pid)) = self.membership.as_ref().map(Membership::state)
             && let Some(context) = request.existing_context()
         {
-            context.exec_pid = Some(pid);
+            context.record.exec_pid = Some(pid);
         }
         if !self.open(id)? {
             return Ok(Verdict::Finish(ffi::NGX_OK as isize));
@@ -324,7 +324,7 @@ impl Waiting {
             return false;
         }
         if let Some(context) = self.request.existing_context() {
-            context.exec_status = outcome.status;
+            context.record.exec_status = outcome.status;
         }
         true
     }
@@ -389,8 +389,8 @@ impl Waiting {
     fn count(&mut self, message: &Message) {
         let octets = message.data().len();
         if let Some(context) = self.request.existing_context() {
-            context.message_out(octets);
-            context.message_id = Some(message.id);
+            context.record.message_out(octets);
+            context.record.message_id = Some(message.id);
         }
         if let Some(open) = &self.open {
             open.figures().sent(1, octets as u64);

@@ -17,11 +17,12 @@ use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META};
 use crate::conf::ChannelLag;
-use crate::nginx::endpoint::{Aftermath, Ending, Endpoint, Input, Outlet, Produced, Started};
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
-use crate::nginx::session::SessionRef;
+use crate::nginx::session::{self, SessionRef};
 use crate::nginx::timer::now;
+use crate::session::endpoint::{Ending, Endpoint, Input, Outlet, Produced, Started};
+use crate::session::program::LeftProgram;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::Kind;
@@ -252,17 +253,12 @@ impl Channel {
 
 impl Endpoint for Channel {
     fn start(&mut self) -> Started {
-        let news = self.hooks.as_mut().and_then(|hooks| {
-            let news = hooks.link.take()?;
-            hooks.waiting = false;
-            Some(news)
-        });
-        match news {
-            Some(News::Verdict(verdict)) => match self.admitted(&verdict) {
-                Ok(()) => Started::Yes,
-                Err(status) => Started::No(status),
-            },
-            Some(News::Published(_)) | None => Started::NotYet,
+        let Some(hooks) = self.hooks.as_mut().filter(|hooks| hooks.waiting) else { return Started::Yes };
+        let Some(News::Verdict(verdict)) = hooks.link.take() else { return Started::NotYet };
+        hooks.waiting = false;
+        match self.admitted(&verdict) {
+            Ok(()) => Started::Yes,
+            Err(status) => Started::No(session::refusal(status)),
         }
     }
 
@@ -354,7 +350,7 @@ impl Endpoint for Channel {
         self.publisher.is_some()
     }
 
-    fn client_gone(&mut self, _: Input) -> Option<Aftermath> {
+    fn client_gone(&mut self, _: Input) -> Option<LeftProgram> {
         self.part();
         None
     }
@@ -385,10 +381,9 @@ impl Drop for Channel {
     }
 }
 
-/// The window of a session that was made just now.
+/// The window of compressed messages for several sessions, of a session that was made just now.
 fn window(session: SessionRef) -> Option<u8> {
-    // SAFETY: called from the content handler that made the session; nobody else holds it.
-    unsafe { session.as_ref() }.shared_window()
+    session::enter(session, |session| session.shared_window())
 }
 
 /// Moves some of what is there for a subscriber to the client's queue. `None` where the worker is leaving.
@@ -400,7 +395,7 @@ fn step(id: SubscriberId, outlet: &mut Outlet<'_>) -> Option<Result<Next, ReadEr
                 let message = item.message.as_ref().map(|shared| &shared.message);
                 outlet.ready_made(&item.buffer, message.map_or(0, |message| message.data().len()));
                 if let Some(message) = message {
-                    outlet.context.message_id = Some(message.id);
+                    outlet.record.message_id = Some(message.id);
                 }
             }
             batch.items().len()

@@ -3,7 +3,7 @@
 use super::{Listener, Stdin, unread};
 use crate::nginx::pipe::Written;
 use crate::nginx::timer::now;
-use crate::nginx::worker;
+use crate::session::buffers;
 
 /// What a program has not read yet, and the pipe that it is to go to.
 pub struct Feed {
@@ -98,7 +98,7 @@ impl Feed {
     /// Where octets are appended that are to be written.
     pub fn queue(&mut self) -> &mut Vec<u8> {
         if self.queue.capacity() == 0 {
-            self.queue = worker::lend_buffer();
+            self.queue = buffers::lend();
         }
         &mut self.queue
     }
@@ -145,14 +145,14 @@ impl Feed {
         let rest = &self.queue[self.written..];
         if rest.len() <= self.queue.capacity() / 2 {
             let rest = rest.to_vec();
-            worker::return_buffer(std::mem::replace(&mut self.queue, rest));
+            buffers::give_back(std::mem::replace(&mut self.queue, rest));
             self.written = 0;
         }
     }
 
     fn return_queue(&mut self) {
         if self.queue.capacity() > 0 {
-            worker::return_buffer(std::mem::take(&mut self.queue));
+            buffers::give_back(std::mem::take(&mut self.queue));
         }
         self.written = 0;
     }

@@ -6,12 +6,11 @@ use std::rc::Rc;
 
 use super::command::{Command, refusal};
 use super::feed::Feed;
-use super::{Fate, Listener, Program, Stderr, Stdin, backlog};
+use super::{Listener, Program, Stderr, Stdin, backlog};
 use crate::conf::ExecStderr;
 use crate::exec::framing::{Reader, Writer};
 use crate::exec::spawner;
 use crate::exec::terminal;
-use crate::nginx::endpoint::Endpoint;
 use crate::nginx::exhaustion::Explained;
 use crate::nginx::log::Level;
 use crate::nginx::pipe;
@@ -20,6 +19,8 @@ use crate::nginx::session::{self, SessionRef};
 use crate::nginx::upgrade::try_again;
 use crate::nginx::user::User;
 use crate::nginx::worker::programs::{self, Asked, Served};
+use crate::session::endpoint::Endpoint;
+use crate::session::program::ProgramEnd;
 
 /// The descriptors of a program: our ends, and its own.
 pub struct Stdio {
@@ -113,11 +114,11 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
             (Feed::new(Stdin::new(stdin, listener), terminal), Some(watch(stdout)?), stderr, Some(theirs))
         }
     };
-    let fate = Rc::new(Fate::default());
+    let end = Rc::new(ProgramEnd::default());
     let found = command.found.map(|found| found.directory);
     let asked = Asked {
         served: Served::Session(session),
-        fate: Rc::clone(&fate),
+        end: Rc::clone(&end),
         place,
         name: name.clone(),
         timeout: settings.exec_start_timeout(),
@@ -129,7 +130,7 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
         name: name.clone(),
         session,
         listener,
-        fate,
+        end,
         format: settings.exec_format(),
         unattached,
         terminal,

@@ -10,17 +10,18 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::stderr::Reader;
-use super::{Fate, Feed, Listener, Stderr, Stdin, unread};
+use super::{Feed, Listener, Stderr, Stdin, unread};
 use crate::exec::spawner::{Ladder, ProgramId};
-use crate::nginx::endpoint::Input;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::timer::{self, Timer, now};
-use crate::nginx::worker;
 use crate::nginx::worker::programs::{self, Served};
+use crate::session::buffers;
+use crate::session::endpoint::Input;
+use crate::session::program::ProgramEnd;
 
 /// Milliseconds in which a program must take something of its input, or it counts as one that does not read.
 pub const PATIENCE: u64 = 2_000;
@@ -41,7 +42,7 @@ pub struct Remainder {
     id: ProgramId,
     /// How the log calls it.
     name: String,
-    fate: Rc<Fate>,
+    end: Rc<ProgramEnd>,
     ladder: Ladder,
     terminal: bool,
     stage: Stage,
@@ -50,7 +51,9 @@ pub struct Remainder {
     stderr: Option<Stderr>,
     /// Octets of output that may still be dropped.
     output: usize,
-    waiting: Rc<Cell<Option<SessionRef>>>,
+    session: SessionRef,
+    /// The session waits for the end of the program. Invariant: false once the session is gone.
+    is_awaited: Rc<Cell<bool>>,
     /// Also keeps the worker until the program is gone.
     timer: Timer,
 }
@@ -59,14 +62,16 @@ pub struct Remainder {
 pub struct Left {
     pub id: ProgramId,
     pub name: String,
-    pub fate: Rc<Fate>,
+    pub end: Rc<ProgramEnd>,
     pub ladder: Ladder,
     pub terminal: bool,
     pub feed: Feed,
     pub stdout: Option<Pipe>,
     pub stderr: Option<Stderr>,
-    /// The session, as long as it waits for the end of the program.
-    pub waiting: Rc<Cell<Option<SessionRef>>>,
+    /// The session that has left it.
+    pub session: SessionRef,
+    /// Whether that session waits for the end of the program.
+    pub is_awaited: Rc<Cell<bool>>,
 }
 
 /// How far the program is on its way out.
@@ -82,13 +87,13 @@ enum Stage {
 
 /// Takes over a program that is not gone.
 pub fn begin(left: Left, input: Input) {
-    let Left { id, name, fate, ladder, terminal, feed, stdout, stderr, waiting } = left;
+    let Left { id, name, end, ladder, terminal, feed, stdout, stderr, session, is_awaited } = left;
     // SAFETY: ngx_cycle is set before workers begin, and its log outlives them.
     let log = unsafe { (*ffi::ngx_cycle).log };
     let mut remainder = Box::new(Remainder {
         id,
         name,
-        fate,
+        end,
         ladder,
         terminal,
         stage: Stage::Feeding { pause: FIRST_LOOK },
@@ -96,7 +101,8 @@ pub fn begin(left: Left, input: Input) {
         stdout,
         stderr,
         output: OUTPUT,
-        waiting,
+        session,
+        is_awaited,
         timer: Timer::of_worker(on_timer),
     });
     let data: *mut Remainder = &raw mut *remainder;
@@ -125,9 +131,9 @@ pub fn run(this: NonNull<Remainder>) {
     let remainder = unsafe { &mut *this.as_ptr() };
     let session = guard(None, || {
         remainder.go_on();
-        remainder.fate.status().and_then(|_| remainder.waiting.take())
+        remainder.end.status().filter(|_| remainder.is_awaited.take()).map(|_| remainder.session)
     });
-    if remainder.fate.is_gone() {
+    if remainder.end.is_gone() {
         free(this);
     }
     if let Some(session) = session {
@@ -161,7 +167,7 @@ impl Remainder {
         self.read();
         match self.stage {
             Stage::Feeding { pause } => self.feed_on(pause),
-            Stage::HangingUp { at } if at <= now() || self.fate.status().is_some() => {
+            Stage::HangingUp { at } if at <= now() || self.end.status().is_some() => {
                 self.hang_up();
                 self.stay();
             }
@@ -176,7 +182,7 @@ impl Remainder {
             self.output = OUTPUT;
         }
         let unread = self.feed.unread();
-        if self.fate.status().is_some() || !self.feed.is_open() {
+        if self.end.status().is_some() || !self.feed.is_open() {
             if unread > 0 {
                 let name = &self.name;
                 let text = format_args!("{name} has ended: {unread} octets of a client that has gone are not read");
@@ -263,7 +269,7 @@ impl Remainder {
             stdout.watch_read(true);
             return;
         }
-        let mut buffer = worker::take_reading();
+        let mut buffer = buffers::take_reading();
         match stdout.read(&mut buffer) {
             Read::Data(count) => {
                 self.output = self.output.saturating_sub(count);
@@ -275,7 +281,7 @@ impl Remainder {
             // Nobody has the terminal open: what becomes of the program is told by the spawner.
             Read::End | Read::HungUp => self.stdout = None,
         }
-        worker::put_reading(buffer);
+        buffers::put_reading(buffer);
     }
 
     /// What it has said on standard error is for the log.

@@ -6,7 +6,7 @@ use crate::conf::ExecStderr;
 use crate::nginx::log::Octets;
 use crate::nginx::pipe::{Listener, Pipe, Read};
 use crate::nginx::timer::now;
-use crate::nginx::worker;
+use crate::session::buffers;
 
 /// Octets up to which a line is kept together. nginx cuts longer lines of its log; a message needs no more either.
 const LONGEST_LINE: usize = 2048;
@@ -79,7 +79,7 @@ impl Stderr {
         }
         let mut count = 0;
         let mut ended = false;
-        let mut buffer = worker::take_reading();
+        let mut buffer = buffers::take_reading();
         while count < TURN
             && let Some(pipe) = &mut self.pipe
             && pipe.readable()
@@ -96,7 +96,7 @@ impl Stderr {
                 }
             }
         }
-        worker::put_reading(buffer);
+        buffers::put_reading(buffer);
         if ended {
             self.pipe = None;
             self.finish(outlet);
@@ -109,11 +109,11 @@ impl Stderr {
     /// Passes on a last line without newline, and what is left in the pipe.
     pub fn finish(&mut self, outlet: &mut impl Reader) {
         if let Some(mut pipe) = self.pipe.take() {
-            let mut buffer = worker::take_reading();
+            let mut buffer = buffers::take_reading();
             if let Read::Data(octets) = pipe.read(&mut buffer) {
                 self.split(&buffer[..octets], outlet);
             }
-            worker::put_reading(buffer);
+            buffers::put_reading(buffer);
         }
         if !self.line.is_empty() {
             let line = std::mem::take(&mut self.line);

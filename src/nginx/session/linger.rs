@@ -9,13 +9,13 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::Session;
-use crate::nginx::client::Unread;
+use crate::nginx::client::Client;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::pipe::{Pipe, Read};
+use crate::nginx::request::Request;
 use crate::nginx::timer::{self, Timer, now};
-use crate::nginx::worker;
+use crate::session::buffers;
 
 /// Reads of one event, after which others get their turn.
 const READS: u32 = 16;
@@ -31,23 +31,14 @@ struct Lingering {
     silence: u64,
 }
 
-impl Session {
-    /// Sees to it that the end of the request does not reset the connection. To be called before the request is finalized.
-    pub(super) fn linger(&mut self) {
-        let unread = self.client.discard_input();
-        // A client that has said Close sends no more (RFC 6455, section 5.5.1).
-        let expected = match unread {
-            Unread::Nothing => !self.client_closed,
-            Unread::Some => true,
-            Unread::End => false,
-        };
-        let (mut total, mut silence) = (0, 0);
-        // SAFETY: the request is alive.
-        let on = unsafe { ffi::ngx_ws_request_lingering(self.request.raw(), &raw mut total, &raw mut silence) != 0 };
-        if expected && on && keep(self.client.connection(), total as u64, silence as u64).is_err() {
-            // SAFETY: as above. nginx lingers then, which holds the request.
-            unsafe { ffi::ngx_ws_request_set_lingering(self.request.raw()) };
-        }
+/// Keeps the connection open beyond its request, if the location lingers. To be called before the request is finalized.
+pub fn begin(request: Request, client: &Client) {
+    let (mut total, mut silence) = (0, 0);
+    // SAFETY: the request is alive.
+    let on = unsafe { ffi::ngx_ws_request_lingering(request.raw(), &raw mut total, &raw mut silence) != 0 };
+    if on && keep(client.connection(), total as u64, silence as u64).is_err() {
+        // SAFETY: as above. nginx lingers then, which holds the request.
+        unsafe { ffi::ngx_ws_request_set_lingering(request.raw()) };
     }
 }
 
@@ -83,7 +74,7 @@ impl Lingering {
             // SAFETY: the descriptor is open. A connection that is broken is found so by reading.
             unsafe { libc::shutdown(self.pipe.as_fd().as_raw_fd(), libc::SHUT_WR) };
         }
-        let mut buffer = worker::take_reading();
+        let mut buffer = buffers::take_reading();
         let mut goes_on = true;
         for _ in 0..READS {
             match self.pipe.read(&mut buffer) {
@@ -95,7 +86,7 @@ impl Lingering {
                 }
             }
         }
-        worker::put_reading(buffer);
+        buffers::put_reading(buffer);
         let now = now();
         if !goes_on || now >= self.until || !self.pipe.watch_read(true) {
             return false;

@@ -10,7 +10,6 @@ use crate::conf;
 use crate::exec::framing::{Format, WriteError};
 use crate::nginx::channel::hub::{self, Listener};
 use crate::nginx::channel::{Ids, Subscription, WebSocket};
-use crate::nginx::endpoint::{self, Aftermath, Ending, Endpoint, Outlet, Produced, Started};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::program::{backlog, stuck};
@@ -18,6 +17,8 @@ use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::template::ComplexValue;
 use crate::nginx::upgrade::try_again;
+use crate::session::endpoint::{self, Ending, Endpoint, Outlet, Produced, Started};
+use crate::session::program::LeftProgram;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::Kind;
@@ -39,12 +40,16 @@ struct Member {
     refused: bool,
 }
 
-/// Gives a session that was accepted the shared program of its channel.
+/// Begins to connect a session to the shared program of its channel.
 ///
 /// # Errors
 ///
-/// What the content handler returns then.
-pub fn start(request: Request, session: SessionRef, shared: &conf::Shared<ComplexValue>) -> Result<(), isize> {
+/// The status to answer.
+pub fn start(
+    request: Request,
+    session: SessionRef,
+    shared: &conf::Shared<ComplexValue>,
+) -> Result<Box<dyn Endpoint>, isize> {
     let ids = Ids::of(request, &shared.channel)?;
     let settings = request.settings();
     let mut member = Member {
@@ -65,20 +70,13 @@ pub fn start(request: Request, session: SessionRef, shared: &conf::Shared<Comple
         member.channel.join(request, session, &Subscription::of(request, &ids))?;
         member.share(&ids, session)?;
     }
-    let state = member.membership.as_ref().map(Membership::state);
-    if let Some(State::Running(pid)) = state {
-        member.note(pid);
-        session::attach(session, Box::new(member));
-        return session::open(session);
-    }
-    session::attach(session, Box::new(member));
-    Ok(())
+    Ok(Box::new(member))
 }
 
 impl Member {
     fn note(&self, pid: i32) {
         if let Some(context) = self.request.existing_context() {
-            context.exec_pid = Some(pid);
+            context.record.exec_pid = Some(pid);
         }
     }
 
@@ -102,7 +100,7 @@ impl Member {
         };
         match shares().and_then(|(ids, session)| self.share(&ids, session)) {
             Ok(()) => Started::Yes,
-            Err(status) => Started::No(status),
+            Err(status) => Started::No(session::refusal(status)),
         }
     }
 
@@ -156,9 +154,9 @@ impl Endpoint for Member {
                 Started::Yes
             }
             State::Refused(status) if status == ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize => {
-                Started::No(try_again(self.request))
+                Started::No(session::refusal(try_again(self.request)))
             }
-            State::Refused(status) => Started::No(status),
+            State::Refused(status) => Started::No(session::refusal(status)),
             // It has run, and what it said is there.
             State::Ended(_) => Started::Yes,
         }
@@ -207,7 +205,7 @@ impl Endpoint for Member {
             membership.again();
             return produced;
         }
-        outlet.context.exec_status = outcome.status;
+        outlet.record.exec_status = outcome.status;
         Produced::Ended(outcome.ending)
     }
 
@@ -219,7 +217,7 @@ impl Endpoint for Member {
         stuck()
     }
 
-    fn client_gone(&mut self, input: endpoint::Input) -> Option<Aftermath> {
+    fn client_gone(&mut self, input: endpoint::Input) -> Option<LeftProgram> {
         self.leave_input();
         if !self.held.is_empty() {
             let count = self.held.len();

@@ -13,16 +13,17 @@ use crate::channel::store::{ProgramHandle, PublishError};
 use crate::exec::framing::{FramingError, Output, Reader, Writer};
 use crate::exec::spawner::ProgramId;
 use crate::nginx::channel::hub;
-use crate::nginx::endpoint::Ending;
 use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::program::remainder::PATIENCE;
-use crate::nginx::program::{Fate, Feed, Listener, Stderr, StderrReader, Stdin, Stdio, how};
+use crate::nginx::program::{Feed, Listener, Stderr, StderrReader, Stdin, Stdio, how};
 use crate::nginx::timer::now;
-use crate::nginx::worker;
 use crate::nginx::worker::programs::{self, Asked, Served};
+use crate::session::buffers;
+use crate::session::endpoint::Ending;
+use crate::session::program::ProgramEnd;
 use crate::ws::close::CloseCode;
 use crate::ws::frame::Kind;
 
@@ -57,7 +58,7 @@ pub enum Progress {
 /// See the module.
 pub struct Process {
     id: ProgramId,
-    fate: Rc<Fate>,
+    end: Rc<ProgramEnd>,
     feed: Feed,
     /// Messages of the input that are in the feed: they are consumed once it is empty.
     bitten: usize,
@@ -108,10 +109,10 @@ impl Process {
         let stdin = Stdin::new(stdio.stdin, listener);
         let stdout = listener.watch(stdio.stdout).map_err(refused)?;
         let stderr = stdio.stderr.map(|fd| listener.watch(fd)).transpose().map_err(refused)?;
-        let fate = Rc::new(Fate::default());
+        let end = Rc::new(ProgramEnd::default());
         let asked = Asked {
             served: Served::Channel(id),
-            fate: Rc::clone(&fate),
+            end: Rc::clone(&end),
             place,
             name: name.clone(),
             timeout: recipe.start_timeout,
@@ -120,7 +121,7 @@ impl Process {
         let program = programs::start(asked, &recipe.description(), Some(stdio.theirs), None).map_err(refused)?;
         Ok(Process {
             id: program,
-            fate,
+            end,
             feed: Feed::new(stdin, false),
             bitten: 0,
             stdout: Some(stdout),
@@ -149,11 +150,11 @@ impl Process {
         if !self.stopping {
             // If the zone is damaged, nobody else will know before it is over.
             hub::with(|hub| hub.program_stops(handle));
-            self.end(recipe);
+            self.take_down(recipe);
         }
     }
 
-    fn end(&mut self, recipe: &Recipe) {
+    fn take_down(&mut self, recipe: &Recipe) {
         self.stopping = true;
         self.feed.close();
         programs::stop(self.id, recipe.ladder());
@@ -162,7 +163,7 @@ impl Process {
     /// Its last client has gone: whether it still takes what that has sent, and how long until it is to be looked at again,
     /// in milliseconds.
     pub fn takes_more(&mut self, handle: ProgramHandle, recipe: &Recipe) -> Option<u64> {
-        if self.fate.status().is_some() || !self.feed.is_open() {
+        if self.end.status().is_some() || !self.feed.is_open() {
             return None;
         }
         self.feed(handle);
@@ -183,8 +184,8 @@ impl Process {
 
     /// It has ended, or is not to be heard any more: what is left of its group is taken down.
     pub fn take_apart(&mut self, recipe: &Recipe) {
-        if !self.stopping && !self.fate.is_gone() {
-            self.end(recipe);
+        if !self.stopping && !self.end.is_gone() {
+            self.take_down(recipe);
         }
     }
 
@@ -234,14 +235,14 @@ impl Process {
                 self.looked = 0;
                 false
             }
-            Err(ending) => return Progress::Ended(Outcome::of(ending, self.fate.status())),
+            Err(ending) => return Progress::Ended(Outcome::of(ending, self.end.status())),
         };
         if more {
             return Progress::More;
         }
-        match self.fate.status() {
+        match self.end.status() {
             _ if self.stopping => {
-                if self.fate.is_gone() {
+                if self.end.is_gone() {
                     self.finish_stderr(recipe);
                     return Progress::Left;
                 }
@@ -270,7 +271,7 @@ impl Process {
             }
             let Some(stdout) = &mut self.stdout else { return Ok(false) };
             // With the last process of the group gone, the end is near: it is looked for instead of being waited for.
-            let gone = self.fate.is_gone();
+            let gone = self.end.is_gone();
             if !gone && !stdout.readable() {
                 if !stdout.watch_read(true) {
                     return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
@@ -280,7 +281,7 @@ impl Process {
             if left == 0 {
                 return Ok(true);
             }
-            let mut buffer = worker::take_reading();
+            let mut buffer = buffers::take_reading();
             let read = stdout.read(&mut buffer);
             let result = match read {
                 Read::Data(count) => {
@@ -296,7 +297,7 @@ impl Process {
                 }
                 Read::Blocked | Read::End | Read::HungUp => Ok(()),
             };
-            worker::put_reading(buffer);
+            buffers::put_reading(buffer);
             result?;
             match read {
                 Read::Data(_) => {}

@@ -7,8 +7,8 @@ use super::clients::{again, leave, push};
 use super::table::SharedId;
 use crate::channel::store::{Ended, Input};
 use crate::exec::spawner::ExitStatus;
-use crate::nginx::endpoint::Ending;
 use crate::nginx::ffi;
+use crate::session::endpoint::Ending;
 use crate::ws::close::CloseCode;
 
 /// How a run ended.

@@ -8,15 +8,14 @@ use super::resolve::Lookup;
 use super::socket::Socket;
 use super::tls::{Handshake, Identity};
 use super::{Relay, Service};
-use crate::nginx::client::Sent;
-use crate::nginx::endpoint::Endpoint;
 use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
-use crate::nginx::output::Sink;
 use crate::nginx::request::Request;
 use crate::nginx::session::SessionRef;
 use crate::nginx::upgrade::try_again;
+use crate::session::client::{Sent, Sink};
+use crate::session::endpoint::Endpoint;
 use crate::tcp::proxy_protocol::{self, Ends};
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;

@@ -7,11 +7,11 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use super::socket::{Discarded, Socket};
-use crate::nginx::client::Sent;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
-use crate::nginx::output::Output;
+use crate::session::client::Sent;
+use crate::session::output::Output;
 
 /// Milliseconds in which a service that takes nothing is given up, and in which it is to close its side.
 const PATIENCE: u64 = 5_000;

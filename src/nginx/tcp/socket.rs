@@ -1,11 +1,10 @@
 //! The connection to a service: nginx's, plain or TLS.
 
-use crate::nginx::client::{Received, Sent};
 use crate::nginx::ffi;
-use crate::nginx::output::Sink;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::uptake::{self, Uptake};
-use crate::nginx::worker;
+use crate::session::buffers;
+use crate::session::client::{Received, Sent, Sink};
 use crate::ws::timing::Look;
 
 /// A service that never stops sending is closed on all the same.
@@ -177,7 +176,7 @@ impl Socket {
 
     /// Reads what has come and drops it, TLS or not.
     pub fn discard(&mut self) -> Discarded {
-        let mut buffer = worker::take_reading();
+        let mut buffer = buffers::take_reading();
         let mut result = Discarded::Blocked;
         for _ in 0..DISCARDED_READS {
             // SAFETY: the descriptor is open, the buffer writable for its length.
@@ -192,7 +191,7 @@ impl Socket {
             result = if count < 0 && again { Discarded::Blocked } else { Discarded::End };
             break;
         }
-        worker::put_reading(buffer);
+        buffers::put_reading(buffer);
         result
     }
 

@@ -130,7 +130,7 @@ impl Identity {
 /// The handshake is over, one way or the other.
 unsafe extern "C" fn on_handshake(connection: *mut ffi::ngx_connection_t) {
     // SAFETY: the data of the connection is the session, which owns it.
-    if let Some(session) = SessionRef::new(unsafe { (*connection).data }.cast::<Session>()) {
+    if let Some(session) = SessionRef::new(unsafe { (*connection).data }.cast()) {
         session::run(session, Session::pump);
     }
 }

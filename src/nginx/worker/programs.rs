@@ -15,14 +15,14 @@ use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::identity;
 use crate::nginx::log::{self, Level};
-use crate::nginx::program::Fate;
 use crate::nginx::program::remainder::{self, Remainder};
-use crate::nginx::session::{self, Session, SessionRef};
+use crate::nginx::session::{self, Flow, Session, SessionEnd, SessionRef};
 use crate::nginx::shared::{self, SharedId};
 use crate::nginx::timer::{Timer, now};
 use crate::nginx::upgrade::try_again;
 use crate::nginx::user::User;
 use crate::nginx::worker;
+use crate::session::program::ProgramEnd;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
@@ -46,8 +46,8 @@ pub enum Served {
 pub struct Asked {
     /// Whom it is for.
     pub served: Served,
-    /// Where is noted what becomes of it.
-    pub fate: Rc<Fate>,
+    /// Where its end is noted.
+    pub end: Rc<ProgramEnd>,
     /// Its place among the programs of the location.
     pub place: Place,
     /// How the log calls it.
@@ -61,7 +61,7 @@ pub struct Asked {
 /// One program, from the request to start it until it has ended.
 struct Entry {
     served: Option<Served>,
-    fate: Rc<Fate>,
+    end: Rc<ProgramEnd>,
     name: String,
     /// Counted until the last process of its group is gone.
     place: Place,
@@ -174,7 +174,7 @@ pub fn start(
     PROGRAMS.with_borrow_mut(|programs| {
         programs.last += 1;
         let id = ProgramId(programs.last);
-        let Asked { served, fate, place, name, timeout, user } = asked;
+        let Asked { served, end, place, name, timeout, user } = asked;
         let Some(Running { serial, spawner, watch, .. }) = programs.spawners.launch(user.as_ref(), on_spawner) else {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         };
@@ -188,7 +188,7 @@ pub fn start(
         let spawner = *serial;
         let deadline = (timeout != 0).then(|| now() + timeout);
         let entry =
-            Entry { served: Some(served), fate, name, place, stopped: false, deadline, spawner, user, found: is_found };
+            Entry { served: Some(served), end, name, place, stopped: false, deadline, spawner, user, found: is_found };
         programs.table.insert(id.0, entry);
         if let Some(at) = deadline {
             let is_first = programs.deadlines.first().is_none_or(|(first, _)| at < *first);
@@ -241,8 +241,8 @@ unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
             );
             match served {
                 Some(Served::Session(session)) => session::run(session, |session| {
-                    session.request().report(Level::Error, reason);
-                    session.refused(TIMED_OUT)
+                    session.host().request().report(Level::Error, reason);
+                    refused(TIMED_OUT)
                 }),
                 Some(Served::Channel(shared)) => {
                     log::cycle(Level::Error, reason);
@@ -299,9 +299,9 @@ fn dispatch(report: Report, terminal: Option<OwnedFd>) {
             drop(place);
             match served {
                 Some(Served::Session(session)) => session::run(session, |session| {
-                    let request = session.request();
+                    let request = session.host().request();
                     request.report(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
-                    session.refused(match failure.is_exhaustion() {
+                    refused(match failure.is_exhaustion() {
                         true => try_again(request),
                         false if is_denied => FORBIDDEN,
                         false => FAILED,
@@ -319,10 +319,10 @@ fn dispatch(report: Report, terminal: Option<OwnedFd>) {
             if status != ExitStatus::Code(0) {
                 report_end(id, status);
             }
-            let served = update(id, |fate| {
-                fate.ended(status);
+            let served = update(id, |end| {
+                end.ended(status);
                 if gone {
-                    fate.gone();
+                    end.gone();
                 }
             });
             if gone {
@@ -331,7 +331,7 @@ fn dispatch(report: Report, terminal: Option<OwnedFd>) {
             tell(served);
         }
         Report::Gone { id } => {
-            let served = update(id, Fate::gone);
+            let served = update(id, ProgramEnd::gone);
             drop(forget(id));
             tell(served);
         }
@@ -339,10 +339,10 @@ fn dispatch(report: Report, terminal: Option<OwnedFd>) {
 }
 
 /// Notes what became of a program; whom it serves is to look at it.
-fn update(id: ProgramId, body: impl FnOnce(&Fate)) -> Option<Served> {
+fn update(id: ProgramId, body: impl FnOnce(&ProgramEnd)) -> Option<Served> {
     PROGRAMS.with_borrow(|programs| {
         let entry = programs.table.get(&id.0)?;
-        body(&entry.fate);
+        body(&entry.end);
         entry.served
     })
 }
@@ -365,11 +365,16 @@ fn report_end(id: ProgramId, status: ExitStatus) {
     let text = format_args!("{name} ended by itself with {status}");
     match served {
         Served::Session(session) => session::run(session, |session| {
-            session.request().report(Level::Error, text);
-            session::Verdict::Continue
+            session.host().request().report(Level::Error, text);
+            Flow::Continue(())
         }),
         Served::Channel(_) | Served::Remainder(_) => log::cycle(Level::Error, text),
     }
+}
+
+/// The end of a session whose program could not be started.
+fn refused(status: isize) -> Flow {
+    Flow::Break(SessionEnd::Refused(session::refusal(status)))
 }
 
 /// Lets it look at what became of its program.
@@ -422,8 +427,7 @@ fn replace(serial: usize, error: &io::Error) {
     for (id, served) in served {
         match served {
             Served::Session(session) if !was_there => session::run(session, |session| {
-                let status = try_again(session.request());
-                session.refused(status)
+                refused(try_again(session.host().request()))
             }),
             Served::Session(session) => session::run(session, |session| session.endpoint_lost("the program was lost")),
             Served::Channel(shared) if !was_there => shared::failed(shared, ProgramId(id), true),

@@ -3,16 +3,13 @@
 //! Most sessions of a channel have nothing else to do when a message comes: nothing is queued, and the socket takes all of
 //! it. Then a message costs one system call and touches little memory. Whatever is not like that goes the usual way.
 
-use super::{Session, Stage};
+use super::client::{Client, Sent, Sink};
+use super::{Host, Session, Stage};
 use crate::channel::fanout::Batch;
 use crate::channel::position::MessageId;
 use crate::ledger::Figures;
-use crate::nginx::client::Sent;
-use crate::nginx::ffi;
-use crate::nginx::output::Sink;
-use crate::nginx::timer::now;
 
-/// What went out by the short way and is not in the context yet.
+/// What went out by the short way and is not in the record yet.
 #[derive(Debug, Default)]
 pub struct Passed {
     messages: u64,
@@ -31,13 +28,14 @@ pub enum Direct {
     Queued,
 }
 
-impl Session {
+impl<H: Host> Session<H> {
     /// Whether the short way is open. Not for TLS, which keeps pointers to what it was given.
     pub fn takes_directly(&self) -> bool {
-        debug_assert!(!self.running, "a session is served while one of its events is handled");
-        // SAFETY: the connection lives as long as the session.
-        let drained = unsafe { ffi::ngx_ws_connection_buffered(self.client.connection()) == 0 };
-        self.stage == Stage::Open && self.output.is_empty() && drained && !self.client.is_tls() && self.ws.can_send()
+        matches!(self.stage, Stage::Open { .. })
+            && self.output.is_empty()
+            && self.client.is_drained()
+            && !self.client.is_tls()
+            && self.ws.can_send()
     }
 
     /// Sends messages in one go; `room` is memory to put several of them together in.
@@ -69,7 +67,7 @@ impl Session {
                 room
             }
         };
-        self.deadlines.timers().on_message(now());
+        self.deadlines.timers().on_message(self.host.now());
         let sent = match self.client.send(octets) {
             Sent::Octets(count) if count == octets.len() => return Direct::Sent,
             Sent::Octets(count) => count,
@@ -83,7 +81,7 @@ impl Session {
         Direct::Queued
     }
 
-    /// Tells the context what went out.
+    /// Tells the record what went out.
     pub(super) fn settle(&mut self) {
         if self.passed.messages == 0 {
             return;
@@ -94,9 +92,8 @@ impl Session {
         if figures.is_some() {
             self.account.counted(messages, octets);
         }
-        let context = self.context();
-        context.messages_out += messages;
-        context.bytes_out += octets;
-        context.message_id = last.or(context.message_id);
+        self.record.messages_out += messages;
+        self.record.bytes_out += octets;
+        self.record.message_id = last.or(self.record.message_id);
     }
 }

@@ -1,15 +1,12 @@
 //! What a session is connected to, as the session sees it.
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 
-use super::ffi;
-use super::log::{self, Level};
+use super::buffers;
+use super::host::{Log, Severity};
 use super::output::Output;
-use super::program::Fate;
-use super::session::{Context, SessionRef};
-use super::worker;
+use super::program::LeftProgram;
+use super::record::Record;
 use crate::channel::fanout::Buffer;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Connection, Data, SendError};
@@ -17,9 +14,25 @@ use crate::ws::frame::{Kind, MAX_SERVER_HEADER};
 use crate::ws::scratch::Scratch;
 
 /// The other side of a session: a program, a channel, a TCP service.
+///
+/// An endpoint is made by what begins to start it, and given to the session, which calls it in this order:
+///
+/// 1. [`start`](Self::start), at once and after each event of its own, until it answers [`Started::Yes`] or [`Started::No`],
+///    or the session is told otherwise that it runs: then [`attach`](Self::attach). Nothing else but `flush` and `client_gone`
+///    is called before.
+/// 2. While the session is open, in each turn: [`deliver`](Self::deliver) for what the client has sent, only after
+///    [`accepts`](Self::accepts) has said so; [`flush`](Self::flush); [`produce`](Self::produce). In between `waits`,
+///    `has_taken`, `is_in_turn`, `progress`, `stuck` and `leave`, which ask or tell of the time.
+/// 3. After `deliver` has failed nothing more is delivered; `produce` may still be called for a while, for the answers to what
+///    came before. After [`Produced::Ended`] nothing more is produced; after [`Produced::Silent`] neither, but the client's
+///    messages are still delivered.
+/// 4. At last [`client_gone`](Self::client_gone), once, after what was read of the client has been delivered, whether it is
+///    accepted or not, and flushed. The endpoint is dropped then.
+///
+/// The session is to be run whenever one of the answers would be another one. `session::simulation` has an endpoint that
+/// insists on this order.
 pub trait Endpoint {
-    /// Goes on with starting after an event, until the session is open. Endpoints that tell the session by themselves have
-    /// nothing to do here.
+    /// Goes on with starting. Endpoints whose session is told by somebody else have nothing to do here.
     fn start(&mut self) -> Started {
         Started::NotYet
     }
@@ -29,7 +42,7 @@ pub trait Endpoint {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), isize> {
+    fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), HttpStatus> {
         drop(terminal);
         Ok(())
     }
@@ -75,9 +88,9 @@ pub trait Endpoint {
     /// Makes messages for the client while the outlet has room.
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced;
 
-    /// The client sends nothing more and reads nothing more. What was delivered is still for the other side. Returns what
-    /// may become known of its end soon.
-    fn client_gone(&mut self, input: Input) -> Option<Aftermath>;
+    /// The client sends nothing more and reads nothing more. What was delivered is still for the other side. Returns the
+    /// program whose end may become known soon.
+    fn client_gone(&mut self, input: Input) -> Option<LeftProgram>;
 
     /// Grows whenever the other side takes something: octets, messages, or time that is the other side's to take. It tells
     /// a slow side from a stuck one once the client has hung up; the amount means nothing.
@@ -93,14 +106,16 @@ pub enum Input {
     Cut,
 }
 
-/// A program that has been left, and whose end may come before its session is logged.
-pub struct Aftermath {
-    /// What became of it.
-    pub fate: Rc<Fate>,
-    /// Milliseconds that its end is worth waiting for.
-    pub patience: u64,
-    /// The session that is run when it has ended, as long as it waits for that.
-    pub waiting: Rc<Cell<Option<SessionRef>>>,
+/// The status with which a request is refused (RFC 9110, section 15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpStatus(pub u16);
+
+impl HttpStatus {
+    /// Something is wrong with the server (500).
+    pub const INTERNAL: Self = Self(500);
+
+    /// What is short now may be there again soon (503).
+    pub const UNAVAILABLE: Self = Self(503);
 }
 
 /// How far an endpoint is that was asked to start.
@@ -111,7 +126,7 @@ pub enum Started {
     /// Messages can go both ways.
     Yes,
     /// It cannot; the status to answer.
-    No(isize),
+    No(HttpStatus),
 }
 
 /// How the endpoint wants the session to end.
@@ -146,9 +161,10 @@ pub struct Outlet<'a> {
     pub(super) ws: &'a mut Connection,
     pub(super) output: &'a mut Output,
     pub(super) scratch: &'a mut Scratch,
-    pub(super) context: &'a mut Context,
     pub(super) limit: usize,
-    pub(super) log: *mut ffi::ngx_log_t,
+    pub(super) log: &'a dyn Log,
+    /// What is known of the session when it is logged.
+    pub record: &'a mut Record,
 }
 
 impl Outlet<'_> {
@@ -164,7 +180,7 @@ impl Outlet<'_> {
     /// [`SendError`] of the connection.
     pub fn message(&mut self, kind: Kind, payload: &[u8]) -> Result<(), SendError> {
         self.ws.message(kind, payload, self.scratch, self.output.frames())?;
-        self.context.message_out(payload.len());
+        self.record.message_out(payload.len());
         Ok(())
     }
 
@@ -175,9 +191,9 @@ impl Outlet<'_> {
     /// [`SendError`] of the connection.
     pub fn piece(&mut self, kind: Kind, payload: &[u8], last: bool) -> Result<(), SendError> {
         self.ws.piece(kind, payload, last, self.scratch, self.output.frames())?;
-        self.context.octets_out(payload.len());
+        self.record.octets_out(payload.len());
         if last {
-            self.context.message_out(0);
+            self.record.message_out(0);
         }
         Ok(())
     }
@@ -217,22 +233,22 @@ impl Outlet<'_> {
                     frames.copy_within(begin + surplus.., begin);
                     frames.truncate(frames.len() - surplus);
                 }
-                self.context.message_out(count);
+                self.record.message_out(count);
                 Ok(result)
             }
             // More than was expected.
             Some(header) => {
                 frames.splice(begin..payload, header.as_ref().iter().copied());
-                self.context.message_out(count);
+                self.record.message_out(count);
                 Ok(result)
             }
             None => {
                 // Compressed or split: the frames are not what was read.
-                let mut octets = worker::lend_buffer();
+                let mut octets = buffers::lend();
                 octets.extend_from_slice(&frames[payload..]);
                 frames.truncate(begin);
                 let sent = self.message(kind, &octets);
-                worker::return_buffer(octets);
+                buffers::give_back(octets);
                 sent.map(|()| result)
             }
         }
@@ -248,7 +264,7 @@ impl Outlet<'_> {
         // A connection that is closing for a reason of its own gets no more messages.
         if self.ws.ready_made(buffer.is_compressed()) {
             self.output.share(buffer);
-            self.context.message_out(payload);
+            self.record.message_out(payload);
         }
     }
 
@@ -259,6 +275,6 @@ impl Outlet<'_> {
 
     /// Writes a line about the other side to the error log.
     pub fn complain(&self, text: std::fmt::Arguments<'_>) {
-        log::write(self.log, Level::Error, text);
+        self.log.report(Severity::Error, text);
     }
 }

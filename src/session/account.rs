@@ -1,8 +1,7 @@
 //! What a session adds to the figures of its location.
 
-use super::Context;
+use super::record::Record;
 use crate::ledger::{Figures, OpenSession, Traffic};
-use crate::nginx::worker;
 use crate::status::Closes;
 use crate::ws::connection::Closed;
 
@@ -15,30 +14,30 @@ pub struct Account {
 }
 
 impl Account {
-    /// The session was opened, at the location with this number. Returns that location's figures.
-    pub fn open(&mut self, key: u64) -> Option<Figures> {
-        self.open = worker::ledger().and_then(|ledger| ledger.open(key as usize));
+    /// The session was opened. Returns the figures of its location.
+    pub fn open(&mut self, open: Option<OpenSession>) -> Option<Figures> {
+        self.open = open;
         self.open.as_ref().map(OpenSession::figures)
     }
 
-    /// Messages to the client have been counted by [`Figures`] and are in the context from now on.
+    /// Messages to the client have been counted by [`Figures`] and are in the record from now on.
     pub fn counted(&mut self, messages: u64, octets: u64) {
         self.passed.messages_out += messages;
         self.passed.bytes_out += octets;
     }
 
     /// Passes on what was counted since the last time.
-    pub fn settle(&mut self, context: &Context) {
+    pub fn settle(&mut self, record: &Record) {
         let Some(open) = &self.open else { return };
-        let Context { messages_in, messages_out, bytes_in, bytes_out, .. } = *context;
+        let Record { messages_in, messages_out, bytes_in, bytes_out, .. } = *record;
         let now = Traffic { messages_in, messages_out, bytes_in, bytes_out };
         open.passed(now.since(self.passed));
         self.passed = now;
     }
 
     /// The session has ended.
-    pub fn close(&mut self, context: &Context, closed: Option<&Closed>) {
-        self.settle(context);
+    pub fn close(&mut self, record: &Record, closed: Option<&Closed>) {
+        self.settle(record);
         if let Some(open) = self.open.take() {
             open.closed(closed.map_or(Closes::without(), |closed| Closes::with(closed.code)));
         }

@@ -3,18 +3,9 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use super::client::Sent;
-use super::worker;
+use super::buffers;
+use super::client::{Sent, Sink};
 use crate::channel::fanout::Buffer;
-
-/// Where octets go.
-pub trait Sink {
-    /// Sends once.
-    fn send(&mut self, octets: &[u8]) -> Sent;
-
-    /// Whether the connection is TLS.
-    fn is_tls(&self) -> bool;
-}
 
 /// Octets in the order in which they are to leave: frames for a client, or what a service is to get.
 ///
@@ -24,7 +15,7 @@ pub trait Sink {
 #[derive(Default)]
 pub struct Output {
     waiting: VecDeque<Chunk>,
-    /// Octets in `waiting`.
+    /// Invariant: the octets of `waiting` that are not sent.
     queued: usize,
     /// This turn's frames; without capacity between turns.
     gathered: Vec<u8>,
@@ -32,8 +23,10 @@ pub struct Output {
     begin: usize,
 }
 
+/// Octets that the other side did not take at once.
 struct Chunk {
     octets: Octets,
+    /// Invariant: fewer than there are.
     sent: usize,
 }
 
@@ -73,7 +66,7 @@ impl Output {
     /// Where this turn's frames are appended.
     pub fn frames(&mut self) -> &mut Vec<u8> {
         if self.gathered.capacity() == 0 {
-            self.gathered = worker::lend_buffer();
+            self.gathered = buffers::lend();
         }
         &mut self.gathered
     }
@@ -157,7 +150,7 @@ impl Output {
 
     fn give_back(&mut self) {
         if self.gathered.capacity() > 0 {
-            worker::return_buffer(mem::take(&mut self.gathered));
+            buffers::give_back(mem::take(&mut self.gathered));
         }
         self.begin = 0;
     }

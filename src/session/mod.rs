@@ -1,0 +1,360 @@
+//! One WebSocket between a client and its endpoint, as a state machine.
+//!
+//! Octets, time and "ready" go in; octets, a deadline and at last the end of the session come out. The server in which it
+//! lives is behind [`Host`], the connection of its client behind [`Client`], and what it is connected to behind
+//! [`Endpoint`]. Nothing here knows a socket, a clock or nginx, so that every interleaving of client, endpoint, timer, drain
+//! and kill can be tried.
+//!
+//! Whatever happens, one method is called: [`pump`](Session::pump) when something is ready, [`on_time`](Session::on_time) for
+//! the timer, [`drain`](Session::drain), [`farewell`](Session::farewell) and so on. It does what can be done and returns
+//! whether the session goes on; [`conclude`](Session::conclude) is to be called with that, and what remains is up to the
+//! host. A session that has ended does nothing any more.
+
+mod account;
+mod ahead;
+pub mod buffers;
+pub mod client;
+mod deadlines;
+mod direct;
+pub mod endpoint;
+pub mod host;
+pub mod output;
+pub mod program;
+mod pump;
+pub mod record;
+#[cfg(any(test, fuzzing))]
+pub mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::mem;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+
+use account::Account;
+use ahead::Ahead;
+use client::{Client, Unread};
+use deadlines::Deadlines;
+pub use deadlines::{HANGUP, SLOW_HANGUP};
+pub use direct::Direct;
+use direct::Passed;
+use endpoint::{Ending, Endpoint, HttpStatus, Input};
+use host::{Host, Severity};
+use output::Output;
+use program::LeftProgram;
+
+use crate::ws::close::CloseCode;
+use crate::ws::connection::{Connection, Limits};
+use crate::ws::deflate::Agreed;
+use crate::ws::timing;
+
+/// What a session is made with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Bounds of what the client sends and gets.
+    pub limits: Limits,
+    /// What was agreed on about compression.
+    pub deflate: Option<Agreed>,
+    /// The times of the location.
+    pub timing: timing::Settings,
+    /// How long a client that hung up waits for this endpoint, in milliseconds.
+    pub patience: u64,
+    /// Octets that may wait for the client before the endpoint is not read any more.
+    pub send_limit: usize,
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// It was refused before the 101.
+    Refused(HttpStatus),
+    /// It ends in order: nothing is left to be said.
+    Finished,
+    /// The connection is broken or not worth a good-bye.
+    Dropped,
+}
+
+/// Whether a session goes on after an event.
+pub type Flow = ControlFlow<SessionEnd>;
+
+/// How far a session has come, and what only that stage has.
+enum Stage<A> {
+    /// It has no endpoint yet, or that is just being told that the client has gone. Nothing was answered.
+    Created,
+    /// The endpoint is being started; nothing was answered yet.
+    Starting { acceptance: A, endpoint: Box<dyn Endpoint> },
+    /// Messages go both ways.
+    Open { endpoint: Box<dyn Endpoint> },
+    /// The client sent what nobody takes; the endpoint's answers to what came before it still leave. The session ends as
+    /// planned after that.
+    Grace { endpoint: Box<dyn Endpoint>, planned: Ending },
+    /// A Close went out, or came in; what is queued is sent, and the peer's Close awaited.
+    Closing(Behind),
+    /// Nothing more is read or sent: the end of the program that was left is waited for until this time, so that the log
+    /// can tell of it.
+    Parting { end: SessionEnd, until: u64, program: LeftProgram },
+    /// Nothing of the session is left but its memory.
+    Over,
+}
+
+/// What is behind a session that is closing.
+enum Behind {
+    /// The endpoint has ended, and takes what the client sends before its Close.
+    Listening(Box<dyn Endpoint>),
+    /// The endpoint has gone its own way; a program may end soon.
+    Left(Option<LeftProgram>),
+}
+
+impl<A> Stage<A> {
+    /// The endpoint, as long as there is one.
+    fn endpoint(&self) -> Option<&dyn Endpoint> {
+        match self {
+            Stage::Starting { endpoint, .. }
+            | Stage::Open { endpoint }
+            | Stage::Grace { endpoint, .. }
+            | Stage::Closing(Behind::Listening(endpoint)) => Some(&**endpoint),
+            Stage::Created | Stage::Closing(Behind::Left(_)) | Stage::Parting { .. } | Stage::Over => None,
+        }
+    }
+
+    /// The same, to be called.
+    fn endpoint_mut(&mut self) -> Option<&mut (dyn Endpoint + 'static)> {
+        match self {
+            Stage::Starting { endpoint, .. }
+            | Stage::Open { endpoint }
+            | Stage::Grace { endpoint, .. }
+            | Stage::Closing(Behind::Listening(endpoint)) => Some(&mut **endpoint),
+            Stage::Created | Stage::Closing(Behind::Left(_)) | Stage::Parting { .. } | Stage::Over => None,
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        !matches!(self, Stage::Created | Stage::Starting { .. })
+    }
+}
+
+/// The state of one WebSocket.
+pub struct Session<H: Host> {
+    host: H,
+    client: H::Client,
+    record: H::Record,
+    ws: Connection,
+    stage: Stage<H::Acceptance>,
+    output: Output,
+    /// What went out by the short way.
+    passed: Passed,
+    /// Octets of the client that were not looked at yet.
+    unparsed: Vec<u8>,
+    /// Messages of the client that the endpoint could not take yet.
+    ahead: Ahead,
+    /// The endpoint got something that it may still answer.
+    answers_due: bool,
+    /// Octets of Pongs that were queued while the output was over its limit.
+    pongs_beyond: usize,
+    /// The client's Close has come.
+    client_closed: bool,
+    /// Octets that may wait for the client before the endpoint is not read any more.
+    send_limit: usize,
+    deadlines: Deadlines,
+    account: Account,
+}
+
+impl<H: Host> Session<H> {
+    /// A session whose endpoint is given to it by [`attach`](Self::attach).
+    pub fn new(host: H, client: H::Client, record: H::Record, settings: &Settings) -> Self {
+        let Settings { limits, deflate, timing, patience, send_limit } = *settings;
+        let now = host.now();
+        Session {
+            host,
+            client,
+            record,
+            ws: Connection::with(limits, deflate),
+            stage: Stage::Created,
+            output: Output::default(),
+            passed: Passed::default(),
+            unparsed: Vec::new(),
+            ahead: Ahead::default(),
+            answers_due: false,
+            pongs_beyond: 0,
+            client_closed: false,
+            send_limit,
+            deadlines: Deadlines::new(timing, patience, now),
+            account: Account::default(),
+        }
+    }
+
+    /// The server in which it lives.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// The same, to be changed.
+    pub fn host_mut(&mut self) -> &mut H {
+        &mut self.host
+    }
+
+    /// Gives the session its endpoint, which is starting; the acceptance is answered when it has started.
+    pub fn attach(&mut self, acceptance: H::Acceptance, endpoint: Box<dyn Endpoint>) {
+        debug_assert!(matches!(self.stage, Stage::Created), "a session has one endpoint");
+        self.stage = Stage::Starting { acceptance, endpoint };
+        let time = self.deadlines.wait(self.host.now());
+        self.host.set_timer(time);
+    }
+
+    /// The endpoint has started: answers 101 and begins.
+    pub fn opened(&mut self) -> Flow {
+        let Stage::Starting { acceptance, .. } = &self.stage else { return Flow::Continue(()) };
+        if !self.host.accept(acceptance) {
+            return Flow::Break(SessionEnd::Dropped);
+        }
+        self.stage = match mem::replace(&mut self.stage, Stage::Created) {
+            Stage::Starting { endpoint, .. } => Stage::Open { endpoint },
+            other => other,
+        };
+        self.passed.figures = self.account.open(self.host.open_account());
+        if let Some(at) = self.host.late_drain() {
+            self.deadlines.timers().on_drain(at);
+        }
+        if !self.host.listen(&mut self.client, &mut self.unparsed) {
+            return Flow::Break(SessionEnd::Dropped);
+        }
+        self.pump()
+    }
+
+    /// The program of this session runs; `terminal` is our side of its terminal, if it was to be given one by its spawner.
+    pub fn program_started(&mut self, pid: i32, terminal: Option<OwnedFd>) -> Flow {
+        if let Some(endpoint) = self.stage.endpoint_mut()
+            && let Err(status) = endpoint.attach(terminal)
+        {
+            return Flow::Break(SessionEnd::Refused(status));
+        }
+        self.record.exec_pid = Some(pid);
+        self.opened()
+    }
+
+    /// The window that compressed messages for several sessions must keep to; none where nothing is compressed.
+    pub fn shared_window(&self) -> Option<u8> {
+        self.ws.shared_window()
+    }
+
+    /// The endpoint is gone without a word.
+    pub fn endpoint_lost(&mut self, reason: &str) -> Flow {
+        match self.stage {
+            Stage::Created | Stage::Starting { .. } => Flow::Break(SessionEnd::Refused(HttpStatus::INTERNAL)),
+            Stage::Open { .. } | Stage::Grace { .. } | Stage::Closing(Behind::Listening(_)) => {
+                self.begin_close(CloseCode::INTERNAL, reason);
+                self.pump()
+            }
+            Stage::Closing(Behind::Left(_)) | Stage::Parting { .. } | Stage::Over => Flow::Continue(()),
+        }
+    }
+
+    /// Whether the session has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// What an event has come to: a session that goes on lets its location's figures know what has passed, and one that ends
+    /// lets go of everything but its memory. `None` while it goes on.
+    pub fn conclude(&mut self, flow: Flow) -> Option<SessionEnd> {
+        let Flow::Break(end) = flow else {
+            self.settle();
+            self.account.settle(&self.record);
+            return None;
+        };
+        if end == SessionEnd::Finished {
+            self.linger();
+        }
+        Some(end)
+    }
+
+    /// Sees to it that the end of the request does not reset the connection.
+    fn linger(&mut self) {
+        // A client that has said Close sends no more (RFC 6455, section 5.5.1).
+        let expected = match self.client.discard_input() {
+            Unread::Nothing => !self.client_closed,
+            Unread::Some => true,
+            Unread::End => false,
+        };
+        if expected {
+            self.host.linger(&mut self.client);
+        }
+    }
+
+    /// Gives back what the session holds, the request above all. The program is told that its client is gone.
+    pub fn release(&mut self) {
+        if self.is_over() {
+            return;
+        }
+        let opened = self.stage.is_answered();
+        let program = self.leave_endpoint();
+        self.stage = Stage::Over;
+        self.settle();
+        let closed = self.ws.closed();
+        let status = program.and_then(|program| {
+            program.is_awaited.set(false);
+            program.end.status()
+        });
+        self.record.closed = closed;
+        self.record.ended = opened;
+        self.record.exec_status = self.record.exec_status.or(status);
+        self.account.close(&self.record, closed.as_ref());
+        if !self.output.is_empty() {
+            self.client.give_up();
+        }
+        self.output = Output::default();
+        self.unparsed = Vec::new();
+        self.host.release();
+    }
+
+    /// Says good-bye in the one write that is left: the worker or nginx's timer is taking the connection away.
+    pub fn farewell(&mut self) {
+        match self.stage {
+            Stage::Open { .. } | Stage::Grace { .. } => {
+                // What nginx still has of the 101 must not be overtaken.
+                if !self.client.is_drained() && self.client.drain() != Ok(true) {
+                    return;
+                }
+                self.ws.close(CloseCode::GOING_AWAY, "", self.output.frames());
+                self.output.flush(&mut self.client);
+                self.client.discard_input();
+            }
+            Stage::Created | Stage::Starting { .. } | Stage::Closing(_) | Stage::Parting { .. } | Stage::Over => {}
+        }
+    }
+
+    /// The endpoint gets what the client has sent and no more, and goes its own way. Returns the program that is left, now or
+    /// before. The caller sets the stage that follows.
+    fn leave_endpoint(&mut self) -> Option<LeftProgram> {
+        let input = self.input();
+        let between = if self.stage.is_answered() { Stage::Closing(Behind::Left(None)) } else { Stage::Created };
+        let mut endpoint = match mem::replace(&mut self.stage, between) {
+            Stage::Starting { endpoint, .. }
+            | Stage::Open { endpoint }
+            | Stage::Grace { endpoint, .. }
+            | Stage::Closing(Behind::Listening(endpoint)) => endpoint,
+            Stage::Closing(Behind::Left(program)) => return program,
+            Stage::Parting { program, .. } => return Some(program),
+            Stage::Created | Stage::Over => return None,
+        };
+        while let Some(piece) = self.ahead.pop() {
+            if endpoint.deliver(&piece.data()).is_err() {
+                // What it cannot take has no other consequence now.
+                self.ahead.clear();
+            }
+        }
+        endpoint.flush();
+        endpoint.client_gone(input)
+    }
+
+    /// Whether there is more of the client than was looked at. After its Close, or a violation, nothing counts.
+    fn input(&self) -> Input {
+        let looks = self.ws.is_open() || self.ws.awaits_close();
+        let left = looks && self.stage.is_answered() && (!self.unparsed.is_empty() || self.client.has_unread());
+        if left { Input::Cut } else { Input::Whole }
+    }
+
+    fn report(&self, severity: Severity, text: std::fmt::Arguments<'_>) {
+        self.host.report(severity, text);
+    }
+}

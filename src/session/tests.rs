@@ -1,0 +1,139 @@
+//! Any order of events, and the orders that have been found to matter.
+
+use proptest::prelude::*;
+
+use super::simulation::{self, Setup, Simulation, frames};
+use super::*;
+use crate::session::endpoint::{Produced, Started};
+use crate::ws::frame::Kind;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_of_events(script in proptest::collection::vec(any::<u8>(), 0..500)) {
+        simulation::run(&script);
+    }
+}
+
+/// A session that is open.
+fn open(setup: Setup) -> Simulation {
+    let mut simulation = Simulation::new(&setup);
+    simulation.start(Started::Yes);
+    simulation.turn(1);
+    simulation
+}
+
+#[test]
+fn an_endpoint_that_cannot_start_is_an_answer() {
+    let mut simulation = Simulation::new(&Setup::default());
+    simulation.start(Started::No(HttpStatus(502)));
+    simulation.turn(1);
+    assert_eq!(simulation.end, Some(SessionEnd::Refused(HttpStatus(502))));
+    assert!(!simulation.record().ended, "no WebSocket was opened");
+    simulation.conclude();
+}
+
+#[test]
+fn nothing_overtakes_the_head() {
+    // The worker is killed while the system takes nothing of the 101.
+    let mut simulation = open(Setup { head: 100, room: 0, ..Setup::default() });
+    simulation.event(|session| {
+        session.farewell();
+        Flow::Break(SessionEnd::Dropped)
+    });
+    assert_eq!(simulation.end, Some(SessionEnd::Dropped));
+    simulation.conclude();
+}
+
+#[test]
+fn a_close_is_answered_behind_what_the_endpoint_has_said() {
+    let mut simulation = open(Setup::default());
+    simulation.say_data(Kind::Text, b"one", false);
+    simulation.say_data(Kind::Text, b" message", true);
+    simulation.say_answer(Kind::Binary, b"answer");
+    simulation.settle();
+    simulation.say_close();
+    simulation.settle();
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    assert_eq!(simulation.other.borrow().inbox, [(Kind::Text, b"one message".to_vec())]);
+    let heard = frames(&simulation.wire());
+    assert!(heard.closed);
+    assert_eq!(heard.messages, [(Kind::Binary, b"answer".to_vec())]);
+    assert_eq!(simulation.record().closed.map(|closed| closed.by), Some(crate::ws::connection::Side::Client));
+    simulation.conclude();
+}
+
+#[test]
+fn a_message_that_is_refused_waits_for_the_answers_to_those_before() {
+    let mut simulation = open(Setup::default());
+    simulation.say_data(Kind::Text, b"good", true);
+    simulation.arrive();
+    while simulation.turn(0) {}
+    simulation.refuse_next();
+    simulation.say_data(Kind::Text, b"bad", true);
+    simulation.arrive();
+    while simulation.turn(0) {}
+    assert!(!frames(&simulation.wire()).closed, "the answer to the first one is still due");
+    simulation.say_answer(Kind::Text, b"late");
+    while simulation.turn(0) {}
+    simulation.pass(crate::ws::timing::GRACE);
+    while simulation.turn(0) {}
+    let heard = frames(&simulation.wire());
+    assert_eq!(heard.messages, [(Kind::Text, b"late".to_vec())]);
+    assert!(heard.closed);
+    simulation.conclude();
+}
+
+#[test]
+fn a_service_that_has_said_all_still_listens() {
+    let mut simulation = open(Setup::default());
+    let ending = Ending { code: CloseCode::NORMAL, reason: String::new() };
+    simulation.finish(Produced::Silent(ending));
+    while simulation.turn(0) {}
+    assert!(frames(&simulation.wire()).closed);
+    simulation.say_data(Kind::Binary, b"still", true);
+    simulation.say_close();
+    simulation.settle();
+    assert_eq!(simulation.other.borrow().inbox, [(Kind::Binary, b"still".to_vec())]);
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    simulation.conclude();
+}
+
+#[test]
+fn the_end_of_the_program_is_waited_for() {
+    let mut simulation = open(Setup { leaves_program: true, ..Setup::default() });
+    simulation.say_close();
+    simulation.settle();
+    assert_eq!(simulation.end, None, "the program may end soon");
+    simulation.program_ends();
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    assert_eq!(simulation.record().exec_status, Some(crate::exec::spawner::ExitStatus::Code(0)));
+    simulation.conclude();
+}
+
+#[test]
+fn what_is_known_of_a_lost_endpoint_ends_the_session_once() {
+    let mut simulation = open(Setup { leaves_program: true, ..Setup::default() });
+    simulation.event(|session| session.endpoint_lost("the program was lost"));
+    simulation.event(|session| session.endpoint_lost("the program was lost"));
+    assert!(frames(&simulation.wire()).closed);
+    simulation.conclude();
+}
+
+#[test]
+fn a_client_that_hung_up_is_given_up_when_nothing_moves() {
+    let mut simulation = open(Setup { capacity: 1, ..Setup::default() });
+    simulation.say_data(Kind::Text, b"takes all the room", true);
+    // Messages that are read ahead are bounded; beyond that the client is not read.
+    for _ in 0..300 {
+        simulation.say_data(Kind::Binary, &[7; 3_000], true);
+    }
+    simulation.hang_up();
+    simulation.arrive();
+    while simulation.turn(0) {}
+    assert_eq!(simulation.end, None);
+    simulation.pass(HANGUP);
+    assert_eq!(simulation.end, Some(SessionEnd::Dropped));
+    simulation.conclude();
+}
