@@ -27,6 +27,7 @@ mod notice;
 pub mod position;
 pub mod process;
 pub mod store;
+pub mod streaming;
 pub mod transport;
 pub mod wire;
 

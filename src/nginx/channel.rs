@@ -27,10 +27,11 @@ use super::template::ComplexValue;
 use super::upgrade::try_again;
 use crate::channel::event::Happening;
 use crate::channel::store::Presence;
+use crate::channel::streaming::Streaming;
 use crate::conf::{self, ChannelMode};
 use events::Events;
 use member::Member;
-use waiting::{Kind, Stream};
+use waiting::Delivery;
 
 use crate::channel::transport::{self, Transport};
 use crate::channel::wire::websocket::META;
@@ -82,12 +83,12 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
         if attended && shows_console(request, mode) {
             console::send(request)
         } else if mode.subscribes() {
-            let kind = if attended { choose(request).ok_or(NOT_ACCEPTABLE)? } else { poll(request)? };
-            let Some(kind) = kind else { return Ok(Way::WebSocket) };
+            let delivery = if attended { choose(request).ok_or(NOT_ACCEPTABLE)? } else { poll(request)? };
+            let Some(delivery) = delivery else { return Ok(Way::WebSocket) };
             if member::must_ask(request) {
-                ask(request, channel, kind)?
+                ask(request, channel, delivery)?
             } else {
-                subscribe(request, channel, kind, Member::of(request)?)?
+                subscribe(request, channel, delivery, Member::of(request)?)?
             }
         } else {
             info(request, channel)?
@@ -140,15 +141,15 @@ pub fn start(
 fn subscribe(
     request: Request,
     channel: &conf::Channel<ComplexValue>,
-    kind: Kind,
+    delivery: Delivery,
     member: Option<Member>,
 ) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
-    waiting::start(request, kind, &ids, member)
+    waiting::start(request, delivery, &ids, member)
 }
 
 /// Asks whether a request may wait for messages; returns what the content handler returns.
-fn ask(request: Request, channel: &conf::Channel<ComplexValue>, kind: Kind) -> Result<isize, isize> {
+fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<isize, isize> {
     // The variables of the hook's location tell of it.
     Ids::of(request, channel)?;
     let caller = Caller::of(request).ok_or(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize)?;
@@ -161,7 +162,7 @@ fn ask(request: Request, channel: &conf::Channel<ComplexValue>, kind: Kind) -> R
             let Some(channel) = request.settings().channel() else {
                 return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
             };
-            let status = verdict.apply(request).and_then(|member| subscribe(request, channel, kind, member));
+            let status = verdict.apply(request).and_then(|member| subscribe(request, channel, delivery, member));
             status.unwrap_or_else(|status| status)
         });
     })?;
@@ -193,29 +194,29 @@ fn values<'r>(request: Request, wanted: &[u8]) -> Vec<&'r [u8]> {
 
 /// How a request that is no upgrade is to be served: `Some(None)` if all it can become is a WebSocket, `None` if the location
 /// has no such way.
-fn choose(request: Request) -> Option<Option<Kind>> {
+fn choose(request: Request) -> Option<Option<Delivery>> {
     let (accept, te) = (values(request, b"accept"), values(request, b"te"));
     let wish = transport::Request { accept: &accept, te: &te, can_chunk: request.can_chunk() };
     Some(Some(match request.settings().channel_transports().choose(&wish)? {
         Transport::WebSocket => return Some(None),
-        Transport::EventSource => Kind::Stream(Stream::EventSource),
-        Transport::Multipart => Kind::Stream(Stream::multipart()),
-        Transport::Chunked => Kind::Stream(Stream::Chunked),
-        Transport::Raw => Kind::Stream(Stream::Raw),
-        Transport::LongPoll => Kind::LongPoll,
-        Transport::Poll => Kind::Poll,
+        Transport::EventSource => Delivery::Streaming(Streaming::EventSource),
+        Transport::Multipart => Delivery::Streaming(Streaming::multipart()),
+        Transport::Chunked => Delivery::Streaming(Streaming::Chunked),
+        Transport::Raw => Delivery::Streaming(Streaming::Raw(request.settings().channel_separator())),
+        Transport::LongPoll => Delivery::LongPoll,
+        Transport::Poll => Delivery::Poll,
     }))
 }
 
 /// How a subrequest is served: it gets what is there. Waiting for a message would hold the response that it is part of.
-fn poll(request: Request) -> Result<Option<Kind>, isize> {
+fn poll(request: Request) -> Result<Option<Delivery>, isize> {
     let transports = request.settings().channel_transports();
     if !transports.offer(Transport::Poll) && !transports.offer(Transport::LongPoll) {
         let reason = "a subrequest cannot wait for messages, and \"websocket_channel_transports\" offers neither poll nor longpoll";
         request.report(Level::Error, format_args!("{reason}"));
         return Err(NOT_ACCEPTABLE);
     }
-    Ok(Some(if subscription::names_position(request) { Kind::Poll } else { Kind::FirstPoll }))
+    Ok(Some(if subscription::names_position(request) { Delivery::Poll } else { Delivery::FirstPoll }))
 }
 
 /// Pages of other origins may do here what `websocket_origin` lets them, on every transport. What is answered depends on

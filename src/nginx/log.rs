@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::ffi;
+use crate::session::host::Severity;
 
 /// Severities of nginx's error log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,15 @@ pub enum Level {
     Warn = 5,
     /// What clients do.
     Info = 7,
+}
+
+impl From<Severity> for Level {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Error => Level::Error,
+            Severity::Info => Level::Info,
+        }
+    }
 }
 
 /// nginx cuts lines at 2048 octets; longer text is not worth formatting.

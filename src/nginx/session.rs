@@ -64,6 +64,13 @@ pub struct NginxHost {
 /// The record of a session in the context of its request.
 pub struct RecordRef(NonNull<Context>);
 
+impl RecordRef {
+    /// The record of the request with this context, which outlives whoever has this.
+    pub fn new(context: NonNull<Context>) -> Self {
+        RecordRef(context)
+    }
+}
+
 impl Deref for RecordRef {
     type Target = Record;
 
@@ -89,11 +96,7 @@ impl NginxHost {
 
 impl Log for NginxHost {
     fn report(&self, severity: Severity, text: Arguments<'_>) {
-        let level = match severity {
-            Severity::Error => Level::Error,
-            Severity::Info => Level::Info,
-        };
-        self.request.report(level, text);
+        self.request.report(Level::from(severity), text);
     }
 }
 
@@ -201,7 +204,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, i
     let settings = settings(request.settings(), acceptance);
     let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
     let host = NginxHost { request, context, timer, place: None };
-    let session = Session::new(host, Client::new(request), RecordRef(context), &settings);
+    let session = Session::new(host, Client::new(request), RecordRef::new(context), &settings);
     let hosted = Box::new(Hosted { session, running: false });
     // SAFETY: the request is alive; its cleanup frees the box, once.
     unsafe {

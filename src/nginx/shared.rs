@@ -7,9 +7,9 @@
 mod clients;
 mod events;
 mod member;
+mod membership;
 mod process;
 mod recipe;
-mod run;
 mod table;
 
 use std::cell::Cell;
@@ -19,9 +19,8 @@ use std::rc::Rc;
 pub use clients::join;
 use clients::wake;
 pub use member::start;
+pub use membership::Membership;
 use process::{Process, Progress};
-use run::Outcome;
-pub use run::{Membership, State};
 pub use table::SharedId;
 use table::{all, clear, hide, tidy, with};
 
@@ -31,6 +30,7 @@ use super::log::{self, Level};
 use crate::channel::store::{Owner, Process as Worker, ProgramHandle, ProgramPhase, ProgramView};
 use crate::exec::spawner::ProgramId;
 use crate::nginx::process::lives;
+use crate::session::shared::RunEnd;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
@@ -89,11 +89,11 @@ enum Step {
 /// Does what a look at the zone asks for. Whether it is to be looked at again.
 fn act(id: SharedId, view: &ProgramView) -> bool {
     if let Some(ended) = &view.ended {
-        let outcome = Outcome::from_zone(ended);
+        let end = RunEnd::from_zone(ended);
         with(id, |local| {
             local.number = view.run;
             let run = std::mem::take(&mut local.run);
-            run.ended(outcome);
+            run.ended(end);
             let clients: Vec<usize> = local.clients.drain().collect();
             local.former.extend(&clients);
             // When what it has published just now has come to them.
@@ -185,7 +185,7 @@ fn lost_channel(id: SharedId) {
         local.former.extend(&clients);
         let run = std::mem::take(&mut local.run);
         if !clients.is_empty() {
-            run.ended(Outcome::deleted());
+            run.ended(RunEnd::deleted());
         }
         clients
     });
@@ -207,16 +207,16 @@ fn claim(id: SharedId) -> bool {
             with(id, |local| local.process = Some(Box::new(process)));
             false
         }
-        Err(outcome) => {
-            end_run(handle, &outcome);
+        Err(end) => {
+            end_run(handle, &end);
             true
         }
     }
 }
 
-fn end_run(handle: ProgramHandle, outcome: &Outcome) {
+fn end_run(handle: ProgramHandle, end: &RunEnd) {
     // If the zone is damaged, the next tick finds that this worker runs nothing.
-    hub::with(|hub| hub.program_ended(handle, &outcome.to_zone()));
+    hub::with(|hub| hub.program_ended(handle, &end.to_zone()));
 }
 
 /// The program is served: it may read, it may have written, it may have ended.
@@ -233,8 +233,8 @@ pub fn run(id: SharedId) {
             with(id, |local| local.anchor.turn.post_next());
             None
         }
-        Progress::Ended(outcome) => {
-            end_run(handle, &outcome);
+        Progress::Ended(end) => {
+            end_run(handle, &end);
             process.take_apart(&recipe);
             Some(())
         }
@@ -276,26 +276,26 @@ pub fn started(id: SharedId, program: ProgramId, pid: i32) {
 
 /// The spawner could not start it.
 pub fn failed(id: SharedId, program: ProgramId, exhausted: bool) {
-    end_by(id, program, &Outcome::refused(exhausted));
+    end_by(id, program, &RunEnd::refused(exhausted));
 }
 
 /// It did not start in time.
 pub fn timed_out(id: SharedId, program: ProgramId) {
-    end_by(id, program, &Outcome::timed_out());
+    end_by(id, program, &RunEnd::timed_out());
 }
 
 /// The spawner is gone, and the program with it.
 pub fn lost(id: SharedId, program: ProgramId) {
-    end_by(id, program, &Outcome::lost());
+    end_by(id, program, &RunEnd::lost());
 }
 
-fn end_by(id: SharedId, program: ProgramId, outcome: &Outcome) {
+fn end_by(id: SharedId, program: ProgramId, end: &RunEnd) {
     if !runs(id, program) {
         return;
     }
     if let Some((handle, process)) = with(id, |local| (local.handle, local.process.take())) {
         drop(process);
-        end_run(handle, outcome);
+        end_run(handle, end);
     }
     examine(id);
 }

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::channel::hub::{self, Listener};
-use super::channel::waiting::{self, Waiting};
+use super::channel::waiting::{self, Subscriber};
 use super::detached;
 use super::ffi;
 use super::guard::guard;
@@ -158,9 +158,8 @@ fn drain() {
             Some(Listener::Session(session)) => session::enter(session, |session| {
                 time = session.host().request().settings().drain();
             }),
-            Some(Listener::Waiting(waiting)) => waiting::run(waiting, |waiting| {
-                time = waiting.request().settings().drain();
-                waiting::Verdict::Continue
+            Some(Listener::Waiting(waiting)) => waiting::enter(waiting, |waiting| {
+                time = waiting.host().request().settings().drain();
             }),
             None => {}
         }
@@ -194,7 +193,7 @@ pub fn exit() {
             some = true;
             match client {
                 Listener::Session(session) => session::terminate(session),
-                Listener::Waiting(waiting) => waiting::run(waiting, Waiting::terminate),
+                Listener::Waiting(waiting) => waiting::run(waiting, Subscriber::terminate),
             }
         }
         if !some {

@@ -22,8 +22,10 @@ pub mod output;
 pub mod program;
 mod pump;
 pub mod record;
+pub mod shared;
 #[cfg(any(test, fuzzing))]
 pub mod simulation;
+pub mod subscriber;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::bells::Bells;
-use super::waiting::{self, Waiting};
+use super::waiting::{self, Subscriber, Waiting};
 use super::zone::{ChannelZone, ZoneLock};
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscriberId, Wish};
 use crate::channel::memory::Corrupt;
@@ -81,7 +81,7 @@ impl Listener {
     pub fn wake(self) {
         match self {
             Listener::Session(session) => session::run(session, Session::pump),
-            Listener::Waiting(waiting) => waiting::run(waiting, Waiting::pump),
+            Listener::Waiting(waiting) => waiting::run(waiting, Subscriber::pump),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use super::membership::{Membership, Pushed};
 use super::recipe::Recipe;
-use super::run::{Membership, Pushed, State};
 use super::table::{SharedId, create, find, tidy, with};
 use super::{FAILED, examine};
 use crate::channel::store::{Input, InputError, Key, SubscribeError};
@@ -14,6 +14,8 @@ use crate::nginx::log::Level;
 use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::upgrade::try_again;
+use crate::session::endpoint::HttpStatus;
+use crate::session::shared::State;
 
 /// Milliseconds after which clients look again.
 const LATER: u64 = 10;
@@ -66,7 +68,10 @@ pub fn join(
         State::Starting | State::Running(_) => Ok(membership),
         State::Refused(status) => {
             drop(membership);
-            Err(if status == ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize { try_again(request) } else { status })
+            Err(match status {
+                HttpStatus::UNAVAILABLE => try_again(request),
+                HttpStatus(status) => isize::from(status.cast_signed()),
+            })
         }
         State::Ended(_) => {
             drop(membership);

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use super::events::on_pipe;
 use super::recipe::Recipe;
 use super::report;
-use super::run::Outcome;
 use super::table::{Anchor, SharedId};
 use crate::channel::store::{ProgramHandle, PublishError};
 use crate::exec::framing::{FramingError, Output, Reader, Writer};
@@ -24,6 +23,7 @@ use crate::nginx::worker::programs::{self, Asked, Served};
 use crate::session::buffers;
 use crate::session::endpoint::Ending;
 use crate::session::program::ProgramEnd;
+use crate::session::shared::RunEnd;
 use crate::ws::close::CloseCode;
 use crate::ws::frame::Kind;
 
@@ -50,7 +50,7 @@ pub enum Progress {
     /// There is more to do at once.
     More,
     /// It has ended by itself.
-    Ended(Outcome),
+    Ended(RunEnd),
     /// It was stopped, and nothing of it is left.
     Left,
 }
@@ -87,7 +87,7 @@ impl Process {
     /// # Errors
     ///
     /// What its clients are told; it was logged.
-    pub fn start(recipe: &Recipe, id: SharedId, anchor: NonNull<Anchor>) -> Result<Self, Outcome> {
+    pub fn start(recipe: &Recipe, id: SharedId, anchor: NonNull<Anchor>) -> Result<Self, RunEnd> {
         let name = &recipe.name;
         let Some(place) = programs::admit(recipe.key, recipe.most) else {
             let most = recipe.most;
@@ -95,12 +95,12 @@ impl Process {
                 Level::Error,
                 format_args!("cannot start {name}: {most} programs run here already (websocket_exec_max)"),
             );
-            return Err(Outcome::refused(true));
+            return Err(RunEnd::refused(true));
         };
         let refused = |error: io::Error| {
             programs::failed(recipe.key);
             report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
-            Outcome::refused(exhaustion::passes(&error))
+            RunEnd::refused(exhaustion::passes(&error))
         };
         let stdio = Stdio::pipes(recipe.stderr, recipe.user.as_deref()).map_err(refused)?;
         // SAFETY: ngx_cycle is set before workers begin.
@@ -235,7 +235,7 @@ impl Process {
                 self.looked = 0;
                 false
             }
-            Err(ending) => return Progress::Ended(Outcome::of(ending, self.end.status())),
+            Err(ending) => return Progress::Ended(RunEnd::of(ending, self.end.status())),
         };
         if more {
             return Progress::More;
@@ -249,7 +249,7 @@ impl Process {
             }
             Some(status) if self.stdout.is_none() => {
                 self.finish_stderr(recipe);
-                return Progress::Ended(Outcome::of(how(status), Some(status)));
+                return Progress::Ended(RunEnd::of(how(status), Some(status)));
             }
             Some(_) | None => {}
         }

@@ -11,10 +11,10 @@ use super::FAILED;
 use super::events::{on_linger, on_turn};
 use super::process::Process;
 use super::recipe::Recipe;
-use super::run::Run;
 use crate::channel::store::{Key, ProgramHandle};
 use crate::nginx::channel::hub;
 use crate::nginx::timer::Timer;
+use crate::session::shared::Run;
 
 /// What this worker calls the program of one channel; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

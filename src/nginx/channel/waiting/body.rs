@@ -4,35 +4,12 @@
 //! them.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
-use crate::channel::fanout::Buffer;
+use crate::channel::streaming::Content;
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
 use crate::nginx::timer::now;
-
-/// Octets on their way.
-pub enum Content {
-    /// A message, or part of it, in the form that other subscribers get it in.
-    Shared(Buffer),
-    /// What this subscriber alone gets,
-    Own(Vec<u8>),
-    /// again and again.
-    Repeated(Rc<str>),
-    /// What every subscriber gets.
-    Fixed(&'static [u8]),
-}
-
-impl Content {
-    fn octets(&self) -> &[u8] {
-        match self {
-            Content::Shared(buffer) => buffer.octets(),
-            Content::Own(octets) => octets,
-            Content::Repeated(text) => text.as_bytes(),
-            Content::Fixed(octets) => octets,
-        }
-    }
-}
+use crate::session::client::Lost;
 
 /// What a piece takes besides its octets: here, and in nginx, whose filter for chunks adds two buffers to it. Messages of
 /// one octet must not take hundreds of times what a subscriber may have.
@@ -52,11 +29,7 @@ impl Piece {
     }
 }
 
-/// The connection is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lost;
-
-/// See the module.
+/// The pieces of one body, in order.
 pub struct Body {
     request: Request,
     /// Each piece is a chunk of its own where the response has chunks.

@@ -1,11 +1,7 @@
 //! What a waiting request waits for besides messages, and until when.
 
-use super::{Kind, Stage, Stream, Verdict, Waiting};
-use crate::channel::wire::eventsource;
-use crate::nginx::channel::waiting::body::Content;
-use crate::nginx::ffi;
-use crate::nginx::log::Level;
-use crate::nginx::timer::now;
+use super::{Delivery, Flow, Host, Response, Stage, Subscriber, SubscriberEnd};
+use crate::session::host::Severity;
 
 /// A request that has nothing to do keeps a timer all the same, and with it a worker that is told to go.
 const NOTHING: u64 = 3_600_000;
@@ -23,20 +19,24 @@ enum Due {
     Keepalive,
 }
 
-impl Waiting {
+impl<H: Host> Subscriber<H> {
     /// Everything that may come, in the order in which it is looked at.
     fn deadlines(&self) -> [Option<(u64, Due)>; 4] {
-        let settings = self.request.settings();
+        let settings = &self.settings;
         let after = |begin: Option<u64>, time: u64| begin.filter(|_| time != 0).map(|begin| begin.saturating_add(time));
-        let stuck = after(self.body.stuck_since(), settings.send_timeout());
+        let stuck = after(self.response.stuck_since(), settings.send_timeout);
         let (give_up, drain, idle, keepalive) = match self.stage {
-            Stage::Waiting => {
-                let silent = self.body.silent_since().filter(|_| self.kind == Kind::Stream(Stream::EventSource));
-                let idle = after(Some(self.spoke), settings.idle_timeout());
-                (stuck, self.drain, idle, after(silent, settings.ping_interval()))
+            Stage::Waiting { .. } => {
+                let has_keepalive = match &self.delivery {
+                    Delivery::Streaming(streaming) => streaming.keepalive().is_some(),
+                    Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => false,
+                };
+                let silent = self.response.silent_since().filter(|_| has_keepalive);
+                let idle = after(Some(self.spoke), settings.idle_timeout);
+                (stuck, self.drain, idle, after(silent, settings.ping_interval))
             }
             Stage::Closing { until } => (Some(stuck.map_or(until, |stuck| stuck.min(until))), None, None, None),
-            Stage::Starting | Stage::Over => (None, None, None, None),
+            Stage::Created | Stage::Starting { .. } | Stage::Over => (None, None, None, None),
         };
         [
             give_up.map(|at| (at, Due::GiveUp)),
@@ -48,38 +48,42 @@ impl Waiting {
 
     /// Sets the timer for the next of them.
     pub(super) fn arm(&mut self) {
-        let now = now();
+        let now = self.host.now();
         let next = self.deadlines().into_iter().flatten().map(|(at, _)| at).min().unwrap_or(now + NOTHING);
-        self.timer.arm(next.saturating_sub(now).max(1));
+        self.host.set_timer(next.saturating_sub(now).max(1));
     }
 
     /// The timer fired.
-    pub(super) fn on_time(&mut self) -> Verdict {
-        self.timer.take_expired();
-        let now = now();
+    pub fn on_time(&mut self) -> Flow {
+        self.host.take_expired();
+        let now = self.host.now();
         let due = self.deadlines().into_iter().flatten().find(|(at, _)| *at <= now).map(|(_, due)| due);
         match due {
             Some(Due::GiveUp) => {
-                self.request.report(Level::Info, format_args!("the client accepted nothing in time"));
-                return Verdict::Finish(ffi::NGX_ERROR as isize);
+                self.host.report(Severity::Info, format_args!("the client accepted nothing in time"));
+                return Flow::Break(SubscriberEnd::Lost);
             }
             Some(Due::Drain | Due::Idle) => return self.dismiss(),
             Some(Due::Keepalive) => {
-                self.body.push(Content::Fixed(eventsource::KEEPALIVE), false);
-                if let Err(status) = self.send() {
-                    return Verdict::Finish(status);
+                if let Delivery::Streaming(streaming) = &self.delivery
+                    && let Some(content) = streaming.keepalive()
+                {
+                    self.response.push(content, false);
+                    if let Err(lost) = self.response.send() {
+                        return Flow::Break(lost.into());
+                    }
                 }
             }
             None => {}
         }
         self.arm();
-        Verdict::Continue
+        Flow::Continue(())
     }
 
     /// The worker is told to go: the request ends at `at`.
-    pub fn on_drain(&mut self, at: u64) -> Verdict {
+    pub fn on_drain(&mut self, at: u64) -> Flow {
         self.drain = Some(at);
         self.arm();
-        Verdict::Continue
+        Flow::Continue(())
     }
 }

@@ -1,25 +1,21 @@
 //! One run of a shared program, as its clients see it.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
-use super::clients::{again, leave, push};
-use super::table::SharedId;
-use crate::channel::store::{Ended, Input};
+use crate::channel::store::Ended;
 use crate::exec::spawner::ExitStatus;
-use crate::nginx::ffi;
-use crate::session::endpoint::Ending;
+use crate::session::endpoint::{Ending, HttpStatus};
 use crate::ws::close::CloseCode;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RunEnd {
     /// What its clients are told.
     pub ending: Ending,
     /// How the process ended, if it ran.
     pub status: Option<ExitStatus>,
     /// What those are answered who have been waiting for it to start.
-    refusal: isize,
+    refusal: HttpStatus,
 }
 
 /// In the zone the status is a kind in the upper half and a number in the lower.
@@ -27,39 +23,35 @@ const EXITED: u32 = 1;
 const KILLED: u32 = 2;
 const REFUSED: u32 = 3;
 
-impl Outcome {
+impl RunEnd {
     /// It ran, and ended.
     pub fn of(ending: Ending, status: Option<ExitStatus>) -> Self {
         // Who came while it ended has not missed anything.
-        Outcome { ending, status, refusal: ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize }
+        RunEnd { ending, status, refusal: HttpStatus::UNAVAILABLE }
     }
 
     /// It could not be started; `exhausted` if that is worth another try.
     pub fn refused(exhausted: bool) -> Self {
-        let status = if exhausted { ffi::NGX_HTTP_SERVICE_UNAVAILABLE } else { ffi::NGX_HTTP_INTERNAL_SERVER_ERROR };
+        let status = if exhausted { HttpStatus::UNAVAILABLE } else { HttpStatus::INTERNAL };
         let reason = "the program cannot be started".to_owned();
-        Outcome { ending: Ending { code: CloseCode::INTERNAL, reason }, status: None, refusal: status as isize }
+        RunEnd { ending: Ending { code: CloseCode::INTERNAL, reason }, status: None, refusal: status }
     }
 
     /// It did not start in time.
     pub fn timed_out() -> Self {
-        Outcome { refusal: ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize, ..Outcome::refused(true) }
+        RunEnd { refusal: HttpStatus(504), ..RunEnd::refused(true) }
     }
 
     /// The process that started it is gone.
     pub fn lost() -> Self {
         let reason = "the program was lost".to_owned();
-        Outcome {
-            ending: Ending { code: CloseCode::INTERNAL, reason },
-            status: None,
-            refusal: ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize,
-        }
+        RunEnd { ending: Ending { code: CloseCode::INTERNAL, reason }, status: None, refusal: HttpStatus::INTERNAL }
     }
 
     /// Its channel is gone.
     pub fn deleted() -> Self {
         let reason = "channel deleted".to_owned();
-        Outcome::of(Ending { code: CloseCode::GOING_AWAY, reason }, None)
+        RunEnd::of(Ending { code: CloseCode::GOING_AWAY, reason }, None)
     }
 
     /// For the other workers.
@@ -67,7 +59,7 @@ impl Outcome {
         let (kind, number) = match self.status {
             Some(ExitStatus::Code(code)) => (EXITED, u32::from(code)),
             Some(ExitStatus::Signal(signal)) => (KILLED, u32::from(signal)),
-            None => (REFUSED, self.refusal as u32),
+            None => (REFUSED, u32::from(self.refusal.0)),
         };
         let reason = self.ending.reason.clone().into_bytes();
         Ended { code: u32::from(self.ending.code.number()), status: kind << 16 | number & 0xffff, reason }
@@ -82,12 +74,12 @@ impl Outcome {
             _ => None,
         };
         let refusal = match (status, number) {
-            (None, 500..=599) => number as isize,
-            _ => ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize,
+            (None, 500..=599) => HttpStatus(number as u16),
+            _ => HttpStatus::UNAVAILABLE,
         };
         let code = u16::try_from(ended.code).ok().and_then(CloseCode::new).unwrap_or(CloseCode::INTERNAL);
         let reason = String::from_utf8_lossy(&ended.reason).into_owned();
-        Outcome { ending: Ending { code, reason }, status, refusal }
+        RunEnd { ending: Ending { code, reason }, status, refusal }
     }
 }
 
@@ -99,12 +91,13 @@ pub enum State {
     /// It runs as this process.
     Running(i32),
     /// It could not be started, or ended before it was known to run; the status to answer.
-    Refused(isize),
+    Refused(HttpStatus),
     /// It has ended.
-    Ended(Outcome),
+    Ended(RunEnd),
 }
 
-/// See the module.
+/// One run of a shared program, as its clients see it.
+#[derive(Debug)]
 pub struct Run(RefCell<State>);
 
 impl Default for Run {
@@ -114,6 +107,19 @@ impl Default for Run {
 }
 
 impl Run {
+    /// How far it is.
+    pub fn state(&self) -> State {
+        self.0.borrow().clone()
+    }
+
+    /// How it ended, if it has run and ended.
+    pub fn end(&self) -> Option<RunEnd> {
+        match &*self.0.borrow() {
+            State::Ended(end) => Some(end.clone()),
+            State::Starting | State::Running(_) | State::Refused(_) => None,
+        }
+    }
+
     /// It runs. Whether that is news.
     pub fn runs(&self, pid: i32) -> bool {
         let mut state = self.0.borrow_mut();
@@ -122,69 +128,48 @@ impl Run {
     }
 
     /// It has ended.
-    pub fn ended(&self, outcome: Outcome) {
+    pub fn ended(&self, end: RunEnd) {
         let mut state = self.0.borrow_mut();
         *state = match *state {
-            State::Starting if outcome.status.is_none() => State::Refused(outcome.refusal),
-            _ => State::Ended(outcome),
+            State::Starting if end.status.is_none() => State::Refused(end.refusal),
+            _ => State::Ended(end),
         };
     }
 }
 
-/// What became of a message for the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// It will be read, if the program reads.
-    Taken,
-    /// There is no room; the client is woken when there is.
-    Full,
-    /// It never fits.
-    TooLarge,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// One client of a run. It leaves when this is dropped.
-pub struct Membership {
-    id: SharedId,
-    run: Rc<Run>,
-    listener: usize,
-}
-
-impl Membership {
-    pub(super) fn new(id: SharedId, run: Rc<Run>, listener: usize) -> Self {
-        Membership { id, run, listener }
-    }
-
-    /// How far the program is.
-    pub fn state(&self) -> State {
-        self.run.0.borrow().clone()
-    }
-
-    /// How the program ended, if it has.
-    pub fn outcome(&self) -> Option<Outcome> {
-        match &*self.run.0.borrow() {
-            State::Ended(outcome) => Some(outcome.clone()),
-            State::Starting | State::Running(_) | State::Refused(_) => None,
+    #[test]
+    fn other_workers_are_told_the_same() {
+        let ending = Ending { code: CloseCode::INTERNAL, reason: "exit 3".to_owned() };
+        let ends = [
+            RunEnd::of(ending.clone(), Some(ExitStatus::Code(3))),
+            RunEnd::of(ending, Some(ExitStatus::Signal(9))),
+            RunEnd::refused(true),
+            RunEnd::refused(false),
+            RunEnd::timed_out(),
+            RunEnd::lost(),
+        ];
+        for end in ends {
+            assert_eq!(RunEnd::from_zone(&end.to_zone()), end);
         }
     }
 
-    /// The client looks again a little later.
-    pub fn again(&self) {
-        again(self.id, self.listener);
-    }
-
-    /// Gives the program a message.
-    pub fn push(&self, message: &Input) -> Pushed {
-        push(self.id, self.listener, message, None)
-    }
-
-    /// Gives the program a message, as long as the zone has room, whatever waits for the program already.
-    pub fn push_all(&self, message: &Input) -> Pushed {
-        push(self.id, self.listener, message, Some(u64::MAX))
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        leave(self.id, self.listener);
+    #[test]
+    fn who_waits_for_the_start_is_answered_with_a_status() {
+        let run = Run::default();
+        run.ended(RunEnd::timed_out());
+        assert_eq!((run.state(), run.end()), (State::Refused(HttpStatus(504)), None));
+        // A program that ran and ended at once was there all the same.
+        let run = Run::default();
+        let end = RunEnd::of(Ending { code: CloseCode::NORMAL, reason: String::new() }, Some(ExitStatus::Code(0)));
+        run.ended(end.clone());
+        assert_eq!(run.end(), Some(end));
+        let run = Run::default();
+        assert!(run.runs(7) && !run.runs(7), "news only once");
+        run.ended(RunEnd::lost());
+        assert!(matches!(run.state(), State::Ended(_)));
     }
 }

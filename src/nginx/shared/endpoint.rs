@@ -2,23 +2,23 @@
 
 use std::collections::VecDeque;
 
+use super::membership::Pushed;
 use super::recipe::weight;
-use super::run::Pushed;
-use super::{FAILED, Membership, State, join};
+use super::{FAILED, Membership, join};
 use crate::channel::store::Input;
 use crate::conf;
 use crate::exec::framing::{Format, WriteError};
 use crate::nginx::channel::hub::{self, Listener};
 use crate::nginx::channel::{Ids, Subscription, WebSocket};
-use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::program::{backlog, stuck};
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::template::ComplexValue;
 use crate::nginx::upgrade::try_again;
-use crate::session::endpoint::{self, Ending, Endpoint, Outlet, Produced, Started};
+use crate::session::endpoint::{self, Ending, Endpoint, HttpStatus, Outlet, Produced, Started};
 use crate::session::program::LeftProgram;
+use crate::session::shared::State;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::Kind;
@@ -153,10 +153,8 @@ impl Endpoint for Member {
                 self.note(pid);
                 Started::Yes
             }
-            State::Refused(status) if status == ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize => {
-                Started::No(session::refusal(try_again(self.request)))
-            }
-            State::Refused(status) => Started::No(session::refusal(status)),
+            State::Refused(HttpStatus::UNAVAILABLE) => Started::No(session::refusal(try_again(self.request))),
+            State::Refused(status) => Started::No(status),
             // It has run, and what it said is there.
             State::Ended(_) => Started::Yes,
         }
@@ -199,14 +197,14 @@ impl Endpoint for Member {
             return produced;
         }
         let Some(membership) = &self.membership else { return produced };
-        let Some(outcome) = membership.outcome() else { return produced };
+        let Some(end) = membership.end() else { return produced };
         if hub::with(|hub| hub.has_news()) == Some(true) {
             // The last of what it said may be among them.
             membership.again();
             return produced;
         }
-        outlet.record.exec_status = outcome.status;
-        Produced::Ended(outcome.ending)
+        outlet.record.exec_status = end.status;
+        Produced::Ended(end.ending)
     }
 
     fn waits(&self) -> bool {

@@ -1,0 +1,184 @@
+//! Responses that go on: each message as an event, a part, a chunk, or as it is with a separator behind it.
+//!
+//! All that makes one of these transports is here: what the head says, what comes before the first message, with each of
+//! them, instead of those that are lost, in a silence, and at the end.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+
+use super::fanout::{Buffer, Item, OnGap};
+use super::wire::{Form, eventsource, multipart};
+
+/// The content type of messages that say nothing about themselves.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// How the messages of a response that goes on are told apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Streaming {
+    /// Each is an event.
+    EventSource,
+    /// Each is a part; they have this boundary between them.
+    Multipart(Rc<str>),
+    /// Each is a chunk.
+    Chunked,
+    /// Each has this separator behind it.
+    Raw(Rc<[u8]>),
+}
+
+/// Octets of a body.
+#[derive(Debug)]
+pub enum Content {
+    /// A message, or part of it, in the form that other subscribers get it in.
+    Shared(Buffer),
+    /// Octets for this subscriber only.
+    Own(Vec<u8>),
+    /// A text for this subscriber only that is sent many times, such as a boundary.
+    Repeated(Rc<str>),
+    /// What every subscriber gets.
+    Fixed(&'static [u8]),
+}
+
+impl Content {
+    /// The octets. They do not move as long as the content lives.
+    pub fn octets(&self) -> &[u8] {
+        match self {
+            Content::Shared(buffer) => buffer.octets(),
+            Content::Own(octets) => octets,
+            Content::Repeated(text) => text.as_bytes(),
+            Content::Fixed(octets) => octets,
+        }
+    }
+}
+
+impl Streaming {
+    /// Parts with a boundary that nobody can know before: 32 hexadecimal digits, from a hash function that the operating
+    /// system gave its keys.
+    pub fn multipart() -> Self {
+        let [high, low] = [0_u8, 1].map(|half| RandomState::new().hash_one(half));
+        Streaming::Multipart(format!("{high:016x}{low:016x}").into())
+    }
+
+    /// In which form the messages are shared with other subscribers.
+    pub fn form(&self) -> Form {
+        match self {
+            Streaming::EventSource => Form::EventSource,
+            Streaming::Multipart(_) => Form::Part,
+            Streaming::Chunked => Form::Body,
+            Streaming::Raw(separator) => Form::Raw(Rc::clone(separator)),
+        }
+    }
+
+    /// What is done when messages are lost: where a message has nothing but itself, there is no way to tell, and the location
+    /// says what is done `otherwise`.
+    pub fn on_gap(&self, otherwise: OnGap) -> OnGap {
+        match self {
+            Streaming::EventSource | Streaming::Multipart(_) => OnGap::Tell,
+            Streaming::Chunked | Streaming::Raw(_) => otherwise,
+        }
+    }
+
+    /// Whether each piece of the body is to be a chunk of its own, where the response has chunks.
+    pub fn is_in_chunks(&self) -> bool {
+        *self == Streaming::Chunked
+    }
+
+    /// The content type of the response.
+    pub fn content_type(&self) -> Cow<'static, str> {
+        match self {
+            Streaming::EventSource => eventsource::CONTENT_TYPE.into(),
+            Streaming::Multipart(boundary) => multipart::content_type(boundary).into(),
+            Streaming::Chunked | Streaming::Raw(_) => TEXT.into(),
+        }
+    }
+
+    /// Whether the position at the beginning is told by a header: the body of the other transports tells it.
+    pub fn has_position_in_head(&self) -> bool {
+        *self != Streaming::EventSource
+    }
+
+    /// Whether messages that were lost before the beginning are told by a header: there is no other way.
+    pub fn has_losses_in_head(&self) -> bool {
+        matches!(self, Streaming::Chunked | Streaming::Raw(_))
+    }
+
+    /// What the body begins with; `position` is that of its subscriber.
+    pub fn begin(&self, position: &str, mut put: impl FnMut(Content)) {
+        match self {
+            Streaming::EventSource => put(Content::Own(eventsource::position(position))),
+            Streaming::Multipart(boundary) => {
+                put(Content::Fixed(multipart::FIRST));
+                put(Content::Repeated(Rc::clone(boundary)));
+            }
+            Streaming::Chunked | Streaming::Raw(_) => {}
+        }
+    }
+
+    /// A message, or the news of a gap.
+    pub fn item(&self, item: &Item, mut put: impl FnMut(Content)) {
+        match self {
+            Streaming::Multipart(boundary) => {
+                if let Some(lost) = item.lost {
+                    put(Content::Own(multipart::gap(lost)));
+                }
+                put(Content::Shared(item.buffer.clone()));
+                put(Content::Repeated(Rc::clone(boundary)));
+            }
+            Streaming::EventSource | Streaming::Chunked | Streaming::Raw(_) => {
+                put(Content::Shared(item.buffer.clone()))
+            }
+        }
+    }
+
+    /// What is sent when there was nothing for a while, if there is something that is no message.
+    pub fn keepalive(&self) -> Option<Content> {
+        match self {
+            Streaming::EventSource => Some(Content::Fixed(eventsource::KEEPALIVE)),
+            Streaming::Multipart(_) | Streaming::Chunked | Streaming::Raw(_) => None,
+        }
+    }
+
+    /// What the body ends with.
+    pub fn end(&self) -> Content {
+        match self {
+            Streaming::Multipart(_) => Content::Fixed(multipart::LAST),
+            Streaming::EventSource | Streaming::Chunked | Streaming::Raw(_) => Content::Fixed(b""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn octets(step: impl FnOnce(&mut dyn FnMut(Content))) -> Vec<u8> {
+        let mut all = Vec::new();
+        step(&mut |content| all.extend_from_slice(content.octets()));
+        all
+    }
+
+    #[test]
+    fn a_body_without_messages_is_whole() {
+        let parts = Streaming::Multipart("xyz".into());
+        assert_eq!(octets(|put| parts.begin("1:0", put)), b"--xyz");
+        assert_eq!(parts.end().octets(), b"--\r\n");
+        assert_eq!(parts.content_type(), "multipart/mixed; boundary=xyz");
+        assert_eq!(octets(|put| Streaming::EventSource.begin("1:0", put)), b"id: 1:0\n\n");
+        assert!(octets(|put| Streaming::Chunked.begin("1:0", put)).is_empty());
+    }
+
+    #[test]
+    fn boundaries_are_not_guessed() {
+        assert_ne!(Streaming::multipart(), Streaming::multipart());
+    }
+
+    #[test]
+    fn who_can_tell_of_a_gap_does() {
+        for otherwise in [OnGap::Close, OnGap::Skip] {
+            assert_eq!(Streaming::EventSource.on_gap(otherwise), OnGap::Tell);
+            assert_eq!(Streaming::multipart().on_gap(otherwise), OnGap::Tell);
+            assert_eq!(Streaming::Chunked.on_gap(otherwise), otherwise);
+            assert_eq!(Streaming::Raw(b"\n"[..].into()).on_gap(otherwise), otherwise);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The response of nginx to a request that waits for messages.
+
+use super::body::Body;
+use crate::channel::streaming::Content;
+use crate::nginx::ffi;
+use crate::nginx::request::Request;
+use crate::session::client::Lost;
+use crate::session::endpoint::HttpStatus;
+use crate::session::subscriber::{Response, SubscriberEnd};
+
+/// Head and body.
+pub struct NginxResponse {
+    request: Request,
+    body: Body,
+}
+
+impl NginxResponse {
+    /// Nothing was sent yet. `apart`: each piece of the body is to be a chunk.
+    pub fn new(request: Request, apart: bool) -> Self {
+        NginxResponse { request, body: Body::new(request, apart) }
+    }
+}
+
+/// What it means that a head was not sent: a filter of nginx has another answer, or the connection is lost.
+fn not_sent(sent: isize) -> SubscriberEnd {
+    match u16::try_from(sent) {
+        Ok(status @ 1..) => SubscriberEnd::Refused(HttpStatus(status)),
+        _ => SubscriberEnd::Lost,
+    }
+}
+
+impl Response for NginxResponse {
+    fn add_header(&mut self, name: &'static str, value: &str) -> bool {
+        self.request.add_header(name, value.as_bytes())
+    }
+
+    fn begin(&mut self, content_type: &[u8], length: i64) -> Result<bool, SubscriberEnd> {
+        const NO_MEMORY: SubscriberEnd = SubscriberEnd::Refused(HttpStatus::INTERNAL);
+        let content_type = self.request.copy(content_type).ok_or(NO_MEMORY)?;
+        let request = self.request.raw();
+        // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
+        unsafe {
+            ffi::ngx_ws_response_open(request, ffi::NGX_HTTP_OK as usize, content_type, length);
+            let sent = ffi::ngx_http_send_header(request);
+            if sent == ffi::NGX_ERROR as isize || sent > ffi::NGX_OK as isize {
+                return Err(not_sent(sent));
+            }
+            Ok(ffi::ngx_ws_request_header_only(request) == 0)
+        }
+    }
+
+    fn empty(&mut self, HttpStatus(status): HttpStatus) -> Result<(), SubscriberEnd> {
+        // SAFETY: the request is alive and nothing was sent yet.
+        let sent = unsafe {
+            ffi::ngx_ws_response_empty(self.request.raw(), status.into());
+            ffi::ngx_http_send_header(self.request.raw())
+        };
+        if sent == ffi::NGX_ERROR as isize { Err(SubscriberEnd::Lost) } else { Ok(()) }
+    }
+
+    fn flush_head(&mut self) -> Result<(), Lost> {
+        self.body.flush_head()
+    }
+
+    fn push(&mut self, content: Content, last: bool) {
+        self.body.push(content, last);
+    }
+
+    fn send(&mut self) -> Result<(), Lost> {
+        self.body.send()
+    }
+
+    fn cost(&self) -> usize {
+        self.body.cost()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    fn silent_since(&self) -> Option<u64> {
+        self.body.silent_since()
+    }
+
+    fn stuck_since(&self) -> Option<u64> {
+        self.body.stuck_since()
+    }
+}

@@ -1,0 +1,426 @@
+//! A request that waits for messages, as a state machine: a stream gets one after another, a long-poll gets one.
+//!
+//! Both are ordinary responses, so that they work over every version of HTTP. A poll is a long-poll that does not wait. The
+//! response is behind [`Response`], the messages behind [`Source`], and the server behind [`Host`]; nothing here knows
+//! nginx, so that every order of messages, client, program, timer and drain can be tried.
+//!
+//! Whatever happens, one method is called, which returns whether the subscriber goes on; when it does not,
+//! [`release`](Subscriber::release) is to be called, and the request is ended as was said.
+
+mod deadlines;
+#[cfg(any(test, fuzzing))]
+pub mod simulation;
+mod single;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::mem;
+use std::ops::{ControlFlow, DerefMut};
+
+use super::client::Lost;
+use super::endpoint::HttpStatus;
+use super::host::Log;
+use super::record::Record;
+use super::shared::State;
+use crate::channel::fanout::{Batch, Next};
+use crate::channel::message::Message;
+use crate::channel::store::{Budget, ReadError};
+use crate::channel::streaming::{Content, Streaming};
+use crate::ledger::OpenSession;
+
+/// How the messages are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// One after another, in a response that goes on.
+    Streaming(Streaming),
+    /// One as the whole response, which waits for it.
+    LongPoll,
+    /// One as the whole response, if it is there.
+    Poll,
+    /// The same for a subrequest that names no position: where others begin with what comes, it gets the newest message.
+    FirstPoll,
+}
+
+/// How a subscriber ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriberEnd {
+    /// The response is whole, or is as whole as it will be.
+    Finished,
+    /// The connection is lost, or the response must not look whole.
+    Lost,
+    /// Nothing was sent: this status is the answer.
+    Refused(HttpStatus),
+    /// The same, and the client may come back soon: 503 with `Retry-After`.
+    TryAgain,
+}
+
+/// Whether a subscriber goes on after an event.
+pub type Flow = ControlFlow<SubscriberEnd>;
+
+/// Something is wrong with the server.
+const FAILED: SubscriberEnd = SubscriberEnd::Refused(HttpStatus::INTERNAL);
+
+impl From<Lost> for SubscriberEnd {
+    fn from(Lost: Lost) -> Self {
+        SubscriberEnd::Lost
+    }
+}
+
+/// The response of a request.
+pub trait Response {
+    /// Adds a header. `false` when there is no memory.
+    fn add_header(&mut self, name: &'static str, value: &str) -> bool;
+
+    /// Sends the head of a 200; the length is -1 where nobody knows it. Whether a body follows.
+    ///
+    /// # Errors
+    ///
+    /// What the request ends with.
+    fn begin(&mut self, content_type: &[u8], length: i64) -> Result<bool, SubscriberEnd>;
+
+    /// Sends a response without a body.
+    ///
+    /// # Errors
+    ///
+    /// What the request ends with.
+    fn empty(&mut self, status: HttpStatus) -> Result<(), SubscriberEnd>;
+
+    /// Lets the head leave that has nothing behind it yet.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    fn flush_head(&mut self) -> Result<(), Lost>;
+
+    /// Adds to the body; nothing comes after the last piece.
+    fn push(&mut self, content: Content, last: bool);
+
+    /// Sends what was added.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    fn send(&mut self) -> Result<(), Lost>;
+
+    /// What the pieces that were not sent yet cost, in octets.
+    fn cost(&self) -> usize;
+
+    /// Whether everything is sent.
+    fn is_empty(&self) -> bool;
+
+    /// Since when there is silence; `None` while something is being sent.
+    fn silent_since(&self) -> Option<u64>;
+
+    /// Since when the client has taken nothing of what is being sent.
+    fn stuck_since(&self) -> Option<u64>;
+}
+
+/// Where the messages come from: a subscription, which ends when this is dropped, and the program behind it, if subscribers
+/// share one.
+pub trait Source {
+    /// Looks at what is there; `serve` gets it in order and says how many items of it were taken. `None` where the worker is
+    /// leaving.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    fn serve(&mut self, limit: Budget, serve: impl FnOnce(&Batch) -> usize) -> Option<Result<Next, ReadError>>;
+
+    /// The position that the client can come back with.
+    fn position(&self) -> Option<String>;
+
+    /// Messages that were lost before the beginning; 0: nobody knows how many.
+    fn take_losses(&mut self) -> Option<u64>;
+
+    /// Nothing is taken for now.
+    fn block(&mut self);
+
+    /// More is taken: the subscriber is run if there is something.
+    fn unblock(&mut self);
+
+    /// The subscriber is run again a little later: what could not be read then may be readable.
+    fn retry(&mut self);
+
+    /// Whether something has come to this worker that nobody has looked at.
+    fn has_news(&self) -> bool;
+
+    /// How far the program is that the subscribers share.
+    fn program(&self) -> Option<State>;
+
+    /// The subscriber is run again when what has been published by now has come to it.
+    fn look_again(&mut self);
+}
+
+/// What a subscriber needs of its server besides the response.
+pub trait Host: Log {
+    /// The response of the request.
+    type Response: Response;
+    /// Where its messages come from.
+    type Source: Source;
+    /// What is known of it when it is logged.
+    type Record: DerefMut<Target = Record>;
+
+    /// Milliseconds of a monotonic clock, as of the current turn of the event loop.
+    fn now(&self) -> u64;
+
+    /// Notices a client that goes away while nothing is sent.
+    fn watch_client(&mut self);
+
+    /// Lets the events of the client run the subscriber from now on.
+    fn listen(&mut self);
+
+    /// Counts the subscriber among the sessions of its location.
+    fn open_account(&mut self) -> Option<OpenSession>;
+
+    /// When the subscriber is to be drained, if the worker is leaving already.
+    fn late_drain(&mut self) -> Option<u64>;
+
+    /// Lets the timer fire in about so many milliseconds.
+    fn set_timer(&mut self, milliseconds: u64);
+
+    /// The timer has fired.
+    fn take_expired(&mut self);
+
+    /// Nothing runs the subscriber any more: neither its timer nor its worker.
+    fn stop(&mut self);
+
+    /// Lets go of the request. The source is gone.
+    fn release(&mut self);
+}
+
+/// What the location says about its subscribers. Times are in milliseconds, 0 for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What may be on its way to the client, in octets.
+    pub send_limit: usize,
+    /// Time in which the client must take something of that.
+    pub send_timeout: u64,
+    /// Time without a message before the response ends.
+    pub idle_timeout: u64,
+    /// Silence before a line that says nothing, where the transport has one.
+    pub ping_interval: u64,
+    /// Time that the client has for what is on its way at the end.
+    pub close_timeout: u64,
+    /// A poll without a position gets the newest of all messages.
+    pub begins_with_newest: bool,
+}
+
+/// How far a request has come, and what only that stage has.
+enum Stage<S> {
+    /// It has no source yet.
+    Created,
+    /// The program that it shares is being started; nothing was answered yet.
+    Starting { source: S },
+    /// It gets what comes. While it is blocked, nothing is asked of the source.
+    Waiting { source: S, is_blocked: bool },
+    /// It gets nothing more; what is on its way leaves until then.
+    Closing { until: u64 },
+    /// It has ended or is ending.
+    Over,
+}
+
+/// A request that waits for messages.
+pub struct Subscriber<H: Host> {
+    host: H,
+    response: H::Response,
+    record: H::Record,
+    delivery: Delivery,
+    settings: Settings,
+    stage: Stage<H::Source>,
+    /// When the last message was sent.
+    spoke: u64,
+    /// When it ends because its worker does.
+    drain: Option<u64>,
+    /// Its part in the figures of the location.
+    open: Option<OpenSession>,
+}
+
+impl<H: Host> Subscriber<H> {
+    /// A subscriber that is given its source by [`attach`](Self::attach).
+    pub fn new(host: H, response: H::Response, record: H::Record, delivery: Delivery, settings: Settings) -> Self {
+        let spoke = host.now();
+        Subscriber { host, response, record, delivery, settings, stage: Stage::Created, spoke, drain: None, open: None }
+    }
+
+    /// The server in which it lives.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// The same, to be changed.
+    pub fn host_mut(&mut self) -> &mut H {
+        &mut self.host
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// Its subscription has begun: begins to answer, unless a program has to be started first.
+    pub fn attach(&mut self, source: H::Source) -> Flow {
+        debug_assert!(matches!(self.stage, Stage::Created), "a subscriber has one source");
+        let is_starting = source.program() == Some(State::Starting);
+        self.stage = Stage::Starting { source };
+        if is_starting {
+            self.host.watch_client();
+        } else {
+            self.begin()?;
+        }
+        self.arm();
+        Flow::Continue(())
+    }
+
+    /// Begins to answer.
+    fn begin(&mut self) -> Flow {
+        self.stage = match mem::replace(&mut self.stage, Stage::Created) {
+            Stage::Starting { source } => Stage::Waiting { source, is_blocked: true },
+            other => other,
+        };
+        if let Stage::Waiting { source, .. } = &self.stage
+            && let Some(State::Running(pid)) = source.program()
+        {
+            self.record.exec_pid = Some(pid);
+        }
+        match self.open() {
+            Ok(true) => {}
+            Ok(false) => return Flow::Break(SubscriberEnd::Finished),
+            Err(end) => return Flow::Break(end),
+        }
+        self.open = self.host.open_account();
+        if matches!(self.delivery, Delivery::Poll | Delivery::FirstPoll) {
+            self.answer()?;
+            return self.nothing_new();
+        }
+        self.host.listen();
+        // Who has been waiting for a program may have a time already.
+        self.drain = self.drain.or_else(|| self.host.late_drain());
+        self.unblock();
+        Flow::Continue(())
+    }
+
+    /// The program may have been started.
+    fn started(&mut self) -> Flow {
+        let Stage::Starting { source } = &self.stage else { return Flow::Continue(()) };
+        match source.program() {
+            Some(State::Starting) => Flow::Continue(()),
+            Some(State::Refused(HttpStatus::UNAVAILABLE)) => Flow::Break(SubscriberEnd::TryAgain),
+            Some(State::Refused(status)) => Flow::Break(SubscriberEnd::Refused(status)),
+            Some(State::Running(_) | State::Ended(_)) | None => self.begin(),
+        }
+    }
+
+    /// Whether the program that it shared has ended, and there is nothing more of it.
+    fn is_deserted(&mut self) -> bool {
+        let Stage::Waiting { source, .. } = &mut self.stage else { return false };
+        let Some(State::Ended(outcome)) = source.program() else { return false };
+        if source.has_news() {
+            // The last of what it said may be among them.
+            source.look_again();
+            return false;
+        }
+        self.record.exec_status = outcome.status;
+        true
+    }
+
+    /// Sends what can be sent now.
+    pub fn pump(&mut self) -> Flow {
+        match &self.stage {
+            Stage::Starting { .. } => self.started()?,
+            Stage::Waiting { .. } => match &self.delivery {
+                Delivery::Streaming(_) => self.stream()?,
+                Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => self.answer()?,
+            },
+            Stage::Created | Stage::Closing { .. } | Stage::Over => return Flow::Continue(()),
+        }
+        self.arm();
+        Flow::Continue(())
+    }
+
+    /// Ends the request before there was all that it could have waited for: the client comes back and goes on.
+    pub fn dismiss(&mut self) -> Flow {
+        match (&self.stage, &self.delivery) {
+            (Stage::Created | Stage::Starting { .. }, _) => Flow::Break(SubscriberEnd::TryAgain),
+            (Stage::Closing { .. } | Stage::Over, _) => Flow::Continue(()),
+            (Stage::Waiting { .. }, Delivery::Streaming(_)) => self.close(),
+            (Stage::Waiting { .. }, Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll) => self.time_out(),
+        }
+    }
+
+    /// Ends it at once: its worker leaves.
+    pub fn terminate(&mut self) -> Flow {
+        self.dismiss()?;
+        // What it has been sent, or is to be sent yet, is the server's business now.
+        Flow::Break(SubscriberEnd::Finished)
+    }
+
+    /// The client takes more.
+    pub fn writable(&mut self) -> Flow {
+        if let Err(lost) = self.response.send() {
+            return Flow::Break(lost.into());
+        }
+        if self.response.is_empty() {
+            match self.stage {
+                Stage::Closing { .. } => return Flow::Break(SubscriberEnd::Finished),
+                Stage::Waiting { is_blocked: true, .. } => self.unblock(),
+                Stage::Created | Stage::Starting { .. } | Stage::Waiting { .. } | Stage::Over => {}
+            }
+        }
+        self.arm();
+        Flow::Continue(())
+    }
+
+    /// The position that the client can come back with.
+    fn position(&self) -> String {
+        let Stage::Waiting { source, .. } = &self.stage else { return String::new() };
+        source.position().unwrap_or_default()
+    }
+
+    /// Tries again later what cannot be read now.
+    fn retry(&mut self) {
+        if let Stage::Waiting { source, .. } = &mut self.stage {
+            source.retry();
+        }
+    }
+
+    fn block(&mut self) {
+        if let Stage::Waiting { source, is_blocked } = &mut self.stage {
+            *is_blocked = true;
+            source.block();
+        }
+    }
+
+    fn unblock(&mut self) {
+        if let Stage::Waiting { source, is_blocked } = &mut self.stage {
+            *is_blocked = false;
+            source.unblock();
+        }
+    }
+
+    fn count(record: &mut Record, open: Option<&OpenSession>, message: &Message) {
+        let octets = message.data().len();
+        record.message_out(octets);
+        record.message_id = Some(message.id);
+        if let Some(open) = open {
+            open.figures().sent(1, octets as u64);
+        }
+    }
+
+    /// No longer subscribed: the rest of the response has until then.
+    fn leave(&mut self, until: u64) {
+        drop(mem::replace(&mut self.stage, Stage::Closing { until }));
+    }
+
+    /// Lets go of everything but the memory, of the request above all.
+    pub fn release(&mut self) {
+        if self.is_over() {
+            return;
+        }
+        let stage = mem::replace(&mut self.stage, Stage::Over);
+        self.host.stop();
+        self.open = None;
+        drop(stage);
+        self.host.release();
+    }
+}

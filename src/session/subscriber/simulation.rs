@@ -1,0 +1,633 @@
+//! A whole subscriber driven by a string of octets: messages, client, program, timer, drain and kill in any order.
+//!
+//! The messages come out of a real store and a real fan-out in private memory. [`run`] panics where the subscriber breaks one
+//! of its promises:
+//!
+//! - one head, before the body, and nothing behind the last piece;
+//! - the body has the messages in order and once, and all of them where none may be lost;
+//! - what is on its way is bounded;
+//! - as soon as the client takes what there is, everything that was published moves;
+//! - as long as the subscriber lives it has a timer, and once its worker leaves it ends;
+//! - when it has ended it has let go of its subscription and of its request, once, and calls nobody any more.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+
+use super::{Delivery, Flow, Host, Lost, Response, Settings, Source, Stage, Subscriber, SubscriberEnd};
+use crate::channel::fanout::{Batch, FanOut, Limits, Next, OnGap, SubscriberId, Wish};
+use crate::channel::lock::Unshared;
+use crate::channel::memory::Region;
+use crate::channel::message::Publication;
+use crate::channel::position::{Asked, Start};
+use crate::channel::store::{Budget, GroupLimits, History, Key, Now, Policy, Process, ReadError, Slot, Store, Terms};
+use crate::channel::streaming::{Content, Streaming};
+use crate::channel::wire::Form;
+use crate::ledger::OpenSession;
+use crate::session::endpoint::{Ending, HttpStatus};
+use crate::session::host::{Log, Severity};
+use crate::session::record::Record;
+use crate::session::shared::{Run, RunEnd, State};
+use crate::ws::close::CloseCode;
+use crate::ws::frame::Kind;
+use crate::ws::scratch::Scratch;
+
+/// Octets of a message: its number, in as many digits.
+const MESSAGE: usize = 24;
+
+const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
+
+/// What the response has come to.
+#[derive(Default)]
+struct Wire {
+    headers: Vec<(&'static str, String)>,
+    status: Option<u16>,
+    /// Pieces that are not sent yet, and how much of the first is.
+    pieces: VecDeque<Content>,
+    sent_of_first: usize,
+    /// Pieces at the end that were not given to the system.
+    fresh: usize,
+    is_last: bool,
+    room: usize,
+    body: Vec<u8>,
+    sent: u64,
+    moved: u64,
+    reset: bool,
+    /// The client can be written again, and that is an event.
+    event: bool,
+    wants_head_only: bool,
+}
+
+/// Everything around a subscriber.
+pub struct World {
+    now: Cell<u64>,
+    store: Store<Unshared>,
+    slot: Slot,
+    fan: RefCell<FanOut>,
+    batch: RefCell<Batch>,
+    scratch: RefCell<Scratch>,
+    wire: RefCell<Wire>,
+    program: RefCell<Option<Rc<Run>>>,
+    timer: Cell<Option<u64>>,
+    late_drain: Cell<Option<u64>>,
+    /// The subscriber is to be run in any case.
+    again: Cell<bool>,
+    stopped: Cell<bool>,
+    released: Cell<bool>,
+    subscribed: Cell<bool>,
+}
+
+impl World {
+    fn time(&self) -> Now {
+        Now { clock: self.now.get(), unix: self.now.get() }
+    }
+
+    fn held(&self) {
+        assert!(!self.released.get(), "a subscriber that has let go of its request uses it");
+    }
+}
+
+/// The world as the parts of a subscriber have it.
+#[derive(Clone)]
+pub struct Shared(Rc<World>);
+
+/// The subscription of the simulation.
+pub struct TestSource(Rc<World>, SubscriberId);
+
+impl Response for Shared {
+    fn add_header(&mut self, name: &'static str, value: &str) -> bool {
+        self.0.held();
+        let mut wire = self.0.wire.borrow_mut();
+        assert!(wire.status.is_none(), "a header behind the head");
+        assert!(wire.headers.iter().all(|(other, _)| *other != name), "{name} twice");
+        wire.headers.push((name, value.to_owned()));
+        true
+    }
+
+    fn begin(&mut self, content_type: &[u8], _: i64) -> Result<bool, SubscriberEnd> {
+        self.0.held();
+        let mut wire = self.0.wire.borrow_mut();
+        assert!(wire.status.is_none() && !content_type.is_empty());
+        wire.status = Some(200);
+        if wire.reset { Err(SubscriberEnd::Lost) } else { Ok(!wire.wants_head_only) }
+    }
+
+    fn empty(&mut self, status: HttpStatus) -> Result<(), SubscriberEnd> {
+        self.0.held();
+        let mut wire = self.0.wire.borrow_mut();
+        assert!(wire.status.is_none());
+        wire.status = Some(status.0);
+        wire.is_last = true;
+        Ok(())
+    }
+
+    fn flush_head(&mut self) -> Result<(), Lost> {
+        assert_eq!(self.0.wire.borrow().status, Some(200));
+        Ok(())
+    }
+
+    fn push(&mut self, content: Content, last: bool) {
+        self.0.held();
+        let mut wire = self.0.wire.borrow_mut();
+        assert!(wire.status == Some(200) && !wire.is_last && !wire.wants_head_only);
+        wire.is_last = last;
+        if last || !content.octets().is_empty() {
+            wire.pieces.push_back(content);
+            wire.fresh += 1;
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Lost> {
+        self.0.held();
+        let now = self.0.now.get();
+        let mut wire = self.0.wire.borrow_mut();
+        if wire.reset {
+            return Err(Lost);
+        }
+        if std::mem::take(&mut wire.fresh) > 0 {
+            wire.sent = now;
+        }
+        while let Some(content) = wire.pieces.pop_front() {
+            let rest = &content.octets()[wire.sent_of_first..];
+            let count = rest.len().min(wire.room);
+            wire.body.extend_from_slice(&rest[..count]);
+            wire.room -= count;
+            if count > 0 {
+                wire.moved = now;
+            }
+            if count < rest.len() {
+                wire.sent_of_first += count;
+                wire.pieces.push_front(content);
+                return Ok(());
+            }
+            wire.sent_of_first = 0;
+        }
+        wire.moved = now;
+        Ok(())
+    }
+
+    fn cost(&self) -> usize {
+        let wire = self.0.wire.borrow();
+        wire.pieces.iter().map(|content| content.octets().len() + 10).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.wire.borrow().pieces.is_empty()
+    }
+
+    fn silent_since(&self) -> Option<u64> {
+        self.is_empty().then(|| self.0.wire.borrow().sent)
+    }
+
+    fn stuck_since(&self) -> Option<u64> {
+        (!self.is_empty()).then(|| self.0.wire.borrow().moved)
+    }
+}
+
+impl Source for TestSource {
+    fn serve(&mut self, limit: Budget, serve: impl FnOnce(&Batch) -> usize) -> Option<Result<Next, ReadError>> {
+        let world = &self.0;
+        world.held();
+        let (mut fan, mut batch) = (world.fan.borrow_mut(), world.batch.borrow_mut());
+        let next = fan.peek(&world.store, self.1, limit, world.time(), &mut world.scratch.borrow_mut(), &mut batch);
+        if matches!(next, Ok(Next::Items)) {
+            let taken = serve(&batch);
+            fan.advance(self.1, &batch, taken);
+        }
+        batch.clear();
+        Some(next)
+    }
+
+    fn position(&self) -> Option<String> {
+        self.0.fan.borrow().position(self.1)
+    }
+
+    fn take_losses(&mut self) -> Option<u64> {
+        self.0.fan.borrow_mut().take_losses(self.1)
+    }
+
+    fn block(&mut self) {
+        self.0.fan.borrow_mut().block(self.1);
+    }
+
+    fn unblock(&mut self) {
+        self.0.fan.borrow_mut().unblock(self.1);
+    }
+
+    fn retry(&mut self) {
+        self.0.fan.borrow_mut().unblock(self.1);
+    }
+
+    fn has_news(&self) -> bool {
+        self.0.store.has_news(self.0.slot)
+    }
+
+    fn program(&self) -> Option<State> {
+        self.0.program.borrow().as_ref().map(|run| run.state())
+    }
+
+    fn look_again(&mut self) {
+        self.0.again.set(true);
+    }
+}
+
+impl Drop for TestSource {
+    fn drop(&mut self) {
+        assert!(self.0.subscribed.replace(false), "a subscription ends once");
+        let _ = self.0.fan.borrow_mut().unsubscribe(&self.0.store, self.0.slot, self.1, self.0.time());
+    }
+}
+
+impl Log for Shared {
+    fn report(&self, _: Severity, text: fmt::Arguments<'_>) {
+        self.0.held();
+        drop(text.to_string());
+    }
+}
+
+impl Host for Shared {
+    type Response = Shared;
+    type Source = TestSource;
+    type Record = Box<Record>;
+
+    fn now(&self) -> u64 {
+        self.0.now.get()
+    }
+
+    fn watch_client(&mut self) {
+        self.0.held();
+    }
+
+    fn listen(&mut self) {
+        self.0.held();
+    }
+
+    fn open_account(&mut self) -> Option<OpenSession> {
+        None
+    }
+
+    fn late_drain(&mut self) -> Option<u64> {
+        self.0.late_drain.get()
+    }
+
+    fn set_timer(&mut self, milliseconds: u64) {
+        self.0.held();
+        assert!(!self.0.stopped.get());
+        self.0.timer.set(Some(self.0.now.get().saturating_add(milliseconds)));
+    }
+
+    fn take_expired(&mut self) {}
+
+    fn stop(&mut self) {
+        assert!(!self.0.stopped.replace(true));
+        self.0.timer.set(None);
+    }
+
+    fn release(&mut self) {
+        assert!(!self.0.released.replace(true), "a request is let go of once");
+        assert!(!self.0.subscribed.get(), "the subscription outlives the request");
+    }
+}
+
+/// A subscriber in its world.
+pub struct Simulation {
+    world: Rc<World>,
+    subscriber: Subscriber<Shared>,
+    /// How it has ended.
+    pub end: Option<SubscriberEnd>,
+    /// Messages that were published since the subscription began.
+    published: u64,
+    history: u32,
+    may_lose: bool,
+    delivery: Delivery,
+    limit: usize,
+}
+
+fn key() -> Key<'static> {
+    Key::new(b"", b"news").expect("a short name")
+}
+
+/// The message of this number.
+fn message(number: u64) -> Vec<u8> {
+    format!("{number:0width$}", width = MESSAGE).into_bytes()
+}
+
+/// What a simulation begins with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// How the messages are sent.
+    pub delivery: Delivery,
+    /// What the location says.
+    pub settings: Settings,
+    /// Messages that the channel keeps.
+    pub history: u32,
+    /// Octets that the client takes.
+    pub room: usize,
+    /// The subscribers share a program, which is being started.
+    pub shares: bool,
+    /// What is done when messages are lost, where that cannot be told.
+    pub otherwise: OnGap,
+}
+
+impl Simulation {
+    /// A subscriber of a channel that has one message already.
+    pub fn new(setup: Setup) -> Self {
+        let Setup { delivery, settings, history, room, shares, otherwise } = setup;
+        let region = Region::private(1 << 20).expect("memory");
+        let store = Store::create(region, Unshared, 2, [1, 2]).expect("room for a zone");
+        let slot = store.claim(Process { pid: 1, start: 1 }, |_| true).expect("a slot").slot;
+        let world = Rc::new(World {
+            now: Cell::new(1_000),
+            store,
+            slot,
+            fan: RefCell::new(FanOut::new(Limits::default())),
+            batch: RefCell::default(),
+            scratch: RefCell::default(),
+            wire: RefCell::new(Wire { room, ..Wire::default() }),
+            program: RefCell::new(shares.then(Rc::default)),
+            timer: Cell::new(None),
+            late_drain: Cell::new(None),
+            again: Cell::new(false),
+            stopped: Cell::new(false),
+            released: Cell::new(false),
+            subscribed: Cell::new(false),
+        });
+        let shared = Shared(Rc::clone(&world));
+        let limit = settings.send_limit;
+        let subscriber = Subscriber::new(shared.clone(), shared, Box::default(), delivery.clone(), settings);
+        let on_gap = match &delivery {
+            Delivery::Streaming(streaming) => streaming.on_gap(otherwise),
+            Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => OnGap::Tell,
+        };
+        let may_lose = on_gap == OnGap::Close;
+        let mut simulation =
+            Simulation { world, subscriber, end: None, published: 0, history, may_lose, delivery, limit };
+        simulation.publish();
+        simulation.published = 0;
+        simulation.subscribe(on_gap);
+        simulation
+    }
+
+    fn subscribe(&mut self, on_gap: OnGap) {
+        let form = match &self.delivery {
+            Delivery::Streaming(streaming) => streaming.form(),
+            Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => Form::Body,
+        };
+        let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
+        let start = if self.delivery == Delivery::FirstPoll { Start::Last(1) } else { Start::Newest };
+        let (form, asked, keys) = (Rc::new(form), Asked::id(b""), [key()]);
+        let wish = Wish { keys: &keys, asked: &asked, start, terms, form: &form, on_gap };
+        let world = Rc::clone(&self.world);
+        let id = world.fan.borrow_mut().subscribe(&world.store, world.slot, &wish, 0, world.time()).expect("room");
+        world.subscribed.set(true);
+        let source = TestSource(world, id);
+        self.event(|subscriber| subscriber.attach(source));
+    }
+
+    /// What is known of it.
+    pub fn record(&self) -> &Record {
+        &self.subscriber.record
+    }
+
+    /// The status that was sent.
+    pub fn status(&self) -> Option<u16> {
+        self.world.wire.borrow().status
+    }
+
+    /// The body as the client has it.
+    pub fn body(&self) -> Vec<u8> {
+        self.world.wire.borrow().body.clone()
+    }
+
+    /// Publishes the next message.
+    pub fn publish(&mut self) {
+        self.published += 1;
+        let data = message(self.published);
+        let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&data] };
+        let policy = Policy { history: History { length: self.history, time: 0 }, group: NO_LIMITS };
+        let published = self.world.store.publish(key(), &publication, policy, self.world.time());
+        assert!(published.is_ok(), "{published:?}");
+    }
+
+    /// Does something with the subscriber, as one event.
+    pub fn event(&mut self, body: impl FnOnce(&mut Subscriber<Shared>) -> Flow) {
+        if self.end.is_some() {
+            return;
+        }
+        if let Flow::Break(end) = body(&mut self.subscriber) {
+            self.subscriber.release();
+            self.end = Some(end);
+        }
+        let world = &self.world;
+        assert_eq!(world.released.get(), self.end.is_some());
+        assert_eq!(world.timer.get().is_some(), self.end.is_none(), "a subscriber without a timer");
+        let cost = Response::cost(&self.subscriber.response);
+        assert!(cost <= self.limit.saturating_add(64 * (MESSAGE + 200)), "{cost} octets are on their way");
+    }
+
+    /// One turn of the hub, or the client's event. Whether there was anything.
+    pub fn turn(&mut self) -> bool {
+        if self.end.is_none() && std::mem::take(&mut self.world.wire.borrow_mut().event) {
+            self.event(Subscriber::writable);
+            return true;
+        }
+        let next = self.world.fan.borrow_mut().next();
+        if next.is_some() {
+            self.event(Subscriber::pump);
+            return true;
+        }
+        let (store, slot) = (&self.world.store, self.world.slot);
+        let collected = self.world.fan.borrow_mut().collect(store, slot, self.world.time());
+        if matches!(collected, Ok(true)) || self.world.fan.borrow().has_work() {
+            return true;
+        }
+        // A little later than everything that is there already.
+        let again = self.world.again.take();
+        if again {
+            self.event(Subscriber::pump);
+        }
+        again
+    }
+
+    /// The client takes so many octets more.
+    pub fn take(&mut self, count: usize) {
+        let mut wire = self.world.wire.borrow_mut();
+        wire.room = wire.room.saturating_add(count).min(usize::MAX / 2);
+        wire.event |= !wire.pieces.is_empty();
+    }
+
+    /// Lets time pass; the timer fires if its time comes.
+    pub fn pass(&mut self, milliseconds: u64) {
+        let now = self.world.now.get() + milliseconds;
+        self.world.now.set(now);
+        if self.world.timer.get().is_some_and(|at| at <= now) {
+            self.world.timer.set(None);
+            self.event(Subscriber::on_time);
+        }
+    }
+
+    /// The program that the subscribers share has been started, or has ended.
+    fn program(&mut self, change: impl FnOnce(&Run)) {
+        if let Some(run) = &*self.world.program.borrow() {
+            change(run);
+            self.world.again.set(true);
+        }
+    }
+
+    /// The client takes everything, and all that has come is handled.
+    pub fn settle(&mut self) {
+        self.take(usize::MAX / 4);
+        let mut turns = 0;
+        while self.turn() {
+            turns += 1;
+            assert!(turns < 10_000, "the subscriber is never at rest");
+        }
+    }
+
+    /// The subscriber is brought to its end, whatever it has been through: what was promised is looked at.
+    pub fn conclude(mut self) {
+        self.settle();
+        if self.end.is_none() && matches!(self.subscriber.stage, Stage::Waiting { .. }) {
+            assert!(self.world.wire.borrow().pieces.is_empty(), "octets wait for nothing");
+            assert!(matches!(self.delivery, Delivery::Streaming(_) | Delivery::LongPoll), "a poll does not wait");
+            if self.delivery == Delivery::LongPoll {
+                assert_eq!(self.published, 0, "a long-poll has its message");
+            } else if let Some(last) = self.numbers().last() {
+                assert_eq!(*last, self.published, "what was published has not arrived");
+            } else {
+                assert_eq!(self.published, 0, "what was published has not arrived");
+            }
+        }
+        let at = self.world.now.get() + 1_000;
+        self.event(|subscriber| subscriber.on_drain(at));
+        self.program(|run| run.ended(RunEnd::refused(true)));
+        let mut rounds = 0;
+        while self.end.is_none() {
+            let next = self.world.timer.get().unwrap_or(at).max(at);
+            self.pass(next.saturating_sub(self.world.now.get()));
+            while self.turn() {}
+            rounds += 1;
+            assert!(rounds < 100, "the subscriber does not end");
+        }
+        assert!(!self.world.subscribed.get());
+        self.check();
+    }
+
+    /// The numbers of the messages that the client has, as far as they are whole.
+    fn numbers(&self) -> Vec<u64> {
+        let wire = self.world.wire.borrow();
+        let text = String::from_utf8_lossy(&wire.body);
+        let digits = text.split(|letter: char| !letter.is_ascii_digit()).filter(|digits| digits.len() >= MESSAGE);
+        // Chunks have nothing between them.
+        let all = digits.flat_map(|digits| digits.as_bytes().chunks_exact(MESSAGE));
+        all.filter_map(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).collect()
+    }
+
+    fn check(&self) {
+        let wire = self.world.wire.borrow();
+        let numbers = self.numbers();
+        // A multipart boundary may look like a number, and a position is none.
+        if !matches!(self.delivery, Delivery::Streaming(Streaming::Multipart(_))) {
+            assert!(numbers.is_sorted_by(|first, second| first < second), "messages out of order: {numbers:?}");
+            if self.history as u64 > self.published || self.may_lose {
+                let whole = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
+                assert!(whole, "a message is missing: {numbers:?}");
+            }
+        }
+        match &self.delivery {
+            Delivery::Streaming(_) => assert!(matches!(wire.status, None | Some(200))),
+            Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => {
+                assert!(numbers.len() <= 1);
+                let had_one = numbers.len() == 1 || !wire.pieces.is_empty() || wire.wants_head_only || wire.reset;
+                assert!(wire.status != Some(200) || had_one, "an answer without a message");
+            }
+        }
+        if self.end == Some(SubscriberEnd::Finished) && wire.status == Some(200) && !wire.wants_head_only {
+            assert!(wire.is_last, "a response that has no end is not whole");
+        }
+        if matches!(self.end, Some(SubscriberEnd::Refused(_) | SubscriberEnd::TryAgain)) {
+            assert!(wire.status.is_none(), "a status behind a head");
+        }
+        assert!(self.record().messages_out >= numbers.len() as u64);
+    }
+}
+
+/// Runs a subscriber as the octets say.
+pub fn run(script: &[u8]) {
+    let mut octets = script.iter().copied();
+    let mut next = || octets.next().unwrap_or(0);
+    let flags = next();
+    let delivery = match next() % 8 {
+        0 => Delivery::LongPoll,
+        1 => Delivery::Poll,
+        2 => Delivery::FirstPoll,
+        3 => Delivery::Streaming(Streaming::EventSource),
+        4 => Delivery::Streaming(Streaming::Multipart("xyz".into())),
+        5 => Delivery::Streaming(Streaming::Chunked),
+        _ => Delivery::Streaming(Streaming::Raw(b"\n"[..].into())),
+    };
+    let mut time = || u64::from(next()) * 100;
+    let settings = Settings {
+        send_timeout: time(),
+        idle_timeout: time(),
+        ping_interval: time(),
+        close_timeout: time(),
+        send_limit: 1 + (time() as usize) / 10,
+        begins_with_newest: flags & 1 != 0,
+    };
+    let room = next();
+    let history = 1 + u32::from(next()) / 4;
+    let otherwise = if flags & 2 != 0 { OnGap::Close } else { OnGap::Skip };
+    let (room, shares) = (usize::from(room) * 4, flags & 4 != 0);
+    let mut simulation = Simulation::new(Setup { delivery, settings, history, room, shares, otherwise });
+    if flags & 8 != 0 {
+        simulation.world.late_drain.set(Some(1_000 + u64::from(next())));
+    }
+    simulation.world.wire.borrow_mut().wants_head_only = flags & 0xf0 == 0xf0 && simulation.status().is_none();
+    while simulation.end.is_none()
+        && let Some(action) = octets.next()
+    {
+        let mut next = || octets.next().unwrap_or(0);
+        match action {
+            // The zone of the simulation is small.
+            0..=69 if simulation.published < 2_000 => simulation.publish(),
+            0..=109 => {
+                simulation.turn();
+            }
+            110..=149 => simulation.take(usize::from(next())),
+            150..=189 => {
+                for _ in 0..action - 149 {
+                    simulation.turn();
+                }
+            }
+            190..=209 => simulation.pass(u64::from(next()) * 50),
+            210..=219 => simulation.event(Subscriber::pump),
+            220..=224 => simulation.program(|run| {
+                run.runs(7);
+            }),
+            225..=228 => {
+                let ending = Ending { code: CloseCode::NORMAL, reason: String::new() };
+                let status = Some(crate::exec::spawner::ExitStatus::Code(0));
+                simulation.program(|run| run.ended(RunEnd::of(ending, status)));
+            }
+            229..=230 => simulation.program(|run| run.ended(RunEnd::refused(action == 229))),
+            231..=234 => {
+                let at = simulation.world.now.get() + u64::from(next()) * 10;
+                simulation.event(|subscriber| subscriber.on_drain(at));
+            }
+            235 => simulation.world.wire.borrow_mut().reset = true,
+            236 => simulation.event(Subscriber::terminate),
+            237 => simulation.event(|_| Flow::Break(SubscriberEnd::Lost)),
+            238..=240 => {
+                let deleted = simulation.world.store.delete(key(), simulation.world.time());
+                assert!(deleted.is_ok());
+                // What is published then is another life of the channel, which this subscriber is not on.
+                simulation.settle();
+                break;
+            }
+            241..=255 => simulation.event(Subscriber::writable),
+        }
+    }
+    simulation.conclude();
+}

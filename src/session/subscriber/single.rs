@@ -1,0 +1,127 @@
+//! Responses of one message: a long-poll waits for it, a poll does not.
+
+use std::rc::Rc;
+
+use super::{Delivery, FAILED, Flow, Host, Response, Source, Stage, Subscriber, SubscriberEnd};
+use crate::channel::fanout::{Batch, Buffer, Next, Shared};
+use crate::channel::position::{MAX_POSITIONS, etag};
+use crate::channel::store::{Budget, ReadError};
+use crate::channel::streaming::{Content, TEXT};
+use crate::channel::wire::date::http_date;
+use crate::session::endpoint::HttpStatus;
+
+/// The channel was deleted (RFC 9110, section 15.5.11).
+const GONE: HttpStatus = HttpStatus(410);
+
+/// There is nothing new (RFC 9110, section 15.4.5).
+const NOT_MODIFIED: HttpStatus = HttpStatus(304);
+
+/// There is nothing, and no condition was named that this could be about (RFC 9110, section 15.3.5). auth_request takes it as
+/// leave to go on.
+const NO_CONTENT: HttpStatus = HttpStatus(204);
+
+/// Nothing came in time. Clients that know long-polling ask again then (RFC 9110, section 15.5.9).
+const TIMED_OUT: HttpStatus = HttpStatus(408);
+
+/// A message, and what was lost before it.
+struct Found {
+    buffer: Buffer,
+    shared: Rc<Shared>,
+    lost: Option<u64>,
+}
+
+impl<H: Host> Subscriber<H> {
+    /// Answers with the next message, if it is there.
+    pub(super) fn answer(&mut self) -> Flow {
+        let newest = self.delivery == Delivery::FirstPoll && self.settings.begins_with_newest;
+        let Stage::Waiting { source, .. } = &mut self.stage else { return Flow::Continue(()) };
+        let mut found = None;
+        let mut serve = |source: &mut H::Source| {
+            source.serve(Budget { messages: 1, octets: 1 }, |batch: &Batch| {
+                found = batch.items().first().and_then(|item| {
+                    let shared = Rc::clone(item.message.as_ref()?);
+                    Some(Found { buffer: item.buffer.clone(), shared, lost: item.lost })
+                });
+                1
+            })
+        };
+        let mut next = serve(source);
+        if newest && matches!(next, Some(Ok(Next::Items))) {
+            // Each of several channels has a last message, and the newest of all is wanted.
+            for _ in 1..MAX_POSITIONS {
+                match serve(source) {
+                    Some(Ok(Next::Items)) => {}
+                    Some(Ok(_)) | None => break,
+                    error @ Some(Err(_)) => {
+                        next = error;
+                        break;
+                    }
+                }
+            }
+        }
+        match next {
+            Some(Ok(Next::UpToDate)) if self.is_deserted() => Flow::Break(SubscriberEnd::TryAgain),
+            Some(Ok(Next::UpToDate)) | None => Flow::Continue(()),
+            Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => {
+                Flow::Break(SubscriberEnd::Refused(GONE))
+            }
+            Some(Err(ReadError::Memory | ReadError::Corrupt)) => {
+                self.retry();
+                Flow::Continue(())
+            }
+            Some(Ok(Next::Items)) => {
+                let position = self.position();
+                // Whoever has the answer may ask again at once, where only so many may subscribe.
+                self.leave(0);
+                let answered = found.ok_or(FAILED).and_then(|found| self.respond(found, &position));
+                Flow::Break(answered.err().unwrap_or(SubscriberEnd::Finished))
+            }
+        }
+    }
+
+    fn respond(&mut self, found: Found, position: &str) -> Result<(), SubscriberEnd> {
+        let Found { buffer, shared, lost } = found;
+        let message = &shared.message;
+        self.spoke = self.host.now();
+        Self::count(&mut self.record, self.open.as_ref(), message);
+        let response = &mut self.response;
+        let headers = response.add_header("ETag", &etag(position))
+            && response.add_header("Last-Modified", &http_date(message.unix / 1000))
+            && response.add_header("Cache-Control", "no-cache")
+            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
+        if !headers {
+            return Err(FAILED);
+        }
+        let content_type = match message.content_type() {
+            b"" => TEXT.as_bytes(),
+            present => present,
+        };
+        if response.begin(content_type, i64::try_from(message.data().len()).unwrap_or(-1))? {
+            response.push(Content::Shared(buffer), true);
+            response.send()?;
+        }
+        Ok(())
+    }
+
+    /// Answers a poll: there is nothing new.
+    pub(super) fn nothing_new(&mut self) -> Flow {
+        self.without_message(if self.delivery == Delivery::FirstPoll { NO_CONTENT } else { NOT_MODIFIED })
+    }
+
+    /// Answers a long-poll: it has waited long enough.
+    pub(super) fn time_out(&mut self) -> Flow {
+        self.without_message(TIMED_OUT)
+    }
+
+    /// The position goes with it: a client that named none has one now, from which it misses nothing.
+    fn without_message(&mut self, status: HttpStatus) -> Flow {
+        let position = self.position();
+        self.leave(0);
+        let response = &mut self.response;
+        let headers = response.add_header("ETag", &etag(&position)) && response.add_header("Cache-Control", "no-cache");
+        if !headers {
+            return Flow::Break(FAILED);
+        }
+        Flow::Break(response.empty(status).err().unwrap_or(SubscriberEnd::Finished))
+    }
+}
