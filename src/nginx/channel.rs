@@ -154,15 +154,15 @@ fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delive
     Ids::of(request, channel)?;
     let caller = Caller::of(request).ok_or(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize)?;
     let waiting = caller.clone();
-    member::ask(request, move |verdict, copy| {
+    member::ask(request, move |decision, copy| {
         if !caller.is_there() {
-            return verdict.waste(copy);
+            return decision.discard(copy);
         }
         caller.resume(|request| {
             let Some(channel) = request.settings().channel() else {
                 return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
             };
-            let status = verdict.apply(request).and_then(|member| subscribe(request, channel, delivery, member));
+            let status = decision.apply(request).and_then(|member| subscribe(request, channel, delivery, member));
             status.unwrap_or_else(|status| status)
         });
     })?;

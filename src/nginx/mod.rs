@@ -1,7 +1,7 @@
 //! The nginx side: bindings, module tables, sessions on nginx connections.
 //!
 //! Everything nginx calls goes through [`guard`]: no panic may cross into C. A session is changed only inside
-//! [`session::run`], which acts on a verdict at the outermost level instead of finalizing the request it stands on.
+//! [`session::run`], which acts on what it has come to at the outermost level instead of finalizing the request it stands on.
 
 mod caller;
 mod channel;

@@ -5,8 +5,8 @@
 //! worker or in another, comes down to [`examine`]: it looks at the zone and does what is to be done.
 
 mod clients;
+mod endpoint;
 mod events;
-mod member;
 mod membership;
 mod process;
 mod recipe;
@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 pub use clients::join;
 use clients::wake;
-pub use member::start;
+pub use endpoint::start;
 pub use membership::Membership;
 use process::{Process, Progress};
 pub use table::SharedId;

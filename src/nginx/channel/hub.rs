@@ -86,7 +86,7 @@ impl Listener {
     }
 }
 
-/// See the module.
+/// The channels of one worker.
 pub struct Hub {
     pub(super) store: Store<ZoneLock>,
     pub(super) slot: Slot,

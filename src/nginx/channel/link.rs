@@ -4,19 +4,19 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::failure::Failure;
-use super::member::Verdict;
+use super::member::JoinDecision;
 use crate::channel::store::Info;
 use crate::nginx::session::{self, Session, SessionRef};
 
 /// What a hook has brought about.
 pub enum News {
     /// Whether the session may subscribe.
-    Verdict(Verdict),
+    Join(JoinDecision),
     /// Its message was dealt with; what it is told of the channels.
     Published(Result<Info, Failure>),
 }
 
-/// See the module.
+/// What a hook has brought about, on its way to a session that may be gone.
 pub struct Link {
     session: Cell<Option<SessionRef>>,
     news: Cell<Option<News>>,

@@ -16,7 +16,7 @@ use crate::nginx::template::ComplexValue;
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 
-/// See the module.
+/// Somebody on a channel whose join and leave are told.
 pub struct Member {
     /// Invariant: it is held by whoever has the member, so that its variables are those with which it came.
     request: Request,
@@ -40,25 +40,25 @@ pub fn must_ask(request: Request) -> bool {
 /// # Errors
 ///
 /// The status to answer.
-pub fn ask(request: Request, done: impl FnOnce(Verdict, Option<Request>) + 'static) -> Result<(), isize> {
+pub fn ask(request: Request, done: impl FnOnce(JoinDecision, Option<Request>) + 'static) -> Result<(), isize> {
     let target = request.settings().channel_join_request().ok_or(FAILED)?;
     foresee(request)?;
     let farewell = request.settings().channel_leave_request();
     let done = move |answer: Answer, copy: Option<Request>| {
         let joining = Joining::of(answer.status);
-        done(Verdict { joining, challenges: answer.challenges, farewell }, copy);
+        done(JoinDecision { joining, challenges: answer.challenges, farewell }, copy);
     };
     detached::ask(request, &target, Question::Permission, Box::new(done))
 }
 
 /// What was said about a request that wants to subscribe.
-pub struct Verdict {
+pub struct JoinDecision {
     joining: Joining,
     challenges: Vec<Vec<u8>>,
     farewell: Option<ComplexValue>,
 }
 
-impl Verdict {
+impl JoinDecision {
     /// Lets the request in, or tells it why not.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Verdict {
     }
 
     /// The client has gone before it could be let in: whoever let it in is told, with the copy of its request.
-    pub fn waste(&self, copy: Option<Request>) {
+    pub fn discard(&self, copy: Option<Request>) {
         if let (Joining::Admit, Some(copy), Some(target)) = (self.joining, copy, &self.farewell) {
             leave(copy, target);
         }

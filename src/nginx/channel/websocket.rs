@@ -7,7 +7,7 @@ use super::approval::{self, Decision, Draft};
 use super::failure::{Failure, published};
 use super::hub::{self, Listener};
 use super::link::{Link, News};
-use super::member::{self, Member, Verdict};
+use super::member::{self, JoinDecision, Member};
 use super::publish::Publisher;
 use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
@@ -107,9 +107,9 @@ impl Channel {
     pub fn ask_to_join(&mut self) -> Result<bool, isize> {
         let Some(hooks) = self.hooks.as_mut().filter(|hooks| member::must_ask(hooks.request)) else { return Ok(false) };
         let link = Rc::clone(&hooks.link);
-        member::ask(hooks.request, move |verdict, copy| {
-            if let Some(News::Verdict(verdict)) = link.tell(News::Verdict(verdict)) {
-                verdict.waste(copy);
+        member::ask(hooks.request, move |decision, copy| {
+            if let Some(News::Join(decision)) = link.tell(News::Join(decision)) {
+                decision.discard(copy);
             }
         })?;
         hooks.waiting = true;
@@ -132,11 +132,11 @@ impl Channel {
     }
 
     /// Subscribes the session, about which a hook was asked.
-    fn admitted(&mut self, verdict: &Verdict) -> Result<(), isize> {
+    fn admitted(&mut self, decision: &JoinDecision) -> Result<(), isize> {
         const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
         let Some(Hooks { request, window, .. }) = self.hooks.as_deref() else { return Err(FAILED) };
         let (request, window) = (*request, *window);
-        let member = verdict.apply(request)?;
+        let member = decision.apply(request)?;
         let session = request.existing_context().and_then(|context| context.session()).ok_or(FAILED)?;
         let Some(channel) = request.settings().channel() else { return Err(FAILED) };
         let ids = Ids::of(request, channel)?;
@@ -254,9 +254,9 @@ impl Channel {
 impl Endpoint for Channel {
     fn start(&mut self) -> Started {
         let Some(hooks) = self.hooks.as_mut().filter(|hooks| hooks.waiting) else { return Started::Yes };
-        let Some(News::Verdict(verdict)) = hooks.link.take() else { return Started::NotYet };
+        let Some(News::Join(decision)) = hooks.link.take() else { return Started::NotYet };
         hooks.waiting = false;
-        match self.admitted(&verdict) {
+        match self.admitted(&decision) {
             Ok(()) => Started::Yes,
             Err(status) => Started::No(session::refusal(status)),
         }

@@ -37,7 +37,7 @@ const HANG_UP: u64 = 100;
 /// read.
 const OUTPUT: usize = 16 << 20;
 
-/// See the module.
+/// A program whose client has gone.
 pub struct Remainder {
     id: ProgramId,
     /// How the log calls it.

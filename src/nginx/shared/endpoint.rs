@@ -23,8 +23,8 @@ use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::Kind;
 
-/// See the module.
-struct Member {
+/// One client of a shared program: its subscription, and what it has sent that the program has not been given yet.
+struct SharedProgramClient {
     request: Request,
     membership: Option<Membership>,
     channel: WebSocket,
@@ -52,7 +52,7 @@ pub fn start(
 ) -> Result<Box<dyn Endpoint>, isize> {
     let ids = Ids::of(request, &shared.channel)?;
     let settings = request.settings();
-    let mut member = Member {
+    let mut client = SharedProgramClient {
         request,
         membership: None,
         channel: WebSocket::new(None, None),
@@ -64,16 +64,16 @@ pub fn start(
         progress: 0,
         refused: false,
     };
-    member.channel.use_hooks(request, session, true);
-    if !member.channel.ask_to_join()? {
+    client.channel.use_hooks(request, session, true);
+    if !client.channel.ask_to_join()? {
         // Before the program begins: its first client gets all that it says.
-        member.channel.join(request, session, &Subscription::of(request, &ids))?;
-        member.share(&ids, session)?;
+        client.channel.join(request, session, &Subscription::of(request, &ids))?;
+        client.share(&ids, session)?;
     }
-    Ok(Box::new(member))
+    Ok(Box::new(client))
 }
 
-impl Member {
+impl SharedProgramClient {
     fn note(&self, pid: i32) {
         if let Some(context) = self.request.existing_context() {
             context.record.exec_pid = Some(pid);
@@ -138,7 +138,7 @@ impl Member {
     }
 }
 
-impl Endpoint for Member {
+impl Endpoint for SharedProgramClient {
     fn start(&mut self) -> Started {
         if self.membership.is_none() {
             match self.admitted() {

@@ -55,7 +55,7 @@ pub enum Progress {
     Left,
 }
 
-/// See the module.
+/// The process of a shared program, in the worker that runs it.
 pub struct Process {
     id: ProgramId,
     end: Rc<ProgramEnd>,

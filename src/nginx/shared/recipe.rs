@@ -15,7 +15,7 @@ use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::user::User;
 
-/// See the module. Variables have the values of the request that it was made for.
+/// All that starts a program and says what becomes of its output. Variables have the values of the request that it was made for.
 pub struct Recipe {
     path: Vec<u8>,
     arguments: Strings,

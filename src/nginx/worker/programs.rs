@@ -426,9 +426,9 @@ fn replace(serial: usize, error: &io::Error) {
     let served: Vec<(u64, Served)> = lost.into_iter().filter_map(|(id, entry)| Some((id, entry.served?))).collect();
     for (id, served) in served {
         match served {
-            Served::Session(session) if !was_there => session::run(session, |session| {
-                refused(try_again(session.host().request()))
-            }),
+            Served::Session(session) if !was_there => {
+                session::run(session, |session| refused(try_again(session.host().request())))
+            }
             Served::Session(session) => session::run(session, |session| session.endpoint_lost("the program was lost")),
             Served::Channel(shared) if !was_there => shared::failed(shared, ProgramId(id), true),
             Served::Channel(shared) => shared::lost(shared, ProgramId(id)),
