@@ -298,6 +298,23 @@ check("many channels in one connection", async (id, tab) => {
   }
 });
 
+check("in a worker", async (id, tab) => {
+  await nginx.publish(`/channel/${id}`, "1");
+  const page = await tab();
+  const script = `import { Channel } from "${nginx.origin}/dist/ws-channel.js";
+    const channel = new Channel("${nginx.origin}/channel/${id}");
+    channel.on("message", ({ data }) => postMessage(channel.transport + " " + data));
+    onmessage = () => channel.close();`;
+  await page.evaluate(`(() => {
+    const blob = new Blob([${JSON.stringify(script)}], { type: "text/javascript" });
+    window.worker = new Worker(URL.createObjectURL(blob), { type: "module" });
+    window.said = [];
+    worker.onmessage = ({ data }) => said.push(data);
+  })()`);
+  await until("a message", async () => (await page.evaluate("said.join()")) === "websocket 1");
+  await page.evaluate("worker.terminate()");
+});
+
 check("publish and presence", async (id, tab) => {
   const page = await tab();
   await page.evaluate(`open_("/channel/${id}?who=ann", { publishUrl: "/channel/${id}", presenceUrl: "/pub/${id}" })`);
@@ -438,6 +455,8 @@ for (const [how, share] of Object.entries({
       assert.equal(await assertWhole(pages[2], i), 0);
       assert.equal(await assertWhole(late, i), 0);
       await until("one connection again", async () => (await connections()) === 1);
+      for (const page of [pages[2], late]) await page.evaluate("channel.close()");
+      await until("none, as nobody is there any more", async () => (await connections()) === 0);
     },
     how.length > 20,
   );
