@@ -19,7 +19,7 @@ help:
 	@echo 'make module          target/ws-exec, and target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
 	@echo 'make install         the module, ws-exec and manual pages below PREFIX (/usr/local); DESTDIR and MODULESDIR as usual'
 	@echo 'make bench           the measurements of docs/performance.md; BENCH="exec ws" picks some'
-	@echo 'make clean           removes target/'
+	@echo 'make clean           removes target/ and what is built of client/'
 
 .PHONY: module
 module:
@@ -83,4 +83,4 @@ check:
 
 .PHONY: clean
 clean:
-	@rm -rf target t/servroot*
+	@rm -rf target t/servroot* client/dist client/terminal/dist

@@ -49,7 +49,6 @@ need "$client"
 cd "$client"
 case $what in
 check)
-    need "$client/test"
     npm run --silent check
     ;;
 test)
