@@ -18,6 +18,10 @@ help:
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
 	@echo 'make module          target/ws-exec, and target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
 	@echo 'make install         the module, ws-exec and manual pages below PREFIX (/usr/local); DESTDIR and MODULESDIR as usual'
+	@echo 'make vendor          a source tarball that builds without network; make deb, make rpm, make image: packages from it'
+	@echo 'make test-package    the package of Debian in a system that systemd-nspawn boots, and by piuparts'
+	@echo 'make test-distro DISTRO=trixie   make run and make test in a fresh minimal Debian; bookworm, sid; TARGETS="..." picks'
+	@echo 'make release         all of target/dist with SBOM and checksums; scripts/release.sh --check compares two builds'
 	@echo 'make bench           the measurements of docs/performance.md; BENCH="exec ws" picks some'
 	@echo 'make clean           removes target/ and what is built of client/'
 
@@ -29,6 +33,19 @@ module:
 .PHONY: install
 install:
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' MODULESDIR='$(MODULESDIR)' scripts/install.sh
+
+# What is given to others, in target/dist.
+.PHONY: vendor deb rpm image release
+vendor deb rpm image release:
+	@scripts/$@.sh
+
+.PHONY: test-package
+test-package:
+	@scripts/test-package.sh
+
+.PHONY: test-distro
+test-distro:
+	@scripts/test-distro.sh '$(DISTRO)' $(or $(TARGETS),test)
 
 .PHONY: run
 run:
