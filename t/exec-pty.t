@@ -9,6 +9,8 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
 
+plan skip_all => no_terminals() if no_terminals();
+
 my $ngx = Ws::Nginx->start(server => <<'EOT');
     websocket_close_timeout 500ms;
     websocket_exec_format bytes;

@@ -216,12 +216,14 @@ sub read_until {
 }
 
 case 'a terminal is the user\'s own' => sub {
+    plan skip_all => no_terminals() if no_terminals();
     my $client = Ws::Client->open($ngx->port, '/tty');
     like(read_until($client, qr/\n/), qr/^$uid{games} 6[0-9]0\r\n$/, 'owner and mode');
     is($client->server_close, 'close 1000');
 };
 
 case 'a shell on a terminal: jobs, the size, opening it by name, hanging up' => sub {
+    plan skip_all => no_terminals() if no_terminals();
     my $client = Ws::Client->open($ngx->port, '/sh');
     read_until($client, qr/ready:/);
     $client->send(text("\e[8;50;132t"), text("stty size\n"));
@@ -235,6 +237,7 @@ case 'a shell on a terminal: jobs, the size, opening it by name, hanging up' => 
 };
 
 case 'the client goes while the terminal is on its way' => sub {
+    plan skip_all => no_terminals() if no_terminals();
     my @spawners = of($uid{games});
     kill 'STOP', @spawners;
     my @clients = map { Ws::Client->connect(port => $ngx->port) } 1 .. 6;

@@ -92,6 +92,7 @@ for my $count (100, 1000) {
 }
 
 case 'on a terminal' => sub {
+    plan skip_all => no_terminals() if no_terminals();
     for my $how (qw(Close FIN)) {
         my $out = 'out' . ++$number;
         my $client = Ws::Client->open($ngx->port, "/pty?out=$out");

@@ -13,6 +13,7 @@ use Ws::Chromium;
 use Ws::Process;
 
 plan skip_all => 'Chromium is not installed' if !Ws::Chromium::installed();
+plan skip_all => no_terminals() if no_terminals();
 
 my $ngx = Ws::Nginx->example('terminal', workers => 1, noise => [qr/exited on signal 9/, qr/was locked by/])->start;
 

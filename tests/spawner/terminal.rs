@@ -16,7 +16,8 @@ struct Console {
 }
 
 fn start(spawner: &mut Spawner, call: &Call<'_>, size: Size) -> Console {
-    let (ours, stdio) = terminal::open(size).unwrap();
+    let (ours, stdio) = terminal::open(size)
+        .unwrap_or_else(|error| panic!("no pseudo-terminals: {error} (is devpts mounted on /dev/pts?)"));
     let mut program = call.program();
     program.terminal = true;
     spawner.start(ProgramId(1), &program, stdio).unwrap();

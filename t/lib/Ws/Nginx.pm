@@ -19,7 +19,7 @@ use Time::HiRes qw(time sleep);
 
 use Ws::Process qw(become_subreaper descendants children parent exe state command status_field written);
 
-our @EXPORT = qw(await await_paused case instrumented under_valgrind grew_less nginx_version nginx_has module_file main_modules);
+our @EXPORT = qw(no_terminals await await_paused case instrumented under_valgrind grew_less nginx_version nginx_has module_file main_modules);
 
 my $ROOT = abs_path(dirname(__FILE__) . '/../../..');
 
@@ -50,6 +50,12 @@ sub nginx_has {
 
     my $said = `${\ binary()} -V 2>&1`;
     return $said =~ /\Q$argument\E(?![\w-])/ ? 1 : 0;
+}
+
+# no_terminals(): why this machine has no pseudo-terminals; false if it has.
+sub no_terminals {
+    CORE::open my $ptmx, '+<', '/dev/ptmx' or return "no pseudo-terminals, /dev/ptmx: $! (is devpts mounted on /dev/pts?)";
+    return '';
 }
 
 # module_file(): the module under test.
