@@ -119,6 +119,8 @@ struct State {
     presence: bool,
     /// Subscribers have come or gone.
     changed: bool,
+    /// Subscribers that there will be at once, if the engine is told before they have come.
+    expected: u32,
 }
 
 /// What an answer is awaited for.
@@ -204,6 +206,10 @@ impl Relay {
         if let Some(state) = self.channels.get_mut(&topic) {
             state.channel.history = channel.history;
             state.used = now;
+            state.expected = copies.look(&state.channel).subscribers + 1;
+            if !std::mem::replace(&mut state.changed, true) {
+                self.due.push_back(topic.clone());
+            }
             match slot {
                 Some(slot) if state.kept => copies.ready(slot),
                 Some(slot) if !state.waiting.contains(&slot) => state.waiting.push(slot),
@@ -220,7 +226,8 @@ impl Relay {
             used: now,
             announced: (0, 0),
             presence: false,
-            changed: false,
+            changed: true,
+            expected: 1,
         };
         self.channels.insert(topic.clone(), state);
         self.due.push_back(topic.clone());
@@ -301,7 +308,7 @@ impl Relay {
         if !connection.is_ready() {
             return;
         }
-        let mut wanted: Vec<Box<[u8]>> = Vec::new();
+        let (mut wanted, mut soon): (Vec<Box<[u8]>>, Vec<Box<[u8]>>) = (Vec::new(), Vec::new());
         while let Some(topic) = self.due.pop_front() {
             let Some(state) = self.channels.get_mut(&topic) else { continue };
             let mut refused = false;
@@ -321,13 +328,23 @@ impl Relay {
                     refused = true;
                 }
             }
-            if state.changed && !refused {
+            if state.changed && !refused && state.stage != Stage::Subscribing {
                 refused = !announce(state, &self.node, &mut self.next_token, &mut self.asked, connection, copies, now);
+                if !refused && std::mem::take(&mut state.expected) > 0 {
+                    // Who was expected has come then, or has not.
+                    soon.push(topic.clone());
+                }
             }
             if refused {
                 // As many commands as may wait do: their answers make room.
                 self.due.push_front(topic);
                 break;
+            }
+        }
+        for topic in soon {
+            if let Some(state) = self.channels.get_mut(&topic) {
+                state.changed = true;
+                self.later(now + SOON, topic);
             }
         }
         for topics in wanted.chunks(NAMES) {
@@ -352,7 +369,14 @@ impl Relay {
                 if let Some(state) = self.channels.get_mut(&*topic) {
                     copies.delete(&state.channel);
                     state.kept = false;
-                    self.look_again(&topic);
+                    if state.waiting.is_empty() {
+                        // Its subscribers go; who listened on would make the channel anew.
+                        self.channels.remove(&*topic);
+                        // Cannot fail: the connection is ready.
+                        let _ = connection.unsubscribe(&[&topic], now);
+                    } else {
+                        self.look_again(&topic);
+                    }
                 }
             }
             Event::Notice(Notice::Subscribed { topic }) => {
@@ -426,14 +450,14 @@ impl Relay {
         };
         let Some(epoch) = epoch else { return self.later(now + AGAIN, topic) };
         let oldest = found.oldest.unwrap_or(found.newest.next());
-        if !copies.follow(&state.channel, Original { epoch, oldest, newest: found.newest }) {
+        if !copies.follow(&state.channel, Original { epoch, oldest, base: found.base }) {
             return self.later(now + AGAIN, topic);
         }
         for entry in &found.entries {
             let id = MessageId { epoch, offset: entry.offset };
             let Some(envelope) = envelope::open(&entry.sealed) else {
                 // Not one of ours, and lost for everybody.
-                copies.follow(&state.channel, Original { epoch, oldest: entry.offset.next(), newest: found.newest });
+                copies.follow(&state.channel, Original { epoch, oldest: entry.offset.next(), base: found.base });
                 continue;
             };
             match copies.append(&state.channel, id, entry.unix, &envelope) {
@@ -480,6 +504,7 @@ fn announce(
     now: u64,
 ) -> bool {
     let copy = copies.look(&state.channel);
+    let subscribers = copy.subscribers.max(state.expected);
     let mut tell = |key: &[u8], text: &[u8]| {
         let token = Token(*next_token);
         let told = connection.command(token, now, |out| script::announce(key, node, ANNOUNCED, text, out)).is_ok();
@@ -489,12 +514,12 @@ fn announce(
         }
         told
     };
-    let count = if copy.subscribers == 0 { String::new() } else { copy.subscribers.to_string() };
+    let count = if subscribers == 0 { String::new() } else { subscribers.to_string() };
     let has_presence = !copy.presence.is_empty();
     let told = tell(&state.names.nodes, count.as_bytes())
         && ((!has_presence && !state.presence) || tell(&state.names.presence, &copy.presence));
     if told {
-        state.announced = (now, copy.subscribers);
+        state.announced = (now, subscribers);
         state.presence = has_presence;
         state.changed = false;
     }

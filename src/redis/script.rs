@@ -126,6 +126,8 @@ pub struct Fetched {
     pub newest: Offset,
     /// The oldest offset that is kept; `None` if none is.
     pub oldest: Option<Offset>,
+    /// The newest offset when the epoch began: what is after it was published in this epoch.
+    pub base: Offset,
     /// What was asked for, oldest first.
     pub entries: Vec<Entry>,
 }
@@ -230,12 +232,13 @@ pub fn read(
 ///
 /// [`Failure`].
 pub fn fetched(reply: &Value) -> Result<Fetched, Failure> {
-    let [epoch, newest, oldest, entries @ ..] = values(reply)? else { return Err(Failure::Malformed) };
+    let [epoch, newest, oldest, base, entries @ ..] = values(reply)? else { return Err(Failure::Malformed) };
     let oldest = Offset(unsigned(oldest)?);
     Ok(Fetched {
         epoch: optional(epoch)?.map(Epoch),
         newest: Offset(unsigned(newest)?),
         oldest: (oldest != Offset(0)).then_some(oldest),
+        base: Offset(unsigned(base)?),
         entries: entries.iter().map(entry).collect::<Result<_, _>>()?,
     })
 }
@@ -375,16 +378,17 @@ mod tests {
     #[test]
     fn entries_are_read() {
         let entry = Value::Array(vec![bulk("7-0"), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
-        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), entry]);
+        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3"), entry]);
         let fetched = fetched(&reply).unwrap();
         assert_eq!((fetched.epoch, fetched.newest, fetched.oldest), (Some(Epoch(42)), Offset(7), Some(Offset(6))));
+        assert_eq!(fetched.base, Offset(3));
         assert_eq!(fetched.entries, [Entry { offset: Offset(7), unix: 5, sealed: b"x".to_vec() }]);
-        let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0")]);
+        let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0"), bulk("0")]);
         let none = super::fetched(&none).unwrap();
         assert_eq!((none.epoch, none.newest, none.oldest), (None, Offset(0), None));
         for id in ["7-1", "7", "-0", "x-0"] {
             let entry = Value::Array(vec![bulk(id), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
-            let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), entry]);
+            let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3"), entry]);
             assert_eq!(super::fetched(&reply), Err(Failure::Malformed), "{id}");
         }
     }

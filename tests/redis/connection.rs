@@ -6,7 +6,7 @@ use ngx_ws_exec::redis::error::ErrorReply;
 use crate::harness::Server;
 
 /// The rights that `docs/scaling.md` names, of a user "channels".
-const RIGHTS: &str = "~ws:* &ws:* +hello +ping +select +info +script|load +evalsha +time +hmget +hset +hvals +hgetall +hdel +xadd \
+const RIGHTS: &str = "~ws:* &ws:* +hello +ping +select +info +script|load +evalsha +time +hmget +hget +hset +hvals +hgetall +hdel +xadd \
     +xtrim +xdel +xlen +xrange +xinfo|stream +del +pexpire +persist +pttl +publish +subscribe +unsubscribe";
 
 fn with_user(server: &Server, rights: &str) {

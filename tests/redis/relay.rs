@@ -241,9 +241,14 @@ fn a_deleted_channel_begins_anew_where_it_is_listened_to() {
     publish(&mut publisher, "a", "1");
     let names = Names::of(b"ws:", 0, b"", b"a");
     publisher.ask(|out| script::delete(&names, false, out));
-    node.until(|node| node.logs.deleted == 1 && node.log("a").kept);
+    node.until(|node| node.logs.deleted == 1);
+    assert!(node.relay.is_empty(), "nobody makes it anew by listening on");
+    let state = script::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
+    assert_eq!(state.epoch, None);
     publish(&mut publisher, "a", "2");
-    node.until(|node| node.log("a").next == 2);
+    node.logs.ready.clear();
+    node.open("a", 0);
+    node.until(|node| node.logs.ready.contains(&0));
     assert_eq!(node.data("a"), ["2"]);
 }
 

@@ -177,7 +177,7 @@ impl FanOut {
                     local.head = head;
                     self.start_pass(token);
                 }
-                News::Replaced { token, epoch, oldest, newest } => self.replace(token, epoch, oldest, newest),
+                News::Replaced { token, epoch, oldest, base } => self.replace(token, epoch, oldest, base),
                 News::Deleted(token) => {
                     let Some((_, local)) = self.channels.at(token.0) else { continue };
                     local.deleted = true;
@@ -191,9 +191,9 @@ impl FanOut {
         more
     }
 
-    /// A channel has begun another epoch, of which it has `oldest` to `newest`: its subscribers go on there, and are told that
-    /// nobody knows what they have lost.
-    fn replace(&mut self, token: Token, epoch: Epoch, oldest: Offset, newest: Offset) {
+    /// A channel has begun another epoch after the message `base`, and has messages from `oldest` on: its subscribers go on there,
+    /// and are told that nobody knows what they have lost.
+    fn replace(&mut self, token: Token, epoch: Epoch, oldest: Offset, base: Offset) {
         let Some((_, local)) = self.channels.at(token.0) else { return };
         self.octets -= local.octets();
         local.ring.clear();
@@ -205,7 +205,7 @@ impl FanOut {
             let Some(membership) = subscriber.memberships_mut().get_mut(member.which as usize) else { continue };
             // Whoever has come since then has begun in this epoch.
             if membership.epoch != epoch {
-                membership.replace(epoch, oldest, newest);
+                membership.replace(epoch, oldest, base);
                 if !subscriber.blocked && !subscriber.ready {
                     subscriber.ready = true;
                     self.ready.push_back(SubscriberId(place));

@@ -47,10 +47,11 @@ impl Membership {
         self.lost.take()
     }
 
-    /// It goes on in another epoch, of which there are messages from `oldest` to `newest`. What it has lost nobody knows.
-    pub fn replace(&mut self, epoch: Epoch, oldest: Offset, newest: Offset) {
+    /// It goes on in another epoch, which began after the message `base` and of which there are messages from `oldest` on. What
+    /// it has lost nobody knows; what was published in the new epoch it has not had.
+    pub fn replace(&mut self, epoch: Epoch, oldest: Offset, base: Offset) {
         self.epoch = epoch;
-        self.next = self.next.min(newest.next()).max(oldest);
+        self.next = self.next.min(base.next()).max(oldest);
         self.lost = Some(0);
         self.replaced = true;
         self.delivered = u64::MAX;

@@ -21,10 +21,10 @@ use crate::channel::zone::room::Need;
 pub struct Original {
     /// Its epoch, not 0.
     pub epoch: Epoch,
-    /// The oldest message that is kept; the one after `newest` if none is.
+    /// The oldest message that is kept; the one that comes next if none is.
     pub oldest: Offset,
-    /// The newest message that there was.
-    pub newest: Offset,
+    /// The newest message that there was when the epoch began.
+    pub base: Offset,
 }
 
 /// How far a copy is.
@@ -117,7 +117,7 @@ impl<L: Lock> Store<L> {
             if copied.epoch.get() != original.epoch.0 {
                 memory.go_on_at(channel, original.oldest.0, clock)?;
                 copied.epoch.set(original.epoch.0);
-                copied.newest.set(original.newest.0);
+                copied.base.set(original.base.0);
                 copied.relay.set(0);
                 for at in memory.interests(channel)? {
                     memory.interest(at?)?.seen.set(REPLACED);
@@ -128,7 +128,6 @@ impl<L: Lock> Store<L> {
                     memory.go_on_at(channel, original.oldest.0, clock)?;
                     wake = memory.notify(channel)?;
                 }
-                copied.newest.set(copied.newest.get().max(original.newest.0));
             }
             if let Some(deadline) = memory.deadline(channel)? {
                 memory.schedule(channel, deadline)?;
@@ -169,7 +168,6 @@ impl<L: Lock> Store<L> {
                     return Ok(Appended::Behind(Offset(upcoming)));
                 }
                 record.touched.set(clock);
-                copied.newest.set(copied.newest.get().max(id.offset.0));
                 let fits = u32::try_from(publication.stored_len()).is_ok() && cells <= memory.geometry.cells;
                 if !fits || !memory.make_room(cells, Need::Message(channel), clock)? {
                     memory.go_on_at(channel, upcoming + 1, clock)?;

@@ -41,8 +41,8 @@ pub enum News {
         epoch: Epoch,
         /// The oldest message that is here, or the one that comes next.
         oldest: Offset,
-        /// The newest message that the engine has of this epoch.
-        newest: Offset,
+        /// The newest message that the engine had when the epoch began.
+        base: Offset,
     },
     /// Everything up to this offset that was not told is lost.
     Missing(Token, Offset),
@@ -231,9 +231,9 @@ fn drain_one(
     if interest.seen.get() == REPLACED {
         let oldest = Offset(memory.oldest_offset(record)?);
         if interest.count.get() > 0 {
-            let newest = memory.copied(channel)?.map_or(0, |copied| copied.newest.get());
+            let base = memory.copied(channel)?.map_or(0, |copied| copied.base.get());
             out.try_reserve(1).map_err(CopyError::Memory)?;
-            out.push(News::Replaced { token, epoch: Epoch(epoch), oldest, newest: Offset(newest) });
+            out.push(News::Replaced { token, epoch: Epoch(epoch), oldest, base: Offset(base) });
         }
         interest.seen.set(oldest.previous().0);
     }

@@ -345,8 +345,8 @@ shared! {
         space: Wide,
         /// The epoch that the engine has given it; 0 before anything is known of it.
         epoch: Wide,
-        /// The newest offset that the engine is known to have had in this epoch.
-        newest: Wide,
+        /// The newest offset that the engine had when this epoch began.
+        base: Wide,
         /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
         relay: Wide,
     }

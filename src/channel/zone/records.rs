@@ -176,7 +176,7 @@ impl<'a> Memory<'a> {
         record.missing.set(serial);
         if let Some(copied) = self.copied(cell)? {
             copied.space.set(key.space);
-            for unknown in [&copied.epoch, &copied.newest, &copied.relay] {
+            for unknown in [&copied.epoch, &copied.base, &copied.relay] {
                 unknown.set(0);
             }
         }

@@ -40,7 +40,7 @@ local function current_epoch(stream, hash, candidate, id)
   local newest, lives = known[2] or newest_of(stream), nil
   if not newest then return nil, '0' end
   if not known[1] then lives = redis.call('PTTL', stream) end
-  local reply = redis.pcall('HSET', hash, 'e', candidate, 'o', newest, 'r', id)
+  local reply = redis.pcall('HSET', hash, 'e', candidate, 'o', newest, 'r', id, 'b', newest)
   if is_error(reply) then return nil, nil, redis.error_reply('STALE ' .. reply.err) end
   if lives and lives > 0 then redis.pcall('PEXPIRE', hash, string.format('%.0f', lives)) end
   return candidate, newest

@@ -1,6 +1,6 @@
 -- Publishes a message: gives it the next offset, stores it, and sends it to the nodes that listen.
 --
--- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, r replication id, t time of the newest age mark, k age marks
+-- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks
 --       3 how many subscribers the nodes have: see announce.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
 --       4 milliseconds that an entry is kept, 0 for ever   5 milliseconds that the keys live, 0 for ever
@@ -42,7 +42,7 @@ end
 
 if is_new then
   epoch = ARGV[1]
-  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id)
+  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id, 'b', string.format('%.0f', newest))
   if is_error(reply) then
     redis.call('XDEL', KEYS[1], entry)
     return reply

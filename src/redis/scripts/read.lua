@@ -4,17 +4,18 @@
 -- ARGV  1 an epoch, drawn at random for this call   2 the offset after which entries are wanted   3 entries that are wanted at most,
 --       0 to compare only   4 octets after which no more entries are returned   5 milliseconds that the hash lives at least from now
 --       on: somebody listens, and a channel that is not there yet begins; 0 leaves it as it is
--- Reply {epoch, or nil where there is no channel; newest offset; oldest offset that is stored, or 0; [id, [field, value, ...]] ...}
+-- Reply {epoch, or nil where there is no channel; newest offset; oldest offset that is stored, or 0; newest offset when the epoch
+--       began; [id, [field, value, ...]] ...}
 --
 local id, refusal = replication_id()
 if not id then return refusal end
 local epoch, newest, stale = current_epoch(KEYS[1], KEYS[2], ARGV[1], id)
 if stale then return stale end
 if not epoch then
-  if ARGV[5] == '0' then return {false, '0', '0'} end
+  if ARGV[5] == '0' then return {false, '0', '0', '0'} end
   -- What is published from now on is in this epoch, and nobody who listens has lost anything.
   epoch, newest = ARGV[1], '0'
-  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', newest, 'r', id)
+  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', newest, 'r', id, 'b', newest)
   if is_error(reply) then return redis.error_reply('STALE ' .. reply.err) end
   redis.pcall('PEXPIRE', KEYS[2], ARGV[5])
 elseif ARGV[5] ~= '0' then
@@ -24,7 +25,8 @@ elseif ARGV[5] ~= '0' then
 end
 
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-local reply = {epoch, newest, oldest and string.match(oldest[1], '^(%d+)') or '0'}
+local reply = {epoch, newest, oldest and string.match(oldest[1], '^(%d+)') or '0',
+  redis.call('HGET', KEYS[2], 'b') or newest}
 local wanted, octets, after = tonumber(ARGV[3]), tonumber(ARGV[4]), '(' .. ARGV[2] .. '-0'
 while wanted > 0 and octets > 0 do
   -- In portions: the size of an entry is known when it has been read, and what is too much was read in vain.

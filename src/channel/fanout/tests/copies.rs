@@ -8,8 +8,8 @@ fn copy_of(id: &str) -> Key<'_> {
     Key::in_space(7, b"", id.as_bytes()).unwrap()
 }
 
-fn original(epoch: u64, oldest: u64, newest: u64) -> Original {
-    Original { epoch: Epoch(epoch), oldest: Offset(oldest), newest: Offset(newest) }
+fn original(epoch: u64, oldest: u64, base: u64) -> Original {
+    Original { epoch: Epoch(epoch), oldest: Offset(oldest), base: Offset(base) }
 }
 
 fn message(epoch: u64, offset: u64) -> Got {
@@ -86,6 +86,21 @@ fn an_engine_that_has_gone_back_is_followed_to_where_it_is() {
     rig.append(6, 3..=4);
     rig.settle();
     assert_eq!(rig.items(session)[5..], [gap, message(6, 3), message(6, 4)]);
+}
+
+#[test]
+fn what_an_engine_publishes_after_it_has_lost_everything_is_new() {
+    let mut rig = Rig::new(1, 1 << 20, Limits::default());
+    rig.follow(original(5, 1, 0));
+    let session = rig.listen("");
+    rig.append(5, 1..=5);
+    rig.settle();
+    // It was started anew, and two messages were published before the node was there again.
+    rig.follow(original(6, 1, 0));
+    rig.append(6, 1..=2);
+    rig.settle();
+    let gap = Got::Gap(MessageOf { epoch: 6, offset: 1 });
+    assert_eq!(rig.items(session)[5..], [gap, message(6, 1), message(6, 2)]);
 }
 
 #[test]

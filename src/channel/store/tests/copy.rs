@@ -11,8 +11,8 @@ fn copy_of(id: &str) -> Key<'_> {
     Key::in_space(SPACE, b"group", id.as_bytes()).unwrap()
 }
 
-fn original(epoch: u64, oldest: u64, newest: u64) -> Original {
-    Original { epoch: Epoch(epoch), oldest: Offset(oldest), newest: Offset(newest) }
+fn original(epoch: u64, oldest: u64, base: u64) -> Original {
+    Original { epoch: Epoch(epoch), oldest: Offset(oldest), base: Offset(base) }
 }
 
 impl Rig {
@@ -88,8 +88,8 @@ fn subscribers_hear_of_another_epoch_before_its_messages() {
     assert_eq!((later.first, later.window.epoch, later.window.upcoming), (false, Epoch(6), Offset(2)));
     rig.append("a", 6, 2, b"second");
     let news = rig.drain(slot);
-    let [News::Replaced { token, epoch, oldest, newest }, ..] = news[..] else { panic!("{news:?}") };
-    assert_eq!((token, epoch, oldest, newest), (Token(3), Epoch(6), Offset(1), Offset(2)));
+    let [News::Replaced { token, epoch, oldest, base }, ..] = news[..] else { panic!("{news:?}") };
+    assert_eq!((token, epoch, oldest, base), (Token(3), Epoch(6), Offset(1), Offset(2)));
     assert_eq!(messages(&news, 3), [(1, b"first".to_vec()), (2, b"second".to_vec())]);
     assert!(rig.drain(slot).is_empty());
     // The handle is the same one.
