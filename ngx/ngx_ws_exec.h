@@ -153,6 +153,9 @@ void ngx_ws_request_hide_arguments(ngx_http_request_t *r);
 /* services: addresses, names, sockets */
 
 ngx_int_t ngx_ws_parse_address(ngx_pool_t *pool, ngx_str_t *text, ngx_url_t *url);
+ngx_int_t ngx_ws_resolve_now(ngx_pool_t *pool, ngx_str_t *text, ngx_uint_t port, ngx_url_t *url);
+ngx_connection_t *ngx_ws_connect(struct sockaddr *address, socklen_t length, ngx_str_t *name, ngx_log_t *log,
+    ngx_int_t *result);
 ngx_uint_t ngx_ws_url_no_port(const ngx_url_t *url);
 ngx_http_upstream_srv_conf_t *ngx_ws_upstream_add(ngx_conf_t *cf, ngx_str_t *text);
 ngx_http_upstream_main_conf_t *ngx_ws_upstream_main_conf(ngx_http_request_t *r);

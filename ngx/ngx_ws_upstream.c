@@ -19,6 +19,50 @@ ngx_ws_parse_address(ngx_pool_t *pool, ngx_str_t *text, ngx_url_t *url)
 }
 
 
+/* the same, but names are looked up: only while the configuration is read */
+
+ngx_int_t
+ngx_ws_resolve_now(ngx_pool_t *pool, ngx_str_t *text, ngx_uint_t port, ngx_url_t *url)
+{
+    ngx_memzero(url, sizeof(ngx_url_t));
+
+    url->url = *text;
+    url->default_port = (in_port_t) port;
+
+    return ngx_parse_url(pool, url);
+}
+
+
+/* connects to one address that is known, for whoever has no request: the connection, and NGX_OK or NGX_AGAIN; null otherwise */
+
+ngx_connection_t *
+ngx_ws_connect(struct sockaddr *address, socklen_t length, ngx_str_t *name, ngx_log_t *log, ngx_int_t *result)
+{
+    ngx_peer_connection_t  peer;
+
+    ngx_memzero(&peer, sizeof(ngx_peer_connection_t));
+
+    peer.sockaddr = address;
+    peer.socklen = length;
+    peer.name = name;
+    peer.get = ngx_event_get_peer;
+    peer.log = log;
+    peer.log_error = NGX_ERROR_ERR;
+
+    *result = ngx_event_connect_peer(&peer);
+
+    if (*result == NGX_OK || *result == NGX_AGAIN) {
+        return peer.connection;
+    }
+
+    if (peer.connection) {
+        ngx_close_connection(peer.connection);
+    }
+
+    return NULL;
+}
+
+
 ngx_uint_t
 ngx_ws_url_no_port(const ngx_url_t *url)
 {

@@ -9,7 +9,7 @@ use super::choices::{
     CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_FORMATS,
 };
 use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
-use super::{Compiler, Refused, Template, value, words};
+use super::{Compiler, Refused, Template, redis, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
@@ -125,6 +125,22 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_channel_events", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
             once(&mut to.channel_events, channel::events(compiler, from[0]))
+        }),
+        row(c"websocket_channel_redis", Place::Anywhere, Arguments::Some, redis::redis),
+        row(c"websocket_channel_redis_password_file", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_password_file, redis::file(from[0]))
+        }),
+        row(c"websocket_channel_redis_prefix", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_prefix, redis::prefix(from[0]))
+        }),
+        row(c"websocket_channel_redis_connect_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_connect_timeout, redis::timeout(from[0]))
+        }),
+        row(c"websocket_channel_redis_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_timeout, redis::timeout(from[0]))
+        }),
+        row(c"websocket_channel_redis_max_pending", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_max_pending, value::number(from[0], 1, 1 << 20))
         }),
         row(c"websocket_status", Place::Location, Arguments::AtMostOne, status),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),

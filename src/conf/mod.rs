@@ -8,6 +8,7 @@ mod channel;
 mod choices;
 mod directives;
 mod group;
+mod redis;
 mod regex;
 mod settings;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use channel::count;
 pub use choices::{ChannelLag, ChannelMode, ExecStderr};
 pub use directives::{Arguments, Directive, PROGRAM_NAME, Place, Table, names_program};
 pub use group::group_change;
+pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
     Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, OriginRule, Settings, Shared,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{ChannelLag, ChannelMode, Compiler, ExecStderr, Refused, value};
+use super::{ChannelLag, ChannelMode, Compiler, Engine, ExecStderr, Refused, value};
 use crate::channel::position::Start;
 use crate::channel::transport::Transports;
 use crate::exec::framing::Format;
@@ -228,6 +228,8 @@ macro_rules! settings {
             pub tcp_tls: Option<C::Tls>,
             /// The number of this location among those that are counted; that of the endpoint.
             pub key: u64,
+            /// The engine of its channels among those of the configuration; 0: none. See [`Settings::channel_redis`].
+            pub engine: usize,
             /// The names of the locations around this one, and its own; never inherited.
             pub path: Vec<u8>,
             /// The location shows the figures of all others, in this form. Of the location alone.
@@ -245,6 +247,7 @@ macro_rules! settings {
                     endpoint: None,
                     tcp_tls: None,
                     key: 0,
+                    engine: 0,
                     path: Vec::new(),
                     status: None,
                     group_info: false,
@@ -413,6 +416,18 @@ settings! {
     channel_join_request: Option<C::Template>, None;
     /// Which location is told that a subscriber has gone.
     channel_leave_request: Option<C::Template>, None;
+    /// The engine that has the channels; none where this machine has them alone.
+    channel_redis: Engine, None;
+    /// The file whose first line is the engine's password.
+    channel_redis_password_file: Option<Rc<[u8]>>, None;
+    /// What begins the names of all keys and Pub/Sub channels in the engine.
+    channel_redis_prefix: Rc<[u8]>, Rc::from(*b"ws:");
+    /// How long a connection to the engine may take, in milliseconds.
+    channel_redis_connect_timeout: u64, 5_000;
+    /// How long an answer of the engine may take, in milliseconds.
+    channel_redis_timeout: u64, 5_000;
+    /// Commands of one worker that may wait for answers.
+    channel_redis_max_pending: u64, 1024;
     /// The channel that is told of what happens to the others.
     channel_events: Option<C::Template>, None;
 }

@@ -16,8 +16,12 @@ pub mod waiting;
 mod websocket;
 pub mod zone;
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::caller::Caller;
 use super::console;
+use super::engine;
 use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
@@ -26,7 +30,7 @@ use super::session::SessionRef;
 use super::template::ComplexValue;
 use super::upgrade::try_again;
 use crate::channel::event::Happening;
-use crate::channel::store::Presence;
+use crate::channel::store::{Info, Key, Presence};
 use crate::channel::streaming::Streaming;
 use crate::conf::{self, ChannelMode};
 use events::Events;
@@ -249,9 +253,79 @@ fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize
     if asks_for_presence(request.arguments()) {
         return presence(request, &ids);
     }
+    if request.settings().engine != 0 {
+        return ask_engine(request, &ids, engine::info, |_, _| {});
+    }
     let infos = ids.keys().into_iter().filter_map(|key| hub::with(|hub| hub.info(key)).flatten());
     let info = infos.reduce(publish::sum).ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
     Ok(answer::info(request, ffi::NGX_HTTP_OK as usize, &info))
+}
+
+/// Asks the engine of the channels something about each of them, and answers with the sum; returns what the content handler returns.
+/// `told` is called for each channel that there was.
+fn ask_engine(
+    request: Request,
+    ids: &Ids<'_>,
+    ask: impl Fn(usize, Key<'_>, Box<dyn FnOnce(Result<Option<Info>, engine::Failed>)>),
+    told: impl Fn(Option<&Events>, &[u8]) + 'static,
+) -> Result<isize, isize> {
+    const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+    let number = request.settings().engine;
+    if engine::is_away(number) {
+        return Err(try_again(request));
+    }
+    let events = Events::of(request)?;
+    let caller = Caller::of(request).ok_or(FAILED)?;
+    // SAFETY: the request is alive; the reference is given back when it is resumed.
+    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
+    caller.wait();
+    let keys = ids.keys();
+    let asked = Rc::new(Asked { left: Cell::new(keys.len()), sum: Cell::new(None), failed: Cell::new(None) });
+    let (told, events) = (Rc::new(told), Rc::new(events));
+    for key in keys {
+        let (asked, told, events, caller) = (Rc::clone(&asked), Rc::clone(&told), Rc::clone(&events), caller.clone());
+        let id: Box<[u8]> = key.id().into();
+        ask(
+            number,
+            key,
+            Box::new(move |answer| {
+                if let Ok(Some(_)) = answer {
+                    told(events.as_ref().as_ref(), &id);
+                }
+                asked.add(answer, &caller);
+            }),
+        );
+    }
+    Ok(ffi::NGX_DONE as isize)
+}
+
+/// The answers of an engine about several channels, until the last one is there.
+struct Asked {
+    left: Cell<usize>,
+    sum: Cell<Option<Info>>,
+    failed: Cell<Option<engine::Failed>>,
+}
+
+impl Asked {
+    fn add(&self, answer: Result<Option<Info>, engine::Failed>, caller: &Caller) {
+        match answer {
+            Ok(Some(info)) => self.sum.set(Some(self.sum.get().map_or(info, |sum| publish::sum(sum, info)))),
+            Ok(None) => {}
+            Err(failed) => self.failed.set(Some(failed)),
+        }
+        self.left.set(self.left.get() - 1);
+        if self.left.get() > 0 {
+            return;
+        }
+        let (sum, failed) = (self.sum.get(), self.failed.get());
+        caller.resume(|request| match (failed, sum) {
+            (Some(engine::Failed::Unknown), _) => ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize,
+            (Some(engine::Failed::Unavailable), _) => try_again(request),
+            (Some(_), _) => ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize,
+            (None, Some(info)) => answer::info(request, ffi::NGX_HTTP_OK as usize, &info),
+            (None, None) => ffi::NGX_HTTP_NOT_FOUND as isize,
+        });
+    }
 }
 
 /// Whether a query has the argument `presence`, with or without a value.
@@ -280,6 +354,14 @@ fn presence(request: Request, ids: &Ids<'_>) -> Result<isize, isize> {
 /// Deletes the channels; the answer is what they were.
 fn delete(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
+    if request.settings().engine != 0 {
+        let told = |events: Option<&Events>, id: &[u8]| {
+            if let Some(events) = events {
+                events.tell(Happening::Delete, id);
+            }
+        };
+        return ask_engine(request, &ids, engine::delete, told);
+    }
     let events = Events::of(request)?;
     let deleted = ids.keys().into_iter().filter_map(|key| {
         let deleted = hub::with(|hub| hub.delete(key)).flatten();

@@ -207,6 +207,16 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         {
             main.users.need();
         }
+        if here.channel().is_some() || here.group_info {
+            let Some(main) = MainSettings::of(cf) else { return ERROR };
+            let Some(engine) = main.engines.enter(cf, here) else { return ERROR };
+            if engine != 0 && matches!(here.endpoint, Some(Endpoint::Shared(_))) {
+                let reason = "a program that clients share is one machine's, and the channel is not: there is \"websocket_exec\" beside it";
+                log::configuration(cf, format_args!("\"websocket_channel_redis\" directive: {reason}"));
+                return ERROR;
+            }
+            here.engine = engine;
+        }
         if tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
     })
 }

@@ -17,6 +17,8 @@ pub enum Level {
     Error = 4,
     /// What a program writes to its standard error, and the like.
     Warn = 5,
+    /// What an administrator wants to know though nothing failed.
+    Notice = 6,
     /// What clients do.
     Info = 7,
 }

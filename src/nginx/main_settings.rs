@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use super::channel::zone::ChannelZone;
+use super::engine::Engines;
 use super::ffi;
 use super::guard::guard;
 use super::ledger::Counted;
@@ -28,6 +29,8 @@ pub struct MainSettings {
     pub users: Users,
     /// The zone of the channels, if a location has channels.
     pub channels: Option<ChannelZone>,
+    /// The engines that have channels of locations.
+    pub engines: Engines,
     /// Whether a location has channels.
     needs_channels: bool,
     /// Whether any location has an endpoint.

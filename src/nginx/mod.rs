@@ -10,6 +10,7 @@ mod commands;
 mod console;
 mod content;
 mod detached;
+mod engine;
 mod exhaustion;
 mod ffi;
 mod guard;

@@ -15,7 +15,7 @@ pub use tls::{Tls, prepare};
 
 use connect::Connecting;
 use peer::Peer;
-use socket::Socket;
+pub use socket::Socket;
 
 use super::session;
 use crate::session::client::{Received, Sent, Sink};

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::channel::hub::{self, Listener};
 use super::channel::waiting::{self, Subscriber};
 use super::detached;
+use super::engine;
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
@@ -131,7 +132,11 @@ fn begin(settings: &MainSettings) -> bool {
         programs::begin();
     }
     shared::begin();
-    settings.channels.is_none_or(hub::begin)
+    if !settings.channels.is_none_or(hub::begin) {
+        return false;
+    }
+    engine::begin(&settings.engines);
+    true
 }
 
 /// nginx has told the worker to go and closes what is idle.
@@ -144,6 +149,7 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
         }
         detached::leaving();
         drain();
+        engine::leaving();
         shared::leaving();
     });
 }
@@ -201,6 +207,7 @@ pub fn exit() {
         }
     }
     tcp::end();
+    engine::end();
     detached::exit();
     hub::end();
     programs::end();

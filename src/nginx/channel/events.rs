@@ -5,6 +5,7 @@ use super::publish::policy;
 use crate::channel::event::{CONTENT_TYPE, Event, Happening};
 use crate::channel::message::Publication;
 use crate::channel::store::{Key, Policy, PublishError};
+use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::log::{self, Level, Octets};
 use crate::nginx::request::Request;
@@ -14,6 +15,7 @@ const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// Where the events of a request go.
 pub struct Events {
+    engine: usize,
     group: Box<[u8]>,
     id: Box<[u8]>,
     policy: Policy,
@@ -37,7 +39,8 @@ impl Events {
         if id.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Events { group: group.into(), id: id.into(), policy: policy(request)?, who: who(request)? }))
+        let engine = settings.engine;
+        Ok(Some(Events { engine, group: group.into(), id: id.into(), policy: policy(request)?, who: who(request)? }))
     }
 
     /// Tells of what has happened to a channel of the group. That a channel of events itself is used is no event, or there
@@ -46,20 +49,32 @@ impl Events {
         if *channel == *self.id {
             return;
         }
-        let Some(key) = Key::new(&self.group, &self.id) else { return };
+        let Some(key) = Key::in_space(engine::space(self.engine), &self.group, &self.id) else { return };
         let event = Event { happening, channel, who: self.who.as_deref(), unix: hub::time().unix }.render();
         let publication =
             Publication { kind: Kind::Text, content_type: CONTENT_TYPE, event: b"", data: &[event.as_bytes()] };
+        if self.engine != 0 {
+            let id = self.id.clone();
+            return engine::publish(self.engine, key, &publication, self.policy.history, move |published| {
+                if let Err(failed) = published {
+                    report(&id, failed.into());
+                }
+            });
+        }
         if let Some(Err(error)) = hub::with(|hub| hub.publish(key, &publication, self.policy)) {
-            let id = Octets(&self.id);
-            let level = match error {
-                PublishError::Group => Level::Info,
-                PublishError::TooLarge => Level::Error,
-                PublishError::Corrupt => Level::Crit,
-            };
-            log::cycle(level, format_args!("ws_exec: cannot tell channel \"{id}\" of an event: {error}"));
+            report(&self.id, error);
         }
     }
+}
+
+fn report(id: &[u8], error: PublishError) {
+    let id = Octets(id);
+    let level = match error {
+        PublishError::Group | PublishError::Unavailable => Level::Info,
+        PublishError::TooLarge | PublishError::Unknown => Level::Error,
+        PublishError::Corrupt => Level::Crit,
+    };
+    log::cycle(level, format_args!("ws_exec: cannot tell channel \"{id}\" of an event: {error}"));
 }
 
 /// Who the client is, for those who watch. `None` where that is not known.

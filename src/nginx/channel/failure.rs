@@ -52,6 +52,12 @@ pub fn published(told: Result<Told, PublishError>) -> Result<Info, Failure> {
             PublishError::TooLarge => Failure::Ended(Ending { code: CloseCode::TOO_BIG, reason }),
             PublishError::Group => Failure::Ended(Ending { code: CloseCode::POLICY, reason }),
             PublishError::Corrupt => Failure::Ended(Ending { code: CloseCode::INTERNAL, reason }),
+            PublishError::Unavailable => {
+                Failure::Refused { status: 503, ending: Ending { code: CloseCode::TRY_AGAIN, reason } }
+            }
+            PublishError::Unknown => {
+                Failure::Refused { status: 504, ending: Ending { code: CloseCode::TRY_AGAIN, reason } }
+            }
         }
     })
 }

@@ -3,9 +3,10 @@
 use super::hub;
 use super::publish::Body;
 use super::{answer, check_origin};
-use crate::channel::store::{GroupChange, GroupInfo, GroupLimits, SubscribeError};
+use crate::channel::store::{GroupChange, GroupInfo, GroupKey, GroupLimits, SubscribeError};
 use crate::conf::{Amount, Refused, count, group_change, value};
 use crate::nginx::content;
+use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{Level, Octets};
@@ -128,7 +129,8 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
 /// What the group has and may have.
 fn info(request: Request) -> Result<GroupInfo, isize> {
     let (name, limits) = (name(request)?, limits(request)?);
-    match hub::with(|hub| hub.group(name, limits)) {
+    let key = GroupKey { space: engine::space(request.settings().engine), name };
+    match hub::with(|hub| hub.group(key, limits)) {
         Some(group) => group.ok_or(FAILED),
         None => Err(try_again(request)),
     }
@@ -151,7 +153,8 @@ fn set(request: Request) -> Result<isize, isize> {
         request.report(Level::Info, format_args!("no limits of a group were set, expected {}", refused.expected()));
         return Err(BAD_REQUEST);
     }
-    match hub::with(|hub| hub.limit_group(name, change)) {
+    let key = GroupKey { space: engine::space(request.settings().engine), name };
+    match hub::with(|hub| hub.limit_group(key, change)) {
         Some(Ok(())) => Ok(show(request, &info(request)?)),
         Some(Err(error)) => {
             let (level, status) = match error {
@@ -168,8 +171,13 @@ fn set(request: Request) -> Result<isize, isize> {
 /// Deletes all channels of the group; the answer is what it was.
 fn delete(request: Request) -> Result<isize, isize> {
     let name = name(request)?;
+    if request.settings().engine != 0 {
+        // An engine has no list of the channels of a group.
+        request.add_header("Allow", b"GET, HEAD, POST");
+        return Err(ffi::NGX_HTTP_NOT_ALLOWED as isize);
+    }
     let group = info(request)?;
-    match hub::with(|hub| hub.delete_group(name)) {
+    match hub::with(|hub| hub.delete_group(name.into())) {
         Some(Ok(())) => Ok(show(request, &group)),
         Some(Err(error)) => {
             request.report(Level::Crit, format_args!("cannot delete group \"{}\": {error}", Octets(name)));

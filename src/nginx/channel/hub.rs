@@ -16,10 +16,11 @@ use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::process;
 use crate::channel::store::{
-    Budget, Deleted, GroupChange, GroupInfo, GroupLimits, Info, Key, Now, Policy, Presence, PublishError, Published,
-    ReadError, Slot, Store, SubscribeError, Usage, Wake,
+    Budget, Deleted, GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Now, Policy, Presence, PublishError,
+    Published, ReadError, Slot, Store, SubscribeError, Usage, Wake,
 };
 use crate::channel::wire::Form;
+use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
@@ -88,8 +89,8 @@ impl Listener {
 
 /// The channels of one worker.
 pub struct Hub {
-    pub(super) store: Store<ZoneLock>,
-    pub(super) slot: Slot,
+    pub(in crate::nginx) store: Store<ZoneLock>,
+    pub(in crate::nginx) slot: Slot,
     bells: Rc<Bells>,
     fan: FanOut,
     batch: Batch,
@@ -221,8 +222,8 @@ impl Hub {
     }
 
     /// What a group has and may have. `None` if the zone is being repaired.
-    pub fn group(&self, name: &[u8], location: GroupLimits) -> Option<GroupInfo> {
-        self.store.group(name, location, time()).ok()
+    pub fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Option<GroupInfo> {
+        self.store.group(key, location, time()).ok()
     }
 
     /// Changes the limits of a group.
@@ -230,8 +231,8 @@ impl Hub {
     /// # Errors
     ///
     /// [`SubscribeError::NoRoom`] and [`SubscribeError::Corrupt`].
-    pub fn limit_group(&self, name: &[u8], change: GroupChange) -> Result<(), SubscribeError> {
-        self.store.limit_group(name, change, time())
+    pub fn limit_group(&self, key: GroupKey<'_>, change: GroupChange) -> Result<(), SubscribeError> {
+        self.store.limit_group(key, change, time())
     }
 
     /// Deletes all channels of a group, and takes back the limits that were set for it.
@@ -239,11 +240,11 @@ impl Hub {
     /// # Errors
     ///
     /// [`Corrupt`]; some of the channels may be deleted.
-    pub fn delete_group(&mut self, name: &[u8]) -> Result<(), Corrupt> {
+    pub fn delete_group(&mut self, key: GroupKey<'_>) -> Result<(), Corrupt> {
         let mut wake = Wake::default();
         let mut step = Ok(Some(0));
         while let Ok(Some(from)) = step {
-            let mut delete = || self.store.delete_group(name, from, time(), &mut wake);
+            let mut delete = || self.store.delete_group(key, from, time(), &mut wake);
             // A damaged zone is repaired by the second attempt.
             step = delete().or_else(|Corrupt| delete());
         }
@@ -262,7 +263,7 @@ impl Hub {
     }
 
     /// Wakes workers.
-    pub(super) fn wake(&mut self, wake: Wake) {
+    pub(in crate::nginx) fn wake(&mut self, wake: Wake) {
         let own = self.slot.number();
         let others = {
             let mut others = wake;
@@ -273,6 +274,13 @@ impl Hub {
         if wake.has(own) || self.store.has_news(self.slot) {
             self.turn.post_next();
         }
+    }
+
+    /// Wakes the worker in this slot, which finds nothing in its channels, but may wait for something else.
+    pub fn wake_slot(&mut self, slot: usize) {
+        let mut wake = Wake::default();
+        wake.add(slot);
+        self.wake(wake);
     }
 
     /// Whether something has come that has not been looked at.
@@ -402,6 +410,7 @@ fn turn() {
     if with(|hub| hub.store.take_program_news(hub.slot)) == Some(true) {
         shared::news();
     }
+    engine::news();
     let mut served = 0;
     while served < TURN {
         match with(|hub| hub.next(&mut served)).flatten() {
@@ -460,5 +469,6 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
             turn();
         }
         shared::tick();
+        engine::tick();
     });
 }

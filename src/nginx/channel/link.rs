@@ -1,6 +1,7 @@
 //! What joins a session and the hooks that it waits for. Either may be gone first.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::failure::Failure;
@@ -14,31 +15,34 @@ pub enum News {
     Join(JoinDecision),
     /// Its message was dealt with; what it is told of the channels.
     Published(Result<Info, Failure>),
+    /// The same of an engine, which has others still to deal with.
+    Stored(Result<Info, Failure>),
 }
 
 /// What a hook has brought about, on its way to a session that may be gone.
 pub struct Link {
     session: Cell<Option<SessionRef>>,
-    news: Cell<Option<News>>,
+    /// What the session has not taken yet, the oldest first.
+    news: RefCell<VecDeque<News>>,
 }
 
 impl Link {
     /// For a session.
     pub fn new(session: SessionRef) -> Rc<Self> {
-        Rc::new(Link { session: Cell::new(Some(session)), news: Cell::new(None) })
+        Rc::new(Link { session: Cell::new(Some(session)), news: RefCell::default() })
     }
 
     /// Brings the session news. They come back when it has gone. To be called at the outermost level.
     pub fn tell(&self, news: News) -> Option<News> {
         let Some(session) = self.session.get() else { return Some(news) };
-        self.news.set(Some(news));
+        self.news.borrow_mut().push_back(news);
         session::run(session, Session::pump);
         None
     }
 
-    /// The news, once.
+    /// The oldest news, once.
     pub fn take(&self) -> Option<News> {
-        self.news.take()
+        self.news.borrow_mut().pop_front()
     }
 
     /// The session is going.

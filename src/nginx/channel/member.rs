@@ -4,16 +4,21 @@
 //! exists for a location that names neither a hook nor a channel of events.
 
 use super::events::Events;
+use super::publish::policy;
 use super::subscription::Ids;
 use crate::channel::event::Happening;
 use crate::channel::hook::Joining;
+use crate::channel::store::{History, Key};
 use crate::nginx::detached::{self, Answer, Question};
+use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
+use crate::nginx::upgrade::try_again;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;
 const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 
 /// Somebody on a channel whose join and leave are told.
@@ -30,9 +35,9 @@ pub struct Member {
     announced: bool,
 }
 
-/// Whether somebody has to be asked before this request may subscribe.
+/// Whether something has to be waited for before this request may subscribe: what a hook says, or the channels of an engine.
 pub fn must_ask(request: Request) -> bool {
-    request.settings().channel_join_request().is_some()
+    request.settings().channel_join_request().is_some() || request.settings().engine != 0
 }
 
 /// Asks whether this request may subscribe. `done` is called in a later turn of the event loop.
@@ -41,14 +46,55 @@ pub fn must_ask(request: Request) -> bool {
 ///
 /// The status to answer.
 pub fn ask(request: Request, done: impl FnOnce(JoinDecision, Option<Request>) + 'static) -> Result<(), isize> {
-    let target = request.settings().channel_join_request().ok_or(FAILED)?;
-    foresee(request)?;
     let farewell = request.settings().channel_leave_request();
+    let channels = Channels::of(request)?;
+    let Some(target) = request.settings().channel_join_request() else {
+        foresee(request)?;
+        let verdict = JoinDecision { joining: Joining::Admit, challenges: Vec::new(), farewell, hook: false };
+        let Some(channels) = channels else { return Err(FAILED) };
+        channels.open(move |opened| done(verdict.of_engine(opened), None));
+        return Ok(());
+    };
+    foresee(request)?;
     let done = move |answer: Answer, copy: Option<Request>| {
         let joining = Joining::of(answer.status);
-        done(JoinDecision { joining, challenges: answer.challenges, farewell }, copy);
+        let verdict = JoinDecision { joining, challenges: answer.challenges, farewell, hook: true };
+        match (channels, joining) {
+            // The copy of the request is there during this call only: who has gone meanwhile is not told of.
+            (Some(channels), Joining::Admit) => channels.open(move |opened| done(verdict.of_engine(opened), None)),
+            (Some(_) | None, _) => done(verdict, copy),
+        }
     };
     detached::ask(request, &target, Question::Permission, Box::new(done))
+}
+
+/// The channels of a request that an engine has.
+struct Channels {
+    engine: usize,
+    group: Box<[u8]>,
+    ids: Box<[Box<[u8]>]>,
+    history: History,
+}
+
+impl Channels {
+    fn of(request: Request) -> Result<Option<Self>, isize> {
+        let settings = request.settings();
+        let Some(channel) = settings.channel().filter(|_| settings.engine != 0) else { return Ok(None) };
+        let ids = Ids::of(request, channel)?;
+        let keys = ids.keys();
+        Ok(Some(Channels {
+            engine: settings.engine,
+            group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
+            ids: keys.iter().map(|key| key.id().into()).collect(),
+            history: policy(request)?.history,
+        }))
+    }
+
+    fn open(&self, done: impl FnOnce(Result<(), engine::Failed>) + 'static) {
+        let space = engine::space(self.engine);
+        let keys: Vec<Key<'_>> = self.ids.iter().filter_map(|id| Key::in_space(space, &self.group, id)).collect();
+        engine::open(self.engine, &keys, self.history, done);
+    }
 }
 
 /// What was said about a request that wants to subscribe.
@@ -56,9 +102,20 @@ pub struct JoinDecision {
     joining: Joining,
     challenges: Vec<Vec<u8>>,
     farewell: Option<ComplexValue>,
+    /// A hook has said so.
+    hook: bool,
 }
 
 impl JoinDecision {
+    /// The same, once it is known whether the engine has the channels.
+    fn of_engine(mut self, opened: Result<(), engine::Failed>) -> Self {
+        if opened.is_err() {
+            self.joining = Joining::Refuse(UNAVAILABLE);
+            self.hook = false;
+        }
+        self
+    }
+
     /// Lets the request in, or tells it why not.
     ///
     /// # Errors
@@ -69,9 +126,13 @@ impl JoinDecision {
             Joining::Admit => {
                 let mut member = Member::admitted(request)?;
                 if let Some(member) = &mut member {
-                    member.known = true;
+                    member.known = self.hook;
                 }
                 Ok(member)
+            }
+            Joining::Refuse(_) if !self.hook => {
+                request.report(Level::Info, format_args!("the engine of the channel is not available"));
+                Err(try_again(request))
             }
             Joining::Refuse(status) => {
                 request.report(Level::Info, format_args!("\"websocket_channel_join_request\" refuses: {status}"));

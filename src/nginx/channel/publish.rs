@@ -1,5 +1,6 @@
 //! Publishing, and what a publisher is told.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::approval::{self, Decision, Draft};
@@ -12,9 +13,11 @@ use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{History, Info, Key, Policy, PublishError};
 use crate::conf::{self, count, value};
 use crate::nginx::caller::Caller;
+use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, bytes};
+use crate::nginx::upgrade::try_again;
 use crate::ws::frame::Kind;
 
 use super::answer;
@@ -27,10 +30,14 @@ pub struct Publisher {
     group: Box<[u8]>,
     ids: Box<[Box<[u8]>]>,
     policy: Policy,
-    events: Option<Events>,
+    events: Option<Rc<Events>>,
+    /// The engine that has the channels, and what [`Key::space`] says of it.
+    engine: usize,
+    space: u64,
 }
 
 /// What a publisher is told.
+#[derive(Debug, Clone, Copy)]
 pub struct Told {
     /// Of the channel; of several channels the sums, and the last id of the first one.
     pub info: Info,
@@ -50,8 +57,40 @@ impl Publisher {
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
             ids: keys.iter().map(|key| key.id().into()).collect(),
             policy: policy(request)?,
-            events: Events::of(request)?,
+            events: Events::of(request)?.map(Rc::new),
+            engine: request.settings().engine,
+            space: engine::space(request.settings().engine),
         })
+    }
+
+    /// The engine that has the channels; 0: this machine has them alone.
+    pub fn engine(&self) -> usize {
+        self.engine
+    }
+
+    /// Publishes a message to each of the channels, which an engine has. `done` is called in a later turn of the event loop, or
+    /// at once if the engine is known to be away.
+    pub fn publish_to_engine(
+        &self,
+        publication: &Publication<'_>,
+        done: impl FnOnce(Result<Told, PublishError>) + 'static,
+    ) {
+        let gathered = Rc::new(Gathered {
+            left: Cell::new(self.ids.len()),
+            told: Cell::new(None),
+            failed: Cell::new(None),
+            done: Cell::new(Some(Box::new(done))),
+        });
+        for id in &self.ids {
+            let Some(key) = Key::in_space(self.space, &self.group, id) else { continue };
+            let (gathered, events, id) = (Rc::clone(&gathered), self.events.clone(), id.clone());
+            engine::publish(self.engine, key, publication, self.policy.history, move |published| {
+                if let (Ok(published), Some(events)) = (&published, &events) {
+                    events.tell(Happening::Publish(published.id), &id);
+                }
+                gathered.add(published);
+            });
+        }
     }
 
     /// Publishes a message to each of the channels.
@@ -63,6 +102,7 @@ impl Publisher {
         let publication = Publication { kind, content_type, event, data };
         let mut told: Option<Told> = None;
         for id in &self.ids {
+            debug_assert_eq!(self.engine, 0, "an engine answers later");
             let key = Key::new(&self.group, id).ok_or(PublishError::TooLarge)?;
             let published =
                 hub::with(|hub| hub.publish(key, &publication, self.policy)).ok_or(PublishError::Corrupt)??;
@@ -79,7 +119,7 @@ impl Publisher {
 
     /// What is known of the channels, for a publisher whose message was dropped.
     pub fn info(&self) -> Info {
-        let keys = self.ids.iter().filter_map(|id| Key::new(&self.group, id));
+        let keys = self.ids.iter().filter_map(|id| Key::in_space(self.space, &self.group, id));
         let infos = keys.filter_map(|key| hub::with(|hub| hub.info(key)).flatten());
         infos.reduce(sum).unwrap_or(Info {
             messages: 0,
@@ -87,6 +127,47 @@ impl Publisher {
             subscribers: 0,
             last: MessageId { epoch: Epoch(0), offset: Offset(0) },
         })
+    }
+}
+
+/// The answers of an engine for several channels, until the last one is there.
+struct Gathered {
+    left: Cell<usize>,
+    told: Cell<Option<Told>>,
+    failed: Cell<Option<PublishError>>,
+    done: Cell<Option<Box<dyn FnOnce(Result<Told, PublishError>)>>>,
+}
+
+impl Gathered {
+    fn add(&self, published: Result<engine::Published, engine::Failed>) {
+        match published {
+            Ok(published) => self.told.set(Some(match self.told.get() {
+                None => Told { info: published.info, id: published.id },
+                Some(told) => Told { info: sum(told.info, published.info), ..told },
+            })),
+            Err(failed) => self.failed.set(Some(failed.into())),
+        }
+        self.left.set(self.left.get() - 1);
+        if self.left.get() > 0 {
+            return;
+        }
+        if let Some(done) = self.done.take() {
+            done(match (self.failed.get(), self.told.get()) {
+                (Some(error), _) => Err(error),
+                (None, told) => told.ok_or(PublishError::Corrupt),
+            });
+        }
+    }
+}
+
+impl From<engine::Failed> for PublishError {
+    fn from(failed: engine::Failed) -> Self {
+        match failed {
+            engine::Failed::Unavailable => Self::Unavailable,
+            engine::Failed::Unknown => Self::Unknown,
+            engine::Failed::Refused => Self::Corrupt,
+            engine::Failed::TooLong => Self::TooLarge,
+        }
     }
 }
 
@@ -166,7 +247,32 @@ fn received(request: Request) -> Result<Option<isize>, isize> {
     if request.settings().channel_publish_request().is_some() {
         return submit(request, publisher, content_type, &parts).map(|()| None);
     }
+    if publisher.engine() != 0 {
+        return publish_to_engine(request, &publisher, content_type, &parts).map(|()| None);
+    }
     publish(request, &publisher, content_type, &parts).map(Some)
+}
+
+/// Publishes to an engine; the request waits for its answer.
+fn publish_to_engine(
+    request: Request,
+    publisher: &Publisher,
+    content_type: &[u8],
+    parts: &[&[u8]],
+) -> Result<(), isize> {
+    if engine::is_away(publisher.engine()) {
+        let told = answer_publisher(request, Err(PublishError::Unavailable));
+        return told.and_then(Err);
+    }
+    let caller = Caller::of(request).ok_or(FAILED)?;
+    let event = request.header(b"x-eventsource-event").unwrap_or_default();
+    let publication = Publication { kind: kind_of(content_type, parts), content_type, event, data: parts };
+    let waiting = caller.clone();
+    waiting.wait();
+    publisher.publish_to_engine(&publication, move |told| {
+        caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
+    });
+    Ok(())
 }
 
 /// Asks what to do with a message; the request waits for it. A message that has come whole is published even if its publisher
@@ -182,6 +288,12 @@ fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[
         Decision::Publish(draft) => {
             let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
             let kind = kind_of(content_type, &parts);
+            if publisher.engine() != 0 {
+                let publication = Publication { kind, content_type, event: &event, data: &parts };
+                return publisher.publish_to_engine(&publication, move |told| {
+                    caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
+                });
+            }
             let told = publisher.publish(kind, content_type, &event, &parts);
             caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
         }
@@ -204,6 +316,9 @@ fn answer_publisher(request: Request, published: Result<Told, PublishError>) -> 
             PublishError::TooLarge => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
             PublishError::Group => (Level::Info, ffi::NGX_HTTP_FORBIDDEN as isize),
             PublishError::Corrupt => (Level::Crit, FAILED),
+            // The log says once that the engine is away.
+            PublishError::Unavailable => (Level::Info, try_again(request)),
+            PublishError::Unknown => (Level::Error, ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize),
         };
         request.report(level, format_args!("cannot publish: {error}"));
         status

@@ -7,6 +7,7 @@ use crate::channel::position::{Asked, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::Form;
 use crate::conf::Channel;
+use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::Request;
@@ -24,6 +25,8 @@ const INSUFFICIENT_STORAGE: isize = ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize;
 /// The channels that a request is about.
 pub struct Ids<'r> {
     group: &'r [u8],
+    /// The engine that has them: what [`Key::space`] says.
+    space: u64,
     /// Invariant: each id is there once, where it was named first: whatever is done, is done once to each channel.
     ids: Vec<&'r [u8]>,
 }
@@ -69,7 +72,7 @@ impl<'r> Ids<'r> {
         if let Some(id) = ids.iter().find(|id| id.len() as u64 > most) {
             return refuse(FORBIDDEN, format_args!("an id has {} octets (websocket_channel_max_id_length)", id.len()));
         }
-        let ids = Ids { group, ids };
+        let ids = Ids { group, space: engine::space(settings.engine), ids };
         if ids.keys().len() != ids.ids.len() {
             return refuse(FORBIDDEN, format_args!("the name of the group is too long"));
         }
@@ -82,7 +85,7 @@ impl<'r> Ids<'r> {
 
     /// What the store finds them by.
     pub fn keys(&self) -> Vec<Key<'r>> {
-        self.ids.iter().filter_map(|id| Key::new(self.group, id)).collect()
+        self.ids.iter().filter_map(|id| Key::in_space(self.space, self.group, id)).collect()
     }
 }
 

@@ -12,11 +12,12 @@ use super::publish::Publisher;
 use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
 use crate::channel::info::InfoForm;
-use crate::channel::message::kind_of;
-use crate::channel::store::{Budget, Info, ReadError};
+use crate::channel::message::{Publication, kind_of};
+use crate::channel::store::{Budget, Info, PublishError, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META};
 use crate::conf::ChannelLag;
+use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
@@ -44,6 +45,8 @@ struct Hooks {
     window: Option<u8>,
     /// Messages are asked about before they are published.
     asks: bool,
+    /// Messages that an engine has not answered yet.
+    underway: usize,
     /// A hook has not answered yet.
     waiting: bool,
     /// A message was refused.
@@ -87,12 +90,14 @@ impl Channel {
     /// Lets hooks be asked, if the location names one for what the session does.
     pub fn use_hooks(&mut self, request: Request, session: SessionRef, subscribes: bool) {
         let asks = self.publisher.is_some() && request.settings().channel_publish_request().is_some();
-        if asks || (subscribes && member::must_ask(request)) {
+        let stores = self.publisher.as_ref().is_some_and(|publisher| publisher.engine() != 0);
+        if asks || stores || (subscribes && member::must_ask(request)) {
             self.hooks = Some(Box::new(Hooks {
                 request,
                 link: Link::new(session),
                 window: window(session),
                 asks,
+                underway: 0,
                 waiting: false,
                 refused: None,
             }));
@@ -192,8 +197,27 @@ impl Channel {
         if self.hooks.as_ref().is_some_and(|hooks| hooks.asks) {
             return self.submit(content_type, payload);
         }
+        if publisher.engine() != 0 {
+            return self.publish_to_engine(kind, content_type, payload);
+        }
         let result = published(publisher.publish(kind, content_type, b"", &[payload]));
         self.answer(result)
+    }
+
+    /// Publishes to an engine. The next messages follow before it has answered, and are answered in their order.
+    fn publish_to_engine(&mut self, kind: Kind, content_type: &[u8], payload: &[u8]) -> Result<(), Ending> {
+        let (Some(hooks), Some(publisher)) = (&mut self.hooks, &self.publisher) else { return Ok(()) };
+        if engine::is_away(publisher.engine()) && hooks.underway == 0 {
+            return self.answer(published(Err(PublishError::Unavailable)));
+        }
+        hooks.underway += 1;
+        let link = Rc::clone(&hooks.link);
+        let publication = Publication { kind, content_type, event: b"", data: &[payload] };
+        publisher.publish_to_engine(&publication, move |told| {
+            // A publisher that has gone needs no answer; its message was complete.
+            link.tell(News::Stored(published(told)));
+        });
+        Ok(())
     }
 
     /// Asks what to do with a message. The next one is not taken before that is known.
@@ -209,6 +233,14 @@ impl Channel {
         let (publisher, link) = (Rc::clone(publisher), Rc::clone(&hooks.link));
         let asked = approval::ask(hooks.request, draft, limit, move |decision| {
             let result = match decision {
+                Decision::Publish(draft) if publisher.engine() != 0 => {
+                    let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
+                    let kind = kind_of(content_type, &parts);
+                    let publication = Publication { kind, content_type, event: b"", data: &parts };
+                    return publisher.publish_to_engine(&publication, move |told| {
+                        link.tell(News::Published(published(told)));
+                    });
+                }
                 Decision::Publish(draft) => {
                     let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
                     published(publisher.publish(kind_of(content_type, &parts), content_type, b"", &parts))
@@ -264,7 +296,8 @@ impl Endpoint for Channel {
 
     fn accepts(&self) -> bool {
         let waits = self.hooks.as_ref().is_some_and(|hooks| hooks.waiting || hooks.refused.is_some());
-        self.replies.len() < MOST_REPLIES && !waits
+        let underway = self.hooks.as_ref().map_or(0, |hooks| hooks.underway);
+        self.replies.len() + underway < MOST_REPLIES && !waits
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
@@ -289,15 +322,27 @@ impl Endpoint for Channel {
     }
 
     fn flush(&mut self) -> bool {
-        let Some(hooks) = &mut self.hooks else { return false };
-        let Some(News::Published(result)) = hooks.link.take() else { return false };
-        hooks.waiting = false;
-        if let Err(ending) = self.answer(result)
-            && let Some(hooks) = &mut self.hooks
-        {
-            hooks.refused = Some(ending);
+        let mut some = false;
+        while let Some(hooks) = &mut self.hooks {
+            let result = match hooks.link.take() {
+                Some(News::Published(result)) => {
+                    hooks.waiting = false;
+                    result
+                }
+                Some(News::Stored(result)) => {
+                    hooks.underway = hooks.underway.saturating_sub(1);
+                    result
+                }
+                Some(News::Join(_)) | None => break,
+            };
+            some = true;
+            if let Err(ending) = self.answer(result)
+                && let Some(hooks) = &mut self.hooks
+            {
+                hooks.refused = Some(ending);
+            }
         }
-        true
+        some
     }
 
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
@@ -357,7 +402,7 @@ impl Endpoint for Channel {
 
     fn progress(&self) -> u64 {
         // A hook takes its time, which is that of its location: a client that has hung up meanwhile is not stuck.
-        let waits = self.hooks.as_ref().is_some_and(|hooks| hooks.waiting);
+        let waits = self.hooks.as_ref().is_some_and(|hooks| hooks.waiting || hooks.underway > 0);
         if waits { self.published + now() } else { self.published }
     }
 }

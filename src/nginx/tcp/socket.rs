@@ -28,8 +28,14 @@ pub struct Socket {
 impl Socket {
     /// Takes a connection over. Its events go to the session.
     pub fn new(connection: *mut ffi::ngx_connection_t, session: SessionRef, log: *mut ffi::ngx_log_t) -> Self {
-        let socket = Socket { connection, uptake: Uptake::default() };
+        let socket = Socket::of_worker(connection, log);
         socket.wake(session.as_ptr().cast(), session::on_endpoint);
+        socket
+    }
+
+    /// Takes a connection over that belongs to no session. Whoever has it says who is [woken](Self::wake).
+    pub fn of_worker(connection: *mut ffi::ngx_connection_t, log: *mut ffi::ngx_log_t) -> Self {
+        let socket = Socket { connection, uptake: Uptake::default() };
         socket.log_to(log);
         socket
     }

@@ -1,0 +1,246 @@
+//! A connection to the engine that is made anew whenever it is lost.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::rc::Rc;
+
+use super::Settings;
+use crate::nginx::ffi;
+use crate::nginx::tcp::Socket;
+use crate::nginx::timer::{Handler, Timer, now};
+use crate::redis::backoff::Backoff;
+use crate::redis::connection::{Connection, End, Event};
+use crate::session::client::{Received, Sent, Sink};
+
+/// Octets that one read brings at most.
+const READ: usize = 64 << 10;
+
+/// Reads in one turn of the event loop.
+const READS: usize = 16;
+
+/// How far the connection is.
+enum Stage {
+    /// There is none before this time.
+    Down { until: u64 },
+    /// The server was asked, and is to answer until then.
+    Connecting { socket: Socket, deadline: u64 },
+    /// Octets go both ways.
+    Up { socket: Socket, connection: Box<Connection>, unsent: Vec<u8>, sent: usize },
+}
+
+/// See the module. Whoever owns it calls [`advance`](Self::advance) when it is woken, and takes the [events](Self::next_event).
+pub struct Link {
+    settings: Rc<Settings>,
+    stage: Stage,
+    timer: Timer,
+    backoff: Backoff,
+    events: VecDeque<Event>,
+    /// Addresses that were tried.
+    tried: usize,
+    handler: Handler,
+    owner: *mut c_void,
+    buffer: Vec<u8>,
+    random: fn() -> u64,
+}
+
+impl Link {
+    /// A connection that is to be made. `handler` is called with the `owner` of its events.
+    pub fn new(settings: Rc<Settings>, handler: Handler, owner: *mut c_void, random: fn() -> u64) -> Self {
+        let mut timer = Timer::of_worker(handler).cancelable();
+        timer.set_owner(owner);
+        Link {
+            settings,
+            stage: Stage::Down { until: 0 },
+            timer,
+            backoff: Backoff::default(),
+            events: VecDeque::new(),
+            tried: 0,
+            handler,
+            owner,
+            buffer: Vec::new(),
+            random,
+        }
+    }
+
+    /// Whether commands are taken.
+    pub fn is_ready(&self) -> bool {
+        matches!(&self.stage, Stage::Up { connection, .. } if connection.is_ready())
+    }
+
+    /// Whether the connection is being made for the first time since it was lost, and may be there soon.
+    pub fn is_hopeful(&self) -> bool {
+        match &self.stage {
+            Stage::Down { .. } => false,
+            Stage::Connecting { .. } => true,
+            Stage::Up { connection, .. } => !connection.is_ready(),
+        }
+    }
+
+    /// The connection, while it is there. What was asked of it leaves with the next [`advance`](Self::advance).
+    pub fn connection(&mut self) -> Option<&mut Connection> {
+        match &mut self.stage {
+            Stage::Up { connection, .. } => Some(connection),
+            Stage::Down { .. } | Stage::Connecting { .. } => None,
+        }
+    }
+
+    /// What has happened.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Ends the connection, so that another one is made.
+    pub fn renew(&mut self) {
+        self.end(End::Closed);
+    }
+
+    /// The worker is to be called again once everything else of this turn was done.
+    pub fn post(&mut self) {
+        self.timer.post_next();
+    }
+
+    /// Goes on after an event, or after something was asked.
+    pub fn advance(&mut self) {
+        self.timer.take_expired();
+        match &mut self.stage {
+            Stage::Down { until } if *until > now() => {}
+            Stage::Down { .. } => self.connect(),
+            Stage::Connecting { .. } => self.finish_connecting(),
+            Stage::Up { .. } => {}
+        }
+        self.exchange();
+        self.arm();
+    }
+
+    fn connect(&mut self) {
+        let addresses = &self.settings.addresses;
+        let address = &addresses[self.tried % addresses.len()];
+        self.tried = self.tried.wrapping_add(1);
+        let mut result = 0;
+        // SAFETY: the address lives as long as the settings; ngx_cycle is set before workers begin, and has a log. nginx only
+        // reads the address and its name, which is kept beside it.
+        let socket = unsafe {
+            let log = (*ffi::ngx_cycle).log;
+            let mut name = address.name.as_nginx();
+            let sockaddr = address.octets.as_ptr().cast_mut().cast();
+            let length = address.octets.len() as ffi::socklen_t;
+            let raw = ffi::ngx_ws_connect(sockaddr, length, &raw mut name, log, &raw mut result);
+            if raw.is_null() { None } else { Some(Socket::of_worker(raw, log)) }
+        };
+        let Some(socket) = socket else { return self.failed() };
+        socket.wake(self.owner, self.handler);
+        self.stage = Stage::Connecting { socket, deadline: now() + self.settings.connect_timeout };
+        if result == ffi::NGX_OK as isize {
+            self.finish_connecting();
+        }
+    }
+
+    /// No connection was made.
+    fn failed(&mut self) {
+        let wait = self.backoff.next((self.random)());
+        self.stage = Stage::Down { until: now() + wait };
+        self.events.push_back(Event::Ended(End::Lost));
+    }
+
+    fn finish_connecting(&mut self) {
+        let Stage::Connecting { socket, deadline } = &self.stage else { return };
+        if !socket.writable() {
+            if now() >= *deadline {
+                self.failed();
+            }
+            return;
+        }
+        if socket.connect_failed() || !socket.no_delay() {
+            return self.failed();
+        }
+        let deadline = *deadline;
+        if let Stage::Connecting { socket, .. } = std::mem::replace(&mut self.stage, Stage::Down { until: 0 }) {
+            let connection = Connection::new(Rc::clone(&self.settings.connection), now(), deadline);
+            self.stage = Stage::Up { socket, connection: Box::new(connection), unsent: Vec::new(), sent: 0 };
+        }
+    }
+
+    /// Reads what has come and writes what is to leave.
+    fn exchange(&mut self) {
+        let Stage::Up { socket, connection, unsent, sent } = &mut self.stage else { return };
+        let mut lost = false;
+        for _ in 0..READS {
+            if !socket.readable() {
+                break;
+            }
+            self.buffer.clear();
+            match socket.append_to(&mut self.buffer, READ) {
+                Received::Octets(_) => connection.receive(&self.buffer, now()),
+                Received::Blocked => break,
+                Received::End | Received::Lost => {
+                    lost = true;
+                    break;
+                }
+            }
+        }
+        connection.on_time(now());
+        loop {
+            if unsent.len() == *sent {
+                *unsent = connection.take_outgoing();
+                *sent = 0;
+            }
+            if unsent.is_empty() || lost {
+                break;
+            }
+            match socket.send(&unsent[*sent..]) {
+                Sent::Octets(count) => {
+                    *sent += count;
+                    connection.sent(count);
+                }
+                Sent::Blocked => break,
+                Sent::Lost => lost = true,
+            }
+        }
+        lost |= !socket.watch();
+        if socket.readable() && !lost {
+            // There is more than one turn was to take.
+            self.timer.post_next();
+        }
+        if lost {
+            connection.end(End::Lost);
+        }
+        self.collect();
+    }
+
+    fn end(&mut self, end: End) {
+        if let Stage::Up { connection, .. } = &mut self.stage {
+            connection.end(end);
+        }
+        self.collect();
+    }
+
+    /// Takes the events of the connection over. With the last one it is closed.
+    fn collect(&mut self) {
+        let Stage::Up { connection, .. } = &mut self.stage else { return };
+        let mut ended = false;
+        while let Some(event) = connection.next_event() {
+            match &event {
+                Event::Ready(_) => self.backoff.reset(),
+                Event::Ended(_) => ended = true,
+                _ => {}
+            }
+            self.events.push_back(event);
+        }
+        if ended {
+            let wait = self.backoff.next((self.random)());
+            self.stage = Stage::Down { until: now() + wait };
+        }
+    }
+
+    fn arm(&mut self) {
+        let deadline = match &self.stage {
+            Stage::Down { until } => Some(*until),
+            Stage::Connecting { deadline, .. } => Some(*deadline),
+            Stage::Up { connection, .. } => connection.deadline(),
+        };
+        match deadline {
+            Some(deadline) => self.timer.arm(deadline.saturating_sub(now()).max(1)),
+            None => self.timer.disarm(),
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The engines of a worker: channels that live in Redis or Valkey.
+//!
+//! Each worker has a connection of its own for commands. One worker of the node has another one on which it listens, and keeps the
+//! copies in the zone complete: see [`relay`]. Whoever asks something of an engine is called back, in a later turn of the event
+//! loop and at its outermost level.
+
+mod link;
+mod relay;
+mod settings;
+
+pub use settings::{Engines, Settings};
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::rc::Rc;
+
+use super::channel::hub;
+use super::ffi;
+use super::guard::guard;
+use super::log::{self, Level};
+use super::timer::{self, now};
+use crate::channel::message::Publication;
+use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::store::{History, Info, Key};
+use crate::redis::connection::{Event, Fate, Refused, Token};
+use crate::redis::envelope;
+use crate::redis::names::Names;
+use crate::redis::resp::Value;
+use crate::redis::script::{self, Failure, Keeping, Kept};
+use link::Link;
+use relay::Node;
+
+/// The shortest time that a channel lives in the engine whose messages all expire, in milliseconds.
+const LIFETIME: u64 = 60_000;
+
+/// Why an engine has not done what it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// It was not done: the engine is not there, or cannot do it now.
+    Unavailable,
+    /// It may have been done: the answer has not come.
+    Unknown,
+    /// It was not done, and never will be.
+    Refused,
+    /// The message has attributes that are too long.
+    TooLong,
+}
+
+/// What a publisher is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Published {
+    /// The id of the message.
+    pub id: MessageId,
+    /// The channel.
+    pub info: Info,
+}
+
+/// Who waits for an answer.
+type Done = Box<dyn FnOnce(Result<Value, Failed>)>;
+
+/// An engine, as this worker has it.
+struct Engine {
+    settings: Rc<Settings>,
+    commands: Link,
+    asked: HashMap<Token, Done>,
+    next_token: u64,
+    /// Commands that wait for the first connection.
+    held: Vec<(Vec<u8>, Done)>,
+    /// Who is to be told in the next turn of the event loop that nothing was sent.
+    refused: Vec<(Done, Failed)>,
+    /// The engine is known to be away since the last line in the log said so.
+    away: bool,
+    node: Node,
+}
+
+/// Whose event it is: the number of an engine, and which of its connections.
+struct Owner {
+    engine: usize,
+    listens: bool,
+}
+
+thread_local! {
+    static ENGINES: RefCell<Vec<Engine>> = const { RefCell::new(Vec::new()) };
+    static RANDOM: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number that nobody can guess where the system has some, and that is another one each time.
+fn random() -> u64 {
+    let mut number = [0_u8; 8];
+    // SAFETY: the buffer has the length that is told.
+    let drawn = unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), libc::GRND_NONBLOCK) };
+    let next = RANDOM.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(now() | 1);
+    RANDOM.set(next);
+    if drawn == 8 { u64::from_ne_bytes(number) } else { next }
+}
+
+/// An epoch: 53 bits, so that JavaScript can read it, and not 0.
+fn epoch() -> Epoch {
+    Epoch((random() >> 11).max(1))
+}
+
+fn with<R>(number: usize, step: impl FnOnce(&mut Engine) -> R) -> Option<R> {
+    ENGINES.with_borrow_mut(|engines| engines.get_mut(number.checked_sub(1)?).map(step))
+}
+
+/// The worker begins, or goes on with another configuration.
+pub fn begin(engines: &Engines) {
+    end();
+    let made = engines.all().iter().enumerate().map(|(at, settings)| {
+        let owner = |listens| Box::into_raw(Box::new(Owner { engine: at + 1, listens })).cast::<c_void>();
+        Engine {
+            settings: Rc::clone(settings),
+            commands: Link::new(Rc::clone(settings), on_event, owner(false), random),
+            asked: HashMap::new(),
+            next_token: 0,
+            held: Vec::new(),
+            refused: Vec::new(),
+            away: false,
+            node: Node::new(Rc::clone(settings), on_event, owner(true)),
+        }
+    });
+    let made: Vec<Engine> = made.collect();
+    let count = made.len();
+    ENGINES.set(made);
+    for number in 1..=count {
+        run(number);
+    }
+}
+
+/// The worker has been told to go: another one is to listen.
+pub fn leaving() {
+    ENGINES.with_borrow_mut(|engines| engines.iter_mut().for_each(|engine| engine.node.leave()));
+}
+
+/// The worker goes now.
+pub fn end() {
+    let engines = ENGINES.take();
+    for mut engine in engines {
+        engine.node.leave();
+        for (_, done) in engine.asked.drain() {
+            done(Err(Failed::Unknown));
+        }
+        for (_, done) in engine.held.drain(..) {
+            done(Err(Failed::Unavailable));
+        }
+        for (done, failed) in engine.refused.drain(..) {
+            done(Err(failed));
+        }
+    }
+}
+
+/// Something may have happened in the zone.
+pub fn news() {
+    for number in 1..=ENGINES.with_borrow(Vec::len) {
+        run_node(number);
+    }
+}
+
+/// A second has passed.
+pub fn tick() {
+    for number in 1..=ENGINES.with_borrow(Vec::len) {
+        with(number, |engine| engine.node.tick());
+        run_node(number);
+    }
+}
+
+/// What tells the channels of this engine from all others in the zone; 0 for none.
+pub fn space(number: usize) -> u64 {
+    with(number, |engine| engine.settings.space).unwrap_or(0)
+}
+
+unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
+    guard((), || {
+        // SAFETY: the events of a link have its owner, which is never freed.
+        let Some(owner) = (unsafe { timer::owner::<Owner>(event) }) else { return };
+        // SAFETY: as above.
+        let Owner { engine, listens } = unsafe { owner.as_ref() };
+        if !*listens {
+            run(*engine);
+        }
+        run_node(*engine);
+    });
+}
+
+/// Goes on with the connection for commands.
+fn run(number: usize) {
+    with(number, |engine| engine.commands.advance());
+    while let Some((event, done)) = with(number, Engine::next_event).flatten() {
+        match (event, done) {
+            (Event::Answered(_, reply), Some(done)) => done(Ok(reply)),
+            (Event::Abandoned(_, fate), Some(done)) => done(Err(match fate {
+                Fate::NotSent => Failed::Unavailable,
+                Fate::Unknown => Failed::Unknown,
+            })),
+            (Event::Ready(server), _) => {
+                with(number, |engine| {
+                    if std::mem::take(&mut engine.away) {
+                        let name = engine.settings.name();
+                        let what = format!("{} {}", server.product, server.version);
+                        log::cycle(Level::Notice, format_args!("channels: {name} is there ({what})"));
+                    }
+                });
+                let held = with(number, |engine| std::mem::take(&mut engine.held)).unwrap_or_default();
+                for (command, done) in held {
+                    send(number, command, done);
+                }
+            }
+            (Event::Ended(end), _) => {
+                let held = with(number, |engine| {
+                    if !std::mem::replace(&mut engine.away, true) {
+                        let name = engine.settings.name();
+                        log::cycle(Level::Error, format_args!("channels: {name} is not there: {end}"));
+                    }
+                    std::mem::take(&mut engine.held)
+                });
+                for (_, done) in held.unwrap_or_default() {
+                    done(Err(Failed::Unavailable));
+                }
+            }
+            (Event::Answered(..) | Event::Abandoned(..) | Event::Notice(_) | Event::NotSubscribed(..), _) => {}
+        }
+    }
+    for (done, failed) in with(number, |engine| std::mem::take(&mut engine.refused)).unwrap_or_default() {
+        done(Err(failed));
+    }
+    with(number, |engine| engine.commands.advance());
+}
+
+/// Goes on with what the node listens to, and with those who wait for it.
+fn run_node(number: usize) {
+    let ready = with(number, |engine| engine.node.advance()).unwrap_or_default();
+    for done in ready {
+        done();
+    }
+}
+
+impl Engine {
+    fn next_event(&mut self) -> Option<(Event, Option<Done>)> {
+        let event = self.commands.next_event()?;
+        let done = match &event {
+            Event::Answered(token, _) | Event::Abandoned(token, _) => self.asked.remove(token),
+            _ => None,
+        };
+        Some((event, done))
+    }
+
+    fn names(&self, key: Key<'_>) -> Names {
+        Names::of(&self.settings.prefix, self.settings.database, key.group(), key.id())
+    }
+}
+
+/// Sends a command. Also where that cannot be, who asked is called back in a later turn of the event loop.
+fn send(number: usize, command: Vec<u8>, done: Done) {
+    with(number, |engine| {
+        let token = Token(engine.next_token);
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(&command);
+        let sent = match engine.commands.connection() {
+            Some(connection) => connection.command(token, now(), write),
+            None => Err(Refused::NotReady),
+        };
+        match sent {
+            Ok(()) => {
+                engine.next_token += 1;
+                engine.asked.insert(token, done);
+            }
+            Err(Refused::NotReady)
+                if engine.commands.is_hopeful() && engine.held.len() < engine.settings.connection.most_pending =>
+            {
+                engine.held.push((command, done));
+            }
+            Err(Refused::NotReady | Refused::TooMany) => engine.refused.push((done, Failed::Unavailable)),
+        }
+        // One call for all commands of this turn.
+        engine.commands.post();
+    });
+}
+
+/// Whether a command would be refused at once.
+pub fn is_away(number: usize) -> bool {
+    with(number, |engine| !engine.commands.is_ready() && !engine.commands.is_hopeful()) != Some(false)
+}
+
+/// What an answer means.
+fn read<T>(
+    number: usize,
+    reply: Result<Value, Failed>,
+    read: impl FnOnce(&Value) -> Result<T, Failure>,
+) -> Result<T, Failed> {
+    use crate::redis::error::ErrorReply;
+
+    read(&reply?).map_err(|failure| match failure {
+        Failure::Malformed => Failed::Unknown,
+        Failure::Refused(error) => {
+            let away = match &error {
+                ErrorReply::Denied(_) | ErrorReply::Other(_) => false,
+                ErrorReply::NotMaster
+                | ErrorReply::NotNow(_)
+                | ErrorReply::OutOfMemory
+                | ErrorReply::Moved(_)
+                | ErrorReply::Ask(_)
+                | ErrorReply::TryAgain
+                | ErrorReply::NoScript => true,
+            };
+            with(number, |engine| {
+                let name = engine.settings.name();
+                log::cycle(Level::Error, format_args!("channels: {name} refuses: {error}"));
+                if error == ErrorReply::NoScript {
+                    // They are loaded when a connection begins.
+                    engine.commands.renew();
+                }
+            });
+            if away { Failed::Unavailable } else { Failed::Refused }
+        }
+    })
+}
+
+/// Publishes a message.
+pub fn publish(
+    number: usize,
+    key: Key<'_>,
+    publication: &Publication<'_>,
+    history: History,
+    done: impl FnOnce(Result<Published, Failed>) + 'static,
+) {
+    let Publication { kind, content_type, event, data } = *publication;
+    let Ok(sealed) = envelope::seal(kind, content_type, event, data) else {
+        let done = Box::new(move |_| done(Err(Failed::TooLong)));
+        with(number, |engine| {
+            engine.refused.push((done, Failed::TooLong));
+            engine.commands.post();
+        });
+        return;
+    };
+    let keeping = Keeping {
+        messages: match history {
+            History::OFF => Kept::Newest(0),
+            History { length: 0, .. } => Kept::All,
+            History { length, .. } => Kept::Newest(length.into()),
+        },
+        age: history.time,
+        lifetime: if history.time == 0 { 0 } else { history.time.max(LIFETIME) },
+        sharded: false,
+    };
+    let Some(names) = with(number, |engine| engine.names(key)) else { return done(Err(Failed::Unavailable)) };
+    let mut command = Vec::new();
+    script::publish(&names, epoch(), &sealed, &keeping, &mut command);
+    let answered = move |reply| {
+        done(read(number, reply, script::published).map(|published| Published {
+            id: published.id,
+            info: Info {
+                messages: u32::try_from(published.messages).unwrap_or(u32::MAX),
+                requested: (published.subscribers > 0).then_some(0),
+                subscribers: u32::try_from(published.subscribers).unwrap_or(u32::MAX),
+                last: published.id,
+            },
+        }));
+    };
+    send(number, command, Box::new(answered));
+}
+
+/// What is known about a channel; `None` if there is none.
+pub fn info(number: usize, key: Key<'_>, done: impl FnOnce(Result<Option<Info>, Failed>) + 'static) {
+    let Some(names) = with(number, |engine| engine.names(key)) else { return done(Err(Failed::Unavailable)) };
+    let mut command = Vec::new();
+    script::info(&names, epoch(), &mut command);
+    send(number, command, Box::new(move |reply| done(read(number, reply, script::state).map(|state| info_of(&state)))));
+}
+
+/// Deletes a channel; what it was, `None` if there was none.
+pub fn delete(number: usize, key: Key<'_>, done: impl FnOnce(Result<Option<Info>, Failed>) + 'static) {
+    let Some(names) = with(number, |engine| engine.names(key)) else { return done(Err(Failed::Unavailable)) };
+    let mut command = Vec::new();
+    script::delete(&names, false, &mut command);
+    send(number, command, Box::new(move |reply| done(read(number, reply, script::state).map(|state| info_of(&state)))));
+}
+
+fn info_of(state: &script::ChannelState) -> Option<Info> {
+    let epoch = state.epoch?;
+    // Deleting does not tell the time; what nodes have said is true for seconds only anyway.
+    let subscribers = script::subscribers(&state.announced, state.now.unwrap_or(0));
+    Some(Info {
+        messages: u32::try_from(state.messages).unwrap_or(u32::MAX),
+        requested: (subscribers > 0).then_some(0),
+        subscribers: u32::try_from(subscribers).unwrap_or(u32::MAX),
+        last: MessageId { epoch, offset: Offset(state.newest.0) },
+    })
+}
+
+/// Makes sure that the copies of these channels are complete, so that they can be subscribed to. `done` is called when they are, or
+/// when they are not in time.
+pub fn open(number: usize, keys: &[Key<'_>], history: History, done: impl FnOnce(Result<(), Failed>) + 'static) {
+    with(number, |engine| {
+        engine.node.open(keys, history, Box::new(done));
+        engine.commands.post();
+    });
+}
+
+/// Wakes the worker in this slot.
+fn wake(slot: usize) {
+    hub::with(|hub| hub.wake_slot(slot));
+}

@@ -1,0 +1,389 @@
+//! What this node listens to: the relay if this worker has it, and whom it is asked for by the others.
+//!
+//! The relay is claimed in the zone like a shared program, and asked for channels by its input. A copy that it keeps carries its number;
+//! when it goes, its copies are nobody's until the next one has compared them.
+
+use std::ffi::c_void;
+use std::rc::Rc;
+
+use super::link::Link;
+use super::{Failed, Settings, random, wake};
+use crate::channel::message::Publication;
+use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::store::{
+    Appended, CopyFound, History, Input, Key, Now, Original, Owner, ProgramHandle, ProgramPhase, Wake,
+};
+use crate::nginx::channel::hub::{self, Hub};
+use crate::nginx::log::{self, Level};
+use crate::nginx::process::lives;
+use crate::nginx::timer::{Handler, now};
+use crate::redis::connection::Event;
+use crate::redis::envelope::Envelope;
+use crate::redis::relay::{Channel, Copies, Copy, Relay};
+use crate::ws::frame::Kind;
+
+/// Octets of requests for channels that may wait for the relay.
+const MOST_INPUT: u64 = 4 << 20;
+
+/// Requests that are read at once.
+const INPUT: usize = 64 << 10;
+
+/// Who waits for channels.
+type Opened = Box<dyn FnOnce(Result<(), Failed>)>;
+
+/// A subscription that waits for its channels.
+struct Opening {
+    /// Group and id of those that are not there yet.
+    missing: Vec<(Box<[u8]>, Box<[u8]>)>,
+    deadline: u64,
+    done: Opened,
+}
+
+/// The relay of the node, while this worker has it.
+struct Own {
+    number: u32,
+    relay: Relay,
+    link: Link,
+    away: bool,
+}
+
+/// See the module.
+pub struct Node {
+    settings: Rc<Settings>,
+    handler: Handler,
+    owner: *mut c_void,
+    handle: Option<ProgramHandle>,
+    run: u32,
+    own: Option<Own>,
+    opening: Vec<Opening>,
+    leaving: bool,
+}
+
+impl Node {
+    /// A node that listens to nothing yet. `handler` is called with the `owner` of its events.
+    pub fn new(settings: Rc<Settings>, handler: Handler, owner: *mut c_void) -> Self {
+        Node { settings, handler, owner, handle: None, run: 0, own: None, opening: Vec::new(), leaving: false }
+    }
+
+    /// Waits for channels.
+    pub fn open(&mut self, keys: &[Key<'_>], history: History, done: Opened) {
+        let deadline = now() + self.settings.timeout;
+        let mut missing = Vec::new();
+        for key in keys {
+            self.request(*key, history);
+            missing.push((key.group().into(), key.id().into()));
+        }
+        self.opening.push(Opening { missing, deadline, done });
+    }
+
+    /// Asks the relay for a channel, whether it is here or in another worker.
+    fn request(&mut self, key: Key<'_>, history: History) {
+        self.attach();
+        let Some(slot) = hub::with(|hub| hub.slot.number()) else { return };
+        if let Some(own) = &mut self.own {
+            let channel = Channel { group: key.group().into(), id: key.id().into(), history };
+            own.relay.open(channel, Some(slot), &mut copies(&self.settings, own.number), now());
+            return;
+        }
+        let Some(handle) = self.handle else { return };
+        let request = encode(slot, history, key);
+        // A full input is tried again when the opening is looked at.
+        let _ = hub::with(|hub| hub.push_input(handle, Kind::Binary, &request, MOST_INPUT));
+    }
+
+    /// Finds the place of the relay in the zone.
+    fn attach(&mut self) {
+        if self.handle.is_some() {
+            return;
+        }
+        let space = self.settings.space;
+        self.handle = hub::with(|hub| {
+            let key = Key::in_space(space, b"", b"")?;
+            let none = Original { epoch: Epoch(1), oldest: Offset(1), base: Offset(0) };
+            hub.store.follow(key, none, History::OFF, hub::time()).ok()?;
+            hub.attach_program(key).ok()?
+        })
+        .flatten();
+    }
+
+    /// A second has passed: looks whether there is a relay, and becomes it if there is none.
+    pub fn tick(&mut self) {
+        self.attach();
+        let Some(handle) = self.handle else { return };
+        let view = hub::with(|hub| hub.look_at_program(handle, !self.leaving, self.run));
+        match view {
+            Some(Ok(Some(view))) => {
+                self.run = view.run;
+                match view.owner {
+                    Owner::Nobody if !self.leaving => self.claim(handle),
+                    Owner::Other(process) if !lives(process) => {
+                        hub::with(|hub| hub.bury(process));
+                    }
+                    Owner::Nobody | Owner::Own | Owner::Other(_) => {}
+                }
+            }
+            Some(Ok(None)) => {
+                // The zone had no room for it, or another worker was the last one.
+                self.handle = None;
+                self.own = None;
+            }
+            Some(Err(_)) | None => {}
+        }
+        self.ask_again();
+    }
+
+    /// Asks again for what has not come: the relay may be another one by now.
+    fn ask_again(&mut self) {
+        let waiting: Vec<_> = self.opening.iter().flat_map(|opening| opening.missing.clone()).collect();
+        for (group, id) in waiting {
+            if let Some(key) = Key::in_space(self.settings.space, &group, &id) {
+                self.request(key, History::of(0, 0));
+            }
+        }
+    }
+
+    fn claim(&mut self, handle: ProgramHandle) {
+        if hub::with(|hub| hub.claim_program(handle)) != Some(true) {
+            return;
+        }
+        let number = (random() as u32).max(1);
+        let node = format!("{:016x}{:08x}", random(), number).into_bytes();
+        let mut own = Own {
+            number,
+            relay: Relay::new(self.settings.prefix.clone(), self.settings.database, node),
+            link: Link::new(Rc::clone(&self.settings), self.handler, self.owner, random),
+            away: false,
+        };
+        hub::with(|hub| hub.program_runs(handle, number));
+        // What the node has subscribers of.
+        let mut found: Vec<CopyFound> = Vec::new();
+        let mut at = Some(0);
+        while let Some(from) = at {
+            let step = hub::with(|hub| hub.store.copies(self.settings.space, from, &mut found));
+            at = step.and_then(Result::ok).flatten();
+        }
+        for copy in found.into_iter().filter(|copy| copy.subscribers > 0 && !copy.id.is_empty()) {
+            let history = History::of(0, 0);
+            let channel = Channel { group: copy.group.into(), id: copy.id.into(), history };
+            own.relay.open(channel, None, &mut copies(&self.settings, number), now());
+        }
+        self.own = Some(own);
+    }
+
+    /// Another worker is to listen.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        if let (Some(handle), Some(_)) = (self.handle, self.own.take()) {
+            hub::with(|hub| hub.program_left(handle));
+        }
+    }
+
+    /// Does what there is to do. Those are returned that need not wait any more.
+    pub fn advance(&mut self) -> Vec<Box<dyn FnOnce()>> {
+        self.read_input();
+        self.listen();
+        self.opened()
+    }
+
+    /// Takes what other workers want to listen to.
+    fn read_input(&mut self) {
+        let (Some(handle), Some(own)) = (self.handle, &mut self.own) else { return };
+        let mut requests: Vec<Input> = Vec::new();
+        hub::with(|hub| hub.read_input(handle, INPUT, &mut requests));
+        if requests.is_empty() {
+            return;
+        }
+        hub::with(|hub| hub.consume_input(handle, requests.len()));
+        for request in &requests {
+            if let Some((slot, channel)) = decode(&request.data) {
+                own.relay.open(channel, Some(slot), &mut copies(&self.settings, own.number), now());
+            }
+        }
+        own.link.post();
+    }
+
+    fn listen(&mut self) {
+        let Some(Own { number, relay, link, away }) = &mut self.own else { return };
+        link.advance();
+        while let Some(event) = link.next_event() {
+            match &event {
+                Event::Ready(server) => {
+                    if std::mem::take(away) {
+                        let (name, product, version) = (self.settings.name(), &server.product, &server.version);
+                        let what = format_args!("channels: listening to {name} again ({product} {version})");
+                        log::cycle(Level::Notice, what);
+                    }
+                }
+                Event::Ended(end) => {
+                    if !std::mem::replace(away, true) {
+                        let name = self.settings.name();
+                        log::cycle(Level::Error, format_args!("channels: not listening to {name}: {end}"));
+                    }
+                }
+                _ => {}
+            }
+            match link.connection() {
+                Some(connection) => {
+                    relay.on_event(event, connection, &mut copies(&self.settings, *number), now());
+                }
+                None => relay.disconnected(),
+            }
+        }
+        if let Some(connection) = link.connection() {
+            let mut copies = copies(&self.settings, *number);
+            relay.on_time(connection, &mut copies, now());
+        }
+        if relay.needs_another_connection() {
+            link.renew();
+        }
+        link.advance();
+    }
+
+    /// Whether copies are complete that somebody waits for, or whether it is too late.
+    fn opened(&mut self) -> Vec<Box<dyn FnOnce()>> {
+        if self.opening.is_empty() {
+            return Vec::new();
+        }
+        let relay = self.current_relay();
+        let space = self.settings.space;
+        let mut ready: Vec<Box<dyn FnOnce()>> = Vec::new();
+        for mut opening in std::mem::take(&mut self.opening) {
+            opening.missing.retain(|(group, id)| !is_complete(space, group, id, relay));
+            if opening.missing.is_empty() {
+                ready.push(Box::new(move || (opening.done)(Ok(()))));
+            } else if opening.deadline <= now() || self.leaving {
+                ready.push(Box::new(move || (opening.done)(Err(Failed::Unavailable))));
+            } else {
+                self.opening.push(opening);
+            }
+        }
+        ready
+    }
+
+    /// The number of the relay that runs; 0 if none does.
+    fn current_relay(&mut self) -> u64 {
+        if let Some(own) = &self.own {
+            return own.number.into();
+        }
+        let Some(handle) = self.handle else { return 0 };
+        let view = hub::with(|hub| hub.look_at_program(handle, !self.leaving, self.run));
+        match view {
+            Some(Ok(Some(view))) => match (view.owner, view.phase) {
+                (Owner::Other(_), ProgramPhase::Running(number)) => number.into(),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+}
+
+/// Whether the copy of a channel is complete.
+fn is_complete(space: u64, group: &[u8], id: &[u8], relay: u64) -> bool {
+    let Some(key) = Key::in_space(space, group, id) else { return true };
+    let state = hub::with(|hub| hub.store.copy_state(key));
+    relay != 0 && matches!(state, Some(Ok(Some(state))) if state.relay == relay)
+}
+
+/// A request to the relay: the slot of the worker, what is kept, and the channel.
+fn encode(slot: usize, history: History, key: Key<'_>) -> Vec<u8> {
+    let mut request = Vec::with_capacity(24 + key.group().len() + key.id().len());
+    request.extend_from_slice(&(slot as u32).to_ne_bytes());
+    request.extend_from_slice(&history.length.to_ne_bytes());
+    request.extend_from_slice(&history.time.to_ne_bytes());
+    request.extend_from_slice(&(key.group().len() as u32).to_ne_bytes());
+    request.extend_from_slice(key.group());
+    request.extend_from_slice(key.id());
+    request
+}
+
+fn decode(request: &[u8]) -> Option<(usize, Channel)> {
+    let (slot, rest) = request.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (time, rest) = rest.split_first_chunk::<8>()?;
+    let (group_len, rest) = rest.split_first_chunk::<4>()?;
+    let (group, id) = rest.split_at_checked(u32::from_ne_bytes(*group_len) as usize)?;
+    let history = History { length: u32::from_ne_bytes(*length), time: u64::from_ne_bytes(*time) };
+    Some((u32::from_ne_bytes(*slot) as usize, Channel { group: group.into(), id: id.into(), history }))
+}
+
+/// The copies in the zone, for the relay of this number.
+struct Zone {
+    space: u64,
+    number: u32,
+}
+
+fn copies(settings: &Settings, number: u32) -> Zone {
+    Zone { space: settings.space, number }
+}
+
+impl Zone {
+    fn key<'c>(&self, channel: &'c Channel) -> Option<Key<'c>> {
+        Key::in_space(self.space, &channel.group, &channel.id)
+    }
+
+    /// A step with the zone; the workers that it names are woken.
+    fn update<T>(
+        &self,
+        channel: &Channel,
+        step: impl FnOnce(&mut Hub, Key<'_>, Now) -> Option<(T, Wake)>,
+    ) -> Option<T> {
+        let key = self.key(channel)?;
+        hub::with(|hub| {
+            let (result, wake) = step(hub, key, hub::time())?;
+            hub.wake(wake);
+            Some(result)
+        })
+        .flatten()
+    }
+}
+
+impl Copies for Zone {
+    fn look(&mut self, channel: &Channel) -> Copy {
+        let state =
+            self.key(channel).and_then(|key| hub::with(|hub| hub.store.copy_state(key).ok().flatten()).flatten());
+        match state {
+            Some(state) => Copy { next: state.next, subscribers: state.subscribers, presence: Vec::new() },
+            None => Copy { next: Offset(1), subscribers: 0, presence: Vec::new() },
+        }
+    }
+
+    fn follow(&mut self, channel: &Channel, original: Original) -> bool {
+        let followed = self.update(channel, |hub, key, now| {
+            hub.store.follow(key, original, channel.history, now).ok().map(|wake| ((), wake))
+        });
+        followed.is_some()
+    }
+
+    fn append(&mut self, channel: &Channel, id: MessageId, unix: u64, envelope: &Envelope<'_>) -> Appended {
+        let Envelope { kind, content_type, event, data } = *envelope;
+        let publication = Publication { kind, content_type, event, data: &[data] };
+        let appended = self.update(channel, |hub, key, now| {
+            let appended = hub.store.append_copy(key, id, &publication, unix, now).ok()?;
+            let wake = if let Appended::Done(wake) = appended { wake } else { Wake::default() };
+            Some((appended, wake))
+        });
+        appended.unwrap_or(Appended::NoCopy)
+    }
+
+    fn keep(&mut self, channel: &Channel, kept: bool) {
+        let number = if kept { self.number.into() } else { 0 };
+        self.update(channel, |hub, key, now| {
+            hub.store.copy_is_kept_by(key, number, now).ok().map(|_| ((), Wake::default()))
+        });
+    }
+
+    fn delete(&mut self, channel: &Channel) {
+        self.update(channel, |hub, key, now| {
+            let deleted = hub.store.delete(key, now).ok()??;
+            Some(((), deleted.wake))
+        });
+    }
+
+    fn ready(&mut self, slot: usize) {
+        wake(slot);
+    }
+
+    fn draw(&mut self) -> u64 {
+        super::epoch().0
+    }
+}
