@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("status", &["channel", "ws"]),
     ("ledger", &["status"]),
     ("redis", &["channel", "ws"]),
-    ("conf", &["channel", "exec", "status", "tcp", "ws"]),
+    ("conf", &["channel", "exec", "redis", "status", "tcp", "ws"]),
     ("session", &["channel", "exec", "ledger", "status", "ws"]),
     ("nginx", &["channel", "conf", "exec", "ledger", "redis", "session", "status", "tcp", "ws"]),
 ];
