@@ -308,7 +308,8 @@ impl Relay {
         if !connection.is_ready() {
             return;
         }
-        let (mut wanted, mut soon): (Vec<Box<[u8]>>, Vec<Box<[u8]>>) = (Vec::new(), Vec::new());
+        let mut wanted: Vec<Box<[u8]>> = Vec::new();
+        let mut soon: Vec<Box<[u8]>> = Vec::new();
         while let Some(topic) = self.due.pop_front() {
             let Some(state) = self.channels.get_mut(&topic) else { continue };
             let mut refused = false;

@@ -130,12 +130,15 @@ impl Publisher {
     }
 }
 
+/// Who is told what became of a message.
+type Done = Box<dyn FnOnce(Result<Told, PublishError>)>;
+
 /// The answers of an engine for several channels, until the last one is there.
 struct Gathered {
     left: Cell<usize>,
     told: Cell<Option<Told>>,
     failed: Cell<Option<PublishError>>,
-    done: Cell<Option<Box<dyn FnOnce(Result<Told, PublishError>)>>>,
+    done: Cell<Option<Done>>,
 }
 
 impl Gathered {

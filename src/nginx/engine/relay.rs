@@ -31,10 +31,13 @@ const INPUT: usize = 64 << 10;
 /// Who waits for channels.
 type Opened = Box<dyn FnOnce(Result<(), Failed>)>;
 
+/// Group and id of a channel.
+type Name = (Box<[u8]>, Box<[u8]>);
+
 /// A subscription that waits for its channels.
 struct Opening {
-    /// Group and id of those that are not there yet.
-    missing: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// Those that are not there yet.
+    missing: Vec<Name>,
     deadline: u64,
     done: Opened,
 }
@@ -206,21 +209,18 @@ impl Node {
         let Some(Own { number, relay, link, away }) = &mut self.own else { return };
         link.advance();
         while let Some(event) = link.next_event() {
-            match &event {
-                Event::Ready(server) => {
-                    if std::mem::take(away) {
-                        let (name, product, version) = (self.settings.name(), &server.product, &server.version);
-                        let what = format_args!("channels: listening to {name} again ({product} {version})");
-                        log::cycle(Level::Notice, what);
-                    }
-                }
-                Event::Ended(end) => {
-                    if !std::mem::replace(away, true) {
-                        let name = self.settings.name();
-                        log::cycle(Level::Error, format_args!("channels: not listening to {name}: {end}"));
-                    }
-                }
-                _ => {}
+            if let Event::Ready(server) = &event
+                && std::mem::take(away)
+            {
+                let (name, product, version) = (self.settings.name(), &server.product, &server.version);
+                let what = format_args!("channels: listening to {name} again ({product} {version})");
+                log::cycle(Level::Notice, what);
+            }
+            if let Event::Ended(end) = &event
+                && !std::mem::replace(away, true)
+            {
+                let name = self.settings.name();
+                log::cycle(Level::Error, format_args!("channels: not listening to {name}: {end}"));
             }
             match link.connection() {
                 Some(connection) => {
