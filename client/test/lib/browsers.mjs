@@ -173,7 +173,12 @@ async function webkit() {
 
 const KINDS = { chromium, firefox, webkit };
 
-/** A browser, or why there is none. */
-export function launch(kind) {
-  return KINDS[kind]();
+/** A browser, or why there is none. Chromium is one that has to start where it is installed. */
+export async function launch(kind) {
+  try {
+    return await KINDS[kind]();
+  } catch (error) {
+    if (kind === "chromium") throw error;
+    return `${kind} does not start: ${error}`;
+  }
 }
