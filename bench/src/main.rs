@@ -82,9 +82,6 @@ fn main() -> ExitCode {
         Ok(limit) => eprintln!("bench: only {limit} descriptors may be open, the larger figures need {DESCRIPTORS}"),
         Err(error) => eprintln!("bench: the limit on open descriptors stays as it is: {error}"),
     }
-    if let Err(error) = sys::adopt_orphans() {
-        eprintln!("bench: the spawners' times and memory will be missing: {error}");
-    }
     let mut code = ExitCode::SUCCESS;
     for name in names {
         eprintln!("{name}:");

@@ -55,7 +55,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Every process of the server: the one that was started, the spawners of its workers, and all below them.
+    /// Every process of the server: the one that was started and all below it. A spawner is below its worker: its parent is a
+    /// guard, which is a child of the worker.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
@@ -63,14 +64,17 @@ impl Server {
         tree(self.child.id())
     }
 
-    /// The processes that run the server's own executable, thus without the programs that it has started.
+    /// The processes that run the server's own executable, thus without the programs that it has started. Those of which only root
+    /// may see that (workers and spawners of a server that has programs) are no programs, which anybody may look at who has
+    /// started them.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
     pub fn own(&self) -> io::Result<Vec<u32>> {
         let tree = self.tree()?;
         let own = tree.iter().find(|member| member.pid == self.child.id()).and_then(|root| root.executable.clone());
-        Ok(tree.into_iter().filter(|member| member.executable == own).map(|member| member.pid).collect())
+        let is_own = |member: &Member| member.executable.is_none() || member.executable == own;
+        Ok(tree.into_iter().filter(is_own).map(|member| member.pid).collect())
     }
 
     /// Waits until no program that the server has started is left, for a bounded time.
@@ -116,18 +120,9 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
-/// A spawner leaves its worker's family, so that nothing waits for it by mistake; with [`sys::adopt_orphans`] it is then a child of
-/// this process. No more than one server that has spawners runs at a time.
-fn is_spawner(pid: u32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|title| title.windows(SPAWNER.len()).any(|octets| octets == SPAWNER))
-}
-
 fn executable(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
-
-const SPAWNER: &[u8] = b"websocket spawner";
 
 fn tree(root: u32) -> io::Result<Vec<Member>> {
     let mut parents = BTreeMap::new();
@@ -141,12 +136,8 @@ fn tree(root: u32) -> io::Result<Vec<Member>> {
             parents.insert(pid, parent);
         }
     }
-    let own = std::process::id();
-    let mut roots: Vec<u32> = vec![root];
-    let spawners = parents.iter().filter(|&(&pid, &parent)| parent == own && is_spawner(pid)).map(|(&pid, _)| pid);
-    roots.extend(spawners.filter(|&pid| executable(pid) == executable(root)));
     let below = |mut pid: u32| {
-        while !roots.contains(&pid) {
+        while pid != root {
             match parents.get(&pid) {
                 Some(&parent) => pid = parent,
                 None => return false,

@@ -210,15 +210,6 @@ pub fn kill(pid: u32, signal: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::kill(pid.cast_signed(), signal) }).map(drop)
 }
 
-/// Makes this process the parent of what its children leave behind.
-///
-/// # Errors
-/// What `prctl(2)` reports.
-pub fn adopt_orphans() -> io::Result<()> {
-    // SAFETY: takes no pointers.
-    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
-}
-
 /// Has `command` start a process as a service manager would: in a session of its own, so that the scheduler (its autogroups) sees the
 /// server and its programs apart from the client. It receives SIGTERM when this process dies: none outlives the benchmark.
 pub fn as_service(command: &mut Command) {
