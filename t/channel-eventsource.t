@@ -40,6 +40,15 @@ case 'events' => sub {
     }
 };
 
+case 'a publisher cannot say that messages are lost' => sub {
+    my $stream = events($port, '/sub?id=forged');
+    for my $name ('gap', ' gap ') {
+        is(request($port, 'POST', '/pub?id=forged', body => '5', 'X-EventSource-Event' => $name)->{status}, 400);
+    }
+    publish($port, '/pub?id=forged', 'x', 'X-EventSource-Event' => 'gaps');
+    is((await_events($stream, 1))[0]{event}, 'gaps');
+};
+
 case 'an event comes at once, not when there is more' => sub {
     my $stream = events($port, '/sub?id=prompt');
     for my $n (1 .. 20) {

@@ -25,6 +25,9 @@ use super::member::refuse;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
+/// The name of the event that tells an EventSource of lost messages: nobody else may say so.
+const GAP: &[u8] = b"gap";
+
 /// Who publishes: to which channels, what they keep, and what their group may have.
 pub struct Publisher {
     group: Box<[u8]>,
@@ -244,6 +247,11 @@ fn received(request: Request) -> Result<Option<isize>, isize> {
     let body = Body::of(request)?;
     let parts = body.parts();
     let content_type = request.header(b"content-type").unwrap_or_default();
+    if request.header(b"x-eventsource-event").is_some_and(|event| event.trim_ascii() == GAP) {
+        let reason = "the name of the event is \"gap\", which is how subscribers are told of lost messages";
+        request.report(Level::Info, format_args!("nothing is published: {reason}"));
+        return Err(ffi::NGX_HTTP_BAD_REQUEST as isize);
+    }
     if let Some(context) = request.context() {
         context.record.data_in(parts.iter().map(|part| part.len()).sum(), true);
     }
