@@ -1,0 +1,133 @@
+# Channels in a Redis while workers are killed, configurations are loaded anew, and the server stalls or is replaced: every message
+# that was acknowledged arrives once and in order, or a gap is told.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Test::More;
+use Time::HiRes qw(time);
+use Ws::Client;
+use Ws::Frame;
+use Ws::Http;
+use Ws::Nginx;
+use Ws::Process;
+use Ws::Redis;
+
+my $redis = Ws::Redis->start;
+my $http = 'websocket_channel_zone 4m; websocket_channel_history length=1000; websocket_channel_redis_timeout 1s; websocket_channel_redis '
+    . $redis->url . ';';
+my $ngx = Ws::Nginx->start(workers => 3, http => $http, server => <<'SERVER');
+    location = /pub { websocket_channel $arg_id mode=pub; }
+    location = /sub { websocket_channel $arg_id; }
+    location = /ask { websocket_channel $arg_id; websocket_channel_join_request /yes; }
+    location = /no  { websocket_channel $arg_id; websocket_channel_join_request /never; }
+    location = /yes { return 200; }
+    location = /never { return 403; }
+    location = /local { websocket_channel $arg_id mode=pubsub; websocket_channel_redis off; }
+SERVER
+my $port = $ngx->port;
+$ngx->{noise} = [qr/exited on signal 9/];
+
+await('the engine', sub { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} == 202 });
+
+# The numbers that come, until the last one.
+sub numbers {
+    my ($client, $last) = @_;
+
+    my @got;
+    push @got, $client->message->{payload} while !@got || $got[-1] != $last;
+    return \@got;
+}
+
+case 'hooks are asked before the engine is' => sub {
+    my $client = Ws::Client->open($port, '/ask?id=hook');
+    publish($port, '/pub?id=hook', 'x');
+    is($client->message->{payload}, 'x');
+    is(Ws::Client->connect(port => $port)->handshake('/no?id=hook')->{status}, 403);
+};
+
+case 'any worker may be killed' => sub {
+    my ($n, $stayed) = (0, 0);
+    for my $round (1 .. 3) {
+        my @workers = $ngx->workers;
+        for my $victim (@workers) {
+            # Those of the worker that is killed go with it.
+            my @clients = map { Ws::Client->open($port, '/sub?id=killed') } 1 .. 6;
+            my $first = $n + 1;
+            publish($port, '/pub?id=killed', ++$n) for 1 .. 3;
+            kill 'KILL', $victim;
+            for (1 .. 5) {
+                my $next = $n + 1;
+                await('a publication', sub { eval { request($port, 'POST', '/pub?id=killed', body => $next)->{status} } // 0 =~ /^20[12]$/ });
+                $n++;
+            }
+            for my $client (@clients) {
+                my $got = eval { numbers($client, $n) } or next;
+                is_deeply($got, [$first .. $n], 'in order and once');
+                $stayed++;
+            }
+            await('three workers', sub { $ngx->workers == 3 });
+        }
+    }
+    cmp_ok($stayed, '>=', 12, "$stayed of 54 were connected to another worker");
+};
+
+case 'a reload: old clients and new ones' => sub {
+    my @old = map { Ws::Client->open($port, '/sub?id=reload') } 1 .. 6;
+    publish($port, '/pub?id=reload', 1);
+    $ngx->reload;
+    my @new = map { Ws::Client->open($port, '/sub?id=reload') } 1 .. 6;
+    publish($port, '/pub?id=reload', $_) for 2 .. 20;
+    is_deeply(numbers($_, 20), [1 .. 20], 'one of before') for @old;
+    is_deeply(numbers($_, 20), [2 .. 20], 'one of after') for @new;
+    $_->close for @old, @new;
+};
+
+case 'a server that stalls' => sub {
+    my $client = Ws::Client->open($port, '/sub?id=stall');
+    my $local = Ws::Client->open($port, '/local?id=x');
+    publish($port, '/pub?id=stall', 1);
+    is($client->message->{payload}, 1);
+    $redis->signal('STOP');
+    my $begun = time;
+    my $status = request($port, 'POST', '/pub?id=stall', body => 2)->{status};
+    my $took = time - $begun;
+    is($status, 504, 'nobody knows');
+    cmp_ok($took, '<', 4, "answered after $took s");
+    await('it is known to be away', sub { request($port, 'POST', '/pub?id=stall', body => 'lost')->{status} == 503 });
+    $local->send(text('here'));
+    is($local->message->{payload}, 'here', 'other locations do not notice');
+    $redis->signal('CONT');
+    await('the engine', sub { request($port, 'POST', '/pub?id=stall', body => 'end')->{status} == 201 });
+    my @got;
+    push @got, $client->message->{payload} while !@got || $got[-1] ne 'end';
+    ok(!(grep { $_ eq 'lost' } @got), 'what was refused was not published');
+};
+
+case 'scripts are forgotten' => sub {
+    my $client = Ws::Client->open($port, '/sub?id=flush');
+    $redis->command('SCRIPT', 'FLUSH');
+    await('a publication', sub { request($port, 'POST', '/pub?id=flush', body => 'x')->{status} == 201 });
+    is($client->message->{payload}, 'x');
+};
+
+case 'who listens is cut off' => sub {
+    my $client = Ws::Client->open($port, '/sub?id=cut');
+    for my $n (1 .. 5) {
+        $redis->command('CLIENT', 'KILL', 'TYPE', 'pubsub');
+        publish($port, '/pub?id=cut', $n);
+    }
+    is_deeply(numbers($client, 5), [1 .. 5]);
+};
+
+case 'no memory' => sub {
+    $redis->command('CONFIG', 'SET', 'maxmemory', '1');
+    is(request($port, 'POST', '/pub?id=memory', body => 'x')->{status}, 503);
+    $redis->command('CONFIG', 'SET', 'maxmemory', '0');
+    is(request($port, 'POST', '/pub?id=memory', body => 'x')->{status}, 202);
+};
+
+$redis->kill;
+$ngx->stop;
+done_testing();
