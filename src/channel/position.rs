@@ -188,6 +188,8 @@ pub struct Window {
     pub newest: u64,
     /// The first message after the cut that the client has named, where it is one of this zone and the channel is not named.
     pub cut: Option<Offset>,
+    /// The channel is the copy of one that other machines have as well, and may be behind them.
+    pub is_copy: bool,
 }
 
 /// Messages that a subscriber will never see.
@@ -213,6 +215,9 @@ pub struct Beginning {
 /// The first message that a subscriber gets, and what it has to be told before.
 type First = (Offset, Option<Gap>);
 
+/// Messages by which a copy can be behind another machine. Who names a greater offset has made it up.
+const MOST_AHEAD: u64 = 1 << 32;
+
 impl Window {
     fn start(&self, start: Start) -> Offset {
         let history = self.history.min(self.upcoming);
@@ -226,11 +231,13 @@ impl Window {
         }
     }
 
-    /// The position right after `id`, which is of this channel. `None` if there was no such message yet.
+    /// The position right after `offset` of this channel. `None` if there was no such message yet.
     fn after(&self, offset: Offset) -> Option<First> {
         let next = offset.next();
         if next > self.upcoming {
-            return None;
+            // Another machine may have had more of it by now. What comes until then the client has.
+            let ahead = next.0 - self.upcoming.0;
+            return (self.is_copy && ahead <= MOST_AHEAD).then_some((next, None));
         }
         let gap = (next < self.oldest).then(|| Gap { lost: self.oldest.0 - next.0, replaced: false });
         Some((next.max(self.oldest), gap))
@@ -309,6 +316,7 @@ mod tests {
             missing: 0,
             newest: 0,
             cut: None,
+            is_copy: false,
         }
     }
 
@@ -417,6 +425,15 @@ mod tests {
         assert_eq!(one(window(9, 1, 3), "8:7", Start::Newest), (1, Some(0)));
         let waiting = Window { oldest: Offset(2), ..four };
         assert_eq!(one(waiting, "9:1", Start::Newest), (2, None), "what is still there is not lost");
+    }
+
+    #[test]
+    fn a_copy_may_be_behind_the_client() {
+        let copy = Window { is_copy: true, ..window(9, 4, 8) };
+        assert_eq!(one(copy, "9:7", Start::Oldest), (8, None));
+        assert_eq!(one(copy, "9:10", Start::Oldest), (11, None), "it has what this machine has still to get");
+        assert_eq!(one(copy, "9:18446744073709551615", Start::Oldest), (4, None), "made up");
+        assert_eq!(one(window(9, 4, 8), "9:10", Start::Oldest), (4, None));
     }
 
     #[test]

@@ -213,5 +213,6 @@ fn window(memory: Memory<'_>, cell: Cell) -> Result<Window, Corrupt> {
             None => record.missing.get(),
         },
         cut: None,
+        is_copy: memory.copied(cell)?.is_some(),
     })
 }

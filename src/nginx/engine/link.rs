@@ -76,6 +76,14 @@ impl Link {
         }
     }
 
+    /// Octets that were asked for and have not left.
+    pub fn backlog(&self) -> usize {
+        match &self.stage {
+            Stage::Up { connection, unsent, sent, .. } => unsent.len() - sent + connection.outgoing(),
+            Stage::Down { .. } | Stage::Connecting { .. } => 0,
+        }
+    }
+
     /// The connection, while it is there. What was asked of it leaves with the next [`advance`](Self::advance).
     pub fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.stage {

@@ -13,13 +13,14 @@ pub use settings::{Engines, Settings};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::ptr;
 use std::rc::Rc;
 
 use super::channel::hub;
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
-use super::timer::{self, now};
+use super::timer::{self, Timer, now};
 use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{History, Info, Key};
@@ -33,6 +34,9 @@ use relay::Node;
 
 /// The shortest time that a channel lives in the engine whose messages all expire, in milliseconds.
 const LIFETIME: u64 = 60_000;
+
+/// Octets of commands that have not left above which no more are taken.
+const MOST_BACKLOG: usize = 32 << 20;
 
 /// Why an engine has not done what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,10 @@ struct Engine {
     /// The engine is known to be away since the last line in the log said so.
     away: bool,
     node: Node,
+    /// Armed while answers are awaited: a worker that is told to go does not go before.
+    keep: Timer,
+    /// Dropped after the events that point to them.
+    _owners: [Box<Owner>; 2],
 }
 
 /// Whose event it is: the number of an engine, and which of its connections.
@@ -108,16 +116,21 @@ fn with<R>(number: usize, step: impl FnOnce(&mut Engine) -> R) -> Option<R> {
 pub fn begin(engines: &Engines) {
     end();
     let made = engines.all().iter().enumerate().map(|(at, settings)| {
-        let owner = |listens| Box::into_raw(Box::new(Owner { engine: at + 1, listens })).cast::<c_void>();
+        let owners = [false, true].map(|listens| Box::new(Owner { engine: at + 1, listens }));
+        let [commands, listening] = owners.each_ref().map(|owner| ptr::from_ref(&**owner).cast_mut().cast::<c_void>());
+        let mut keep = Timer::of_worker(on_event);
+        keep.set_owner(commands);
         Engine {
             settings: Rc::clone(settings),
-            commands: Link::new(Rc::clone(settings), on_event, owner(false), random),
+            commands: Link::new(Rc::clone(settings), on_event, commands, random),
             asked: HashMap::new(),
             next_token: 0,
             held: Vec::new(),
             refused: Vec::new(),
             away: false,
-            node: Node::new(Rc::clone(settings), on_event, owner(true)),
+            node: Node::new(Rc::clone(settings), on_event, listening),
+            keep,
+            _owners: owners,
         }
     });
     let made: Vec<Engine> = made.collect();
@@ -172,7 +185,7 @@ pub fn space(number: usize) -> u64 {
 
 unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
     guard((), || {
-        // SAFETY: the events of a link have its owner, which is never freed.
+        // SAFETY: the events of a link have its owner, which is there as long as the link.
         let Some(owner) = (unsafe { timer::owner::<Owner>(event) }) else { return };
         // SAFETY: as above.
         let Owner { engine, listens } = unsafe { owner.as_ref() };
@@ -242,7 +255,15 @@ impl Engine {
             Event::Answered(token, _) | Event::Abandoned(token, _) => self.asked.remove(token),
             _ => None,
         };
+        if self.asked.is_empty() {
+            self.keep.disarm();
+        }
         Some((event, done))
+    }
+
+    /// Whether the connection is being made, and nothing says yet that it will fail.
+    fn is_hopeful(&self) -> bool {
+        !self.away && self.commands.is_hopeful()
     }
 
     fn names(&self, key: Key<'_>) -> Names {
@@ -254,6 +275,10 @@ impl Engine {
 fn send(number: usize, command: Vec<u8>, done: Done) {
     with(number, |engine| {
         let token = Token(engine.next_token);
+        if engine.commands.backlog() > MOST_BACKLOG {
+            engine.refused.push((done, Failed::Unavailable));
+            return engine.commands.post();
+        }
         let write = |out: &mut Vec<u8>| out.extend_from_slice(&command);
         let sent = match engine.commands.connection() {
             Some(connection) => connection.command(token, now(), write),
@@ -263,9 +288,10 @@ fn send(number: usize, command: Vec<u8>, done: Done) {
             Ok(()) => {
                 engine.next_token += 1;
                 engine.asked.insert(token, done);
+                engine.keep.arm(engine.settings.timeout);
             }
             Err(Refused::NotReady)
-                if engine.commands.is_hopeful() && engine.held.len() < engine.settings.connection.most_pending =>
+                if engine.is_hopeful() && engine.held.len() < engine.settings.connection.most_pending =>
             {
                 engine.held.push((command, done));
             }
@@ -278,7 +304,7 @@ fn send(number: usize, command: Vec<u8>, done: Done) {
 
 /// Whether a command would be refused at once.
 pub fn is_away(number: usize) -> bool {
-    with(number, |engine| !engine.commands.is_ready() && !engine.commands.is_hopeful()) != Some(false)
+    with(number, |engine| !engine.commands.is_ready() && !engine.is_hopeful()) != Some(false)
 }
 
 /// What an answer means.

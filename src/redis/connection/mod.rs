@@ -269,6 +269,11 @@ impl Connection {
         mem::take(&mut self.outgoing)
     }
 
+    /// Octets that are to be sent and were not taken yet.
+    pub fn outgoing(&self) -> usize {
+        self.outgoing.len()
+    }
+
     /// So many octets of what was taken have left.
     pub fn sent(&mut self, octets: usize) {
         self.sent += octets as u64;
