@@ -14,6 +14,7 @@ use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
 use crate::status::Form;
+use crate::tcp::tokens::Tokens;
 use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
 use crate::ws::handshake::protocol;
 use crate::ws::origin;
@@ -252,6 +253,10 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_tcp_next_upstream_tries", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_next_upstream_tries, value::number(from[0], 0, u64::from(u32::MAX)))
+        }),
+        row(c"websocket_tcp_tokens", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            words::tokens(from[0])?;
+            once(&mut to.tcp_tokens, compiler.path(from[0]).map(|path| Some(Rc::new(Tokens::new(&path)))))
         }),
         row(c"websocket_tcp_ssl", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_ssl, value::flag(from[0]))

@@ -106,6 +106,13 @@ pub trait Compiler {
     /// [`Refused::Reported`] when nginx refuses it: it has logged why.
     fn service(&mut self, address: &[u8]) -> Result<Self::Service, Refused>;
 
+    /// The whole path of a file or directory that workers will read: a relative one begins at the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Reported`] when there is no memory.
+    fn path(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused>;
+
     /// Looks up a user, and the group that is to be its primary one.
     ///
     /// # Errors

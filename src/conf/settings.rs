@@ -9,6 +9,7 @@ use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::status::Form;
 use crate::tcp::proxy_protocol;
+use crate::tcp::tokens::Tokens;
 use crate::ws::deflate::MAX_WINDOW;
 use crate::ws::frame::Kind;
 use crate::ws::origin;
@@ -374,6 +375,8 @@ settings! {
     tcp_proxy_protocol: Option<proxy_protocol::Version>, None;
     /// Servers that are tried for one client, 0 for all of them.
     tcp_next_upstream_tries: u64, 0;
+    /// The file or directory behind `$websocket_tcp_target`.
+    tcp_tokens: Option<Rc<Tokens>>, None;
     /// Whether the connection to a service is TLS.
     tcp_ssl: bool, false;
     /// The name that a service's certificate must have, and that it is asked for; none for the one in its address.

@@ -38,6 +38,10 @@ impl Compiler for Plain {
         Ok(Text(address.to_vec()))
     }
 
+    fn path(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused> {
+        Ok([b"/conf/", argument].concat())
+    }
+
     fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<String, Refused> {
         match name {
             b"nosuch" => Err(Refused::value(name, "a user that is there")),

@@ -62,6 +62,21 @@ pub(super) fn ids(ids: &[&[u8]], has_mode: bool) -> Result<(), Refused> {
     Ok(())
 }
 
+/// The file or directory of tokens.
+///
+/// # Errors
+///
+/// [`Refused`].
+pub(super) fn tokens(value: &[u8]) -> Result<(), Refused> {
+    if value.is_empty() {
+        return Err(Refused::value(value, "a file, or a directory with a slash at its end"));
+    }
+    if value.contains(&b'$') {
+        return Err(wrong(value, "it is one file or directory for all requests, without variables"));
+    }
+    no_switch(value, "the file or directory that the tokens are in")
+}
+
 /// The address of a service: no URL, no path, no lonely port.
 ///
 /// # Errors

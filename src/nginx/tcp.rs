@@ -7,11 +7,13 @@ mod peer;
 mod resolve;
 mod socket;
 mod tls;
+mod tokens;
 
 pub use address::Address;
 pub use connect::start;
 pub use linger::end;
 pub use tls::{Tls, prepare};
+pub use tokens::token_target;
 
 use connect::Connecting;
 use peer::Peer;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::ffi;
 use super::main_settings::MainSettings;
+use super::program::check;
 use super::request::{Request, bytes};
 use super::tcp;
 use super::user::User;
@@ -95,6 +96,18 @@ impl Compiler for NginxCompiler {
 
     fn service(&mut self, address: &[u8]) -> Result<tcp::Address, Refused> {
         tcp::Address::compile(self, address)
+    }
+
+    fn path(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused> {
+        let mut path = self.copy(argument)?;
+        // SAFETY: cf is valid while its directive is read; what nginx makes of the path is in a pool of the configuration.
+        let status = unsafe { ffi::ngx_conf_full_name((*self.cf).cycle, &raw mut path, 1) };
+        if status != ffi::NGX_OK as isize {
+            return Err(Refused::Reported);
+        }
+        let path = bytes(&path);
+        check::enter_tokens(self.cf, path);
+        Ok(path.to_vec())
     }
 
     fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<Rc<User>, Refused> {

@@ -4,11 +4,15 @@ use super::ffi::*;
 use super::guard::guard;
 use super::request::Request;
 use super::session::Context;
+use super::tcp;
 use crate::exec::spawner::ExitStatus;
 use crate::ws::connection::Side;
 
 /// What a variable says of a session; nothing where it does not apply.
 type Value = fn(&Context) -> Option<String>;
+
+/// The variable that says something of the request, whether it becomes a session or not.
+const TARGET: &str = "websocket_tcp_target";
 
 const VARIABLES: &[(&str, Value)] = &[
     ("websocket_endpoint", |context| context.endpoint.map(str::to_owned)),
@@ -42,7 +46,8 @@ fn counter(context: &Context, count: u64) -> Option<String> {
 
 /// Tells nginx of the variables. `false` when it refuses.
 pub fn add(cf: *mut ngx_conf_t) -> bool {
-    VARIABLES.iter().enumerate().all(|(place, (name, _))| {
+    let names = VARIABLES.iter().map(|(name, _)| *name).chain([TARGET]);
+    names.enumerate().all(|(place, name)| {
         let mut text = ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
         // SAFETY: cf is valid during preconfiguration; nginx copies the name.
         unsafe {
@@ -64,11 +69,16 @@ unsafe extern "C" fn get(
     guard(NGX_ERROR as ngx_int_t, || {
         // SAFETY: nginx calls with a live request and a value to fill.
         let request = unsafe { Request::new(request) };
-        // A hook's location is asked by a subrequest, and internal redirections forget what a module keeps for one.
-        let context = request.existing_context().or_else(|| request.main().existing_context());
-        let text = VARIABLES.get(place).zip(context).and_then(|((_, get), context)| get(context));
+        let text = match VARIABLES.get(place) {
+            Some((_, get)) => {
+                // A hook's location is asked by a subrequest, and internal redirections forget what a module keeps for one.
+                let context = request.existing_context().or_else(|| request.main().existing_context());
+                context.and_then(|context| get(context)).map(String::into_bytes)
+            }
+            None => tcp::token_target(request),
+        };
         let copy = match &text {
-            Some(text) => match request.copy(text.as_bytes()) {
+            Some(text) => match request.copy(text) {
                 Some(copy) => Some(copy),
                 None => return NGX_ERROR as ngx_int_t,
             },

@@ -2,3 +2,4 @@
 
 pub mod proxy_protocol;
 pub mod text;
+pub mod tokens;

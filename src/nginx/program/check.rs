@@ -1,5 +1,5 @@
 //! What is said when nginx is started, reloaded or tested (`nginx -t`) of programs and directories that nobody could be
-//! connected to: a warning with file and line, since a file may still come, or be another one by then.
+//! connected to, and of tokens that cannot be read: a warning with file and line, since a file may still come, or be another one by then.
 //!
 //! Only constant values are looked at, as the user that the workers run as, or that the location names.
 
@@ -17,6 +17,7 @@ use crate::nginx::request::bytes;
 use crate::nginx::template::{ComplexValue, NginxCompiler};
 use crate::nginx::user::User;
 use crate::nginx::worker::spawners;
+use crate::tcp::tokens::Tokens;
 
 /// Words that mean something to a shell, and are mere arguments without one.
 const SHELL: [&[u8]; 10] = [b"|", b"||", b"&", b"&&", b">", b">>", b"<", b"2>", b"2>&1", b"&>"];
@@ -51,6 +52,8 @@ enum What {
     Directory(&'static str),
     /// An argument of `websocket_exec`.
     Argument,
+    /// The file or directory of `websocket_tcp_tokens`.
+    Tokens,
 }
 
 /// Notes what is to be looked at of a location that has inherited its settings.
@@ -76,6 +79,17 @@ pub fn enter(main: &mut MainSettings, settings: &Settings<NginxCompiler>) {
     if let Some(directory) = settings.exec_cwd() {
         note(main, What::Directory("websocket_exec_cwd"), &directory, settings.exec_user());
     }
+}
+
+/// Notes the tokens of the directive that is being read.
+pub fn enter_tokens(cf: *mut ffi::ngx_conf_t, path: &[u8]) {
+    let Some(main) = MainSettings::of(cf) else { return };
+    // SAFETY: cf is valid while a directive is read, and so is the file that it is in.
+    let (file, line) = unsafe {
+        let file = (*cf).conf_file.as_ref();
+        file.map_or((Vec::new(), 0), |file| (bytes(&file.file.name).to_vec(), file.line))
+    };
+    main.checks.push(Check { what: What::Tokens, user: None, value: path.to_vec(), file, line });
 }
 
 fn note(main: &mut MainSettings, what: What, value: &ComplexValue, user: Option<Rc<User>>) {
@@ -135,6 +149,11 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, main: &mut MainSettings) {
                 if let Some(Err(problem)) = whom.act(|| lookup::directory(&check.value)) {
                     found(&problem, directive, "cannot be used");
                 }
+            }
+            What::Tokens => {
+                // Whoever asks for any token has them all read.
+                let complain = |text: &str| say(format_args!("\"websocket_tcp_tokens\" directive: {text}"));
+                let _ = whom.act(|| Tokens::new(&check.value).target(b"", 0, &mut |text| complain(text)));
             }
             What::Argument => say(format_args!(
                 "\"{value}\" in \"websocket_exec\" directive is passed to the program as an argument: there is no shell"
