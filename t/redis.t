@@ -136,6 +136,11 @@ case 'a server that was restarted' => sub {
     $redis->kill;
     await('the engine to be away', sub { request($one, 'POST', '/pub?id=restart', body => 'lost')->{status} == 503 });
     like(request($one, 'POST', '/pub?id=restart', body => 'lost')->{headers}{'retry-after'}[0] // '', qr/^\d+$/);
+    my $late = Ws::Client->open($one, '/sub?id=restart');
+    is($late->message->{payload}, 'before', 'who comes now gets what this machine has');
+    my $nowhere = Ws::Client->connect(port => $one)->handshake('/sub?id=nowhere');
+    is($nowhere->{status}, 503, 'which is not what nobody here has asked for');
+    ok($nowhere->{headers}{'retry-after'});
     $redis->launch;
     ready($_) for $one, $two;
     publish($two, '/pub?id=restart', 'after');
