@@ -141,8 +141,13 @@ pub fn set_title(role: Role) {
         Role::Guard => c"websocket guard",
         Role::Keeper => c"websocket keeper",
     };
+    // At the level debug nginx writes a line about the title, to a descriptor that is something else by now: this process writes to no
+    // log of nginx.
     // SAFETY: runs in a process that was made just now, before anything else; nginx's title area is its own.
-    unsafe { ffi::ngx_setproctitle(title.as_ptr().cast_mut()) };
+    unsafe {
+        (*(*ffi::ngx_cycle).log).log_level = 0;
+        ffi::ngx_setproctitle(title.as_ptr().cast_mut());
+    }
 }
 
 /// Advises the system about nginx's tables of connections and events. What it makes of it is no matter of right or wrong.
