@@ -16,7 +16,7 @@ use super::log::{self, Level};
 use super::main_settings::MainSettings;
 use super::process;
 use super::request::bytes;
-use super::{module, template::NginxCompiler};
+use super::{address, template::NginxCompiler};
 use crate::conf::Settings;
 use crate::ledger::naming::{Named, labels};
 use crate::ledger::plan::{self, Keys, Plan};
@@ -168,7 +168,7 @@ unsafe fn in_use<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a MainSettings> {
             let zones = here.elts.cast::<ffi::ngx_shm_zone_t>();
             for nth in 0..here.nelts {
                 let zone = &*zones.add(nth);
-                if zone.tag == module::pointer().cast() && bytes(&zone.shm.name) == name(0).as_bytes() {
+                if zone.tag == address::of_module().cast() && bytes(&zone.shm.name) == name(0).as_bytes() {
                     return zone.data.cast::<MainSettings>().as_ref();
                 }
             }
@@ -193,7 +193,7 @@ fn add_zone(cf: *mut ffi::ngx_conf_t, nth: usize, settings: *mut MainSettings) -
         // The slab allocator keeps its own records beside the chunk, a few octets for each page.
         let size = size_of::<Chunk>().next_multiple_of(4096);
         let size = size + size / 64 + (64 << 10);
-        let zone = NonNull::new(ffi::ngx_shared_memory_add(cf, &raw mut name, size, module::pointer().cast()))?;
+        let zone = NonNull::new(ffi::ngx_shared_memory_add(cf, &raw mut name, size, address::of_module().cast()))?;
         (*zone.as_ptr()).init = Some(init_zone);
         (*zone.as_ptr()).data = settings.cast();
         Some(zone)

@@ -3,13 +3,13 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
+use super::address;
 use super::channel::zone::ChannelZone;
 use super::engine::Engines;
 use super::ffi;
 use super::guard::guard;
 use super::ledger::Counted;
 use super::log;
-use super::module;
 use super::program::check::Check;
 use super::template::NginxCompiler;
 use super::user::{self, Users};
@@ -41,14 +41,14 @@ impl MainSettings {
     /// Those of the configuration that is being read.
     pub fn of<'a>(cf: *mut ffi::ngx_conf_t) -> Option<&'a mut Self> {
         // SAFETY: cf is valid inside the http block; create() made the settings, and nobody else refers to them.
-        unsafe { ffi::ngx_ws_conf_main_conf(cf, module::pointer()).cast::<Self>().as_mut() }
+        unsafe { ffi::ngx_ws_conf_main_conf(cf, address::of_module()).cast::<Self>().as_mut() }
     }
 
     /// Those of a configuration that has been read; `None` without an http block.
     pub fn of_cycle<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a mut Self> {
         // SAFETY: nginx passes the cycle whose configuration it has read; create() made the settings, if there is an http
         // block, and nobody else refers to them.
-        unsafe { ffi::ngx_ws_cycle_main_conf(cycle, module::pointer()).cast::<Self>().as_mut() }
+        unsafe { ffi::ngx_ws_cycle_main_conf(cycle, address::of_module()).cast::<Self>().as_mut() }
     }
 
     /// A location with a program was read.
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn init(cf: *mut ffi::ngx_conf_t, settings: *mut c_void) -
     guard(ERROR, || {
         // SAFETY: nginx passes the settings of create(), and cf stands at the level of http, which has settings of its own.
         let (settings, http) = unsafe {
-            let http = ffi::ngx_ws_conf_loc_conf(cf, module::pointer()).cast::<Settings<NginxCompiler>>();
+            let http = ffi::ngx_ws_conf_loc_conf(cf, address::of_module()).cast::<Settings<NginxCompiler>>();
             (&mut *settings.cast::<MainSettings>(), &*http)
         };
         if settings.needs_channels {

@@ -3,6 +3,7 @@
 //! Everything nginx calls goes through [`guard`]: no panic may cross into C. A session is changed only inside
 //! [`session::run`], which acts on what it has come to at the outermost level instead of finalizing the request it stands on.
 
+mod address;
 mod caller;
 mod channel;
 mod client;

@@ -77,11 +77,6 @@ pub static ngx_module_names: Exported<[*const c_char; 2]> =
 #[unsafe(no_mangle)]
 pub static ngx_module_order: Exported<[*const c_char; 1]> = Exported([ptr::null()]);
 
-/// The module, for nginx's functions that want to know who calls.
-pub fn pointer() -> *mut ngx_module_t {
-    &raw mut ngx_http_ws_exec_module
-}
-
 const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {

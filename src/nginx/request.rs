@@ -3,9 +3,9 @@
 use std::ptr;
 use std::slice;
 
+use super::address;
 use super::ffi;
 use super::log::{self, Level};
-use super::module;
 use super::session::Context;
 use super::template::NginxCompiler;
 use crate::conf::Settings;
@@ -72,7 +72,7 @@ impl Request {
     pub fn settings<'a>(self) -> &'a Settings<NginxCompiler> {
         // SAFETY: create_loc_conf made the settings of every location; they live as long as the cycle, and the cycle as
         // long as its requests.
-        unsafe { &*ffi::ngx_ws_get_loc_conf(self.0, module::pointer()).cast::<Settings<NginxCompiler>>() }
+        unsafe { &*ffi::ngx_ws_get_loc_conf(self.0, address::of_module()).cast::<Settings<NginxCompiler>>() }
     }
 
     /// The method's name.
@@ -258,7 +258,7 @@ impl Request {
     pub fn context<'a>(self) -> Option<&'a mut Context> {
         // SAFETY: the slot is this module's; the context is written before the pointer is, and lives in the pool.
         unsafe {
-            let slot = self.fields().ctx.add((*module::pointer()).ctx_index);
+            let slot = self.fields().ctx.add((*address::of_module()).ctx_index);
             if (*slot).is_null() {
                 let context = ffi::ngx_palloc(self.fields().pool, size_of::<Context>()).cast::<Context>();
                 if context.is_null() {
@@ -275,7 +275,7 @@ impl Request {
     pub fn existing_context<'a>(self) -> Option<&'a mut Context> {
         // SAFETY: as above; the array exists since the request was created.
         unsafe {
-            let slot = self.fields().ctx.add((*module::pointer()).ctx_index);
+            let slot = self.fields().ctx.add((*address::of_module()).ctx_index);
             (*slot).cast::<Context>().as_mut()
         }
     }

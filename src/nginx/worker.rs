@@ -19,7 +19,7 @@ use super::session;
 use super::shared;
 use super::tcp;
 use super::timer::now;
-use super::{module, process};
+use super::{address, process};
 use crate::ledger::Ledger;
 use crate::ws::timing::{drain_at, late_drain_at};
 
@@ -92,7 +92,7 @@ pub fn late_drain(request: Request) -> Option<u64> {
 pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
     // SAFETY: the cycle is the one that init_process got.
     let (serves, settings) = unsafe {
-        let settings = ffi::ngx_ws_cycle_main_conf(cycle, module::pointer()).cast::<MainSettings>();
+        let settings = ffi::ngx_ws_cycle_main_conf(cycle, address::of_module()).cast::<MainSettings>();
         (ffi::ngx_ws_serves_requests() != 0, settings.as_ref())
     };
     if settings.as_ref().is_some_and(|settings| settings.programs) {

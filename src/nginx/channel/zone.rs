@@ -14,7 +14,7 @@ use crate::channel::memory::Region;
 use crate::channel::store::{AttachError, MAX_SLOTS, Store};
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
-use crate::nginx::{ffi, module};
+use crate::nginx::{address, ffi};
 
 /// Workers that can use the channels at the same time, those of earlier configurations that are still finishing included.
 const SLOTS: usize = MAX_SLOTS;
@@ -51,7 +51,7 @@ impl ChannelZone {
         // before the memory of the cycle, the zone's description in it, is freed.
         unsafe {
             let mut name = ffi::ngx_str_t { len: NAME.len(), data: NAME.as_ptr().cast_mut() };
-            let zone = NonNull::new(ffi::ngx_shared_memory_add(cf, &raw mut name, size, module::pointer().cast()))?;
+            let zone = NonNull::new(ffi::ngx_shared_memory_add(cf, &raw mut name, size, address::of_module().cast()))?;
             let cleanup = ffi::ngx_pool_cleanup_add((*(*cf).cycle).pool, 0);
             if cleanup.is_null() {
                 return None;
