@@ -15,10 +15,9 @@ use std::rc::Rc;
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level, Octets};
-use super::request::{Request, bytes};
+use super::request::{Request, bytes, try_again};
 use super::template::ComplexValue;
 use super::timer::{Timer, now};
-use super::upgrade::try_again;
 use crate::channel::hook::{MOST_HOPS, hops};
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;

@@ -5,15 +5,16 @@
 //! zones when all are mapped, and from that time on the locations of this configuration know their places.
 
 use std::alloc::{Layout, alloc_zeroed};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
 
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
-use super::main_settings::MainSettings;
 use super::process;
 use super::request::bytes;
 use super::{address, template::NginxCompiler};
@@ -25,6 +26,35 @@ use crate::status::Label;
 
 // nginx starts no process beyond this number.
 const _: () = assert!(crate::ledger::SEATS >= ffi::NGX_MAX_PROCESSES as usize);
+
+thread_local! {
+    static OWN: RefCell<Option<Rc<Ledger>>> = const { RefCell::new(None) };
+}
+
+/// What this worker counts.
+pub fn own() -> Option<Rc<Ledger>> {
+    OWN.with_borrow(Option::clone)
+}
+
+/// This worker counts from now on what the locations of a configuration need. `false` when there is no memory.
+pub fn begin(counted: &Counted) -> bool {
+    if !counted.is_used() {
+        return true;
+    }
+    let begun = counted.begin(process::identity(), own().as_deref());
+    let is_there = begun.is_some();
+    if let Some(ledger) = begun {
+        OWN.set(Some(Rc::new(ledger)));
+    }
+    is_there
+}
+
+/// The worker leaves; it counts no more.
+pub fn end() {
+    if let Some(ledger) = OWN.take() {
+        ledger.release();
+    }
+}
 
 /// The locations of one configuration, and their counters.
 #[derive(Default)]
@@ -83,11 +113,11 @@ impl Counted {
 
     /// Everything was read: adds the zones that are needed for it and for what workers of configurations before still
     /// have. `false` when nginx refuses.
-    pub fn add_zones(&mut self, cf: *mut ffi::ngx_conf_t, settings: *mut MainSettings) -> bool {
+    pub fn add_zones(&mut self, cf: *mut ffi::ngx_conf_t) -> bool {
         // SAFETY: the cycle is being made, and the one before is there.
         let before = unsafe { in_use((*(*cf).cycle).old_cycle) };
-        let chunks: Vec<&Chunk> = before.map(|before| before.counted.chunks()).unwrap_or_default();
-        let current = before.map_or(0, |before| before.counted.configuration);
+        let chunks: Vec<&Chunk> = before.map(Counted::chunks).unwrap_or_default();
+        let current = before.map_or(0, |before| before.configuration);
         let present = present(&chunks);
         // A configuration that was refused may have made entries: its number is not used again.
         self.configuration = present.iter().map(|entry| entry.configuration).fold(current, u64::max) + 1;
@@ -98,8 +128,9 @@ impl Counted {
         if !self.is_needed && plan.places == 0 {
             return true;
         }
+        let counted = ptr::from_mut(self);
         for nth in 0..plan.places.div_ceil(LOCATIONS).max(1) {
-            let Some(zone) = add_zone(cf, nth, settings) else { return false };
+            let Some(zone) = add_zone(cf, nth, counted) else { return false };
             self.zones.push(zone);
         }
         self.plan = Some(plan);
@@ -112,7 +143,7 @@ impl Counted {
     }
 
     /// The process begins to count, as `own`, or goes on after it has read this configuration.
-    pub fn begin(&self, own: Identity, before: Option<&Ledger>) -> Option<Ledger> {
+    fn begin(&self, own: Identity, before: Option<&Ledger>) -> Option<Ledger> {
         let plan = self.plan.as_ref()?;
         let places = || plan.entries.iter().map(|entry| entry.place).collect();
         let chunks = self.chunks();
@@ -154,14 +185,14 @@ fn name(nth: usize) -> String {
     if nth == 0 { "ws_exec_ledger".to_owned() } else { format!("ws_exec_ledger_{nth}") }
 }
 
-/// The settings of a cycle that has zones of this module.
+/// The locations of a cycle that has zones of counters.
 ///
 /// # Safety
 ///
 /// The cycle is null or valid, and so are its zones.
-unsafe fn in_use<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a MainSettings> {
-    // SAFETY: nginx's list is a chain of arrays with so many elements in use. The data of our zones are the settings that
-    // they were added with, which live as long as the cycle.
+unsafe fn in_use<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a Counted> {
+    // SAFETY: nginx's list is a chain of arrays with so many elements in use. The data of our zones are the locations that
+    // they were added for, which live as long as the cycle.
     unsafe {
         let mut part = &raw const cycle.as_ref()?.shared_memory.part;
         while let Some(here) = part.as_ref() {
@@ -169,7 +200,7 @@ unsafe fn in_use<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a MainSettings> {
             for nth in 0..here.nelts {
                 let zone = &*zones.add(nth);
                 if zone.tag == address::of_module().cast() && bytes(&zone.shm.name) == name(0).as_bytes() {
-                    return zone.data.cast::<MainSettings>().as_ref();
+                    return zone.data.cast::<Counted>().as_ref();
                 }
             }
             part = here.next;
@@ -179,10 +210,10 @@ unsafe fn in_use<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a MainSettings> {
 }
 
 /// Adds the zone of one chunk to the configuration that is being read. `None` when nginx refuses.
-fn add_zone(cf: *mut ffi::ngx_conf_t, nth: usize, settings: *mut MainSettings) -> Option<NonNull<ffi::ngx_shm_zone_t>> {
+fn add_zone(cf: *mut ffi::ngx_conf_t, nth: usize, counted: *mut Counted) -> Option<NonNull<ffi::ngx_shm_zone_t>> {
     let name = name(nth);
     // SAFETY: cf is valid while the configuration is read; nginx keeps the name, which is in the pool of the
-    // configuration, and the settings, which live as long as that.
+    // configuration, and the locations, which live as long as that.
     unsafe {
         let data = ffi::ngx_pnalloc((*cf).pool, name.len()).cast::<u8>();
         if data.is_null() {
@@ -195,7 +226,7 @@ fn add_zone(cf: *mut ffi::ngx_conf_t, nth: usize, settings: *mut MainSettings) -
         let size = size + size / 64 + (64 << 10);
         let zone = NonNull::new(ffi::ngx_shared_memory_add(cf, &raw mut name, size, address::of_module().cast()))?;
         (*zone.as_ptr()).init = Some(init_zone);
-        (*zone.as_ptr()).data = settings.cast();
+        (*zone.as_ptr()).data = counted.cast();
         Some(zone)
     }
 }
@@ -206,8 +237,8 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
         // SAFETY: nginx has mapped the zone and put a slab pool at its beginning; only the master is here. The pool's
         // data is null in a new zone and the chunk in one that was kept. The pages of a new zone are zero and most of them are
         // never needed, so they are not written to, except in an nginx that fills memory with a pattern to find errors. The
-        // zone's data are the settings that add_zone was given.
-        let settings = unsafe {
+        // zone's data are the locations that add_zone was given.
+        let counted = unsafe {
             let pool = (*zone).shm.addr.cast::<ffi::ngx_slab_pool_t>();
             if (*pool).data.is_null() {
                 let chunk = ffi::ngx_slab_alloc(pool, size_of::<Chunk>());
@@ -219,9 +250,9 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
                 }
                 (*pool).data = chunk;
             }
-            (*zone).data.cast::<MainSettings>().as_ref()
+            (*zone).data.cast::<Counted>().as_ref()
         };
-        let Some(MainSettings { counted, .. }) = settings else { return ffi::NGX_ERROR as isize };
+        let Some(counted) = counted else { return ffi::NGX_ERROR as isize };
         if counted.zones.last().map(|last| last.as_ptr()) == Some(zone)
             && let Some(plan) = &counted.plan
         {

@@ -117,8 +117,7 @@ pub fn finish(cf: *mut ffi::ngx_conf_t) -> bool {
         log::configuration(cf, text);
         return false;
     }
-    let pointer = ptr::from_mut(settings);
-    settings.counted.add_zones(cf, pointer)
+    settings.counted.add_zones(cf)
 }
 
 /// Everything inside `http` was read: adds the zone that its channels need.

@@ -3,6 +3,7 @@
 //! Everything nginx calls goes through [`guard`]: no panic may cross into C. A session is changed only inside
 //! [`session::run`], which acts on what it has come to at the outermost level instead of finalizing the request it stands on.
 
+mod acceptance;
 mod address;
 mod caller;
 mod channel;
@@ -19,6 +20,7 @@ mod hold;
 mod identity;
 mod layout;
 mod ledger;
+mod listeners;
 mod log;
 mod main_settings;
 mod module;

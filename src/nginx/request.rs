@@ -281,6 +281,12 @@ impl Request {
     }
 }
 
+/// Answers that the location is busy; `Retry-After` in seconds.
+pub fn try_again(request: Request) -> isize {
+    request.add_header("Retry-After", b"5");
+    ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize
+}
+
 /// The parts of a list of headers.
 pub struct Headers<'a> {
     part: Option<&'a ffi::ngx_list_part_t>,

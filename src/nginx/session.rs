@@ -9,21 +9,22 @@ mod linger;
 
 use std::ffi::c_void;
 use std::fmt::Arguments;
+use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
 pub use context::Context;
 
-use super::channel::hub::Listener;
+use super::acceptance::Acceptance;
 use super::client::Client;
 use super::ffi;
 use super::guard::guard;
 use super::hold::{self, Holder};
+use super::ledger;
+use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
 use super::request::Request;
 use super::timer::{self, Timer, now};
-use super::upgrade::Acceptance;
-use super::worker;
 use crate::conf::{Endpoint as Target, Settings as LocationSettings};
 use crate::ledger::OpenSession;
 use crate::nginx::template::NginxCompiler;
@@ -31,7 +32,7 @@ pub use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::HttpStatus;
 use crate::session::host::{Host, Log, Severity};
 use crate::session::record::Record;
-pub use crate::session::{Direct, Flow, SessionEnd};
+pub use crate::session::{Flow, SessionEnd};
 use crate::session::{HANGUP, SLOW_HANGUP, Settings};
 use crate::ws::connection::Limits;
 use crate::ws::timing;
@@ -43,13 +44,30 @@ pub type Session = crate::session::Session<NginxHost>;
 pub type SessionRef = NonNull<Hosted>;
 
 /// A session in the memory that its events know.
+#[repr(C)]
 pub struct Hosted {
+    /// How it is reached by those who know only that it is a client.
+    head: Head,
     session: Session,
     /// One of its events is being handled.
     ///
     /// Invariant: the events of a session are never handled inside of one another. Those of others may be: what a session
     /// does may wake a subscriber of its channel, or another client of its program, which may end it.
     running: bool,
+}
+
+static CALLS: Calls = Calls {
+    wake: |listener| run(listener.client(), Session::pump),
+    serve: |listener, id, hub| enter(listener.client(), |session| hub.serve_directly(id, session)),
+    drain_time: |listener| enter(listener.client(), |session| session.host().request.settings().drain()),
+    drain: |listener, at| run(listener.client(), |session| session.drain(at)),
+    terminate: |listener| terminate(listener.client()),
+};
+
+/// The session, for those who know only that it is a client.
+pub fn listener(session: SessionRef) -> Listener {
+    const { assert!(offset_of!(Hosted, head) == 0) };
+    Listener::new(session.cast())
 }
 
 /// What a session has of nginx besides the connection of its client.
@@ -131,11 +149,11 @@ impl Host for NginxHost {
     }
 
     fn open_account(&mut self) -> Option<OpenSession> {
-        worker::ledger()?.open(self.request.settings().key as usize)
+        ledger::own()?.open(self.request.settings().key as usize)
     }
 
     fn late_drain(&mut self) -> Option<u64> {
-        worker::late_drain(self.request)
+        listeners::late_drain(self.request)
     }
 
     fn set_timer(&mut self, milliseconds: u64) {
@@ -157,7 +175,7 @@ impl Host for NginxHost {
 
     fn release(&mut self) {
         if let Some(place) = self.place.take() {
-            worker::discharge(place);
+            listeners::remove(place);
         }
         self.timer.cancel();
         // SAFETY: the context is in the pool of the request, which outlives the session.
@@ -205,7 +223,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, i
     let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
     let host = NginxHost { request, context, timer, place: None };
     let session = Session::new(host, Client::new(request), RecordRef::new(context), &settings);
-    let hosted = Box::new(Hosted { session, running: false });
+    let hosted = Box::new(Hosted { head: Head::new(&CALLS), session, running: false });
     // SAFETY: the request is alive; its cleanup frees the box, once.
     unsafe {
         let cleanup = ffi::ngx_http_cleanup_add(request.raw(), 0);
@@ -217,7 +235,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, i
         (*cleanup).data = session.as_ptr().cast();
         let host = (*session.as_ptr()).session.host_mut();
         host.timer.set_owner(session.as_ptr().cast());
-        host.place = Some(worker::enlist(Listener::Session(session)));
+        host.place = Some(listeners::add(listener(session)));
         hold::take(&mut *context.as_ptr(), Holder::Session(session));
         Ok(session)
     }
@@ -258,7 +276,7 @@ pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Flow) {
 }
 
 /// Ends a session at once: its worker exits.
-pub fn terminate(session: SessionRef) {
+fn terminate(session: SessionRef) {
     run(session, |state| {
         state.farewell();
         Flow::Break(SessionEnd::Dropped)

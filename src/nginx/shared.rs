@@ -24,7 +24,7 @@ use process::{Process, Progress};
 pub use table::SharedId;
 use table::{all, clear, hide, tidy, with};
 
-use super::channel::hub::{self, Hub};
+use super::channel::hub::{self, Hub, ProgramCalls};
 use super::ffi;
 use super::log::{self, Level};
 use crate::channel::store::{Owner, Process as Worker, ProgramHandle, ProgramPhase, ProgramView};
@@ -300,8 +300,11 @@ fn end_by(id: SharedId, program: ProgramId, end: &RunEnd) {
     examine(id);
 }
 
+/// What the turns of the worker do for the programs.
+pub const CALLS: ProgramCalls = ProgramCalls { news, tick };
+
 /// Something has happened to programs that this worker has to do with.
-pub fn news() {
+fn news() {
     for id in all() {
         if let Some(handle) = with(id, |local| local.handle)
             && hub::with(|hub| hub.has_program_news(handle)) == Some(true)
@@ -312,7 +315,7 @@ pub fn news() {
 }
 
 /// Looks after those whose worker may have died without a word.
-pub fn tick() {
+fn tick() {
     let mut known: Vec<(Worker, bool)> = Vec::new();
     for id in all() {
         let Some((handle, clients, number)) = with(id, |local| (local.handle, local.has_clients(), local.number))

@@ -4,9 +4,9 @@ use super::channel::hub;
 use super::content;
 use super::ffi;
 use super::guard::guard;
+use super::ledger;
 use super::main_settings::MainSettings;
 use super::request::Request;
-use super::worker;
 use crate::conf::Refused;
 use crate::status::{Channels, Form};
 
@@ -33,8 +33,8 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
             request.add_header("Allow", b"GET, HEAD");
             return ffi::NGX_HTTP_NOT_ALLOWED as isize;
         }
-        let Some(ledger) = worker::ledger() else { return FAILED };
-        let mut snapshot = ledger.snapshot();
+        let Some(own) = ledger::own() else { return FAILED };
+        let mut snapshot = own.snapshot();
         snapshot.channels = hub::with(|hub| hub.usage()).flatten().map(Channels::from);
         send(request, form, &snapshot.render(form)).unwrap_or(FAILED)
     })

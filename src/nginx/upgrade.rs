@@ -1,5 +1,6 @@
 //! From an HTTP request to a session: the content handler, and the answers before and with the 101.
 
+use super::acceptance::Acceptance;
 use super::channel::{self, Way};
 use super::content;
 use super::ffi;
@@ -13,16 +14,7 @@ use super::template::NginxCompiler;
 use super::{console, origin, session, shared, tcp};
 use crate::conf::{Endpoint, Refused, Settings};
 use crate::ws::deflate;
-use crate::ws::handshake::{self, Accept, HttpVersion, Refusal, protocol};
-
-/// What the 101 will say.
-pub struct Acceptance {
-    accept: Accept,
-    /// In the pool of the request.
-    protocol: Option<&'static str>,
-    /// What was agreed on about compression.
-    pub deflate: Option<deflate::Agreed>,
-}
+use crate::ws::handshake::{self, HttpVersion, Refusal, protocol};
 
 /// Makes this module answer the requests of the location that is being read.
 ///
@@ -202,34 +194,3 @@ const NOT_OVER_HTTP2: &str = "\
 
 This is the address of a WebSocket (RFC 6455, version 13), to which this server upgrades connections of HTTP/1.1 only.
 ";
-
-/// Answers that the location is busy; `Retry-After` in seconds.
-pub fn try_again(request: Request) -> isize {
-    request.add_header("Retry-After", b"5");
-    ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize
-}
-
-impl Acceptance {
-    /// Sends the 101 (RFC 6455, section 4.2.2). `false` when the connection is lost or there is no memory.
-    pub fn answer(&self, request: Request) -> bool {
-        let headers = request.add_header("Upgrade", b"websocket")
-            && request.add_header("Sec-WebSocket-Accept", self.accept.as_ref())
-            && self
-                .deflate
-                .is_none_or(|agreed| request.add_header("Sec-WebSocket-Extensions", agreed.to_string().as_bytes()))
-            && self.protocol.is_none_or(|name| request.add_header("Sec-WebSocket-Protocol", name.as_bytes()));
-        if !headers {
-            return false;
-        }
-        // SAFETY: the request is alive and nothing was sent yet.
-        unsafe {
-            ffi::ngx_ws_response_101(request.raw());
-            ffi::ngx_ws_request_upgraded(request.raw());
-            let sent = ffi::ngx_http_send_header(request.raw());
-            if sent == ffi::NGX_ERROR as isize || sent > ffi::NGX_OK as isize {
-                return false;
-            }
-            ffi::ngx_http_send_special(request.raw(), ffi::NGX_HTTP_FLUSH as usize) != ffi::NGX_ERROR as isize
-        }
-    }
-}

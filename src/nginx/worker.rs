@@ -1,91 +1,23 @@
-//! What the clients of one worker share: the list of clients, the spawner.
+//! The beginning and the end of a worker.
 
 pub mod programs;
 pub mod spawners;
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
 
-use super::channel::hub::{self, Listener};
-use super::channel::waiting::{self, Subscriber};
+use super::channel::hub;
 use super::detached;
 use super::engine;
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
 use super::main_settings::MainSettings;
-use super::request::Request;
-use super::session;
 use super::shared;
 use super::tcp;
-use super::timer::now;
-use super::{address, process};
-use crate::ledger::Ledger;
-use crate::ws::timing::{drain_at, late_drain_at};
-
-/// Sessions, and requests that wait for messages.
-#[derive(Default)]
-struct Clients {
-    places: Vec<Option<Listener>>,
-    free: Vec<usize>,
-}
+use super::{address, ledger, listeners};
 
 thread_local! {
-    static CLIENTS: RefCell<Clients> = RefCell::default();
-    static LEDGER: RefCell<Option<Rc<Ledger>>> = const { RefCell::new(None) };
-    /// When the worker was told to go, and how many clients have begun since.
-    static LEAVING: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
-}
-
-/// Puts a client on the list; returns its place.
-pub fn enlist(client: Listener) -> usize {
-    CLIENTS.with_borrow_mut(|clients| match clients.free.pop() {
-        Some(place) => {
-            clients.places[place] = Some(client);
-            place
-        }
-        None => {
-            clients.places.push(Some(client));
-            clients.places.len() - 1
-        }
-    })
-}
-
-/// Takes a client off the list.
-pub fn discharge(place: usize) {
-    CLIENTS.with_borrow_mut(|clients| {
-        if let Some(occupied) = clients.places.get_mut(place)
-            && occupied.take().is_some()
-        {
-            clients.free.push(place);
-        }
-    });
-}
-
-/// What this worker counts.
-pub fn ledger() -> Option<Rc<Ledger>> {
-    LEDGER.with_borrow(Option::clone)
-}
-
-/// The client at this place of the list, which may have as many as [`places`].
-fn client(place: usize) -> Option<Listener> {
-    CLIENTS.with_borrow(|clients| clients.places.get(place).copied().flatten())
-}
-
-fn places() -> usize {
-    CLIENTS.with_borrow(|clients| clients.places.len())
-}
-
-/// When a client that begins now is to be drained: the others have their times already. `None` where nobody is.
-pub fn late_drain(request: Request) -> Option<u64> {
-    let (began, number) = LEAVING.get()?;
-    let time = request.settings().drain();
-    if time == 0 {
-        return None;
-    }
-    LEAVING.set(Some((began, number + 1)));
-    Some(late_drain_at(now(), began.saturating_add(time), number))
 }
 
 /// A worker begins. `false` keeps nginx from starting it.
@@ -99,12 +31,9 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
         spawners::hide_memory();
     }
     let Some(settings) = settings.filter(|settings| serves && settings.is_used()) else { return true };
-    if settings.counted.is_used() {
-        let Some(ledger) = settings.counted.begin(process::identity(), ledger().as_deref()) else {
-            log::cycle(Level::Emerg, format_args!("ws_exec: no memory to count sessions and programs in"));
-            return false;
-        };
-        LEDGER.set(Some(Rc::new(ledger)));
+    if !ledger::begin(&settings.counted) {
+        log::cycle(Level::Emerg, format_args!("ws_exec: no memory to count sessions and programs in"));
+        return false;
     }
     if !EXIT_WATCHER.get().is_null() {
         // Without a master the process that read a new configuration goes on as its worker.
@@ -132,7 +61,7 @@ fn begin(settings: &MainSettings) -> bool {
         programs::begin();
     }
     shared::begin();
-    if !settings.channels.is_none_or(hub::begin) {
+    if !settings.channels.is_none_or(|zone| hub::begin(zone, shared::CALLS)) {
         return false;
     }
     engine::begin(&settings.engines);
@@ -148,70 +77,20 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
             unsafe { ffi::ngx_ws_exit_watcher_close(watcher) };
         }
         detached::leaving();
-        drain();
+        listeners::drain();
         engine::leaving();
         shared::leaving();
     });
 }
 
-/// Spreads the ends of all clients over the time that their locations give them.
-fn drain() {
-    LEAVING.set(Some((now(), 0)));
-    let mut draining: Vec<(usize, u64)> = Vec::new();
-    for place in 0..places() {
-        let mut time = 0;
-        match client(place) {
-            Some(Listener::Session(session)) => session::enter(session, |session| {
-                time = session.host().request().settings().drain();
-            }),
-            Some(Listener::Waiting(waiting)) => waiting::enter(waiting, |waiting| {
-                time = waiting.host().request().settings().drain();
-            }),
-            None => {}
-        }
-        if time != 0 {
-            draining.push((place, time));
-        }
-    }
-    let count = draining.len() as u64;
-    for (index, (place, time)) in (0..).zip(draining) {
-        let at = drain_at(now(), time, index, count);
-        match client(place) {
-            Some(Listener::Session(session)) => session::run(session, |session| session.drain(at)),
-            Some(Listener::Waiting(waiting)) => waiting::run(waiting, |waiting| waiting.on_drain(at)),
-            None => {}
-        }
-    }
-}
-
-/// How often the list is gone through when the worker leaves. A request whose client has ended may become another one, by
-/// a `post_action` or an error page, but not more often than nginx allows redirects.
-const ROUNDS: usize = 12;
-
 /// The worker leaves now: whoever is still connected is told.
 pub fn exit() {
     shared::end();
-    for _ in 0..ROUNDS {
-        let mut some = false;
-        for place in 0..places() {
-            // Looked at one by one: the end of one may be the end of another.
-            let Some(client) = client(place) else { continue };
-            some = true;
-            match client {
-                Listener::Session(session) => session::terminate(session),
-                Listener::Waiting(waiting) => waiting::run(waiting, Subscriber::terminate),
-            }
-        }
-        if !some {
-            break;
-        }
-    }
+    listeners::terminate();
     tcp::end();
     engine::end();
     detached::exit();
     hub::end();
     programs::end();
-    if let Some(ledger) = LEDGER.take() {
-        ledger.release();
-    }
+    ledger::end();
 }

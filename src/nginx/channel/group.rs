@@ -11,9 +11,8 @@ use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::main_settings::MainSettings;
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 use crate::nginx::template::ComplexValue;
-use crate::nginx::upgrade::try_again;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const BAD_REQUEST: isize = ffi::NGX_HTTP_BAD_REQUEST as isize;

@@ -5,11 +5,9 @@
 //! socket and queue and never ends it.
 
 use std::cell::RefCell;
-use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::bells::Bells;
-use super::waiting::{self, Subscriber, Waiting};
 use super::zone::{ChannelZone, ZoneLock};
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscriberId, Wish};
 use crate::channel::memory::Corrupt;
@@ -23,12 +21,12 @@ use crate::channel::wire::Form;
 use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
+use crate::nginx::listeners::Listener;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::process::lives;
-use crate::nginx::session::{self, Direct, Session, SessionRef};
-use crate::nginx::shared;
 use crate::nginx::timer::{Timer, now};
+use crate::session::{Direct, Session, host::Host};
 use crate::ws::scratch::Scratch;
 
 /// Subscribers that are served before other events get their turn.
@@ -49,42 +47,13 @@ const MOST_ROOM: usize = 256 << 10;
 /// When a turn could do nothing though there is more to do, the next one comes after so many milliseconds.
 const LATER: u64 = 10;
 
-/// Who is to be told that there are news.
-#[derive(Debug, Clone, Copy)]
-pub enum Listener {
-    /// A WebSocket.
-    Session(SessionRef),
-    /// A request that waits for messages.
-    Waiting(NonNull<Waiting>),
-}
-
-const WAITING: usize = 1;
-
-impl Listener {
-    /// Both are on the heap at even addresses: the lowest bit tells which it is.
-    pub fn number(self) -> usize {
-        match self {
-            Listener::Session(session) => session.as_ptr().expose_provenance(),
-            Listener::Waiting(waiting) => waiting.as_ptr().expose_provenance() | WAITING,
-        }
-    }
-
-    /// The listener of a number that [`number`](Self::number) gave, while it is there.
-    pub fn from_number(number: usize) -> Option<Self> {
-        if number & WAITING == 0 {
-            NonNull::new(std::ptr::with_exposed_provenance_mut(number)).map(Listener::Session)
-        } else {
-            NonNull::new(std::ptr::with_exposed_provenance_mut(number & !WAITING)).map(Listener::Waiting)
-        }
-    }
-
-    /// Lets it look at what is there.
-    pub fn wake(self) {
-        match self {
-            Listener::Session(session) => session::run(session, Session::pump),
-            Listener::Waiting(waiting) => waiting::run(waiting, Subscriber::pump),
-        }
-    }
+/// What concerns the programs that clients of channels share, which the worker's turns look after as well.
+#[derive(Clone, Copy)]
+pub struct ProgramCalls {
+    /// Something has happened to one of them.
+    pub news: fn(),
+    /// A second has passed.
+    pub tick: fn(),
 }
 
 /// The channels of one worker.
@@ -103,6 +72,7 @@ pub struct Hub {
     turn: Timer,
     later: Timer,
     tick: Timer,
+    programs: ProgramCalls,
 }
 
 thread_local! {
@@ -115,10 +85,10 @@ pub fn with<R>(step: impl FnOnce(&mut Hub) -> R) -> Option<R> {
 }
 
 /// The worker begins to use the zone. `false` keeps nginx from starting it.
-pub fn begin(zone: ChannelZone) -> bool {
+pub fn begin(zone: ChannelZone, programs: ProgramCalls) -> bool {
     // Without a master the process that read a new configuration goes on as its worker, perhaps with another zone.
     let previous = HUB.take();
-    match Hub::new(zone) {
+    match Hub::new(zone, programs) {
         Ok(hub) => {
             if let Some(previous) = previous {
                 previous.release();
@@ -152,7 +122,7 @@ pub fn time() -> Now {
 }
 
 impl Hub {
-    fn new(zone: ChannelZone) -> Result<Box<Self>, String> {
+    fn new(zone: ChannelZone, programs: ProgramCalls) -> Result<Box<Self>, String> {
         let store = zone.store().map_err(|error| error.to_string())?;
         let bells = zone.bells().ok_or("the zone has no bells")?;
         let claimed = store.claim(process::own(), lives).map_err(|error| error.to_string())?;
@@ -177,6 +147,7 @@ impl Hub {
             turn: Timer::of_worker(on_turn),
             later: Timer::of_worker(on_turn).cancelable(),
             tick,
+            programs,
         });
         hub.tick.arm(TICK);
         Ok(hub)
@@ -340,8 +311,7 @@ impl Hub {
             let (id, number) = self.fan.next()?;
             *served += 1;
             match Listener::from_number(number) {
-                Some(Listener::Session(session))
-                    if session::enter(session, |session| self.serve_directly(id, session)) => {}
+                Some(listener) if listener.serve(id, self) => {}
                 Some(listener) => return Some(listener),
                 None => {}
             }
@@ -350,7 +320,7 @@ impl Hub {
     }
 
     /// Sends a session what is there for it. Whether that was all, and the session needs nothing more.
-    fn serve_directly(&mut self, id: SubscriberId, session: &mut Session) -> bool {
+    pub fn serve_directly<H: Host>(&mut self, id: SubscriberId, session: &mut Session<H>) -> bool {
         loop {
             if !session.takes_directly() {
                 return false;
@@ -407,8 +377,8 @@ pub fn retry(id: SubscriberId) {
 
 /// Serves subscribers until there is nothing more to do, or others are to have their turn.
 fn turn() {
-    if with(|hub| hub.store.take_program_news(hub.slot)) == Some(true) {
-        shared::news();
+    if let Some(news) = with(|hub| hub.store.take_program_news(hub.slot).then_some(hub.programs.news)).flatten() {
+        news();
     }
     engine::news();
     let mut served = 0;
@@ -463,12 +433,14 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
             // Whoever was to wake this worker may have been killed before it did.
             let _ = hub.store.tend(time(), TEND);
             hub.fan.tidy();
-            hub.store.has_news(hub.slot)
+            (hub.store.has_news(hub.slot), hub.programs.tick)
         });
-        if news == Some(true) {
-            turn();
+        if let Some((has_news, tick)) = news {
+            if has_news {
+                turn();
+            }
+            tick();
         }
-        shared::tick();
         engine::tick();
     });
 }

@@ -13,9 +13,8 @@ use crate::nginx::detached::{self, Answer, Question};
 use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 use crate::nginx::template::ComplexValue;
-use crate::nginx::upgrade::try_again;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;

@@ -16,8 +16,7 @@ use crate::nginx::caller::Caller;
 use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
-use crate::nginx::request::{Request, bytes};
-use crate::nginx::upgrade::try_again;
+use crate::nginx::request::{Request, bytes, try_again};
 use crate::ws::frame::Kind;
 
 use super::answer;

@@ -9,13 +9,13 @@ use crate::channel::wire::Form;
 use crate::conf::Channel;
 use crate::nginx::engine;
 use crate::nginx::ffi;
+use crate::nginx::listeners::Listener;
 use crate::nginx::log::{Level, Octets};
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 use crate::nginx::template::ComplexValue;
-use crate::nginx::upgrade::try_again;
 
 use super::group;
-use super::hub::{self, Listener};
+use super::hub;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;

@@ -6,9 +6,10 @@ mod source;
 
 use std::ffi::c_void;
 use std::fmt::Arguments;
+use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
-use super::hub::{self, Listener};
+use super::hub;
 use super::member::Member;
 use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::OnGap;
@@ -19,13 +20,13 @@ use crate::ledger::OpenSession;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::hold::{self, Holder};
+use crate::nginx::ledger;
+use crate::nginx::listeners::{self, Calls, Head, Listener};
 use crate::nginx::log::Level;
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{Context, RecordRef};
 use crate::nginx::shared;
 use crate::nginx::timer::{self, Timer, now};
-use crate::nginx::upgrade::try_again;
-use crate::nginx::worker;
 use crate::session::endpoint::HttpStatus;
 use crate::session::host::{Log, Severity};
 pub use crate::session::subscriber::{Delivery, Flow};
@@ -39,13 +40,30 @@ const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 pub type Subscriber = crate::session::subscriber::Subscriber<NginxHost>;
 
 /// A subscriber in the memory that its events know.
+#[repr(C)]
 pub struct Waiting {
+    /// How it is reached by those who know only that it is a client.
+    head: Head,
     subscriber: Subscriber,
     /// One of its events is being handled.
     ///
     /// Invariant: the events of a subscriber are never handled inside of one another. Those of others may be: what a subscriber
     /// does may wake another client of its program, which may end it.
     running: bool,
+}
+
+static CALLS: Calls = Calls {
+    wake: |listener| run(listener.client(), Subscriber::pump),
+    serve: |_, _, _| false,
+    drain_time: |listener| enter(listener.client(), |waiting| waiting.host().request.settings().drain()),
+    drain: |listener, at| run(listener.client(), |waiting| waiting.on_drain(at)),
+    terminate: |listener| run(listener.client(), Subscriber::terminate),
+};
+
+/// The subscriber, for those who know only that it is a client.
+fn listener(waiting: NonNull<Waiting>) -> Listener {
+    const { assert!(offset_of!(Waiting, head) == 0) };
+    Listener::new(waiting.cast())
 }
 
 /// What a subscriber has of nginx besides its response.
@@ -58,13 +76,6 @@ pub struct NginxHost {
     timer: Timer,
     /// Its place in the worker's list, as long as it is on it.
     place: Option<usize>,
-}
-
-impl NginxHost {
-    /// The request that the subscriber belongs to.
-    pub fn request(&self) -> Request {
-        self.request
-    }
 }
 
 impl Log for NginxHost {
@@ -99,11 +110,11 @@ impl Host for NginxHost {
     }
 
     fn open_account(&mut self) -> Option<OpenSession> {
-        worker::ledger()?.open(self.request.settings().key as usize)
+        ledger::own()?.open(self.request.settings().key as usize)
     }
 
     fn late_drain(&mut self) -> Option<u64> {
-        worker::late_drain(self.request)
+        listeners::late_drain(self.request)
     }
 
     fn set_timer(&mut self, milliseconds: u64) {
@@ -116,7 +127,7 @@ impl Host for NginxHost {
 
     fn stop(&mut self) {
         if let Some(place) = self.place.take() {
-            worker::discharge(place);
+            listeners::remove(place);
         }
         self.timer.cancel();
     }
@@ -150,7 +161,7 @@ pub fn start(request: Request, delivery: Delivery, ids: &Ids<'_>, member: Option
         Delivery::FirstPoll => (Form::Body, OnGap::Tell, true),
     };
     let waiting = create(request, delivery, member)?;
-    let listener = Listener::Waiting(waiting);
+    let listener = listener(waiting);
     let ended = enter(waiting, |subscriber| {
         let subscription =
             if is_first { Subscription::of_what_is_there(request, ids) } else { Subscription::of(request, ids) };
@@ -230,10 +241,11 @@ fn create(request: Request, delivery: Delivery, member: Option<Member>) -> Resul
         let host = NginxHost { request, context, member, timer, place: None };
         let (response, record) = (NginxResponse::new(request, apart), RecordRef::new(context));
         let subscriber = Subscriber::new(host, response, record, delivery, settings(request));
-        let waiting = NonNull::from(Box::leak(Box::new(Waiting { subscriber, running: false })));
+        let waiting =
+            NonNull::from(Box::leak(Box::new(Waiting { head: Head::new(&CALLS), subscriber, running: false })));
         let host = (*waiting.as_ptr()).subscriber.host_mut();
         host.timer.set_owner(waiting.as_ptr().cast());
-        host.place = Some(worker::enlist(Listener::Waiting(waiting)));
+        host.place = Some(listeners::add(listener(waiting)));
         (*last).handler = Some(on_free);
         (*last).data = waiting.as_ptr().cast();
         (*first).handler = Some(on_end);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::approval::{self, Decision, Draft};
 use super::failure::{Failure, published};
-use super::hub::{self, Listener};
+use super::hub;
 use super::link::{Link, News};
 use super::member::{self, JoinDecision, Member};
 use super::publish::Publisher;
@@ -173,7 +173,7 @@ impl Channel {
             ChannelLag::Close => OnGap::Close,
             ChannelLag::Skip => OnGap::Skip,
         };
-        self.subscriber = Some(subscription.begin(request, form, on_gap, Listener::Session(session))?);
+        self.subscriber = Some(subscription.begin(request, form, on_gap, session::listener(session))?);
         self.member = member.map(|mut member| {
             member.joined();
             Box::new(member)

@@ -13,9 +13,8 @@ use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{Level, Octets};
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 use crate::nginx::template::ComplexValue;
-use crate::nginx::upgrade::try_again;
 use crate::nginx::worker::spawners;
 
 pub const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;

@@ -8,12 +8,12 @@ use super::table::{SharedId, create, find, tidy, with};
 use super::{FAILED, examine};
 use crate::channel::store::{Input, InputError, Key, SubscribeError};
 use crate::nginx::channel::Ids;
-use crate::nginx::channel::hub::{self, Listener};
+use crate::nginx::channel::hub;
 use crate::nginx::ffi;
+use crate::nginx::listeners::Listener;
 use crate::nginx::log::Level;
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 use crate::nginx::template::ComplexValue;
-use crate::nginx::upgrade::try_again;
 use crate::session::endpoint::HttpStatus;
 use crate::session::shared::State;
 

@@ -8,14 +8,13 @@ use super::{FAILED, Membership, join};
 use crate::channel::store::Input;
 use crate::conf;
 use crate::exec::framing::{Format, WriteError};
-use crate::nginx::channel::hub::{self, Listener};
+use crate::nginx::channel::hub;
 use crate::nginx::channel::{Ids, Subscription, WebSocket};
 use crate::nginx::log::Level;
 use crate::nginx::program::{backlog, stuck};
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::template::ComplexValue;
-use crate::nginx::upgrade::try_again;
 use crate::session::endpoint::{self, Ending, Endpoint, HttpStatus, Outlet, Produced, Started};
 use crate::session::program::LeftProgram;
 use crate::session::shared::State;
@@ -83,7 +82,7 @@ impl SharedProgramClient {
     /// Shares the program of the channel.
     fn share(&mut self, ids: &Ids<'_>, session: SessionRef) -> Result<(), isize> {
         let program = self.request.settings().shared_program().ok_or(FAILED)?;
-        self.membership = Some(join(self.request, program, ids, Listener::Session(session))?);
+        self.membership = Some(join(self.request, program, ids, session::listener(session))?);
         Ok(())
     }
 

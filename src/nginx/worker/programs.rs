@@ -14,14 +14,14 @@ use crate::ledger::Place;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::identity;
+use crate::nginx::ledger;
 use crate::nginx::log::{self, Level};
 use crate::nginx::program::remainder::{self, Remainder};
+use crate::nginx::request::try_again;
 use crate::nginx::session::{self, Flow, Session, SessionEnd, SessionRef};
 use crate::nginx::shared::{self, SharedId};
 use crate::nginx::timer::{Timer, now};
-use crate::nginx::upgrade::try_again;
 use crate::nginx::user::User;
-use crate::nginx::worker;
 use crate::session::program::ProgramEnd;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
@@ -148,12 +148,12 @@ pub fn end() {
 
 /// A place for one more program of the location with this key; `None` when there are `most` already.
 pub fn admit(key: u64, most: u64) -> Option<Place> {
-    worker::ledger()?.admit(key as usize, most)
+    ledger::own()?.admit(key as usize, most)
 }
 
 /// A program of the location with this key could not even be asked for.
 pub fn failed(key: u64) {
-    if let Some(ledger) = worker::ledger() {
+    if let Some(ledger) = ledger::own() {
         ledger.program_failed(key as usize);
     }
 }

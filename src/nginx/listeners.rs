@@ -1,0 +1,177 @@
+//! The clients of this worker: sessions, and requests that wait for messages.
+//!
+//! The hub wakes them, a worker that is told to go drains them, and one that goes at once ends them. None of that needs to know
+//! which of the two a client is: it begins with a [`Head`] that says how it is reached.
+
+use std::cell::{Cell, RefCell};
+use std::ptr::{self, NonNull};
+
+use super::channel::hub::Hub;
+use super::request::Request;
+use super::timer::now;
+use crate::channel::fanout::SubscriberId;
+use crate::ws::timing::{drain_at, late_drain_at};
+
+/// How the clients of one kind are reached. Each of these may end the client, except [`serve`](Self::serve).
+pub struct Calls {
+    /// Lets it look at what is there.
+    pub wake: fn(Listener),
+    /// Sends it what is there for its subscription, without waking it. Whether that was all, and it needs nothing more.
+    pub serve: fn(Listener, SubscriberId, &mut Hub) -> bool,
+    /// Over how many milliseconds its location spreads the ends of its clients; 0 if it does not.
+    pub drain_time: fn(Listener) -> u64,
+    /// Ends it at this time of nginx's clock.
+    pub drain: fn(Listener, u64),
+    /// Ends it now: its worker exits.
+    pub terminate: fn(Listener),
+}
+
+/// The beginning of a client in memory.
+#[repr(C)]
+pub struct Head {
+    calls: &'static Calls,
+}
+
+impl Head {
+    /// Of a client that is reached in this way.
+    pub const fn new(calls: &'static Calls) -> Self {
+        Head { calls }
+    }
+}
+
+/// A client, whatever it is. It is forgotten by all who know it when it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Listener(NonNull<Head>);
+
+impl Listener {
+    /// A client that begins with a head. Its type says so by `#[repr(C)]`.
+    pub fn new(head: NonNull<Head>) -> Self {
+        Listener(head)
+    }
+
+    /// The client, for the calls of its own kind.
+    pub fn client<T>(self) -> NonNull<T> {
+        self.0.cast()
+    }
+
+    /// A number for it.
+    pub fn number(self) -> usize {
+        self.0.as_ptr().expose_provenance()
+    }
+
+    /// The listener of a number that [`number`](Self::number) gave, while it is there.
+    pub fn from_number(number: usize) -> Option<Self> {
+        NonNull::new(ptr::with_exposed_provenance_mut(number)).map(Listener)
+    }
+
+    fn calls(self) -> &'static Calls {
+        // SAFETY: whoever has a listener has been told to forget it before its memory is freed; its head is never written to.
+        unsafe { (*self.0.as_ptr()).calls }
+    }
+
+    /// Lets it look at what is there.
+    pub fn wake(self) {
+        (self.calls().wake)(self);
+    }
+
+    /// Sends it what is there for its subscription: see [`Calls::serve`].
+    pub fn serve(self, id: SubscriberId, hub: &mut Hub) -> bool {
+        (self.calls().serve)(self, id, hub)
+    }
+}
+
+#[derive(Default)]
+struct Listeners {
+    places: Vec<Option<Listener>>,
+    free: Vec<usize>,
+}
+
+thread_local! {
+    static LISTENERS: RefCell<Listeners> = RefCell::default();
+    /// When the worker was told to go, and how many clients have begun since.
+    static LEAVING: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// Puts a client on the list; returns its place.
+pub fn add(client: Listener) -> usize {
+    LISTENERS.with_borrow_mut(|listeners| match listeners.free.pop() {
+        Some(place) => {
+            listeners.places[place] = Some(client);
+            place
+        }
+        None => {
+            listeners.places.push(Some(client));
+            listeners.places.len() - 1
+        }
+    })
+}
+
+/// Takes a client off the list.
+pub fn remove(place: usize) {
+    LISTENERS.with_borrow_mut(|listeners| {
+        if let Some(occupied) = listeners.places.get_mut(place)
+            && occupied.take().is_some()
+        {
+            listeners.free.push(place);
+        }
+    });
+}
+
+/// The client at this place of the list, which may have as many as [`places`].
+fn client(place: usize) -> Option<Listener> {
+    LISTENERS.with_borrow(|listeners| listeners.places.get(place).copied().flatten())
+}
+
+fn places() -> usize {
+    LISTENERS.with_borrow(|listeners| listeners.places.len())
+}
+
+/// When a client that begins now is to be drained: the others have their times already. `None` where nobody is.
+pub fn late_drain(request: Request) -> Option<u64> {
+    let (began, number) = LEAVING.get()?;
+    let time = request.settings().drain();
+    if time == 0 {
+        return None;
+    }
+    LEAVING.set(Some((began, number + 1)));
+    Some(late_drain_at(now(), began.saturating_add(time), number))
+}
+
+/// The worker was told to go: spreads the ends of all clients over the time that their locations give them.
+pub fn drain() {
+    LEAVING.set(Some((now(), 0)));
+    let mut draining: Vec<(usize, u64)> = Vec::new();
+    for place in 0..places() {
+        let time = client(place).map_or(0, |client| (client.calls().drain_time)(client));
+        if time != 0 {
+            draining.push((place, time));
+        }
+    }
+    let count = draining.len() as u64;
+    for (index, (place, time)) in (0..).zip(draining) {
+        let at = drain_at(now(), time, index, count);
+        if let Some(client) = client(place) {
+            (client.calls().drain)(client, at);
+        }
+    }
+}
+
+/// How often the list is gone through when the worker leaves. A request whose client has ended may become another one, by
+/// a `post_action` or an error page, but not more often than nginx allows redirects.
+const ROUNDS: usize = 12;
+
+/// The worker leaves now: whoever is still connected is told.
+pub fn terminate() {
+    for _ in 0..ROUNDS {
+        let mut some = false;
+        for place in 0..places() {
+            // Looked at one by one: the end of one may be the end of another.
+            let Some(client) = client(place) else { continue };
+            some = true;
+            (client.calls().terminate)(client);
+        }
+        if !some {
+            break;
+        }
+    }
+}
