@@ -7,11 +7,19 @@ use std::rc::Rc;
 
 use super::ffi;
 use super::guard::guard;
-use super::hold::{self, Holder};
+use super::hold::{self, Holder, Kind};
 use super::request::Request;
 
 /// The request, as long as it is there to be resumed.
-pub type Alive = Cell<Option<Request>>;
+type Alive = Cell<Option<Request>>;
+
+static HOLDER: Kind = Kind {
+    let_go: |request, holder| {
+        if let Some(caller) = holder.of_kind(&HOLDER) {
+            let_go(request, caller);
+        }
+    },
+};
 
 /// Knows whether the request is still there: neither freed, nor handed to somebody else by nginx.
 #[derive(Clone)]
@@ -40,7 +48,7 @@ impl Caller {
     pub fn wait(&self) {
         let Some(request) = self.0.get() else { return };
         let Some(context) = request.context() else { return };
-        hold::take(context, Holder::Caller(NonNull::from(&*self.0)));
+        hold::take(context, Holder::new(&HOLDER, NonNull::from(&*self.0)));
         hold::watch_client(request);
         // SAFETY: the request is alive.
         unsafe { (*request.raw()).write_event_handler = Some(ffi::ngx_http_request_empty_handler) };
@@ -73,7 +81,7 @@ impl Caller {
 }
 
 /// The request becomes somebody else's: it is not resumed any more.
-pub fn let_go(request: Request, alive: NonNull<Alive>) {
+fn let_go(request: Request, alive: NonNull<Alive>) {
     // SAFETY: the context names a caller only as long as its cleanup, which holds a count of it, has not run.
     unsafe { alive.as_ref() }.set(None);
     if let Some(context) = request.existing_context() {
@@ -88,7 +96,8 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
         let alive = unsafe { Rc::from_raw(data.cast::<Alive>().cast_const()) };
         if let Some(request) = alive.take()
             && let Some(context) = request.existing_context()
-            && matches!(context.holder, Some(Holder::Caller(caller)) if ptr::eq(caller.as_ptr(), Rc::as_ptr(&alive)))
+            && let Some(caller) = context.holder.and_then(|holder| holder.of_kind::<Alive>(&HOLDER))
+            && ptr::eq(caller.as_ptr(), Rc::as_ptr(&alive))
         {
             hold::release(request, context);
         }

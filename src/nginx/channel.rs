@@ -7,6 +7,7 @@ mod events;
 mod failure;
 pub mod group;
 pub mod hub;
+mod limits;
 mod link;
 pub mod member;
 mod programs;

@@ -3,7 +3,6 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
-use super::channel::group;
 use super::content;
 use super::ffi::*;
 use super::guard::guard;
@@ -11,10 +10,8 @@ use super::log;
 use super::main_settings::MainSettings;
 use super::program::check;
 use super::request::bytes;
-use super::status;
 use super::tcp;
-use super::template::NginxCompiler;
-use super::upgrade;
+use super::template::{NginxCompiler, Whole};
 use crate::conf::{Arguments, Directive, Endpoint, Place, Refused, Settings, Table};
 
 const ROWS: &[Directive<NginxCompiler>] = Table::<NginxCompiler>::ROWS;
@@ -85,6 +82,15 @@ const fn arguments(arguments: Arguments) -> usize {
 
 const ERROR: *mut c_char = ptr::without_provenance_mut(usize::MAX);
 
+const WHOLE: Whole = Whole {
+    user: |cf, name, group| MainSettings::of(cf).ok_or(Refused::Reported)?.users.enter(name, group),
+    path: |cf, path| {
+        if let Some(main) = MainSettings::of(cf) {
+            check::enter_tokens(&mut main.checks, cf, path);
+        }
+    },
+};
+
 /// Reads one directive.
 unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
     guard(ERROR, || {
@@ -101,15 +107,24 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
         let had_endpoint = kind(settings);
         let had_status = settings.status.is_some();
         let had_group_info = settings.group_info;
-        let read = (row.read)(settings, &mut NginxCompiler::new(cf), &words[1..]).and_then(|()| {
-            if kind(settings) != had_endpoint {
-                upgrade::install(cf, settings)?;
-            }
-            if settings.status.is_some() && !had_status {
-                status::install(cf)?;
-            }
-            if settings.group_info && !had_group_info {
-                group::install(cf)?;
+        let read = (row.read)(settings, &mut NginxCompiler::new(cf, &WHOLE), &words[1..]).and_then(|()| {
+            let (has_endpoint, has_status, has_group_info) = (
+                kind(settings) != had_endpoint,
+                settings.status.is_some() && !had_status,
+                settings.group_info && !had_group_info,
+            );
+            if has_endpoint || has_status || has_group_info {
+                content::take(cf, settings)?;
+                let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
+                if has_endpoint {
+                    main.use_endpoint(settings);
+                }
+                if has_status {
+                    main.use_ledger();
+                }
+                if has_group_info {
+                    main.use_channels();
+                }
             }
             Ok(())
         });
@@ -198,7 +213,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             && let Some(main) = MainSettings::of(cf)
         {
             here.key = main.counted.enter(cf, here, endpoint.name());
-            check::enter(main, here);
+            check::enter(&mut main.checks, here);
         }
         // A block with "if" may have another user than the location around it.
         if here.has_program()

@@ -14,12 +14,13 @@ use crate::conf::{Refused, Settings};
 /// A content handler.
 pub type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ngx_int_t;
 
-/// Makes `handler` answer the requests of the location that is being read.
+/// Makes this module answer the requests of the location that is being read, which has these settings.
 ///
 /// # Errors
 ///
 /// Another directive has done that already.
-pub fn take(cf: *mut ffi::ngx_conf_t, handler: Handler) -> Result<(), Refused> {
+pub fn take(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Result<(), Refused> {
+    let Some(handler) = handler_of(settings) else { return Ok(()) };
     let location = location(cf);
     if location.handler.is_some_and(|present| !ptr::fn_addr_eq(present, handler)) {
         return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));

@@ -9,24 +9,38 @@
 //! So whoever ends a request lets go of it first, and a client that goes away is noticed here and not by
 //! `ngx_http_test_reading()`, which would hand the request to a `post_action` unseen.
 
-use std::ptr::NonNull;
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
 
-use super::caller::{self, Alive};
-use super::channel::waiting::{self, Waiting};
 use super::ffi;
 use super::guard::guard;
 use super::request::Request;
-use super::session::{self, Context, SessionRef};
+use super::session::context::Context;
 
-/// Who holds a request.
-#[derive(Debug, Clone, Copy)]
-pub enum Holder {
-    /// A WebSocket, from the time when its endpoint is started.
-    Session(SessionRef),
-    /// A subscriber that is no WebSocket.
-    Waiting(NonNull<Waiting>),
-    /// Somebody who waits for a hook.
-    Caller(NonNull<Alive>),
+/// What holders of one kind have in common. There is one of each, whose address tells the kinds apart.
+pub struct Kind {
+    /// The holder lets go of everything: nginx is about to do something else with the request.
+    pub let_go: fn(Request, Holder),
+}
+
+/// Who holds a request: a WebSocket, from the time when its endpoint is started, a subscriber that is no WebSocket, or
+/// somebody who waits for a hook.
+#[derive(Clone, Copy)]
+pub struct Holder {
+    kind: &'static Kind,
+    holder: NonNull<c_void>,
+}
+
+impl Holder {
+    /// A holder of this kind. All of a kind have the same type.
+    pub fn new<T>(kind: &'static Kind, holder: NonNull<T>) -> Self {
+        Holder { kind, holder: holder.cast() }
+    }
+
+    /// The holder, if it is of this kind, and that the kind of a type.
+    pub fn of_kind<T>(self, kind: &'static Kind) -> Option<NonNull<T>> {
+        ptr::eq(self.kind, kind).then(|| self.holder.cast())
+    }
 }
 
 /// The holder keeps the request from now on. The context is that of the request.
@@ -56,11 +70,8 @@ pub fn watch_client(request: Request) {
 
 /// The holder of a request lets go of everything, if there is one.
 fn let_go(request: Request) {
-    match request.existing_context().and_then(|context| context.holder) {
-        Some(Holder::Session(session)) => session::let_go(session),
-        Some(Holder::Waiting(waiting)) => waiting::let_go(waiting),
-        Some(Holder::Caller(caller)) => caller::let_go(request, caller),
-        None => {}
+    if let Some(holder) = request.existing_context().and_then(|context| context.holder) {
+        (holder.kind.let_go)(request, holder);
     }
 }
 

@@ -14,7 +14,7 @@ use super::program::check::Check;
 use super::template::NginxCompiler;
 use super::user::{self, Users};
 use super::worker::spawners;
-use crate::conf::Settings;
+use crate::conf::{Endpoint, Settings};
 
 /// Found out while the locations are read; lives as long as the configuration.
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl MainSettings {
     }
 
     /// A location with a program was read.
-    pub fn use_programs(&mut self) {
+    fn use_programs(&mut self) {
         self.endpoints = true;
         spawners::remember_baseline();
         self.programs = true;
@@ -64,9 +64,19 @@ impl MainSettings {
         self.counted.need();
     }
 
-    /// A location with another endpoint was read.
-    pub fn use_services(&mut self) {
-        self.endpoints = true;
+    /// A location with an endpoint was read.
+    pub fn use_endpoint(&mut self, settings: &Settings<NginxCompiler>) {
+        self.use_ledger();
+        match &settings.endpoint {
+            Some(Endpoint::Channel(_)) => self.use_channels(),
+            Some(Endpoint::Shared(_)) => {
+                self.use_channels();
+                self.use_programs();
+            }
+            Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) => self.use_programs(),
+            Some(Endpoint::Tcp(_)) => self.endpoints = true,
+            None => {}
+        }
     }
 
     /// A location with channels was read.
@@ -111,7 +121,7 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
 pub fn finish(cf: *mut ffi::ngx_conf_t) -> bool {
     let Some(settings) = MainSettings::of(cf) else { return false };
     if user::is_serious()
-        && let Err(error) = settings.users.start_keeper()
+        && let Err(error) = settings.users.start_keeper(spawners::baseline(), spawners::set_title)
     {
         let text = format_args!("ws_exec: the process for \"websocket_exec_user\" cannot be started: {error}");
         log::configuration(cf, text);

@@ -90,7 +90,8 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard(ERROR, || {
         if let Some(main) = MainSettings::of_cycle(cycle) {
-            check::run(cycle, main);
+            // They are not needed a second time.
+            check::run(cycle, &std::mem::take(&mut main.checks));
         }
         NGX_OK as ngx_int_t
     })

@@ -1,6 +1,7 @@
 //! A program as the endpoint of a session.
 
 pub mod check;
+mod client;
 mod command;
 mod feed;
 mod launch;

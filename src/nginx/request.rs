@@ -6,7 +6,7 @@ use std::slice;
 use super::address;
 use super::ffi;
 use super::log::{self, Level};
-use super::session::Context;
+use super::session::context::Context;
 use super::template::NginxCompiler;
 use crate::conf::Settings;
 

@@ -4,7 +4,7 @@
 //! events of the client, of the endpoint and of its timer. Each of them calls [`run`]: the session does what can be done,
 //! and what has become of it is acted on after the last reference to it is gone.
 
-mod context;
+pub mod context;
 mod linger;
 
 use std::ffi::c_void;
@@ -13,13 +13,13 @@ use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
-pub use context::Context;
+use context::Context;
 
 use super::acceptance::Acceptance;
 use super::client::Client;
 use super::ffi;
 use super::guard::guard;
-use super::hold::{self, Holder};
+use super::hold::{self, Holder, Kind};
 use super::ledger;
 use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
@@ -63,6 +63,19 @@ static CALLS: Calls = Calls {
     drain: |listener, at| run(listener.client(), |session| session.drain(at)),
     terminate: |listener| terminate(listener.client()),
 };
+
+static HOLDER: Kind = Kind {
+    let_go: |_, holder| {
+        if let Some(session) = holder.of_kind(&HOLDER) {
+            let_go(session);
+        }
+    },
+};
+
+/// The session that holds the request with this context, if one does.
+pub fn of(context: &Context) -> Option<SessionRef> {
+    context.holder.and_then(|holder| holder.of_kind(&HOLDER))
+}
 
 /// The session, for those who know only that it is a client.
 pub fn listener(session: SessionRef) -> Listener {
@@ -236,7 +249,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, i
         let host = (*session.as_ptr()).session.host_mut();
         host.timer.set_owner(session.as_ptr().cast());
         host.place = Some(listeners::add(listener(session)));
-        hold::take(&mut *context.as_ptr(), Holder::Session(session));
+        hold::take(&mut *context.as_ptr(), Holder::new(&HOLDER, session));
         Ok(session)
     }
 }
@@ -323,7 +336,7 @@ pub fn refusal(status: isize) -> HttpStatus {
 /// The client can be read or written.
 unsafe extern "C" fn on_client(request: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request.
-    let session = unsafe { Request::new(request) }.existing_context().and_then(|context| context.session());
+    let session = unsafe { Request::new(request) }.existing_context().and_then(|context| of(context));
     if let Some(session) = session {
         run(session, Session::pump);
     }

@@ -13,6 +13,8 @@ mod recipe;
 mod table;
 
 use std::cell::Cell;
+use std::fmt::Arguments;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -21,8 +23,7 @@ use clients::wake;
 pub use endpoint::start;
 pub use membership::Membership;
 use process::{Process, Progress};
-pub use table::SharedId;
-use table::{all, clear, hide, tidy, with};
+use table::{SharedId, all, clear, hide, tidy, with};
 
 use super::channel::hub::{self, Hub, ProgramCalls};
 use super::ffi;
@@ -30,6 +31,7 @@ use super::log::{self, Level};
 use crate::channel::store::{Owner, Process as Worker, ProgramHandle, ProgramPhase, ProgramView};
 use crate::exec::spawner::ProgramId;
 use crate::nginx::process::lives;
+use crate::nginx::worker::programs::{NotStarted, Served};
 use crate::session::shared::RunEnd;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
@@ -220,7 +222,7 @@ fn end_run(handle: ProgramHandle, end: &RunEnd) {
 }
 
 /// The program is served: it may read, it may have written, it may have ended.
-pub fn run(id: SharedId) {
+fn run(id: SharedId) {
     let Some(Some((mut process, handle, recipe))) =
         with(id, |local| Some((local.process.take()?, local.handle, Rc::clone(&local.recipe))))
     else {
@@ -262,31 +264,41 @@ fn runs(id: SharedId, program: ProgramId) -> bool {
     with(id, |local| local.process.as_ref().is_some_and(|process| process.id() == program)) == Some(true)
 }
 
-/// The spawner has started a program.
-pub fn started(id: SharedId, program: ProgramId, pid: i32) {
-    if !runs(id, program) {
-        return;
+/// The side of all clients of a channel is told until the last process of their program is gone.
+impl Served for SharedId {
+    fn started(&self, program: ProgramId, pid: i32, _: Option<OwnedFd>) {
+        if !runs(*self, program) {
+            return;
+        }
+        if let Some(handle) = with(*self, |local| local.handle) {
+            hub::with(|hub| hub.program_runs(handle, pid.unsigned_abs()));
+        }
+        examine(*self);
+        run(*self);
     }
-    if let Some(handle) = with(id, |local| local.handle) {
-        hub::with(|hub| hub.program_runs(handle, pid.unsigned_abs()));
+
+    fn failed(&self, program: ProgramId, failure: NotStarted<'_>) {
+        report(Level::Error, failure.text);
+        end_by(*self, program, &RunEnd::refused(failure.is_exhaustion));
     }
-    examine(id);
-    run(id);
-}
 
-/// The spawner could not start it.
-pub fn failed(id: SharedId, program: ProgramId, exhausted: bool) {
-    end_by(id, program, &RunEnd::refused(exhausted));
-}
+    fn timed_out(&self, program: ProgramId, reason: Arguments<'_>) {
+        report(Level::Error, reason);
+        end_by(*self, program, &RunEnd::timed_out());
+    }
 
-/// It did not start in time.
-pub fn timed_out(id: SharedId, program: ProgramId) {
-    end_by(id, program, &RunEnd::timed_out());
-}
+    fn report(&self, text: Arguments<'_>) {
+        report(Level::Error, text);
+    }
 
-/// The spawner is gone, and the program with it.
-pub fn lost(id: SharedId, program: ProgramId) {
-    end_by(id, program, &RunEnd::lost());
+    fn ended(&self) {
+        run(*self);
+    }
+
+    fn lost(&self, program: ProgramId, spawner_was_there: bool) {
+        let end = if spawner_was_there { RunEnd::lost() } else { RunEnd::refused(true) };
+        end_by(*self, program, &end);
+    }
 }
 
 fn end_by(id: SharedId, program: ProgramId, end: &RunEnd) {
@@ -358,6 +370,6 @@ pub fn end() {
 }
 
 /// A line about a program that belongs to no request.
-fn report(level: Level, text: std::fmt::Arguments<'_>) {
+fn report(level: Level, text: Arguments<'_>) {
     log::cycle(level, text);
 }

@@ -1,26 +1,11 @@
 //! The status of all locations (`websocket_status`).
 
 use super::channel::hub;
-use super::content;
 use super::ffi;
 use super::guard::guard;
 use super::ledger;
-use super::main_settings::MainSettings;
 use super::request::Request;
-use crate::conf::Refused;
 use crate::status::{Channels, Form};
-
-/// Makes this module answer the requests of the location that is being read with the status.
-///
-/// # Errors
-///
-/// Why the location cannot show it.
-pub fn install(cf: *mut ffi::ngx_conf_t) -> Result<(), Refused> {
-    content::take(cf, handler)?;
-    let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
-    main.use_ledger();
-    Ok(())
-}
 
 /// The content handler of a location that shows the status.
 pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {

@@ -1,18 +1,17 @@
 //! A TCP service as the endpoint of a session.
 
-mod address;
+pub mod address;
 mod connect;
 mod linger;
 mod peer;
 mod resolve;
-mod socket;
-mod tls;
+pub mod socket;
+pub mod tls;
 mod tokens;
 
-pub use address::Address;
 pub use connect::start;
 pub use linger::end;
-pub use tls::{Tls, prepare};
+pub use tls::prepare;
 pub use tokens::token_target;
 
 use connect::Connecting;

@@ -5,22 +5,30 @@ use std::ptr;
 use std::rc::Rc;
 
 use super::ffi;
-use super::main_settings::MainSettings;
-use super::program::check;
 use super::request::{Request, bytes};
-use super::tcp;
+use super::tcp::address::Address;
+use super::tcp::tls::Tls;
 use super::user::User;
 use crate::conf::{self, Compiler, Refused, Template};
+
+/// What a directive asks of the settings of the whole configuration, which is being read.
+pub struct Whole {
+    /// Looks a user and a group up.
+    pub user: fn(*mut ffi::ngx_conf_t, &[u8], Option<&[u8]>) -> Result<Rc<User>, Refused>,
+    /// Notes the full name of a file or directory, which is looked at once all of it is read.
+    pub path: fn(*mut ffi::ngx_conf_t, &[u8]),
+}
 
 /// Compiles for the directive that is being read.
 pub struct NginxCompiler {
     cf: *mut ffi::ngx_conf_t,
+    whole: &'static Whole,
 }
 
 impl NginxCompiler {
     /// For a directive's handler, which got `cf` from nginx.
-    pub fn new(cf: *mut ffi::ngx_conf_t) -> Self {
-        NginxCompiler { cf }
+    pub fn new(cf: *mut ffi::ngx_conf_t, whole: &'static Whole) -> Self {
+        NginxCompiler { cf, whole }
     }
 
     /// What nginx passed to the directive's handler.
@@ -28,26 +36,36 @@ impl NginxCompiler {
         self.cf
     }
 
-    /// A copy in the configuration's pool, ended by a NUL that is not counted: nginx's compilers look one octet ahead.
+    /// A copy in the configuration's pool: see [`copy`].
     pub fn copy(&self, text: &[u8]) -> Result<ffi::ngx_str_t, Refused> {
-        // SAFETY: cf is valid while its directive is read; the allocation has room for the text and a NUL.
-        unsafe {
-            let data = ffi::ngx_pnalloc((*self.cf).pool, text.len() + 1).cast::<u8>();
-            if data.is_null() {
-                return Err(Refused::Reported);
-            }
-            ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
-            data.add(text.len()).write(0);
-            Ok(ffi::ngx_str_t { len: text.len(), data })
+        copy(self.cf, text)
+    }
+}
+
+/// A copy in the pool of the configuration that is being read, ended by a NUL that is not counted: nginx's compilers look one
+/// octet ahead.
+///
+/// # Errors
+///
+/// There is no memory.
+pub fn copy(cf: *mut ffi::ngx_conf_t, text: &[u8]) -> Result<ffi::ngx_str_t, Refused> {
+    // SAFETY: cf is valid while its directive is read; the allocation has room for the text and a NUL.
+    unsafe {
+        let data = ffi::ngx_pnalloc((*cf).pool, text.len() + 1).cast::<u8>();
+        if data.is_null() {
+            return Err(Refused::Reported);
         }
+        ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
+        data.add(text.len()).write(0);
+        Ok(ffi::ngx_str_t { len: text.len(), data })
     }
 }
 
 impl Compiler for NginxCompiler {
     type Template = ComplexValue;
     type Regex = Regex;
-    type Service = tcp::Address;
-    type Tls = tcp::Tls;
+    type Service = Address;
+    type Tls = Tls;
     type User = Rc<User>;
 
     fn compile(&mut self, argument: &[u8]) -> Result<ComplexValue, Refused> {
@@ -94,8 +112,8 @@ impl Compiler for NginxCompiler {
         }
     }
 
-    fn service(&mut self, address: &[u8]) -> Result<tcp::Address, Refused> {
-        tcp::Address::compile(self, address)
+    fn service(&mut self, address: &[u8]) -> Result<Address, Refused> {
+        Address::compile(self, address)
     }
 
     fn path(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused> {
@@ -106,12 +124,12 @@ impl Compiler for NginxCompiler {
             return Err(Refused::Reported);
         }
         let path = bytes(&path);
-        check::enter_tokens(self.cf, path);
+        (self.whole.path)(self.cf, path);
         Ok(path.to_vec())
     }
 
     fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<Rc<User>, Refused> {
-        MainSettings::of(self.cf).ok_or(Refused::Reported)?.users.enter(name, group)
+        (self.whole.user)(self.cf, name, group)
     }
 }
 

@@ -2,41 +2,17 @@
 
 use super::acceptance::Acceptance;
 use super::channel::{self, Way};
-use super::content;
 use super::ffi;
 use super::guard::guard;
 use super::log::{Level, Octets};
-use super::main_settings::MainSettings;
 use super::program::{self, Command, Environs};
 use super::request::Request;
 use super::session::SessionRef;
 use super::template::NginxCompiler;
 use super::{console, origin, session, shared, tcp};
-use crate::conf::{Endpoint, Refused, Settings};
+use crate::conf::Endpoint;
 use crate::ws::deflate;
 use crate::ws::handshake::{self, HttpVersion, Refusal, protocol};
-
-/// Makes this module answer the requests of the location that is being read.
-///
-/// # Errors
-///
-/// Why the location cannot have this endpoint.
-pub fn install(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Result<(), Refused> {
-    content::take(cf, handler)?;
-    let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
-    main.use_ledger();
-    match &settings.endpoint {
-        Some(Endpoint::Channel(_)) => main.use_channels(),
-        Some(Endpoint::Shared(_)) => {
-            main.use_channels();
-            main.use_programs();
-        }
-        Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) => main.use_programs(),
-        Some(Endpoint::Tcp(_)) => main.use_services(),
-        None => {}
-    }
-    Ok(())
-}
 
 /// The content handler of a location with an endpoint. nginx's access modules have had their say.
 pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {

@@ -7,9 +7,8 @@ use std::rc::Rc;
 
 use super::ffi;
 use super::identity::Identity;
-use super::worker::spawners;
 use crate::conf::Refused;
-use crate::exec::spawner::{Account, Keeper, Spawner};
+use crate::exec::spawner::{Account, Baseline, Keeper, Role, Spawner};
 
 /// A user that a location names, as the system knew it when the configuration was read.
 pub struct User {
@@ -99,17 +98,17 @@ impl Users {
         self.is_needed = true;
     }
 
-    /// Makes the keeper of this configuration, if it needs one. It ends with the last process that has the configuration.
+    /// Makes the keeper of this configuration, if it needs one, which calls `in_child` in each process that it makes. It ends with the last process that has the configuration.
     ///
     /// # Errors
     ///
     /// It cannot be made, or cannot do what it is for.
-    pub fn start_keeper(&self) -> io::Result<()> {
+    pub fn start_keeper(&self, baseline: &Baseline, in_child: fn(Role)) -> io::Result<()> {
         if !self.is_needed {
             return Ok(());
         }
         let accounts: Vec<Account> = self.list.iter().map(|user| user.account.clone()).collect();
-        let keeper = Keeper::start(&accounts, spawners::baseline(), spawners::set_title)?;
+        let keeper = Keeper::start(&accounts, baseline, in_child)?;
         // A configuration is read once.
         let _ = self.keeper.set(keeper);
         Ok(())

@@ -3,7 +3,7 @@
 use super::ffi::*;
 use super::guard::guard;
 use super::request::Request;
-use super::session::Context;
+use super::session::context::Context;
 use super::tcp;
 use crate::exec::spawner::ExitStatus;
 use crate::ws::connection::Side;

@@ -1,87 +1,21 @@
-//! Groups of channels: what a location lets them have, and the location that shows one and changes its limits.
+//! The location that shows a group of channels and changes its limits.
 
 use super::hub;
+use super::limits::{self, group_name};
 use super::publish::Body;
 use super::{answer, check_origin};
-use crate::channel::store::{GroupChange, GroupInfo, GroupKey, GroupLimits, SubscribeError};
-use crate::conf::{Amount, Refused, count, group_change, value};
-use crate::nginx::content;
+use crate::channel::store::{GroupChange, GroupInfo, GroupKey, SubscribeError};
+use crate::conf::group_change;
 use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{Level, Octets};
-use crate::nginx::main_settings::MainSettings;
 use crate::nginx::request::{Request, try_again};
-use crate::nginx::template::ComplexValue;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const BAD_REQUEST: isize = ffi::NGX_HTTP_BAD_REQUEST as isize;
 
 const METHODS: &[u8] = b"GET, HEAD, POST, DELETE, OPTIONS";
-
-/// The value of a limit for this request. `directive` is the one that it belongs to.
-///
-/// # Errors
-///
-/// The status to answer, which was logged.
-pub fn amount(
-    request: Request,
-    directive: &str,
-    amount: &Amount<ComplexValue>,
-    read: fn(&[u8]) -> Result<u64, Refused>,
-) -> Result<u64, isize> {
-    match amount {
-        Amount::Fixed(amount) => Ok(*amount),
-        Amount::Template(template) => {
-            let text = template.evaluate(request).ok_or(FAILED)?;
-            read(text).map_err(|_| {
-                request.report(Level::Error, format_args!("\"{directive}\" cannot be \"{}\"", Octets(text)));
-                FAILED
-            })
-        }
-    }
-}
-
-/// What the location of a request lets the group of its channels have.
-///
-/// # Errors
-///
-/// The status to answer, which was logged.
-pub fn limits(request: Request) -> Result<GroupLimits, isize> {
-    let settings = request.settings();
-    let Some(limits) = &settings.channel_group_limits else { return Ok(GroupLimits::default()) };
-    let limit = |limit, read| amount(request, "websocket_channel_group_limits", limit, read);
-    let number = |amount| limit(amount, count).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-    Ok(GroupLimits {
-        channels: number(&limits.channels)?,
-        subscribers: number(&limits.subscribers)?,
-        messages: number(&limits.messages)?,
-        bytes: limit(&limits.bytes, value::size)?,
-    })
-}
-
-/// The name of the group of a request's channels.
-///
-/// # Errors
-///
-/// 500 when there is no memory.
-pub fn name<'r>(request: Request) -> Result<&'r [u8], isize> {
-    match request.settings().channel_group() {
-        Some(group) => group.evaluate(request).ok_or(FAILED),
-        None => Ok(b""),
-    }
-}
-
-/// Makes this module answer the requests of the location that is being read with what its group has.
-///
-/// # Errors
-///
-/// Why the location cannot show it.
-pub fn install(cf: *mut ffi::ngx_conf_t) -> Result<(), Refused> {
-    content::take(cf, handler)?;
-    MainSettings::of(cf).ok_or(Refused::Reported)?.use_channels();
-    Ok(())
-}
 
 /// The content handler of a location that shows a group.
 pub(in crate::nginx) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
@@ -127,7 +61,7 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
 
 /// What the group has and may have.
 fn info(request: Request) -> Result<GroupInfo, isize> {
-    let (name, limits) = (name(request)?, limits(request)?);
+    let (name, limits) = (group_name(request)?, limits::of_group(request)?);
     let key = GroupKey { space: engine::space(request.settings().engine), name };
     match hub::with(|hub| hub.group(key, limits)) {
         Some(group) => group.ok_or(FAILED),
@@ -143,7 +77,7 @@ fn show(request: Request, group: &GroupInfo) -> isize {
 
 /// Sets the limits that query and body name.
 fn set(request: Request) -> Result<isize, isize> {
-    let name = name(request)?;
+    let name = group_name(request)?;
     let body = Body::of(request)?.parts().concat();
     let mut change = GroupChange::default();
     let read = group_change(request.arguments(), true, &mut change)
@@ -169,7 +103,7 @@ fn set(request: Request) -> Result<isize, isize> {
 
 /// Deletes all channels of the group; the answer is what it was.
 fn delete(request: Request) -> Result<isize, isize> {
-    let name = name(request)?;
+    let name = group_name(request)?;
     if request.settings().engine != 0 {
         // An engine has no list of the channels of a group.
         request.add_header("Allow", b"GET, HEAD, POST");

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::approval::{self, Decision, Draft};
 use super::events::Events;
 use super::subscription::Ids;
-use super::{group, hub};
+use super::{hub, limits};
 use crate::channel::event::Happening;
 use crate::channel::message::{Publication, kind_of};
 use crate::channel::position::{Epoch, MessageId, Offset};
@@ -196,7 +196,7 @@ pub fn sum(first: Info, other: Info) -> Info {
 ///
 /// The status to answer, which was logged.
 pub(super) fn policy(request: Request) -> Result<Policy, isize> {
-    Ok(Policy { history: history(request)?, group: group::limits(request)? })
+    Ok(Policy { history: history(request)?, group: limits::of_group(request)? })
 }
 
 /// What the channels keep, with the values that the variables have for this request.
@@ -204,8 +204,8 @@ fn history(request: Request) -> Result<History, isize> {
     match request.settings().channel_history() {
         conf::History::Off => Ok(History::OFF),
         conf::History::Kept { length, time } => {
-            let length = group::amount(request, "websocket_channel_history", &length, count)?;
-            let time = group::amount(request, "websocket_channel_history", &time, value::time)?;
+            let length = limits::amount(request, "websocket_channel_history", &length, count)?;
+            let time = limits::amount(request, "websocket_channel_history", &time, value::time)?;
             Ok(History::of(length, time))
         }
     }

@@ -14,8 +14,8 @@ use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::template::ComplexValue;
 
-use super::group;
 use super::hub;
+use super::limits;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
@@ -39,7 +39,7 @@ impl<'r> Ids<'r> {
     /// The status to answer: 404 for an empty id, 403 for one that is too long or for too many of them.
     pub fn of(request: Request, channel: &Channel<ComplexValue>) -> Result<Self, isize> {
         let settings = request.settings();
-        let group = group::name(request)?;
+        let group = limits::group_name(request)?;
         let split = settings.channel_split();
         let mut ids = Vec::with_capacity(channel.ids.len());
         let mut known = HashSet::new();
@@ -131,7 +131,7 @@ impl<'r> Subscription<'r> {
         let terms = Terms {
             create: settings.channel_create(),
             max_subscribers: u32::try_from(settings.channel_max_subscribers()).unwrap_or(u32::MAX),
-            group: group::limits(request)?,
+            group: limits::of_group(request)?,
             presence: match &settings.channel_presence {
                 Some(Some(template)) => template.evaluate(request).ok_or(FAILED)?,
                 Some(None) | None => b"",

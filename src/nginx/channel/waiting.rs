@@ -19,12 +19,12 @@ use crate::conf::ChannelLag;
 use crate::ledger::OpenSession;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
-use crate::nginx::hold::{self, Holder};
+use crate::nginx::hold::{self, Holder, Kind};
 use crate::nginx::ledger;
 use crate::nginx::listeners::{self, Calls, Head, Listener};
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, try_again};
-use crate::nginx::session::{Context, RecordRef};
+use crate::nginx::session::{RecordRef, context::Context};
 use crate::nginx::shared;
 use crate::nginx::timer::{self, Timer, now};
 use crate::session::endpoint::HttpStatus;
@@ -58,6 +58,14 @@ static CALLS: Calls = Calls {
     drain_time: |listener| enter(listener.client(), |waiting| waiting.host().request.settings().drain()),
     drain: |listener, at| run(listener.client(), |waiting| waiting.on_drain(at)),
     terminate: |listener| run(listener.client(), Subscriber::terminate),
+};
+
+static HOLDER: Kind = Kind {
+    let_go: |_, holder| {
+        if let Some(waiting) = holder.of_kind(&HOLDER) {
+            let_go(waiting);
+        }
+    },
 };
 
 /// The subscriber, for those who know only that it is a client.
@@ -250,7 +258,7 @@ fn create(request: Request, delivery: Delivery, member: Option<Member>) -> Resul
         (*last).data = waiting.as_ptr().cast();
         (*first).handler = Some(on_end);
         (*first).data = waiting.as_ptr().cast();
-        hold::take(&mut *context.as_ptr(), Holder::Waiting(waiting));
+        hold::take(&mut *context.as_ptr(), Holder::new(&HOLDER, waiting));
         Ok(waiting)
     }
 }
@@ -289,7 +297,7 @@ pub fn run(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Subscriber) -> Flow
 }
 
 /// Ends a subscriber whose request is given back to nginx, by whoever calls: nothing refers to the request any more.
-pub fn let_go(waiting: NonNull<Waiting>) {
+fn let_go(waiting: NonNull<Waiting>) {
     enter(waiting, Subscriber::release);
 }
 
@@ -311,8 +319,8 @@ pub fn enter<R>(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Subscriber) ->
 /// The client can be written.
 unsafe extern "C" fn on_writable(request: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request.
-    let waiting = unsafe { Request::new(request) }.existing_context().and_then(|context| context.holder);
-    if let Some(Holder::Waiting(waiting)) = waiting {
+    let holder = unsafe { Request::new(request) }.existing_context().and_then(|context| context.holder);
+    if let Some(waiting) = holder.and_then(|holder| holder.of_kind(&HOLDER)) {
         run(waiting, Subscriber::writable);
     }
 }

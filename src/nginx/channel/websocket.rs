@@ -142,7 +142,7 @@ impl Channel {
         let Some(Hooks { request, window, .. }) = self.hooks.as_deref() else { return Err(FAILED) };
         let (request, window) = (*request, *window);
         let member = decision.apply(request)?;
-        let session = request.existing_context().and_then(|context| context.session()).ok_or(FAILED)?;
+        let session = request.existing_context().and_then(|context| session::of(context)).ok_or(FAILED)?;
         let Some(channel) = request.settings().channel() else { return Err(FAILED) };
         let ids = Ids::of(request, channel)?;
         self.subscribe(request, session, &Subscription::of(request, &ids), window, member)

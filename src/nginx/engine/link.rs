@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::Settings;
 use crate::nginx::ffi;
-use crate::nginx::tcp::Socket;
+use crate::nginx::tcp::socket::Socket;
 use crate::nginx::timer::{Handler, Timer, now};
 use crate::redis::backoff::Backoff;
 use crate::redis::connection::{Connection, End, Event};
@@ -133,7 +133,7 @@ impl Link {
             let sockaddr = address.octets.as_ptr().cast_mut().cast();
             let length = address.octets.len() as ffi::socklen_t;
             let raw = ffi::ngx_ws_connect(sockaddr, length, &raw mut name, log, &raw mut result);
-            if raw.is_null() { None } else { Some(Socket::of_worker(raw, log)) }
+            if raw.is_null() { None } else { Some(Socket::new(raw, log)) }
         };
         let Some(socket) = socket else { return self.failed() };
         socket.wake(self.owner, self.handler);

@@ -8,7 +8,7 @@ use crate::conf;
 use crate::nginx::ffi;
 use crate::nginx::log;
 use crate::nginx::request::bytes;
-use crate::nginx::template::NginxCompiler;
+use crate::nginx::template::{self, NginxCompiler};
 use crate::redis::connection::{self, Purpose};
 use crate::redis::resp::Limits;
 use crate::redis::url::{Place, Url};
@@ -157,8 +157,7 @@ impl Engines {
 
 /// The first line of a file, whose name is relative to the configuration.
 fn first_line(cf: *mut ffi::ngx_conf_t, file: &[u8]) -> Result<String, String> {
-    let compiler = NginxCompiler::new(cf);
-    let mut name = compiler.copy(file).map_err(|_| "no memory".to_owned())?;
+    let mut name = template::copy(cf, file).map_err(|_| "no memory".to_owned())?;
     // SAFETY: the configuration is being read; the copy ends with a zero and lives as long as it.
     if unsafe { ffi::ngx_conf_full_name((*cf).cycle, &raw mut name, 1) } != ffi::NGX_OK as isize {
         return Err("no memory".to_owned());
@@ -173,8 +172,7 @@ fn first_line(cf: *mut ffi::ngx_conf_t, file: &[u8]) -> Result<String, String> {
 
 /// The addresses of a server, whose name is looked up. `None` when there are none, which was logged.
 fn addresses(cf: *mut ffi::ngx_conf_t, text: &str) -> Option<Vec<Address>> {
-    let compiler = NginxCompiler::new(cf);
-    let mut copy = compiler.copy(text.as_bytes()).ok()?;
+    let mut copy = template::copy(cf, text.as_bytes()).ok()?;
     // SAFETY: the configuration is being read, and nginx allocates in its pool. The url is a C struct for which all zeroes is a
     // value, and the shim initialises it; its addresses are an array of the length that it says.
     unsafe {

@@ -12,7 +12,6 @@ use crate::exec::lookup::{self, Problem};
 use crate::nginx::ffi;
 use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{self, Level, Octets};
-use crate::nginx::main_settings::MainSettings;
 use crate::nginx::request::bytes;
 use crate::nginx::template::{ComplexValue, NginxCompiler};
 use crate::nginx::user::User;
@@ -57,7 +56,7 @@ enum What {
 }
 
 /// Notes what is to be looked at of a location that has inherited its settings.
-pub fn enter(main: &mut MainSettings, settings: &Settings<NginxCompiler>) {
+pub fn enter(checks: &mut Vec<Check>, settings: &Settings<NginxCompiler>) {
     let words: &[ComplexValue] = match &settings.endpoint {
         Some(Endpoint::Exec(words)) => words,
         Some(Endpoint::Shared(shared)) => &shared.program,
@@ -66,39 +65,38 @@ pub fn enter(main: &mut MainSettings, settings: &Settings<NginxCompiler>) {
     };
     if let Some((program, arguments)) = words.split_first() {
         if let Some(path) = search_path(settings).filter(|_| program.constant().is_some()) {
-            note(main, What::Program(path), program, settings.exec_user());
+            note(checks, What::Program(path), program, settings.exec_user());
         }
         for word in arguments.iter().filter(|word| word.constant().is_some_and(|word| SHELL.contains(&word))) {
-            note(main, What::Argument, word, None);
+            note(checks, What::Argument, word, None);
         }
     }
     if let Some(Endpoint::ExecDir(directory)) = &settings.endpoint {
         // It is the worker that looks for programs there.
-        note(main, What::Directory("websocket_exec_dir"), directory, None);
+        note(checks, What::Directory("websocket_exec_dir"), directory, None);
     }
     if let Some(directory) = settings.exec_cwd() {
-        note(main, What::Directory("websocket_exec_cwd"), &directory, settings.exec_user());
+        note(checks, What::Directory("websocket_exec_cwd"), &directory, settings.exec_user());
     }
 }
 
 /// Notes the tokens of the directive that is being read.
-pub fn enter_tokens(cf: *mut ffi::ngx_conf_t, path: &[u8]) {
-    let Some(main) = MainSettings::of(cf) else { return };
+pub fn enter_tokens(checks: &mut Vec<Check>, cf: *mut ffi::ngx_conf_t, path: &[u8]) {
     // SAFETY: cf is valid while a directive is read, and so is the file that it is in.
     let (file, line) = unsafe {
         let file = (*cf).conf_file.as_ref();
         file.map_or((Vec::new(), 0), |file| (bytes(&file.file.name).to_vec(), file.line))
     };
-    main.checks.push(Check { what: What::Tokens, user: None, value: path.to_vec(), file, line });
+    checks.push(Check { what: What::Tokens, user: None, value: path.to_vec(), file, line });
 }
 
-fn note(main: &mut MainSettings, what: What, value: &ComplexValue, user: Option<Rc<User>>) {
+fn note(checks: &mut Vec<Check>, what: What, value: &ComplexValue, user: Option<Rc<User>>) {
     let Some(text) = value.constant() else { return };
     let (file, line) = value.written();
     let check = Check { what, user, value: text.to_vec(), file: file.to_vec(), line };
     // What several locations inherit is said once.
-    if !main.checks.iter().any(|other| other.is(&check)) {
-        main.checks.push(check);
+    if !checks.iter().any(|other| other.is(&check)) {
+        checks.push(check);
     }
 }
 
@@ -116,9 +114,7 @@ fn search_path(settings: &Settings<NginxCompiler>) -> Option<Option<Vec<u8>>> {
 }
 
 /// Looks at what was noted, and says what is wrong.
-pub fn run(cycle: *mut ffi::ngx_cycle_t, main: &mut MainSettings) {
-    // They are not needed a second time.
-    let checks = std::mem::take(&mut main.checks);
+pub fn run(cycle: *mut ffi::ngx_cycle_t, checks: &[Check]) {
     if checks.is_empty() {
         return;
     }
@@ -126,7 +122,7 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, main: &mut MainSettings) {
     let log = unsafe { (*(*cycle).old_cycle).log };
     let workers = Identity::of_workers(cycle);
     let own_path = own_path(cycle);
-    for check in &checks {
+    for check in checks {
         let whom = check.user.as_ref().map_or_else(|| workers.clone(), |user| user.identity());
         let say = |text: fmt::Arguments<'_>| {
             let (file, line) = (Octets(&check.file), check.line);

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use super::client::OneClient;
 use super::command::{Command, refusal};
 use super::feed::Feed;
 use super::{Listener, Program, Stderr, Stdin, backlog};
@@ -17,7 +18,7 @@ use crate::nginx::pipe;
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::user::User;
-use crate::nginx::worker::programs::{self, Asked, Served};
+use crate::nginx::worker::programs::{self, Asked};
 use crate::session::endpoint::Endpoint;
 use crate::session::program::ProgramEnd;
 
@@ -116,7 +117,7 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
     let end = Rc::new(ProgramEnd::default());
     let found = command.found.map(|found| found.directory);
     let asked = Asked {
-        served: Served::Session(session),
+        served: Rc::new(OneClient(session)),
         end: Rc::clone(&end),
         place,
         name: name.clone(),

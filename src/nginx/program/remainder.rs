@@ -6,6 +6,8 @@
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::fmt::Arguments;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -18,7 +20,7 @@ use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::timer::{self, Timer, now};
-use crate::nginx::worker::programs::{self, Served};
+use crate::nginx::worker::programs::{self, NotStarted, Served};
 use crate::session::buffers;
 use crate::session::endpoint::Input;
 use crate::session::program::ProgramEnd;
@@ -116,7 +118,7 @@ pub fn begin(left: Left, input: Input) {
     if let Some(stderr) = &remainder.stderr {
         stderr.listen(listener);
     }
-    if !programs::leave(id, Served::Remainder(this)) {
+    if !programs::leave(id, Rc::new(Told(this))) {
         // The spawner is gone, and the program with it.
         return;
     }
@@ -124,8 +126,39 @@ pub fn begin(left: Left, input: Input) {
     Box::leak(remainder).start(input);
 }
 
+/// A remainder that is told of its program until the last process is gone, and freed then.
+struct Told(NonNull<Remainder>);
+
+impl Served for Told {
+    fn started(&self, _: ProgramId, _: i32, _: Option<OwnedFd>) {}
+
+    fn failed(&self, _: ProgramId, _: NotStarted<'_>) {
+        free(self.0);
+    }
+
+    fn timed_out(&self, _: ProgramId, _: Arguments<'_>) {
+        // The client had gone before the program ran: nobody waits for it.
+    }
+
+    fn report(&self, text: Arguments<'_>) {
+        log::cycle(Level::Error, text);
+    }
+
+    fn ended(&self) {
+        run(self.0);
+    }
+
+    fn lost(&self, _: ProgramId, _: bool) {
+        free(self.0);
+    }
+
+    fn exit(&self) {
+        free(self.0);
+    }
+}
+
 /// Serves it after an event. It may be gone when this returns.
-pub fn run(this: NonNull<Remainder>) {
+fn run(this: NonNull<Remainder>) {
     // SAFETY: the list of programs and the events point to it until free(). Its own handlers call sessions only, and those
     // have nothing to do with it any more.
     let remainder = unsafe { &mut *this.as_ptr() };
@@ -142,7 +175,7 @@ pub fn run(this: NonNull<Remainder>) {
 }
 
 /// The program is gone, or will not be told of any more.
-pub fn free(this: NonNull<Remainder>) {
+fn free(this: NonNull<Remainder>) {
     // SAFETY: leaked by begin(), and taken off the list of programs by whoever calls this, so that it is freed once.
     let mut remainder = unsafe { Box::from_raw(this.as_ptr()) };
     guard((), || remainder.finish());

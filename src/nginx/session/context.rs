@@ -1,6 +1,5 @@
 //! What this module keeps for a request.
 
-use super::SessionRef;
 use crate::nginx::hold::Holder;
 use crate::nginx::request::{Request, bytes};
 use crate::session::record::Record;
@@ -33,13 +32,5 @@ impl Context {
             None => None,
         };
         Some(Context { holder: None, endpoint: self.endpoint, protocol, channel_id, record: self.record.clone() })
-    }
-
-    /// The session that holds the request, if one does.
-    pub fn session(&self) -> Option<SessionRef> {
-        match self.holder {
-            Some(Holder::Session(session)) => Some(session),
-            Some(Holder::Waiting(_) | Holder::Caller(_)) | None => None,
-        }
     }
 }

@@ -94,7 +94,7 @@ impl SharedProgramClient {
         }
         let shares = || {
             let channel = self.request.settings().channel().ok_or(FAILED)?;
-            let session = self.request.existing_context().and_then(|context| context.session()).ok_or(FAILED)?;
+            let session = self.request.existing_context().and_then(|context| session::of(context)).ok_or(FAILED)?;
             Ok((Ids::of(self.request, channel)?, session))
         };
         match shares().and_then(|(ids, session)| self.share(&ids, session)) {

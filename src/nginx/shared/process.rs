@@ -19,7 +19,7 @@ use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::program::remainder::PATIENCE;
 use crate::nginx::program::{Feed, Listener, Stderr, StderrReader, Stdin, Stdio, how};
 use crate::nginx::timer::now;
-use crate::nginx::worker::programs::{self, Asked, Served};
+use crate::nginx::worker::programs::{self, Asked};
 use crate::session::buffers;
 use crate::session::endpoint::Ending;
 use crate::session::program::ProgramEnd;
@@ -111,7 +111,7 @@ impl Process {
         let stderr = stdio.stderr.map(|fd| listener.watch(fd)).transpose().map_err(refused)?;
         let end = Rc::new(ProgramEnd::default());
         let asked = Asked {
-            served: Served::Channel(id),
+            served: Rc::new(id),
             end: Rc::clone(&end),
             place,
             name: name.clone(),

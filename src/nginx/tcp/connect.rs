@@ -12,7 +12,7 @@ use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, try_again};
-use crate::nginx::session::SessionRef;
+use crate::nginx::session::{self, Session, SessionRef};
 use crate::session::client::{Sent, Sink};
 use crate::session::endpoint::Endpoint;
 use crate::tcp::proxy_protocol::{self, Ends};
@@ -207,7 +207,7 @@ impl Connecting {
             None => self.ready(socket).map(Some),
             Some(tls) => {
                 let identity = Identity::new(self.request, &self.host).ok_or(FAILED)?;
-                let handshake = identity.begin(tls, &socket);
+                let handshake = identity.begin(tls, &socket, on_handshake);
                 self.handshake(socket, identity, handshake)
             }
         }
@@ -228,7 +228,7 @@ impl Connecting {
         let settings = self.request.settings();
         socket.clear_timer();
         // TLS has taken the events for its handshake.
-        socket.wake(self.session.as_ptr().cast(), crate::nginx::session::on_endpoint);
+        socket.wake(self.session.as_ptr().cast(), session::on_endpoint);
         let mut peer = self.peer.take().ok_or(FAILED)?;
         peer.connected();
         let most = usize::try_from(settings.tcp_buffer_size()).unwrap_or(usize::MAX);
@@ -277,5 +277,13 @@ fn socket_address(address: *const ffi::sockaddr) -> Option<SocketAddr> {
             }
             _ => None,
         }
+    }
+}
+
+/// The handshake is over, one way or the other.
+unsafe extern "C" fn on_handshake(connection: *mut ffi::ngx_connection_t) {
+    // SAFETY: the data of the connection is the session, which owns it.
+    if let Some(session) = SessionRef::new(unsafe { (*connection).data }.cast()) {
+        session::run(session, Session::pump);
     }
 }

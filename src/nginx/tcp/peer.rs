@@ -6,7 +6,7 @@ use super::address::{Group, Resolved};
 use super::socket::Socket;
 use crate::nginx::ffi;
 use crate::nginx::request::{Request, bytes};
-use crate::nginx::session::SessionRef;
+use crate::nginx::session::{self, SessionRef};
 
 const OK: isize = ffi::NGX_OK as isize;
 const AGAIN: isize = ffi::NGX_AGAIN as isize;
@@ -116,14 +116,15 @@ impl Peer {
             let connection = std::mem::replace(&mut upstream.peer.connection, std::ptr::null_mut());
             match result {
                 OK | AGAIN if !connection.is_null() => {
-                    let socket = Socket::new(connection, session, self.request.log());
+                    let socket = Socket::new(connection, self.request.log());
+                    socket.wake(session.as_ptr().cast(), session::on_endpoint);
                     if result == OK {
                         socket.post();
                     }
                     return Connect::Begun(socket);
                 }
                 DONE if !connection.is_null() => {
-                    drop(Socket::new(connection, session, self.request.log()));
+                    drop(Socket::new(connection, self.request.log()));
                     let tries = self.upstream().peer.tries;
                     self.give_back(0);
                     self.upstream().peer.tries = tries;

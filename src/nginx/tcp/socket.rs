@@ -1,7 +1,6 @@
 //! The connection to a service: nginx's, plain or TLS.
 
 use crate::nginx::ffi;
-use crate::nginx::session::{self, SessionRef};
 use crate::nginx::uptake::{self, Uptake};
 use crate::session::buffers;
 use crate::session::client::{Received, Sent, Sink};
@@ -26,15 +25,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Takes a connection over. Its events go to the session.
-    pub fn new(connection: *mut ffi::ngx_connection_t, session: SessionRef, log: *mut ffi::ngx_log_t) -> Self {
-        let socket = Socket::of_worker(connection, log);
-        socket.wake(session.as_ptr().cast(), session::on_endpoint);
-        socket
-    }
-
-    /// Takes a connection over that belongs to no session. Whoever has it says who is [woken](Self::wake).
-    pub fn of_worker(connection: *mut ffi::ngx_connection_t, log: *mut ffi::ngx_log_t) -> Self {
+    /// Takes a connection over. Whoever has it says who is [woken](Self::wake).
+    pub fn new(connection: *mut ffi::ngx_connection_t, log: *mut ffi::ngx_log_t) -> Self {
         let socket = Socket { connection, uptake: Uptake::default() };
         socket.log_to(log);
         socket

@@ -8,8 +8,7 @@ use crate::conf::{Endpoint, Settings};
 use crate::nginx::ffi;
 use crate::nginx::log::{self, Level, Octets};
 use crate::nginx::request::Request;
-use crate::nginx::session::{self, Session, SessionRef};
-use crate::nginx::template::NginxCompiler;
+use crate::nginx::template::{self, NginxCompiler};
 
 /// The context of a location, in the pool of its configuration.
 #[derive(Clone, Copy)]
@@ -27,7 +26,7 @@ pub fn prepare(cf: *mut ffi::ngx_conf_t, settings: &mut Settings<NginxCompiler>)
         log::configuration(cf, format_args!("{needed}"));
         return false;
     }
-    let Ok(mut file) = NginxCompiler::new(cf).copy(&file) else { return false };
+    let Ok(mut file) = template::copy(cf, &file) else { return false };
     // SAFETY: the configuration is being read; nginx makes the path a full one in its pool.
     let context = unsafe { ffi::ngx_ws_ssl_create(cf, &raw mut file) };
     if context.is_null() {
@@ -36,6 +35,9 @@ pub fn prepare(cf: *mut ffi::ngx_conf_t, settings: &mut Settings<NginxCompiler>)
     settings.tcp_tls = Some(Tls(context));
     true
 }
+
+/// Called with the connection of a handshake.
+pub type OnEnd = unsafe extern "C" fn(*mut ffi::ngx_connection_t);
 
 /// How far a handshake is.
 pub enum Handshake {
@@ -83,15 +85,15 @@ impl Identity {
         }
     }
 
-    /// Begins.
-    pub fn begin(&self, tls: Tls, socket: &Socket) -> Handshake {
+    /// Begins. `on_end` is called if it is over later, one way or the other.
+    pub fn begin(&self, tls: Tls, socket: &Socket, on_end: OnEnd) -> Handshake {
         let mut name = self.to_ask_for();
         // SAFETY: connection and context live; the name is ended by a NUL.
         if unsafe { ffi::ngx_ws_ssl_start(tls.0, socket.raw(), &raw mut name) } != ffi::NGX_OK as isize {
             return Handshake::Failed;
         }
         // SAFETY: as above.
-        match unsafe { ffi::ngx_ws_ssl_handshake(socket.raw(), Some(on_handshake)) } {
+        match unsafe { ffi::ngx_ws_ssl_handshake(socket.raw(), Some(on_end)) } {
             again if again == ffi::NGX_AGAIN as isize => Handshake::Waiting,
             _ => self.look(socket),
         }
@@ -124,13 +126,5 @@ impl Identity {
                 }
             }
         }
-    }
-}
-
-/// The handshake is over, one way or the other.
-unsafe extern "C" fn on_handshake(connection: *mut ffi::ngx_connection_t) {
-    // SAFETY: the data of the connection is the session, which owns it.
-    if let Some(session) = SessionRef::new(unsafe { (*connection).data }.cast()) {
-        session::run(session, Session::pump);
     }
 }

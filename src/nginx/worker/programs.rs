@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Arguments;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::spawners::{self, Running, Spawners};
@@ -16,36 +16,51 @@ use crate::nginx::guard::guard;
 use crate::nginx::identity;
 use crate::nginx::ledger;
 use crate::nginx::log::{self, Level};
-use crate::nginx::program::remainder::{self, Remainder};
-use crate::nginx::request::try_again;
-use crate::nginx::session::{self, Flow, Session, SessionEnd, SessionRef};
-use crate::nginx::shared::{self, SharedId};
 use crate::nginx::timer::{Timer, now};
 use crate::nginx::user::User;
 use crate::session::program::ProgramEnd;
 
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
-const TIMED_OUT: isize = ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize;
-
 /// How a program goes that nobody waits for any more, before it runs.
 const AT_ONCE: Ladder = Ladder { term_ms: 0, kill_ms: 0, ..Ladder::DEFAULT };
 
-/// Whom a program serves.
-#[derive(Debug, Clone, Copy)]
-pub enum Served {
-    /// One session. It is told nothing once it has ended.
-    Session(SessionRef),
-    /// All clients of a channel. Their side is told until the last process is gone.
-    Channel(SharedId),
-    /// Nobody any more. What is left of it is told until the last process is gone, and freed then.
-    Remainder(NonNull<Remainder>),
+/// Whom a program serves: what is told of it, when this module's table of programs is not borrowed.
+pub trait Served {
+    /// It runs; its terminal, if it was to be given one of its own user's.
+    fn started(&self, id: ProgramId, pid: i32, terminal: Option<OwnedFd>);
+
+    /// It could not be started. It is in no table any more.
+    fn failed(&self, id: ProgramId, failure: NotStarted<'_>);
+
+    /// It was not started in time, for the reason that is to be logged; it is being taken down.
+    fn timed_out(&self, id: ProgramId, reason: Arguments<'_>);
+
+    /// It has ended by itself and not well: a line for the log.
+    fn report(&self, text: Arguments<'_>);
+
+    /// It has ended, or the last process of its group is gone, as its [`ProgramEnd`] says.
+    fn ended(&self);
+
+    /// The spawner is gone and the program with it, or was never there. It is in no table any more.
+    fn lost(&self, id: ProgramId, spawner_was_there: bool);
+
+    /// The worker exits. It is in no table any more.
+    fn exit(&self) {}
+}
+
+/// Why a program could not be started.
+pub struct NotStarted<'a> {
+    /// A line for the log.
+    pub text: Arguments<'a>,
+    /// Something was short that may be there again soon.
+    pub is_exhaustion: bool,
+    /// Its user may not execute the file, which was found by its path.
+    pub is_denied: bool,
 }
 
 /// What a worker keeps of a program that it asks for.
 pub struct Asked {
     /// Whom it is for.
-    pub served: Served,
+    pub served: Rc<dyn Served>,
     /// Where its end is noted.
     pub end: Rc<ProgramEnd>,
     /// Its place among the programs of the location.
@@ -60,7 +75,7 @@ pub struct Asked {
 
 /// One program, from the request to start it until it has ended.
 struct Entry {
-    served: Option<Served>,
+    served: Option<Rc<dyn Served>>,
     end: Rc<ProgramEnd>,
     name: String,
     /// Counted until the last process of its group is gone.
@@ -140,8 +155,8 @@ pub fn end() {
     });
     drop(spawners);
     for entry in table.into_values() {
-        if let Some(Served::Remainder(remainder)) = entry.served {
-            remainder::free(remainder);
+        if let Some(served) = entry.served {
+            served.exit();
         }
     }
 }
@@ -202,7 +217,7 @@ pub fn start(
 }
 
 /// A program serves somebody else from now on. `false` when it is gone.
-pub fn leave(id: ProgramId, to: Served) -> bool {
+pub fn leave(id: ProgramId, to: Rc<dyn Served>) -> bool {
     PROGRAMS.with_borrow_mut(|programs| {
         let entry = programs.table.get_mut(&id.0);
         entry.map(|entry| entry.served = Some(to)).is_some()
@@ -239,17 +254,8 @@ unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
             let reason = format_args!(
                 "cannot start {name}: it takes too long (websocket_exec_start_timeout): does a file system hang, or the spawner?"
             );
-            match served {
-                Some(Served::Session(session)) => session::run(session, |session| {
-                    session.host().request().report(Level::Error, reason);
-                    refused(TIMED_OUT)
-                }),
-                Some(Served::Channel(shared)) => {
-                    log::cycle(Level::Error, reason);
-                    shared::timed_out(shared, id);
-                }
-                // Its client had gone before it ran: nobody waits for it.
-                Some(Served::Remainder(_)) | None => {}
+            if let Some(served) = served {
+                served.timed_out(id, reason);
             }
         }
         PROGRAMS.with_borrow_mut(Programs::arm);
@@ -284,11 +290,11 @@ unsafe extern "C" fn on_spawner(event: *mut ffi::ngx_event_t) {
 
 fn dispatch(report: Report, terminal: Option<OwnedFd>) {
     match report {
-        Report::Started { id, pid } => match started(id) {
-            Some(Served::Session(session)) => session::run(session, |session| session.program_started(pid, terminal)),
-            Some(Served::Channel(shared)) => shared::started(shared, id, pid),
-            Some(Served::Remainder(_)) | None => {}
-        },
+        Report::Started { id, pid } => {
+            if let Some(served) = started(id) {
+                served.started(id, pid, terminal);
+            }
+        }
         Report::Failed { id, failure } => {
             // It takes no place any more when the client hears of it, which may at once try again.
             let Some(entry) = forget(id) else { return };
@@ -297,22 +303,9 @@ fn dispatch(report: Report, terminal: Option<OwnedFd>) {
             let is_denied = entry.is_denied(failure);
             let Entry { served, name, place, .. } = entry;
             drop(place);
-            match served {
-                Some(Served::Session(session)) => session::run(session, |session| {
-                    let request = session.host().request();
-                    request.report(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
-                    refused(match failure.is_exhaustion() {
-                        true => try_again(request),
-                        false if is_denied => FORBIDDEN,
-                        false => FAILED,
-                    })
-                }),
-                Some(Served::Channel(shared)) => {
-                    log::cycle(Level::Error, format_args!("cannot start {name}: {failure}{as_whom}"));
-                    shared::failed(shared, id, failure.is_exhaustion());
-                }
-                Some(Served::Remainder(remainder)) => remainder::free(remainder),
-                None => {}
+            if let Some(served) = served {
+                let text = format_args!("cannot start {name}: {failure}{as_whom}");
+                served.failed(id, NotStarted { text, is_exhaustion: failure.is_exhaustion(), is_denied });
             }
         }
         Report::Exited { id, status, gone } => {
@@ -339,19 +332,19 @@ fn dispatch(report: Report, terminal: Option<OwnedFd>) {
 }
 
 /// Notes what became of a program; whom it serves is to look at it.
-fn update(id: ProgramId, body: impl FnOnce(&ProgramEnd)) -> Option<Served> {
+fn update(id: ProgramId, body: impl FnOnce(&ProgramEnd)) -> Option<Rc<dyn Served>> {
     PROGRAMS.with_borrow(|programs| {
         let entry = programs.table.get(&id.0)?;
         body(&entry.end);
-        entry.served
+        entry.served.clone()
     })
 }
 
 /// A program runs. Whom it serves.
-fn started(id: ProgramId) -> Option<Served> {
+fn started(id: ProgramId) -> Option<Rc<dyn Served>> {
     PROGRAMS.with_borrow_mut(|programs| {
         programs.answered(id);
-        programs.table.get(&id.0)?.served
+        programs.table.get(&id.0)?.served.clone()
     })
 }
 
@@ -359,31 +352,16 @@ fn started(id: ProgramId) -> Option<Served> {
 fn report_end(id: ProgramId, status: ExitStatus) {
     let ended = PROGRAMS.with_borrow(|programs| {
         let entry = programs.table.get(&id.0).filter(|entry| !entry.stopped)?;
-        Some((entry.served?, entry.name.clone()))
+        Some((entry.served.clone()?, entry.name.clone()))
     });
     let Some((served, name)) = ended else { return };
-    let text = format_args!("{name} ended by itself with {status}");
-    match served {
-        Served::Session(session) => session::run(session, |session| {
-            session.host().request().report(Level::Error, text);
-            Flow::Continue(())
-        }),
-        Served::Channel(_) | Served::Remainder(_) => log::cycle(Level::Error, text),
-    }
-}
-
-/// The end of a session whose program could not be started.
-fn refused(status: isize) -> Flow {
-    Flow::Break(SessionEnd::Refused(session::refusal(status)))
+    served.report(format_args!("{name} ended by itself with {status}"));
 }
 
 /// Lets it look at what became of its program.
-fn tell(served: Option<Served>) {
-    match served {
-        Some(Served::Session(session)) => session::run(session, Session::pump),
-        Some(Served::Channel(shared)) => shared::run(shared),
-        Some(Served::Remainder(remainder)) => remainder::run(remainder),
-        None => {}
+fn tell(served: Option<Rc<dyn Served>>) {
+    if let Some(served) = served {
+        served.ended();
     }
 }
 
@@ -423,16 +401,8 @@ fn replace(serial: usize, error: &io::Error) {
         begin();
     }
     // None of them runs any more when those hear of it who start another one.
-    let served: Vec<(u64, Served)> = lost.into_iter().filter_map(|(id, entry)| Some((id, entry.served?))).collect();
+    let served: Vec<_> = lost.into_iter().filter_map(|(id, entry)| Some((id, entry.served?))).collect();
     for (id, served) in served {
-        match served {
-            Served::Session(session) if !was_there => {
-                session::run(session, |session| refused(try_again(session.host().request())))
-            }
-            Served::Session(session) => session::run(session, |session| session.endpoint_lost("the program was lost")),
-            Served::Channel(shared) if !was_there => shared::failed(shared, ProgramId(id), true),
-            Served::Channel(shared) => shared::lost(shared, ProgramId(id)),
-            Served::Remainder(remainder) => remainder::free(remainder),
-        }
+        served.lost(ProgramId(id), was_there);
     }
 }
