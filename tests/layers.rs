@@ -103,6 +103,7 @@ const FILES: &[(&str, &str)] = &[
     ("tcp/resolve", "endpoints"),
     ("tcp/socket", "core"),
     ("tcp/tls", "request"),
+    ("tcp/tokens", "endpoints"),
     ("template", "request"),
     ("timer", "core"),
     ("upgrade", "http"),
