@@ -11,10 +11,13 @@ use super::tcp::tls::Tls;
 use super::user::User;
 use crate::conf::{self, Compiler, Refused, Template};
 
+/// Looks a user and a group up for the configuration that is being read.
+type LookUp = fn(*mut ffi::ngx_conf_t, &[u8], Option<&[u8]>) -> Result<Rc<User>, Refused>;
+
 /// What a directive asks of the settings of the whole configuration, which is being read.
 pub struct Whole {
     /// Looks a user and a group up.
-    pub user: fn(*mut ffi::ngx_conf_t, &[u8], Option<&[u8]>) -> Result<Rc<User>, Refused>,
+    pub user: LookUp,
     /// Notes the full name of a file or directory, which is looked at once all of it is read.
     pub path: fn(*mut ffi::ngx_conf_t, &[u8]),
 }
