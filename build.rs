@@ -7,12 +7,12 @@
 fn main() {
     // What the spawner is made of (pidfd, prctl, close_range, /proc) and epoll are Linux's own.
     let system = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
-    if system != "linux" {
+    if system == "linux" {
+        #[cfg(feature = "module")]
+        module::build();
+    } else {
         println!("cargo::error=ngx_ws_exec needs Linux, any C library of it; it cannot be built for {system}");
-        return;
     }
-    #[cfg(feature = "module")]
-    module::build();
 }
 
 #[cfg(feature = "module")]
