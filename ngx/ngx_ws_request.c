@@ -357,6 +357,9 @@ ngx_ws_response_101(ngx_http_request_t *r)
     r->headers_out.last_modified_time = -1;
     r->keepalive = 0;
     r->allow_ranges = 0;
+
+    /* as the error page of a refusal the request has a status that would be sent in place of this one */
+    r->err_status = 0;
 }
 
 

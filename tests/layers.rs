@@ -82,6 +82,7 @@ const FILES: &[(&str, &str)] = &[
     ("program/stderr", "endpoints"),
     ("program/stdin", "endpoints"),
     ("program/unread", "endpoints"),
+    ("refusal", "engine"),
     ("request", "request"),
     ("session", "engine"),
     ("session/context", "request"),

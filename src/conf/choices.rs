@@ -24,6 +24,9 @@ pub(super) const EXEC_STDERRS: &[(&str, ExecStderr)] =
 
 pub(super) const TCP_FORMATS: &[(&str, Kind)] = &[("binary", Kind::Binary), ("text", Kind::Text)];
 
+/// `websocket_tcp_accept`: whether the handshake is answered before the service is connected.
+pub(super) const TCP_ACCEPTS: &[(&str, bool)] = &[("connected", false), ("always", true)];
+
 pub(super) const PROXY_PROTOCOLS: &[(&str, Option<proxy_protocol::Version>)] =
     &[("off", None), ("v1", Some(proxy_protocol::Version::V1)), ("v2", Some(proxy_protocol::Version::V2))];
 

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use super::channel;
 use super::choices::{
-    CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_FORMATS,
+    CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
-use super::{Compiler, Refused, Template, redis, value, words};
+use super::{Compiler, Refused, Template, redis, refusals, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
@@ -145,6 +145,9 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_status", Place::Location, Arguments::AtMostOne, status),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
+        row(c"websocket_refuse_with_close", Place::Anywhere, Arguments::Some, |to, _, from| {
+            once(&mut to.refuse_with_close, refusals::refusals(from))
+        }),
         row(c"websocket_protocols", Place::Anywhere, Arguments::Some, protocols),
         row(c"websocket_max_message_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.message_limit, value::size(from[0]))
@@ -253,6 +256,9 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_tcp_next_upstream_tries", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_next_upstream_tries, value::number(from[0], 0, u64::from(u32::MAX)))
+        }),
+        row(c"websocket_tcp_accept", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_accept, value::choice(from[0], TCP_ACCEPTS))
         }),
         row(c"websocket_tcp_tokens", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
             words::tokens(from[0])?;

@@ -9,6 +9,7 @@ mod choices;
 mod directives;
 mod group;
 mod redis;
+mod refusals;
 mod regex;
 mod settings;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::status::Form;
 use crate::tcp::proxy_protocol;
 use crate::tcp::tokens::Tokens;
+use crate::ws::close::CloseCode;
 use crate::ws::deflate::MAX_WINDOW;
 use crate::ws::frame::Kind;
 use crate::ws::origin;
@@ -307,6 +308,8 @@ settings! {
     origin: Rc<[OriginRule<C>]>, Rc::from([OriginRule::Same]);
     /// Subprotocols this location speaks, in no order of preference.
     protocols: Rc<[String]>, Rc::from([]);
+    /// The codes of the Close that a client gets in place of a status.
+    refuse_with_close: Rc<[(u16, CloseCode)]>, Rc::from([]);
     /// Bound on one assembled message in octets, 0 for none, where a bound is the default.
     message_limit: u64, 1 << 20;
     /// Bound on the payload of one frame in octets, 0 for none.
@@ -377,6 +380,8 @@ settings! {
     tcp_next_upstream_tries: u64, 0;
     /// The file or directory behind `$websocket_tcp_target`.
     tcp_tokens: Option<Rc<Tokens>>, None;
+    /// Whether the handshake is answered before the service is connected.
+    tcp_accept: bool, false;
     /// Whether the connection to a service is TLS.
     tcp_ssl: bool, false;
     /// The name that a service's certificate must have, and that it is asked for; none for the one in its address.

@@ -3,7 +3,7 @@
 use super::ffi;
 use super::request::Request;
 use crate::ws::deflate;
-use crate::ws::handshake::Accept;
+use crate::ws::handshake::{self, Accept, Accepted, HttpVersion};
 
 /// What the 101 will say.
 pub struct Acceptance {
@@ -16,6 +16,27 @@ pub struct Acceptance {
 }
 
 impl Acceptance {
+    /// For a client that is told by a Close that it was refused.
+    pub fn refusing(request: Request, accepted: &Accepted<'_>) -> Self {
+        let protocol = request.existing_context().and_then(|context| context.protocol);
+        let mut acceptance = Acceptance { accept: accepted.accept, protocol, deflate: None };
+        acceptance.select_any(request, &accepted.protocols);
+        acceptance
+    }
+
+    /// The client is told by a Close that it was refused, contrary to what was expected.
+    pub fn refuse(&mut self, request: Request) {
+        if let Some(accepted) = accepted(request).filter(|_| self.protocol.is_none()) {
+            self.select_any(request, &accepted.protocols);
+        }
+    }
+
+    /// Browsers give up a connection for which none of the subprotocols that they offer was selected, and do not tell of its
+    /// Close.
+    fn select_any(&mut self, request: Request, offered: &[&str]) {
+        self.protocol = self.protocol.or_else(|| offered.first().and_then(|name| request.keep_text(name)));
+    }
+
     /// Sends the 101 (RFC 6455, section 4.2.2). `false` when the connection is lost or there is no memory.
     pub fn answer(&self, request: Request) -> bool {
         let headers = request.add_header("Upgrade", b"websocket")
@@ -37,5 +58,21 @@ impl Acceptance {
             }
             ffi::ngx_http_send_special(request.raw(), ffi::NGX_HTTP_FLUSH as usize) != ffi::NGX_ERROR as isize
         }
+    }
+}
+
+/// What a request says that has asked for a WebSocket as it should.
+pub fn accepted<'r>(request: Request) -> Option<Accepted<'r>> {
+    let head = handshake::Request { method: request.method(), version: version(request), has_body: request.has_body() };
+    handshake::evaluate(head, request.headers()).ok()
+}
+
+/// The version of HTTP that a request came by.
+pub fn version(request: Request) -> HttpVersion {
+    match request.http_version() {
+        ..=1000 => HttpVersion::Http10,
+        1001..=1999 => HttpVersion::Http11,
+        2000..=2999 => HttpVersion::Http2,
+        _ => HttpVersion::Http3,
     }
 }

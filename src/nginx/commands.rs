@@ -195,9 +195,14 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         // SAFETY: both are settings of create(), of two levels.
         let (above, here) =
             unsafe { (&*above.cast::<Settings<NginxCompiler>>(), &mut *here.cast::<Settings<NginxCompiler>>()) };
+        let refuses = here.refuse_with_close.as_ref().is_some_and(|refusals| !refusals.is_empty());
         here.inherit(above);
         here.path = path(cf, &above.path);
         let is_inherited = content::inherit(cf, above, here);
+        if refuses && content::refuse(cf, here) {
+            let Some(main) = MainSettings::of(cf) else { return ERROR };
+            main.use_sessions();
+        }
         if let Some(name) = content::displaced(cf, here).filter(|_| !is_inherited) {
             let reason = "another directive of this location takes its requests";
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));

@@ -54,6 +54,18 @@ pub fn inherit(cf: *mut ffi::ngx_conf_t, around: &Settings<NginxCompiler>, here:
     here.has_content()
 }
 
+/// Makes a named location that has nothing to answer requests with tell clients that they were refused. Whether it does now.
+pub fn refuse(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> bool {
+    let location = location(cf);
+    // SAFETY: the location is alive.
+    let named = unsafe { ffi::ngx_ws_location_is_named(location) != 0 };
+    let takes = named && location.handler.is_none() && !here.has_content();
+    if takes {
+        location.handler = Some(upgrade::handler);
+    }
+    takes
+}
+
 /// The directive of this module that was to answer the requests of the location that is being merged, if another module
 /// has taken them from it.
 pub fn displaced(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> Option<&'static str> {

@@ -59,6 +59,11 @@ impl MainSettings {
         self.counted.need();
     }
 
+    /// A location that has sessions without an endpoint was read.
+    pub fn use_sessions(&mut self) {
+        self.endpoints = true;
+    }
+
     /// A location that counts, or shows what was counted, was read.
     pub fn use_ledger(&mut self) {
         self.counted.need();

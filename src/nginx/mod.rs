@@ -28,6 +28,7 @@ mod origin;
 mod pipe;
 mod process;
 mod program;
+mod refusal;
 mod request;
 mod session;
 mod shared;

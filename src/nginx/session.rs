@@ -23,13 +23,14 @@ use super::hold::{self, Holder, Kind};
 use super::ledger;
 use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
+use super::refusal;
 use super::request::Request;
 use super::timer::{self, Timer, now};
 use crate::conf::{Endpoint as Target, Settings as LocationSettings};
 use crate::ledger::OpenSession;
 use crate::nginx::template::NginxCompiler;
 pub use crate::session::endpoint::Endpoint;
-use crate::session::endpoint::HttpStatus;
+use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::host::{Host, Log, Severity};
 use crate::session::record::Record;
 pub use crate::session::{Flow, SessionEnd};
@@ -161,7 +162,15 @@ impl Host for NginxHost {
         }
     }
 
+    fn refusal(&self, status: HttpStatus, acceptance: &mut Box<Acceptance>) -> Option<Ending> {
+        let ending = refusal::ending(self.request, status)?;
+        acceptance.refuse(self.request);
+        Some(ending)
+    }
+
     fn open_account(&mut self) -> Option<OpenSession> {
+        // The error page of a refusal counts nowhere.
+        self.request.settings().endpoint.as_ref()?;
         ledger::own()?.open(self.request.settings().key as usize)
     }
 

@@ -80,6 +80,9 @@ pub fn select_protocol<'r>(offered: &[&'r str], spoken: &[String]) -> Option<&'r
 impl Endpoint for Service {
     fn start(&mut self) -> Started {
         let Service::Connecting(connecting) = self else { return Started::NotYet };
+        if connecting.is_accepted() {
+            return Started::Yes;
+        }
         match connecting.advance() {
             Ok(None) => Started::NotYet,
             Ok(Some(relay)) => {
@@ -143,7 +146,20 @@ impl Endpoint for Service {
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
         match self {
             Service::Connected(relay) => relay.produce(outlet),
-            Service::Connecting(_) | Service::Gone => Produced::Nothing,
+            // The client was accepted before its service is there.
+            Service::Connecting(connecting) => match connecting.advance() {
+                Ok(None) => Produced::Nothing,
+                Ok(Some(relay)) => {
+                    *self = Service::Connected(Box::new(relay));
+                    Produced::Some
+                }
+                Err(status) => {
+                    let ending = connecting.refusal(status);
+                    *self = Service::Gone;
+                    Produced::Ended(ending)
+                }
+            },
+            Service::Gone => Produced::Nothing,
         }
     }
 

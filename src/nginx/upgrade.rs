@@ -9,7 +9,7 @@ use super::program::{self, Command, Environs};
 use super::request::Request;
 use super::session::SessionRef;
 use super::template::NginxCompiler;
-use super::{console, origin, session, shared, tcp};
+use super::{acceptance, console, origin, refusal, session, shared, tcp};
 use crate::conf::Endpoint;
 use crate::ws::deflate;
 use crate::ws::handshake::{self, HttpVersion, Refusal, protocol};
@@ -21,14 +21,32 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
         let request = unsafe { Request::new(request) };
         match serve(request) {
             Ok(()) => ffi::NGX_DONE as isize,
-            Err(status) => status,
+            Err(status) => refuse_openly(request, status).unwrap_or(status),
         }
     })
 }
 
+/// Tells the client by a Close that it was refused, if it has asked for a WebSocket and the location says so. Returns what the
+/// content handler returns then.
+fn refuse_openly(request: Request, status: isize) -> Option<isize> {
+    let settings = request.settings();
+    if !request.is_main() || (settings.refuse_with_close().is_empty() && !settings.tcp_accept()) {
+        return None;
+    }
+    refusal::open(request, &acceptance::accepted(request)?, status)
+}
+
 fn serve(request: Request) -> Result<(), isize> {
     let settings = request.settings();
-    let Some(endpoint) = &settings.endpoint else { return Err(ffi::NGX_HTTP_NOT_FOUND as isize) };
+    if let Some(status) = request.error_status()
+        && settings.refuse_with_close().iter().any(|(known, _)| isize::from(known.cast_signed()) == status)
+    {
+        // The error page of a refusal that nginx has made before this module was asked.
+        return Err(status);
+    }
+    let Some(endpoint) = &settings.endpoint else {
+        return Err(request.error_status().unwrap_or(ffi::NGX_HTTP_NOT_FOUND as isize));
+    };
     if !request.is_main() && endpoint.needs_connection() {
         // The frames of a WebSocket cannot be part of another response.
         let (name, uri) = (endpoint.directive(), Octets(request.uri()));
@@ -52,12 +70,7 @@ fn serve(request: Request) -> Result<(), isize> {
     if let Way::Answered(status) = way {
         return Err(status);
     }
-    let version = match request.http_version() {
-        ..=1000 => HttpVersion::Http10,
-        1001..=1999 => HttpVersion::Http11,
-        2000..=2999 => HttpVersion::Http2,
-        _ => HttpVersion::Http3,
-    };
+    let version = acceptance::version(request);
     let head = handshake::Request { method: request.method(), version, has_body: request.has_body() };
     let accepted = match handshake::evaluate(head, request.headers()) {
         Ok(accepted) => accepted,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::DerefMut;
 
 use super::client::Client;
+use super::endpoint::{Ending, HttpStatus};
 use super::record::Record;
 use crate::ledger::OpenSession;
 
@@ -36,6 +37,10 @@ pub trait Host: Log {
 
     /// Answers 101. `false` when the connection is lost or there is no memory.
     fn accept(&mut self, acceptance: &Self::Acceptance) -> bool;
+
+    /// The Close that a client gets in place of a status with which its session is refused, and makes what is answered before
+    /// fit for that; `None` if it gets the status.
+    fn refusal(&self, status: HttpStatus, acceptance: &mut Self::Acceptance) -> Option<Ending>;
 
     /// Lets the events of the client come to the session from now on, and appends the octets that have come behind the head of
     /// the request. `false` when the connection is lost.

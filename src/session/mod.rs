@@ -22,6 +22,7 @@ pub mod output;
 pub mod program;
 mod pump;
 pub mod record;
+pub mod refusing;
 pub mod shared;
 #[cfg(any(test, fuzzing))]
 pub mod simulation;
@@ -44,6 +45,7 @@ use endpoint::{Ending, Endpoint, HttpStatus, Input};
 use host::{Host, Severity};
 use output::Output;
 use program::LeftProgram;
+use refusing::Refusing;
 
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Connection, Limits};
@@ -259,6 +261,10 @@ impl<H: Host> Session<H> {
     /// What an event has come to: a session that goes on lets its location's figures know what has passed, and one that ends
     /// lets go of everything but its memory. `None` while it goes on.
     pub fn conclude(&mut self, flow: Flow) -> Option<SessionEnd> {
+        let flow = match flow {
+            Flow::Break(SessionEnd::Refused(status)) => self.refuse_openly(status).unwrap_or(flow),
+            Flow::Break(_) | Flow::Continue(()) => flow,
+        };
         let Flow::Break(end) = flow else {
             self.settle();
             self.account.settle(&self.record);
@@ -268,6 +274,22 @@ impl<H: Host> Session<H> {
             self.linger();
         }
         Some(end)
+    }
+
+    /// The endpoint cannot start: opens the session all the same if its client is to be told by a Close. `None` if it is
+    /// told by the status.
+    fn refuse_openly(&mut self, status: HttpStatus) -> Option<Flow> {
+        let Stage::Starting { acceptance, .. } = &mut self.stage else { return None };
+        let ending = self.host.refusal(status, acceptance)?;
+        let Stage::Starting { acceptance, mut endpoint } = mem::replace(&mut self.stage, Stage::Created) else {
+            return None;
+        };
+        endpoint.flush();
+        if let Some(program) = endpoint.client_gone(Input::Whole) {
+            program.is_awaited.set(false);
+        }
+        self.stage = Stage::Starting { acceptance, endpoint: Box::new(Refusing::new(ending)) };
+        Some(self.pump())
     }
 
     /// Sees to it that the end of the request does not reset the connection.

@@ -77,6 +77,7 @@ pub struct World {
     refuses_watch: bool,
     accepted: bool,
     accept_fails: bool,
+    tells_refusals: bool,
     listening: bool,
     late_drain: Option<u64>,
     given_up: bool,
@@ -267,6 +268,11 @@ impl Host for Shared {
         assert!(!world.accepted, "one request is answered once");
         world.accepted = true;
         !world.accept_fails
+    }
+
+    fn refusal(&self, status: HttpStatus, (): &mut ()) -> Option<Ending> {
+        let code = CloseCode::new(4000 + status.0).filter(|_| self.get().tells_refusals)?;
+        Some(Ending { code, reason: String::new() })
     }
 
     fn listen(&mut self, _: &mut Shared, early: &mut Vec<u8>) -> bool {
@@ -702,6 +708,11 @@ impl Simulation {
             let message = self.begun.take();
             self.messages.extend(message);
         }
+    }
+
+    /// From now on a status is told by a Close.
+    pub fn tell_refusals(&mut self) {
+        self.world.0.borrow_mut().tells_refusals = true;
     }
 
     /// The client says Close.

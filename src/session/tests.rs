@@ -35,6 +35,20 @@ fn an_endpoint_that_cannot_start_is_an_answer() {
 }
 
 #[test]
+fn an_endpoint_that_cannot_start_is_a_close_where_that_is_asked_for() {
+    let mut simulation = Simulation::new(&Setup::default());
+    simulation.tell_refusals();
+    simulation.start(Started::No(HttpStatus(502)));
+    simulation.turn(1);
+    assert_eq!(simulation.end, None);
+    simulation.say_close();
+    simulation.settle();
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    assert_eq!(simulation.wire(), [b"\x88\x02", &4502_u16.to_be_bytes()[..]].concat());
+    simulation.conclude();
+}
+
+#[test]
 fn nothing_overtakes_the_head() {
     // The worker is killed while the system takes nothing of the 101.
     let mut simulation = open(Setup { head: 100, room: 0, ..Setup::default() });

@@ -14,6 +14,8 @@ pub struct Context {
     pub endpoint: Option<&'static str>,
     /// The subprotocol that was selected; the text is in the pool of the request.
     pub protocol: Option<&'static str>,
+    /// Why the request is refused, for a client that is told.
+    pub refusal: Option<&'static str>,
     /// The channel ids of the request, joined by commas; the text is in the pool of the request.
     pub channel_id: Option<&'static [u8]>,
     /// What has happened since.
@@ -31,6 +33,7 @@ impl Context {
             Some(id) => Some(bytes(&copy.copy(id)?)),
             None => None,
         };
-        Some(Context { holder: None, endpoint: self.endpoint, protocol, channel_id, record: self.record.clone() })
+        let (endpoint, record) = (self.endpoint, self.record.clone());
+        Some(Context { holder: None, endpoint, protocol, refusal: None, channel_id, record })
     }
 }

@@ -11,11 +11,13 @@ use super::{Relay, Service};
 use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
+use crate::nginx::refusal;
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::session::client::{Sent, Sink};
-use crate::session::endpoint::Endpoint;
+use crate::session::endpoint::{Ending, Endpoint};
 use crate::tcp::proxy_protocol::{self, Ends};
+use crate::ws::close::CloseCode;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const NOT_FOUND: isize = ffi::NGX_HTTP_NOT_FOUND as isize;
@@ -57,6 +59,7 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
             let text = template.evaluate(request).ok_or(FAILED)?;
             if text.is_empty() {
                 request.report(Level::Info, format_args!("\"websocket_tcp\" names no service for this request"));
+                because(request, "no such token");
                 return Err(NOT_FOUND);
             }
             address::target(request, text).map_err(|unusable| match unusable {
@@ -64,6 +67,7 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
                 Unusable::Invalid(why) => {
                     let text = format_args!("\"websocket_tcp\" has no address for this request: {why}");
                     request.report(Level::Error, text);
+                    because(request, "no address");
                     BAD_GATEWAY
                 }
             })?
@@ -101,6 +105,17 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
 }
 
 impl Connecting {
+    /// Whether the client is answered before the service is connected.
+    pub fn is_accepted(&self) -> bool {
+        self.request.settings().tcp_accept()
+    }
+
+    /// The Close of a client that was answered before its service was found not to be there.
+    pub fn refusal(&self, status: isize) -> Ending {
+        let known = refusal::ending(self.request, session::refusal(status));
+        known.unwrap_or_else(|| Ending { code: CloseCode::INTERNAL, reason: "no service".to_owned() })
+    }
+
     /// Goes on after an event: the connection, if it is there.
     ///
     /// # Errors
@@ -113,15 +128,17 @@ impl Connecting {
                 self.resolved()?;
                 Ok(None)
             }
-            Step::Connecting(socket) if socket.timed_out() => self.next_server(socket, TIMED_OUT),
+            Step::Connecting(socket) if socket.timed_out() => self.next_server(socket, TIMED_OUT, ""),
             // The event may be about something else that happened to the socket: a server may talk at once.
             Step::Connecting(socket) if !socket.writable() => {
                 self.step = Step::Connecting(socket);
                 Ok(None)
             }
-            Step::Connecting(socket) if socket.connect_failed() => self.next_server(socket, BAD_GATEWAY),
+            Step::Connecting(socket) if socket.connect_failed() => {
+                self.next_server(socket, BAD_GATEWAY, "connection refused")
+            }
             Step::Connecting(socket) => self.connected(socket),
-            Step::Handshaking(socket, _) if socket.timed_out() => self.next_server(socket, TIMED_OUT),
+            Step::Handshaking(socket, _) if socket.timed_out() => self.next_server(socket, TIMED_OUT, ""),
             Step::Handshaking(socket, identity) => {
                 let handshake = identity.finish(&socket);
                 self.handshake(socket, identity, handshake)
@@ -166,8 +183,12 @@ impl Connecting {
                     return Ok(());
                 }
                 Connect::Refused if peer.failed(BAD_GATEWAY) => {}
-                Connect::Refused => return Err(BAD_GATEWAY),
+                Connect::Refused => {
+                    because(self.request, "connection refused");
+                    return Err(BAD_GATEWAY);
+                }
                 Connect::NoServer => {
+                    because(self.request, "no server can be used");
                     self.request.report(Level::Error, format_args!("no server of the service can be used"));
                     peer.failed(BAD_GATEWAY);
                     return Err(BAD_GATEWAY);
@@ -178,13 +199,14 @@ impl Connecting {
     }
 
     /// This server does not do.
-    fn next_server(&mut self, socket: Socket, status: isize) -> Result<Option<Relay>, isize> {
+    fn next_server(&mut self, socket: Socket, status: isize, why: &'static str) -> Result<Option<Relay>, isize> {
         if status == TIMED_OUT {
             self.request.report(Level::Error, format_args!("the service did not answer in time"));
         }
         drop(socket);
         let peer = self.peer.as_mut().ok_or(FAILED)?;
         if !peer.failed(status) {
+            because(self.request, if status == TIMED_OUT { "connection timed out" } else { why });
             return Err(status);
         }
         self.connect().map(|()| None)
@@ -200,7 +222,9 @@ impl Connecting {
             // A new connection has room for the whole of it.
             match socket.send(&header) {
                 Sent::Octets(count) if count == header.len() => {}
-                Sent::Octets(_) | Sent::Blocked | Sent::Lost => return self.next_server(socket, BAD_GATEWAY),
+                Sent::Octets(_) | Sent::Blocked | Sent::Lost => {
+                    return self.next_server(socket, BAD_GATEWAY, "connection lost");
+                }
             }
         }
         match settings.tcp_tls {
@@ -220,7 +244,7 @@ impl Connecting {
                 Ok(None)
             }
             Handshake::Done => self.ready(socket).map(Some),
-            Handshake::Failed => self.next_server(socket, BAD_GATEWAY),
+            Handshake::Failed => self.next_server(socket, BAD_GATEWAY, "TLS failed"),
         }
     }
 
@@ -233,6 +257,13 @@ impl Connecting {
         peer.connected();
         let most = usize::try_from(settings.tcp_buffer_size()).unwrap_or(usize::MAX);
         Ok(Relay::new(socket, peer, most, settings.tcp_format()))
+    }
+}
+
+/// Notes why there is no service, for a client that is told by a Close.
+pub(super) fn because(request: Request, why: &'static str) {
+    if let Some(context) = request.context() {
+        context.refusal = Some(why);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use super::address::Resolved;
-use super::connect::failure;
+use super::connect::{because, failure};
 use super::peer;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -109,6 +109,7 @@ impl Question {
                 let why = CStr::from_ptr(ffi::ngx_ws_resolve_error(state)).to_string_lossy();
                 let host = Octets(self.resolved.host());
                 self.request.report(Level::Error, format_args!("\"{host}\" could not be resolved: {why}"));
+                because(self.request, "host not found");
                 return Err(BAD_GATEWAY);
             }
             let resolved = &mut *self.resolved.raw();
