@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! With the feature `module`: bindings to nginx's headers and the C shim.
 //!
 //! The nginx to build for is named by `NGINX_BUILD_DIR` (its configured `objs` directory) and `NGINX_SOURCE_DIR` (its

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the store costs without a network: publishing, and copying what is new, as a worker does both.
 
 use std::cell::Cell;

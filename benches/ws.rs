@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The inner loops of the protocol: unmasking, text validation, and the whole way of a frame in and out.
 
 use std::hint::black_box;

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * Detached requests: what a client's request asks of another location, on a connection without a client.
  *

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * Detached requests, from the inside: what the files ngx_ws_detached_*.c share. What they are is said in ngx_ws_detached.c.
  */

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * The answer of the location that a detached request has asked: how it ends, and what it consists of.
  */

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * The connection of a detached request: it has no descriptor, and is to look to nginx as the client's does.
  */

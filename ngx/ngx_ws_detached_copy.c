@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * The copy of a client's request: its headers and the values of its variables, in the pool of a detached request.
  */

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * Events, timers, connections, and the descriptors of a worker's own.
  */

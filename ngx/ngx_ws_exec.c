@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * The shim: nginx's macros, inline functions and bit fields as functions. Here: the layout that C sees, configuration,
  * variables, logs and zones.

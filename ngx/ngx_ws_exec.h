@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * What the Rust side of the module sees of nginx: the headers, and a shim for everything in them that has no symbol
  * or no layout that bindgen could be trusted with (macros, inline functions, bit fields).

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * TLS to a service; without nginx's SSL module there is none.
  */

@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * Requests that nginx has made of a client's request: subrequests, and what internal redirects have left of it.
  */

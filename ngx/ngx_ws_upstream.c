@@ -1,3 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
 /*
  * Addresses, groups of upstream servers, the resolver, and sockets to a service.
  */

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! nginx as the WebSocket server.
 //!
 //! A location is connected to a program, to a channel in shared memory or to a TCP service. The crate is laid out

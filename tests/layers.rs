@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The layers of `src/nginx` are held against its imports: a file uses what is in its own layer or below.
 //!
 //! What each layer is for is in `docs/architecture.md`. A file is named by its path below `src/nginx`, without `.rs` and `mod`.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The rooms of `docs/architecture.md` are held against the imports: an arrow that is not in its drawing fails here.
 
 #![allow(clippy::unwrap_used)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a start costs: `cargo test --release --test spawner_cost -- --ignored --nocapture`.
 //!
 //! Each turn starts `/bin/true` in one way and waits until it runs; the ways take turns. Beside the time on the clock

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the bare servers share: accepting, the table of connections, the handshake.
 
 use std::env;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Load: one connection after the other, each to its first message or echo.
 
 use std::io::{self, Read, Write};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! permessage-deflate (RFC 7692) on the client's side.
 
 use std::io;

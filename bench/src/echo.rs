@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Load: clients that send messages to an echo and keep a number of them in flight.
 
 use std::io::{self, Read};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Load: publishers and subscribers of channels. Every subscriber must see every message of its channel, once, and in the order in
 //! which all others see them.
 

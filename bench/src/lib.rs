@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Load client, bare servers and figures for ngx_ws_exec.
 //!
 //! The client is one thread on raw epoll with non-blocking sockets, and it checks every octet that comes back: content, order,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One connection: the blocking handshake, then frames in and octets out without waiting.
 
 use std::io::{self, Read, Write};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `bench [OPTION ...] exec|ws|channel|tcp ...`: measures and prints Markdown tables.
 
 use std::env;

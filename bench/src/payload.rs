@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The messages that are sent, and the check of what comes back.
 
 use std::io;

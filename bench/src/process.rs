@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Server processes: starting and ending them, their CPU time and memory.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Waiting for other work on the machine to pause.
 
 use std::cell::Cell;

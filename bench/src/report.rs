@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Medians and Markdown tables.
 
 use std::fmt::Write as _;

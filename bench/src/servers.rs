@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The servers that are measured: how each is configured and started.
 
 use std::env;

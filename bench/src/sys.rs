@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The system calls that the standard library does not wrap. The only file with `unsafe` in it.
 #![allow(unsafe_code)]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! WebSocket on the wire (RFC 6455), as much of it as a client and a bare server need.
 //!
 //! Both sides of a measurement use one fixed key, the one of section 1.3, so that nobody here has to know SHA-1.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The nginx configuration that serves what the command line asks for.
 //!
 //! Paths that nginx writes to are relative to its prefix, so that the text that is shown is the text that is run.

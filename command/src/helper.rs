@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What nginx cannot answer itself, asked over SCGI on a socket of this run's own directory: scripts of `--cgidir`, and the names
 //! of addresses for `--reverselookup`.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `ws-exec PROGRAM`: a program over WebSockets by one command. It writes the configuration of an nginx with the module
 //! ngx_ws_exec, runs it in the foreground as the calling user, and leaves nothing when it ends.
 

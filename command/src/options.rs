@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The command line. Flags that websocketd has mean what they mean there, and are written as Go's package `flag` reads them.
 
 use std::ffi::{OsStr, OsString};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Arbitrary octets as words of nginx's configuration.
 //!
 //! nginx reads words in double quotes with `\` before `"` and `\`. In most directives a `$` then begins a variable, and nothing

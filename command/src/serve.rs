@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Runs nginx in a directory of its own until it is told to end, and leaves nothing.
 
 use std::env;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! System calls that the standard library has no function for.
 
 #![allow(unsafe_code)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `--passstderr`: standard output and standard error of a program as one stream of messages, each a line that says where it
 //! came from.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The state machine of a connection: any octets of a client, cut anyhow, between anything that we send.
 #![no_main]
 

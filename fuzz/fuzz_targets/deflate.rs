@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Compressed streams: any octets as compressed messages, cut anyhow; and what we compress, there and back.
 #![no_main]
 

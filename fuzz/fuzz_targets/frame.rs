@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Headers of frames: a client's at every cut, a server's there and back.
 #![no_main]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The headers of a handshake, and all that is read out of them.
 #![no_main]
 

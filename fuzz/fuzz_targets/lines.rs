@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Lines of a program, read anyhow, against what splitting the whole at newlines gives.
 #![no_main]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Records of a program: any octets at any cut, and messages written to a program that sends them back.
 #![no_main]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A whole subscriber: messages, client, program, timer, drain and kill in any order. What it checks is written at the
 //! simulation.
 #![no_main]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a channel of events says: `websocket_channel_events`.
 
 use std::fmt::Write;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Fail points: in tests, every write to a zone may be the last instruction of the process that makes it.
 //!
 //! The write itself is not made. In anything but the tests of this crate a fail point is nothing at all.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A keyed hash of octets: SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF").
 //!
 //! Channel ids come from clients, so the table of channels is keyed with a secret of its zone. The function is fixed

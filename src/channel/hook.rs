@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the answer of a hook means: `websocket_channel_publish_request` and `websocket_channel_join_request`.
 //!
 //! A hook is a location of the server. Only what it says clearly lets a message or a subscriber in; everything else,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the words of a zone were before an update changed them, so that an update that did not come to its end is undone.
 //!
 //! Undoing is a matter of the step that was interrupted, however much the zone contains: whoever does it holds the lock

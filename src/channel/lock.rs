@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The lock of a zone, supplied by whoever owns the memory.
 
 /// Mutual exclusion between all processes that use a zone.

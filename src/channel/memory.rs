@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Access to memory that other processes change: the only place of the store that is not safe Rust.
 //!
 //! A [`Region`] is a piece of memory and its length. What lies in it is addressed by offsets and checked against the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Messages outside of the zone: before they are published and after they have been copied out.
 
 use std::collections::TryReserveError;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Channels: messages in shared memory, subscriptions, and the forms in which messages are sent.
 //!
 //! A worker takes a [slot](store::Store::claim) in the zone when it begins. Whoever publishes is told which slots are to

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The steps of [`super::notice`] in every order that the memory model allows.
 
 mod atomic {

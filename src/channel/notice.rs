@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A flag between who has news for a worker and the worker, which takes no lock to look at them.
 //!
 //! Tests run every order of these steps that the memory model allows.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where a subscriber is: message ids, positions in one or several channels, and where a subscription begins.
 //!
 //! A message id is written `epoch:offset`, both decimal. A position in a few channels is their ids joined by commas; the

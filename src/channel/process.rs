@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which process is which: a process id is used again one day, but not with the same beginning.
 //!
 //! When a process began is in `/proc`. Where that is not mounted, a worker is known by its id alone: another process that

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Responses that go on: each message as an event, a part, a chunk, or as it is with a separator behind it.
 //!
 //! All that makes one of these transports is here: what the head says, what comes before the first message, with each of

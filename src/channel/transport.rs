@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How a subscriber is served, chosen by its request from what the location offers.
 //!
 //! The choice is that of Nchan: some requests say what they want (an upgrade, `Accept`, `TE`); of those that do not, a

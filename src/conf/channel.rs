@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The directives of channels whose arguments need more than one rule.
 
 use std::rc::Rc;

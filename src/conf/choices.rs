@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Directives whose value is one of a few words.
 
 use crate::exec::framing::Format;

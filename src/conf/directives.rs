@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The table of directives and how each reads its arguments.
 
 use std::ffi::CStr;

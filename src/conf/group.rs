@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Limits of a group of channels that a request sets.
 
 use super::{Refused, count, value};

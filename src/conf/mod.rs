@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The values of the directives.
 //!
 //! One table ([`Table::ROWS`]) names every directive, where it may stand, and the function that reads its arguments into

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The directives of an engine behind channels.
 
 use std::rc::Rc;

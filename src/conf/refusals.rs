@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `websocket_refuse_with_close`: which statuses a client is told by a Close.
 
 use std::rc::Rc;

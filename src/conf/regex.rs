@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is said about a regular expression that does not compile.
 
 /// The reason in what nginx says about `pattern`: nginx names the function of its library first, and the pattern once more.

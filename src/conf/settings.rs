@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the directives of one location say, and what it inherits.
 
 use std::rc::Rc;

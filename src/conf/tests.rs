@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The table of directives, read by a compiler that knows no nginx.
 
 use super::{Amount, Compiler, Endpoint, EnvEntry, OriginRule, Refused, Settings, Table, Template};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Times, sizes, numbers and switches, as nginx core reads them.
 
 use super::Refused;

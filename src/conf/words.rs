@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Words that would be taken as something that nobody means: a mode as the id of a channel, "off" as the name of a group or of
 //! a program. They are refused with what was meant.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! From a URI to a program in a directory (`websocket_exec_dir`).
 //!
 //! The path is walked a name at a time, and the first file on the way is the program; what is left of the path is its

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The environment of a program: CGI/1.1 meta-variables (RFC 3875, section 4.1) and what the administrator adds.
 //!
 //! Nothing is taken from the environment of the server but `PATH`. A variable comes at most once: a setting of the

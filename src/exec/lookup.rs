@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Whether a program could be started, found out before anybody asks for it.
 
 use std::ffi::{CString, c_int};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Programs: what they are given, how their output becomes messages, and the process that starts them.
 
 pub mod directory;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A list of strings in the form that the kernel takes: argument lists and environments.
 
 /// Strings without NUL, kept in one buffer, each ended by NUL.

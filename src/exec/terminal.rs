@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Programs on a terminal (`websocket_exec_pty`).
 //!
 //! The program's stdin, stdout and stderr are one side of a pseudo-terminal, and what the client sends and gets passes

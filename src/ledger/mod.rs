@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the workers count for each location, in memory that they share.
 //!
 //! There is a [`Chunk`] for every [`LOCATIONS`] locations, and each configuration has as many as it needs: no location ever

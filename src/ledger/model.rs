@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The steps of [`super::seat`] in every order that the memory model allows.
 
 mod atomic {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the locations of a configuration are called where their figures are shown.
 
 use std::collections::HashMap;

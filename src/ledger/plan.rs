@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which location of a new configuration gets which entry of the ledger.
 //!
 //! A location is the same as one of the configuration before when its server and its name are the same. Where several

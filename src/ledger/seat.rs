@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The steps that several workers take at the same time without a lock. Tests run every order of them that the memory model of
 //! the language allows ([`super::model`]).
 //!

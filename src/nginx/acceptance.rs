@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The answer to a request that becomes a WebSocket.
 
 use super::ffi;

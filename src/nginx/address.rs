@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where nginx finds this module.
 
 use super::ffi::ngx_module_t;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A client's request that waits for the answer of another location, and may go away meanwhile.
 
 use std::cell::Cell;

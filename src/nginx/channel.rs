@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Channels as the endpoint of a location: publishing and subscribing by HTTP and by WebSocket.
 
 mod answer;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The client's side of a session: nginx's connection, plain or TLS.
 
 use super::ffi;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! nginx's table of commands, made from the table of directives, and the settings of each level.
 
 use std::ffi::{c_char, c_void};

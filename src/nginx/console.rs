@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The console: a page to try an endpoint by hand (`websocket_console`).
 //!
 //! Its octets are constant and nothing of the request is in them. The policy that goes with them allows the page its own

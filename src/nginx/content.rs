@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Who answers the requests of a location: nginx's content handler, while the configuration is read.
 //!
 //! A block "if" or "limit_except" is a location of its own to nginx, with settings of its own, to which a request goes over.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a client's request asks of other locations of the server, on connections without a client.
 //!
 //! The request is copied, so that the copy may outlive it, and the location is asked in a later turn of the event loop: who

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is short for a while: descriptors, connections of nginx, processes, memory.
 //!
 //! A request that fails for such a reason is answered 503, and the log says what is short and how there is more of it; any

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! nginx's own types and functions, made by bindgen from the headers of the nginx that the module is built for.
 
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals, dead_code, missing_docs)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The wall between Rust and C.
 
 use std::panic::{self, AssertUnwindSafe};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Who of this module holds a request, and how it is told to let go.
 //!
 //! A content handler that does not answer at once leaves somebody behind who holds the request: a session, a subscriber, or

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Whom workers run as, and with them programs: what "Permission denied" is about.
 
 use std::ffi::{CStr, CString, c_char};

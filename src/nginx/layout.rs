@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The layout guard: what the bindings believe of nginx's structs, compared with what C saw when the shim was compiled.
 
 use std::ffi::CStr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The shared memory of [`crate::ledger`], and which location is which.
 //!
 //! There is a zone for each chunk. When a configuration has been read, the zones of the one that is in use tell how many are

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The clients of this worker: sessions, and requests that wait for messages.
 //!
 //! The hub wakes them, a worker that is told to go drains them, and one that goes at once ends them. None of that needs to know

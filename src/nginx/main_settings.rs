@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the whole configuration asks of the workers.
 
 use std::ffi::{c_char, c_void};

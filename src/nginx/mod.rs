@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The nginx side: bindings, module tables, sessions on nginx connections.
 //!
 //! Everything nginx calls goes through [`guard`]: no panic may cross into C. A session is changed only inside

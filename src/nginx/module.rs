@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What nginx finds when it loads the module.
 
 #![allow(non_upper_case_globals)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which pages may connect: `websocket_origin` applied to a request.
 
 use super::request::Request;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Our ends of the pipes to a program, on nginx connections.
 
 use std::ffi::c_void;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which process is which, for what the workers share.
 
 use std::io;

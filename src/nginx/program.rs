@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A program as the endpoint of a session.
 
 pub mod check;

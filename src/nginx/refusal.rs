@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Refusals that a page can see: a Close behind a 101 in place of a status (`websocket_refuse_with_close`,
 //! `websocket_tcp_accept`).
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Sessions on connections of nginx.
 //!
 //! A session is made when an upgrade is accepted, waits for its endpoint, answers 101, and from then on is driven by

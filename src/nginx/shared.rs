@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One program for all clients of a channel.
 //!
 //! The clients of a channel in one worker have a [`Local`](table::Local) between them. It knows how the program is started,

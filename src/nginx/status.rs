@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The status of all locations (`websocket_status`).
 
 use super::channel::hub;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Arguments with nginx variables, and regular expressions.
 
 use std::ffi::c_void;

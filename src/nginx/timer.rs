@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! nginx's timers and posted events, owned by what they wake.
 //!
 //! With `error_log ... debug` nginx writes a line for every timer that is set, removed or has expired, and for that reads the

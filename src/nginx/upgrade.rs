@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! From an HTTP request to a session: the content handler, and the answers before and with the 101.
 
 use super::acceptance::Acceptance;

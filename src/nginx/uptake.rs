@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the other side of a connection has taken of what was sent to it, as the system knows it.
 //!
 //! The kernel may hold megabytes for a connection. That they become fewer is the only sign of life of a peer that reads all

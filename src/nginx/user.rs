@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The users that programs are started as (`websocket_exec_user`), and the process that makes spawners for them.
 
 use std::cell::OnceCell;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The beginning and the end of a worker.
 
 pub mod programs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which node of a cluster has a slot ("Redis cluster specification"): what the nodes say of it, and how that changes.
 
 use super::command::append;

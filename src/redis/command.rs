@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Commands as they are sent: arrays of texts with their lengths ("RESP protocol spec", sending commands to a server).
 
 /// Appends a command to what is to be sent.

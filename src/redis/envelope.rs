@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A message as the engine keeps it: its attributes and its data in one text, which the engine does not look into.
 //!
 //! | octets | what |

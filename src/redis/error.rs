@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Errors of a server: what their code means for the command, and for the connection.
 
 use super::resp::Value;

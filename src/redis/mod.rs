@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The engine behind channels that live on several machines: Redis or Valkey.
 //!
 //! What is said to a server and what its answers mean, without sockets, clocks and nginx: octets and time in, octets, events and

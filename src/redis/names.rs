@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a channel is called in the engine: its keys, its Pub/Sub channel, and in a cluster its slot.
 //!
 //! All names of a channel begin with the prefix of `websocket_channel_redis_prefix`, and share a *hash tag* in braces, by

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a server says on a connection that listens, without having been asked.
 
 use super::resp::Value;

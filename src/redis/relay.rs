@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What keeps a node's copies of channels complete: one relay for each node and engine.
 //!
 //! It listens to the Pub/Sub channels of what the node has subscribers of. These lose messages and promise nothing, the stream is what

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Replies of a server: RESP2 and RESP3 ("RESP protocol spec", Redis documentation).
 //!
 //! The parser takes octets as they come, split anywhere, and keeps what is unfinished on a stack of its own: no octet is looked

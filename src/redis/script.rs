@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The scripts that the server executes: one atomic step for each operation on a channel.
 //!
 //! Their texts are in `scripts/`, each with what it takes and what it replies; here they are called, and their replies read.

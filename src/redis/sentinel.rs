@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which server is the master: what Sentinels say of it ("Guidelines for Redis clients with support for Redis Sentinel").
 //!
 //! One Sentinel after the other is asked, from one drawn at random on, until one knows. What it says is believed only as far as the server

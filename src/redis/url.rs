@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The address of an engine as an administrator writes it: `websocket_channel_redis`.
 //!
 //! | form | what it names |

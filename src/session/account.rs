@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a session adds to the figures of its location.
 
 use super::record::Record;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Messages that were read before the endpoint can take them.
 //!
 //! While an endpoint takes nothing its client is read on for a while: behind its messages there may be a Ping, or its Close.

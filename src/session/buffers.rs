@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Memory that the connections of a worker lend each other.
 //!
 //! Almost all of them wait at any time. Each uses these buffers for a turn and keeps only what the other side does not

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A connection as a session sees it: what can be read, what can be written, and what the system knows of both.
 
 use super::buffers;

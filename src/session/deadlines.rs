@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a session waits for, and until when.
 
 use crate::ws::timing::{self, Expiry, Timers};

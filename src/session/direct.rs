@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The short way for messages whose frames are ready, and shared with other sessions.
 //!
 //! Most sessions of a channel have nothing else to do when a message comes: nothing is queued, and the socket takes all of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a session is connected to, as the session sees it.
 
 use std::os::fd::OwnedFd;

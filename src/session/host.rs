@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The server in which a session lives, as far as the session needs it.
 
 use std::fmt;

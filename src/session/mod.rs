@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One WebSocket between a client and its endpoint, as a state machine.
 //!
 //! Octets, time and "ready" go in; octets, a deadline and at last the end of the session come out. The server in which it

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What waits to be sent on one connection.
 
 use std::collections::VecDeque;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a session knows of its program besides the program's own streams.
 
 use std::cell::Cell;

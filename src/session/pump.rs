@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Moving messages between client and endpoint, one turn after another.
 
 use std::mem;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is known of a session, or of another client, when its request is logged.
 
 use crate::channel::position::MessageId;

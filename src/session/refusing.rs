@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is behind a session that was refused, and is opened only so that its client can be told why.
 //!
 //! A page cannot see the status of a handshake that failed; it sees the code and the reason of a Close.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A whole session driven by a string of octets: client, endpoint, timer, drain and kill in any order.
 //!
 //! The octets say what happens next, and what the settings are; [`run`] panics where the session breaks one of its promises:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! As JSON (RFC 8259).
 
 use std::fmt::Write;

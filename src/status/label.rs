@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The name of a location, in a form that fits a table of fixed size.
 
 /// Between the parts; names of nginx do not contain it.

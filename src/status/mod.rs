@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What `websocket_status` shows: figures of each location, and their forms.
 
 mod json;

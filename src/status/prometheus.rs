@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! In the text format of Prometheus, version 0.0.4.
 
 use std::fmt::Write;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! As a table for people.
 
 use std::fmt::Write;

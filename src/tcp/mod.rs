@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! TCP services: the rules of relaying between a WebSocket and a stream.
 
 pub mod proxy_protocol;

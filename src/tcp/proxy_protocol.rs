@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The header by which a service learns of the client that it serves: the PROXY protocol, versions 1 and 2.
 
 use std::fmt::Write;

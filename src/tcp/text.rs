@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A stream of octets as text messages: no message ends inside a code point (RFC 6455, section 5.6).
 
 use crate::ws::utf8::{InvalidUtf8, Validator};

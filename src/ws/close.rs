@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Close codes and reasons (RFC 6455, sections 5.5.1 and 7.4).
 
 use super::utf8;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One WebSocket connection: what the client sent becomes events, what it gets becomes frames.
 //!
 //! The connection holds no octets of messages and allocates nothing: data frames are unmasked where the caller read

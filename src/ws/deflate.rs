@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! permessage-deflate (RFC 7692).
 //!
 //! Nothing is allocated before the first compressed message. Where a side agreed to forget its context after each

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The grammar of header fields (RFC 9110, section 5.6).
 
 /// Whether `octets` are a token (section 5.6.2): not empty, and none of the separators.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Frames (RFC 6455, section 5.2).
 
 use super::violation::Violation;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The opening handshake, the server's side (RFC 6455, section 4.2).
 
 pub mod protocol;

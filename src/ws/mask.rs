@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Masking of a client's payload (RFC 6455, section 5.3).
 
 /// XORs `octets` with `key` in place and returns the phase for the octets that follow.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The WebSocket protocol (RFC 6455) without I/O: octets and the time in, events, octets and a deadline out.
 
 pub mod close;

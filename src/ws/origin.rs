@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Which pages may connect: the `Origin` of the handshake (RFC 6454; RFC 6455, section 10.2).
 
 use std::borrow::Cow;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the connections of one worker share.
 
 use super::deflate::Pool;

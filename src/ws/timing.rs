@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The timers of a session: keepalive, idleness, slow clients, closing, draining.
 //!
 //! All of them share one timer of the event loop. The times of events are only noted, and most events of a busy session

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Incremental UTF-8 validation (RFC 3629), as text messages need it (RFC 6455, section 8.1).
 //!
 //! A text message arrives in frames, and a frame arrives in reads, so the boundary of a piece may fall inside a code

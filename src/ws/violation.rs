@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a client can do wrong, and the Close that it gets for it.
 
 use super::close::{CloseCode, InvalidClose};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The greeting and the life of a connection, as a real server has them.
 
 use ngx_ws_exec::redis::connection::{End, Event, Fate, Unfit};

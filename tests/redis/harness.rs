@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A server of the test's own, and a connection to it that waits for what it asks.
 
 use std::io::{Read, Write};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is said to the engine, against a real server of Debian.
 
 #![allow(clippy::unwrap_used)]

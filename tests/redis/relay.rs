@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Relays of two nodes and one server: each copy is what the stream is, whatever happens to connections and servers.
 
 use std::collections::{BTreeMap, BTreeSet};

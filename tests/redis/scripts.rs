@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Each script does what its first lines say, also when the server has lost a part of what it had.
 
 use ngx_ws_exec::channel::position::{Epoch, MessageId, Offset};

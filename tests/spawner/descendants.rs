@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What came of a program, wherever it has gone.
 
 use std::io::Read;

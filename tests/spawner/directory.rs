@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Programs in a directory that has been opened.
 
 use std::fs;

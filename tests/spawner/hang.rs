@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Programs on a file system that does not answer. Nobody but root can mount one: as another user these tests prove
 //! nothing.
 

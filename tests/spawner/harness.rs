@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Starts programs through a spawner and waits for what becomes of them.
 
 use std::fs::{self, File};

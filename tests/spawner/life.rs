@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The life of the spawner itself: its relation to the worker, and what it leaves behind, which is nothing.
 
 use std::io::{BufRead, BufReader, Write, pipe};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The spawner with real processes.
 //!
 //! Everything is awaited by descriptors: reports by the spawner's socket, output by pipes, the end of a foreign process

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a program finds when it starts, and why it does not start.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A WebSocket server that passes octets between each client and a TCP service, and nothing else: the limit for services.
 //!
 //! `bare-bridge ADDRESS SERVICE`

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A WebSocket server that runs one program per connection and nothing else: the limit for programs.
 //!
 //! `bare-exec ADDRESS lines|bytes|messages PROGRAM [ARGUMENT ...]`

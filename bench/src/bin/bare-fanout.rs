@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A WebSocket server that writes each published message to the subscribers of its channel, and nothing else: the limit for
 //! channels. What was published in one turn of the event loop leaves in one write for each subscriber.
 //!

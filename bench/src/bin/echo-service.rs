@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A TCP service that returns what it is sent: what the bridges are measured with.
 //!
 //! `echo-service ADDRESS`

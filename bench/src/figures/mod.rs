@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The figures: what is measured, against whom, and what is to be reached.
 
 pub mod channel;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The WebSocket layer: messages through `cat` in records, with and without compression; idle sessions. The
 //! inner loops are measured in the module's own benchmark, `cargo bench --bench ws`.
 

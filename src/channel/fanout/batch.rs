@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a subscriber is to be sent next.
 
 use std::rc::Rc;

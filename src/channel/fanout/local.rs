@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A channel as one worker sees it: its subscribers here, and the messages that have been copied and not yet been
 //! offered to all of them.
 

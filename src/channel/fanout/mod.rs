@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! From the zone to the subscribers of one worker, without any I/O.
 //!
 //! A woken worker [collects](FanOut::collect): each new message is copied out of the zone once. Then it asks for the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Positions of subscribers to many channels.
 
 use crate::channel::position::{Cut, Epoch, MessageId, UNKNOWN};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Messages in this process: one copy of each, and one of each form, for all subscribers.
 
 use std::cell::RefCell;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Things with numbers that are used again.
 
 /// A place in a slab, as long as the same thing is in it.

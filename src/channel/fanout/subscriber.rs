@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One subscriber: a cursor in each of its channels.
 
 use std::rc::Rc;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Workers over one zone in private memory, and clients whose sockets take what the test wants.
 
 mod any;

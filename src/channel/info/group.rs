@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a group has and may have.
 
 use super::InfoForm;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is told about a channel and about a group of them, byte for byte in the forms that Nchan's clients read, and who is
 //! on a channel.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Who is on a channel, as JSON. The other forms have no way to write any name that a client may choose.
 
 use std::fmt::{self, Write};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Positions in many channels: one place in the order of all messages of a zone, and the channels that are elsewhere.
 //!
 //! # Why

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The node's copies of channels that an engine has.
 //!
 //! An engine gives each message its id. A copy is a run of the newest of them under the engine's epoch, without holes: a message is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Groups of channels: what they have and what they may have.
 
 use super::{GroupChange, GroupLimits, GroupUse, Key, MAX_KEY_PART, MOST_DROPS, Now, Store, SubscribeError, Wake};

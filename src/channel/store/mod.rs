@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What can be done with the channels of a zone. Each operation holds the lock once.
 
 mod copy;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Who is on a channel.
 
 use std::collections::BTreeMap;

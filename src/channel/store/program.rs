@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Programs that the clients of a channel share.
 //!
 //! At most one worker runs the program of a channel: it [claims](Store::claim_program) it. The others see what becomes of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Reading: what is new for a worker, and the log from a cursor on.
 
 use super::{Handle, MOST_DROPS, Now, Slot, Store, Token};

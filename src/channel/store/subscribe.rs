@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Coming and going of subscribers.
 
 use super::group::tidy;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Workers and their slots.
 
 use super::{Process, Slot, Store, Wake};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! EventSource (WHATWG HTML, "Server-sent events", section 9.2.6: interpreting an event stream).
 
 /// A line that says nothing, to keep the connection alive.

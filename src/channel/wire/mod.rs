@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The forms in which messages are sent to subscribers.
 
 pub mod date;

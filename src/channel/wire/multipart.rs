@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `multipart/mixed` (RFC 2046, section 5.1), in a body that does not end.
 //!
 //! Each part ends with the boundary that follows it, so that the client need not wait for the next one to know that it is

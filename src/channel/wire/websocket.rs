@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! WebSocket messages: whole or in fragments, compressed or not, with or without the lines of `ws+meta.nchan`.
 
 use super::Encoded;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Chains of cells: taking and giving back, writing and reading contents.
 
 use super::Memory;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Whether everything in a zone agrees: for tests only.
 
 use std::collections::{HashMap, HashSet};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How a region is divided.
 
 use super::layout::{CELL, Cell, Header, InterestAt, MAX_SLOTS, Slot, WHEEL};

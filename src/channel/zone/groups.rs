@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Groups: the namespaces of channels, what is in them, and what may be.
 
 use super::Memory;

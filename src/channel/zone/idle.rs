@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Channels that have neither messages nor anybody who uses them, in the order in which they go when room is needed.
 //!
 //! There are two lists: of channels that were only ever subscribed to, and of those that have had messages. A channel is

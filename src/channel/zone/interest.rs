@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Who has subscribers of which channel, and who has to be told of news.
 
 use super::Memory;

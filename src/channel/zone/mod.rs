@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A log of messages for each of many channels, in memory that several processes share.
 //!
 //! The zone is cells of one size on a free list ([`layout`]), so it never fragments. What is stored is exactly what can

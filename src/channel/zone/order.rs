@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The order of all messages of a zone, for dropping the oldest when it is full.
 //!
 //! Messages that a worker with subscribers has still to copy are passed over when room is needed. They stay at the beginning

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Who is on which channel.
 //!
 //! A subscriber that says who it is has one cell, in a list of its channel. Like a subscriber count the cell is bound to

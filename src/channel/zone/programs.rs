@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Programs that the clients of a channel share: who runs them, who has clients, and what they are to read.
 //!
 //! A program hangs on the record of its channel, and its input on the program, so that both are found by a repair. Input

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Channels: finding, creating and removing them.
 
 use super::Memory;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What to do with a zone that was left in the middle of an update.
 //!
 //! The links from the buckets to channels, messages and cells are followed, and everything else is built from them anew.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Making room, and what is to be done from time to time.
 
 use super::groups::group_cells;

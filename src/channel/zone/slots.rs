@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Slots: one for each worker that uses the zone.
 
 use super::Memory;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! When to look at which channel again: a wheel of seconds.
 //!
 //! A channel is in at most one bucket, the one of the second in which its oldest message expires or in which it has been

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `lines`: what ends with `\n` or `\r\n` is a text message.
 
 use super::reader::{Found, FramingError, Source, Step, hold};

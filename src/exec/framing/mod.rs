@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How the octets on a program's stdin and stdout are cut into messages (`websocket_exec_format`).
 //!
 //! - `lines`: a line is a text message, either way. On stdout a line ends with `\n` or `\r\n`; on stdin with `\n`. A

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! From the program: octets of stdout in, pieces of messages out.
 
 use std::collections::TryReserveError;

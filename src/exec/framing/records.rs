@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `messages`: records with type and length.
 
 use super::reader::{Found, FramingError, Source, Step, hold};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! To the program: pieces of messages in, octets for stdin out.
 
 use std::collections::TryReserveError;

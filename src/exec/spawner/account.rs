@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A user of the system as whom programs are started, and the way from the keeper's few rights to that user's.
 
 use std::ffi::c_int;

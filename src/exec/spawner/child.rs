@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! From the request to the running program: a process that runs in the spawner's memory until it executes the program,
 //! so that nothing is copied, however much memory the worker had when the spawner was made.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The worker's end: requests out, reports in, never waiting.
 
 use std::cell::RefCell;

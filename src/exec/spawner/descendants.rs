@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Everything that came of a program: its process group, and what has left that.
 //!
 //! A shell with jobs puts each into a group of its own, and a daemon leaves group, session and parent. The kernel keeps

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The process groups of the programs, and the ladder by which they go: SIGTERM, then SIGKILL, then waiting until the
 //! last of them is gone.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The keeper: a process of root's that makes spawners for other users (`websocket_exec_user`).
 //!
 //! A worker cannot start programs as another user, and must not be able to. So where a configuration names users, the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! From the worker to a process of its own.
 
 use std::ffi::c_int;

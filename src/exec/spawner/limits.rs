@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Resource limits (`websocket_exec_limit`).
 
 use std::ffi::c_int;

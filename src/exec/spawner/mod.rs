@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The spawner: a small process beside each worker that starts the worker's programs and ends them.
 //!
 //! A worker must not fork: that costs milliseconds in proportion to its memory, its SIGCHLD handler would see children

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where a program may be: the places that are tried one after the other, in the process that is to become it, as
 //! looking at a file system may take for ever.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What the spawner does: requests in, programs started and ended, reports out.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The messages between worker and spawner: one a packet, integers in little-endian.
 //!
 //! A request to start a program carries stdin, stdout and stderr, and the directory of the program if that has been

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Answers that are no messages: channel info, preflights, refusals.
 
 use crate::channel::info::InfoForm;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a hook says about a message before it is published.
 
 use std::rc::Rc;

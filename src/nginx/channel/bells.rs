@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How workers wake each other: eventfds, which the slots of the zone share.
 //!
 //! The master makes them when it makes the zone, so that every worker that uses the zone, of whatever configuration, has

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The channel that is told of what happens to the others: `websocket_channel_events`.
 
 use super::hub;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Why a message of a WebSocket was not published, and what that means for its session.
 
 use super::publish::Told;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The location that shows a group of channels and changes its limits.
 
 use super::hub;

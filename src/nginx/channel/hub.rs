@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What one worker has of the channels: its slot in the zone, its subscribers, and the turns in which news reach them.
 //!
 //! The hub is borrowed for short steps only. A subscriber is woken while it is not borrowed: that may end the subscriber,

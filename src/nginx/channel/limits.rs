@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a location lets its channels and their group have.
 
 use crate::channel::store::GroupLimits;

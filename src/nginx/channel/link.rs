@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What joins a session and the hooks that it waits for. Either may be gone first.
 
 use std::cell::{Cell, RefCell};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Somebody on a channel, for those who want to know: who is let in, that they came, and that they went.
 //!
 //! A member is dropped when its subscription ends, however that comes about; exactly then its leave is told. Nothing of this

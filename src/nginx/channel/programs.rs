@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a worker asks of the zone about the programs that clients of a channel share.
 
 use super::hub::{Hub, time};

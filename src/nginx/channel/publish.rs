@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Publishing, and what a publisher is told.
 
 use std::cell::Cell;

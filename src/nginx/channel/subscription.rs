@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a request says about channels: which ones, and what its client has of them already.
 
 use std::collections::HashSet;

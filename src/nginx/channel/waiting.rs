@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Requests that wait for messages, on nginx: see [`subscriber`](crate::session::subscriber).
 
 mod body;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A WebSocket that subscribes to channels, publishes to them, or both.
 
 use std::collections::VecDeque;

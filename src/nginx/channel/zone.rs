@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The shared memory of the channels, and the wake-up of the workers that use it.
 //!
 //! nginx puts a slab pool at the beginning of every zone. Of that only the mutex is used, the one lock that the master

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A connection to the engine that is made anew whenever it is lost.
 
 use std::collections::VecDeque;

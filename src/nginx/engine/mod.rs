@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The engines of a worker: channels that live in Redis or Valkey.
 //!
 //! Each worker has a connection of its own for commands. One worker of the node has another one on which it listens, and keeps the

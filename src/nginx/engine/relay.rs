@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What this node listens to: the relay if this worker has it, and whom it is asked for by the others.
 //!
 //! The relay is claimed in the zone like a shared program, and asked for channels by its input. A copy that it keeps carries its number;

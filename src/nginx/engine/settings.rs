@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The engines that a configuration names, and what workers need to know of each.
 
 use std::ffi::CStr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is said when nginx is started, reloaded or tested (`nginx -t`) of programs and directories that nobody could be
 //! connected to, and of tokens that cannot be read: a warning with file and line, since a file may still come, or be another one by then.
 //!

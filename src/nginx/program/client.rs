@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a session is told of the program that was started for it.
 
 use std::fmt::Arguments;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is run for a request: the program, its arguments, its environment.
 
 use std::borrow::Cow;

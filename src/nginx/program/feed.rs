@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Octets on their way to a program's standard input.
 
 use super::{Listener, Stdin, unread};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A program whose client has gone: what the client has sent before is still given to it, and what it says is read.
 //!
 //! It owns itself: the list of the worker's programs points to it, and so do the events of its pipes, until the last process

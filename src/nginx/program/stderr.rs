@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A program's standard error.
 
 use std::collections::VecDeque;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a program has not read of what it was given: octets in its pipe, or on its terminal.
 
 use std::mem::MaybeUninit;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What this module keeps for a request.
 
 use crate::nginx::hold::Holder;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The end of a client's connection after the last frame.
 //!
 //! A connection that is closed with unread octets is reset, and the client may lose what was sent to it last. So what it still

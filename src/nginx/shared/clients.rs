@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Clients that come, go, and send.
 
 use std::rc::Rc;

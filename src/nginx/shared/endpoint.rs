@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A WebSocket whose endpoint is a shared program: it gets what the channel has, and what it sends goes to the program.
 
 use std::collections::VecDeque;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What happens to a program while nobody asks.
 
 use super::table::{Anchor, SharedId, with};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One client of a run of a shared program.
 
 use std::rc::Rc;

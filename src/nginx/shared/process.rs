@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The process of a shared program, in the worker that runs it.
 
 use std::io;

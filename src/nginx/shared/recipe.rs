@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How a shared program is started: all of it, for a worker that has to do it again when no request is there.
 
 use std::rc::Rc;

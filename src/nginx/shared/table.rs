@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The programs of channels that this worker has clients of, or runs.
 //!
 //! The table is borrowed for short steps only and never while a client is woken: that may come back here.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Where a service is: what `websocket_tcp` says, and what that means for one request.
 
 use std::ptr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Connecting to a service, server after server, before anything is answered.
 
 use std::net::{IpAddr, SocketAddr};

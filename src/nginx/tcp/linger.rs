@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The end of a connection to a service whose client has gone: what the client sent before still reaches it.
 //!
 //! Either all of it does, and the service sees an orderly end, or the connection is reset.

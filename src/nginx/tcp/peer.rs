@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The servers of a service, as nginx's balancers give them out.
 
 use std::ptr::NonNull;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Looking up a name by nginx's resolver, without waiting.
 
 use std::ffi::CStr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The connection to a service: nginx's, plain or TLS.
 
 use crate::nginx::ffi;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! `$websocket_tcp_target`: the address that belongs to the token of a request.
 
 use crate::nginx::log::Level;

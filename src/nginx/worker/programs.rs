@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The programs of this worker, and the spawners that are their parents.
 
 use std::cell::RefCell;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The spawners of this worker: one of its own user, and one of each other user that it has had a program of.
 
 use std::collections::HashMap;

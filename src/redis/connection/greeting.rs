@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The first words on a connection: who we are, and whether the server is one that can be used.
 
 use std::collections::VecDeque;

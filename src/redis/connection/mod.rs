@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One connection to a server, from the moment it can be written to.
 //!
 //! It says hello, and is of use when everything that it needs was answered: version, role and rights are looked at before the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One run of a shared program, as its clients see it.
 
 use std::cell::RefCell;

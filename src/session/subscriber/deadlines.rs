@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a waiting request waits for besides messages, and until when.
 
 use super::{Delivery, Flow, Host, Response, Stage, Subscriber, SubscriberEnd};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A request that waits for messages, as a state machine: a stream gets one after another, a long-poll gets one.
 //!
 //! Both are ordinary responses, so that they work over every version of HTTP. A poll is a long-poll that does not wait. The

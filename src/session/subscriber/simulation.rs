@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A whole subscriber driven by a string of octets: messages, client, program, timer, drain and kill in any order.
 //!
 //! The messages come out of a real store and a real fan-out in private memory. [`run`] panics where the subscriber breaks one

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Responses of one message: a long-poll waits for it, a poll does not.
 
 use std::rc::Rc;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Responses that go on. What makes the transports differ is in [`Streaming`].
 //!
 //! [`Streaming`]: crate::channel::streaming::Streaming

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Any order of events, and the orders that matter most.
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! One file of tokens, and when what it says is taken over.
 //!
 //! A file that is replaced as a whole (rename(2)) can be read at any moment. One that is written where it is can be found empty,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Tokens of clients and the addresses that belong to them, in a file or a directory that may change at any time
 //! (`websocket_tcp_tokens`).
 //!

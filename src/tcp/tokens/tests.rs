@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Files that change while somebody asks for tokens.
 
 use std::fs::{self, File};

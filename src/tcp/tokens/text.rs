@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The text of a file of tokens, in the form of websockify's `TokenFile`, and the argument of a request that names a token.
 //!
 //! A line is `token: host:port`, `token: unix_socket:/path`, empty, or a comment that begins with "#". The token ends at the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The incoming side: octets become frames, frames become messages.
 
 use std::ops::Range;

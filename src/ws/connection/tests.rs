@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! PROTOCOL: frames from the client, frames to the client, and closing.
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Compression of messages (RFC 7692, section 7.2.1).
 
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};

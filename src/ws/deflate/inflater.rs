@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Inflation of messages (RFC 7692, section 7.2.2).
 
 use zlib_rs::{Inflate, InflateFlush, Status};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Negotiation (RFC 7692, sections 5 and 7.1).
 
 use super::{MAX_WINDOW, MIN_WINDOW, Settings};

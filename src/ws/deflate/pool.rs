@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The compressors and inflaters of a worker that are not in use.
 
 use super::{Compressor, Inflater};

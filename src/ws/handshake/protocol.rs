@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Subprotocols (RFC 6455, sections 1.9 and 4.2.2).
 
 use crate::ws::field;

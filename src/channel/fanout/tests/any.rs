@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Any sequence of events: nobody loses a message without being told, and nobody gets one twice.
 
 use proptest::prelude::*;

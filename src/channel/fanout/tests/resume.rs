@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Clients of several channels that go at any moment and come back with the last id that they have read: whatever was lost is
 //! told, once or again, and nothing comes twice.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Copies of channels that an engine has.
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Every write of every operation is once the last one: what the next operation makes of that.
 
 use super::*;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Real processes over real shared memory, killed with SIGKILL.
 
 #![allow(unsafe_code)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Any sequence of operations against a model that is a few vectors.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Descriptors of the calling process.
 
 use std::ffi::c_int;

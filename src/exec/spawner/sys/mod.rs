@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The system calls of worker and spawner, in forms that are safe to use.
 
 mod descriptor;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Packets with descriptors between two processes (unix(7), cmsg(3)).
 
 use std::io;

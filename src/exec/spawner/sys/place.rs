@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Files below a directory (openat2(2)).
 
 use std::ffi::CStr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Users, groups and capabilities of the calling process (credentials(7), capabilities(7)).
 
 use std::ffi::{c_int, c_ulong};

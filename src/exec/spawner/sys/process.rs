@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Other processes: making them, ending them, hearing of their end.
 
 use std::ffi::c_int;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! System calls that use nothing of the C library: no `errno`, which belongs to a thread, where two processes run in the
 //! same memory at the same time.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Signals of the calling process (signal(7), signalfd(2)).
 
 use std::ffi::{c_int, c_void};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Pseudo-terminals (pty(7), ioctl_tty(2)).
 
 use std::ffi::c_int;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The body of a response, as pieces that nginx is sending.
 //!
 //! The octets of a message are shared with the other subscribers of this worker; they are held here until nginx has sent

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The response of nginx to a request that waits for messages.
 
 use super::body::Body;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The channels of a request that waits for messages, and the program behind them.
 
 use crate::channel::fanout::{Batch, Next, SubscriberId};
