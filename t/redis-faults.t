@@ -17,13 +17,15 @@ use Ws::Redis;
 my $redis = Ws::Redis->start;
 my $http = 'websocket_channel_zone 4m; websocket_channel_history length=1000; websocket_channel_redis_timeout 1s; websocket_channel_redis '
     . $redis->url . ';';
-my $ngx = Ws::Nginx->start(workers => 3, http => $http, server => <<'SERVER');
+my $ngx = Ws::Nginx->start(workers => 3, connections => 1024, http => $http, server => <<'SERVER');
     location = /pub { websocket_channel $arg_id mode=pub; }
     location = /sub { websocket_channel $arg_id; }
     location = /ask { websocket_channel $arg_id; websocket_channel_join_request /yes; }
     location = /no  { websocket_channel $arg_id; websocket_channel_join_request /never; }
     location = /yes { return 200; }
     location = /never { return 403; }
+    location = /few    { websocket_channel $arg_id; websocket_channel_start oldest; websocket_channel_history length=3; }
+    location = /fewpub { websocket_channel $arg_id mode=pub; websocket_channel_history length=3; }
     location = /local { websocket_channel $arg_id mode=pubsub; websocket_channel_redis off; }
 SERVER
 my $port = $ngx->port;
@@ -83,6 +85,37 @@ case 'a reload: old clients and new ones' => sub {
     is_deeply(numbers($_, 20), [1 .. 20], 'one of before') for @old;
     is_deeply(numbers($_, 20), [2 .. 20], 'one of after') for @new;
     $_->close for @old, @new;
+};
+
+case 'what is kept here is what the location says, whoever listens' => sub {
+    my $old = Ws::Client->open($port, '/few?id=few');
+    publish($port, '/fewpub?id=few', $_) for 1 .. 2;
+    $ngx->reload;
+    # The next one that listens has read what came meanwhile when this arrives.
+    publish($port, '/fewpub?id=few', 0);
+    is_deeply(numbers($old, 0), [1, 2, 0]);
+    publish($port, '/fewpub?id=few', $_) for 3 .. 12;
+    is_deeply(numbers($old, 12), [3 .. 12]);
+    my $late = Ws::Client->open($port, '/few?id=few');
+    is_deeply(numbers($late, 12), [10 .. 12], 'three are kept');
+    $_->close for $old, $late;
+};
+
+case 'many wait for an engine that stalls, and hold up nobody' => sub {
+    my $local = Ws::Client->open($port, '/local?id=y');
+    $redis->signal('STOP');
+    my @waiting = map { Ws::Client->connect(port => $port) } 1 .. 300;
+    $waiting[$_]->send(Ws::Frame::upgrade("/sub?id=waits$_")) for 0 .. $#waiting;
+    for my $n (1 .. 20) {
+        my $begun = time;
+        $local->send(text($n));
+        is($local->message->{payload}, $n) or last;
+        cmp_ok(time - $begun, '<', 1) or last;
+    }
+    $redis->signal('CONT');
+    my %status;
+    $status{$_->response->{status}}++ for @waiting;
+    is(join(' ', grep { $_ != 101 && $_ != 503 } keys %status), '', join ' ', map { "$_: $status{$_}" } sort keys %status);
 };
 
 case 'a server that stalls' => sub {

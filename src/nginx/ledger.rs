@@ -236,10 +236,11 @@ fn add_zone(cf: *mut ffi::ngx_conf_t, nth: usize, counted: *mut Counted) -> Opti
 /// Makes the chunk, or finds that of the configuration before, and enters the locations when it is the last one.
 unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -> ffi::ngx_int_t {
     guard(ffi::NGX_ERROR as isize, || {
-        // SAFETY: nginx has mapped the zone and put a slab pool at its beginning; only the master is here. The pool's
-        // data is null in a new zone and the chunk in one that was kept. The pages of a new zone are zero and most of them are
-        // never needed, so they are not written to, except in an nginx that fills memory with a pattern to find errors. The
-        // zone's data are the locations that add_zone was given.
+        // The pages of a new zone are zero and most of them are never needed, so they are not written to, except in an nginx that
+        // fills memory with a pattern to find errors.
+        //
+        // SAFETY: nginx has mapped the zone and put a slab pool at its beginning, and only the master is here. The pool's data
+        // is null in a new zone and the chunk in one that was kept; the zone's data are what add_zone() was given.
         let counted = unsafe {
             let pool = (*zone).shm.addr.cast::<ffi::ngx_slab_pool_t>();
             if (*pool).data.is_null() {

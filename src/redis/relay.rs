@@ -143,7 +143,7 @@ pub struct Counts {
     pub epochs: u64,
 }
 
-/// See the module.
+/// The relay of a node: which channels it listens to, and how far each of them is.
 #[derive(Debug)]
 pub struct Relay {
     prefix: Vec<u8>,
@@ -448,7 +448,9 @@ impl Relay {
         let Stage::Reading { again } = state.stage else { return };
         state.stage = Stage::Due;
         self.forgotten |= found == Err(Failure::Refused(ErrorReply::NoScript));
-        let (Ok(found), epoch) = (&found, found.as_ref().ok().and_then(|found| found.epoch)) else {
+        let (Ok(found), epoch) =
+            (&found, found.as_ref().ok().and_then(|found| found.epoch.filter(|epoch| epoch.0 != 0)))
+        else {
             return self.later(now + AGAIN, topic);
         };
         let Some(epoch) = epoch else { return self.later(now + AGAIN, topic) };

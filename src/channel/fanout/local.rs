@@ -71,7 +71,7 @@ impl Run {
     }
 }
 
-/// See the module.
+/// A channel with subscribers in this worker.
 #[derive(Debug)]
 pub struct Local {
     /// The channel.

@@ -78,7 +78,7 @@ enum Memberships {
     Many(Box<[Membership]>),
 }
 
-/// See the module.
+/// A subscriber, and how far it is in each of its channels.
 #[derive(Debug)]
 pub struct Subscriber {
     memberships: Memberships,

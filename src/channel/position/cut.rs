@@ -55,7 +55,7 @@ const MARK: u8 = b'z';
 /// Octets of an epoch, and of the identity of a zone: both are below 2^53.
 const SHORT: usize = 7;
 
-/// See the module.
+/// A position in many channels: one serial for all of them, but for those that are named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// The zone that the serial is of.

@@ -66,6 +66,8 @@ pub struct CopyFound {
     pub id: Vec<u8>,
     /// Subscribers of this node.
     pub subscribers: u32,
+    /// What is kept of it here.
+    pub history: History,
 }
 
 /// Buckets of the table that are looked at while the lock is held once.
@@ -243,5 +245,6 @@ fn found(memory: Memory<'_>, channel: Cell, record: &Record) -> Result<CopyFound
     let mut group = Vec::with_capacity(lengths.iter().sum());
     memory.read_along(channel, at, lengths.iter().sum(), &mut group)?;
     let id = group.split_off(lengths[0].min(group.len()));
-    Ok(CopyFound { group, id, subscribers: memory.subscribers(channel)? })
+    let history = History { length: record.history.get(), time: record.keep.get() };
+    Ok(CopyFound { group, id, subscribers: memory.subscribers(channel)?, history })
 }

@@ -120,7 +120,7 @@ impl<L: Lock> Store<L> {
         self.drain_to(slot, budget, now, out, &mut 0)
     }
 
-    /// The same. If there is no more, then `horizon` is the serial of the last message of the zone: what was published up to it
+    /// Copies what is new for this worker as [`drain`](Self::drain) does. If there is no more, then `horizon` is the serial of the last message of the zone: what was published up to it
     /// was copied.
     pub fn drain_to(
         &self,

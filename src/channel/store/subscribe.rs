@@ -76,7 +76,7 @@ pub struct Subscribed {
     pub channel: Handle,
     /// What this worker calls it: the token that was offered if this is its first subscriber here.
     pub token: Token,
-    /// Whether it is. News begin with the message after `window` then.
+    /// It is the first subscriber of the channel in this worker. News begin with the message after `window` then.
     pub first: bool,
     /// What the channel has now.
     pub window: Window,

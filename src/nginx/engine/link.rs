@@ -30,7 +30,7 @@ enum Stage {
     Up { socket: Socket, connection: Box<Connection>, unsent: Vec<u8>, sent: usize },
 }
 
-/// See the module. Whoever owns it calls [`advance`](Self::advance) when it is woken, and takes the [events](Self::next_event).
+/// A connection, or the wait for the next one. Whoever owns it calls [`advance`](Self::advance) when it is woken, and takes the [events](Self::next_event).
 pub struct Link {
     settings: Rc<Settings>,
     stage: Stage,
@@ -43,6 +43,8 @@ pub struct Link {
     owner: *mut c_void,
     buffer: Vec<u8>,
     random: fn() -> u64,
+    /// When its owner wants to be called besides.
+    wake_by: Option<u64>,
 }
 
 impl Link {
@@ -61,7 +63,13 @@ impl Link {
             owner,
             buffer: Vec::new(),
             random,
+            wake_by: None,
         }
+    }
+
+    /// The owner is to be called at this time at the latest.
+    pub fn wake_by(&mut self, time: Option<u64>) {
+        self.wake_by = time;
     }
 
     /// Whether commands are taken.
@@ -246,7 +254,7 @@ impl Link {
         let deadline = match &self.stage {
             Stage::Down { until } => Some(*until),
             Stage::Connecting { deadline, .. } => Some(*deadline),
-            Stage::Up { connection, .. } => connection.deadline(),
+            Stage::Up { connection, .. } => [connection.deadline(), self.wake_by].into_iter().flatten().min(),
         };
         match deadline {
             Some(deadline) => self.timer.arm(deadline.saturating_sub(now()).max(1)),

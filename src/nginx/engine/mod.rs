@@ -168,6 +168,7 @@ pub fn end() {
 /// Something may have happened in the zone.
 pub fn news() {
     for number in 1..=ENGINES.with_borrow(Vec::len) {
+        with(number, |engine| engine.node.look_again());
         run_node(number);
     }
 }
@@ -248,6 +249,11 @@ fn run_node(number: usize) {
     for done in ready {
         done();
     }
+    with(number, |engine| {
+        if engine.node.has_more() {
+            engine.commands.post();
+        }
+    });
 }
 
 impl Engine {

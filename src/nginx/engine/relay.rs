@@ -5,6 +5,7 @@
 //! The relay is claimed in the zone like a shared program, and asked for channels by its input. A copy that it keeps carries its number;
 //! when it goes, its copies are nobody's until the next one has compared them.
 
+use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::rc::Rc;
 
@@ -30,6 +31,9 @@ const MOST_INPUT: u64 = 4 << 20;
 /// Requests that are read at once.
 const INPUT: usize = 64 << 10;
 
+/// Openings that are looked at in one turn of the event loop.
+const OPENINGS: usize = 64;
+
 /// Who waits for channels.
 type Opened = Box<dyn FnOnce(Result<(), Failed>)>;
 
@@ -40,6 +44,10 @@ type Name = (Box<[u8]>, Box<[u8]>);
 struct Opening {
     /// Those that are not there yet.
     missing: Vec<Name>,
+    /// What is to be kept of them here.
+    history: History,
+    /// The relay that was asked for them; 0: none was.
+    asked: u64,
     deadline: u64,
     done: Opened,
 }
@@ -52,7 +60,7 @@ struct Own {
     away: bool,
 }
 
-/// See the module.
+/// A worker's part in what its node listens to: its requests to the relay, and the relay itself where this worker has it.
 pub struct Node {
     settings: Rc<Settings>,
     handler: Handler,
@@ -60,40 +68,57 @@ pub struct Node {
     handle: Option<ProgramHandle>,
     run: u32,
     own: Option<Own>,
-    opening: Vec<Opening>,
+    opening: VecDeque<Opening>,
+    /// Openings that have still to be looked at since something may have happened to them.
+    unseen: usize,
     leaving: bool,
 }
 
 impl Node {
     /// A node that listens to nothing yet. `handler` is called with the `owner` of its events.
     pub fn new(settings: Rc<Settings>, handler: Handler, owner: *mut c_void) -> Self {
-        Node { settings, handler, owner, handle: None, run: 0, own: None, opening: Vec::new(), leaving: false }
+        Node {
+            settings,
+            handler,
+            owner,
+            handle: None,
+            run: 0,
+            own: None,
+            opening: VecDeque::new(),
+            unseen: 0,
+            leaving: false,
+        }
     }
 
     /// Waits for channels.
     pub fn open(&mut self, keys: &[Key<'_>], history: History, done: Opened) {
         let deadline = now() + self.settings.timeout;
-        let mut missing = Vec::new();
-        for key in keys {
-            self.request(*key, history);
-            missing.push((key.group().into(), key.id().into()));
-        }
-        self.opening.push(Opening { missing, deadline, done });
+        let missing = keys.iter().map(|key| (key.group().into(), key.id().into())).collect();
+        let mut opening = Opening { missing, history, asked: 0, deadline, done };
+        self.attach();
+        let relay = self.current_relay();
+        self.ask(&mut opening, relay);
+        self.opening.push_back(opening);
+        self.unseen = self.opening.len();
     }
 
-    /// Asks the relay for a channel, whether it is here or in another worker.
-    fn request(&mut self, key: Key<'_>, history: History) {
-        self.attach();
+    /// Asks the relay, whether it is here or in another worker, for what an opening waits for.
+    fn ask(&mut self, opening: &mut Opening, relay: u64) {
         let Some(slot) = hub::with(|hub| hub.slot.number()) else { return };
-        if let Some(own) = &mut self.own {
-            let channel = Channel { group: key.group().into(), id: key.id().into(), history };
-            own.relay.open(channel, Some(slot), &mut copies(&self.settings, own.number), now());
-            return;
+        let space = self.settings.space;
+        let mut taken = relay != 0;
+        for (group, id) in &opening.missing {
+            let Some(key) = Key::in_space(space, group, id) else { continue };
+            if let Some(own) = &mut self.own {
+                let channel = Channel { group: group.clone(), id: id.clone(), history: opening.history };
+                own.relay.open(channel, Some(slot), &mut copies(&self.settings, own.number), now());
+            } else if let Some(handle) = self.handle.filter(|_| relay != 0) {
+                let request = encode(slot, opening.history, key);
+                // What a full input does not take is asked for again.
+                taken &= hub::with(|hub| hub.push_input(handle, Kind::Binary, &request, MOST_INPUT)) == Some(Ok(()));
+            }
         }
-        let Some(handle) = self.handle else { return };
-        let request = encode(slot, history, key);
-        // A full input is tried again when the opening is looked at.
-        let _ = hub::with(|hub| hub.push_input(handle, Kind::Binary, &request, MOST_INPUT));
+        opening.asked = if taken { relay } else { 0 };
     }
 
     /// Finds the place of the relay in the zone.
@@ -135,15 +160,17 @@ impl Node {
             Some(Err(_)) | None => {}
         }
         self.ask_again();
+        self.unseen = self.opening.len();
     }
 
-    /// Asks again for what has not come: the relay may be another one by now.
+    /// Asks for what was asked of no relay, or of one that is not there any more.
     fn ask_again(&mut self) {
-        let waiting: Vec<_> = self.opening.iter().flat_map(|opening| opening.missing.clone()).collect();
-        for (group, id) in waiting {
-            if let Some(key) = Key::in_space(self.settings.space, &group, &id) {
-                self.request(key, History::of(0, 0));
+        let relay = self.current_relay();
+        for mut opening in std::mem::take(&mut self.opening) {
+            if opening.asked != relay {
+                self.ask(&mut opening, relay);
             }
+            self.opening.push_back(opening);
         }
     }
 
@@ -168,8 +195,7 @@ impl Node {
             at = step.and_then(Result::ok).flatten();
         }
         for copy in found.into_iter().filter(|copy| copy.subscribers > 0 && !copy.id.is_empty()) {
-            let history = History::of(0, 0);
-            let channel = Channel { group: copy.group.into(), id: copy.id.into(), history };
+            let channel = Channel { group: copy.group.into(), id: copy.id.into(), history: copy.history };
             own.relay.open(channel, None, &mut copies(&self.settings, number), now());
         }
         self.own = Some(own);
@@ -235,31 +261,48 @@ impl Node {
             let mut copies = copies(&self.settings, *number);
             relay.on_time(connection, &mut copies, now());
         }
+        link.wake_by(relay.deadline());
         if relay.needs_another_connection() {
             link.renew();
         }
         link.advance();
     }
 
-    /// Whether copies are complete that somebody waits for, or whether it is too late.
+    /// Something may have happened to what is waited for.
+    pub fn look_again(&mut self) {
+        self.unseen = self.opening.len();
+    }
+
+    /// Looks at some of the openings: whether their copies are complete, or whether it is too late. Each look takes the lock of the
+    /// zone, and others are to have their turn.
     fn opened(&mut self) -> Vec<Box<dyn FnOnce()>> {
-        if self.opening.is_empty() {
-            return Vec::new();
+        let mut ready: Vec<Box<dyn FnOnce()>> = Vec::new();
+        if self.unseen == 0 {
+            return ready;
         }
         let relay = self.current_relay();
         let space = self.settings.space;
-        let mut ready: Vec<Box<dyn FnOnce()>> = Vec::new();
-        for mut opening in std::mem::take(&mut self.opening) {
-            opening.missing.retain(|(group, id)| !is_complete(space, group, id, relay));
+        for _ in 0..self.unseen.min(OPENINGS) {
+            self.unseen -= 1;
+            let Some(mut opening) = self.opening.pop_front() else { break };
+            if relay != 0 {
+                opening.missing.retain(|(group, id)| !is_complete(space, group, id, relay));
+            }
             if opening.missing.is_empty() {
                 ready.push(Box::new(move || (opening.done)(Ok(()))));
             } else if opening.deadline <= now() || self.leaving {
                 ready.push(Box::new(move || (opening.done)(Err(Failed::Unavailable))));
             } else {
-                self.opening.push(opening);
+                self.opening.push_back(opening);
             }
         }
+        self.unseen = self.unseen.min(self.opening.len());
         ready
+    }
+
+    /// Whether there is more to look at than was looked at.
+    pub fn has_more(&self) -> bool {
+        self.unseen > 0
     }
 
     /// The number of the relay that runs; 0 if none does.

@@ -27,7 +27,7 @@ pub struct Running {
     pub watch: Watch,
 }
 
-/// See the module.
+/// The spawners of a worker: one for its own user, and one for each other user whose programs it has started.
 #[derive(Default)]
 pub struct Spawners {
     running: Vec<Running>,

@@ -52,7 +52,7 @@ fn a_copy_is_not_the_channel_of_the_same_name() {
     while let Some(from) = at {
         at = rig.store.copies(SPACE, from, &mut copies).unwrap();
     }
-    assert_eq!(copies, [CopyFound { group: b"group".to_vec(), id: b"a".to_vec(), subscribers: 0 }]);
+    assert_eq!(copies, [CopyFound { group: b"group".to_vec(), id: b"a".to_vec(), subscribers: 0, history: KEEP }]);
     rig.check();
 }
 
