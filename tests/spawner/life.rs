@@ -193,7 +193,7 @@ fn orphans_leave_no_zombie() {
     call.ladder.daemons = Daemons::Keep;
     let (mut running, _) = bench.start(&call);
     let orphan: i32 = running.line().parse().unwrap();
-    bench.expect_exit(&running, OK);
+    bench.expect_exit(running.id, OK);
     assert_eq!(children(bench.spawner.pid().unwrap()).iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [orphan]);
     kill(orphan, libc::SIGKILL);
     wait_for_end(orphan);
@@ -244,7 +244,7 @@ fn thousands_of_programs_leave_nothing_behind() {
     let missing = Call::new(&["/bin/no-such-program"]);
     let once = |bench: &mut Bench| {
         let (running, _) = bench.start(&call);
-        bench.expect_exit(&running, OK);
+        bench.expect_exit(running.id, OK);
         bench.fail(&missing);
     };
     for _ in 0..200 {

@@ -19,7 +19,7 @@ fn a_program_runs_and_ends() {
     assert_eq!(running.line(), "one");
     let Running { id, stdin, mut stdout, .. } = running;
     drop(stdin);
-    assert_eq!(bench.report(), Report::Exited { id, status: OK, gone: true });
+    bench.expect_exit(id, OK);
     assert_eq!(stdout.read(&mut [0]).unwrap(), 0);
     bench.finish();
 }
@@ -34,7 +34,7 @@ fn how_a_program_ends() {
         ("kill -SEGV $$", ExitStatus::Signal(11)),
     ] {
         let (running, _) = bench.start(&Call::shell(script));
-        bench.expect_exit(&running, status);
+        bench.expect_exit(running.id, status);
     }
     assert_eq!(ExitStatus::Code(3).to_string(), "exit 3");
     assert_eq!(ExitStatus::Signal(9).to_string(), "signal 9");
@@ -45,7 +45,7 @@ fn what_it_wrote_before_its_end_is_there() {
     let mut bench = Bench::new();
     let (mut running, _) = bench.start(&Call::shell("echo one; read line; printf two; exit 1"));
     running.write(b"line\nnever read");
-    bench.expect_exit(&running, ExitStatus::Code(1));
+    bench.expect_exit(running.id, ExitStatus::Code(1));
     let mut output = String::new();
     running.stdout.read_to_string(&mut output).unwrap();
     assert_eq!(output, "one\ntwo");

@@ -22,7 +22,7 @@ fn a_program_that_leaves_when_its_input_ends() {
     bench.spawner.stop(running.id, NEVER).unwrap();
     let Running { id, stdin, .. } = running;
     drop(stdin);
-    assert_eq!(bench.report(), Report::Exited { id, status: OK, gone: true });
+    bench.expect_exit(id, OK);
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_program_that_obeys() {
     let (running, _) = bench.start(&Call::new(&["/bin/sleep", "1000"]));
     let begin = Instant::now();
     bench.spawner.stop(running.id, Ladder { term_ms: 30, ..NEVER }).unwrap();
-    bench.expect_exit(&running, TERMINATED);
+    bench.expect_exit(running.id, TERMINATED);
     assert!(begin.elapsed() >= Duration::from_millis(30));
 }
 
@@ -63,7 +63,7 @@ fn a_program_that_is_stopped() {
         std::thread::yield_now();
     }
     bench.spawner.stop(running.id, Ladder { term_ms: 0, ..NEVER }).unwrap();
-    bench.expect_exit(&running, ExitStatus::Code(7));
+    bench.expect_exit(running.id, ExitStatus::Code(7));
     assert_eq!(running.line(), "bye");
 }
 
@@ -131,7 +131,7 @@ fn signals_reach_the_group() {
     let mut lines = [running.line(), running.line()];
     lines.sort();
     assert_eq!(lines, ["child", "grandchild"]);
-    bench.expect_exit(&running, OK);
+    bench.expect_exit(running.id, OK);
     // Of a program that is gone, and of a signal that does not exist, nothing comes.
     bench.spawner.signal(running.id, libc::SIGUSR1).unwrap();
     bench.spawner.stop(running.id, NEVER).unwrap();
