@@ -30,6 +30,8 @@ const LAYERS: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     ("acceptance", "request"),
     ("address", "core"),
+    ("backend", "engine"),
+    ("backend/zone", "engine"),
     ("caller", "request"),
     ("channel", "endpoints"),
     ("channel/answer", "endpoints"),
@@ -57,6 +59,7 @@ const FILES: &[(&str, &str)] = &[
     ("content", "http"),
     ("detached", "engine"),
     ("engine", "engine"),
+    ("engine/backend", "engine"),
     ("engine/link", "engine"),
     ("engine/relay", "engine"),
     ("engine/settings", "engine"),

@@ -15,6 +15,7 @@
 //! and collects if it [has news](store::Store::has_news) without having been woken: somebody who was to wake it may have
 //! been killed before.
 
+pub mod backend;
 pub mod event;
 pub mod fanout;
 pub mod hook;

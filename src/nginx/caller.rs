@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A client's request that waits for the answer of another location, and may go away meanwhile.
+//! A client's request that waits for an answer, of another location or of a backend, and may go away meanwhile.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -11,6 +11,7 @@ use super::ffi;
 use super::guard::guard;
 use super::hold::{self, Holder, Kind};
 use super::request::Request;
+use crate::channel::backend::{Answer, Outcome};
 
 /// The request, as long as it is there to be resumed.
 type Alive = Cell<Option<Request>>;
@@ -43,17 +44,23 @@ impl Caller {
         Some(Caller(alive))
     }
 
-    /// Lets the request wait. A client that goes away is noticed: the request is not there any more then.
-    ///
-    /// [`resume`](Self::resume) gives a reference to the request back, which is not taken here: the caller has taken it, as
-    /// nginx does before it reads a body.
-    pub fn wait(&self) {
-        let Some(request) = self.0.get() else { return };
-        let Some(context) = request.context() else { return };
+    /// Lets the request wait until it is [resumed](Self::resume), and returns what a content handler returns for that. A client
+    /// that goes away is noticed: the request is not there any more then.
+    pub fn wait(&self) -> isize {
+        let Some(request) = self.0.get() else { return ffi::NGX_ERROR as isize };
+        let Some(context) = request.context() else {
+            // It ends now, and is not there to be resumed.
+            self.0.set(None);
+            return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        };
         hold::take(context, Holder::new(&HOLDER, NonNull::from(&*self.0)));
         hold::watch_client(request);
-        // SAFETY: the request is alive.
-        unsafe { (*request.raw()).write_event_handler = Some(ffi::ngx_http_request_empty_handler) };
+        // SAFETY: the request is alive; the reference is given back when it is resumed.
+        unsafe {
+            (*request.raw()).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
+            ffi::ngx_ws_request_hold(request.raw());
+        }
+        ffi::NGX_DONE as isize
     }
 
     /// Whether the request is there.
@@ -80,6 +87,22 @@ impl Caller {
             ffi::ngx_http_run_posted_requests(connection);
         }
     }
+}
+
+/// Ends a request with what `finish` makes of an answer, at once or when it comes; returns what a content handler returns.
+pub fn wait_for<T: 'static, E: 'static>(
+    request: Request,
+    answer: Answer<T, E>,
+    finish: impl FnOnce(Request, Outcome<T, E>) -> isize + 'static,
+) -> isize {
+    let pending = match answer {
+        Answer::Now(outcome) => return finish(request, outcome),
+        Answer::Later(pending) => pending,
+    };
+    let Some(caller) = Caller::of(request) else { return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize };
+    let status = caller.wait();
+    pending.then(move |outcome| caller.resume(|request| finish(request, outcome)));
+    status
 }
 
 /// The request becomes somebody else's: it is not resumed any more.

@@ -19,31 +19,32 @@ pub mod waiting;
 mod websocket;
 pub mod zone;
 
-use std::cell::Cell;
 use std::rc::Rc;
 
-use super::caller::Caller;
+use super::backend;
+use super::caller::{self, Caller};
 use super::console;
-use super::engine;
 use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
-use super::request::{Request, try_again};
+use super::request::Request;
 use super::session::SessionRef;
 use super::template::ComplexValue;
+use crate::channel::backend::{Outcome, gather};
 use crate::channel::event::Happening;
-use crate::channel::store::{Info, Key, Presence};
+use crate::channel::memory::Corrupt;
+use crate::channel::store::{Info, Presence};
 use crate::channel::streaming::Streaming;
 use crate::conf::{self, ChannelMode};
-use events::Events;
-use member::Member;
+use events::{Events, told_of};
+use member::{JoinDecision, Member};
 use waiting::Delivery;
 
 use crate::channel::transport::{self, Transport};
 use crate::channel::wire::websocket::META;
 use crate::session::endpoint::Endpoint;
 pub use publish::Publisher;
-pub use subscription::{Ids, Subscription};
+pub use subscription::Ids;
 pub use websocket::Channel as WebSocket;
 
 /// The location has no transport of the kind that was asked for (RFC 9110, section 15.5.7).
@@ -135,10 +136,9 @@ pub fn start(
     let ids = Ids::of(request, channel)?;
     let publisher = if channel.mode.publishes() { Some(Publisher::new(request, &ids)?) } else { None };
     let answers = (channel.mode == ChannelMode::Pub).then(|| answer::info_form(request));
-    let mut endpoint = WebSocket::new(publisher, answers);
-    endpoint.use_hooks(request, session, channel.mode.subscribes());
-    if channel.mode.subscribes() && !endpoint.ask_to_join()? {
-        endpoint.join(request, session, &Subscription::of(request, &ids))?;
+    let mut endpoint = WebSocket::new(request, session, publisher, answers);
+    if channel.mode.subscribes() {
+        endpoint.join(&ids)?;
     }
     Ok(Box::new(endpoint))
 }
@@ -157,25 +157,28 @@ fn subscribe(
 /// Asks whether a request may wait for messages; returns what the content handler returns.
 fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<isize, isize> {
     // The variables of the hook's location tell of it.
-    Ids::of(request, channel)?;
+    let ids = Ids::of(request, channel)?;
     let caller = Caller::of(request).ok_or(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize)?;
-    let waiting = caller.clone();
-    member::ask(request, move |decision, copy| {
+    let (waiting, awaited) = (caller.clone(), delivery.clone());
+    let decided = member::ask(request, &ids, move |decision, copy| {
         if !caller.is_there() {
             return decision.discard(copy);
         }
-        caller.resume(|request| {
-            let Some(channel) = request.settings().channel() else {
-                return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-            };
-            let status = decision.apply(request).and_then(|member| subscribe(request, channel, delivery, member));
-            status.unwrap_or_else(|status| status)
-        });
+        caller.resume(|request| admit(request, &decision, awaited).unwrap_or_else(|status| status));
     })?;
-    // SAFETY: the request is alive; the reference is given back when it is resumed.
-    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
-    waiting.wait();
-    Ok(ffi::NGX_DONE as isize)
+    match decided {
+        Some(decision) => admit(request, &decision, delivery),
+        None => Ok(waiting.wait()),
+    }
+}
+
+/// Lets a request wait for messages if that was decided; returns what the content handler returns.
+fn admit(request: Request, decision: &JoinDecision, delivery: Delivery) -> Result<isize, isize> {
+    let Some(channel) = request.settings().channel() else {
+        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+    };
+    let member = decision.apply(request)?;
+    subscribe(request, channel, delivery, member)
 }
 
 /// The first subprotocol that the client offers and the location or the channel itself speaks.
@@ -253,80 +256,21 @@ fn check_origin(request: Request, subscribes: bool) -> Result<(), isize> {
 fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
     if asks_for_presence(request.arguments()) {
-        return presence(request, &ids);
+        return Ok(presence(request, &ids));
     }
-    if request.settings().engine != 0 {
-        return ask_engine(request, &ids, engine::info, |_, _| {});
-    }
-    let infos = ids.keys().into_iter().filter_map(|key| hub::with(|hub| hub.info(key)).flatten());
-    let info = infos.reduce(publish::sum).ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
-    Ok(answer::info(request, ffi::NGX_HTTP_OK as usize, &info))
+    let backend = backend::of(request.settings().engine);
+    let infos = ids.keys().into_iter().map(|key| backend.info(key));
+    Ok(caller::wait_for(request, gather(infos, publish::sum), tell_info))
 }
 
-/// Asks the engine of the channels something about each of them, and answers with the sum; returns what the content handler returns.
-/// `told` is called for each channel that there was.
-fn ask_engine(
-    request: Request,
-    ids: &Ids<'_>,
-    ask: impl Fn(usize, Key<'_>, Box<dyn FnOnce(Result<Option<Info>, engine::Failed>)>),
-    told: impl Fn(Option<&Events>, &[u8]) + 'static,
-) -> Result<isize, isize> {
-    const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-    let number = request.settings().engine;
-    if engine::is_away(number) {
-        return Err(try_again(request));
-    }
-    let events = Events::of(request)?;
-    let caller = Caller::of(request).ok_or(FAILED)?;
-    // SAFETY: the request is alive; the reference is given back when it is resumed.
-    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
-    caller.wait();
-    let keys = ids.keys();
-    let asked = Rc::new(Asked { left: Cell::new(keys.len()), sum: Cell::new(None), failed: Cell::new(None) });
-    let (told, events) = (Rc::new(told), Rc::new(events));
-    for key in keys {
-        let (asked, told, events, caller) = (Rc::clone(&asked), Rc::clone(&told), Rc::clone(&events), caller.clone());
-        let id: Box<[u8]> = key.id().into();
-        ask(
-            number,
-            key,
-            Box::new(move |answer| {
-                if let Ok(Some(_)) = answer {
-                    told(events.as_ref().as_ref(), &id);
-                }
-                asked.add(answer, &caller);
-            }),
-        );
-    }
-    Ok(ffi::NGX_DONE as isize)
-}
-
-/// The answers of an engine about several channels, until the last one is there.
-struct Asked {
-    left: Cell<usize>,
-    sum: Cell<Option<Info>>,
-    failed: Cell<Option<engine::Failed>>,
-}
-
-impl Asked {
-    fn add(&self, answer: Result<Option<Info>, engine::Failed>, caller: &Caller) {
-        match answer {
-            Ok(Some(info)) => self.sum.set(Some(self.sum.get().map_or(info, |sum| publish::sum(sum, info)))),
-            Ok(None) => {}
-            Err(failed) => self.failed.set(Some(failed)),
-        }
-        self.left.set(self.left.get() - 1);
-        if self.left.get() > 0 {
-            return;
-        }
-        let (sum, failed) = (self.sum.get(), self.failed.get());
-        caller.resume(|request| match (failed, sum) {
-            (Some(engine::Failed::Unknown), _) => ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize,
-            (Some(engine::Failed::Unavailable), _) => try_again(request),
-            (Some(_), _) => ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize,
-            (None, Some(info)) => answer::info(request, ffi::NGX_HTTP_OK as usize, &info),
-            (None, None) => ffi::NGX_HTTP_NOT_FOUND as isize,
-        });
+/// Answers with what is known of the channels together, if there are any.
+fn tell_info(request: Request, outcome: Outcome<Option<Option<Info>>, Corrupt>) -> isize {
+    match outcome {
+        Ok(info) => match info.flatten() {
+            Some(info) => answer::info(request, ffi::NGX_HTTP_OK as usize, &info),
+            None => ffi::NGX_HTTP_NOT_FOUND as isize,
+        },
+        Err(failure) => answer::failed(request, failure, |Corrupt| ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize),
     }
 }
 
@@ -336,42 +280,42 @@ fn asks_for_presence(query: &[u8]) -> bool {
 }
 
 /// Who is on the channels.
-fn presence(request: Request, ids: &Ids<'_>) -> Result<isize, isize> {
-    let mut all: Option<Presence> = None;
-    for key in ids.keys() {
-        let Some(found) = hub::with(|hub| hub.presence(key)) else { return Err(try_again(request)) };
-        let Some(presence) = found.map_err(|_| ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize)? else { continue };
-        match &mut all {
-            Some(all) => all.merge(presence),
-            None => all = Some(presence),
+fn presence(request: Request, ids: &Ids<'_>) -> isize {
+    let backend = backend::of(request.settings().engine);
+    let all = ids.keys().into_iter().map(|key| backend.presence(key));
+    caller::wait_for(request, gather(all, merge), |request, outcome| {
+        const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        let all = match outcome {
+            Ok(all) => all.flatten(),
+            Err(failure) => return answer::failed(request, failure, |_| FAILED),
+        };
+        let Some(all) = all else { return ffi::NGX_HTTP_NOT_FOUND as isize };
+        if !request.add_header("Cache-Control", b"no-store") {
+            return FAILED;
         }
+        answer::text(request, ffi::NGX_HTTP_OK as usize, Presence::CONTENT_TYPE, &all.to_string())
+    })
+}
+
+/// Who is on one channel and on another one, as far as there are these channels.
+fn merge(first: Option<Presence>, other: Option<Presence>) -> Option<Presence> {
+    match (first, other) {
+        (Some(mut first), Some(other)) => {
+            first.merge(other);
+            Some(first)
+        }
+        (first, other) => first.or(other),
     }
-    let all = all.ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
-    if !request.add_header("Cache-Control", b"no-store") {
-        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
-    }
-    Ok(answer::text(request, ffi::NGX_HTTP_OK as usize, Presence::CONTENT_TYPE, &all.to_string()))
 }
 
 /// Deletes the channels; the answer is what they were.
 fn delete(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
     let ids = Ids::of(request, channel)?;
-    if request.settings().engine != 0 {
-        let told = |events: Option<&Events>, id: &[u8]| {
-            if let Some(events) = events {
-                events.tell(Happening::Delete, id);
-            }
-        };
-        return ask_engine(request, &ids, engine::delete, told);
-    }
-    let events = Events::of(request)?;
-    let deleted = ids.keys().into_iter().filter_map(|key| {
-        let deleted = hub::with(|hub| hub.delete(key)).flatten();
-        if let (Some(_), Some(events)) = (&deleted, &events) {
-            events.tell(Happening::Delete, key.id());
-        }
-        deleted
+    let events = Events::of(request)?.map(Rc::new);
+    let backend = backend::of(request.settings().engine);
+    let deleted = ids.keys().into_iter().map(|key| {
+        let happening = |deleted: &Option<Info>| deleted.as_ref().map(|_| Happening::Delete);
+        told_of(events.as_ref(), key.id(), backend.delete(key), happening)
     });
-    let info = deleted.map(|deleted| deleted.info).reduce(publish::sum).ok_or(ffi::NGX_HTTP_NOT_FOUND as isize)?;
-    Ok(answer::info(request, ffi::NGX_HTTP_OK as usize, &info))
+    Ok(caller::wait_for(request, gather(deleted, publish::sum), tell_info))
 }

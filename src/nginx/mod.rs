@@ -7,6 +7,7 @@
 
 mod acceptance;
 mod address;
+mod backend;
 mod caller;
 mod channel;
 mod client;

@@ -7,9 +7,9 @@ pub mod spawners;
 
 use std::cell::Cell;
 
+use super::backend;
 use super::channel::hub;
 use super::detached;
-use super::engine;
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
@@ -66,7 +66,7 @@ fn begin(settings: &MainSettings) -> bool {
     if !settings.channels.is_none_or(|zone| hub::begin(zone, shared::CALLS)) {
         return false;
     }
-    engine::begin(&settings.engines);
+    backend::begin(&settings.engines);
     true
 }
 
@@ -80,7 +80,7 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
         }
         detached::leaving();
         listeners::drain();
-        engine::leaving();
+        backend::leaving();
         shared::leaving();
     });
 }
@@ -90,7 +90,7 @@ pub fn exit() {
     shared::end();
     listeners::terminate();
     tcp::end();
-    engine::end();
+    backend::end();
     detached::exit();
     hub::end();
     programs::end();

@@ -184,6 +184,21 @@ impl<L: Lock> Store<L> {
 }
 
 impl Info {
+    /// What is known of this channel and of another one as of one: the sums, and the newest message of this one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let requested = match (self.requested, other.requested) {
+            (Some(first), Some(other)) => Some(first.min(other)),
+            (first, other) => first.or(other),
+        };
+        Info {
+            messages: self.messages.saturating_add(other.messages),
+            requested,
+            subscribers: self.subscribers.saturating_add(other.subscribers),
+            last: self.last,
+        }
+    }
+
     fn of(memory: Memory<'_>, cell: Cell, clock: u64) -> Result<Self, Corrupt> {
         let record = memory.record(cell)?;
         let subscribers = memory.subscribers(cell)?;

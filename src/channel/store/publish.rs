@@ -58,10 +58,6 @@ pub enum PublishError {
     Group,
     /// The zone is damaged; it is repaired when it is used next.
     Corrupt,
-    /// The engine that has the channel is not there, or cannot do it now: nothing was published.
-    Unavailable,
-    /// The engine has not answered in time: nobody knows whether the message was published.
-    Unknown,
 }
 
 impl From<Corrupt> for PublishError {
@@ -76,8 +72,6 @@ impl std::fmt::Display for PublishError {
             Self::TooLarge => f.write_str("message does not fit into the channel zone"),
             Self::Group => f.write_str("channel group has as much as it may have"),
             Self::Corrupt => Corrupt.fmt(f),
-            Self::Unavailable => f.write_str("the engine of the channel is not available"),
-            Self::Unknown => f.write_str("the engine of the channel has not answered; it may have been published"),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 //! Answers that are no messages: channel info, preflights, refusals.
 
+use crate::channel::backend::Failure;
 use crate::channel::info::InfoForm;
 use crate::channel::store::Info;
 use crate::conf::ChannelMode;
 use crate::nginx::ffi;
-use crate::nginx::request::Request;
+use crate::nginx::request::{Request, try_again};
 
 /// How long a browser may remember the answer to a preflight, in seconds.
 const REMEMBER: &[u8] = b"86400";
@@ -29,6 +30,17 @@ pub fn info_form(request: Request) -> InfoForm {
 pub fn info(request: Request, status: usize, info: &Info) -> ffi::ngx_int_t {
     let form = info_form(request);
     text(request, status, form.content_type(), &form.render(info))
+}
+
+/// The status that says why a backend has not done something; `own` has that of the operation's own errors.
+pub fn failed<E>(request: Request, failure: Failure<E>, own: impl FnOnce(E) -> isize) -> isize {
+    match failure {
+        Failure::Unavailable => try_again(request),
+        Failure::Unknown => ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize,
+        Failure::Refused => ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize,
+        Failure::Unsupported => ffi::NGX_HTTP_NOT_ALLOWED as isize,
+        Failure::Own(error) => own(error),
+    }
 }
 
 /// Sends a text; returns what the content handler returns.

@@ -2,14 +2,17 @@
 
 //! The channel that is told of what happens to the others: `websocket_channel_events`.
 
+use std::rc::Rc;
+
 use super::hub;
-use super::publish::policy;
+use super::publish::{log_level, policy};
+use crate::channel::backend::{Answer, Backend, Failure};
 use crate::channel::event::{CONTENT_TYPE, Event, Happening};
 use crate::channel::message::Publication;
 use crate::channel::store::{Key, Policy, PublishError};
-use crate::nginx::engine;
+use crate::nginx::backend;
 use crate::nginx::ffi;
-use crate::nginx::log::{self, Level, Octets};
+use crate::nginx::log::{self, Octets};
 use crate::nginx::request::Request;
 use crate::ws::frame::Kind;
 
@@ -17,7 +20,7 @@ const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// Where the events of a request go.
 pub struct Events {
-    engine: usize,
+    backend: Rc<dyn Backend>,
     group: Box<[u8]>,
     id: Box<[u8]>,
     policy: Policy,
@@ -41,8 +44,8 @@ impl Events {
         if id.is_empty() {
             return Ok(None);
         }
-        let engine = settings.engine;
-        Ok(Some(Events { engine, group: group.into(), id: id.into(), policy: policy(request)?, who: who(request)? }))
+        let backend = backend::of(settings.engine);
+        Ok(Some(Events { backend, group: group.into(), id: id.into(), policy: policy(request)?, who: who(request)? }))
     }
 
     /// Tells of what has happened to a channel of the group. That a channel of events itself is used is no event, or there
@@ -51,32 +54,48 @@ impl Events {
         if *channel == *self.id {
             return;
         }
-        let Some(key) = Key::in_space(engine::space(self.engine), &self.group, &self.id) else { return };
+        let Some(key) = Key::in_space(self.backend.space(), &self.group, &self.id) else { return };
         let event = Event { happening, channel, who: self.who.as_deref(), unix: hub::time().unix }.render();
         let publication =
             Publication { kind: Kind::Text, content_type: CONTENT_TYPE, event: b"", data: &[event.as_bytes()] };
-        if self.engine != 0 {
-            let id = self.id.clone();
-            return engine::publish(self.engine, key, &publication, self.policy.history, move |published| {
-                if let Err(failed) = published {
-                    report(&id, failed.into());
-                }
-            });
-        }
-        if let Some(Err(error)) = hub::with(|hub| hub.publish(key, &publication, self.policy)) {
-            report(&self.id, error);
+        match self.backend.publish(key, &publication, self.policy) {
+            Answer::Now(Ok(_)) => {}
+            Answer::Now(Err(failure)) => report(&self.id, failure),
+            Answer::Later(pending) => {
+                let id = self.id.clone();
+                pending.then(move |published| {
+                    if let Err(failure) = published {
+                        report(&id, failure);
+                    }
+                });
+            }
         }
     }
 }
 
-fn report(id: &[u8], error: PublishError) {
+/// Lets those who watch be told of what an answer says has happened to a channel, once it is there.
+pub fn told_of<T: 'static, E: 'static>(
+    events: Option<&Rc<Events>>,
+    channel: &[u8],
+    answer: Answer<T, E>,
+    happening: fn(&T) -> Option<Happening>,
+) -> Answer<T, E> {
+    let Some(events) = events else { return answer };
+    let (events, channel): (_, Box<[u8]>) = (Rc::clone(events), channel.into());
+    answer.map(move |outcome| {
+        if let Ok(value) = &outcome
+            && let Some(happening) = happening(value)
+        {
+            events.tell(happening, &channel);
+        }
+        outcome
+    })
+}
+
+fn report(id: &[u8], failure: Failure<PublishError>) {
     let id = Octets(id);
-    let level = match error {
-        PublishError::Group | PublishError::Unavailable => Level::Info,
-        PublishError::TooLarge | PublishError::Unknown => Level::Error,
-        PublishError::Corrupt => Level::Crit,
-    };
-    log::cycle(level, format_args!("ws_exec: cannot tell channel \"{id}\" of an event: {error}"));
+    let level = log_level(&failure);
+    log::cycle(level, format_args!("ws_exec: cannot tell channel \"{id}\" of an event: {failure}"));
 }
 
 /// Who the client is, for those who watch. `None` where that is not known.

@@ -2,7 +2,7 @@
 
 //! Why a message of a WebSocket was not published, and what that means for its session.
 
-use super::publish::Told;
+use crate::channel::backend::{Failure as Failed, Outcome, PublishReply};
 use crate::channel::hook::Moderator;
 use crate::channel::store::{Info, PublishError};
 use crate::session::endpoint::Ending;
@@ -47,19 +47,19 @@ impl Failure {
 /// # Errors
 ///
 /// The message was not published.
-pub fn published(told: Result<Told, PublishError>) -> Result<Info, Failure> {
-    told.map(|told| told.info).map_err(|error| {
-        let reason = error.to_string();
-        match error {
-            PublishError::TooLarge => Failure::Ended(Ending { code: CloseCode::TOO_BIG, reason }),
-            PublishError::Group => Failure::Ended(Ending { code: CloseCode::POLICY, reason }),
-            PublishError::Corrupt => Failure::Ended(Ending { code: CloseCode::INTERNAL, reason }),
-            PublishError::Unavailable => {
+pub fn published(outcome: Outcome<PublishReply, PublishError>) -> Result<Info, Failure> {
+    outcome.map(|reply| reply.info).map_err(|failed| {
+        let reason = failed.to_string();
+        match failed {
+            Failed::Own(PublishError::TooLarge) => Failure::Ended(Ending { code: CloseCode::TOO_BIG, reason }),
+            Failed::Own(PublishError::Group) => Failure::Ended(Ending { code: CloseCode::POLICY, reason }),
+            Failed::Own(PublishError::Corrupt) | Failed::Refused | Failed::Unsupported => {
+                Failure::Ended(Ending { code: CloseCode::INTERNAL, reason })
+            }
+            Failed::Unavailable => {
                 Failure::Refused { status: 503, ending: Ending { code: CloseCode::TRY_AGAIN, reason } }
             }
-            PublishError::Unknown => {
-                Failure::Refused { status: 504, ending: Ending { code: CloseCode::TRY_AGAIN, reason } }
-            }
+            Failed::Unknown => Failure::Refused { status: 504, ending: Ending { code: CloseCode::TRY_AGAIN, reason } },
         }
     })
 }

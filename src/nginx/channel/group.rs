@@ -2,17 +2,19 @@
 
 //! The location that shows a group of channels and changes its limits.
 
-use super::hub;
 use super::limits::{self, group_name};
 use super::publish::Body;
 use super::{answer, check_origin};
+use crate::channel::backend::{Answer, Failure};
+use crate::channel::memory::Corrupt;
 use crate::channel::store::{GroupChange, GroupInfo, GroupKey, SubscribeError};
 use crate::conf::group_change;
-use crate::nginx::engine;
+use crate::nginx::backend;
+use crate::nginx::caller::wait_for;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{Level, Octets};
-use crate::nginx::request::{Request, try_again};
+use crate::nginx::request::Request;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const BAD_REQUEST: isize = ffi::NGX_HTTP_BAD_REQUEST as isize;
@@ -40,7 +42,7 @@ fn serve(request: Request) -> Result<isize, isize> {
         return Err(FAILED);
     }
     match request.method() {
-        b"GET" | b"HEAD" => Ok(show(request, &info(request)?)),
+        b"GET" | b"HEAD" => get(request),
         b"DELETE" => delete(request),
         b"OPTIONS" => Ok(answer::options(request, METHODS)),
         _ => {
@@ -62,13 +64,18 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
 }
 
 /// What the group has and may have.
-fn info(request: Request) -> Result<GroupInfo, isize> {
+fn info(request: Request) -> Result<Answer<GroupInfo, Corrupt>, isize> {
     let (name, limits) = (group_name(request)?, limits::of_group(request)?);
-    let key = GroupKey { space: engine::space(request.settings().engine), name };
-    match hub::with(|hub| hub.group(key, limits)) {
-        Some(group) => group.ok_or(FAILED),
-        None => Err(try_again(request)),
-    }
+    let backend = backend::of(request.settings().engine);
+    Ok(backend.group(GroupKey { space: backend.space(), name }, limits))
+}
+
+/// Shows the group.
+fn get(request: Request) -> Result<isize, isize> {
+    Ok(wait_for(request, info(request)?, |request, outcome| match outcome {
+        Ok(group) => show(request, &group),
+        Err(failure) => answer::failed(request, failure, |Corrupt| FAILED),
+    }))
 }
 
 /// Answers with what a group has and may have.
@@ -88,36 +95,54 @@ fn set(request: Request) -> Result<isize, isize> {
         request.report(Level::Info, format_args!("no limits of a group were set, expected {}", refused.expected()));
         return Err(BAD_REQUEST);
     }
-    let key = GroupKey { space: engine::space(request.settings().engine), name };
-    match hub::with(|hub| hub.limit_group(key, change)) {
-        Some(Ok(())) => Ok(show(request, &info(request)?)),
-        Some(Err(error)) => {
-            let (level, status) = match error {
-                SubscribeError::NoRoom => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
-                _ => (Level::Crit, FAILED),
-            };
-            request.report(level, format_args!("cannot limit group \"{}\": {error}", Octets(name)));
-            Err(status)
+    let backend = backend::of(request.settings().engine);
+    let answer = backend.limit_group(GroupKey { space: backend.space(), name }, change);
+    Ok(wait_for(request, answer, move |request, outcome| match outcome {
+        Ok(()) => get(request).unwrap_or_else(|status| status),
+        Err(failure) => {
+            report(request, "limit", &failure);
+            answer::failed(request, failure, |error| match error {
+                SubscribeError::NoRoom => ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize,
+                _ => FAILED,
+            })
         }
-        None => Err(try_again(request)),
-    }
+    }))
 }
 
 /// Deletes all channels of the group; the answer is what it was.
 fn delete(request: Request) -> Result<isize, isize> {
+    Ok(wait_for(request, info(request)?, |request, outcome| match outcome {
+        Ok(group) => delete_all(request, group).unwrap_or_else(|status| status),
+        Err(failure) => answer::failed(request, failure, |Corrupt| FAILED),
+    }))
+}
+
+/// Deletes all channels of a group, which was this.
+fn delete_all(request: Request, group: GroupInfo) -> Result<isize, isize> {
     let name = group_name(request)?;
-    if request.settings().engine != 0 {
-        // An engine has no list of the channels of a group.
-        request.add_header("Allow", b"GET, HEAD, POST");
-        return Err(ffi::NGX_HTTP_NOT_ALLOWED as isize);
-    }
-    let group = info(request)?;
-    match hub::with(|hub| hub.delete_group(name.into())) {
-        Some(Ok(())) => Ok(show(request, &group)),
-        Some(Err(error)) => {
-            request.report(Level::Crit, format_args!("cannot delete group \"{}\": {error}", Octets(name)));
-            Err(FAILED)
+    let backend = backend::of(request.settings().engine);
+    let answer = backend.delete_group(GroupKey { space: backend.space(), name });
+    Ok(wait_for(request, answer, move |request, outcome| match outcome {
+        Ok(()) => show(request, &group),
+        Err(failure) => {
+            match failure {
+                Failure::Unsupported => {
+                    request.add_header("Allow", b"GET, HEAD, POST");
+                }
+                _ => report(request, "delete", &failure),
+            }
+            answer::failed(request, failure, |Corrupt| FAILED)
         }
-        None => Err(try_again(request)),
-    }
+    }))
+}
+
+/// Tells the log why a group could not be changed.
+fn report<E: std::fmt::Display>(request: Request, what: &str, failure: &Failure<E>) {
+    let level = match failure {
+        Failure::Own(_) => Level::Crit,
+        Failure::Unavailable => Level::Info,
+        Failure::Unknown | Failure::Refused | Failure::Unsupported => Level::Error,
+    };
+    let name = Octets(group_name(request).unwrap_or_default());
+    request.report(level, format_args!("cannot {what} group \"{name}\": {failure}"));
 }

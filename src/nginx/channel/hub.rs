@@ -20,7 +20,7 @@ use crate::channel::store::{
     Published, ReadError, Slot, Store, SubscribeError, Usage, Wake,
 };
 use crate::channel::wire::Form;
-use crate::nginx::engine;
+use crate::nginx::backend;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::listeners::Listener;
@@ -114,7 +114,7 @@ pub fn end() {
 
 /// Whether all these channels exist.
 pub fn has_channels(keys: &[Key<'_>]) -> bool {
-    with(|hub| keys.iter().all(|key| hub.info(*key).is_some())) == Some(true)
+    with(|hub| keys.iter().all(|key| matches!(hub.info(*key), Ok(Some(_))))) == Some(true)
 }
 
 /// The time of this turn of the event loop.
@@ -178,11 +178,17 @@ impl Hub {
         Ok(published)
     }
 
-    /// Deletes a channel. `None` if there is none, or the zone is being repaired.
-    pub fn delete(&mut self, key: Key<'_>) -> Option<Deleted> {
-        let deleted = self.store.delete(key, time()).ok()??;
-        self.wake(deleted.wake);
-        Some(deleted)
+    /// Deletes a channel. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn delete(&mut self, key: Key<'_>) -> Result<Option<Deleted>, Corrupt> {
+        let deleted = self.store.delete(key, time())?;
+        if let Some(deleted) = &deleted {
+            self.wake(deleted.wake);
+        }
+        Ok(deleted)
     }
 
     /// Who is on a channel. `None` if there is no such channel.
@@ -194,9 +200,13 @@ impl Hub {
         self.store.presence(key)
     }
 
-    /// What a group has and may have. `None` if the zone is being repaired.
-    pub fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Option<GroupInfo> {
-        self.store.group(key, location, time()).ok()
+    /// What a group has and may have.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Result<GroupInfo, Corrupt> {
+        self.store.group(key, location, time())
     }
 
     /// Changes the limits of a group.
@@ -230,9 +240,13 @@ impl Hub {
         self.store.usage().ok()
     }
 
-    /// What is known about a channel.
-    pub fn info(&self, key: Key<'_>) -> Option<Info> {
-        self.store.info(key, time()).ok()?
+    /// What is known about a channel. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn info(&self, key: Key<'_>) -> Result<Option<Info>, Corrupt> {
+        self.store.info(key, time())
     }
 
     /// Wakes workers.
@@ -382,7 +396,7 @@ fn turn() {
     if let Some(news) = with(|hub| hub.store.take_program_news(hub.slot).then_some(hub.programs.news)).flatten() {
         news();
     }
-    engine::news();
+    backend::news();
     let mut served = 0;
     while served < TURN {
         match with(|hub| hub.next(&mut served)).flatten() {
@@ -443,6 +457,6 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
             }
             tick();
         }
-        engine::tick();
+        backend::tick();
     });
 }

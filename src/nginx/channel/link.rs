@@ -17,8 +17,8 @@ pub enum News {
     Join(JoinDecision),
     /// Its message was dealt with; what it is told of the channels.
     Published(Result<Info, Failure>),
-    /// The same of an engine, which has others still to deal with.
-    Stored(Result<Info, Failure>),
+    /// The same of the message with this number, after which others may have been published already.
+    Answered(u64, Result<Info, Failure>),
 }
 
 /// What a hook has brought about, on its way to a session that may be gone.

@@ -5,14 +5,17 @@
 //! A member is dropped when its subscription ends, however that comes about; exactly then its leave is told. Nothing of this
 //! exists for a location that names neither a hook nor a channel of events.
 
+use std::rc::Rc;
+
 use super::events::Events;
 use super::publish::policy;
 use super::subscription::Ids;
+use crate::channel::backend::{Answer, Backend, Outcome};
 use crate::channel::event::Happening;
 use crate::channel::hook::Joining;
-use crate::channel::store::{History, Key};
-use crate::nginx::detached::{self, Answer, Question};
-use crate::nginx::engine;
+use crate::channel::store::{History, Key, SubscribeError};
+use crate::nginx::backend;
+use crate::nginx::detached::{self, Question};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, try_again};
@@ -36,65 +39,79 @@ pub struct Member {
     announced: bool,
 }
 
-/// Whether something has to be waited for before this request may subscribe: what a hook says, or the channels of an engine.
+/// Whether somebody has to be asked before this request may subscribe: a hook, or whoever has the channels.
 pub fn must_ask(request: Request) -> bool {
-    request.settings().channel_join_request().is_some() || request.settings().engine != 0
+    let settings = request.settings();
+    settings.channel_join_request().is_some() || backend::of(settings.engine).needs_opening()
 }
 
-/// Asks whether this request may subscribe. `done` is called in a later turn of the event loop.
+/// Asks whether this request may subscribe to these channels. If that is not known at once, `done` is called in a later turn of the
+/// event loop.
 ///
 /// # Errors
 ///
 /// The status to answer.
-pub fn ask(request: Request, done: impl FnOnce(JoinDecision, Option<Request>) + 'static) -> Result<(), isize> {
-    let farewell = request.settings().channel_leave_request();
-    let channels = Channels::of(request)?;
-    let Some(target) = request.settings().channel_join_request() else {
-        foresee(request)?;
-        let verdict = JoinDecision { joining: Joining::Admit, challenges: Vec::new(), farewell, hook: false };
-        let Some(channels) = channels else { return Err(FAILED) };
-        channels.open(move |opened| done(verdict.of_engine(opened), None));
-        return Ok(());
-    };
+pub fn ask(
+    request: Request,
+    ids: &Ids<'_>,
+    done: impl FnOnce(JoinDecision, Option<Request>) + 'static,
+) -> Result<Option<JoinDecision>, isize> {
     foresee(request)?;
-    let done = move |answer: Answer, copy: Option<Request>| {
+    let farewell = request.settings().channel_leave_request();
+    let channels = Channels::of(request, ids)?;
+    let Some(target) = request.settings().channel_join_request() else {
+        let decision = JoinDecision { joining: Joining::Admit, challenges: Vec::new(), farewell, hook: false };
+        let Some(channels) = channels else { return Ok(Some(decision)) };
+        return Ok(match channels.open() {
+            Answer::Now(opened) => Some(decision.of_backend(opened)),
+            Answer::Later(pending) => {
+                pending.then(move |opened| done(decision.of_backend(opened), None));
+                None
+            }
+        });
+    };
+    let done = move |answer: detached::Answer, copy: Option<Request>| {
         let joining = Joining::of(answer.status);
-        let verdict = JoinDecision { joining, challenges: answer.challenges, farewell, hook: true };
+        let decision = JoinDecision { joining, challenges: answer.challenges, farewell, hook: true };
         match (channels, joining) {
-            // The copy of the request is there during this call only: who has gone meanwhile is not told of.
-            (Some(channels), Joining::Admit) => channels.open(move |opened| done(verdict.of_engine(opened), None)),
-            (Some(_) | None, _) => done(verdict, copy),
+            (Some(channels), Joining::Admit) => match channels.open() {
+                Answer::Now(opened) => done(decision.of_backend(opened), copy),
+                // The copy of the request is there during this call only: who has gone meanwhile is not told of.
+                Answer::Later(pending) => pending.then(move |opened| done(decision.of_backend(opened), None)),
+            },
+            (Some(_) | None, _) => done(decision, copy),
         }
     };
-    detached::ask(request, &target, Question::Permission, Box::new(done))
+    detached::ask(request, &target, Question::Permission, Box::new(done)).map(|()| None)
 }
 
-/// The channels of a request that an engine has.
+/// The channels of a request that have to be opened.
 struct Channels {
-    engine: usize,
+    backend: Rc<dyn Backend>,
     group: Box<[u8]>,
     ids: Box<[Box<[u8]>]>,
     history: History,
 }
 
 impl Channels {
-    fn of(request: Request) -> Result<Option<Self>, isize> {
-        let settings = request.settings();
-        let Some(channel) = settings.channel().filter(|_| settings.engine != 0) else { return Ok(None) };
-        let ids = Ids::of(request, channel)?;
+    fn of(request: Request, ids: &Ids<'_>) -> Result<Option<Self>, isize> {
+        let backend = backend::of(request.settings().engine);
+        if !backend.needs_opening() {
+            return Ok(None);
+        }
         let keys = ids.keys();
         Ok(Some(Channels {
-            engine: settings.engine,
+            backend,
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
             ids: keys.iter().map(|key| key.id().into()).collect(),
             history: policy(request)?.history,
         }))
     }
 
-    fn open(&self, done: impl FnOnce(Result<(), engine::Failed>) + 'static) {
-        let space = engine::space(self.engine);
+    fn open(&self) -> Answer<(), SubscribeError> {
+        let space = self.backend.space();
         let keys: Vec<Key<'_>> = self.ids.iter().filter_map(|id| Key::in_space(space, &self.group, id)).collect();
-        engine::open(self.engine, &keys, self.history, done);
+        self.backend.open(&keys, self.history)
     }
 }
 
@@ -108,8 +125,8 @@ pub struct JoinDecision {
 }
 
 impl JoinDecision {
-    /// The same, once it is known whether the engine has the channels.
-    fn of_engine(mut self, opened: Result<(), engine::Failed>) -> Self {
+    /// The same, once it is known whether the channels are open.
+    fn of_backend(mut self, opened: Outcome<(), SubscribeError>) -> Self {
         if opened.is_err() {
             self.joining = Joining::Refuse(UNAVAILABLE);
             self.hook = false;

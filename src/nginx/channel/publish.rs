@@ -2,24 +2,23 @@
 
 //! Publishing, and what a publisher is told.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use super::approval::{self, Decision, Draft};
-use super::events::Events;
+use super::events::{Events, told_of};
+use super::limits;
 use super::subscription::Ids;
-use super::{hub, limits};
+use crate::channel::backend::{Answer, Backend, Failure, Outcome, PublishReply, gather};
 use crate::channel::event::Happening;
+use crate::channel::memory::Corrupt;
 use crate::channel::message::{Publication, kind_of};
-use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{History, Info, Key, Policy, PublishError};
 use crate::conf::{self, count, value};
-use crate::nginx::caller::Caller;
-use crate::nginx::engine;
+use crate::nginx::backend;
+use crate::nginx::caller::{self, Caller};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
-use crate::nginx::request::{Request, bytes, try_again};
-use crate::ws::frame::Kind;
+use crate::nginx::request::{Request, bytes};
 
 use super::answer;
 use super::member::refuse;
@@ -35,18 +34,7 @@ pub struct Publisher {
     ids: Box<[Box<[u8]>]>,
     policy: Policy,
     events: Option<Rc<Events>>,
-    /// The engine that has the channels, and what [`Key::space`] says of it.
-    engine: usize,
-    space: u64,
-}
-
-/// What a publisher is told.
-#[derive(Debug, Clone, Copy)]
-pub struct Told {
-    /// Of the channel; of several channels the sums, and the last id of the first one.
-    pub info: Info,
-    /// The message, in the first channel.
-    pub id: MessageId,
+    backend: Rc<dyn Backend>,
 }
 
 impl Publisher {
@@ -62,133 +50,48 @@ impl Publisher {
             ids: keys.iter().map(|key| key.id().into()).collect(),
             policy: policy(request)?,
             events: Events::of(request)?.map(Rc::new),
-            engine: request.settings().engine,
-            space: engine::space(request.settings().engine),
+            backend: backend::of(request.settings().engine),
         })
-    }
-
-    /// The engine that has the channels; 0: this machine has them alone.
-    pub fn engine(&self) -> usize {
-        self.engine
-    }
-
-    /// Publishes a message to each of the channels, which an engine has. `done` is called in a later turn of the event loop, or
-    /// at once if the engine is known to be away.
-    pub fn publish_to_engine(
-        &self,
-        publication: &Publication<'_>,
-        done: impl FnOnce(Result<Told, PublishError>) + 'static,
-    ) {
-        let gathered = Rc::new(Gathered {
-            left: Cell::new(self.ids.len()),
-            told: Cell::new(None),
-            failed: Cell::new(None),
-            done: Cell::new(Some(Box::new(done))),
-        });
-        for id in &self.ids {
-            let Some(key) = Key::in_space(self.space, &self.group, id) else { continue };
-            let (gathered, events, id) = (Rc::clone(&gathered), self.events.clone(), id.clone());
-            engine::publish(self.engine, key, publication, self.policy.history, move |published| {
-                if let (Ok(published), Some(events)) = (&published, &events) {
-                    events.tell(Happening::Publish(published.id), &id);
-                }
-                gathered.add(published);
-            });
-        }
     }
 
     /// Publishes a message to each of the channels.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`] of the first channel that cannot take it.
-    pub fn publish(&self, kind: Kind, content_type: &[u8], event: &[u8], data: &[&[u8]]) -> Result<Told, PublishError> {
-        let publication = Publication { kind, content_type, event, data };
-        let mut told: Option<Told> = None;
-        for id in &self.ids {
-            debug_assert_eq!(self.engine, 0, "an engine answers later");
-            let key = Key::new(&self.group, id).ok_or(PublishError::TooLarge)?;
-            let published =
-                hub::with(|hub| hub.publish(key, &publication, self.policy)).ok_or(PublishError::Corrupt)??;
-            if let Some(events) = &self.events {
-                events.tell(Happening::Publish(published.id), id);
-            }
-            told = Some(match told {
-                None => Told { info: published.info, id: published.id },
-                Some(told) => Told { info: sum(told.info, published.info), ..told },
-            });
-        }
-        told.ok_or(PublishError::Corrupt)
+    pub fn publish(&self, publication: &Publication<'_>) -> Answer<PublishReply, PublishError> {
+        let answers = self.ids.iter().map(|id| {
+            let Some(key) = self.key(id) else { return Answer::Now(Err(Failure::Own(PublishError::TooLarge))) };
+            let answer = self.backend.publish(key, publication, self.policy);
+            told_of(self.events.as_ref(), id, answer, |reply| Some(Happening::Publish(reply.id)))
+        });
+        gather(answers, PublishReply::and).map(|outcome| outcome?.ok_or(Failure::Refused))
     }
 
-    /// What is known of the channels, for a publisher whose message was dropped.
-    pub fn info(&self) -> Info {
-        let keys = self.ids.iter().filter_map(|id| Key::in_space(self.space, &self.group, id));
-        let infos = keys.filter_map(|key| hub::with(|hub| hub.info(key)).flatten());
-        infos.reduce(sum).unwrap_or(Info {
-            messages: 0,
-            requested: None,
-            subscribers: 0,
-            last: MessageId { epoch: Epoch(0), offset: Offset(0) },
-        })
+    /// What is known of the channels, for a publisher whose message was dropped; `None` if there are none.
+    pub fn info(&self) -> Answer<Option<Info>, Corrupt> {
+        let infos = self.ids.iter().filter_map(|id| self.key(id)).map(|key| self.backend.info(key));
+        gather(infos, sum).map(|outcome| outcome.map(Option::flatten))
+    }
+
+    fn key<'k>(&'k self, id: &'k [u8]) -> Option<Key<'k>> {
+        Key::in_space(self.backend.space(), &self.group, id)
     }
 }
 
-/// Who is told what became of a message.
-type Done = Box<dyn FnOnce(Result<Told, PublishError>)>;
-
-/// The answers of an engine for several channels, until the last one is there.
-struct Gathered {
-    left: Cell<usize>,
-    told: Cell<Option<Told>>,
-    failed: Cell<Option<PublishError>>,
-    done: Cell<Option<Done>>,
-}
-
-impl Gathered {
-    fn add(&self, published: Result<engine::Published, engine::Failed>) {
-        match published {
-            Ok(published) => self.told.set(Some(match self.told.get() {
-                None => Told { info: published.info, id: published.id },
-                Some(told) => Told { info: sum(told.info, published.info), ..told },
-            })),
-            Err(failed) => self.failed.set(Some(failed.into())),
-        }
-        self.left.set(self.left.get() - 1);
-        if self.left.get() > 0 {
-            return;
-        }
-        if let Some(done) = self.done.take() {
-            done(match (self.failed.get(), self.told.get()) {
-                (Some(error), _) => Err(error),
-                (None, told) => told.ok_or(PublishError::Corrupt),
-            });
-        }
-    }
-}
-
-impl From<engine::Failed> for PublishError {
-    fn from(failed: engine::Failed) -> Self {
-        match failed {
-            engine::Failed::Unavailable => Self::Unavailable,
-            engine::Failed::Unknown => Self::Unknown,
-            engine::Failed::Refused => Self::Corrupt,
-            engine::Failed::TooLong => Self::TooLarge,
-        }
-    }
-}
-
-/// Channel info of several channels as one.
-pub fn sum(first: Info, other: Info) -> Info {
-    let requested = match (first.requested, other.requested) {
-        (Some(first), Some(other)) => Some(first.min(other)),
+/// Channel info of several channels as one, as far as there are these channels.
+pub fn sum(first: Option<Info>, other: Option<Info>) -> Option<Info> {
+    match (first, other) {
+        (Some(first), Some(other)) => Some(first.and(other)),
         (first, other) => first.or(other),
-    };
-    Info {
-        messages: first.messages.saturating_add(other.messages),
-        requested,
-        subscribers: first.subscribers.saturating_add(other.subscribers),
-        last: first.last,
+    }
+}
+
+/// The level at which the log says that something was not published.
+pub fn log_level(failure: &Failure<PublishError>) -> Level {
+    match failure {
+        // Of an engine that is away the log says so once.
+        Failure::Own(PublishError::Group) | Failure::Unavailable => Level::Info,
+        Failure::Own(PublishError::TooLarge) | Failure::Unknown | Failure::Refused | Failure::Unsupported => {
+            Level::Error
+        }
+        Failure::Own(PublishError::Corrupt) => Level::Crit,
     }
 }
 
@@ -229,19 +132,17 @@ pub fn receive(request: Request) -> ffi::ngx_int_t {
 /// The body is there.
 unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
     crate::nginx::guard::guard((), || {
-        // SAFETY: nginx calls with a live request; the body handler's reference is given back here, or by the caller that
-        // waits for a hook.
+        // SAFETY: nginx calls with a live request; the body handler's reference is given back here. A request that waits has
+        // another one.
         unsafe {
-            match received(Request::new(request)) {
-                Ok(Some(status)) | Err(status) => ffi::ngx_http_finalize_request(request, status),
-                Ok(None) => {}
-            }
+            let status = received(Request::new(request)).unwrap_or_else(|status| status);
+            ffi::ngx_http_finalize_request(request, status);
         }
     });
 }
 
-/// Publishes the body of a request. `None` if somebody has to be asked before.
-fn received(request: Request) -> Result<Option<isize>, isize> {
+/// Publishes the body of a request, once a hook was asked about it if there is one; returns what a content handler returns.
+fn received(request: Request) -> Result<isize, isize> {
     let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
     let ids = Ids::of(request, channel)?;
     let publisher = Publisher::new(request, &ids)?;
@@ -257,39 +158,16 @@ fn received(request: Request) -> Result<Option<isize>, isize> {
         context.record.data_in(parts.iter().map(|part| part.len()).sum(), true);
     }
     if request.settings().channel_publish_request().is_some() {
-        return submit(request, publisher, content_type, &parts).map(|()| None);
+        return submit(request, publisher, content_type, &parts);
     }
-    if publisher.engine() != 0 {
-        return publish_to_engine(request, &publisher, content_type, &parts).map(|()| None);
-    }
-    publish(request, &publisher, content_type, &parts).map(Some)
-}
-
-/// Publishes to an engine; the request waits for its answer.
-fn publish_to_engine(
-    request: Request,
-    publisher: &Publisher,
-    content_type: &[u8],
-    parts: &[&[u8]],
-) -> Result<(), isize> {
-    if engine::is_away(publisher.engine()) {
-        let told = answer_publisher(request, Err(PublishError::Unavailable));
-        return told.and_then(Err);
-    }
-    let caller = Caller::of(request).ok_or(FAILED)?;
     let event = request.header(b"x-eventsource-event").unwrap_or_default();
-    let publication = Publication { kind: kind_of(content_type, parts), content_type, event, data: parts };
-    let waiting = caller.clone();
-    waiting.wait();
-    publisher.publish_to_engine(&publication, move |told| {
-        caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
-    });
-    Ok(())
+    let publication = Publication { kind: kind_of(content_type, &parts), content_type, event, data: &parts };
+    Ok(caller::wait_for(request, publisher.publish(&publication), answer_publisher))
 }
 
 /// Asks what to do with a message; the request waits for it. A message that has come whole is published even if its publisher
 /// has gone.
-fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<(), isize> {
+fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<isize, isize> {
     let caller = Caller::of(request).ok_or(FAILED)?;
     let waiting = caller.clone();
     let event: Box<[u8]> = request.header(b"x-eventsource-event").unwrap_or_default().into();
@@ -299,47 +177,36 @@ fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[
     approval::ask(request, draft, usize::try_from(limit).unwrap_or(0), move |decision| match decision {
         Decision::Publish(draft) => {
             let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
-            let kind = kind_of(content_type, &parts);
-            if publisher.engine() != 0 {
-                let publication = Publication { kind, content_type, event: &event, data: &parts };
-                return publisher.publish_to_engine(&publication, move |told| {
-                    caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
-                });
-            }
-            let told = publisher.publish(kind, content_type, &event, &parts);
-            caller.resume(|request| answer_publisher(request, told).unwrap_or_else(|status| status));
+            let publication =
+                Publication { kind: kind_of(content_type, &parts), content_type, event: &event, data: &parts };
+            publisher.publish(&publication).then(move |outcome| {
+                caller.resume(|request| answer_publisher(request, outcome));
+            });
         }
         Decision::Drop => caller.resume(no_content),
         Decision::Refuse { status, challenges } => caller.resume(|request| refuse(request, status, &challenges)),
     })?;
-    waiting.wait();
-    Ok(())
-}
-
-fn publish(request: Request, publisher: &Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<isize, isize> {
-    let event = request.header(b"x-eventsource-event").unwrap_or_default();
-    answer_publisher(request, publisher.publish(kind_of(content_type, parts), content_type, event, parts))
+    Ok(waiting.wait())
 }
 
 /// Tells a publisher what became of its message.
-fn answer_publisher(request: Request, published: Result<Told, PublishError>) -> Result<isize, isize> {
-    let told = published.map_err(|error| {
-        let (level, status) = match error {
-            PublishError::TooLarge => (Level::Error, ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize),
-            PublishError::Group => (Level::Info, ffi::NGX_HTTP_FORBIDDEN as isize),
-            PublishError::Corrupt => (Level::Crit, FAILED),
-            // The log says once that the engine is away.
-            PublishError::Unavailable => (Level::Info, try_again(request)),
-            PublishError::Unknown => (Level::Error, ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize),
-        };
-        request.report(level, format_args!("cannot publish: {error}"));
-        status
-    })?;
+fn answer_publisher(request: Request, outcome: Outcome<PublishReply, PublishError>) -> isize {
+    let reply = match outcome {
+        Ok(reply) => reply,
+        Err(failure) => {
+            request.report(log_level(&failure), format_args!("cannot publish: {failure}"));
+            return answer::failed(request, failure, |error| match error {
+                PublishError::TooLarge => ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize,
+                PublishError::Group => ffi::NGX_HTTP_FORBIDDEN as isize,
+                PublishError::Corrupt => FAILED,
+            });
+        }
+    };
     if let Some(context) = request.context() {
-        context.record.message_id = Some(told.id);
+        context.record.message_id = Some(reply.id);
     }
-    let status = if told.info.subscribers > 0 { ffi::NGX_HTTP_CREATED } else { ffi::NGX_HTTP_ACCEPTED };
-    Ok(answer::info(request, status as usize, &told.info))
+    let status = if reply.info.subscribers > 0 { ffi::NGX_HTTP_CREATED } else { ffi::NGX_HTTP_ACCEPTED };
+    answer::info(request, status as usize, &reply.info)
 }
 
 /// Tells a publisher that nobody gets its message, and that this is all right.

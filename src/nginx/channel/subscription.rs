@@ -9,7 +9,7 @@ use crate::channel::position::{Asked, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::Form;
 use crate::conf::Channel;
-use crate::nginx::engine;
+use crate::nginx::backend;
 use crate::nginx::ffi;
 use crate::nginx::listeners::Listener;
 use crate::nginx::log::{Level, Octets};
@@ -27,7 +27,7 @@ const INSUFFICIENT_STORAGE: isize = ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize;
 /// The channels that a request is about.
 pub struct Ids<'r> {
     group: &'r [u8],
-    /// The engine that has them: what [`Key::space`] says.
+    /// What [`Key::space`] says of whoever has them.
     space: u64,
     /// Invariant: each id is there once, where it was named first: whatever is done, is done once to each channel.
     ids: Vec<&'r [u8]>,
@@ -74,7 +74,7 @@ impl<'r> Ids<'r> {
         if let Some(id) = ids.iter().find(|id| id.len() as u64 > most) {
             return refuse(FORBIDDEN, format_args!("an id has {} octets (websocket_channel_max_id_length)", id.len()));
         }
-        let ids = Ids { group, space: engine::space(settings.engine), ids };
+        let ids = Ids { group, space: backend::of(settings.engine).space(), ids };
         if ids.keys().len() != ids.ids.len() {
             return refuse(FORBIDDEN, format_args!("the name of the group is too long"));
         }

@@ -12,14 +12,15 @@ use super::link::{Link, News};
 use super::member::{self, JoinDecision, Member};
 use super::publish::Publisher;
 use super::subscription::{Ids, Subscription};
+use crate::channel::backend::Answer;
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
 use crate::channel::info::InfoForm;
 use crate::channel::message::{Publication, kind_of};
-use crate::channel::store::{Budget, Info, PublishError, ReadError};
+use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META};
 use crate::conf::ChannelLag;
-use crate::nginx::engine;
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
@@ -39,132 +40,111 @@ const MOST_REPLIES: usize = 64;
 /// The content type of binary messages, by which they are told on the other transports too.
 const BINARY: &[u8] = b"application/octet-stream";
 
-/// What a session asks of hooks.
-struct Hooks {
-    request: Request,
-    link: Rc<Link>,
-    /// The window of compressed messages for several sessions.
-    window: Option<u8>,
-    /// Messages are asked about before they are published.
-    asks: bool,
-    /// Messages that an engine has not answered yet.
-    underway: usize,
-    /// A hook has not answered yet.
-    waiting: bool,
-    /// A message was refused.
-    refused: Option<Ending>,
-}
-
 /// The channels behind a WebSocket.
 pub struct Channel {
+    request: Request,
+    session: SessionRef,
+    /// By it come the answers that are not there at once. Made when there is one to wait for.
+    link: Option<Rc<Link>>,
     subscriber: Option<SubscriberId>,
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
     /// Those who want to know are told when this goes.
     member: Option<Box<Member>>,
     publisher: Option<Rc<Publisher>>,
-    /// None where no hook is asked.
-    hooks: Option<Box<Hooks>>,
+    /// A hook is asked about messages before they are published.
+    asks: bool,
+    /// It is not known yet whether the session may subscribe, or what becomes of its message: nothing more is taken.
+    waiting: bool,
+    /// The window of compressed messages for several sessions.
+    window: Option<u8>,
     /// A message that has begun and not ended.
     unfinished: Vec<u8>,
+    /// What became of messages that were published, from the oldest on of which it is not known.
+    ///
+    /// Invariant: the first one is `None`, or there is none.
+    unanswered: VecDeque<Option<Result<Info, Failure>>>,
+    /// The number of the first of these.
+    first_unanswered: u64,
     /// The form of the answers; none where publishing is not answered.
     answers: Option<InfoForm>,
     replies: VecDeque<String>,
+    /// A message was refused, or its answer never came: after the replies the session ends.
+    refused: Option<Box<Ending>>,
     published: u64,
 }
 
 impl Channel {
     /// A WebSocket that publishes, if `publisher` is there; `answers` is the form in which it is told of each message.
-    pub fn new(publisher: Option<Publisher>, answers: Option<InfoForm>) -> Self {
+    pub fn new(request: Request, session: SessionRef, publisher: Option<Publisher>, answers: Option<InfoForm>) -> Self {
         Channel {
+            request,
+            session,
+            link: None,
             subscriber: None,
             blocked: true,
             member: None,
+            asks: publisher.is_some() && request.settings().channel_publish_request().is_some(),
             publisher: publisher.map(Rc::new),
-            hooks: None,
+            waiting: false,
+            window: None,
             unfinished: Vec::new(),
+            unanswered: VecDeque::new(),
+            first_unanswered: 0,
             answers,
             replies: VecDeque::new(),
+            refused: None,
             published: 0,
         }
     }
 
-    /// Lets hooks be asked, if the location names one for what the session does.
-    pub fn use_hooks(&mut self, request: Request, session: SessionRef, subscribes: bool) {
-        let asks = self.publisher.is_some() && request.settings().channel_publish_request().is_some();
-        let stores = self.publisher.as_ref().is_some_and(|publisher| publisher.engine() != 0);
-        if asks || stores || (subscribes && member::must_ask(request)) {
-            self.hooks = Some(Box::new(Hooks {
-                request,
-                link: Link::new(session),
-                window: window(session),
-                asks,
-                underway: 0,
-                waiting: false,
-                refused: None,
-            }));
-        }
-    }
-
-    /// Asks whether the session may subscribe, if somebody is to be asked. Whether that is so.
+    /// Subscribes the session to these channels, at once or when that is known to be allowed: then it waits.
     ///
     /// # Errors
     ///
     /// The status to answer.
-    pub fn ask_to_join(&mut self) -> Result<bool, isize> {
-        let Some(hooks) = self.hooks.as_mut().filter(|hooks| member::must_ask(hooks.request)) else { return Ok(false) };
-        let link = Rc::clone(&hooks.link);
-        member::ask(hooks.request, move |decision, copy| {
+    pub fn join(&mut self, ids: &Ids<'_>) -> Result<(), isize> {
+        self.window = session::enter(self.session, |session| session.shared_window());
+        if !member::must_ask(self.request) {
+            let member = Member::of(self.request)?;
+            return self.subscribe(ids, member);
+        }
+        let link = self.link();
+        let decided = member::ask(self.request, ids, move |decision, copy| {
             if let Some(News::Join(decision)) = link.tell(News::Join(decision)) {
                 decision.discard(copy);
             }
         })?;
-        hooks.waiting = true;
-        Ok(true)
+        match decided {
+            Some(decision) => {
+                let member = decision.apply(self.request)?;
+                self.subscribe(ids, member)
+            }
+            None => {
+                self.waiting = true;
+                Ok(())
+            }
+        }
     }
 
-    /// Subscribes the session, about which nobody has to be asked.
-    ///
-    /// # Errors
-    ///
-    /// The status to answer.
-    pub fn join(
-        &mut self,
-        request: Request,
-        session: SessionRef,
-        subscription: &Subscription<'_>,
-    ) -> Result<(), isize> {
-        let member = Member::of(request)?;
-        self.subscribe(request, session, subscription, window(session), member)
-    }
-
-    /// Subscribes the session, about which a hook was asked.
+    /// Subscribes the session, about which somebody was asked.
     fn admitted(&mut self, decision: &JoinDecision) -> Result<(), isize> {
-        const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-        let Some(Hooks { request, window, .. }) = self.hooks.as_deref() else { return Err(FAILED) };
-        let (request, window) = (*request, *window);
-        let member = decision.apply(request)?;
-        let session = request.existing_context().and_then(|context| session::of(context)).ok_or(FAILED)?;
-        let Some(channel) = request.settings().channel() else { return Err(FAILED) };
-        let ids = Ids::of(request, channel)?;
-        self.subscribe(request, session, &Subscription::of(request, &ids), window, member)
+        let member = decision.apply(self.request)?;
+        let Some(channel) = self.request.settings().channel() else {
+            return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+        };
+        self.subscribe(&Ids::of(self.request, channel)?, member)
     }
 
     /// Subscribes the session to channels. A member whose subscription fails goes at once.
-    fn subscribe(
-        &mut self,
-        request: Request,
-        session: SessionRef,
-        subscription: &Subscription<'_>,
-        window: Option<u8>,
-        member: Option<Member>,
-    ) -> Result<(), isize> {
+    fn subscribe(&mut self, ids: &Ids<'_>, member: Option<Member>) -> Result<(), isize> {
+        let request = self.request;
         let settings = request.settings();
         let meta = request.existing_context().and_then(|context| context.protocol) == Some(META);
         let form = Form::WebSocket(Framing {
             meta,
             fragment: settings.fragment_size(),
-            deflate: window.map(|window| Deflate {
+            deflate: self.window.map(|window| Deflate {
                 level: settings.deflate_level() as u8,
                 window,
                 min_size: settings.deflate_min_size(),
@@ -175,12 +155,23 @@ impl Channel {
             ChannelLag::Close => OnGap::Close,
             ChannelLag::Skip => OnGap::Skip,
         };
-        self.subscriber = Some(subscription.begin(request, form, on_gap, session::listener(session))?);
+        let subscription = Subscription::of(request, ids);
+        self.subscriber = Some(subscription.begin(request, form, on_gap, session::listener(self.session))?);
         self.member = member.map(|mut member| {
             member.joined();
             Box::new(member)
         });
         Ok(())
+    }
+
+    /// What joins the session and the answers that it waits for.
+    fn link(&mut self) -> Rc<Link> {
+        Rc::clone(self.link.get_or_insert_with(|| Link::new(self.session)))
+    }
+
+    /// Whether it is not known yet if the session may subscribe, or what becomes of its message.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting
     }
 
     /// Whether the client takes nothing at the moment.
@@ -196,67 +187,67 @@ impl Channel {
             Kind::Text => b"",
             Kind::Binary => BINARY,
         };
-        if self.hooks.as_ref().is_some_and(|hooks| hooks.asks) {
+        if self.asks {
             return self.submit(content_type, payload);
         }
-        if publisher.engine() != 0 {
-            return self.publish_to_engine(kind, content_type, payload);
-        }
-        let result = published(publisher.publish(kind, content_type, b"", &[payload]));
-        self.answer(result)
-    }
-
-    /// Publishes to an engine. The next messages follow before it has answered, and are answered in their order.
-    fn publish_to_engine(&mut self, kind: Kind, content_type: &[u8], payload: &[u8]) -> Result<(), Ending> {
-        let (Some(hooks), Some(publisher)) = (&mut self.hooks, &self.publisher) else { return Ok(()) };
-        if engine::is_away(publisher.engine()) && hooks.underway == 0 {
-            return self.answer(published(Err(PublishError::Unavailable)));
-        }
-        hooks.underway += 1;
-        let link = Rc::clone(&hooks.link);
         let publication = Publication { kind, content_type, event: b"", data: &[payload] };
-        publisher.publish_to_engine(&publication, move |told| {
-            // A publisher that has gone needs no answer; its message was complete.
-            link.tell(News::Stored(published(told)));
-        });
-        Ok(())
+        match publisher.publish(&publication) {
+            Answer::Now(outcome) if self.unanswered.is_empty() => self.answer(published(outcome)),
+            Answer::Now(outcome) => {
+                // Those before it are answered first.
+                self.unanswered.push_back(Some(published(outcome)));
+                Ok(())
+            }
+            Answer::Later(pending) => {
+                let number = self.first_unanswered + self.unanswered.len() as u64;
+                self.unanswered.push_back(None);
+                let link = self.link();
+                pending.then(move |outcome| {
+                    // A publisher that has gone needs no answer; its message was complete.
+                    link.tell(News::Answered(number, published(outcome)));
+                });
+                Ok(())
+            }
+        }
     }
 
     /// Asks what to do with a message. The next one is not taken before that is known.
     fn submit(&mut self, content_type: &[u8], payload: &[u8]) -> Result<(), Ending> {
-        let (Some(hooks), Some(publisher)) = (&mut self.hooks, &self.publisher) else { return Ok(()) };
+        let Some(publisher) = self.publisher.clone() else { return Ok(()) };
         let mut message = Vec::new();
         if message.try_reserve_exact(payload.len()).is_err() {
             return Err(Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() });
         }
         message.extend_from_slice(payload);
         let draft = Draft { content_type: content_type.to_vec(), message: Rc::new(message) };
-        let limit = usize::try_from(hooks.request.settings().max_message_size()).unwrap_or(usize::MAX);
-        let (publisher, link) = (Rc::clone(publisher), Rc::clone(&hooks.link));
-        let asked = approval::ask(hooks.request, draft, limit, move |decision| {
-            let result = match decision {
-                Decision::Publish(draft) if publisher.engine() != 0 => {
-                    let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
-                    let kind = kind_of(content_type, &parts);
-                    let publication = Publication { kind, content_type, event: b"", data: &parts };
-                    return publisher.publish_to_engine(&publication, move |told| {
-                        link.tell(News::Published(published(told)));
-                    });
-                }
-                Decision::Publish(draft) => {
-                    let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
-                    published(publisher.publish(kind_of(content_type, &parts), content_type, b"", &parts))
-                }
-                Decision::Drop => Ok(publisher.info()),
-                Decision::Refuse { status, .. } => Err(Failure::of_hook(status)),
-            };
-            // A publisher that has gone needs no answer; its message was complete.
-            link.tell(News::Published(result));
+        let limit = usize::try_from(self.request.settings().max_message_size()).unwrap_or(usize::MAX);
+        let link = self.link();
+        // A publisher that has gone needs no answer; its message was complete.
+        let asked = approval::ask(self.request, draft, limit, move |decision| match decision {
+            Decision::Publish(draft) => {
+                let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
+                let kind = kind_of(content_type, &parts);
+                publisher.publish(&Publication { kind, content_type, event: b"", data: &parts }).then(move |outcome| {
+                    link.tell(News::Published(published(outcome)));
+                });
+            }
+            Decision::Drop => publisher.info().then(move |outcome| {
+                let nothing = Info {
+                    messages: 0,
+                    requested: None,
+                    subscribers: 0,
+                    last: MessageId { epoch: Epoch(0), offset: Offset(0) },
+                };
+                link.tell(News::Published(Ok(outcome.ok().flatten().unwrap_or(nothing))));
+            }),
+            Decision::Refuse { status, .. } => {
+                link.tell(News::Published(Err(Failure::of_hook(status))));
+            }
         });
         if let Err(status) = asked {
             return self.answer(Err(Failure::of_asking(status)));
         }
-        hooks.waiting = true;
+        self.waiting = true;
         Ok(())
     }
 
@@ -270,6 +261,15 @@ impl Channel {
         self.published += 1;
         self.replies.extend(reply);
         Ok(())
+    }
+
+    /// What became of a message that was waited for. The first one that is refused is what the session ends with.
+    fn answered(&mut self, result: Result<Info, Failure>) {
+        if self.refused.is_none()
+            && let Err(ending) = self.answer(result)
+        {
+            self.refused = Some(Box::new(ending));
+        }
     }
 
     /// Answers to what was published. Whether there were any.
@@ -287,9 +287,12 @@ impl Channel {
 
 impl Endpoint for Channel {
     fn start(&mut self) -> Started {
-        let Some(hooks) = self.hooks.as_mut().filter(|hooks| hooks.waiting) else { return Started::Yes };
-        let Some(News::Join(decision)) = hooks.link.take() else { return Started::NotYet };
-        hooks.waiting = false;
+        if !self.waiting {
+            return Started::Yes;
+        }
+        let news = self.link.as_ref().and_then(|link| link.take());
+        let Some(News::Join(decision)) = news else { return Started::NotYet };
+        self.waiting = false;
         match self.admitted(&decision) {
             Ok(()) => Started::Yes,
             Err(status) => Started::No(session::refusal(status)),
@@ -297,15 +300,13 @@ impl Endpoint for Channel {
     }
 
     fn accepts(&self) -> bool {
-        let waits = self.hooks.as_ref().is_some_and(|hooks| hooks.waiting || hooks.refused.is_some());
-        let underway = self.hooks.as_ref().map_or(0, |hooks| hooks.underway);
-        self.replies.len() + underway < MOST_REPLIES && !waits
+        self.replies.len() + self.unanswered.len() < MOST_REPLIES && !self.waiting && self.refused.is_none()
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
         // What follows a message that was refused is not published, whatever the hurry.
-        if let Some(ending) = self.hooks.as_ref().and_then(|hooks| hooks.refused.clone()) {
-            return Err(ending);
+        if let Some(ending) = &self.refused {
+            return Err(Ending::clone(ending));
         }
         if data.first && data.last {
             return self.publish(data.kind, data.payload);
@@ -325,24 +326,29 @@ impl Endpoint for Channel {
 
     fn flush(&mut self) -> bool {
         let mut some = false;
-        while let Some(hooks) = &mut self.hooks {
-            let result = match hooks.link.take() {
-                Some(News::Published(result)) => {
-                    hooks.waiting = false;
-                    result
+        while let Some(news) = self.link.as_ref().and_then(|link| link.take()) {
+            match news {
+                News::Published(result) => {
+                    self.waiting = false;
+                    self.answered(result);
                 }
-                Some(News::Stored(result)) => {
-                    hooks.underway = hooks.underway.saturating_sub(1);
-                    result
+                News::Answered(number, result) => {
+                    let place = number.checked_sub(self.first_unanswered).and_then(|place| usize::try_from(place).ok());
+                    let place = place.and_then(|place| self.unanswered.get_mut(place));
+                    debug_assert!(matches!(place, Some(None)), "a message is answered once");
+                    if let Some(place) = place {
+                        *place = Some(result);
+                    }
+                    while let Some(Some(_)) = self.unanswered.front() {
+                        self.first_unanswered += 1;
+                        if let Some(Some(result)) = self.unanswered.pop_front() {
+                            self.answered(result);
+                        }
+                    }
                 }
-                Some(News::Join(_)) | None => break,
-            };
-            some = true;
-            if let Err(ending) = self.answer(result)
-                && let Some(hooks) = &mut self.hooks
-            {
-                hooks.refused = Some(ending);
+                News::Join(_) => {}
             }
+            some = true;
         }
         some
     }
@@ -350,9 +356,9 @@ impl Endpoint for Channel {
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
         let mut some = self.reply(outlet);
         if self.replies.is_empty()
-            && let Some(ending) = self.hooks.as_mut().and_then(|hooks| hooks.refused.clone())
+            && let Some(ending) = &self.refused
         {
-            return Produced::Ended(ending);
+            return Produced::Ended(Ending::clone(ending));
         }
         let Some(id) = self.subscriber else {
             return if some { Produced::Some } else { Produced::Nothing };
@@ -404,8 +410,7 @@ impl Endpoint for Channel {
 
     fn progress(&self) -> u64 {
         // A hook takes its time, which is that of its location: a client that has hung up meanwhile is not stuck.
-        let waits = self.hooks.as_ref().is_some_and(|hooks| hooks.waiting || hooks.underway > 0);
-        if waits { self.published + now() } else { self.published }
+        if self.waiting || !self.unanswered.is_empty() { self.published + now() } else { self.published }
     }
 }
 
@@ -416,8 +421,8 @@ impl Channel {
             hub::with(|hub| hub.unsubscribe(id));
         }
         self.member = None;
-        if let Some(hooks) = &self.hooks {
-            hooks.link.cut();
+        if let Some(link) = &self.link {
+            link.cut();
         }
     }
 }
@@ -426,11 +431,6 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.part();
     }
-}
-
-/// The window of compressed messages for several sessions, of a session that was made just now.
-fn window(session: SessionRef) -> Option<u8> {
-    session::enter(session, |session| session.shared_window())
 }
 
 /// Moves some of what is there for a subscriber to the client's queue. `None` where the worker is leaving.

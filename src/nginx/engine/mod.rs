@@ -6,6 +6,7 @@
 //! copies in the zone complete: see [`relay`]. Whoever asks something of an engine is called back, in a later turn of the event
 //! loop and at its outermost level.
 
+mod backend;
 mod link;
 mod relay;
 mod settings;
@@ -23,19 +24,16 @@ use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
 use super::timer::{self, Timer, now};
-use crate::channel::message::Publication;
-use crate::channel::position::{Epoch, MessageId, Offset};
-use crate::channel::store::{History, Info, Key};
+use crate::channel::backend::Backend;
+use crate::channel::position::Epoch;
+use crate::channel::store::Key;
 use crate::redis::connection::{Event, Fate, Refused, Token};
-use crate::redis::envelope;
 use crate::redis::names::Names;
 use crate::redis::resp::Value;
-use crate::redis::script::{self, Failure, Keeping, Kept};
+use crate::redis::script::Failure;
+use backend::Redis;
 use link::Link;
 use relay::Node;
-
-/// The shortest time that a channel lives in the engine whose messages all expire, in milliseconds.
-const LIFETIME: u64 = 60_000;
 
 /// Octets of commands that have not left above which no more are taken.
 const MOST_BACKLOG: usize = 32 << 20;
@@ -49,17 +47,6 @@ pub enum Failed {
     Unknown,
     /// It was not done, and never will be.
     Refused,
-    /// The message has attributes that are too long.
-    TooLong,
-}
-
-/// What a publisher is told.
-#[derive(Debug, Clone, Copy)]
-pub struct Published {
-    /// The id of the message.
-    pub id: MessageId,
-    /// The channel.
-    pub info: Info,
 }
 
 /// Who waits for an answer.
@@ -181,9 +168,15 @@ pub fn tick() {
     }
 }
 
-/// What tells the channels of this engine from all others in the zone; 0 for none.
-pub fn space(number: usize) -> u64 {
-    with(number, |engine| engine.settings.space).unwrap_or(0)
+/// The engines in the order of their numbers, for locations.
+pub fn backends() -> Vec<Rc<dyn Backend>> {
+    let spaces: Vec<u64> = ENGINES.with_borrow(|engines| engines.iter().map(|engine| engine.settings.space).collect());
+    (1..).zip(spaces).map(|(number, space)| Rc::new(Redis::new(number, space)) as Rc<dyn Backend>).collect()
+}
+
+/// An engine that this worker does not have, or not any more: it is not available.
+pub fn absent() -> Rc<dyn Backend> {
+    Rc::new(Redis::new(0, 0))
 }
 
 unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
@@ -311,7 +304,7 @@ fn send(number: usize, command: Vec<u8>, done: Done) {
 }
 
 /// Whether a command would be refused at once.
-pub fn is_away(number: usize) -> bool {
+fn is_away(number: usize) -> bool {
     with(number, |engine| !engine.commands.is_ready() && !engine.is_hopeful()) != Some(false)
 }
 
@@ -347,87 +340,6 @@ fn read<T>(
             if away { Failed::Unavailable } else { Failed::Refused }
         }
     })
-}
-
-/// Publishes a message.
-pub fn publish(
-    number: usize,
-    key: Key<'_>,
-    publication: &Publication<'_>,
-    history: History,
-    done: impl FnOnce(Result<Published, Failed>) + 'static,
-) {
-    let Publication { kind, content_type, event, data } = *publication;
-    let Ok(sealed) = envelope::seal(kind, content_type, event, data) else {
-        let done = Box::new(move |_| done(Err(Failed::TooLong)));
-        with(number, |engine| {
-            engine.refused.push((done, Failed::TooLong));
-            engine.commands.post();
-        });
-        return;
-    };
-    let keeping = Keeping {
-        messages: match history {
-            History::OFF => Kept::Newest(0),
-            History { length: 0, .. } => Kept::All,
-            History { length, .. } => Kept::Newest(length.into()),
-        },
-        age: history.time,
-        lifetime: if history.time == 0 { 0 } else { history.time.max(LIFETIME) },
-        sharded: false,
-    };
-    let Some(names) = with(number, |engine| engine.names(key)) else { return done(Err(Failed::Unavailable)) };
-    let mut command = Vec::new();
-    script::publish(&names, epoch(), &sealed, &keeping, &mut command);
-    let answered = move |reply| {
-        done(read(number, reply, script::published).map(|published| Published {
-            id: published.id,
-            info: Info {
-                messages: u32::try_from(published.messages).unwrap_or(u32::MAX),
-                requested: (published.subscribers > 0).then_some(0),
-                subscribers: u32::try_from(published.subscribers).unwrap_or(u32::MAX),
-                last: published.id,
-            },
-        }));
-    };
-    send(number, command, Box::new(answered));
-}
-
-/// What is known about a channel; `None` if there is none.
-pub fn info(number: usize, key: Key<'_>, done: impl FnOnce(Result<Option<Info>, Failed>) + 'static) {
-    let Some(names) = with(number, |engine| engine.names(key)) else { return done(Err(Failed::Unavailable)) };
-    let mut command = Vec::new();
-    script::info(&names, epoch(), &mut command);
-    send(number, command, Box::new(move |reply| done(read(number, reply, script::state).map(|state| info_of(&state)))));
-}
-
-/// Deletes a channel; what it was, `None` if there was none.
-pub fn delete(number: usize, key: Key<'_>, done: impl FnOnce(Result<Option<Info>, Failed>) + 'static) {
-    let Some(names) = with(number, |engine| engine.names(key)) else { return done(Err(Failed::Unavailable)) };
-    let mut command = Vec::new();
-    script::delete(&names, false, &mut command);
-    send(number, command, Box::new(move |reply| done(read(number, reply, script::state).map(|state| info_of(&state)))));
-}
-
-fn info_of(state: &script::ChannelState) -> Option<Info> {
-    let epoch = state.epoch?;
-    // Deleting does not tell the time; what nodes have said is true for seconds only anyway.
-    let subscribers = script::subscribers(&state.announced, state.now.unwrap_or(0));
-    Some(Info {
-        messages: u32::try_from(state.messages).unwrap_or(u32::MAX),
-        requested: (subscribers > 0).then_some(0),
-        subscribers: u32::try_from(subscribers).unwrap_or(u32::MAX),
-        last: MessageId { epoch, offset: Offset(state.newest.0) },
-    })
-}
-
-/// Makes sure that the copies of these channels are complete, so that they can be subscribed to. `done` is called when they are, or
-/// when they are not in time.
-pub fn open(number: usize, keys: &[Key<'_>], history: History, done: impl FnOnce(Result<(), Failed>) + 'static) {
-    with(number, |engine| {
-        engine.node.open(keys, history, Box::new(done));
-        engine.commands.post();
-    });
 }
 
 /// Wakes the worker in this slot.

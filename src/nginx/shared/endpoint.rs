@@ -11,7 +11,7 @@ use crate::channel::store::Input;
 use crate::conf;
 use crate::exec::framing::{Format, WriteError};
 use crate::nginx::channel::hub;
-use crate::nginx::channel::{Ids, Subscription, WebSocket};
+use crate::nginx::channel::{Ids, WebSocket};
 use crate::nginx::log::Level;
 use crate::nginx::program::{backlog, stuck};
 use crate::nginx::request::{Request, try_again};
@@ -56,7 +56,7 @@ pub fn start(
     let mut client = SharedProgramClient {
         request,
         membership: None,
-        channel: WebSocket::new(None, None),
+        channel: WebSocket::new(request, session, None, None),
         format: settings.exec_format(),
         unfinished: Vec::new(),
         held: VecDeque::new(),
@@ -65,10 +65,9 @@ pub fn start(
         progress: 0,
         refused: false,
     };
-    client.channel.use_hooks(request, session, true);
-    if !client.channel.ask_to_join()? {
-        // Before the program begins: its first client gets all that it says.
-        client.channel.join(request, session, &Subscription::of(request, &ids))?;
+    // Before the program begins: its first client gets all that it says.
+    client.channel.join(&ids)?;
+    if !client.channel.is_waiting() {
         client.share(&ids, session)?;
     }
     Ok(Box::new(client))

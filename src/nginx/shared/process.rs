@@ -2,6 +2,7 @@
 
 //! The process of a shared program, in the worker that runs it.
 
+use std::cell::Cell;
 use std::io;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -10,6 +11,8 @@ use super::events::on_pipe;
 use super::recipe::Recipe;
 use super::report;
 use super::table::{Anchor, SharedId};
+use crate::channel::backend::{Answer, Failure};
+use crate::channel::message;
 use crate::channel::store::{ProgramHandle, PublishError};
 use crate::exec::framing::{FramingError, Output, Reader, Writer};
 use crate::exec::spawner::ProgramId;
@@ -80,7 +83,7 @@ struct Publication {
     /// A message that has begun and not ended.
     unfinished: Option<(Kind, Vec<u8>)>,
     /// The last message was refused, and that is in the log.
-    refusing: bool,
+    refusing: Rc<Cell<bool>>,
 }
 
 impl Process {
@@ -132,7 +135,7 @@ impl Process {
             stderr: stderr.map(|pipe| Stderr::new(pipe, recipe.stderr)),
             reader: Reader::new(recipe.format),
             writer: Writer::new(recipe.format),
-            output: Publication { unfinished: None, refusing: false },
+            output: Publication { unfinished: None, refusing: Rc::default() },
             stopping: false,
         })
     }
@@ -403,17 +406,31 @@ impl Publication {
             Kind::Text => b"",
             Kind::Binary => BINARY,
         };
-        let publish = || recipe.publisher.publish(kind, content_type, b"", &[message]);
-        // A damaged zone is repaired by the second attempt.
-        let published = publish().or_else(|error| if error == PublishError::Corrupt { publish() } else { Err(error) });
-        match published {
-            Ok(_) => self.refusing = false,
-            Err(error) if !self.refusing => {
-                self.refusing = true;
-                report(Level::Error, format_args!("a message of {} is lost: {error}", recipe.name));
+        let publication = message::Publication { kind, content_type, event: b"", data: &[message] };
+        let publish = || recipe.publisher.publish(&publication);
+        let answer = match publish() {
+            // A damaged zone is repaired by the second attempt.
+            Answer::Now(Err(Failure::Own(PublishError::Corrupt))) => publish(),
+            answer => answer,
+        };
+        match answer {
+            Answer::Now(Ok(_)) => self.refusing.set(false),
+            Answer::Now(Err(failure)) => lost(&self.refusing, &recipe.name, &failure),
+            Answer::Later(pending) => {
+                let (refusing, name) = (Rc::clone(&self.refusing), recipe.name.clone());
+                pending.then(move |outcome| match outcome {
+                    Ok(_) => refusing.set(false),
+                    Err(failure) => lost(&refusing, &name, &failure),
+                });
             }
-            Err(_) => {}
         }
+    }
+}
+
+/// The channel does not take a message. The log says so of the first one after one that it took.
+fn lost(refusing: &Cell<bool>, name: &str, failure: &Failure<PublishError>) {
+    if !refusing.replace(true) {
+        report(Level::Error, format_args!("a message of {name} is lost: {failure}"));
     }
 }
 
