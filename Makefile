@@ -16,6 +16,7 @@ help:
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
 	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
+	@echo 'make docs            docs/ as a book in target/book, by mdBook'
 	@echo 'make module          target/ws-exec, and target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
 	@echo 'make install         the module, ws-exec and manual pages below PREFIX (/usr/local); DESTDIR and MODULESDIR as usual'
 	@echo 'make vendor          a source tarball that builds without network; make deb, make rpm, make image: packages from it'
@@ -93,6 +94,10 @@ test-valgrind:
 .PHONY: bench
 bench:
 	@scripts/bench.sh $(BENCH)
+
+.PHONY: docs
+docs:
+	@scripts/docs.sh
 
 .PHONY: check
 check:
