@@ -50,6 +50,7 @@ $ngx->{server} = <<"EOT";
     location = /group    { websocket_tcp group; websocket_tcp_ssl on; websocket_tcp_ssl_verify on; }
     location = /named    {
         websocket_tcp \$arg_to;
+        websocket_tcp_allow 127.0.0.1:$port localhost:$port;
         websocket_tcp_ssl on;
         websocket_tcp_ssl_name \$arg_name;
         websocket_tcp_ssl_verify on;

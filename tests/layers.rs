@@ -103,6 +103,7 @@ const FILES: &[(&str, &str)] = &[
     ("status", "http"),
     ("tcp", "endpoints"),
     ("tcp/address", "request"),
+    ("tcp/allow", "request"),
     ("tcp/connect", "endpoints"),
     ("tcp/linger", "endpoints"),
     ("tcp/peer", "endpoints"),

@@ -16,6 +16,7 @@ use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
 use crate::status::Form;
+use crate::tcp::allow::{self, Rule};
 use crate::tcp::tokens::Tokens;
 use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
 use crate::ws::handshake::protocol;
@@ -262,6 +263,9 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_tcp_accept", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_accept, value::choice(from[0], TCP_ACCEPTS))
         }),
+        row(c"websocket_tcp_allow", Place::Anywhere, Arguments::Some, |to, _, from| {
+            once(&mut to.tcp_allow, allowed(from))
+        }),
         row(c"websocket_tcp_tokens", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
             words::tokens(from[0])?;
             once(&mut to.tcp_tokens, compiler.path(from[0]).map(|path| Some(Rc::new(Tokens::new(&path)))))
@@ -393,6 +397,14 @@ fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&
     alone(settings, "websocket_tcp")?;
     let service = compiler.service(arguments[0])?;
     connect(settings, Endpoint::Tcp(service))
+}
+
+fn allowed(arguments: &[&[u8]]) -> Result<Rc<[Rule]>, Refused> {
+    if arguments.len() > 1 && arguments.contains(&&b"any"[..]) {
+        return Err(Refused::Usage("\"any\" stands alone".to_owned()));
+    }
+    let rule = |argument: &&[u8]| Rule::parse(argument).ok_or_else(|| Refused::value(argument, allow::EXPECTED));
+    arguments.iter().map(rule).collect()
 }
 
 fn read_origin<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

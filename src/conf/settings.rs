@@ -10,6 +10,7 @@ use crate::channel::transport::Transports;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::status::Form;
+use crate::tcp::allow;
 use crate::tcp::proxy_protocol;
 use crate::tcp::tokens::Tokens;
 use crate::ws::close::CloseCode;
@@ -380,6 +381,8 @@ settings! {
     tcp_proxy_protocol: Option<proxy_protocol::Version>, None;
     /// Servers that are tried for one client, 0 for all of them.
     tcp_next_upstream_tries: u64, 0;
+    /// Where an address with variables may lead; not looked at where this was not said.
+    tcp_allow: Rc<[allow::Rule]>, Rc::from([]);
     /// The file or directory behind `$websocket_tcp_target`.
     tcp_tokens: Option<Rc<Tokens>>, None;
     /// Whether the handshake is answered before the service is connected.

@@ -239,6 +239,6 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             }
             here.engine = engine;
         }
-        if tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
+        if tcp::allow::is_said(cf, here) && tcp::prepare(cf, here) { ptr::null_mut() } else { ERROR }
     })
 }

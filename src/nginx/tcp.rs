@@ -3,6 +3,7 @@
 //! A TCP service as the endpoint of a session.
 
 pub mod address;
+pub mod allow;
 mod connect;
 mod linger;
 mod peer;

@@ -170,6 +170,12 @@ impl ComplexValue {
         (bytes(&compiled.file), compiled.line)
     }
 
+    /// The text as it is written, with the names of its variables.
+    pub fn text(&self) -> &[u8] {
+        // SAFETY: the value lives as long as its configuration; nginx keeps the text in it.
+        bytes(unsafe { &(*self.0).value.value })
+    }
+
     /// The text for one request; `None` when nginx has no memory.
     pub fn evaluate<'r>(&self, request: Request) -> Option<&'r [u8]> {
         let mut text = ffi::ngx_str_t { len: 0, data: ptr::null_mut() };

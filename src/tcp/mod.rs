@@ -2,6 +2,7 @@
 
 //! TCP services: the rules of relaying between a WebSocket and a stream.
 
+pub mod allow;
 pub mod proxy_protocol;
 pub mod text;
 pub mod tokens;

@@ -2,6 +2,7 @@
 
 //! Where a service is: what `websocket_tcp` says, and what that means for one request.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 
 use crate::conf::{Compiler, Refused};
@@ -26,6 +27,18 @@ impl Group {
     /// nginx's own.
     pub fn raw(self) -> *mut ffi::ngx_http_upstream_srv_conf_t {
         self.0
+    }
+
+    /// Whether it is an `upstream` block, and no address that stands somewhere in the configuration.
+    pub fn is_block(self) -> bool {
+        // SAFETY: the group lives as long as its configuration, which outlives its requests.
+        unsafe { (*self.0).flags & ffi::NGX_HTTP_UPSTREAM_CREATE as usize != 0 }
+    }
+
+    /// The port of its address; 0 if there is none.
+    pub fn port(self) -> u16 {
+        // SAFETY: as above.
+        unsafe { (*self.0).port }
     }
 
     /// Its name, or the host of its address.
@@ -62,6 +75,14 @@ pub enum Target {
     Name(Resolved),
 }
 
+/// An address that needs no looking up.
+pub enum Literal<'a> {
+    /// Of a unix socket.
+    Path(&'a [u8]),
+    /// Of TCP.
+    Address(SocketAddr),
+}
+
 /// What nginx makes servers of; in the pool of the request.
 #[derive(Clone, Copy)]
 pub struct Resolved(*mut ffi::ngx_http_upstream_resolved_t);
@@ -70,6 +91,24 @@ impl Resolved {
     /// nginx's own.
     pub fn raw(self) -> *mut ffi::ngx_http_upstream_resolved_t {
         self.0
+    }
+
+    /// The port of the address.
+    pub fn port(self) -> u16 {
+        // SAFETY: in the pool of the request.
+        unsafe { (*self.0).port }
+    }
+
+    /// The address itself, where it was no name.
+    pub fn path_or_address<'a>(self) -> Option<Literal<'a>> {
+        // SAFETY: in the pool of the request, like the host; the address is null or one that nginx has made of the text.
+        unsafe {
+            let address = (*self.0).sockaddr.as_ref()?;
+            match i32::from(address.sa_family) {
+                libc::AF_UNIX => Some(Literal::Path(self.host())),
+                _ => socket_address(address).map(Literal::Address),
+            }
+        }
     }
 
     /// The host of the address.
@@ -150,4 +189,24 @@ fn group_of(request: Request, host: &[u8], port: ffi::in_port_t, no_port: bool) 
         let its_port = unsafe { (*group.0).port };
         ((its_port == 0 && no_port) || its_port == port) && group.host().eq_ignore_ascii_case(host)
     })
+}
+
+/// An address of nginx; `None` if it is that of a unix socket.
+pub fn socket_address(address: *const ffi::sockaddr) -> Option<SocketAddr> {
+    // SAFETY: the family tells which struct it is; nginx's addresses are aligned for all of them.
+    unsafe {
+        match i32::from((*address).sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                let ip = u32::from_be(address.sin_addr.s_addr);
+                Some(SocketAddr::new(IpAddr::V4(ip.into()), u16::from_be(address.sin_port)))
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                let ip = IpAddr::V6(address.sin6_addr.s6_addr.into());
+                Some(SocketAddr::new(ip, u16::from_be(address.sin6_port)))
+            }
+            _ => None,
+        }
+    }
 }

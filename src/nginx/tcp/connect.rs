@@ -2,9 +2,8 @@
 
 //! Connecting to a service, server after server, before anything is answered.
 
-use std::net::{IpAddr, SocketAddr};
-
-use super::address::{self, Address, Target, Unusable};
+use super::address::{self, Address, Target, Unusable, socket_address};
+use super::allow::{self, Judgement};
 use super::peer::{Connect, Peer};
 use super::resolve::Lookup;
 use super::socket::Socket;
@@ -22,6 +21,7 @@ use crate::tcp::proxy_protocol::{self, Ends};
 use crate::ws::close::CloseCode;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
 const NOT_FOUND: isize = ffi::NGX_HTTP_NOT_FOUND as isize;
 const BAD_GATEWAY: isize = ffi::NGX_HTTP_BAD_GATEWAY as isize;
 const TIMED_OUT: isize = ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize;
@@ -55,6 +55,7 @@ enum Step {
 ///
 /// The status to answer, which was logged.
 pub fn start(request: Request, session: SessionRef, address: &Address) -> Result<Box<dyn Endpoint>, isize> {
+    let mut judgement = Judgement::Allowed;
     let target = match address {
         Address::Group(group) => Target::Group(*group),
         Address::Template(template) => {
@@ -64,7 +65,7 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
                 because(request, "no such token");
                 return Err(NOT_FOUND);
             }
-            address::target(request, text).map_err(|unusable| match unusable {
+            let target = address::target(request, text).map_err(|unusable| match unusable {
                 Unusable::NoMemory => FAILED,
                 Unusable::Invalid(why) => {
                     let text = format_args!("\"websocket_tcp\" has no address for this request: {why}");
@@ -72,7 +73,13 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
                     because(request, "no address");
                     BAD_GATEWAY
                 }
-            })?
+            })?;
+            judgement = allow::judge(request, &target);
+            if judgement == Judgement::Refused {
+                because(request, "address not allowed");
+                return Err(FORBIDDEN);
+            }
+            target
         }
     };
     let host = match &target {
@@ -98,7 +105,7 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
         }
         Target::Name(resolved) => {
             connecting.peer = Some(peer);
-            connecting.step = Step::Resolving(Lookup::start(request, session, resolved)?);
+            connecting.step = Step::Resolving(Lookup::start(request, session, resolved, judgement)?);
             // A name that is known already is answered at once.
             connecting.resolved()?;
         }
@@ -289,26 +296,6 @@ fn ends(request: Request) -> Ends {
         Ends {
             source: socket_address((*connection).sockaddr),
             destination: if local { socket_address((*connection).local_sockaddr) } else { None },
-        }
-    }
-}
-
-/// An address of nginx; `None` if it is that of a unix socket.
-fn socket_address(address: *const ffi::sockaddr) -> Option<SocketAddr> {
-    // SAFETY: the family tells which struct it is; nginx's addresses are aligned for all of them.
-    unsafe {
-        match i32::from((*address).sa_family) {
-            libc::AF_INET => {
-                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
-                let ip = u32::from_be(address.sin_addr.s_addr);
-                Some(SocketAddr::new(IpAddr::V4(ip.into()), u16::from_be(address.sin_port)))
-            }
-            libc::AF_INET6 => {
-                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
-                let ip = IpAddr::V6(address.sin6_addr.s6_addr.into());
-                Some(SocketAddr::new(ip, u16::from_be(address.sin6_port)))
-            }
-            _ => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 
 use super::address::Resolved;
+use super::allow::{self, Judgement};
 use super::connect::{because, failure};
 use super::peer;
 use crate::nginx::ffi;
@@ -14,6 +15,7 @@ use crate::nginx::request::Request;
 use crate::nginx::session::{self, Session, SessionRef};
 
 const BAD_GATEWAY: isize = ffi::NGX_HTTP_BAD_GATEWAY as isize;
+const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// A name that is being looked up. Given up on drop.
@@ -27,6 +29,7 @@ struct Question {
     request: Request,
     session: SessionRef,
     resolved: Resolved,
+    judgement: Judgement,
     /// The servers are known to the request, or the status to answer.
     answer: Option<Result<(), isize>>,
 }
@@ -37,9 +40,14 @@ impl Lookup {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn start(request: Request, session: SessionRef, resolved: Resolved) -> Result<Self, isize> {
-        let mut question =
-            Box::new(Question { context: std::ptr::null_mut(), request, session, resolved, answer: None });
+    pub fn start(
+        request: Request,
+        session: SessionRef,
+        resolved: Resolved,
+        judgement: Judgement,
+    ) -> Result<Self, isize> {
+        let context = std::ptr::null_mut();
+        let mut question = Box::new(Question { context, request, session, resolved, judgement, answer: None });
         // SAFETY: the location lives as long as the request; the box stays where it is until the lookup is done or
         // dropped, which tells nginx.
         unsafe {
@@ -114,12 +122,25 @@ impl Question {
                 because(self.request, "host not found");
                 return Err(BAD_GATEWAY);
             }
+            let mut allowed = Vec::new();
+            let (mut count, mut addresses) = ((*context).naddrs, (*context).addrs);
+            if self.judgement == Judgement::ByAddress {
+                let all = std::slice::from_raw_parts(addresses, count);
+                allowed = allow::among(self.request, all, self.resolved.port());
+                if allowed.is_empty() {
+                    because(self.request, "address not allowed");
+                    return Err(FORBIDDEN);
+                }
+                // The array itself is nginx's, which frees by it what the addresses are in.
+                (count, addresses) = (allowed.len(), allowed.as_mut_ptr());
+            }
             let resolved = &mut *self.resolved.raw();
-            resolved.naddrs = (*context).naddrs;
-            resolved.addrs = (*context).addrs;
+            resolved.naddrs = count;
+            resolved.addrs = addresses;
             let known = peer::know_servers(self.request, self.resolved);
             resolved.naddrs = 0;
             resolved.addrs = std::ptr::null_mut();
+            drop(allowed);
             if known { Ok(()) } else { Err(FAILED) }
         }
     }
