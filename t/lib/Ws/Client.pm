@@ -23,7 +23,7 @@ our $TIMEOUT = $ENV{ASAN_OPTIONS} || ($ENV{TEST_NGINX_BINARY} // '') =~ /valgrin
 $SIG{PIPE} = 'IGNORE';
 
 # connect(port => n, name => value ...): a connection without a handshake.
-#   tls        speak TLS; alpn: a list of protocols for it
+#   tls        speak TLS; alpn: a list of protocols for it; certificate, key: files of the client's own
 #   rcvbuf     SO_RCVBUF, set before connecting, so that a client that does not read is felt early
 #   sndbuf     SO_SNDBUF
 #   source     the address to connect from
@@ -47,6 +47,7 @@ sub connect {
             SSL_verify_mode => 0,
             Timeout         => $TIMEOUT,
             $opt{alpn} ? (SSL_alpn_protocols => $opt{alpn}) : (),
+            $opt{certificate} ? (SSL_cert_file => $opt{certificate}, SSL_key_file => $opt{key}, SSL_use_cert => 1) : (),
         ) or die "TLS: $IO::Socket::SSL::SSL_ERROR\n";
     }
     $socket->blocking(0);

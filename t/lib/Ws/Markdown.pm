@@ -7,7 +7,7 @@ use warnings;
 
 use Exporter 'import';
 
-our @EXPORT = qw(page anchors links blocks prose);
+our @EXPORT = qw(page anchors links blocks prose marked);
 
 # page(file): the text of a page.
 sub page {
@@ -40,6 +40,20 @@ sub blocks {
     }
     die "a block of code that begins in line $open->{line} does not end\n" if $open;
     return grep { !defined $language || $_->{language} eq $language } @blocks;
+}
+
+# marked(text, mark): the blocks behind a comment <!-- MARK: name -->, as { name => text }.
+sub marked {
+    my ($text, $mark) = @_;
+
+    my @lines = split /\n/, $text, -1;
+    my %marked;
+    for my $block (blocks($text)) {
+        my ($name) = ($lines[$block->{line} - 3] // '') =~ /^<!-- $mark: (\S+) -->$/ or next;
+        die "$name is there twice\n" if exists $marked{$name};
+        $marked{$name} = $block->{text};
+    }
+    return \%marked;
 }
 
 # prose(text): the text without blocks of code and comments, line for line.
