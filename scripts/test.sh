@@ -104,6 +104,8 @@ if [ "$status" -eq 1 ] && [ "$picked" -eq 0 ] && [ ${#failed[@]} -gt 0 ] && [ ${
 fi
 
 if [ -n "$reports" ]; then
+    # What valgrind has to say about itself, such as a system call that it does not know, is no report.
+    if [ "$with" = valgrind ]; then find "$reports" -type f -exec sed -i '/^--[0-9]*-- /d' {} +; fi
     find "$reports" -type f -empty -delete
     count=$(find "$reports" -type f | wc -l)
     if [ "$count" -gt 0 ]; then
