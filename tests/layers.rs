@@ -60,6 +60,7 @@ const FILES: &[(&str, &str)] = &[
     ("detached", "engine"),
     ("engine", "engine"),
     ("engine/backend", "engine"),
+    ("engine/figures", "engine"),
     ("engine/link", "engine"),
     ("engine/relay", "engine"),
     ("engine/settings", "engine"),

@@ -18,6 +18,7 @@
 mod atomic {
     pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 }
+pub mod engines;
 #[cfg(test)]
 mod model;
 pub mod naming;

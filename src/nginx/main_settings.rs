@@ -134,7 +134,7 @@ pub fn finish(cf: *mut ffi::ngx_conf_t) -> bool {
         log::configuration(cf, text);
         return false;
     }
-    settings.counted.add_zones(cf)
+    settings.counted.add_zones(cf) && settings.engines.add_zone(cf)
 }
 
 /// Everything inside `http` was read: adds the zone that its channels need.

@@ -3,6 +3,7 @@
 //! The status of all locations (`websocket_status`).
 
 use super::channel::hub;
+use super::engine;
 use super::ffi;
 use super::guard::guard;
 use super::ledger;
@@ -23,6 +24,7 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
         let Some(own) = ledger::own() else { return FAILED };
         let mut snapshot = own.snapshot();
         snapshot.channels = hub::with(|hub| hub.usage()).flatten().map(Channels::from);
+        snapshot.engines = engine::figures();
         send(request, form, &snapshot.render(form)).unwrap_or(FAILED)
     })
 }

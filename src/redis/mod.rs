@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod error;
 pub mod names;
 pub mod notice;
+pub mod presence;
 pub mod relay;
 pub mod resp;
 pub mod script;

@@ -9,6 +9,8 @@
 //!
 //! Who owns the connection passes its events in; who owns the copies is asked by the trait.
 
+mod announce;
+
 use std::collections::{HashMap, VecDeque};
 
 use super::connection::{Connection, Event, Token};
@@ -16,9 +18,10 @@ use super::envelope;
 use super::error::ErrorReply;
 use super::names::Names;
 use super::notice::Notice;
-use super::script::{self, Failure, Fetched};
+use super::script::{self, Failure, Fetched, Noted};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Appended, History, Original};
+use announce::Announced;
 
 /// How long a channel stays subscribed to that the node has no subscribers of any more, in milliseconds.
 const LINGER: u64 = 10_000;
@@ -26,12 +29,11 @@ const LINGER: u64 = 10_000;
 /// How often a channel is compared with its stream, in milliseconds.
 const COMPARE: u64 = 5_000;
 
-/// How often the engine is told of subscribers that it knows of, and for how long that is true, in milliseconds.
-const ANNOUNCE: u64 = 8_000;
-const ANNOUNCED: u64 = 24_000;
-
 /// How soon the engine is told of subscribers that have come or gone, in milliseconds.
 const SOON: u64 = 100;
+
+/// How often it is looked whether subscribers have gone, in milliseconds.
+const COUNT: u64 = 1_000;
 
 /// How long a channel lives in the engine after its last listener has gone, in milliseconds: a client that comes back still
 /// finds the epoch of its position.
@@ -53,18 +55,20 @@ const STEP: usize = 256;
 /// What a node has of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
+    /// The epoch of what is there; 0 where there is no copy.
+    pub epoch: Epoch,
     /// The message that is needed next; 1 where there is no copy.
     pub next: Offset,
     /// Subscribers of this node.
     pub subscribers: u32,
-    /// Who of them has said so, in the form in which the nodes tell each other; empty where nobody has.
-    pub presence: Vec<u8>,
 }
 
 /// The copies of a node.
 pub trait Copies {
     /// What there is of a channel.
     fn look(&mut self, channel: &Channel) -> Copy;
+    /// Who of the node's subscribers has said who it is, as in [`presence`](super::presence).
+    fn presence(&mut self, channel: &Channel) -> Vec<u8>;
     /// The copy is to be of this original. Whether there is room for it.
     fn follow(&mut self, channel: &Channel, original: Original) -> bool;
     /// Adds a message, published at `unix`. [`Appended::NoCopy`] also when the copy cannot be used at the moment.
@@ -116,20 +120,19 @@ struct State {
     waiting: Vec<usize>,
     /// When a subscriber was last seen, or asked for.
     used: u64,
-    /// When the engine was last told of subscribers, and of how many.
-    announced: (u64, u32),
-    presence: bool,
-    /// Subscribers have come or gone.
-    changed: bool,
-    /// Subscribers that there will be at once, if the engine is told before they have come.
-    expected: u32,
+    /// What the engine knows of its subscribers.
+    announced: Announced,
+    /// When it is compared with its stream, and when its subscribers are counted. Entries of the queues with other times are of
+    /// a channel of this name that has gone.
+    compare_at: u64,
+    count_at: u64,
 }
 
 /// What an answer is awaited for.
 #[derive(Debug)]
 enum Asked {
     Read(Box<[u8]>),
-    Announcement,
+    Announcement(Box<[u8]>),
 }
 
 /// What has been done, for the status page.
@@ -137,10 +140,14 @@ enum Asked {
 pub struct Counts {
     /// Messages that came by Pub/Sub and were the next ones.
     pub told: u64,
-    /// Messages that were read from streams.
+    /// Messages that were read from streams because something was missing in a copy that had been complete.
     pub fetched: u64,
-    /// Epochs that have ended.
+    /// Epochs of copies that have changed.
     pub epochs: u64,
+    /// Commands that were sent.
+    pub sent: u64,
+    /// Those that were not answered, or by an error.
+    pub failed: u64,
 }
 
 /// The relay of a node: which channels it listens to, and how far each of them is.
@@ -158,6 +165,7 @@ pub struct Relay {
     /// The same, not before a time. Invariant: times never decrease from front to back in each.
     later: VecDeque<(u64, Box<[u8]>)>,
     compare: VecDeque<(u64, Box<[u8]>)>,
+    count: VecDeque<(u64, Box<[u8]>)>,
     /// The server does not know the scripts any more.
     forgotten: bool,
     counts: Counts,
@@ -176,6 +184,7 @@ impl Relay {
             due: VecDeque::new(),
             later: VecDeque::new(),
             compare: VecDeque::new(),
+            count: VecDeque::new(),
             forgotten: false,
             counts: Counts::default(),
         }
@@ -208,8 +217,8 @@ impl Relay {
         if let Some(state) = self.channels.get_mut(&topic) {
             state.channel.history = channel.history;
             state.used = now;
-            state.expected = copies.look(&state.channel).subscribers + 1;
-            if !std::mem::replace(&mut state.changed, true) {
+            state.announced.expected = copies.look(&state.channel).subscribers + 1;
+            if !std::mem::replace(&mut state.announced.changed, true) {
                 self.due.push_back(topic.clone());
             }
             match slot {
@@ -226,23 +235,22 @@ impl Relay {
             kept: false,
             waiting: slot.into_iter().collect(),
             used: now,
-            announced: (0, 0),
-            presence: false,
-            changed: true,
-            expected: 1,
+            announced: Announced::expecting(1),
+            compare_at: now + COMPARE,
+            count_at: now + COUNT,
         };
         self.channels.insert(topic.clone(), state);
         self.due.push_back(topic.clone());
-        self.compare.push_back((now + COMPARE, topic));
+        self.compare.push_back((now + COMPARE, topic.clone()));
+        self.count.push_back((now + COUNT, topic));
     }
 
     /// Subscribers of a channel have come or gone.
     pub fn changed(&mut self, group: &[u8], id: &[u8], now: u64) {
         let topic = Names::of(&self.prefix, self.database, group, id).topic.into_boxed_slice();
         let Some(state) = self.channels.get_mut(&topic) else { return };
-        if !state.changed {
-            state.changed = true;
-            self.later.push_back((now + SOON, topic));
+        if !std::mem::replace(&mut state.announced.changed, true) {
+            self.later(now + SOON, topic);
         }
     }
 
@@ -253,6 +261,7 @@ impl Relay {
         self.due.clear();
         for (topic, state) in &mut self.channels {
             state.stage = Stage::Wanted;
+            state.announced.forget();
             self.due.push_back(topic.clone());
         }
     }
@@ -265,44 +274,53 @@ impl Relay {
 
     /// When [`on_time`](Self::on_time) is to be called.
     pub fn deadline(&self) -> Option<u64> {
-        let firsts = [self.later.front(), self.compare.front()];
+        let firsts = [self.later.front(), self.compare.front(), self.count.front()];
         firsts.into_iter().flatten().map(|(time, _)| *time).min()
     }
 
     /// Time has passed.
     pub fn on_time(&mut self, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
-        while let Some(topic) = first_due(&mut self.later, now) {
+        while let Some((_, topic)) = first_due(&mut self.later, now) {
             self.due.push_back(topic);
         }
         for _ in 0..STEP {
-            let Some(topic) = first_due(&mut self.compare, now) else { break };
-            if self.look_after(&topic, connection, copies, now) {
-                self.compare.push_back((now + COMPARE, topic));
+            let Some((time, topic)) = first_due(&mut self.compare, now) else { break };
+            if self.channels.get(&topic).is_some_and(|state| state.compare_at == time) {
+                self.look_after(topic, connection, copies, now);
             }
+        }
+        for _ in 0..STEP {
+            let Some((time, topic)) = first_due(&mut self.count, now) else { break };
+            let Some(state) = self.channels.get_mut(&topic).filter(|state| state.count_at == time) else { continue };
+            let subscribers = copies.look(&state.channel).subscribers;
+            if !state.announced.is_of(subscribers, now) && !std::mem::replace(&mut state.announced.changed, true) {
+                self.due.push_back(topic.clone());
+            }
+            state.count_at = now + COUNT;
+            self.count.push_back((now + COUNT, topic));
         }
         self.ask(connection, copies, now);
     }
 
-    /// Whether a channel is still wanted, which is compared then, or is let go.
-    fn look_after(&mut self, topic: &[u8], connection: &mut Connection, copies: &mut impl Copies, now: u64) -> bool {
-        let Some(state) = self.channels.get_mut(topic) else { return false };
-        let subscribers = copies.look(&state.channel).subscribers;
-        if subscribers > 0 || !state.waiting.is_empty() {
+    /// Compares a channel if it is still wanted, or lets it go.
+    fn look_after(&mut self, topic: Box<[u8]>, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
+        let Some(state) = self.channels.get_mut(&topic) else { return };
+        if copies.look(&state.channel).subscribers > 0 || !state.waiting.is_empty() {
             state.used = now;
         }
         if state.used + LINGER <= now && connection.is_ready() {
             copies.keep(&state.channel, false);
             // Cannot fail: the connection is ready.
-            let _ = connection.unsubscribe(&[topic], now);
-            self.channels.remove(topic);
-            return false;
+            let _ = connection.unsubscribe(&[&topic], now);
+            self.channels.remove(&topic);
+            return;
         }
-        state.changed |= state.announced.1 != subscribers || (subscribers > 0 && state.announced.0 + ANNOUNCE <= now);
         if state.stage == Stage::Complete {
             state.stage = Stage::Due;
         }
-        self.due.push_back(topic.into());
-        true
+        state.compare_at = now + COMPARE;
+        self.due.push_back(topic.clone());
+        self.compare.push_back((now + COMPARE, topic));
     }
 
     /// Asks for what is due, as far as the connection takes it.
@@ -311,7 +329,7 @@ impl Relay {
             return;
         }
         let mut wanted: Vec<Box<[u8]>> = Vec::new();
-        let mut soon: Vec<Box<[u8]>> = Vec::new();
+        let mut soon: Vec<(u64, Box<[u8]>)> = Vec::new();
         while let Some(topic) = self.due.pop_front() {
             let Some(state) = self.channels.get_mut(&topic) else { continue };
             let mut refused = false;
@@ -325,17 +343,33 @@ impl Relay {
                 let read = |out: &mut Vec<u8>| script::read(names, epoch, after, MESSAGES, OCTETS, LIFETIME, out);
                 if connection.command(token, now, read).is_ok() {
                     self.next_token += 1;
+                    self.counts.sent += 1;
                     self.asked.insert(token, Asked::Read(topic.clone()));
                     state.stage = Stage::Reading { again: false };
                 } else {
                     refused = true;
                 }
             }
-            if state.changed && !refused && state.stage != Stage::Subscribing {
-                refused = !announce(state, &self.node, &mut self.next_token, &mut self.asked, connection, copies, now);
-                if !refused && std::mem::take(&mut state.expected) > 0 {
-                    // Who was expected has come then, or has not.
-                    soon.push(topic.clone());
+            if state.announced.changed && !refused && state.stage != Stage::Subscribing {
+                let subscribers = copies.look(&state.channel).subscribers.max(state.announced.expected);
+                let who = if subscribers > 0 { copies.presence(&state.channel) } else { Vec::new() };
+                let announcement = state.announced.prepare(subscribers, who, now);
+                let (token, names, node, who) = (Token(self.next_token), &state.names, &self.node, &announcement.who);
+                let write = |out: &mut Vec<u8>| {
+                    script::announce(names, node, announce::LIFETIME, subscribers, who.as_deref(), out);
+                };
+                if connection.command(token, now, write).is_ok() {
+                    self.next_token += 1;
+                    self.counts.sent += 1;
+                    self.asked.insert(token, Asked::Announcement(topic.clone()));
+                    state.announced.told(&announcement, now);
+                    if std::mem::take(&mut state.announced.expected) > 0 {
+                        // Who was expected has come then, or has not.
+                        soon.push((now + SOON, topic.clone()));
+                    }
+                    soon.extend(announcement.again_at.map(|time| (time, topic.clone())));
+                } else {
+                    refused = true;
                 }
             }
             if refused {
@@ -344,10 +378,10 @@ impl Relay {
                 break;
             }
         }
-        for topic in soon {
+        for (time, topic) in soon {
             if let Some(state) = self.channels.get_mut(&topic) {
-                state.changed = true;
-                self.later(now + SOON, topic);
+                state.announced.changed = true;
+                self.later(time, topic);
             }
         }
         for topics in wanted.chunks(NAMES) {
@@ -362,9 +396,13 @@ impl Relay {
         match event {
             Event::Answered(token, reply) => match self.asked.remove(&token) {
                 Some(Asked::Read(topic)) => self.read(topic, script::fetched(&reply), copies, now),
-                Some(Asked::Announcement) | None => {}
+                Some(Asked::Announcement(topic)) => self.noted(topic, &script::noted(&reply)),
+                None => {}
             },
-            Event::Abandoned(token, _) => drop(self.asked.remove(&token)),
+            Event::Abandoned(token, _) => {
+                self.counts.failed += 1;
+                self.asked.remove(&token);
+            }
             Event::Notice(Notice::Message { topic, id, unix, sealed }) => {
                 self.told(&topic, id, unix, &sealed, copies);
             }
@@ -447,6 +485,7 @@ impl Relay {
         let Some(state) = self.channels.get_mut(&topic) else { return };
         let Stage::Reading { again } = state.stage else { return };
         state.stage = Stage::Due;
+        self.counts.failed += u64::from(found.is_err());
         self.forgotten |= found == Err(Failure::Refused(ErrorReply::NoScript));
         let (Ok(found), epoch) =
             (&found, found.as_ref().ok().and_then(|found| found.epoch.filter(|epoch| epoch.0 != 0)))
@@ -455,6 +494,8 @@ impl Relay {
         };
         let Some(epoch) = epoch else { return self.later(now + AGAIN, topic) };
         let oldest = found.oldest.unwrap_or(found.newest.next());
+        let known = copies.look(&state.channel).epoch;
+        self.counts.epochs += u64::from(known.0 != 0 && known != epoch);
         if !copies.follow(&state.channel, Original { epoch, oldest, base: found.base }) {
             return self.later(now + AGAIN, topic);
         }
@@ -466,7 +507,7 @@ impl Relay {
                 continue;
             };
             match copies.append(&state.channel, id, entry.unix, &envelope) {
-                Appended::Done(_) => self.counts.fetched += 1,
+                Appended::Done(_) => self.counts.fetched += u64::from(state.kept),
                 Appended::Known => {}
                 // What is between is read next.
                 Appended::Behind(_) | Appended::OtherEpoch | Appended::NoCopy => break,
@@ -485,6 +526,23 @@ impl Relay {
         }
     }
 
+    /// What the engine says to an announcement.
+    fn noted(&mut self, topic: Box<[u8]>, noted: &Result<Noted, Failure>) {
+        self.counts.failed += u64::from(noted.is_err());
+        self.forgotten |= *noted == Err(Failure::Refused(ErrorReply::NoScript));
+        let Some(state) = self.channels.get_mut(&topic) else { return };
+        let was_changed = state.announced.changed;
+        match noted {
+            Ok(noted) if !noted.has_presence => state.announced.forget_who(),
+            Ok(_) => {}
+            // It is told again by the count.
+            Err(_) => state.announced.refused(),
+        }
+        if state.announced.changed && !was_changed {
+            self.due.push_back(topic);
+        }
+    }
+
     fn later(&mut self, time: u64, topic: Box<[u8]>) {
         // What comes soonest is what comes latest in all queues but for the differences between AGAIN and SOON.
         let at = self.later.iter().rposition(|(other, _)| *other <= time).map_or(0, |at| at + 1);
@@ -493,40 +551,7 @@ impl Relay {
 }
 
 /// Takes the first one off a queue if its time has come.
-fn first_due(queue: &mut VecDeque<(u64, Box<[u8]>)>, now: u64) -> Option<Box<[u8]>> {
+fn first_due(queue: &mut VecDeque<(u64, Box<[u8]>)>, now: u64) -> Option<(u64, Box<[u8]>)> {
     queue.front().filter(|(time, _)| *time <= now)?;
-    queue.pop_front().map(|(_, topic)| topic)
-}
-
-/// Tells the engine which subscribers a channel has here. `false` if that is to be tried again.
-fn announce(
-    state: &mut State,
-    node: &[u8],
-    next_token: &mut u64,
-    asked: &mut HashMap<Token, Asked>,
-    connection: &mut Connection,
-    copies: &mut impl Copies,
-    now: u64,
-) -> bool {
-    let copy = copies.look(&state.channel);
-    let subscribers = copy.subscribers.max(state.expected);
-    let mut tell = |key: &[u8], text: &[u8]| {
-        let token = Token(*next_token);
-        let told = connection.command(token, now, |out| script::announce(key, node, ANNOUNCED, text, out)).is_ok();
-        if told {
-            *next_token += 1;
-            asked.insert(token, Asked::Announcement);
-        }
-        told
-    };
-    let count = if subscribers == 0 { String::new() } else { subscribers.to_string() };
-    let has_presence = !copy.presence.is_empty();
-    let told = tell(&state.names.nodes, count.as_bytes())
-        && ((!has_presence && !state.presence) || tell(&state.names.presence, &copy.presence));
-    if told {
-        state.announced = (now, subscribers);
-        state.presence = has_presence;
-        state.changed = false;
-    }
-    told
+    queue.pop_front()
 }

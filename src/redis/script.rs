@@ -14,6 +14,7 @@ use super::error::ErrorReply;
 use super::names::Names;
 use super::resp::Value;
 use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::store::Presence;
 
 /// One script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +29,13 @@ pub enum Script {
     Info,
     /// Announces a node's subscribers.
     Announce,
+    /// Tells who is on a channel.
+    Presence,
 }
 
 impl Script {
     /// All of them. A connection loads each before its first command.
-    pub const ALL: [Self; 5] = [Self::Publish, Self::Read, Self::Delete, Self::Info, Self::Announce];
+    pub const ALL: [Self; 6] = [Self::Publish, Self::Read, Self::Delete, Self::Info, Self::Announce, Self::Presence];
 
     /// Its text.
     pub fn text(self) -> &'static str {
@@ -47,12 +50,13 @@ impl Script {
             Self::Delete => text!("scripts/delete.lua"),
             Self::Info => text!("scripts/info.lua"),
             Self::Announce => text!("scripts/announce.lua"),
+            Self::Presence => text!("scripts/presence.lua"),
         }
     }
 
     /// The name by which the server knows it once it is loaded: the hexadecimal SHA-1 of its text.
     pub fn digest(self) -> &'static str {
-        static DIGESTS: OnceLock<[String; 5]> = OnceLock::new();
+        static DIGESTS: OnceLock<[String; 6]> = OnceLock::new();
         let digests = DIGESTS.get_or_init(|| {
             Self::ALL.map(|script| {
                 let digest = Sha1::digest(script.text().as_bytes());
@@ -106,6 +110,8 @@ pub struct Published {
     pub messages: u64,
     /// Subscribers of all nodes.
     pub subscribers: u64,
+    /// How long ago a subscriber was last known of, in milliseconds; `None`: never.
+    pub requested: Option<u64>,
 }
 
 /// A message that a channel keeps.
@@ -143,10 +149,10 @@ pub struct ChannelState {
     pub newest: Offset,
     /// Messages that are kept.
     pub messages: u64,
-    /// What nodes have announced, void announcements included.
-    pub announced: Vec<Announced>,
-    /// The server's clock, in milliseconds of Unix time; `None` where the script does not tell.
-    pub now: Option<u64>,
+    /// Subscribers of all nodes.
+    pub subscribers: u64,
+    /// How long ago a subscriber was last known of, in milliseconds; `None`: never.
+    pub requested: Option<u64>,
 }
 
 /// What a node has announced.
@@ -192,22 +198,30 @@ pub fn publish(names: &Names, epoch: Epoch, sealed: &[u8], keeping: &Keeping, ou
 ///
 /// [`Failure`]: nothing was published, unless it is [`Failure::Malformed`].
 pub fn published(reply: &Value) -> Result<Published, Failure> {
-    let [epoch, offset, begins, nodes, entries, announcements, now] = values(reply)? else {
+    let [epoch, offset, begins, nodes, entries, announcements, now, requested] = values(reply)? else {
         return Err(Failure::Malformed);
     };
     let id = MessageId { epoch: Epoch(unsigned(epoch)?), offset: Offset(unsigned(offset)?) };
     let nodes = nodes.number().ok_or(Failure::Malformed)?;
+    let now = unsigned(now)?;
     Ok(Published {
         id,
         begins_epoch: unsigned(begins)? == 1,
         nodes: u64::try_from(nodes).ok(),
         messages: unsigned(entries)?,
-        subscribers: subscribers(&announced(announcements)?, unsigned(now)?),
+        subscribers: subscribers(&announcements_of(values(announcements)?)?, now),
+        requested: ago(requested, now)?,
     })
 }
 
+/// How long ago a time was that is 0 for never.
+fn ago(time: &Value, now: u64) -> Result<Option<u64>, Failure> {
+    let time = unsigned(time)?;
+    Ok((time != 0).then(|| now.saturating_sub(time)))
+}
+
 /// The sum of what nodes have announced, without what is void at this time of the server.
-pub fn subscribers(announced: &[Announced], now: u64) -> u64 {
+fn subscribers(announced: &[Announced], now: u64) -> u64 {
     let counts = announced.iter().filter(|announced| announced.until > now);
     counts.filter_map(|announced| decimal(&announced.text)).fold(0, u64::saturating_add)
 }
@@ -263,29 +277,70 @@ pub fn info(names: &Names, epoch: Epoch, out: &mut Vec<u8>) {
 ///
 /// [`Failure`].
 pub fn state(reply: &Value) -> Result<ChannelState, Failure> {
-    let [epoch, newest, messages, announcements, rest @ ..] = values(reply)? else { return Err(Failure::Malformed) };
+    let [epoch, newest, messages, announcements, now, requested] = values(reply)? else {
+        return Err(Failure::Malformed);
+    };
+    let now = unsigned(now)?;
     Ok(ChannelState {
         epoch: optional(epoch)?.map(Epoch),
         newest: Offset(unsigned(newest)?),
         messages: unsigned(messages)?,
-        announced: announced(announcements)?,
-        now: rest.first().map(unsigned).transpose()?,
+        subscribers: subscribers(&announcements_of(values(announcements)?)?, now),
+        requested: ago(requested, now)?,
     })
 }
 
-/// Announces for so many milliseconds what this node has of a channel: in [`Names::nodes`] the number of its subscribers, in
-/// [`Names::presence`] who they are. An empty text takes it back.
-pub fn announce(key: &[u8], node: &[u8], lifetime: u64, text: &[u8], out: &mut Vec<u8>) {
-    Script::Announce.call(&[key], &[node, lifetime.to_string().as_bytes(), text], out);
+/// Announces for so many milliseconds how many subscribers this node has of a channel, and who they are, in a text of
+/// [`presence`](super::presence); `None`: as was announced before.
+pub fn announce(names: &Names, node: &[u8], lifetime: u64, subscribers: u32, who: Option<&[u8]>, out: &mut Vec<u8>) {
+    let lifetime = lifetime.to_string();
+    let count = if subscribers == 0 { String::new() } else { subscribers.to_string() };
+    let mut arguments = vec![node, lifetime.as_bytes(), count.as_bytes()];
+    arguments.extend(who);
+    Script::Announce.call(&[&names.nodes, &names.presence, &names.hash], &arguments, out);
 }
 
-/// Reads what nodes have announced: the reply to [`announce`].
+/// What the server says to an announcement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The server knows who the node's subscribers are.
+    pub has_presence: bool,
+    /// What the nodes have announced, without what is void.
+    pub announced: Vec<Announced>,
+}
+
+/// Reads the reply to [`announce`].
 ///
 /// # Errors
 ///
 /// [`Failure`].
-pub fn announced(reply: &Value) -> Result<Vec<Announced>, Failure> {
-    values(reply)?
+pub fn noted(reply: &Value) -> Result<Noted, Failure> {
+    let [has_presence, announced @ ..] = values(reply)? else { return Err(Failure::Malformed) };
+    Ok(Noted { has_presence: unsigned(has_presence)? == 1, announced: announcements_of(announced)? })
+}
+
+/// Asks who is on a channel.
+pub fn presence(names: &Names, out: &mut Vec<u8>) {
+    Script::Presence.call(&[&names.stream, &names.hash, &names.nodes, &names.presence], &[], out);
+}
+
+/// Reads the reply to [`presence`]; `None` if there is no such channel.
+///
+/// # Errors
+///
+/// [`Failure`].
+pub fn present(reply: &Value) -> Result<Option<Presence>, Failure> {
+    let [is_there, nodes @ ..] = values(reply)? else { return Err(Failure::Malformed) };
+    let mut all = Presence::default();
+    for node in nodes.chunks(2) {
+        let [count, who] = node else { return Err(Failure::Malformed) };
+        super::presence::add(&mut all, unsigned(count)?, who.octets().ok_or(Failure::Malformed)?);
+    }
+    Ok((unsigned(is_there)? == 1).then_some(all))
+}
+
+fn announcements_of(values: &[Value]) -> Result<Vec<Announced>, Failure> {
+    values
         .iter()
         .map(|value| {
             let octets = value.octets().ok_or(Failure::Malformed)?;
@@ -365,10 +420,19 @@ mod tests {
         let nodes_of = || Value::Array(vec![bulk("100:3"), bulk("99:40"), bulk("101:4")]);
         let reply = |nodes| {
             let (begins, nodes) = (Value::Integer(1), Value::Integer(nodes));
-            Value::Array(vec![bulk("42"), bulk("7"), begins, nodes, Value::Integer(5), nodes_of(), bulk("99")])
+            Value::Array(vec![
+                bulk("42"),
+                bulk("7"),
+                begins,
+                nodes,
+                Value::Integer(5),
+                nodes_of(),
+                bulk("99"),
+                bulk("0"),
+            ])
         };
         let id = MessageId { epoch: Epoch(42), offset: Offset(7) };
-        let told = Published { id, begins_epoch: true, nodes: Some(3), messages: 5, subscribers: 7 };
+        let told = Published { id, begins_epoch: true, nodes: Some(3), messages: 5, subscribers: 7, requested: None };
         assert_eq!(published(&reply(3)), Ok(told));
         assert_eq!(published(&reply(-1)), Ok(Published { nodes: None, ..told }));
         let refused = published(&Value::Error(b"OOM no".to_vec()));

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::engine::Engine;
 use super::{Channels, Label, Location, Snapshot};
 use crate::json::string;
 
@@ -25,8 +26,42 @@ pub fn render(snapshot: &Snapshot) -> String {
              \"published\": {published}, \"evicted\": {evicted}}}"
         );
     }
+    for (place, engine) in snapshot.engines.iter().enumerate() {
+        text.push_str(if place == 0 { ",\n \"engines\": [\n  " } else { ",\n  " });
+        engine_object(&mut text, engine);
+    }
+    if !snapshot.engines.is_empty() {
+        text.push(']');
+    }
     text.push_str("}\n");
     text
+}
+
+/// Times are seconds of Unix time, `null` where there was none; those of answers milliseconds.
+fn engine_object(text: &mut String, engine: &Engine) {
+    let Engine { workers, connected, sent, failed, pending, latency, fetched, epochs, .. } = engine;
+    let unix = |since: u64| if since == 0 { "null".to_owned() } else { format!("{:.3}", since as f64 / 1000.0) };
+    let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
+    let (listens, listens_since) = engine.listens();
+    for (name, part) in [("{\"engine\": ", &engine.name), (", \"master\": ", &engine.master)] {
+        text.push_str(name);
+        string(text, part);
+    }
+    let _ = write!(
+        text,
+        ", \"connected\": {}, \"since\": {}, \"workers\": {{\"connected\": {connected}, \"all\": {workers}}}, \
+         \"listening\": {{\"connected\": {listens}, \"since\": {}}}, \
+         \"commands\": {{\"sent\": {sent}, \"failed\": {failed}, \"pending\": {pending}}}, \
+         \"latency\": {{\"answers\": {}, \"sum\": {}, \"median\": {}, \"p99\": {}}}, \
+         \"fetched\": {fetched}, \"epochs\": {epochs}}}",
+        engine.is_connected(),
+        unix(engine.since),
+        unix(listens_since),
+        latency.count(),
+        milliseconds(latency.sum),
+        milliseconds(latency.below(500)),
+        milliseconds(latency.below(990)),
+    );
 }
 
 fn object(text: &mut String, label: &Label, location: &Location) {
@@ -75,6 +110,24 @@ mod tests {
         let object = "\"channels\": {\"channels\": 1, \"messages\": 2, \"zone\": {\"used\": 3, \"size\": 4}, \
             \"published\": 5, \"evicted\": 6}";
         assert_eq!(render(&snapshot), format!("{locations},\n {object}}}\n"));
+    }
+
+    #[test]
+    fn engines() {
+        let down = Engine { name: "unix:/a\"b".to_owned(), ..Engine::default() };
+        let snapshot = Snapshot { engines: vec![crate::status::engine::example(), down], ..Snapshot::default() };
+        let expected = "{\"workers\": 0,\n \"locations\": [],\n \"engines\": [\n  \
+            {\"engine\": \"redis://10.0.0.5:6379\", \"master\": \"10.0.0.5:6379 redis 7.0.15\", \"connected\": true, \
+            \"since\": 1700000000.500, \"workers\": {\"connected\": 1, \"all\": 2}, \
+            \"listening\": {\"connected\": true, \"since\": 1700000001.000}, \
+            \"commands\": {\"sent\": 10, \"failed\": 3, \"pending\": 2}, \
+            \"latency\": {\"answers\": 5, \"sum\": 1.5, \"median\": 0.1, \"p99\": 5000}, \"fetched\": 4, \"epochs\": 1},\n  \
+            {\"engine\": \"unix:/a\\\"b\", \"master\": \"\", \"connected\": false, \
+            \"since\": null, \"workers\": {\"connected\": 0, \"all\": 0}, \
+            \"listening\": {\"connected\": false, \"since\": null}, \
+            \"commands\": {\"sent\": 0, \"failed\": 0, \"pending\": 0}, \
+            \"latency\": {\"answers\": 0, \"sum\": 0, \"median\": 0, \"p99\": 0}, \"fetched\": 0, \"epochs\": 0}]}\n";
+        assert_eq!(render(&snapshot), expected);
     }
 
     #[test]

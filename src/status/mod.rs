@@ -2,6 +2,7 @@
 
 //! What `websocket_status` shows: figures of each location, and their forms.
 
+pub mod engine;
 mod json;
 mod label;
 mod prometheus;
@@ -159,6 +160,8 @@ pub struct Snapshot {
     pub workers: u64,
     /// The channels, where there are locations for them.
     pub channels: Option<Channels>,
+    /// The engines behind channels.
+    pub engines: Vec<engine::Engine>,
     /// Sorted, each label once.
     locations: Vec<(Label, Location)>,
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::engine::{BOUNDS, Engine};
 use super::{Label, Location, Snapshot};
 
 /// One metric with a sample for each location.
@@ -75,7 +76,65 @@ pub fn render(snapshot: &Snapshot) -> String {
             single(&mut text, kind, name, help, value);
         }
     }
+    if !snapshot.engines.is_empty() {
+        engines(&mut text, &snapshot.engines);
+    }
     text
+}
+
+/// One metric with a sample for each engine: its name, kind, help and value.
+type OfEngine = (&'static str, &'static str, &'static str, fn(&Engine) -> f64);
+
+const OF_ENGINES: &[OfEngine] = &[
+    ("engine_up", "gauge", "Whether the engine of channels answers commands.", |engine| {
+        f64::from(u8::from(engine.is_connected()))
+    }),
+    ("engine_since_seconds", "gauge", "Unix time since when it does, or does not.", |engine| engine.since as f64 / 1e3),
+    ("engine_workers", "gauge", "Workers that use the engine.", |engine| engine.workers as f64),
+    ("engine_workers_connected", "gauge", "Workers that have a connection to it.", |engine| engine.connected as f64),
+    ("engine_listening", "gauge", "Whether its messages are listened to.", |engine| {
+        f64::from(u8::from(engine.listens().0))
+    }),
+    ("engine_listening_since_seconds", "gauge", "Unix time since when they are, or are not.", |engine| {
+        engine.listens().1 as f64 / 1e3
+    }),
+    ("engine_commands_total", "counter", "Commands that were sent.", |engine| engine.sent as f64),
+    ("engine_command_failures_total", "counter", "Commands that were not answered, or by an error.", |engine| {
+        engine.failed as f64
+    }),
+    ("engine_commands_pending", "gauge", "Commands that wait for an answer.", |engine| engine.pending as f64),
+    ("engine_fetched_messages_total", "counter", "Messages that were fetched after a gap.", |engine| {
+        engine.fetched as f64
+    }),
+    ("engine_epochs_total", "counter", "Epochs of channels that have changed.", |engine| engine.epochs as f64),
+];
+
+fn engines(text: &mut String, engines: &[Engine]) {
+    for (name, kind, help, value) in OF_ENGINES {
+        head(text, name, kind, help);
+        for engine in engines {
+            let _ = writeln!(text, "nginx_websocket_{name}{{engine=\"{}\"}} {}", escaped(&engine.name), value(engine));
+        }
+    }
+    head(text, "engine_master_info", "gauge", "The master that the engine has; the value is always 1.");
+    for Engine { name, master, .. } in engines.iter().filter(|engine| !engine.master.is_empty()) {
+        let (name, master) = (escaped(name), escaped(master));
+        let _ = writeln!(text, "nginx_websocket_engine_master_info{{engine=\"{name}\",master=\"{master}\"}} 1");
+    }
+    let name = "engine_command_duration_seconds";
+    head(text, name, "histogram", "How long answers took.");
+    for engine in engines {
+        let (label, latency) = (escaped(&engine.name), &engine.latency);
+        let mut sum = 0;
+        let bounds = BOUNDS.iter().map(|bound| (*bound as f64 / 1e6).to_string()).chain(["+Inf".to_owned()]);
+        for (count, bound) in latency.counts.iter().zip(bounds) {
+            sum += count;
+            let _ = writeln!(text, "nginx_websocket_{name}_bucket{{engine=\"{label}\",le=\"{bound}\"}} {sum}");
+        }
+        let seconds = latency.sum as f64 / 1e6;
+        let _ = writeln!(text, "nginx_websocket_{name}_sum{{engine=\"{label}\"}} {seconds}");
+        let _ = writeln!(text, "nginx_websocket_{name}_count{{engine=\"{label}\"}} {sum}");
+    }
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
@@ -130,6 +189,33 @@ mod tests {
         assert!(!text.contains("programs{endpoint=\"tcp\""), "only programs are counted as programs");
         assert!(!text.contains("channel"), "nothing of channels where there are none");
         assert!(text.ends_with('\n'));
+    }
+
+    #[test]
+    fn engines() {
+        let text = render(&Snapshot { engines: vec![crate::status::engine::example()], ..Snapshot::default() });
+        for (name, value) in [
+            ("up{", "1"),
+            ("since_seconds{", "1700000000.5"),
+            ("listening{", "1"),
+            ("commands_total{", "10"),
+            ("command_failures_total{", "3"),
+            ("commands_pending{", "2"),
+            ("fetched_messages_total{", "4"),
+            ("epochs_total{", "1"),
+            ("command_duration_seconds_bucket{le=\"0.0001\",", "3"),
+            ("command_duration_seconds_bucket{le=\"0.001\",", "4"),
+            ("command_duration_seconds_bucket{le=\"+Inf\",", "5"),
+            ("command_duration_seconds_sum{", "0.0015"),
+            ("command_duration_seconds_count{", "5"),
+        ] {
+            let (name, label) = name.split_once('{').unwrap();
+            let le = if label.is_empty() { String::new() } else { format!(",{}", label.trim_end_matches(',')) };
+            let line = format!("nginx_websocket_engine_{name}{{engine=\"redis://10.0.0.5:6379\"{le}}} {value}");
+            assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("master=\"10.0.0.5:6379 redis 7.0.15\"} 1\n"));
+        assert!(text.contains("# TYPE nginx_websocket_engine_command_duration_seconds histogram\n"));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 
 use std::fmt::Write;
 
+use super::engine::Engine;
 use super::{Channels, Snapshot};
+use crate::channel::wire::date::http_date;
 
 const HEAD: [&str; 11] = [
     "endpoint",
@@ -70,7 +72,34 @@ pub fn render(snapshot: &Snapshot) -> String {
              zone: {zone_used} of {zone_size} bytes used"
         );
     }
+    for engine in &snapshot.engines {
+        engine_lines(&mut text, engine);
+    }
     text
+}
+
+fn engine_lines(text: &mut String, engine: &Engine) {
+    let Engine { name, master, workers, connected, sent, failed, pending, latency, fetched, epochs, .. } = engine;
+    let state = |is_there: bool, since: u64| {
+        let word = if is_there { "connected" } else { "not connected" };
+        if since == 0 { word.to_owned() } else { format!("{word} since {}", http_date(since / 1000)) }
+    };
+    let (listens, listens_since) = engine.listens();
+    let milliseconds = |thousandths: u64| latency.below(thousandths) as f64 / 1000.0;
+    let _ = writeln!(
+        text,
+        "\nengine: {}\nmaster: {}\n\
+         commands: {}, {connected} of {workers} workers\nlistening: {}\n\
+         sent: {sent}, failed: {failed}, pending: {pending}, fetched: {fetched}, epochs: {epochs}\n\
+         answers: {}, half of them within {} ms, 99 % within {} ms",
+        named(name),
+        named(master),
+        state(engine.is_connected(), engine.since),
+        state(listens, listens_since),
+        latency.count(),
+        milliseconds(500),
+        milliseconds(990),
+    );
 }
 
 /// A name on one line; `-` for none.
@@ -99,5 +128,15 @@ channels: 1, messages: 2, published: 5, evicted: 6
 zone: 3 of 4 bytes used
 ";
         assert_eq!(snapshot.render(crate::status::Form::Text), expected);
+        snapshot.engines.push(crate::status::engine::example());
+        let engine = "
+engine: redis://10.0.0.5:6379
+master: 10.0.0.5:6379 redis 7.0.15
+commands: connected since Tue, 14 Nov 2023 22:13:20 GMT, 1 of 2 workers
+listening: connected since Tue, 14 Nov 2023 22:13:21 GMT
+sent: 10, failed: 3, pending: 2, fetched: 4, epochs: 1
+answers: 5, half of them within 0.1 ms, 99 % within 5000 ms
+";
+        assert_eq!(snapshot.render(crate::status::Form::Text), format!("{expected}{engine}"));
     }
 }

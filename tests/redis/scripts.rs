@@ -2,13 +2,16 @@
 
 //! Each script does what its first lines say, also when the server has lost a part of what it had.
 
+use std::collections::BTreeMap;
+
 use ngx_ws_exec::channel::position::{Epoch, MessageId, Offset};
 use ngx_ws_exec::redis::error::ErrorReply;
 use ngx_ws_exec::redis::names::Names;
 use ngx_ws_exec::redis::notice::Notice;
+use ngx_ws_exec::redis::presence;
 use ngx_ws_exec::redis::resp::Value;
 use ngx_ws_exec::redis::script::{
-    self, ChannelState, Entry, Failure, Fetched, Keeping, Kept, Published, Script, announced, fetched, published,
+    self, ChannelState, Entry, Failure, Fetched, Keeping, Kept, Published, Script, fetched, noted, published,
 };
 
 use crate::harness::{Client, Server};
@@ -57,7 +60,10 @@ fn messages_are_numbered_kept_and_told() {
         let published = publish(&mut client, b"news", 40 + offset, &format!("m{offset}\n\0"), &KEEP).unwrap();
         let (id, messages) = (at(41, offset), offset.min(3));
         let begins_epoch = offset == 1;
-        assert_eq!(published, Published { id, begins_epoch, nodes: Some(1), messages, subscribers: 0 });
+        assert_eq!(
+            published,
+            Published { id, begins_epoch, nodes: Some(1), messages, subscribers: 0, requested: None }
+        );
         let Notice::Message { topic: told, id, unix, sealed } = listener.notice() else { panic!("no message") };
         assert_eq!((told, id, sealed.clone()), (topic.clone(), at(41, offset), format!("m{offset}\n\0").into_bytes()));
         // The entry is what was told, its time included.
@@ -233,21 +239,20 @@ fn what_a_node_has_announced_is_void_after_a_while() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let names = names(b"news");
-    let announce = |client: &mut Client, node: &str, lifetime, text: &str| -> Vec<Vec<u8>> {
-        let reply = client.ask(|out| script::announce(&names.nodes, node.as_bytes(), lifetime, text.as_bytes(), out));
-        let mut texts: Vec<_> = announced(&reply).unwrap().into_iter().map(|announced| announced.text).collect();
+    let announce = |client: &mut Client, node: &str, lifetime, count: u32| -> Vec<Vec<u8>> {
+        let reply = client.ask(|out| script::announce(&names, node.as_bytes(), lifetime, count, None, out));
+        let mut texts: Vec<_> = noted(&reply).unwrap().announced.into_iter().map(|announced| announced.text).collect();
         texts.sort();
         texts
     };
-    assert_eq!(announce(&mut client, "a", 60_000, "3:x"), [b"3:x"]);
-    assert_eq!(announce(&mut client, "b", 1, "4"), [&b"3:x"[..], b"4"]);
+    assert_eq!(announce(&mut client, "a", 60_000, 3), [b"3"]);
+    assert_eq!(announce(&mut client, "b", 1, 4), [b"3", b"4"]);
     std::thread::sleep(std::time::Duration::from_millis(20));
-    assert_eq!(announce(&mut client, "c", 60_000, "5"), [&b"3:x"[..], b"5"]);
+    assert_eq!(announce(&mut client, "c", 60_000, 5), [b"3", b"5"]);
     let state = info(&mut client, b"news");
-    assert_eq!((state.epoch, state.announced.len()), (None, 2));
-    assert!(state.announced.iter().all(|announced| announced.until > state.now.unwrap()));
-    assert_eq!(announce(&mut client, "a", 60_000, ""), [b"5"]);
-    assert_eq!(announce(&mut client, "c", 60_000, ""), [[0_u8; 0]; 0]);
+    assert_eq!((state.epoch, state.subscribers), (None, 8));
+    assert_eq!(announce(&mut client, "a", 60_000, 0), [b"5"]);
+    assert_eq!(announce(&mut client, "c", 60_000, 0), [[0_u8; 0]; 0]);
     assert_eq!(client.words(&["EXISTS", text(&names.nodes)]), Value::Integer(0));
 }
 
@@ -274,8 +279,8 @@ fn a_publisher_hears_of_the_subscribers_of_all_nodes() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let names = names(b"news");
-    for (node, count) in [("a", "3"), ("b", "4")] {
-        client.ask(|out| script::announce(&names.nodes, node.as_bytes(), 60_000, count.as_bytes(), out));
+    for (node, count) in [("a", 3), ("b", 4)] {
+        client.ask(|out| script::announce(&names, node.as_bytes(), 60_000, count, None, out));
     }
     assert_eq!(publish(&mut client, b"news", 1, "x", &KEEP).unwrap().subscribers, 7);
 }
@@ -288,8 +293,8 @@ fn many_void_announcements_go_at_once() {
     for node in 0..500 {
         client.words(&["HSET", text(&names.nodes), &node.to_string(), "1:x"]);
     }
-    let reply = client.ask(|out| script::announce(&names.nodes, b"a", 1000, b"1", out));
-    assert_eq!(announced(&reply).unwrap().len(), 1);
+    let reply = client.ask(|out| script::announce(&names, b"a", 1000, 1, None, out));
+    assert_eq!(noted(&reply).unwrap().announced.len(), 1);
 }
 
 #[test]
@@ -302,4 +307,56 @@ fn scripts_are_known_by_their_digests() {
     }
     client.words(&["SCRIPT", "FLUSH"]);
     assert_eq!(publish(&mut client, b"news", 1, "x", &KEEP), Err(Failure::Refused(ErrorReply::NoScript)));
+}
+
+#[test]
+fn who_is_on_a_channel_is_known_of_all_nodes() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    let mut announce = |node: &str, lifetime, count, who: Option<&[u8]>| {
+        let names: BTreeMap<Vec<u8>, u32> = who.into_iter().map(|who| (who.to_vec(), count)).collect();
+        let text = who.map(|_| presence::write(&names));
+        let write = |out: &mut Vec<u8>| {
+            script::announce(&self::names(b"news"), node.as_bytes(), lifetime, count, text.as_deref(), out);
+        };
+        noted(&client.ask(write)).unwrap().has_presence
+    };
+    assert!(!announce("silent", 60_000, 1, None));
+    assert!(announce("a", 60_000, 2, Some(b"anna")));
+    assert!(announce("a", 60_000, 3, None), "is remembered");
+    assert!(announce("b", 60_000, 2, Some(b"anna")));
+    assert!(announce("dead", 1, 9, Some(b"ghost")));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let mut client = server.connect();
+    let mut present = || script::present(&client.ask(|out| script::presence(&names, out))).unwrap();
+    assert_eq!(present(), None, "nobody has made the channel");
+    publish(&mut server.connect(), b"news", 1, "x", &KEEP).unwrap();
+    let found = present().unwrap();
+    assert_eq!(found.subscribers, 6);
+    assert_eq!(found.names, [(b"anna".to_vec(), 4)].into_iter().collect());
+    // Who takes its count back is not there any more.
+    let mut client = server.connect();
+    client.ask(|out| script::announce(&names, b"b", 60_000, 0, None, out));
+    let reply = client.ask(|out| script::presence(&names, out));
+    assert_eq!(script::present(&reply).unwrap().unwrap().names, [(b"anna".to_vec(), 2)].into_iter().collect());
+    // The dead one is cleared away with the next announcement.
+    assert_eq!(client.words(&["HLEN", text(&names.presence)]), Value::Integer(1));
+}
+
+#[test]
+fn when_somebody_was_last_there_is_remembered() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    assert_eq!(publish(&mut client, b"news", 1, "x", &KEEP).unwrap().requested, None);
+    client.ask(|out| script::announce(&names, b"a", 60_000, 0, None, out));
+    assert_eq!(info(&mut client, b"news").requested, None, "nobody came");
+    client.ask(|out| script::announce(&names, b"a", 60_000, 1, None, out));
+    assert!(info(&mut client, b"news").requested.unwrap() < 10_000);
+    client.words(&["HSET", text(&names.hash), "q", "1"]);
+    client.ask(|out| script::announce(&names, b"a", 60_000, 0, None, out));
+    let published = publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
+    assert_eq!(published.subscribers, 0);
+    assert!(published.requested.unwrap() < 10_000, "when it went");
 }

@@ -86,11 +86,9 @@ pub fn sum(first: Option<Info>, other: Option<Info>) -> Option<Info> {
 /// The level at which the log says that something was not published.
 pub fn log_level(failure: &Failure<PublishError>) -> Level {
     match failure {
-        // Of an engine that is away the log says so once.
-        Failure::Own(PublishError::Group) | Failure::Unavailable => Level::Info,
-        Failure::Own(PublishError::TooLarge) | Failure::Unknown | Failure::Refused | Failure::Unsupported => {
-            Level::Error
-        }
+        // Of an engine that is away or refuses the log says so once, and not for each message.
+        Failure::Own(PublishError::Group) | Failure::Unavailable | Failure::Unknown | Failure::Refused => Level::Info,
+        Failure::Own(PublishError::TooLarge) | Failure::Unsupported => Level::Error,
         Failure::Own(PublishError::Corrupt) => Level::Crit,
     }
 }

@@ -124,7 +124,9 @@ impl Backend for Redis {
     }
 
     fn presence(&self, key: Key<'_>) -> Answer<Option<Presence>, ReadError> {
-        ZoneAlone.presence(key)
+        let command = self.command(key, script::presence);
+        let Some(command) = command else { return Answer::Now(Err(Failure::Unavailable)) };
+        self.ask(command, script::present)
     }
 
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {
@@ -146,7 +148,7 @@ fn reply_of(published: &script::Published) -> PublishReply {
         id: published.id,
         info: Info {
             messages: u32::try_from(published.messages).unwrap_or(u32::MAX),
-            requested: (published.subscribers > 0).then_some(0),
+            requested: requested(published.subscribers, published.requested),
             subscribers: u32::try_from(published.subscribers).unwrap_or(u32::MAX),
             last: published.id,
         },
@@ -155,12 +157,15 @@ fn reply_of(published: &script::Published) -> PublishReply {
 
 fn info_of(state: &ChannelState) -> Option<Info> {
     let epoch = state.epoch?;
-    // Deleting does not tell the time; what nodes have said is true for seconds only anyway.
-    let subscribers = script::subscribers(&state.announced, state.now.unwrap_or(0));
     Some(Info {
         messages: u32::try_from(state.messages).unwrap_or(u32::MAX),
-        requested: (subscribers > 0).then_some(0),
-        subscribers: u32::try_from(subscribers).unwrap_or(u32::MAX),
+        requested: requested(state.subscribers, state.requested),
+        subscribers: u32::try_from(state.subscribers).unwrap_or(u32::MAX),
         last: MessageId { epoch, offset: Offset(state.newest.0) },
     })
+}
+
+/// Seconds since a subscriber was last there, of milliseconds.
+fn requested(subscribers: u64, ago: Option<u64>) -> Option<u64> {
+    if subscribers > 0 { Some(0) } else { ago.map(|ago| ago / 1000) }
 }

@@ -72,6 +72,13 @@ impl Link {
         self.wake_by = time;
     }
 
+    /// The address of the server that it was last connected to, or is being.
+    pub fn peer(&self) -> String {
+        let addresses = &self.settings.addresses;
+        let address = &addresses[self.tried.wrapping_sub(1) % addresses.len()];
+        String::from_utf8_lossy(address.name.octets()).into_owned()
+    }
+
     /// Whether commands are taken.
     pub fn is_ready(&self) -> bool {
         matches!(&self.stage, Stage::Up { connection, .. } if connection.is_ready())

@@ -7,6 +7,7 @@
 //! loop and at its outermost level.
 
 mod backend;
+mod figures;
 mod link;
 mod relay;
 mod settings;
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::channel::hub;
 use super::ffi;
@@ -27,10 +29,13 @@ use super::timer::{self, Timer, now};
 use crate::channel::backend::Backend;
 use crate::channel::position::Epoch;
 use crate::channel::store::Key;
-use crate::redis::connection::{Event, Fate, Refused, Token};
+use crate::ledger::engines::{Figures, Loss};
+use crate::redis::connection::{End, Event, Fate, Refused, Server, Token};
+use crate::redis::error::ErrorReply;
 use crate::redis::names::Names;
 use crate::redis::resp::Value;
 use crate::redis::script::Failure;
+use crate::status;
 use backend::Redis;
 use link::Link;
 use relay::Node;
@@ -49,6 +54,12 @@ pub enum Failed {
     Refused,
 }
 
+/// A command that was sent: who waits for the answer, and since when.
+struct Asked {
+    done: Done,
+    since: Instant,
+}
+
 /// Who waits for an answer.
 type Done = Box<dyn FnOnce(Result<Value, Failed>)>;
 
@@ -56,15 +67,21 @@ type Done = Box<dyn FnOnce(Result<Value, Failed>)>;
 struct Engine {
     settings: Rc<Settings>,
     commands: Link,
-    asked: HashMap<Token, Done>,
+    asked: HashMap<Token, Asked>,
     next_token: u64,
     /// Commands that wait for the first connection.
     held: Vec<(Vec<u8>, Done)>,
     /// Who is to be told in the next turn of the event loop that nothing was sent.
     refused: Vec<(Done, Failed)>,
-    /// The engine is known to be away since the last line in the log said so.
+    /// The connection was lost, or could not be made.
     away: bool,
+    /// The last command was answered by an error.
+    refusing: bool,
     node: Node,
+    zone: Option<figures::Zone>,
+    figures: Option<Figures>,
+    /// The server that answered last: its address, product and version.
+    master: String,
     /// Armed while answers are awaited: a worker that is told to go does not go before.
     keep: Timer,
     /// Dropped after the events that point to them.
@@ -105,6 +122,7 @@ fn with<R>(number: usize, step: impl FnOnce(&mut Engine) -> R) -> Option<R> {
 pub fn begin(engines: &Engines) {
     end();
     let made = engines.all().iter().enumerate().map(|(at, settings)| {
+        let figures = figures::claim(engines.zone(), settings);
         let owners = [false, true].map(|listens| Box::new(Owner { engine: at + 1, listens }));
         let [commands, listening] = owners.each_ref().map(|owner| ptr::from_ref(&**owner).cast_mut().cast::<c_void>());
         let mut keep = Timer::of_worker(on_event);
@@ -117,7 +135,11 @@ pub fn begin(engines: &Engines) {
             held: Vec::new(),
             refused: Vec::new(),
             away: false,
-            node: Node::new(Rc::clone(settings), on_event, listening),
+            refusing: false,
+            node: Node::new(Rc::clone(settings), figures, on_event, listening),
+            zone: engines.zone(),
+            figures,
+            master: String::new(),
             keep,
             _owners: owners,
         }
@@ -140,7 +162,7 @@ pub fn end() {
     let engines = ENGINES.take();
     for mut engine in engines {
         engine.node.leave();
-        for (_, done) in engine.asked.drain() {
+        for (_, Asked { done, .. }) in engine.asked.drain() {
             done(Err(Failed::Unknown));
         }
         for (_, done) in engine.held.drain(..) {
@@ -149,7 +171,19 @@ pub fn end() {
         for (done, failed) in engine.refused.drain(..) {
             done(Err(failed));
         }
+        if let Some(figures) = engine.figures {
+            figures.release();
+        }
     }
+}
+
+/// The figures of the engines, for the status page.
+pub fn figures() -> Vec<status::engine::Engine> {
+    let read = |engine: &Engine| {
+        let figures = figures::read(engine.zone, &engine.settings);
+        status::engine::Engine { master: engine.master.clone(), ..figures }
+    };
+    ENGINES.with_borrow(|engines| engines.iter().map(read).collect())
 }
 
 /// Something may have happened in the zone.
@@ -203,13 +237,7 @@ fn run(number: usize) {
                 Fate::Unknown => Failed::Unknown,
             })),
             (Event::Ready(server), _) => {
-                with(number, |engine| {
-                    if std::mem::take(&mut engine.away) {
-                        let name = engine.settings.name();
-                        let what = format!("{} {}", server.product, server.version);
-                        log::cycle(Level::Notice, format_args!("channels: {name} is there ({what})"));
-                    }
-                });
+                with(number, |engine| engine.is_there(&server));
                 let held = with(number, |engine| std::mem::take(&mut engine.held)).unwrap_or_default();
                 for (command, done) in held {
                     send(number, command, done);
@@ -217,10 +245,7 @@ fn run(number: usize) {
             }
             (Event::Ended(end), _) => {
                 let held = with(number, |engine| {
-                    if !std::mem::replace(&mut engine.away, true) {
-                        let name = engine.settings.name();
-                        log::cycle(Level::Error, format_args!("channels: {name} is not there: {end}"));
-                    }
+                    engine.is_lost(&end);
                     std::mem::take(&mut engine.held)
                 });
                 for (_, done) in held.unwrap_or_default() {
@@ -252,14 +277,66 @@ fn run_node(number: usize) {
 impl Engine {
     fn next_event(&mut self) -> Option<(Event, Option<Done>)> {
         let event = self.commands.next_event()?;
-        let done = match &event {
+        let asked = match &event {
             Event::Answered(token, _) | Event::Abandoned(token, _) => self.asked.remove(token),
             _ => None,
         };
         if self.asked.is_empty() {
             self.keep.disarm();
         }
-        Some((event, done))
+        if let (Some(figures), Some(asked)) = (self.figures, &asked) {
+            figures.pending(self.asked.len());
+            match &event {
+                Event::Answered(_, reply) => {
+                    figures.answered(u64::try_from(asked.since.elapsed().as_micros()).unwrap_or(u64::MAX));
+                    if matches!(reply, Value::Error(_)) {
+                        figures.failed();
+                    }
+                }
+                _ => figures.failed(),
+            }
+        }
+        Some((event, asked.map(|asked| asked.done)))
+    }
+
+    fn is_there(&mut self, server: &Server) {
+        let was_away = std::mem::take(&mut self.away);
+        self.master = format!("{} {} {}", self.commands.peer(), server.product, server.version);
+        figures::connected(self.figures, true);
+        if figures::regained(self.figures, Loss::Commands, was_away) {
+            figures::log_return(&self.settings, server);
+        }
+    }
+
+    fn is_lost(&mut self, end: &End) {
+        figures::connected(self.figures, false);
+        if !std::mem::replace(&mut self.away, true) && figures::lost(self.figures, Loss::Commands) {
+            let name = self.settings.name();
+            log::cycle(Level::Error, format_args!("channels: {name} is not there: {end}"));
+        }
+    }
+
+    /// Nothing is sent of a command.
+    fn refuse(&mut self, done: Done, failed: Failed) {
+        if let Some(figures) = self.figures {
+            figures.failed();
+        }
+        self.refused.push((done, failed));
+    }
+
+    /// The engine has answered a command by an error, or does what it is asked for again. The log says so once.
+    fn answers(&mut self, error: Option<&ErrorReply>) {
+        let was_refusing = std::mem::replace(&mut self.refusing, error.is_some());
+        let name = || self.settings.name();
+        match error {
+            Some(error) if !was_refusing && figures::lost(self.figures, Loss::Refusing) => {
+                log::cycle(Level::Error, format_args!("channels: {} refuses: {error}", name()));
+            }
+            None if was_refusing && figures::regained(self.figures, Loss::Refusing, true) => {
+                log::cycle(Level::Notice, format_args!("channels: {} takes commands again", name()));
+            }
+            _ => {}
+        }
     }
 
     /// Whether the connection is being made, and nothing says yet that it will fail.
@@ -277,7 +354,7 @@ fn send(number: usize, command: Vec<u8>, done: Done) {
     with(number, |engine| {
         let token = Token(engine.next_token);
         if engine.commands.backlog() > MOST_BACKLOG {
-            engine.refused.push((done, Failed::Unavailable));
+            engine.refuse(done, Failed::Unavailable);
             return engine.commands.post();
         }
         let write = |out: &mut Vec<u8>| out.extend_from_slice(&command);
@@ -288,7 +365,10 @@ fn send(number: usize, command: Vec<u8>, done: Done) {
         match sent {
             Ok(()) => {
                 engine.next_token += 1;
-                engine.asked.insert(token, done);
+                engine.asked.insert(token, Asked { done, since: Instant::now() });
+                if let Some(figures) = engine.figures {
+                    figures.sent(engine.asked.len());
+                }
                 engine.keep.arm(engine.settings.timeout);
             }
             Err(Refused::NotReady)
@@ -296,7 +376,7 @@ fn send(number: usize, command: Vec<u8>, done: Done) {
             {
                 engine.held.push((command, done));
             }
-            Err(Refused::NotReady | Refused::TooMany) => engine.refused.push((done, Failed::Unavailable)),
+            Err(Refused::NotReady | Refused::TooMany) => engine.refuse(done, Failed::Unavailable),
         }
         // One call for all commands of this turn.
         engine.commands.post();
@@ -314,9 +394,11 @@ fn read<T>(
     reply: Result<Value, Failed>,
     read: impl FnOnce(&Value) -> Result<T, Failure>,
 ) -> Result<T, Failed> {
-    use crate::redis::error::ErrorReply;
-
-    read(&reply?).map_err(|failure| match failure {
+    let answer = read(&reply?);
+    if answer.is_ok() {
+        with(number, |engine| engine.answers(None));
+    }
+    answer.map_err(|failure| match failure {
         Failure::Malformed => Failed::Unknown,
         Failure::Refused(error) => {
             let away = match &error {
@@ -330,8 +412,7 @@ fn read<T>(
                 | ErrorReply::NoScript => true,
             };
             with(number, |engine| {
-                let name = engine.settings.name();
-                log::cycle(Level::Error, format_args!("channels: {name} refuses: {error}"));
+                engine.answers(Some(&error));
                 if error == ErrorReply::NoScript {
                     // They are loaded when a connection begins.
                     engine.commands.renew();

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::rc::Rc;
 
+use super::figures;
 use super::link::Link;
 use super::{Failed, Settings, random, wake};
 use crate::channel::message::Publication;
@@ -16,13 +17,15 @@ use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{
     Appended, CopyFound, History, Input, Key, Now, Original, Owner, ProgramHandle, ProgramPhase, Wake,
 };
+use crate::ledger::engines::{Figures, Loss};
 use crate::nginx::channel::hub::{self, Hub};
 use crate::nginx::log::{self, Level};
 use crate::nginx::process::lives;
 use crate::nginx::timer::{Handler, now};
 use crate::redis::connection::Event;
 use crate::redis::envelope::Envelope;
-use crate::redis::relay::{Channel, Copies, Copy, Relay};
+use crate::redis::presence;
+use crate::redis::relay::{Channel, Copies, Copy, Counts, Relay};
 use crate::ws::frame::Kind;
 
 /// Octets of requests for channels that may wait for the relay.
@@ -58,6 +61,8 @@ struct Own {
     relay: Relay,
     link: Link,
     away: bool,
+    /// What of its counts is in the figures of the engine.
+    counted: Counts,
 }
 
 /// A worker's part in what its node listens to: its requests to the relay, and the relay itself where this worker has it.
@@ -65,6 +70,7 @@ pub struct Node {
     settings: Rc<Settings>,
     handler: Handler,
     owner: *mut c_void,
+    figures: Option<Figures>,
     handle: Option<ProgramHandle>,
     run: u32,
     own: Option<Own>,
@@ -76,8 +82,9 @@ pub struct Node {
 
 impl Node {
     /// A node that listens to nothing yet. `handler` is called with the `owner` of its events.
-    pub fn new(settings: Rc<Settings>, handler: Handler, owner: *mut c_void) -> Self {
+    pub fn new(settings: Rc<Settings>, figures: Option<Figures>, handler: Handler, owner: *mut c_void) -> Self {
         Node {
+            figures,
             settings,
             handler,
             owner,
@@ -179,12 +186,15 @@ impl Node {
             return;
         }
         let number = (random() as u32).max(1);
-        let node = format!("{:016x}{:08x}", random(), number).into_bytes();
+        // The next relay of the node has the same name: what this one has announced is not counted beside it.
+        let Some(Ok(identity)) = hub::with(|hub| hub.store.identity()) else { return };
+        let node = format!("{identity:014x}").into_bytes();
         let mut own = Own {
             number,
             relay: Relay::new(self.settings.prefix.clone(), self.settings.database, node),
             link: Link::new(Rc::clone(&self.settings), self.handler, self.owner, random),
             away: false,
+            counted: Counts::default(),
         };
         hub::with(|hub| hub.program_runs(handle, number));
         // What the node has subscribers of.
@@ -204,7 +214,12 @@ impl Node {
     /// Another worker is to listen.
     pub fn leave(&mut self) {
         self.leaving = true;
-        if let (Some(handle), Some(_)) = (self.handle, self.own.take()) {
+        if let (Some(handle), Some(own)) = (self.handle, self.own.take()) {
+            figures::listens(self.figures, false);
+            if own.away {
+                // Who listens next says so for itself.
+                figures::regained(self.figures, Loss::Listening, true);
+            }
             hub::with(|hub| hub.program_left(handle));
         }
     }
@@ -234,21 +249,23 @@ impl Node {
     }
 
     fn listen(&mut self) {
-        let Some(Own { number, relay, link, away }) = &mut self.own else { return };
+        let Some(Own { number, relay, link, away, counted }) = &mut self.own else { return };
         link.advance();
         while let Some(event) = link.next_event() {
-            if let Event::Ready(server) = &event
-                && std::mem::take(away)
-            {
-                let (name, product, version) = (self.settings.name(), &server.product, &server.version);
-                let what = format_args!("channels: listening to {name} again ({product} {version})");
-                log::cycle(Level::Notice, what);
+            if let Event::Ready(server) = &event {
+                let was_away = std::mem::take(away);
+                figures::listens(self.figures, true);
+                if figures::regained(self.figures, Loss::Listening, was_away) {
+                    figures::log_return(&self.settings, server);
+                }
             }
-            if let Event::Ended(end) = &event
-                && !std::mem::replace(away, true)
-            {
-                let name = self.settings.name();
-                log::cycle(Level::Error, format_args!("channels: not listening to {name}: {end}"));
+            if let Event::Ended(end) = &event {
+                let was_away = std::mem::replace(away, true);
+                figures::listens(self.figures, false);
+                if !was_away && figures::lost(self.figures, Loss::Listening) {
+                    let name = self.settings.name();
+                    log::cycle(Level::Error, format_args!("channels: not listening to {name}: {end}"));
+                }
             }
             match link.connection() {
                 Some(connection) => {
@@ -261,6 +278,7 @@ impl Node {
             let mut copies = copies(&self.settings, *number);
             relay.on_time(connection, &mut copies, now());
         }
+        figures::relayed(self.figures, counted, relay.counts());
         link.wake_by(relay.deadline());
         if relay.needs_another_connection() {
             link.renew();
@@ -387,9 +405,14 @@ impl Copies for Zone {
         let state =
             self.key(channel).and_then(|key| hub::with(|hub| hub.store.copy_state(key).ok().flatten()).flatten());
         match state {
-            Some(state) => Copy { next: state.next, subscribers: state.subscribers, presence: Vec::new() },
-            None => Copy { next: Offset(1), subscribers: 0, presence: Vec::new() },
+            Some(state) => Copy { epoch: state.epoch, next: state.next, subscribers: state.subscribers },
+            None => Copy { epoch: Epoch(0), next: Offset(1), subscribers: 0 },
         }
+    }
+
+    fn presence(&mut self, channel: &Channel) -> Vec<u8> {
+        let found = self.key(channel).and_then(|key| hub::with(|hub| hub.presence(key).ok().flatten()).flatten());
+        found.map(|presence| presence::write(&presence.names)).unwrap_or_default()
     }
 
     fn follow(&mut self, channel: &Channel, original: Original) -> bool {

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
+use super::figures;
 use crate::conf;
 use crate::nginx::ffi;
 use crate::nginx::log;
@@ -20,6 +21,11 @@ use crate::redis::url::{Place, Url};
 pub struct Name(Box<[u8]>);
 
 impl Name {
+    /// Its octets.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+
     /// As nginx has it. The octets live as long as the name.
     pub fn as_nginx(&self) -> ffi::ngx_str_t {
         ffi::ngx_str_t { len: self.0.len(), data: self.0.as_ptr().cast_mut() }
@@ -132,28 +138,45 @@ impl Settings {
 
 /// The engines of a configuration. Locations name them by numbers from 1.
 #[derive(Debug, Default)]
-pub struct Engines(Vec<Rc<Settings>>);
+pub struct Engines {
+    all: Vec<Rc<Settings>>,
+    zone: Option<figures::Zone>,
+}
 
 impl Engines {
     /// All of them.
     pub fn all(&self) -> &[Rc<Settings>] {
-        &self.0
+        &self.all
+    }
+
+    /// The zone with their figures.
+    pub fn zone(&self) -> Option<figures::Zone> {
+        self.zone
+    }
+
+    /// Adds the zone, if there is an engine, to the configuration that was read. `false` when nginx refuses.
+    pub fn add_zone(&mut self, cf: *mut ffi::ngx_conf_t) -> bool {
+        if self.all.is_empty() {
+            return true;
+        }
+        self.zone = figures::add_zone(cf);
+        self.zone.is_some()
     }
 
     /// The number of the engine of a location, 0 for none. `None` when there is something wrong, which was logged.
     pub fn enter(&mut self, cf: *mut ffi::ngx_conf_t, settings: &conf::Settings<NginxCompiler>) -> Option<usize> {
         let Some(url) = settings.channel_redis() else { return Some(0) };
         let engine = Settings::read(cf, settings, &url)?;
-        if let Some(known) = self.0.iter().position(|known| known.is_same(&engine)) {
+        if let Some(known) = self.all.iter().position(|known| known.is_same(&engine)) {
             return Some(known + 1);
         }
-        if self.0.iter().any(|known| known.space == engine.space) {
+        if self.all.iter().any(|known| known.space == engine.space) {
             let reason = "two locations name one engine with different users, passwords, timeouts or \"max_pending\"";
             log::configuration(cf, format_args!("\"websocket_channel_redis\" directive: {reason}"));
             return None;
         }
-        self.0.push(Rc::new(engine));
-        Some(self.0.len())
+        self.all.push(Rc::new(engine));
+        Some(self.all.len())
     }
 }
 

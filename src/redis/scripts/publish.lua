@@ -1,19 +1,20 @@
 -- Publishes a message: gives it the next offset, stores it, and sends it to the nodes that listen.
 --
--- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks
+-- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks,
+--         q when a subscriber was last known of
 --       3 how many subscribers the nodes have: see announce.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
 --       4 milliseconds that an entry is kept, 0 for ever   5 milliseconds that the keys live, 0 for ever
 --       6 name of the Pub/Sub channel   7 PUBLISH, or SPUBLISH in a cluster
 -- Reply {epoch, offset, 1 if the epoch is new else 0, nodes that were told, or -1 if something after the message was stored failed,
---       entries, [announcement ...], milliseconds of the server's clock}
+--       entries, [announcement ...], milliseconds of the server's clock, when a subscriber was last known of, or 0}
 --
 -- There is no roll-back in Redis: the message is stored first, and whatever fails after that leaves it published. An epoch ends when
 -- the server may have gone back, which its replication id tells. What is stored stays and gets the new epoch; offsets go on.
 local id, refusal = replication_id()
 if not id then return refusal end
 local now = clock()
-local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k')
+local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q')
 local epoch, newest = hash[1], tonumber(hash[2] or '0')
 local is_new = not epoch or hash[3] ~= id
 
@@ -74,4 +75,4 @@ end
 local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. '\n' .. ARGV[2])
 local entries, announced = try('XLEN', KEYS[1]), try('HVALS', KEYS[3])
 if failed then nodes, entries, announced = -1, 0, {} end
-return {epoch, offset, is_new and 1 or 0, nodes, entries, announced, now}
+return {epoch, offset, is_new and 1 or 0, nodes, entries, announced, now, hash[6] or '0'}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a node tells the engine of its subscribers of a channel: how many they are, and who.
+//!
+//! It is true for some time only, and told again at a third of it: a node that dies is gone from all sums soon. Joins are told
+//! before they take place, so that whoever publishes then hears of the subscriber.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// How often the engine is told of subscribers that it knows of, and for how long that is true, in milliseconds.
+const AGAIN: u64 = 8_000;
+pub(super) const LIFETIME: u64 = 24_000;
+
+/// Octets of who is on a channel that are sent in a millisecond: where very many come and go, the engine is told less often.
+const RATE: u64 = 100;
+
+/// What the engine was told of a channel, and what is to be told.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    /// When the engine was last told.
+    time: u64,
+    /// Subscribers that it was told of.
+    subscribers: u32,
+    /// The hash of the text that says who they are; none: nobody, or nothing that the engine still has.
+    who: Option<u64>,
+    /// The next such text is sent then at the earliest.
+    next_who: u64,
+    /// Subscribers have come or gone.
+    pub changed: bool,
+    /// Subscribers that there will be at once, if the engine is told before they have come.
+    pub expected: u32,
+}
+
+/// What is to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Announcement {
+    pub subscribers: u32,
+    /// `None`: as before.
+    pub who: Option<Vec<u8>>,
+    /// Who they are has changed, but is not to be told before this time.
+    pub again_at: Option<u64>,
+}
+
+impl Announced {
+    /// Nothing was told, and so many subscribers will be there soon.
+    pub fn expecting(subscribers: u32) -> Self {
+        Announced { changed: true, expected: subscribers, ..Announced::default() }
+    }
+
+    /// Notes that the engine knows nothing of it any more.
+    pub fn forget(&mut self) {
+        *self = Announced::expecting(self.expected);
+    }
+
+    /// Notes that the engine has not taken what it was told.
+    pub fn refused(&mut self) {
+        (self.subscribers, self.who) = (u32::MAX, None);
+    }
+
+    /// Notes that the engine does not know who the subscribers are.
+    pub fn forget_who(&mut self) {
+        self.changed |= self.who.take().is_some();
+    }
+
+    /// Whether the engine was told that the subscribers are so many, and believes it.
+    pub fn is_of(&self, subscribers: u32, now: u64) -> bool {
+        self.subscribers == subscribers && (subscribers == 0 || now < self.time + AGAIN)
+    }
+
+    /// What is to be told of so many subscribers, who are those of the text.
+    pub fn prepare(&self, subscribers: u32, who: Vec<u8>, now: u64) -> Announcement {
+        let is_known = self.who == hash(&who);
+        let again_at = (!is_known && subscribers > 0 && now < self.next_who).then_some(self.next_who);
+        let who = (!is_known && subscribers > 0 && again_at.is_none()).then_some(who);
+        Announcement { subscribers, who, again_at }
+    }
+
+    /// Notes that it was told.
+    pub fn told(&mut self, announcement: &Announcement, now: u64) {
+        (self.time, self.subscribers, self.changed) = (now, announcement.subscribers, false);
+        if announcement.subscribers == 0 {
+            self.who = None;
+        }
+        if let Some(who) = &announcement.who {
+            self.who = hash(who);
+            self.next_who = now + who.len() as u64 / RATE;
+        }
+    }
+}
+
+fn hash(who: &[u8]) -> Option<u64> {
+    if who.is_empty() {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    who.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tell(announced: &mut Announced, subscribers: u32, who: &[u8], now: u64) -> Announcement {
+        let announcement = announced.prepare(subscribers, who.to_vec(), now);
+        announced.told(&announcement, now);
+        announcement
+    }
+
+    #[test]
+    fn who_is_there_is_told_when_it_changes() {
+        let mut announced = Announced::default();
+        assert_eq!(tell(&mut announced, 1, b"", 0).who, None);
+        assert_eq!(tell(&mut announced, 2, b"anna", 1).who, Some(b"anna".to_vec()));
+        assert_eq!(tell(&mut announced, 3, b"anna", 2).who, None);
+        assert_eq!(tell(&mut announced, 3, b"", 3).who, Some(Vec::new()));
+        assert_eq!(tell(&mut announced, 3, b"anna", 4).who, Some(b"anna".to_vec()));
+        assert_eq!(tell(&mut announced, 0, b"", 5).who, None, "the count says it");
+        assert_eq!(tell(&mut announced, 1, b"anna", 6).who, Some(b"anna".to_vec()));
+        announced.forget_who();
+        assert!(announced.changed);
+        assert_eq!(tell(&mut announced, 1, b"anna", 7).who, Some(b"anna".to_vec()));
+    }
+
+    #[test]
+    fn long_texts_are_told_less_often() {
+        let mut announced = Announced::default();
+        let long = vec![b'x'; 100_000];
+        tell(&mut announced, 1, &long, 0);
+        assert_eq!(
+            tell(&mut announced, 2, b"y", 999),
+            Announcement { subscribers: 2, who: None, again_at: Some(1000) }
+        );
+        assert_eq!(tell(&mut announced, 2, b"y", 1000).who, Some(b"y".to_vec()));
+    }
+
+    #[test]
+    fn what_is_told_is_true_for_a_time() {
+        let mut announced = Announced::default();
+        assert!(announced.is_of(0, u64::MAX), "nobody need not be told again");
+        tell(&mut announced, 2, b"", 10);
+        assert!(announced.is_of(2, 10 + AGAIN - 1));
+        assert!(!announced.is_of(2, 10 + AGAIN));
+        assert!(!announced.is_of(1, 10));
+        announced.forget();
+        assert!(announced.changed && !announced.is_of(2, 11));
+    }
+}
