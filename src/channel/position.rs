@@ -192,6 +192,9 @@ pub struct Window {
     pub cut: Option<Offset>,
     /// The channel is the copy of one that other machines have as well, and may be behind them.
     pub is_copy: bool,
+    /// The newest message of the channel when the epoch began: up to there, it may have had the same messages under another epoch.
+    /// 0 where a channel begins with its epoch.
+    pub base: Offset,
 }
 
 /// Messages that a subscriber will never see.
@@ -248,15 +251,18 @@ impl Window {
     /// The position right after a cut.
     fn after_cut(&self, cut: &Cut) -> First {
         match self.cut {
-            None => self.replaced(),
+            None => self.replaced(None),
             Some(next) if self.missing > cut.serial => (next, Some(Gap { lost: 0, replaced: true })),
             Some(next) => (next, None),
         }
     }
 
-    /// The beginning of a channel that has taken the place of another one.
-    fn replaced(&self) -> First {
-        (self.oldest, Some(Gap { lost: self.oldest.0.saturating_sub(1), replaced: true }))
+    /// The beginning of a channel that has taken the place of another one, for who has of that the messages up to `had`, or nobody
+    /// knows up to which one. What it may have had under the other epoch does not come again.
+    fn replaced(&self, had: Option<Offset>) -> First {
+        let known = had.filter(|had| *had < self.base).unwrap_or(self.base);
+        let next = known.next().max(self.oldest).min(self.upcoming.max(self.oldest));
+        (next, Some(Gap { lost: if self.is_copy { 0 } else { next.0.saturating_sub(1) }, replaced: true }))
     }
 
     /// No message before this one has a greater serial.
@@ -281,15 +287,23 @@ pub fn begin(windows: &[Window], asked: &Asked, start: Start) -> Vec<Beginning> 
         Asked::After(ids) => ids.as_slice(),
         Asked::Cut(cut) => cut.named.as_slice(),
     };
-    let replaced = ids.iter().any(|id| !windows.iter().any(|window| window.epoch == id.epoch));
+    let mut replaced = ids.iter().filter(|id| !windows.iter().any(|window| window.epoch == id.epoch));
+    // Of several channels, nobody knows which one was which.
+    let had = match (replaced.next(), windows) {
+        (Some(id), [_]) => Some(Some(id.offset)),
+        (Some(_), _) => Some(None),
+        (None, _) => None,
+    };
     let begin = |window: &Window| {
         let id = ids.iter().find(|id| id.epoch == window.epoch);
         match (id, asked) {
-            (Some(id), Asked::Cut(_)) if id.offset == UNKNOWN => window.replaced(),
+            (Some(id), Asked::Cut(_)) if id.offset == UNKNOWN => window.replaced(None),
             (Some(id), _) => window.after(id.offset).unwrap_or_else(|| (window.start(start), None)),
             (None, Asked::Cut(cut)) => window.after_cut(cut),
-            (None, _) if replaced => window.replaced(),
-            (None, _) => (window.start(start), None),
+            (None, _) => match had {
+                Some(had) => window.replaced(had),
+                None => (window.start(start), None),
+            },
         }
     };
     let beginning = |window: &Window| {
@@ -319,6 +333,7 @@ mod tests {
             newest: 0,
             cut: None,
             is_copy: false,
+            base: Offset(0),
         }
     }
 
@@ -436,6 +451,24 @@ mod tests {
         assert_eq!(one(copy, "9:10", Start::Oldest), (11, None), "it has what this machine has still to get");
         assert_eq!(one(copy, "9:18446744073709551615", Start::Oldest), (4, None), "made up");
         assert_eq!(one(window(9, 4, 8), "9:10", Start::Oldest), (4, None));
+    }
+
+    #[test]
+    fn what_a_client_had_under_another_epoch_does_not_come_again() {
+        // The epoch began after the message 6.
+        let copy = Window { is_copy: true, base: Offset(6), ..window(9, 3, 9) };
+        assert_eq!(one(copy, "8:4", Start::Oldest), (5, Some(0)), "it had what was there before");
+        assert_eq!(one(copy, "8:6", Start::Oldest), (7, Some(0)));
+        assert_eq!(one(copy, "8:7", Start::Oldest), (7, Some(0)), "which was another message");
+        assert_eq!(one(copy, "8:1", Start::Oldest), (3, Some(0)));
+        assert_eq!(one(Window { base: Offset(0), ..copy }, "8:7", Start::Oldest), (3, Some(0)), "all was lost");
+        assert_eq!(one(Window { base: Offset(8), ..copy }, "8:100", Start::Oldest), (9, Some(0)), "nothing since then");
+        let empty = Window { is_copy: true, base: Offset(6), ..window(9, 7, 7) };
+        assert_eq!(one(empty, "8:6", Start::Oldest), (7, Some(0)));
+        // Of two channels, nobody knows which one was which.
+        let other = Window { epoch: Epoch(10), ..copy };
+        let both = begin(&[copy, other], &Asked::id(b"8:4,7:5"), Start::Newest);
+        assert!(both.iter().all(|beginning| beginning.next == Offset(7) && beginning.gap.is_some()));
     }
 
     #[test]

@@ -219,6 +219,7 @@ fn last_id(memory: Memory<'_>, cell: Cell) -> Result<MessageId, Corrupt> {
 fn window(memory: Memory<'_>, cell: Cell) -> Result<Window, Corrupt> {
     let record = memory.record(cell)?;
     let upcoming = record.upcoming.get();
+    let copied = memory.copied(cell)?;
     Ok(Window {
         epoch: Epoch(memory.epoch_of(cell)?),
         oldest: Offset(memory.oldest_offset(record)?),
@@ -230,6 +231,7 @@ fn window(memory: Memory<'_>, cell: Cell) -> Result<Window, Corrupt> {
             None => record.missing.get(),
         },
         cut: None,
-        is_copy: memory.copied(cell)?.is_some(),
+        is_copy: copied.is_some(),
+        base: Offset(copied.map_or(0, |copied| copied.base.get())),
     })
 }
