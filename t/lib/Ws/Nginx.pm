@@ -177,6 +177,9 @@ sub example {
     $edit->() if $edit;
     s/\@conf\@/$conf/g;
     s/\@prefix\@/$self->{prefix}/g;
+    # What an example with several nodes needs is given by `edit`; without it, it can be checked and not used.
+    s/\@redis\@/$self->{prefix}redis/g;
+    s/\@other\@/1/g;
     s/\@port\@/%%PORT%%/g;
     $self->{whole} = $_;
     return $self;
