@@ -15,6 +15,7 @@ help:
 	@echo 'make test-debug      t/ with every error log at the level debug, where nginx looks into each event that it has'
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
 	@echo 'make test-valgrind   t/ with the module under valgrind'
+	@echo 'make chaos MINUTES=n two nodes and a Redis that are killed and cut off for so long (10): what was promised of messages; SEED=n'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
 	@echo 'make docs            docs/ as a book in target/book, by mdBook'
 	@echo 'make module          target/ws-exec, and target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
@@ -86,6 +87,10 @@ test-debug:
 .PHONY: test-sanitize
 test-sanitize:
 	@scripts/test.sh sanitize $(T)
+
+.PHONY: chaos
+chaos:
+	@scripts/chaos.sh $(MINUTES)
 
 .PHONY: test-valgrind
 test-valgrind:

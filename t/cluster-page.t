@@ -100,6 +100,6 @@ case 'its node is killed' => sub {
 
 $browser->evaluate('channel.close()');
 $browser->close;
-$nodes[1]->stop;
 $redis->kill;
+$nodes[1]->stop;
 done_testing();
