@@ -7,6 +7,7 @@
 //! of a command's text or of a script.
 
 pub mod backoff;
+pub mod batch;
 pub mod cluster;
 pub mod command;
 pub mod connection;

@@ -10,6 +10,9 @@
 //! Who owns the connection passes its events in; who owns the copies is asked by the trait.
 
 mod announce;
+mod moving;
+
+pub use moving::{Displaced, Moving};
 
 use std::collections::{HashMap, VecDeque};
 
@@ -126,6 +129,10 @@ struct State {
     /// a channel of this name that has gone.
     compare_at: u64,
     count_at: u64,
+    /// The node has this channel already, but not yet its slot.
+    asking: bool,
+    /// When it came from another relay.
+    moved: u64,
 }
 
 /// What an answer is awaited for.
@@ -168,7 +175,26 @@ pub struct Relay {
     count: VecDeque<(u64, Box<[u8]>)>,
     /// The server does not know the scripts any more.
     forgotten: bool,
+    /// It was connected before.
+    has_served: bool,
+    /// Pub/Sub channels belong to slots.
+    is_sharded: bool,
+    /// What the node has said of channels that are not there.
+    displaced: Vec<Displaced>,
     counts: Counts,
+}
+
+impl Counts {
+    /// The sum.
+    pub fn and(self, other: Self) -> Self {
+        Counts {
+            told: self.told + other.told,
+            fetched: self.fetched + other.fetched,
+            epochs: self.epochs + other.epochs,
+            sent: self.sent + other.sent,
+            failed: self.failed + other.failed,
+        }
+    }
 }
 
 impl Relay {
@@ -186,6 +212,9 @@ impl Relay {
             compare: VecDeque::new(),
             count: VecDeque::new(),
             forgotten: false,
+            has_served: false,
+            is_sharded: false,
+            displaced: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -203,6 +232,12 @@ impl Relay {
     /// Channels that it listens to, or is about to.
     pub fn len(&self) -> usize {
         self.channels.len()
+    }
+
+    /// Whether it listens to a channel, or is about to.
+    pub fn has(&self, channel: &Channel) -> bool {
+        let names = Names::of(&self.prefix, self.database, &channel.group, &channel.id);
+        self.channels.contains_key(&*names.topic)
     }
 
     /// Whether there are none.
@@ -238,6 +273,8 @@ impl Relay {
             announced: Announced::expecting(1),
             compare_at: now + COMPARE,
             count_at: now + COUNT,
+            asking: false,
+            moved: 0,
         };
         self.channels.insert(topic.clone(), state);
         self.due.push_back(topic.clone());
@@ -264,6 +301,15 @@ impl Relay {
             state.announced.forget();
             self.due.push_back(topic.clone());
         }
+    }
+
+    /// The connection is to another server than the one before, which may have less: nobody is told that a copy is complete before it was
+    /// compared. Whether there was a server before.
+    pub fn serves_another_server(&mut self) -> bool {
+        for state in self.channels.values_mut() {
+            state.kept = false;
+        }
+        std::mem::replace(&mut self.has_served, true)
     }
 
     /// The connection has ended. What the node has stays, and is compared once there is another one.
@@ -341,7 +387,7 @@ impl Relay {
                 let (token, epoch) = (Token(self.next_token), Epoch(copies.draw()));
                 let names = &state.names;
                 let read = |out: &mut Vec<u8>| script::read(names, epoch, after, MESSAGES, OCTETS, LIFETIME, out);
-                if connection.command(token, now, read).is_ok() {
+                if connection.command_as(token, state.asking, now, read).is_ok() {
                     self.next_token += 1;
                     self.counts.sent += 1;
                     self.asked.insert(token, Asked::Read(topic.clone()));
@@ -358,7 +404,7 @@ impl Relay {
                 let write = |out: &mut Vec<u8>| {
                     script::announce(names, node, announce::LIFETIME, subscribers, who.as_deref(), out);
                 };
-                if connection.command(token, now, write).is_ok() {
+                if connection.command_as(token, state.asking, now, write).is_ok() {
                     self.next_token += 1;
                     self.counts.sent += 1;
                     self.asked.insert(token, Asked::Announcement(topic.clone()));
@@ -384,11 +430,7 @@ impl Relay {
                 self.later(time, topic);
             }
         }
-        for topics in wanted.chunks(NAMES) {
-            let topics: Vec<&[u8]> = topics.iter().map(|topic| &**topic).collect();
-            // Cannot fail: the connection is ready.
-            let _ = connection.subscribe(&topics, now);
-        }
+        self.subscribe(wanted, connection, now);
     }
 
     /// Something has happened on the connection.
@@ -437,8 +479,9 @@ impl Relay {
                     self.due.push_back(topic.into());
                 }
             }
-            Event::NotSubscribed(topics, _) => {
+            Event::NotSubscribed(topics, error) => {
                 for topic in topics {
+                    self.displace(&topic, &error);
                     if let Some(state) = self.channels.get_mut(&*topic) {
                         state.stage = Stage::Wanted;
                         self.later(now + AGAIN, topic.into());
@@ -486,6 +529,10 @@ impl Relay {
         let Stage::Reading { again } = state.stage else { return };
         state.stage = Stage::Due;
         self.counts.failed += u64::from(found.is_err());
+        if let Err(Failure::Refused(error)) = &found {
+            self.displace(&topic, error);
+        }
+        let Some(state) = self.channels.get_mut(&topic) else { return };
         self.forgotten |= found == Err(Failure::Refused(ErrorReply::NoScript));
         let (Ok(found), epoch) =
             (&found, found.as_ref().ok().and_then(|found| found.epoch.filter(|epoch| epoch.0 != 0)))

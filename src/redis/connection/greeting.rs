@@ -31,6 +31,8 @@ pub enum Purpose {
     ClusterNode,
     /// To ask where a master is.
     Sentinel,
+    /// To ask any node of a cluster which one has which slot.
+    Survey,
 }
 
 impl Purpose {
@@ -41,14 +43,14 @@ impl Purpose {
 
     /// Whether a server that is no master is of no use.
     pub fn needs_master(&self) -> bool {
-        !matches!(self, Purpose::Sentinel)
+        !matches!(self, Purpose::Sentinel | Purpose::Survey)
     }
 
     /// What the server calls itself then.
     fn mode(&self) -> &'static str {
         match self {
             Purpose::Master { .. } => "standalone",
-            Purpose::ClusterNode => "cluster",
+            Purpose::ClusterNode | Purpose::Survey => "cluster",
             Purpose::Sentinel => "sentinel",
         }
     }
@@ -219,7 +221,7 @@ impl Greeting {
         self.server.product = field("server").ok_or(MALFORMED)?;
         self.server.version = field("version").ok_or(MALFORMED)?;
         let major = self.server.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-        if major.is_none_or(|major| major < OLDEST_MAJOR) {
+        if settings.purpose.needs_master() && major.is_none_or(|major| major < OLDEST_MAJOR) {
             return Err(Unfit::Version(self.server.version.clone()));
         }
         let (found, expected) = (field("mode").ok_or(MALFORMED)?, settings.purpose.mode());

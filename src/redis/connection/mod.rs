@@ -75,6 +75,8 @@ pub enum End {
     Unexpected,
     /// Its owner has closed it.
     Closed,
+    /// Another server is the master now, as Sentinels say.
+    Replaced,
 }
 
 impl std::fmt::Display for End {
@@ -87,6 +89,7 @@ impl std::fmt::Display for End {
             End::Malformed(error) => error.fmt(out),
             End::Unexpected => out.write_str("a reply that nobody has asked for"),
             End::Closed => out.write_str("closed"),
+            End::Replaced => out.write_str("another server is the master now"),
         }
     }
 }
@@ -122,6 +125,8 @@ pub enum Event {
 enum Asked {
     /// The connection's own question whether the server lives.
     Ping,
+    /// What goes before a command or a wish to listen, and is not looked at: these are refused where it was.
+    Asking,
     /// A command of the owner.
     Command(Token),
     /// A wish to listen. It is answered by one notice for each of these names, or by one error for all of them.
@@ -201,17 +206,40 @@ impl Connection {
         matches!(self.stage, Stage::Ready)
     }
 
+    /// Whether no command waits for its answer.
+    pub fn is_idle(&self) -> bool {
+        self.commands == 0
+    }
+
     /// Sends a command, which `write` appends to what is sent.
     ///
     /// # Errors
     ///
     /// [`Refused`]; `write` was not called.
     pub fn command(&mut self, token: Token, now: u64, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Refused> {
+        self.command_as(token, false, now, write)
+    }
+
+    /// Sends a command; `asking`: after `ASKING`, which lets a node of a cluster serve a slot that is being moved to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]; `write` was not called.
+    pub fn command_as(
+        &mut self,
+        token: Token,
+        asking: bool,
+        now: u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Refused> {
         if !self.is_ready() {
             return Err(Refused::NotReady);
         }
         if self.commands >= self.settings.most_pending {
             return Err(Refused::TooMany);
+        }
+        if asking {
+            self.ask(Asked::Asking, now, |out| command::append(&[b"ASKING"], out));
         }
         self.ask(Asked::Command(token), now, write);
         self.commands += 1;
@@ -224,6 +252,18 @@ impl Connection {
     ///
     /// [`Refused::NotReady`].
     pub fn subscribe(&mut self, topics: &[&[u8]], now: u64) -> Result<(), Refused> {
+        self.subscribe_as(topics, false, now)
+    }
+
+    /// Listens to Pub/Sub channels; `asking`: after `ASKING`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NotReady`].
+    pub fn subscribe_as(&mut self, topics: &[&[u8]], asking: bool, now: u64) -> Result<(), Refused> {
+        if asking && self.is_ready() {
+            self.ask(Asked::Asking, now, |out| command::append(&[b"ASKING"], out));
+        }
         let command: &[u8] = if self.settings.purpose.is_sharded() { b"SSUBSCRIBE" } else { b"SUBSCRIBE" };
         self.listen(command, topics, now, Asked::Subscribe)
     }
@@ -366,7 +406,7 @@ impl Connection {
         let error = ErrorReply::of(&reply);
         let lost_its_role = self.settings.purpose.needs_master() && error == Some(ErrorReply::NotMaster);
         match (asked, error) {
-            (Asked::Ping, _) => {}
+            (Asked::Ping | Asked::Asking, _) => {}
             (Asked::Command(token), _) => {
                 self.commands -= 1;
                 self.events.push_back(Event::Answered(token, reply));

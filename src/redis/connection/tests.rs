@@ -256,3 +256,20 @@ fn octets_that_are_no_reply_end_the_connection() {
     connection.receive(b"HTTP/1.1 400 Bad Request\r\n", 1);
     assert_eq!(events(&mut connection), [Event::Ended(End::Malformed(ParseError::Type(b'H')))]);
 }
+
+#[test]
+fn asking_is_answered_before_what_it_is_for() {
+    let mut connection = ready();
+    connection.take_outgoing();
+    connection.command_as(Token(1), true, 0, |out| command::append(&[b"GET", b"x"], out)).unwrap();
+    connection.subscribe_as(&[b"t"], true, 0).unwrap();
+    let sent = connection.take_outgoing();
+    let asking = b"*1\r\n$6\r\nASKING\r\n";
+    assert!(sent.starts_with(asking));
+    assert_eq!(sent.windows(asking.len()).filter(|window| window == asking).count(), 2);
+    connection.receive(b"+OK\r\n:7\r\n+OK\r\n>3\r\n$10\r\nssubscribe\r\n$1\r\nt\r\n:1\r\n", 0);
+    let topic = b"t".to_vec();
+    let expected = [Event::Answered(Token(1), Value::Integer(7)), Event::Notice(Notice::Subscribed { topic })];
+    assert_eq!(events(&mut connection), expected);
+    assert!(connection.is_idle());
+}

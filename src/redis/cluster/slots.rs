@@ -2,13 +2,9 @@
 
 //! Which node of a cluster has a slot ("Redis cluster specification"): what the nodes say of it, and how that changes.
 
-use super::command::append;
-use super::names::SLOTS;
-use super::resp::Value;
-use super::url::Node;
-
-/// A command that is sent elsewhere again and again is given up after so many times.
-pub const MOST_REDIRECTS: u32 = 8;
+use crate::redis::names::SLOTS;
+use crate::redis::resp::Value;
+use crate::redis::url::Node;
 
 /// The masters of a cluster and their slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +17,8 @@ pub struct Slots {
 /// A slot that no node serves.
 const NOBODY: u16 = u16::MAX;
 
-/// Asks a node for all slots.
-pub fn ask(out: &mut Vec<u8>) {
-    append(&[b"CLUSTER", b"SLOTS"], out);
-}
-
 impl Slots {
-    /// Reads the answer to [`ask`] of the node at `asked`: nodes that do not know their own address leave it out. `None` if it cannot be
+    /// Reads the answer to `CLUSTER SLOTS` of the node at `asked`: nodes that do not know their own address leave it out. `None` if it cannot be
     /// read.
     pub fn of(reply: &Value, asked: &Node) -> Option<Self> {
         let mut slots = Slots { masters: Vec::new(), owners: vec![NOBODY; usize::from(SLOTS)] };
@@ -58,6 +49,12 @@ impl Slots {
         if let Some(owner) = self.owners.get_mut(usize::from(slot)) {
             *owner = place;
         }
+    }
+
+    /// Whether a node is the master of any slot.
+    pub fn has(&self, node: &Node) -> bool {
+        let Some(place) = self.masters.iter().position(|master| master == node) else { return false };
+        self.owners.iter().any(|&owner| usize::from(owner) == place)
     }
 
     /// All masters. Some of them may have no slot any more.
