@@ -172,13 +172,16 @@ void ngx_ws_socket_reset(ngx_connection_t *c);
 void ngx_ws_socket_keepalive(ngx_peer_connection_t *pc);
 
 
-/* services: TLS */
+/* TLS to servers */
 
-ngx_ssl_t *ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted);
+ngx_ssl_t *ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx_str_t *certificate,
+    ngx_str_t *key);
 ngx_int_t ngx_ws_ssl_start(ngx_ssl_t *ssl, ngx_connection_t *c, ngx_str_t *name);
 ngx_int_t ngx_ws_ssl_handshake(ngx_connection_t *c, void (*handler)(ngx_connection_t *c));
 ngx_uint_t ngx_ws_ssl_handshaked(const ngx_connection_t *c);
-const char *ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name);
+void ngx_ws_ssl_end(ngx_connection_t *c);
+ngx_uint_t ngx_ws_ssl_is_over(const ngx_connection_t *c);
+const char *ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name, ngx_uint_t is_address);
 void ngx_ws_ssl_shutdown(ngx_connection_t *c);
 
 

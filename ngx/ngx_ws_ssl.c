@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * TLS to a service; without nginx's SSL module there is none.
+ * TLS to a server; without nginx's SSL module there is none.
  */
 
 #include "ngx_ws_exec.h"
@@ -9,8 +9,10 @@
 
 #if (NGX_HTTP_SSL)
 
+/* each of the files may be empty; a certificate is there with its key */
+
 ngx_ssl_t *
-ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted)
+ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx_str_t *certificate, ngx_str_t *key)
 {
     ngx_ssl_t           *ssl;
     ngx_pool_cleanup_t  *cln;
@@ -38,6 +40,10 @@ ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted)
     /* the depth is OpenSSL's own */
 
     if (trusted->len && ngx_ssl_trusted_certificate(cf, ssl, trusted, 100) != NGX_OK) {
+        return NULL;
+    }
+
+    if (certificate->len && ngx_ssl_certificate(cf, ssl, certificate, key, NULL) != NGX_OK) {
         return NULL;
     }
 
@@ -96,10 +102,58 @@ ngx_ws_ssl_handshaked(const ngx_connection_t *c)
 }
 
 
-/* why the certificate of the other side is not to be trusted, NULL if it is */
+/* for whoever is called for other reasons too: the handler says that it was called, and then the handshake is over */
+
+void
+ngx_ws_ssl_end(ngx_connection_t *c)
+{
+    if (c->ssl) {
+        c->ssl->handler = NULL;
+    }
+}
+
+
+ngx_uint_t
+ngx_ws_ssl_is_over(const ngx_connection_t *c)
+{
+    return c->ssl == NULL || c->ssl->handler == NULL;
+}
+
+
+/*
+ * whether the certificate is one for an address, ended by a NUL: nginx compares names only, and an address in a certificate is no name
+ * (RFC 6125, section 1.7.2)
+ */
+
+static ngx_int_t
+ngx_ws_ssl_check_address(ngx_connection_t *c, ngx_str_t *address)
+{
+    int    rc;
+    X509  *certificate;
+
+    certificate = SSL_get_peer_certificate(c->ssl->connection);
+    if (certificate == NULL) {
+        return NGX_DECLINED;
+    }
+
+#ifdef X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT
+    rc = X509_check_ip_asc(certificate, (char *) address->data, 0);
+#else
+    rc = 0;
+#endif
+
+    X509_free(certificate);
+
+    return rc == 1 ? NGX_OK : NGX_DECLINED;
+}
+
+
+/*
+ * why the certificate of the other side is not to be trusted, NULL if it is; the name is ended by a NUL, and an address has no brackets
+ */
 
 const char *
-ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name)
+ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name, ngx_uint_t is_address)
 {
     long  rc;
 
@@ -108,6 +162,12 @@ ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name)
     if (rc != X509_V_OK) {
         return X509_verify_cert_error_string(rc);
     }
+
+    if (is_address && ngx_ws_ssl_check_address(c, name) == NGX_OK) {
+        return NULL;
+    }
+
+    /* names of old certificates are compared as texts, addresses among them */
 
     if (ngx_ssl_check_host(c, name) != NGX_OK) {
         return "it is for another name";
@@ -131,9 +191,9 @@ ngx_ws_ssl_shutdown(ngx_connection_t *c)
 #else
 
 ngx_ssl_t *
-ngx_ws_ssl_create(ngx_conf_t *cf, ngx_str_t *trusted)
+ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx_str_t *certificate, ngx_str_t *key)
 {
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"websocket_tcp_ssl\" directive: this nginx was built without TLS");
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%s\" directive: this nginx was built without TLS", directive);
 
     return NULL;
 }
@@ -160,8 +220,21 @@ ngx_ws_ssl_handshaked(const ngx_connection_t *c)
 }
 
 
+void
+ngx_ws_ssl_end(ngx_connection_t *c)
+{
+}
+
+
+ngx_uint_t
+ngx_ws_ssl_is_over(const ngx_connection_t *c)
+{
+    return 1;
+}
+
+
 const char *
-ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name)
+ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name, ngx_uint_t is_address)
 {
     return "this nginx was built without TLS";
 }

@@ -20,7 +20,7 @@ my $port = $service->port;
 my ($ca, $ca_key) = CERT_create(subject => { commonName => 'authority' }, CA => 1, key => KEY_create_ec('prime256v1'));
 my ($cert, $key) = CERT_create(
     subject         => { commonName => 'service.test' },
-    subjectAltNames => [['DNS', 'service.test'], ['DNS', 'localhost'], ['DNS', 'group']],
+    subjectAltNames => [['DNS', 'service.test'], ['DNS', 'localhost'], ['DNS', 'group'], ['IP', '127.0.0.1']],
     issuer_cert => $ca, issuer_key => $ca_key, key => KEY_create_ec('prime256v1'),
 );
 my ($other_ca) = CERT_create(subject => { commonName => 'somebody' }, CA => 1, key => KEY_create_ec('prime256v1'));
@@ -61,6 +61,7 @@ $ngx->{server} = <<"EOT";
         websocket_tcp_ssl_verify on;
         websocket_tcp_ssl_trusted_certificate %%PREFIX%%/other.pem;
     }
+    location = /address  { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_ssl_verify on; }
     location = /silent   { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_connect_timeout 300ms; }
     location = /v1       { websocket_tcp $address; websocket_tcp_proxy_protocol v1; }
     location = /v2       { websocket_tcp $address; websocket_tcp_proxy_protocol v2; }
@@ -150,6 +151,12 @@ case 'the certificate' => sub {
     ($client, $peer) = secured("/named?to=$address&name=service.test");
     is($name, 'service.test', 'the name that is configured');
     is($client->close(1000), 'close 1000');
+
+    ($client, $peer) = secured('/address');
+    is($name, undef, 'an address is no name to ask for, and may stand in a certificate');
+    is($client->close(1000), 'close 1000');
+    is(secured("/named?to=$address&name=127.0.0.2"), 502, 'another address');
+    $ngx->await_log(qr/certificate of the service "127\.0\.0\.2" is not to be trusted: it is for another name/);
 
     is(secured("/named?to=$address&name=another.test"), 502, 'another name');
     $ngx->await_log(qr/certificate of the service "another\.test" is not to be trusted: it is for another name/);

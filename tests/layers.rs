@@ -114,6 +114,7 @@ const FILES: &[(&str, &str)] = &[
     ("tcp/tokens", "endpoints"),
     ("template", "request"),
     ("timer", "core"),
+    ("tls", "core"),
     ("upgrade", "http"),
     ("uptake", "core"),
     ("user", "core"),

@@ -39,6 +39,7 @@ mod status;
 mod tcp;
 mod template;
 mod timer;
+mod tls;
 mod upgrade;
 mod uptake;
 mod user;

@@ -9,7 +9,7 @@ mod linger;
 mod peer;
 mod resolve;
 pub mod socket;
-pub mod tls;
+mod tls;
 mod tokens;
 
 pub use connect::start;

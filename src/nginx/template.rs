@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::ffi;
 use super::request::{Request, bytes};
 use super::tcp::address::Address;
-use super::tcp::tls::Tls;
+use super::tls::Tls;
 use super::user::User;
 use crate::conf::{self, Compiler, Refused, Template};
 

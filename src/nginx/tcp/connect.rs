@@ -7,7 +7,7 @@ use super::allow::{self, Judgement};
 use super::peer::{Connect, Peer};
 use super::resolve::Lookup;
 use super::socket::Socket;
-use super::tls::{Handshake, Identity};
+use super::tls;
 use super::{Relay, Service};
 use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
@@ -15,6 +15,7 @@ use crate::nginx::log::Level;
 use crate::nginx::refusal;
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, Session, SessionRef};
+use crate::nginx::tls::{Handshake, Identity};
 use crate::session::client::{Sent, Sink};
 use crate::session::endpoint::{Ending, Endpoint};
 use crate::tcp::proxy_protocol::{self, Ends};
@@ -238,9 +239,9 @@ impl Connecting {
         }
         match settings.tcp_tls {
             None => self.ready(socket).map(Some),
-            Some(tls) => {
-                let identity = Identity::new(self.request, &self.host).ok_or(FAILED)?;
-                let handshake = identity.begin(tls, &socket, on_handshake);
+            Some(context) => {
+                let identity = tls::identity(self.request, &self.host).ok_or(FAILED)?;
+                let handshake = identity.begin(context, &socket, on_handshake);
                 self.handshake(socket, identity, handshake)
             }
         }
