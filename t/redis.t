@@ -143,7 +143,8 @@ case 'a server that was restarted' => sub {
     ok($nowhere->{headers}{'retry-after'});
     $redis->launch;
     ready($_) for $one, $two;
-    publish($two, '/pub?id=restart', 'after');
+    # Each worker connects by itself.
+    await('a publication', sub { request($two, 'POST', '/pub?id=restart', body => 'after')->{status} =~ /^20[12]$/ });
     for my $client (@clients) {
         like($client->message->{payload}, qr/^gap: 0$/m, 'everybody is told');
         like($client->message->{payload}, qr/^after\z/m, 'and gets what was published meanwhile');

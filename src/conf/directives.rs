@@ -134,6 +134,15 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel_redis_password_file", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_redis_password_file, redis::file(from[0]))
         }),
+        row(c"websocket_channel_redis_sentinel_user", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_sentinel_user, redis::user(from[0]))
+        }),
+        row(
+            c"websocket_channel_redis_sentinel_password_file",
+            Place::Anywhere,
+            Arguments::Exactly(1),
+            |to, _, from| once(&mut to.channel_redis_sentinel_password_file, redis::file(from[0])),
+        ),
         row(c"websocket_channel_redis_prefix", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_redis_prefix, redis::prefix(from[0]))
         }),
@@ -145,6 +154,27 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_channel_redis_max_pending", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_redis_max_pending, value::number(from[0], 1, 1 << 20))
+        }),
+        row(c"websocket_channel_redis_replicas", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_replicas, value::number(from[0], 0, 1 << 10))
+        }),
+        row(c"websocket_channel_redis_ssl_verify", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_ssl_verify, value::flag(from[0]))
+        }),
+        row(c"websocket_channel_redis_ssl_name", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_ssl_name, redis::tls_name(from[0]))
+        }),
+        row(
+            c"websocket_channel_redis_ssl_trusted_certificate",
+            Place::Anywhere,
+            Arguments::Exactly(1),
+            |to, _, from| once(&mut to.channel_redis_ssl_trusted_certificate, redis::tls_file(from[0])),
+        ),
+        row(c"websocket_channel_redis_ssl_certificate", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_ssl_certificate, redis::tls_file(from[0]))
+        }),
+        row(c"websocket_channel_redis_ssl_certificate_key", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_redis_ssl_certificate_key, redis::tls_file(from[0]))
         }),
         row(c"websocket_status", Place::Location, Arguments::AtMostOne, status),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),

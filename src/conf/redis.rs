@@ -82,6 +82,31 @@ pub(super) fn file(text: &[u8]) -> Result<Option<Rc<[u8]>>, Refused> {
     Ok(Some(Rc::from(text)))
 }
 
+/// The user of a Sentinel.
+pub(super) fn user(text: &[u8]) -> Result<Option<String>, Refused> {
+    match std::str::from_utf8(text) {
+        Ok(user) if !user.is_empty() && !user.contains([' ', '\0']) => Ok(Some(user.to_owned())),
+        _ => Err(Refused::value(text, "the name of a user")),
+    }
+}
+
+/// The name of a server; no request is there whose variables it could have.
+pub(super) fn tls_name(text: &[u8]) -> Result<Option<Rc<[u8]>>, Refused> {
+    if text.is_empty() || text.iter().any(|octet| matches!(octet, b'$' | 0)) {
+        return Err(Refused::value(text, "a name without variables"));
+    }
+    words::no_switch(text, "a name; without the directive it is that of the address")?;
+    Ok(Some(Rc::from(text)))
+}
+
+/// A file of certificates or a key.
+pub(super) fn tls_file(text: &[u8]) -> Result<Rc<[u8]>, Refused> {
+    if text.is_empty() {
+        return Err(Refused::value(text, "a file"));
+    }
+    Ok(Rc::from(text))
+}
+
 /// A time that is not endless: a publisher never waits longer.
 pub(super) fn timeout(text: &[u8]) -> Result<u64, Refused> {
     match value::time(text)? {

@@ -433,6 +433,10 @@ settings! {
     channel_redis: Engine, None;
     /// The file whose first line is the engine's password.
     channel_redis_password_file: Option<Rc<[u8]>>, None;
+    /// The user of the Sentinels.
+    channel_redis_sentinel_user: Option<String>, None;
+    /// The file whose first line is the Sentinels' password.
+    channel_redis_sentinel_password_file: Option<Rc<[u8]>>, None;
     /// What begins the names of all keys and Pub/Sub channels in the engine.
     channel_redis_prefix: Rc<[u8]>, Rc::from(*b"ws:");
     /// How long a connection to the engine may take, in milliseconds.
@@ -441,6 +445,18 @@ settings! {
     channel_redis_timeout: u64, 5_000;
     /// Commands of one worker that may wait for answers.
     channel_redis_max_pending: u64, 1024;
+    /// How many replicas are to have a publication before it is acknowledged.
+    channel_redis_replicas: u64, 0;
+    /// Whether the engine's certificate is verified.
+    channel_redis_ssl_verify: bool, false;
+    /// The name that the engine's certificate must have, and that it is asked for; none for the one in its address.
+    channel_redis_ssl_name: Option<Rc<[u8]>>, None;
+    /// The file of the certificates of engines that are trusted.
+    channel_redis_ssl_trusted_certificate: Rc<[u8]>, Rc::from([]);
+    /// The file of the certificate that is shown to the engine.
+    channel_redis_ssl_certificate: Rc<[u8]>, Rc::from([]);
+    /// The file of its key.
+    channel_redis_ssl_certificate_key: Rc<[u8]>, Rc::from([]);
     /// The channel that is told of what happens to the others.
     channel_events: Option<C::Template>, None;
 }

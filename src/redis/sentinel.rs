@@ -2,10 +2,10 @@
 
 //! Which server is the master: what Sentinels say of it ("Guidelines for Redis clients with support for Redis Sentinel").
 //!
-//! One Sentinel at a time is listened to and asked, from one drawn at random on, and after a while the next one: a Sentinel that is cut off
-//! from the others goes on to name the master of before, and does not know better. Of two answers the one of the later configuration
-//! epoch counts. What Sentinels say is believed only as far as the server itself confirms it, by its role. Who owns the connection passes its events in,
-//! and connects it to the Sentinel that is named.
+//! One Sentinel at a time is listened to and asked, from one drawn at random on, and after a while the next one: a Sentinel
+//! that is cut off from the others goes on to name the master of before, and does not know better. Of two answers the one of
+//! the later configuration epoch counts. What Sentinels say is believed only as far as the server itself confirms it, by its
+//! role. Who owns the connection passes its events in, and connects it to the Sentinel that is named.
 
 use super::command::append;
 use super::connection::{Connection, Event, Token};
@@ -351,7 +351,7 @@ mod tests {
         }
 
         fn answers(&mut self, port: u16, epoch: &str) -> Step {
-            self.says(format!("*2\r\n$9\r\n127.0.0.1\r\n$4\r\n{port}\r\n").as_bytes());
+            let _ = self.says(format!("*2\r\n$9\r\n127.0.0.1\r\n$4\r\n{port}\r\n").as_bytes());
             self.says(format!("%1\r\n$12\r\nconfig-epoch\r\n${}\r\n{epoch}\r\n", epoch.len()).as_bytes())
         }
 
@@ -455,14 +455,14 @@ mod tests {
         let mut pair = Pair::new(3);
         pair.begins();
         let said = "*2\r\n$9\r\n127.0.0.1\r\n$4\r\n6379\r\n";
-        pair.says(said.as_bytes());
+        let _ = pair.says(said.as_bytes());
         assert_eq!(pair.says(b"-NOPERM no\r\n"), Step::Stay);
         assert_eq!(pair.changed(), Some(6379));
         pair.watch.trust();
         let at = pair.watch.deadline().unwrap();
         assert!(at <= EAGER);
         let _ = pair.watch.on_time(Some(&mut pair.connection), at);
-        pair.says(said.as_bytes());
+        let _ = pair.says(said.as_bytes());
         assert_eq!(pair.says(b"-NOPERM no\r\n"), Step::Stay);
         let at = pair.watch.deadline().unwrap();
         assert!(at > EAGER_STAY / 2);

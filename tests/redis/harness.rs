@@ -19,7 +19,7 @@ use ngx_ws_exec::redis::resp::{Limits, Value};
 /// Nothing that is waited for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Debian's servers. One program is all of Redis: the name by which it is called tells which part it is.
+/// Debian's servers, after the one that `TEST_WS_REDIS` names. One program is all of Redis: the name by which it is called tells which part it is.
 const PROGRAMS: [&str; 2] = ["/usr/bin/redis-server", "/usr/bin/redis-check-rdb"];
 
 /// A server that listens on a socket in a directory of its own, and ends with the value.
@@ -90,7 +90,9 @@ impl Drop for Server {
 }
 
 fn spawn(directory: &PathBuf, arguments: &[String]) -> Child {
-    let program = PROGRAMS.iter().find(|path| std::path::Path::new(path).exists());
+    let given = std::env::var("TEST_WS_REDIS").ok();
+    let mut programs = given.as_deref().into_iter().chain(PROGRAMS);
+    let program = programs.find(|path| std::path::Path::new(path).exists());
     let program = program.expect("Debian's redis-tools is installed: scripts/install-test-needs.sh");
     let socket = directory.join("socket");
     let _ = std::fs::remove_file(&socket);

@@ -26,6 +26,13 @@ pub struct Redis {
     space: u64,
 }
 
+/// A command about a channel.
+struct Command {
+    slot: u16,
+    publishes: bool,
+    octets: Vec<u8>,
+}
+
 fn failure<E>(failed: Failed) -> Failure<E> {
     match failed {
         Failed::Unavailable => Failure::Unavailable,
@@ -43,7 +50,7 @@ impl Redis {
     /// Sends a command; the answer is what `read_reply` finds in the reply.
     fn ask<T: 'static, E: 'static>(
         &self,
-        command: Vec<u8>,
+        command: Command,
         read_reply: fn(&Value) -> Result<T, script::Failure>,
     ) -> Answer<T, E> {
         if is_away(self.number) {
@@ -51,16 +58,24 @@ impl Redis {
         }
         let (promise, pending) = later();
         let number = self.number;
-        send(number, command, Box::new(move |reply| promise.answer(read(number, reply, read_reply).map_err(failure))));
+        let Command { slot, publishes, octets } = command;
+        let done = move |reply| promise.answer(read(number, reply, read_reply).map_err(failure));
+        send(number, slot, publishes, octets, Box::new(done));
         Answer::Later(pending)
     }
 
     /// The command that `write` makes for a channel. `None` if this worker has no such engine.
-    fn command(&self, key: Key<'_>, write: impl FnOnce(&Names, &mut Vec<u8>)) -> Option<Vec<u8>> {
+    fn command(&self, key: Key<'_>, write: impl FnOnce(&Names, &mut Vec<u8>)) -> Option<Command> {
         let names = with(self.number, |engine| engine.names(key))?;
-        let mut command = Vec::new();
-        write(&names, &mut command);
-        Some(command)
+        let mut octets = Vec::new();
+        write(&names, &mut octets);
+        let slot = if self.is_sharded() { names.slot() } else { 0 };
+        Some(Command { slot, publishes: false, octets })
+    }
+
+    /// Whether Pub/Sub channels belong to slots.
+    fn is_sharded(&self) -> bool {
+        with(self.number, |engine| engine.settings.is_sharded()) == Some(true)
     }
 }
 
@@ -89,10 +104,11 @@ impl Backend for Redis {
             },
             age: history.time,
             lifetime: if history.time == 0 { 0 } else { history.time.max(LIFETIME) },
-            sharded: false,
+            sharded: self.is_sharded(),
         };
         let command = self.command(key, |names, out| script::publish(names, epoch(), &sealed, &keeping, out));
         let Some(command) = command else { return Answer::Now(Err(Failure::Unavailable)) };
+        let command = Command { publishes: true, ..command };
         self.ask(command, |reply| script::published(reply).map(|published| reply_of(&published)))
     }
 
@@ -105,7 +121,7 @@ impl Backend for Redis {
             let (promise, pending) = later();
             let done = move |opened: Result<(), Failed>| promise.answer(opened.map_err(failure));
             engine.node.open(keys, history, Box::new(done));
-            engine.commands.post();
+            engine.servers.post();
             pending
         });
         opening.map_or(Answer::Now(Err(Failure::Unavailable)), Answer::Later)
@@ -118,7 +134,7 @@ impl Backend for Redis {
     }
 
     fn delete(&self, key: Key<'_>) -> Answer<Option<Info>, Corrupt> {
-        let command = self.command(key, |names, out| script::delete(names, false, out));
+        let command = self.command(key, |names, out| script::delete(names, self.is_sharded(), out));
         let Some(command) = command else { return Answer::Now(Err(Failure::Unavailable)) };
         self.ask(command, |reply| script::state(reply).map(|state| info_of(&state)))
     }

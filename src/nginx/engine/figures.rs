@@ -110,8 +110,8 @@ pub fn regained(figures: Option<Figures>, loss: Loss, was_lost: bool) -> bool {
 }
 
 /// Says that the engine is there again.
-pub fn log_return(settings: &Settings, server: &Server) {
-    let (name, product, version) = (settings.name(), &server.product, &server.version);
+pub fn log_return(name: &str, server: &Server) {
+    let (product, version) = (&server.product, &server.version);
     log::cycle(Level::Notice, format_args!("channels: {name} is there again ({product} {version})"));
 }
 

@@ -7,15 +7,21 @@ use std::ffi::c_void;
 use std::rc::Rc;
 
 use super::Settings;
+use super::address::Host;
 use crate::nginx::ffi;
+use crate::nginx::guard::guard;
 use crate::nginx::tcp::socket::Socket;
 use crate::nginx::timer::{Handler, Timer, now};
+use crate::nginx::tls::{self, Handshake, Identity};
 use crate::redis::backoff::Backoff;
-use crate::redis::connection::{Connection, End, Event};
+use crate::redis::connection::{self, Connection, End, Event};
 use crate::session::client::{Received, Sent, Sink};
 
 /// Octets that one read brings at most.
 const READ: usize = 64 << 10;
+
+/// How long a connection to a Sentinel, or to a node that is asked for the slots, may take at most, in milliseconds.
+const SURVEY_LIMIT: u64 = 1_500;
 
 /// Reads in one turn of the event loop.
 const READS: usize = 16;
@@ -26,13 +32,20 @@ enum Stage {
     Down { until: u64 },
     /// The server was asked, and is to answer until then.
     Connecting { socket: Socket, deadline: u64 },
+    /// The server talks TLS, and is to have proven who it is until then.
+    Handshaking { socket: Socket, identity: Identity, deadline: u64 },
     /// Octets go both ways.
     Up { socket: Socket, connection: Box<Connection>, unsent: Vec<u8>, sent: usize },
 }
 
-/// A connection, or the wait for the next one. Whoever owns it calls [`advance`](Self::advance) when it is woken, and takes the [events](Self::next_event).
+/// A connection, or the wait for the next one. Whoever owns it calls [`advance`](Self::advance) when it is woken, and takes the
+/// [events](Self::next_event).
 pub struct Link {
     settings: Rc<Settings>,
+    /// What the connection is told.
+    told: Rc<connection::Settings>,
+    /// What the connection is made to; none while that is not known.
+    host: Option<Rc<Host>>,
     stage: Stage,
     timer: Timer,
     backoff: Backoff,
@@ -48,12 +61,20 @@ pub struct Link {
 }
 
 impl Link {
-    /// A connection that is to be made. `handler` is called with the `owner` of its events.
-    pub fn new(settings: Rc<Settings>, handler: Handler, owner: *mut c_void, random: fn() -> u64) -> Self {
+    /// A connection that is to be made once it has an [aim](Self::aim). `handler` is called with the `owner` of its events.
+    pub fn new(
+        settings: Rc<Settings>,
+        told: Rc<connection::Settings>,
+        handler: Handler,
+        owner: *mut c_void,
+        random: fn() -> u64,
+    ) -> Self {
         let mut timer = Timer::of_worker(handler).cancelable();
         timer.set_owner(owner);
         Link {
             settings,
+            told,
+            host: None,
             stage: Stage::Down { until: 0 },
             timer,
             backoff: Backoff::default(),
@@ -67,6 +88,40 @@ impl Link {
         }
     }
 
+    /// The connection is to be made to this server: the one to another server ends, for the reason that is given.
+    pub fn aim(&mut self, host: &Rc<Host>, why: End) {
+        if self.host.as_ref().is_some_and(|aim| aim == host) {
+            return;
+        }
+        self.host = Some(Rc::clone(host));
+        self.tried = 0;
+        self.backoff.reset();
+        match &self.stage {
+            Stage::Up { .. } => self.end(why),
+            Stage::Connecting { .. } | Stage::Handshaking { .. } => self.events.push_back(Event::Ended(why)),
+            Stage::Down { .. } => {}
+        }
+        self.backoff.reset();
+        self.stage = Stage::Down { until: 0 };
+        self.timer.post_next();
+    }
+
+    /// What the connection is made to.
+    pub fn host(&self) -> Option<&Rc<Host>> {
+        self.host.as_ref()
+    }
+
+    /// The connection ends if there is one, and another one is made: to this server, after the wait that failures before have earned.
+    pub fn go_on(&mut self, host: &Rc<Host>) {
+        self.host = Some(Rc::clone(host));
+        if !matches!(self.stage, Stage::Down { .. }) {
+            // Nobody waits for anything of it.
+            self.stage = Stage::Down { until: 0 };
+        }
+        self.events.clear();
+        self.timer.post_next();
+    }
+
     /// The owner is to be called at this time at the latest.
     pub fn wake_by(&mut self, time: Option<u64>) {
         self.wake_by = time;
@@ -74,8 +129,8 @@ impl Link {
 
     /// The address of the server that it was last connected to, or is being.
     pub fn peer(&self) -> String {
-        let addresses = &self.settings.addresses;
-        let address = &addresses[self.tried.wrapping_sub(1) % addresses.len()];
+        let Some(host) = &self.host else { return String::new() };
+        let address = &host.addresses[self.tried.wrapping_sub(1) % host.addresses.len()];
         String::from_utf8_lossy(address.name.octets()).into_owned()
     }
 
@@ -87,8 +142,9 @@ impl Link {
     /// Whether the connection is being made for the first time since it was lost, and may be there soon.
     pub fn is_hopeful(&self) -> bool {
         match &self.stage {
-            Stage::Down { .. } => false,
-            Stage::Connecting { .. } => true,
+            // At time 0 nothing has failed yet.
+            Stage::Down { until } => self.host.is_none() || *until == 0,
+            Stage::Connecting { .. } | Stage::Handshaking { .. } => true,
             Stage::Up { connection, .. } => !connection.is_ready(),
         }
     }
@@ -97,7 +153,7 @@ impl Link {
     pub fn backlog(&self) -> usize {
         match &self.stage {
             Stage::Up { connection, unsent, sent, .. } => unsent.len() - sent + connection.outgoing(),
-            Stage::Down { .. } | Stage::Connecting { .. } => 0,
+            Stage::Down { .. } | Stage::Connecting { .. } | Stage::Handshaking { .. } => 0,
         }
     }
 
@@ -105,7 +161,7 @@ impl Link {
     pub fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.stage {
             Stage::Up { connection, .. } => Some(connection),
-            Stage::Down { .. } | Stage::Connecting { .. } => None,
+            Stage::Down { .. } | Stage::Connecting { .. } | Stage::Handshaking { .. } => None,
         }
     }
 
@@ -131,6 +187,13 @@ impl Link {
             Stage::Down { until } if *until > now() => {}
             Stage::Down { .. } => self.connect(),
             Stage::Connecting { .. } => self.finish_connecting(),
+            Stage::Handshaking { socket, deadline, .. } => {
+                if tls::is_over(socket) {
+                    self.finish_handshake();
+                } else if now() >= *deadline {
+                    self.failed();
+                }
+            }
             Stage::Up { .. } => {}
         }
         self.exchange();
@@ -138,7 +201,8 @@ impl Link {
     }
 
     fn connect(&mut self) {
-        let addresses = &self.settings.addresses;
+        let Some(host) = &self.host else { return };
+        let addresses = &host.addresses;
         let address = &addresses[self.tried % addresses.len()];
         self.tried = self.tried.wrapping_add(1);
         let mut result = 0;
@@ -154,7 +218,10 @@ impl Link {
         };
         let Some(socket) = socket else { return self.failed() };
         socket.wake(self.owner, self.handler);
-        self.stage = Stage::Connecting { socket, deadline: now() + self.settings.connect_timeout };
+        let limit = self.settings.connect_timeout;
+        // Where another one can be asked nobody waits long for this one.
+        let limit = if self.told.purpose.needs_master() { limit } else { limit.min(SURVEY_LIMIT) };
+        self.stage = Stage::Connecting { socket, deadline: now() + limit };
         if result == ffi::NGX_OK as isize {
             self.finish_connecting();
         }
@@ -179,10 +246,37 @@ impl Link {
             return self.failed();
         }
         let deadline = *deadline;
-        if let Stage::Connecting { socket, .. } = std::mem::replace(&mut self.stage, Stage::Down { until: 0 }) {
-            let connection = Connection::new(Rc::clone(&self.settings.connection), now(), deadline);
-            self.stage = Stage::Up { socket, connection: Box::new(connection), unsent: Vec::new(), sent: 0 };
+        let Stage::Connecting { socket, .. } = std::mem::replace(&mut self.stage, Stage::Down { until: 0 }) else {
+            return;
+        };
+        let (Some(context), Some(host)) = (self.settings.tls, &self.host) else {
+            return self.connected(socket, deadline);
+        };
+        let identity = self.settings.identity(host);
+        match identity.begin(context, &socket, on_handshake) {
+            Handshake::Waiting => self.stage = Stage::Handshaking { socket, identity, deadline },
+            Handshake::Done => self.connected(socket, deadline),
+            Handshake::Failed => self.failed(),
         }
+    }
+
+    /// TLS has come to an end, one way or the other.
+    fn finish_handshake(&mut self) {
+        if let Stage::Handshaking { socket, identity, deadline } =
+            std::mem::replace(&mut self.stage, Stage::Down { until: 0 })
+        {
+            match identity.finish(&socket) {
+                Handshake::Done => self.connected(socket, deadline),
+                Handshake::Waiting | Handshake::Failed => self.failed(),
+            }
+        }
+    }
+
+    fn connected(&mut self, socket: Socket, deadline: u64) {
+        // TLS has taken the events for its handshake.
+        socket.wake(self.owner, self.handler);
+        let connection = Connection::new(Rc::clone(&self.told), now(), deadline);
+        self.stage = Stage::Up { socket, connection: Box::new(connection), unsent: Vec::new(), sent: 0 };
     }
 
     /// Reads what has come and writes what is to leave.
@@ -259,13 +353,24 @@ impl Link {
 
     fn arm(&mut self) {
         let deadline = match &self.stage {
+            Stage::Down { .. } if self.host.is_none() => None,
             Stage::Down { until } => Some(*until),
-            Stage::Connecting { deadline, .. } => Some(*deadline),
-            Stage::Up { connection, .. } => [connection.deadline(), self.wake_by].into_iter().flatten().min(),
+            Stage::Connecting { deadline, .. } | Stage::Handshaking { deadline, .. } => Some(*deadline),
+            Stage::Up { connection, .. } => connection.deadline(),
         };
+        let deadline = [deadline, self.wake_by].into_iter().flatten().min();
         match deadline {
             Some(deadline) => self.timer.arm(deadline.saturating_sub(now()).max(1)),
             None => self.timer.disarm(),
         }
     }
+}
+
+/// The handshake is over, one way or the other: nginx calls in place of the events of the connection.
+unsafe extern "C" fn on_handshake(connection: *mut ffi::ngx_connection_t) {
+    guard((), || {
+        tls::ended(connection);
+        // SAFETY: the connection lives, and its owner's handler is called as for any event of it.
+        unsafe { super::on_event((*connection).read) };
+    });
 }

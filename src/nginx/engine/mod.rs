@@ -6,10 +6,17 @@
 //! copies in the zone complete: see [`relay`]. Whoever asks something of an engine is called back, in a later turn of the event
 //! loop and at its outermost level.
 
+mod address;
 mod backend;
+mod cluster;
 mod figures;
+mod line;
 mod link;
+mod listeners;
+mod one;
 mod relay;
+mod sentinels;
+mod servers;
 mod settings;
 
 pub use settings::{Engines, Settings};
@@ -30,18 +37,15 @@ use crate::channel::backend::Backend;
 use crate::channel::position::Epoch;
 use crate::channel::store::Key;
 use crate::ledger::engines::{Figures, Loss};
-use crate::redis::connection::{End, Event, Fate, Refused, Server, Token};
+use crate::redis::connection::{Fate, Token};
 use crate::redis::error::ErrorReply;
 use crate::redis::names::Names;
 use crate::redis::resp::Value;
 use crate::redis::script::Failure;
 use crate::status;
 use backend::Redis;
-use link::Link;
 use relay::Node;
-
-/// Octets of commands that have not left above which no more are taken.
-const MOST_BACKLOG: usize = 32 << 20;
+use servers::{Command, Outcome, Servers};
 
 /// Why an engine has not done what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,22 +70,14 @@ type Done = Box<dyn FnOnce(Result<Value, Failed>)>;
 /// An engine, as this worker has it.
 struct Engine {
     settings: Rc<Settings>,
-    commands: Link,
+    servers: Servers,
     asked: HashMap<Token, Asked>,
     next_token: u64,
-    /// Commands that wait for the first connection.
-    held: Vec<(Vec<u8>, Done)>,
-    /// Who is to be told in the next turn of the event loop that nothing was sent.
-    refused: Vec<(Done, Failed)>,
-    /// The connection was lost, or could not be made.
-    away: bool,
     /// The last command was answered by an error.
     refusing: bool,
     node: Node,
     zone: Option<figures::Zone>,
     figures: Option<Figures>,
-    /// The server that answered last: its address, product and version.
-    master: String,
     /// Armed while answers are awaited: a worker that is told to go does not go before.
     keep: Timer,
     /// Dropped after the events that point to them.
@@ -129,17 +125,13 @@ pub fn begin(engines: &Engines) {
         keep.set_owner(commands);
         Engine {
             settings: Rc::clone(settings),
-            commands: Link::new(Rc::clone(settings), on_event, commands, random),
+            servers: Servers::new(settings, figures, on_event, commands),
             asked: HashMap::new(),
             next_token: 0,
-            held: Vec::new(),
-            refused: Vec::new(),
-            away: false,
             refusing: false,
             node: Node::new(Rc::clone(settings), figures, on_event, listening),
             zone: engines.zone(),
             figures,
-            master: String::new(),
             keep,
             _owners: owners,
         }
@@ -165,12 +157,6 @@ pub fn end() {
         for (_, Asked { done, .. }) in engine.asked.drain() {
             done(Err(Failed::Unknown));
         }
-        for (_, done) in engine.held.drain(..) {
-            done(Err(Failed::Unavailable));
-        }
-        for (done, failed) in engine.refused.drain(..) {
-            done(Err(failed));
-        }
         if let Some(figures) = engine.figures {
             figures.release();
         }
@@ -181,7 +167,7 @@ pub fn end() {
 pub fn figures() -> Vec<status::engine::Engine> {
     let read = |engine: &Engine| {
         let figures = figures::read(engine.zone, &engine.settings);
-        status::engine::Engine { master: engine.master.clone(), ..figures }
+        status::engine::Engine { master: engine.servers.master(), ..figures }
     };
     ENGINES.with_borrow(|engines| engines.iter().map(read).collect())
 }
@@ -226,102 +212,57 @@ unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
     });
 }
 
-/// Goes on with the connection for commands.
+/// Goes on with the connections for commands.
 fn run(number: usize) {
-    with(number, |engine| engine.commands.advance());
-    while let Some((event, done)) = with(number, Engine::next_event).flatten() {
-        match (event, done) {
-            (Event::Answered(_, reply), Some(done)) => done(Ok(reply)),
-            (Event::Abandoned(_, fate), Some(done)) => done(Err(match fate {
-                Fate::NotSent => Failed::Unavailable,
-                Fate::Unknown => Failed::Unknown,
-            })),
-            (Event::Ready(server), _) => {
-                with(number, |engine| engine.is_there(&server));
-                let held = with(number, |engine| std::mem::take(&mut engine.held)).unwrap_or_default();
-                for (command, done) in held {
-                    send(number, command, done);
-                }
-            }
-            (Event::Ended(end), _) => {
-                let held = with(number, |engine| {
-                    engine.is_lost(&end);
-                    std::mem::take(&mut engine.held)
-                });
-                for (_, done) in held.unwrap_or_default() {
-                    done(Err(Failed::Unavailable));
-                }
-            }
-            (Event::Answered(..) | Event::Abandoned(..) | Event::Notice(_) | Event::NotSubscribed(..), _) => {}
+    with(number, |engine| engine.servers.advance());
+    while let Some((outcome, done)) = with(number, Engine::next_outcome).flatten() {
+        match outcome {
+            Outcome::Answered(_, reply) => done(Ok(reply)),
+            Outcome::Failed(_, Fate::NotSent) => done(Err(Failed::Unavailable)),
+            Outcome::Failed(_, Fate::Unknown) => done(Err(Failed::Unknown)),
         }
     }
-    for (done, failed) in with(number, |engine| std::mem::take(&mut engine.refused)).unwrap_or_default() {
-        done(Err(failed));
-    }
-    with(number, |engine| engine.commands.advance());
+    with(number, |engine| engine.servers.advance());
 }
 
 /// Goes on with what the node listens to, and with those who wait for it.
 fn run_node(number: usize) {
-    let ready = with(number, |engine| engine.node.advance()).unwrap_or_default();
+    let ready = with(number, |engine| engine.node.advance(&mut engine.servers)).unwrap_or_default();
     for done in ready {
         done();
     }
     with(number, |engine| {
         if engine.node.has_more() {
-            engine.commands.post();
+            engine.servers.post();
         }
     });
 }
 
 impl Engine {
-    fn next_event(&mut self) -> Option<(Event, Option<Done>)> {
-        let event = self.commands.next_event()?;
-        let asked = match &event {
-            Event::Answered(token, _) | Event::Abandoned(token, _) => self.asked.remove(token),
-            _ => None,
-        };
-        if self.asked.is_empty() {
-            self.keep.disarm();
-        }
-        if let (Some(figures), Some(asked)) = (self.figures, &asked) {
-            figures.pending(self.asked.len());
-            match &event {
-                Event::Answered(_, reply) => {
-                    figures.answered(u64::try_from(asked.since.elapsed().as_micros()).unwrap_or(u64::MAX));
-                    if matches!(reply, Value::Error(_)) {
-                        figures.failed();
-                    }
-                }
-                _ => figures.failed(),
+    /// What has become of a command, and who waits for that.
+    fn next_outcome(&mut self) -> Option<(Outcome, Done)> {
+        loop {
+            let outcome = self.servers.next()?;
+            let (Outcome::Answered(token, _) | Outcome::Failed(token, _)) = &outcome;
+            let asked = self.asked.remove(token);
+            if self.asked.is_empty() {
+                self.keep.disarm();
             }
+            let Some(asked) = asked else { continue };
+            if let Some(figures) = self.figures {
+                figures.pending(self.asked.len());
+                match &outcome {
+                    Outcome::Answered(_, reply) => {
+                        figures.answered(u64::try_from(asked.since.elapsed().as_micros()).unwrap_or(u64::MAX));
+                        if matches!(reply, Value::Error(_)) {
+                            figures.failed();
+                        }
+                    }
+                    Outcome::Failed(..) => figures.failed(),
+                }
+            }
+            return Some((outcome, asked.done));
         }
-        Some((event, asked.map(|asked| asked.done)))
-    }
-
-    fn is_there(&mut self, server: &Server) {
-        let was_away = std::mem::take(&mut self.away);
-        self.master = format!("{} {} {}", self.commands.peer(), server.product, server.version);
-        figures::connected(self.figures, true);
-        if figures::regained(self.figures, Loss::Commands, was_away) {
-            figures::log_return(&self.settings, server);
-        }
-    }
-
-    fn is_lost(&mut self, end: &End) {
-        figures::connected(self.figures, false);
-        if !std::mem::replace(&mut self.away, true) && figures::lost(self.figures, Loss::Commands) {
-            let name = self.settings.name();
-            log::cycle(Level::Error, format_args!("channels: {name} is not there: {end}"));
-        }
-    }
-
-    /// Nothing is sent of a command.
-    fn refuse(&mut self, done: Done, failed: Failed) {
-        if let Some(figures) = self.figures {
-            figures.failed();
-        }
-        self.refused.push((done, failed));
     }
 
     /// The engine has answered a command by an error, or does what it is asked for again. The log says so once.
@@ -339,53 +280,32 @@ impl Engine {
         }
     }
 
-    /// Whether the connection is being made, and nothing says yet that it will fail.
-    fn is_hopeful(&self) -> bool {
-        !self.away && self.commands.is_hopeful()
-    }
-
     fn names(&self, key: Key<'_>) -> Names {
         Names::of(&self.settings.prefix, self.settings.database, key.group(), key.id())
     }
 }
 
-/// Sends a command. Also where that cannot be, who asked is called back in a later turn of the event loop.
-fn send(number: usize, command: Vec<u8>, done: Done) {
+/// Sends a command about a channel; `publishes`: it is to be at replicas where that is configured. Also where it cannot be
+/// sent, who asked is called back in a later turn of the event loop.
+fn send(number: usize, slot: u16, publishes: bool, octets: Vec<u8>, done: Done) {
     with(number, |engine| {
         let token = Token(engine.next_token);
-        if engine.commands.backlog() > MOST_BACKLOG {
-            engine.refuse(done, Failed::Unavailable);
-            return engine.commands.post();
+        engine.next_token += 1;
+        engine.asked.insert(token, Asked { done, since: Instant::now() });
+        if let Some(figures) = engine.figures {
+            figures.sent(engine.asked.len());
         }
-        let write = |out: &mut Vec<u8>| out.extend_from_slice(&command);
-        let sent = match engine.commands.connection() {
-            Some(connection) => connection.command(token, now(), write),
-            None => Err(Refused::NotReady),
-        };
-        match sent {
-            Ok(()) => {
-                engine.next_token += 1;
-                engine.asked.insert(token, Asked { done, since: Instant::now() });
-                if let Some(figures) = engine.figures {
-                    figures.sent(engine.asked.len());
-                }
-                engine.keep.arm(engine.settings.timeout);
-            }
-            Err(Refused::NotReady)
-                if engine.is_hopeful() && engine.held.len() < engine.settings.connection.most_pending =>
-            {
-                engine.held.push((command, done));
-            }
-            Err(Refused::NotReady | Refused::TooMany) => engine.refuse(done, Failed::Unavailable),
-        }
+        engine.keep.arm(engine.settings.timeout);
+        let deadline = now() + engine.settings.timeout;
+        engine.servers.submit(token, Command { slot, publishes, octets, deadline });
         // One call for all commands of this turn.
-        engine.commands.post();
+        engine.servers.post();
     });
 }
 
 /// Whether a command would be refused at once.
 fn is_away(number: usize) -> bool {
-    with(number, |engine| !engine.commands.is_ready() && !engine.is_hopeful()) != Some(false)
+    with(number, |engine| engine.servers.is_away()) != Some(false)
 }
 
 /// What an answer means.
@@ -415,7 +335,7 @@ fn read<T>(
                 engine.answers(Some(&error));
                 if error == ErrorReply::NoScript {
                     // They are loaded when a connection begins.
-                    engine.commands.renew();
+                    engine.servers.renew();
                 }
             });
             if away { Failed::Unavailable } else { Failed::Refused }

@@ -9,23 +9,22 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::rc::Rc;
 
-use super::figures;
-use super::link::Link;
+use super::address::Host;
+use super::listeners::Listeners;
+use super::servers::Servers;
 use super::{Failed, Settings, random, wake};
 use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{
     Appended, CopyFound, History, Input, Key, Now, Original, Owner, ProgramHandle, ProgramPhase, Wake,
 };
-use crate::ledger::engines::{Figures, Loss};
+use crate::ledger::engines::Figures;
 use crate::nginx::channel::hub::{self, Hub};
-use crate::nginx::log::{self, Level};
 use crate::nginx::process::lives;
 use crate::nginx::timer::{Handler, now};
-use crate::redis::connection::Event;
 use crate::redis::envelope::Envelope;
 use crate::redis::presence;
-use crate::redis::relay::{Channel, Copies, Copy, Counts, Relay};
+use crate::redis::relay::{Channel, Copies, Copy};
 use crate::ws::frame::Kind;
 
 /// Octets of requests for channels that may wait for the relay.
@@ -55,16 +54,6 @@ struct Opening {
     done: Opened,
 }
 
-/// The relay of the node, while this worker has it.
-struct Own {
-    number: u32,
-    relay: Relay,
-    link: Link,
-    away: bool,
-    /// What of its counts is in the figures of the engine.
-    counted: Counts,
-}
-
 /// A worker's part in what its node listens to: its requests to the relay, and the relay itself where this worker has it.
 pub struct Node {
     settings: Rc<Settings>,
@@ -73,11 +62,18 @@ pub struct Node {
     figures: Option<Figures>,
     handle: Option<ProgramHandle>,
     run: u32,
-    own: Option<Own>,
+    /// The relay, while this worker has it.
+    own: Option<Listeners>,
     opening: VecDeque<Opening>,
     /// Openings that have still to be looked at since something may have happened to them.
     unseen: usize,
     leaving: bool,
+    /// The server to listen to; none while that is not known.
+    host: Option<Rc<Host>>,
+    /// The relay that was seen last, here or in another worker; 0: none yet.
+    seen: u64,
+    /// Another one was seen since that was last asked: it may listen to another server than before.
+    renewed: bool,
 }
 
 impl Node {
@@ -94,6 +90,17 @@ impl Node {
             opening: VecDeque::new(),
             unseen: 0,
             leaving: false,
+            host: None,
+            seen: 0,
+            renewed: false,
+        }
+    }
+
+    /// From now on this server is listened to.
+    pub fn aim(&mut self, host: &Rc<Host>) {
+        self.host = Some(Rc::clone(host));
+        if let Some(own) = &mut self.own {
+            own.aim(host);
         }
     }
 
@@ -118,7 +125,7 @@ impl Node {
             let Some(key) = Key::in_space(space, group, id) else { continue };
             if let Some(own) = &mut self.own {
                 let channel = Channel { group: group.clone(), id: id.clone(), history: opening.history };
-                own.relay.open(channel, Some(slot), &mut copies(&self.settings, own.number), now());
+                own.open(channel, Some(slot));
             } else if let Some(handle) = self.handle.filter(|_| relay != 0) {
                 let request = encode(slot, opening.history, key);
                 // What a full input does not take is asked for again.
@@ -188,14 +195,11 @@ impl Node {
         let number = (random() as u32).max(1);
         // The next relay of the node has the same name: what this one has announced is not counted beside it.
         let Some(Ok(identity)) = hub::with(|hub| hub.store.identity()) else { return };
-        let node = format!("{identity:014x}").into_bytes();
-        let mut own = Own {
-            number,
-            relay: Relay::new(self.settings.prefix.clone(), self.settings.database, node),
-            link: Link::new(Rc::clone(&self.settings), self.handler, self.owner, random),
-            away: false,
-            counted: Counts::default(),
-        };
+        let name = format!("{identity:014x}").into_bytes();
+        let mut own = Listeners::new(&self.settings, self.figures, self.handler, self.owner, number, name);
+        if let Some(host) = &self.host {
+            own.aim(host);
+        }
         hub::with(|hub| hub.program_runs(handle, number));
         // What the node has subscribers of.
         let mut found: Vec<CopyFound> = Vec::new();
@@ -206,7 +210,7 @@ impl Node {
         }
         for copy in found.into_iter().filter(|copy| copy.subscribers > 0 && !copy.id.is_empty()) {
             let channel = Channel { group: copy.group.into(), id: copy.id.into(), history: copy.history };
-            own.relay.open(channel, None, &mut copies(&self.settings, number), now());
+            own.open(channel, None);
         }
         self.own = Some(own);
     }
@@ -215,20 +219,27 @@ impl Node {
     pub fn leave(&mut self) {
         self.leaving = true;
         if let (Some(handle), Some(own)) = (self.handle, self.own.take()) {
-            figures::listens(self.figures, false);
-            if own.away {
-                // Who listens next says so for itself.
-                figures::regained(self.figures, Loss::Listening, true);
-            }
+            own.leave();
             hub::with(|hub| hub.program_left(handle));
         }
     }
 
     /// Does what there is to do. Those are returned that need not wait any more.
-    pub fn advance(&mut self) -> Vec<Box<dyn FnOnce()>> {
+    pub fn advance(&mut self, servers: &mut Servers) -> Vec<Box<dyn FnOnce()>> {
+        if let Servers::One(one) = servers
+            && let Some(host) = one.take_moved()
+        {
+            self.aim(&host);
+        }
         self.read_input();
-        self.listen();
-        self.opened()
+        self.listen(servers);
+        let ready = self.opened();
+        if let Servers::One(one) = servers
+            && std::mem::take(&mut self.renewed)
+        {
+            one.connect_anew();
+        }
+        ready
     }
 
     /// Takes what other workers want to listen to.
@@ -242,48 +253,25 @@ impl Node {
         hub::with(|hub| hub.consume_input(handle, requests.len()));
         for request in &requests {
             if let Some((slot, channel)) = decode(&request.data) {
-                own.relay.open(channel, Some(slot), &mut copies(&self.settings, own.number), now());
+                own.open(channel, Some(slot));
             }
         }
-        own.link.post();
+        own.post();
     }
 
-    fn listen(&mut self) {
-        let Some(Own { number, relay, link, away, counted }) = &mut self.own else { return };
-        link.advance();
-        while let Some(event) = link.next_event() {
-            if let Event::Ready(server) = &event {
-                let was_away = std::mem::take(away);
-                figures::listens(self.figures, true);
-                if figures::regained(self.figures, Loss::Listening, was_away) {
-                    figures::log_return(&self.settings, server);
-                }
-            }
-            if let Event::Ended(end) = &event {
-                let was_away = std::mem::replace(away, true);
-                figures::listens(self.figures, false);
-                if !was_away && figures::lost(self.figures, Loss::Listening) {
-                    let name = self.settings.name();
-                    log::cycle(Level::Error, format_args!("channels: not listening to {name}: {end}"));
-                }
-            }
-            match link.connection() {
-                Some(connection) => {
-                    relay.on_event(event, connection, &mut copies(&self.settings, *number), now());
-                }
-                None => relay.disconnected(),
-            }
+    fn listen(&mut self, servers: &mut Servers) {
+        let Some(own) = &mut self.own else { return };
+        let report = own.advance(servers);
+        if report.ended {
+            servers.doubt();
         }
-        if let Some(connection) = link.connection() {
-            let mut copies = copies(&self.settings, *number);
-            relay.on_time(connection, &mut copies, now());
+        if report.is_another_server
+            && let Some(handle) = self.handle
+        {
+            // Another number: all workers see it, and connect anew.
+            let number = own.renumber();
+            hub::with(|hub| hub.program_runs(handle, number));
         }
-        figures::relayed(self.figures, counted, relay.counts());
-        link.wake_by(relay.deadline());
-        if relay.needs_another_connection() {
-            link.renew();
-        }
-        link.advance();
     }
 
     /// Something may have happened to what is waited for.
@@ -325,8 +313,17 @@ impl Node {
 
     /// The number of the relay that runs; 0 if none does.
     fn current_relay(&mut self) -> u64 {
+        let number = self.find_relay();
+        if number != 0 {
+            let before = std::mem::replace(&mut self.seen, number);
+            self.renewed |= before != 0 && before != number;
+        }
+        number
+    }
+
+    fn find_relay(&self) -> u64 {
         if let Some(own) = &self.own {
-            return own.number.into();
+            return own.number().into();
         }
         let Some(handle) = self.handle else { return 0 };
         let view = hub::with(|hub| hub.look_at_program(handle, !self.leaving, self.run));
@@ -370,12 +367,12 @@ fn decode(request: &[u8]) -> Option<(usize, Channel)> {
 }
 
 /// The copies in the zone, for the relay of this number.
-struct Zone {
+pub struct Zone {
     space: u64,
     number: u32,
 }
 
-fn copies(settings: &Settings, number: u32) -> Zone {
+pub fn copies(settings: &Settings, number: u32) -> Zone {
     Zone { space: settings.space, number }
 }
 

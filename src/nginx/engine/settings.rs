@@ -2,137 +2,252 @@
 
 //! The engines that a configuration names, and what workers need to know of each.
 
-use std::ffi::CStr;
+use std::fmt::Arguments;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
+use super::address::Host;
 use super::figures;
 use crate::conf;
 use crate::nginx::ffi;
 use crate::nginx::log;
 use crate::nginx::request::bytes;
 use crate::nginx::template::{self, NginxCompiler};
+use crate::nginx::tls::{Files, Identity, Tls};
 use crate::redis::connection::{self, Purpose};
 use crate::redis::resp::Limits;
-use crate::redis::url::{Place, Url};
+use crate::redis::url::{Node, Place, Url};
 
-/// A text that nginx may look at.
+/// How long an answer of a Sentinel, or of a node that is asked for the slots, may take at most, in milliseconds: another one may know
+/// better.
+const SURVEY_TIMEOUT: u64 = 1_000;
+
+/// Questions to one of them that are on their way at once.
+const SURVEY_PENDING: usize = 8;
+
+/// How connections to an engine are TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name(Box<[u8]>);
-
-impl Name {
-    /// Its octets.
-    pub fn octets(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// As nginx has it. The octets live as long as the name.
-    pub fn as_nginx(&self) -> ffi::ngx_str_t {
-        ffi::ngx_str_t { len: self.0.len(), data: self.0.as_ptr().cast_mut() }
-    }
+struct Secured {
+    verify: bool,
+    name: Option<Rc<[u8]>>,
+    trusted: Rc<[u8]>,
+    certificate: Rc<[u8]>,
+    key: Rc<[u8]>,
 }
 
-/// An address of a server.
-#[derive(Debug, Clone)]
-pub struct Address {
-    /// A `sockaddr`.
-    pub octets: Box<[u8]>,
-    /// The same in words.
-    pub name: Name,
+/// What locations say of an engine: equal for those that mean the same one, and connect to it in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    url: Rc<Url>,
+    prefix: Vec<u8>,
+    password: Option<String>,
+    sentinel_user: Option<String>,
+    sentinel_password: Option<String>,
+    connect_timeout: u64,
+    timeout: u64,
+    most_pending: usize,
+    replicas: u64,
+    secured: Option<Secured>,
 }
 
 /// An engine as one configuration names it.
 #[derive(Debug)]
 pub struct Settings {
-    url: Rc<Url>,
+    wanted: Wanted,
     /// What tells its channels from those of other engines in the zone; not 0, and the same after a reload.
     pub space: u64,
     /// The beginning of all names.
     pub prefix: Vec<u8>,
     /// The database.
     pub database: u32,
-    /// Where its servers are.
-    pub addresses: Vec<Address>,
+    /// The servers that the URL names. Invariant: never empty.
+    pub hosts: Vec<Rc<Host>>,
     /// How long a connection may take, in milliseconds.
     pub connect_timeout: u64,
     /// How long an answer may take, in milliseconds.
     pub timeout: u64,
     /// What the connections are told.
     pub connection: Rc<connection::Settings>,
+    /// What connections are told that carry publications only: there is room for the WAIT behind them.
+    pub publishing: Rc<connection::Settings>,
+    /// What connections are told by which Sentinels are asked for the master, or nodes of a cluster for the slots.
+    pub survey: Rc<connection::Settings>,
+    /// How many replicas are to have a publication before it is acknowledged.
+    pub replicas: u64,
+    /// The context of connections that are TLS.
+    pub tls: Option<Tls>,
 }
 
 impl Settings {
     /// The engine in words, without its password.
     pub fn name(&self) -> String {
-        self.url.to_string()
+        self.wanted.url.to_string()
     }
 
-    /// That of a location. `None` when it cannot be had, which was logged.
-    fn read(cf: *mut ffi::ngx_conf_t, settings: &conf::Settings<NginxCompiler>, url: &Rc<Url>) -> Option<Self> {
-        let refuse = |reason: std::fmt::Arguments<'_>| {
-            log::configuration(cf, format_args!("\"websocket_channel_redis\" directive: {reason}"));
-        };
-        let text = match &url.place {
-            Place::Server(node) => node.to_string(),
-            Place::Unix(path) => format!("unix:{path}"),
-            Place::Sentinel { .. } | Place::Cluster(_) => {
-                refuse(format_args!("Sentinel and Cluster are not supported by this version"));
-                return None;
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.wanted.url.place
+    }
+
+    /// Whether its Pub/Sub channels belong to slots.
+    pub fn is_sharded(&self) -> bool {
+        self.connection.purpose.is_sharded()
+    }
+
+    /// Who a server has to be.
+    pub fn identity(&self, host: &Host) -> Identity {
+        let secured = self.wanted.secured.as_ref();
+        let name = secured.and_then(|secured| secured.name.as_deref()).unwrap_or(host.name.as_bytes());
+        Identity::new(name, secured.is_some_and(|secured| secured.verify))
+    }
+
+    /// Prepares what workers need. `None` when it cannot be had, which was logged.
+    fn prepare(cf: *mut ffi::ngx_conf_t, wanted: Wanted, space: u64) -> Option<Self> {
+        let look_up = |node: &Node| Host::look_up(cf, &node.host, &node.to_string()).map(Rc::new);
+        let hosts = match &wanted.url.place {
+            Place::Server(node) => vec![look_up(node)?],
+            Place::Unix(path) => vec![Rc::new(Host::look_up(cf, path, &format!("unix:{path}"))?)],
+            Place::Sentinel { sentinels: nodes, .. } | Place::Cluster(nodes) => {
+                nodes.iter().map(look_up).collect::<Option<_>>()?
             }
         };
-        if url.tls {
-            refuse(format_args!("TLS to an engine is not supported by this version"));
-            return None;
-        }
+        let tls = match &wanted.secured {
+            None => None,
+            Some(secured) => Some(secured.create(cf)?),
+        };
+        let purpose = match &wanted.url.place {
+            Place::Cluster(_) => Purpose::ClusterNode,
+            Place::Server(_) | Place::Unix(_) | Place::Sentinel { .. } => {
+                Purpose::Master { prefix: wanted.prefix.clone() }
+            }
+        };
+        let connection = connection::Settings {
+            purpose,
+            user: wanted.url.user.clone(),
+            password: wanted.password.clone(),
+            database: wanted.url.database,
+            timeout: wanted.timeout,
+            most_pending: wanted.most_pending,
+            limits: Limits::default(),
+        };
+        let publishing = connection::Settings { most_pending: wanted.most_pending + 1, ..connection.clone() };
+        let (purpose, user, password) = match &wanted.url.place {
+            Place::Sentinel { .. } => {
+                (Purpose::Sentinel, wanted.sentinel_user.clone(), wanted.sentinel_password.clone())
+            }
+            Place::Server(_) | Place::Unix(_) | Place::Cluster(_) => {
+                (Purpose::Survey, connection.user.clone(), connection.password.clone())
+            }
+        };
+        let survey = connection::Settings {
+            purpose,
+            user,
+            password,
+            database: 0,
+            timeout: wanted.timeout.min(SURVEY_TIMEOUT),
+            most_pending: SURVEY_PENDING,
+            limits: Limits::default(),
+        };
+        Some(Settings {
+            space,
+            database: wanted.url.database,
+            hosts,
+            connect_timeout: wanted.connect_timeout,
+            timeout: wanted.timeout,
+            connection: Rc::new(connection),
+            publishing: Rc::new(publishing),
+            survey: Rc::new(survey),
+            replicas: wanted.replicas,
+            tls,
+            prefix: wanted.prefix.clone(),
+            wanted,
+        })
+    }
+}
+
+impl Wanted {
+    /// What a location says. `None` when there is something wrong, which was logged.
+    fn read(cf: *mut ffi::ngx_conf_t, settings: &conf::Settings<NginxCompiler>, url: &Rc<Url>) -> Option<Self> {
+        let has_sentinels = matches!(url.place, Place::Sentinel { .. });
         let file = settings.channel_redis_password_file();
         if url.password.is_some() && file.is_some() {
-            refuse(format_args!("a password in the URL beside \"websocket_channel_redis_password_file\""));
+            refuse(cf, format_args!("a password in the URL beside \"websocket_channel_redis_password_file\""));
             return None;
         }
         let password = match file {
             None => url.password.clone(),
-            Some(file) => match first_line(cf, &file) {
-                Ok(password) => Some(password),
-                Err(reason) => {
-                    let file = String::from_utf8_lossy(&file).into_owned();
-                    log::configuration(
-                        cf,
-                        format_args!("\"websocket_channel_redis_password_file\" \"{file}\": {reason}"),
-                    );
-                    return None;
-                }
-            },
+            Some(file) => Some(password_in(cf, "websocket_channel_redis_password_file", &file)?),
         };
-        let prefix = settings.channel_redis_prefix().to_vec();
-        let mut hasher = DefaultHasher::new();
-        (&url.place, url.database, &prefix).hash(&mut hasher);
-        Some(Settings {
-            space: hasher.finish().max(1),
-            database: url.database,
-            addresses: addresses(cf, &text)?,
+        // Other engines inherit them, and have no use for them.
+        let sentinel_user = settings.channel_redis_sentinel_user().filter(|_| has_sentinels);
+        let sentinel_password = match settings.channel_redis_sentinel_password_file().filter(|_| has_sentinels) {
+            Some(file) => Some(password_in(cf, "websocket_channel_redis_sentinel_password_file", &file)?),
+            None => None,
+        };
+        if sentinel_user.is_some() && sentinel_password.is_none() {
+            let needed = "websocket_channel_redis_sentinel_password_file";
+            log::configuration(
+                cf,
+                format_args!("\"websocket_channel_redis_sentinel_user\" directive needs \"{needed}\""),
+            );
+            return None;
+        }
+        let secured = match url.tls {
+            true => Some(Secured::read(cf, settings)?),
+            false => None,
+        };
+        Some(Wanted {
+            url: Rc::clone(url),
+            prefix: settings.channel_redis_prefix().to_vec(),
+            password,
+            sentinel_user,
+            sentinel_password,
             connect_timeout: settings.channel_redis_connect_timeout(),
             timeout: settings.channel_redis_timeout(),
-            connection: Rc::new(connection::Settings {
-                purpose: Purpose::Master { prefix: prefix.clone() },
-                user: url.user.clone(),
-                password,
-                database: url.database,
-                timeout: settings.channel_redis_timeout(),
-                most_pending: usize::try_from(settings.channel_redis_max_pending()).unwrap_or(usize::MAX),
-                limits: Limits::default(),
-            }),
-            prefix,
-            url: Rc::clone(url),
+            most_pending: usize::try_from(settings.channel_redis_max_pending()).unwrap_or(usize::MAX),
+            replicas: settings.channel_redis_replicas(),
+            secured,
         })
     }
 
-    /// Whether two locations mean the same engine, and connect to it in the same way.
-    fn is_same(&self, other: &Self) -> bool {
-        let own = |of: &Self| (of.space, of.connect_timeout, of.timeout, of.connection.most_pending);
-        own(self) == own(other)
-            && self.url == other.url
-            && self.prefix == other.prefix
-            && self.connection.password == other.connection.password
+    /// What tells the channels of this engine from all others.
+    fn space(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.url.place, self.url.database, &self.prefix).hash(&mut hasher);
+        hasher.finish().max(1)
+    }
+}
+
+impl Secured {
+    fn read(cf: *mut ffi::ngx_conf_t, settings: &conf::Settings<NginxCompiler>) -> Option<Self> {
+        let secured = Secured {
+            verify: settings.channel_redis_ssl_verify(),
+            name: settings.channel_redis_ssl_name(),
+            trusted: settings.channel_redis_ssl_trusted_certificate(),
+            certificate: settings.channel_redis_ssl_certificate(),
+            key: settings.channel_redis_ssl_certificate_key(),
+        };
+        let needs = [
+            (secured.verify, &secured.trusted, "ssl_verify", "ssl_trusted_certificate"),
+            (!secured.certificate.is_empty(), &secured.key, "ssl_certificate", "ssl_certificate_key"),
+            (!secured.key.is_empty(), &secured.certificate, "ssl_certificate_key", "ssl_certificate"),
+        ];
+        for (is_set, file, directive, needed) in needs {
+            if is_set && file.is_empty() {
+                let reason = format!(
+                    "\"websocket_channel_redis_{directive}\" directive needs \"websocket_channel_redis_{needed}\""
+                );
+                log::configuration(cf, format_args!("{reason}"));
+                return None;
+            }
+        }
+        Some(secured)
+    }
+
+    fn create(&self, cf: *mut ffi::ngx_conf_t) -> Option<Tls> {
+        let copy = |file: &Rc<[u8]>| template::copy(cf, file).ok();
+        let (trusted, certificate, key) = (copy(&self.trusted)?, copy(&self.certificate)?, copy(&self.key)?);
+        Tls::create(cf, c"websocket_channel_redis", Files { trusted, certificate, key })
     }
 }
 
@@ -166,17 +281,38 @@ impl Engines {
     /// The number of the engine of a location, 0 for none. `None` when there is something wrong, which was logged.
     pub fn enter(&mut self, cf: *mut ffi::ngx_conf_t, settings: &conf::Settings<NginxCompiler>) -> Option<usize> {
         let Some(url) = settings.channel_redis() else { return Some(0) };
-        let engine = Settings::read(cf, settings, &url)?;
-        if let Some(known) = self.all.iter().position(|known| known.is_same(&engine)) {
+        let wanted = Wanted::read(cf, settings, &url)?;
+        if let Some(known) = self.all.iter().position(|known| known.wanted == wanted) {
             return Some(known + 1);
         }
-        if self.all.iter().any(|known| known.space == engine.space) {
-            let reason = "two locations name one engine with different users, passwords, timeouts or \"max_pending\"";
-            log::configuration(cf, format_args!("\"websocket_channel_redis\" directive: {reason}"));
+        let space = wanted.space();
+        if self.all.iter().any(|known| known.space == space) {
+            refuse(
+                cf,
+                format_args!(
+                    "two locations name one engine with different users, passwords, timeouts, \"max_pending\", \"replicas\" or TLS"
+                ),
+            );
             return None;
         }
-        self.all.push(Rc::new(engine));
+        self.all.push(Rc::new(Settings::prepare(cf, wanted, space)?));
         Some(self.all.len())
+    }
+}
+
+fn refuse(cf: *mut ffi::ngx_conf_t, reason: Arguments<'_>) {
+    log::configuration(cf, format_args!("\"websocket_channel_redis\" directive: {reason}"));
+}
+
+/// The password in a file. `None` when it cannot be read, which was logged.
+fn password_in(cf: *mut ffi::ngx_conf_t, directive: &str, file: &[u8]) -> Option<String> {
+    match first_line(cf, file) {
+        Ok(password) => Some(password),
+        Err(reason) => {
+            let file = String::from_utf8_lossy(file);
+            log::configuration(cf, format_args!("\"{directive}\" \"{file}\": {reason}"));
+            None
+        }
     }
 }
 
@@ -192,28 +328,5 @@ fn first_line(cf: *mut ffi::ngx_conf_t, file: &[u8]) -> Result<String, String> {
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         Some(_) | None => Err("its first line is empty".to_owned()),
-    }
-}
-
-/// The addresses of a server, whose name is looked up. `None` when there are none, which was logged.
-fn addresses(cf: *mut ffi::ngx_conf_t, text: &str) -> Option<Vec<Address>> {
-    let mut copy = template::copy(cf, text.as_bytes()).ok()?;
-    // SAFETY: the configuration is being read, and nginx allocates in its pool. The url is a C struct for which all zeroes is a
-    // value, and the shim initialises it; its addresses are an array of the length that it says.
-    unsafe {
-        let mut url: ffi::ngx_url_t = std::mem::zeroed();
-        if ffi::ngx_ws_resolve_now((*cf).pool, &raw mut copy, 6379, &raw mut url) != ffi::NGX_OK as isize {
-            let reason = match url.err.is_null() {
-                true => "no memory".to_owned(),
-                false => CStr::from_ptr(url.err).to_string_lossy().into_owned(),
-            };
-            log::configuration(cf, format_args!("\"websocket_channel_redis\" directive: \"{text}\": {reason}"));
-            return None;
-        }
-        let address = |address: &ffi::ngx_addr_t| Address {
-            octets: std::slice::from_raw_parts(address.sockaddr.cast::<u8>(), address.socklen as usize).into(),
-            name: Name(bytes(&address.name).into()),
-        };
-        Some(std::slice::from_raw_parts(url.addrs, url.naddrs).iter().map(address).collect())
     }
 }

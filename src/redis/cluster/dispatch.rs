@@ -2,10 +2,10 @@
 
 //! Where the commands of a worker go in a cluster, and where they go next when a node says that it does not have the slot.
 //!
-//! All goes well: a command leaves for the node that has its slot, pipelined with the others. A node that redirects a command, or asks to try it again,
-//! puts its slot aside: commands of that slot then leave one after the other, in the order in which they were asked for, until the
-//! slot has found its place. A redirected command was not executed, so it may be sent again; how often and how long is
-//! bounded. Who owns the connections sends what is told, and passes the answers in.
+//! All goes well: a command leaves for the node that has its slot, pipelined with the others. A node that redirects a command,
+//! or asks to try it again, puts its slot aside: commands of that slot then leave one after the other, in the order in which
+//! they were asked for, until the slot has found its place. A redirected command was not executed, so it may be sent again; how
+//! often and how long is bounded. Who owns the connections sends what is told, and passes the answers in.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -18,8 +18,8 @@ pub struct Slots {
 const NOBODY: u16 = u16::MAX;
 
 impl Slots {
-    /// Reads the answer to `CLUSTER SLOTS` of the node at `asked`: nodes that do not know their own address leave it out. `None` if it cannot be
-    /// read.
+    /// Reads the answer to `CLUSTER SLOTS` of the node at `asked`: nodes that do not know their own address leave it out.
+    /// `None` if it cannot be read.
     pub fn of(reply: &Value, asked: &Node) -> Option<Self> {
         let mut slots = Slots { masters: Vec::new(), owners: vec![NOBODY; usize::from(SLOTS)] };
         for range in reply.values()? {

@@ -2,9 +2,9 @@
 
 //! Who is asked for the slots of a cluster, and which answer counts.
 //!
-//! One node at a time is asked, from one drawn at random on: a node that is cut off from the others goes on to tell the slots of before. Of two
-//! answers the one of the later epoch of the cluster counts. What an answer has wrong is put right by the nodes themselves (`MOVED`). Who owns
-//! the connection passes its events in, and connects it to the node that is named.
+//! One node at a time is asked, from one drawn at random on: a node that is cut off from the others goes on to tell the slots
+//! of before. Of two answers the one of the later epoch of the cluster counts. What an answer has wrong is put right by the
+//! nodes themselves (`MOVED`). Who owns the connection passes its events in, and connects it to the node that is named.
 
 use super::slots::Slots;
 use crate::redis::command::append;

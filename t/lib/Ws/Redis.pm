@@ -1,6 +1,6 @@
 package Ws::Redis;
 
-# A Redis of the test's own, from Debian's package.
+# A Redis of the test's own, from Debian's package; or the program that TEST_WS_REDIS names, such as a Valkey.
 
 use strict;
 use warnings;
@@ -12,9 +12,10 @@ use Time::HiRes qw(sleep);
 use Ws::Nginx ();
 
 # One program is all of Redis: the name by which it is called tells which part it is.
-my ($PROGRAM) = grep { -x } qw(/usr/bin/redis-server /usr/bin/redis-check-rdb);
+our ($PROGRAM) = grep { -x } $ENV{TEST_WS_REDIS} // (), qw(/usr/bin/redis-server /usr/bin/redis-check-rdb);
 
-# start(option => value ...): a server on a port of loopback and on a unix socket, which keeps nothing on disk.
+# start(option => value ...): a server on a port of loopback and on a unix socket, which keeps nothing on disk. With "tls-cert-file" it
+# is also on another port, by TLS.
 sub start {
     my ($class, %options) = @_;
 
@@ -23,6 +24,7 @@ sub start {
     my $self = bless {
         directory => $directory,
         port      => Ws::Nginx::free_port(),
+        $options{'tls-cert-file'} ? (tls_port => Ws::Nginx::free_port()) : (),
         options   => \%options,
         owner     => $$,
     }, $class;
@@ -34,16 +36,20 @@ sub port   { return $_[0]{port} }
 sub pid    { return $_[0]{pid} }
 sub socket { return "$_[0]{directory}/socket" }
 sub url    { return "redis://127.0.0.1:$_[0]{port}" }
+sub tls_port { return $_[0]{tls_port} }
+sub address  { return "127.0.0.1:$_[0]{port}" }
+sub log_file { return "$_[0]{directory}/log" }
 
 # launch(): the server runs and answers.
 sub launch {
     my ($self) = @_;
 
     unlink $self->socket;
-    my @options = map { ("--$_", $self->{options}{$_}) } sort keys %{$self->{options}};
+    my @options = map { ("--$_", split / /, $self->{options}{$_}) } sort keys %{$self->{options}};
+    push @options, '--tls-port', $self->{tls_port} if $self->{tls_port};
     my $pid = fork // die "fork: $!\n";
     if (!$pid) {
-        open STDOUT, '>', "$self->{directory}/log" or POSIX::_exit(127);
+        open STDOUT, '>>', "$self->{directory}/log" or POSIX::_exit(127);
         open STDERR, '>&', \*STDOUT or POSIX::_exit(127);
         chdir $self->{directory} or POSIX::_exit(127);
         no warnings 'exec';
