@@ -26,6 +26,7 @@ sub node {
     location = /sub    { websocket_channel $arg_id; }
     location = /oldest { websocket_channel $arg_id; websocket_channel_start oldest; }
     location = /info   { websocket_channel $arg_id mode=info; }
+    location = /sure   { websocket_channel $arg_id mode=pub; websocket_channel_redis_replicas 1; websocket_channel_redis_prefix sure:; }
     location = /many   { websocket_channel $arg_id; websocket_channel_split ","; }
 SERVER
 }
@@ -123,6 +124,13 @@ case 'channels of all slots' => sub {
     is(request($ports[1], 'DELETE', "/pub?id=$ids[7]")->{status}, 200);
     like($clients[7][1]->server_close, qr/1001/, 'a channel is deleted at all nodes');
     is(request($ports[1], 'DELETE', "/pub?id=$ids[7]")->{status}, 404);
+};
+
+case 'publications that a replica of their master has' => sub {
+    for my $id (@ids[0 .. 9]) {
+        await("$id", sub { request($ports[0], 'POST', "/sure?id=$id", body => 'x')->{status} =~ /^20[12]$/ });
+    }
+    like(request($ports[0], 'POST', "/sure?id=$_", body => 'x')->{status}, qr/^20[12]$/, $_) for @ids[0 .. 9];
 };
 
 case 'a slot that is moved while messages are published' => sub {

@@ -36,6 +36,8 @@ pub struct Report {
     pub is_another_server: bool,
     /// A connection has ended, or could not be made.
     pub ended: bool,
+    /// A connection was made to a server that can be used.
+    pub is_there: bool,
 }
 
 /// All connections by which a node listens.
@@ -266,6 +268,7 @@ impl Listener {
         self.link.advance();
         while let Some(event) = self.link.next_event() {
             if let Event::Ready(server) = &event {
+                report.is_there = true;
                 if std::mem::replace(&mut self.run_id, server.run_id.clone()) != server.run_id
                     && self.relay.serves_another_server()
                 {

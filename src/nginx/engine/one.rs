@@ -92,6 +92,13 @@ impl One {
         }
     }
 
+    /// The server is one that can be used.
+    pub fn trust(&mut self) {
+        if let Some(sentinels) = &mut self.sentinels {
+            sentinels.trust();
+        }
+    }
+
     /// Other connections are made for what is asked from now on: those that are there may be to another server than those of the
     /// other workers.
     pub fn connect_anew(&mut self) {
@@ -133,11 +140,7 @@ impl One {
             match self.lines.next()? {
                 Happened::Answered(token, reply) => return Some(Outcome::Answered(token, reply)),
                 Happened::Failed(token, fate) => return Some(Outcome::Failed(token, fate)),
-                Happened::Ready => {
-                    if let Some(sentinels) = &mut self.sentinels {
-                        sentinels.trust();
-                    }
-                }
+                Happened::Ready => self.trust(),
                 Happened::Ended => self.doubt(),
             }
         }

@@ -262,6 +262,9 @@ impl Node {
     fn listen(&mut self, servers: &mut Servers) {
         let Some(own) = &mut self.own else { return };
         let report = own.advance(servers);
+        if report.is_there {
+            servers.trust();
+        }
         if report.ended {
             servers.doubt();
         }

@@ -101,6 +101,15 @@ impl Servers {
         }
     }
 
+    /// The connection that listens is there: so is its server.
+    pub fn trust(&mut self) {
+        match self {
+            Servers::One(one) => one.trust(),
+            // Doubts about the slots end by themselves.
+            Servers::Cluster(_) => {}
+        }
+    }
+
     /// Goes on after an event.
     pub fn advance(&mut self) {
         match self {
