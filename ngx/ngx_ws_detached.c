@@ -331,6 +331,38 @@ ngx_ws_detached_callbacks(ngx_ws_detached_t *d, ngx_ws_detached_take_pt take, ng
 }
 
 
+/*
+ * Lets the caller have variables and directives evaluated for a request that is never started: during the call it has a connection that
+ * looks like the client's. What is allocated meanwhile goes with the request.
+ */
+
+void
+ngx_ws_detached_evaluate(ngx_ws_detached_t *d, ngx_connection_t *client, ngx_ws_detached_event_pt step, void *data)
+{
+    ngx_connection_t     c;
+    ngx_http_request_t  *r;
+
+    r = d->request;
+
+    c = *client;
+    c.data = r;
+    c.log = d->log;
+    c.pool = d->pool;
+
+    r->connection = &c;
+    d->log_ctx->connection = &c;
+    d->log_ctx->request = r;
+    d->log_ctx->current_request = r;
+
+    step(data);
+
+    r->connection = NULL;
+    d->log_ctx->connection = NULL;
+    d->log_ctx->request = NULL;
+    d->log_ctx->current_request = NULL;
+}
+
+
 /* gives up a request that was not started; its caller is not called */
 
 void

@@ -126,6 +126,7 @@ ngx_int_t ngx_ws_detached_message(ngx_ws_detached_t *d, u_char *data, size_t len
 ngx_int_t ngx_ws_detached_on_free(ngx_ws_detached_t *d, ngx_pool_cleanup_pt handler, void *data);
 void ngx_ws_detached_callbacks(ngx_ws_detached_t *d, ngx_ws_detached_take_pt take, ngx_ws_detached_event_pt done,
     ngx_ws_detached_event_pt leave, void *data);
+void ngx_ws_detached_evaluate(ngx_ws_detached_t *d, ngx_connection_t *client, ngx_ws_detached_event_pt step, void *data);
 void ngx_ws_detached_discard(ngx_ws_detached_t *d);
 ngx_int_t ngx_ws_detached_start(ngx_ws_detached_t *d);
 void ngx_ws_detached_abort(ngx_ws_detached_t *d, ngx_uint_t status);
@@ -187,7 +188,7 @@ void ngx_ws_ssl_shutdown(ngx_connection_t *c);
 
 /* regular expressions */
 
-void *ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_str_t *err);
+void *ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_uint_t caseless, ngx_str_t *err);
 ngx_uint_t ngx_ws_regex_matches(void *regex, ngx_str_t *subject);
 
 

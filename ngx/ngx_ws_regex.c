@@ -12,7 +12,7 @@
 /* err: room for a message, and then the message */
 
 void *
-ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_str_t *err)
+ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_uint_t caseless, ngx_str_t *err)
 {
     ngx_regex_compile_t  rc;
 
@@ -20,7 +20,7 @@ ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_str_t *err)
 
     rc.pattern = *pattern;
     rc.pool = pool;
-    rc.options = NGX_REGEX_CASELESS;
+    rc.options = caseless ? NGX_REGEX_CASELESS : 0;
     rc.err = *err;
 
     if (ngx_regex_compile(&rc) != NGX_OK) {
@@ -41,7 +41,7 @@ ngx_ws_regex_matches(void *regex, ngx_str_t *subject)
 #else
 
 void *
-ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_str_t *err)
+ngx_ws_regex_compile(ngx_pool_t *pool, ngx_str_t *pattern, ngx_uint_t caseless, ngx_str_t *err)
 {
     ngx_str_set(err, "this nginx was built without regular expressions (PCRE)");
 

@@ -1,22 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Strings of JSON (RFC 8259, section 7).
+//! JSON (RFC 8259), as far as it is needed: strings that are written, and flat [objects](object) that are read.
+
+pub mod object;
 
 use std::fmt::Write;
+
+/// Whether an octet cannot stand in a string as it is (RFC 8259, section 7). Octets of UTF-8 beyond ASCII can.
+fn has_meaning(octet: u8) -> bool {
+    octet < b' ' || matches!(octet, b'"' | b'\\')
+}
 
 /// Appends a string in quotes.
 pub fn string(text: &mut String, part: &str) {
     text.push('"');
-    for character in part.chars() {
-        match character {
-            '"' | '\\' => text.extend(['\\', character]),
-            '\0'..=' ' if character != ' ' => {
+    let mut rest = part;
+    while let Some(at) = rest.bytes().position(has_meaning) {
+        text.push_str(&rest[..at]);
+        match rest.as_bytes()[at] {
+            octet @ (b'"' | b'\\') => text.extend(['\\', char::from(octet)]),
+            octet => {
                 // Writing to a string does not fail.
-                let _ = write!(text, "\\u{:04x}", u32::from(character));
+                let _ = write!(text, "\\u{octet:04x}");
             }
-            _ => text.push(character),
         }
+        rest = &rest[at + 1..];
     }
+    text.push_str(rest);
     text.push('"');
 }
 

@@ -10,7 +10,7 @@
 //! - [`channel`]: the message store in shared memory, subscriptions, and the wire forms of a message;
 //! - [`tcp`]: the rules of relaying to a TCP service;
 //! - [`conf`]: the values of the directives;
-//! - [`json`]: strings of JSON;
+//! - [`json`]: JSON, as far as it is needed;
 //! - [`ledger`]: what the workers count for each location, in memory that they share;
 //! - [`session`]: what is between a client and its endpoint, event by event;
 //! - [`redis`]: what is said to the engine behind channels of several machines;

@@ -43,13 +43,24 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocke
     'websocket_channel_start 3;', 'websocket_channel_start -3;', 'websocket_channel_transports eventsource;',
     'websocket_channel_transports longpoll websocket eventsource;', 'websocket_channel_transports poll chunked multipart raw;',
     'websocket_channel_separator ";\n";', 'websocket_channel_separator "";', 'websocket_channel_lag skip;', 'websocket_channel_split ,;',
-    'websocket_channel_create off;', 'websocket_channel_max_subscribers 5;', 'websocket_channel_max_id_length 10;';
+    'websocket_channel_create off;', 'websocket_channel_max_subscribers 5;', 'websocket_channel_max_id_length 10;',
+    'websocket_channel_names news;', 'websocket_channel_names ~^room/ ~*^chat/ inbox-$remote_user mode=pubsub;',
+    'websocket_channel_names "~^room/[a-z]{1,8}$" mode=$arg_mode;', 'websocket_channel_names ~^secret/ mode=off;',
+    "websocket_channel_names ~^a;\nwebsocket_channel_names b mode=pub;", 'websocket_channel_names off;',
+    'websocket_channel_max_subscriptions 1;', 'websocket_channel_max_subscriptions 1024;';
 
 refused('websocket_channel mode=sub;', qr/websocket_channel/, qr/id of a channel is missing/);
 refused('websocket_channel a mode=both;', qr/"both"/, qr/"sub", "pub", "pubsub" or "info"/);
 refused('websocket_channel a mode=sub mode=pub;', qr/one "mode="/);
 refused('websocket_channel_delete yes;', qr/"yes"/, qr/"on" or "off"/);
 refused("websocket_exec /bin/cat;\nwebsocket_channel a mode=info;", qr/cannot publish/);
+refused('websocket_channel_names mode=sub;', qr/websocket_channel_names/, qr/name of a channel, or a regular expression, is missing/);
+refused("websocket_channel_names $_;", qr/websocket_channel_names/, qr/"[^"]*"/)
+    for '""', '~', '~*', '~(', 'a mode=both', 'a mode=', 'a mode=sub mode=pub', 'a,', 'sub', 'mode:sub';
+refused("websocket_channel_names $_", qr/websocket_channel_names/, qr/"off" stands alone|not a switch/)
+    for 'off a;', 'a off;', "off;\nwebsocket_channel_names a;", "a;\nwebsocket_channel_names off;";
+refused("websocket_channel_max_subscriptions $_;", qr/websocket_channel_max_subscriptions/, qr/"$_"/, qr/number from 1 to 1024/)
+    for qw(0 1025 x -1);
 refused('websocket_channel "";', qr/the id of a channel/);
 refused("websocket_channel a;\nwebsocket_channel b;", qr/"websocket_channel" directive is duplicate/);
 refused("websocket_exec_dir /srv;\nwebsocket_channel b;", qr/cannot stand beside "websocket_exec_dir"/);

@@ -32,6 +32,7 @@ pub mod process;
 pub mod store;
 pub mod streaming;
 pub mod transport;
+pub mod v1;
 pub mod wire;
 
 mod fail;

@@ -11,7 +11,7 @@ use super::choices::{
     CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
-use super::{Compiler, Refused, Template, redis, refusals, value, words};
+use super::{Compiler, Refused, Template, names, redis, refusals, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
@@ -114,6 +114,10 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_channel_max_subscribers", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_max_subscribers, value::number(from[0], 0, u64::from(u32::MAX)))
+        }),
+        row(c"websocket_channel_names", Place::Anywhere, Arguments::Some, names::names),
+        row(c"websocket_channel_max_subscriptions", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_max_subscriptions, value::number(from[0], 1, names::MOST_SUBSCRIPTIONS))
         }),
         row(c"websocket_channel_max_id_length", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_max_id_length, value::number(from[0], 1, MAX_KEY_PART as u64))
@@ -449,7 +453,7 @@ fn read_origin<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, argume
                 return Err(words::wrong(argument, reason));
             }
             // A regular expression is no template: its "$" is an anchor.
-            [b'~', pattern @ ..] if !pattern.is_empty() => OriginRule::Regex(compiler.regex(pattern)?),
+            [b'~', pattern @ ..] if !pattern.is_empty() => OriginRule::Regex(compiler.regex(pattern, true)?),
             _ if argument.contains(&b'$') => {
                 words::origin_template(argument)?;
                 OriginRule::Template(compiler.compile(argument)?)

@@ -10,6 +10,7 @@ mod channel;
 mod choices;
 mod directives;
 mod group;
+mod names;
 mod redis;
 mod refusals;
 mod regex;
@@ -23,10 +24,12 @@ pub use channel::count;
 pub use choices::{ChannelLag, ChannelMode, ExecStderr};
 pub use directives::{Arguments, Directive, PROGRAM_NAME, Place, Table, names_program};
 pub use group::group_change;
+pub use names::mode as name_mode;
 pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
-    Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, OriginRule, Settings, Shared,
+    Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule, OriginRule,
+    Settings, Shared,
 };
 
 /// Why an argument is refused.
@@ -95,12 +98,12 @@ pub trait Compiler {
     /// [`Refused::Reported`] when nginx refuses it: it has logged why.
     fn compile(&mut self, argument: &[u8]) -> Result<Self::Template, Refused>;
 
-    /// Compiles a regular expression.
+    /// Compiles a regular expression; `caseless` if the case of letters does not matter.
     ///
     /// # Errors
     ///
     /// [`Refused`] with what the regular expression library says.
-    fn regex(&mut self, pattern: &[u8]) -> Result<Self::Regex, Refused>;
+    fn regex(&mut self, pattern: &[u8], caseless: bool) -> Result<Self::Regex, Refused>;
 
     /// Compiles the address of a service.
     ///

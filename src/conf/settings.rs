@@ -191,6 +191,31 @@ pub enum OriginRule<C: Compiler> {
     Template(C::Template),
 }
 
+/// One argument of `websocket_channel_names`, with what the line says of it.
+pub struct NameRule<C: Compiler> {
+    /// Which channels.
+    pub name: NamePattern<C>,
+    /// What clients may do with them.
+    pub mode: NameMode<C::Template>,
+}
+
+/// Which channels a rule is about.
+pub enum NamePattern<C: Compiler> {
+    /// The one of this name.
+    Name(C::Template),
+    /// Those that it matches.
+    Regex(C::Regex),
+}
+
+/// What clients may do with a channel that they name.
+#[derive(Clone)]
+pub enum NameMode<T> {
+    /// This; `None`: nothing.
+    Fixed(Option<ChannelMode>),
+    /// What the variables say.
+    Template(T),
+}
+
 /// One argument of `websocket_exec_env`.
 #[derive(Clone)]
 pub enum EnvEntry<T> {
@@ -421,6 +446,10 @@ settings! {
     channel_delete: Option<bool>, None;
     /// Subscribers of one channel over all workers, 0 for no limit.
     channel_max_subscribers: u64, 0;
+    /// Channels that a client may subscribe and publish to by their names; none but those that the location has.
+    channel_names: Rc<[NameRule<C>]>, Rc::from([]);
+    /// Channels that one client may have subscribed to by their names at once.
+    channel_max_subscriptions: u64, 64;
     /// Octets of one id.
     channel_max_id_length: u64, 1024;
     /// Which location is asked about each message before it is published.

@@ -29,7 +29,7 @@ impl Compiler for Plain {
         Ok(Text(argument.to_vec()))
     }
 
-    fn regex(&mut self, pattern: &[u8]) -> Result<String, Refused> {
+    fn regex(&mut self, pattern: &[u8], _: bool) -> Result<String, Refused> {
         match pattern {
             b"(" => Err(Refused::value(pattern, "a closing parenthesis")),
             _ => Ok(String::from_utf8_lossy(pattern).into_owned()),

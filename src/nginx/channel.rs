@@ -2,6 +2,7 @@
 
 //! Channels as the endpoint of a location: publishing and subscribing by HTTP and by WebSocket.
 
+mod access;
 mod answer;
 mod approval;
 mod bells;
@@ -12,6 +13,7 @@ pub mod hub;
 mod limits;
 mod link;
 pub mod member;
+mod multiplex;
 mod programs;
 mod publish;
 mod subscription;
@@ -30,14 +32,16 @@ use super::origin::{self, Trust};
 use super::request::Request;
 use super::session::SessionRef;
 use super::template::ComplexValue;
-use crate::channel::backend::{Outcome, gather};
+use crate::channel::backend::{Answer, Outcome, gather};
 use crate::channel::event::Happening;
 use crate::channel::memory::Corrupt;
-use crate::channel::store::{Info, Presence};
+use crate::channel::store::{Info, Presence, ReadError};
 use crate::channel::streaming::Streaming;
+use crate::channel::v1;
 use crate::conf::{self, ChannelMode};
 use events::{Events, told_of};
 use member::{JoinDecision, Member};
+use multiplex::Multiplex;
 use waiting::Delivery;
 
 use crate::channel::transport::{self, Transport};
@@ -133,6 +137,9 @@ pub fn start(
     session: SessionRef,
     channel: &conf::Channel<ComplexValue>,
 ) -> Result<Box<dyn Endpoint>, isize> {
+    if request.existing_context().and_then(|context| context.protocol) == Some(v1::NAME) {
+        return Ok(Box::new(Multiplex::new(request, session)));
+    }
     let ids = Ids::of(request, channel)?;
     let publisher = if channel.mode.publishes() { Some(Publisher::new(request, &ids)?) } else { None };
     let answers = (channel.mode == ChannelMode::Pub).then(|| answer::info_form(request));
@@ -181,9 +188,11 @@ fn admit(request: Request, decision: &JoinDecision, delivery: Delivery) -> Resul
     subscribe(request, channel, delivery, member)
 }
 
-/// The first subprotocol that the client offers and the location or the channel itself speaks.
-pub fn select_protocol<'p>(offered: &[&'p str], spoken: &[String]) -> Option<&'p str> {
-    offered.iter().copied().find(|name| *name == META || spoken.iter().any(|other| other == name))
+/// The first subprotocol that the client offers and the location or the channel itself speaks. Clients that share a program have no
+/// other channel than that.
+pub fn select_protocol<'p>(offered: &[&'p str], spoken: &[String], shares_program: bool) -> Option<&'p str> {
+    let own: &[&str] = if shares_program { &[META] } else { &[META, v1::NAME] };
+    offered.iter().copied().find(|name| own.contains(name) || spoken.iter().any(|other| other == name))
 }
 
 fn wants_upgrade(request: Request) -> bool {
@@ -279,14 +288,19 @@ fn asks_for_presence(query: &[u8]) -> bool {
     query.split(|&octet| octet == b'&').any(|pair| pair == b"presence" || pair.starts_with(b"presence="))
 }
 
-/// Who is on the channels.
-fn presence(request: Request, ids: &Ids<'_>) -> isize {
+/// Who is on the channels; `None` if there is none of them.
+fn presence_of(request: Request, ids: &Ids<'_>) -> Answer<Option<Presence>, ReadError> {
     let backend = backend::of(request.settings().engine);
     let all = ids.keys().into_iter().map(|key| backend.presence(key));
-    caller::wait_for(request, gather(all, merge), |request, outcome| {
+    gather(all, merge).map(|outcome| outcome.map(Option::flatten))
+}
+
+/// Tells who is on the channels.
+fn presence(request: Request, ids: &Ids<'_>) -> isize {
+    caller::wait_for(request, presence_of(request, ids), |request, outcome| {
         const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
         let all = match outcome {
-            Ok(all) => all.flatten(),
+            Ok(all) => all,
             Err(failure) => return answer::failed(request, failure, |_| FAILED),
         };
         let Some(all) = all else { return ffi::NGX_HTTP_NOT_FOUND as isize };

@@ -33,6 +33,7 @@ mod process;
 mod program;
 mod refusal;
 mod request;
+mod scope;
 mod session;
 mod shared;
 mod status;

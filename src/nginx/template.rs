@@ -98,14 +98,14 @@ impl Compiler for NginxCompiler {
         }
     }
 
-    fn regex(&mut self, pattern: &[u8]) -> Result<Regex, Refused> {
+    fn regex(&mut self, pattern: &[u8], caseless: bool) -> Result<Regex, Refused> {
         let mut text = self.copy(pattern)?;
         let mut room = [0u8; ffi::NGX_MAX_CONF_ERRSTR as usize];
         let mut error = ffi::ngx_str_t { len: room.len(), data: room.as_mut_ptr() };
         // SAFETY: nginx copies what it needs into the pool. Where there is no expression, the error is a message, in the
         // room for it or a constant.
         unsafe {
-            let regex = ffi::ngx_ws_regex_compile((*self.cf).pool, &raw mut text, &raw mut error);
+            let regex = ffi::ngx_ws_regex_compile((*self.cf).pool, &raw mut text, caseless.into(), &raw mut error);
             if regex.is_null() {
                 let said = String::from_utf8_lossy(bytes(&error));
                 return Err(Refused::Wrong {

@@ -86,7 +86,8 @@ fn serve(request: Request) -> Result<(), isize> {
     }
     let selected = match endpoint {
         Endpoint::Channel(_) | Endpoint::Shared(_) => {
-            channel::select_protocol(&accepted.protocols, &settings.protocols())
+            let shares_program = matches!(endpoint, Endpoint::Shared(_));
+            channel::select_protocol(&accepted.protocols, &settings.protocols(), shares_program)
         }
         Endpoint::Exec(_) | Endpoint::ExecDir(_) => protocol::select(&accepted.protocols, &settings.protocols()),
         Endpoint::Tcp(_) => tcp::select_protocol(&accepted.protocols, &settings.protocols()),

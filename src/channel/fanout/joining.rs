@@ -31,6 +31,12 @@ impl FanOut {
         for &key in wish.keys {
             match self.join(store, slot, key, wish.terms, place.index, memberships.len(), now) {
                 Ok((membership, window)) => {
+                    if wish.form.names_channel()
+                        && let Some((_, local)) = self.channels.at(membership.channel.0)
+                        && local.name.is_empty()
+                    {
+                        local.name = key.id().into();
+                    }
                     if memberships.iter().any(|other| other.channel == membership.channel) {
                         // An id that is named twice is one channel.
                         self.leave(store, slot, membership, now)?;

@@ -76,6 +76,8 @@ impl Run {
 pub struct Local {
     /// The channel.
     pub handle: Handle,
+    /// Its id, once there is a subscriber whose form names it.
+    pub name: Box<[u8]>,
     /// Its subscribers in this worker.
     pub members: Vec<Member>,
     /// The newest message that has been copied, or that was there before the first subscriber.
@@ -103,6 +105,7 @@ impl Local {
     pub fn new(handle: Handle, head: Offset) -> Self {
         Self {
             handle,
+            name: Box::default(),
             members: Vec::new(),
             head,
             deleted: false,

@@ -8,6 +8,7 @@ use super::batch::{Batch, Item};
 use super::local::Local;
 use super::place::Place;
 use super::shared::{Buffer, Shared};
+use super::slab::Slab;
 use super::subscriber::Subscriber;
 use super::{FanOut, Next, OnGap, SubscriberId};
 use crate::channel::lock::Lock;
@@ -90,7 +91,7 @@ impl FanOut {
                 }
             }
             let first_serial = first.as_ref().map(|(_, shared)| shared.message.serial);
-            match tell_gap(subscriber, batch, order, first_serial) {
+            match tell_gap(subscriber, &self.channels, batch, order, first_serial) {
                 Gap::None => {}
                 Gap::Close(_) | Gap::Tell(_) if !batch.items().is_empty() => {
                     batch.more = true;
@@ -104,7 +105,7 @@ impl FanOut {
                 }
             }
             let Some((which, shared)) = first else { break };
-            push_message(subscriber, which, shared, scratch, batch, order);
+            push_message(subscriber, name(subscriber, &self.channels, which), which, shared, scratch, batch, order);
             batch.more = batch.items().len() >= limit.messages.max(1) || batch.octets() >= limit.octets;
         }
         batch.more |= gone;
@@ -147,7 +148,19 @@ struct Order {
     zone: u64,
 }
 
-fn tell_gap(subscriber: &mut Subscriber, batch: &Batch, order: Order, first: Option<u64>) -> Gap {
+/// The id of one of the subscriber's channels, for the forms that name it.
+fn name<'c>(subscriber: &Subscriber, channels: &'c Slab<Local>, which: usize) -> &'c [u8] {
+    let membership = subscriber.memberships().get(which).filter(|_| subscriber.form.names_channel());
+    membership.and_then(|membership| channels.by_index(membership.channel.0)).map_or(b"", |local| &local.name)
+}
+
+fn tell_gap(
+    subscriber: &mut Subscriber,
+    channels: &Slab<Local>,
+    batch: &Batch,
+    order: Order,
+    first: Option<u64>,
+) -> Gap {
     let losses = subscriber.memberships().iter().enumerate();
     let Some((which, lost)) = losses.filter_map(|(which, membership)| Some((which, membership.lost?))).next() else {
         return Gap::None;
@@ -164,7 +177,8 @@ fn tell_gap(subscriber: &mut Subscriber, batch: &Batch, order: Order, first: Opt
             let next = batch.cursors.get(which).copied().unwrap_or(Offset(1));
             // Everything that is there comes after it.
             let cut = first.map_or(order.horizon, |first| order.horizon.min(first.saturating_sub(1)));
-            match subscriber.form.gap(lost, &position(subscriber, batch, which, cut, order)) {
+            let id = position(subscriber, batch, which, cut, order);
+            match subscriber.form.gap(lost, &id, name(subscriber, channels, which)) {
                 // It goes with the next message.
                 None => Gap::None,
                 Some(encoded) => Gap::Tell(Item {
@@ -184,6 +198,7 @@ fn tell_gap(subscriber: &mut Subscriber, batch: &Batch, order: Order, first: Opt
 
 fn push_message(
     subscriber: &Subscriber,
+    channel: &[u8],
     which: usize,
     shared: Rc<Shared>,
     scratch: &mut Scratch,
@@ -206,9 +221,9 @@ fn push_message(
             *delivered = serial;
         }
         let id = position(subscriber, batch, which, cut, order);
-        Buffer::Made(Rc::new(subscriber.form.message(&shared.message, &id, scratch)))
+        Buffer::Made(Rc::new(subscriber.form.message(&shared.message, &id, channel, scratch)))
     } else {
-        shared.form(&subscriber.form, scratch)
+        shared.form(&subscriber.form, channel, scratch)
     };
     batch.push(Item { buffer, message: Some(shared), lost, which, next, delivered: serial, cut, told: true });
 }

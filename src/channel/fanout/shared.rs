@@ -23,8 +23,8 @@ impl Shared {
         Rc::new(Self { message, forms: RefCell::default() })
     }
 
-    /// The message in a form that contains no other id than its own.
-    pub fn form(self: &Rc<Self>, form: &Form, scratch: &mut Scratch) -> Buffer {
+    /// The message in a form that contains no other id than its own; `channel` is that of its channel.
+    pub fn form(self: &Rc<Self>, form: &Form, channel: &[u8], scratch: &mut Scratch) -> Buffer {
         if form.is_frame() {
             return Buffer::Frame(Rc::clone(self));
         }
@@ -35,7 +35,7 @@ impl Shared {
         if let Some((_, encoded)) = forms.iter().find(|(known, _)| known == form) {
             return Buffer::Made(Rc::clone(encoded));
         }
-        let encoded = Rc::new(form.message(&self.message, &self.message.id.to_string(), scratch));
+        let encoded = Rc::new(form.message(&self.message, &self.message.id.to_string(), channel, scratch));
         forms.push((form.clone(), Rc::clone(&encoded)));
         Buffer::Made(encoded)
     }

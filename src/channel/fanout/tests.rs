@@ -17,7 +17,7 @@ use crate::channel::memory::Region;
 use crate::channel::message::Publication;
 use crate::channel::position::{MAX_POSITIONS, Offset};
 use crate::channel::store::{GroupLimits, History, Policy, Process, Published, SubscribeError};
-use crate::channel::wire::websocket::Framing;
+use crate::channel::wire::websocket::{Framing, Style};
 use crate::ws::{Kind, Scratch};
 
 const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
@@ -250,7 +250,7 @@ fn frame() -> Rc<Form> {
 }
 
 fn meta() -> Rc<Form> {
-    Rc::new(Form::WebSocket(Framing { meta: true, ..Framing::default() }))
+    Rc::new(Form::WebSocket(Framing { style: Style::Meta, ..Framing::default() }))
 }
 
 /// The payloads of short unfragmented frames.

@@ -4,6 +4,7 @@
 
 pub mod date;
 pub mod eventsource;
+pub mod json;
 pub mod multipart;
 pub mod websocket;
 
@@ -11,7 +12,7 @@ use std::rc::Rc;
 
 use super::message::Message;
 use crate::ws::Scratch;
-use websocket::Framing;
+use websocket::{Framing, Style};
 
 /// How a subscriber gets its messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,22 +47,31 @@ impl Encoded {
 impl Form {
     /// Whether the message is sent as [`Message::frame`].
     pub fn is_frame(&self) -> bool {
-        matches!(self, Self::WebSocket(Framing { meta: false, fragment: 0, deflate: None }))
+        matches!(self, Self::WebSocket(Framing { style: Style::Plain, fragment: 0, deflate: None }))
     }
 
     /// Whether the form contains the id of the message.
     pub fn has_id(&self) -> bool {
         match self {
-            Self::WebSocket(framing) => framing.meta,
+            Self::WebSocket(framing) => framing.style != Style::Plain,
             Self::EventSource | Self::Part => true,
             Self::Body | Self::Raw(_) => false,
         }
     }
 
-    /// A message in this form. `id` is the position after it.
-    pub fn message(&self, message: &Message, id: &str, scratch: &mut Scratch) -> Encoded {
+    /// Whether the form contains the id of the channel.
+    pub fn names_channel(&self) -> bool {
         match self {
-            Self::WebSocket(framing) => websocket::message(framing, message, id, scratch),
+            Self::WebSocket(Framing { style: Style::Json { named }, .. }) => *named,
+            Self::WebSocket(_) | Self::EventSource | Self::Part | Self::Body | Self::Raw(_) => false,
+        }
+    }
+
+    /// A message in this form. `id` is the position after it, `channel` the id of its channel, for the forms that
+    /// [name](Self::names_channel) it.
+    pub fn message(&self, message: &Message, id: &str, channel: &[u8], scratch: &mut Scratch) -> Encoded {
+        match self {
+            Self::WebSocket(framing) => websocket::message(framing, message, id, channel, scratch),
             Self::EventSource => Encoded::plain(eventsource::event(id, message.event(), message.data())),
             Self::Body => Encoded::plain(message.data().to_vec()),
             Self::Part => Encoded::plain(multipart::part(message, id)),
@@ -70,11 +80,11 @@ impl Form {
     }
 
     /// Tells that `lost` messages before the position after `id` are lost; `None` if this form has no way to.
-    pub fn gap(&self, lost: u64, id: &str) -> Option<Encoded> {
+    pub fn gap(&self, lost: u64, id: &str, channel: &[u8]) -> Option<Encoded> {
         match self {
-            Self::WebSocket(framing) if framing.meta => Some(websocket::gap(framing, lost, id)),
+            Self::WebSocket(framing) => websocket::gap(framing, lost, id, channel),
             Self::EventSource => Some(Encoded::plain(eventsource::gap(id, lost))),
-            Self::WebSocket(_) | Self::Body | Self::Part | Self::Raw(_) => None,
+            Self::Body | Self::Part | Self::Raw(_) => None,
         }
     }
 }

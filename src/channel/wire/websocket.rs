@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! WebSocket messages: whole or in fragments, compressed or not, with or without the lines of `ws+meta.nchan`.
+//! WebSocket messages: whole or in fragments, compressed or not, as they are or in the form of a subprotocol.
 
-use super::Encoded;
+use super::{Encoded, json};
 use crate::channel::message::Message;
 use crate::ws::Scratch;
 use crate::ws::deflate::compress_message;
@@ -11,11 +11,26 @@ use crate::ws::frame::{Header, Kind, MAX_SERVER_HEADER, Opcode};
 /// The subprotocol whose messages begin with lines about themselves.
 pub const META: &str = "ws+meta.nchan";
 
+/// What a message is sent with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Style {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// The lines of [`META`].
+    Meta,
+    /// As an object of the subprotocol `channels.v1`.
+    Json {
+        /// Which names the channel.
+        named: bool,
+    },
+}
+
 /// How a location frames its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Framing {
-    /// Whether the subprotocol is [`META`].
-    pub meta: bool,
+    /// What a message is sent with.
+    pub style: Style,
     /// Octets of payload that a frame has at most; 0: one frame for each message.
     pub fragment: u64,
     /// Compression, if it was agreed on.
@@ -34,20 +49,30 @@ pub struct Deflate {
 }
 
 /// A message in frames.
-pub fn message(framing: &Framing, message: &Message, id: &str, scratch: &mut Scratch) -> Encoded {
-    if framing.meta {
-        let prefix = prefix(id, message.content_type());
-        let payload = [&prefix, message.data()].concat();
-        frames(framing, message.kind, &payload, scratch)
-    } else {
-        frames(framing, message.kind, message.data(), scratch)
+pub fn message(framing: &Framing, message: &Message, id: &str, channel: &[u8], scratch: &mut Scratch) -> Encoded {
+    match framing.style {
+        Style::Plain => frames(framing, message.kind, message.data(), scratch),
+        Style::Meta => {
+            let prefix = prefix(id, message.content_type());
+            let payload = [&prefix, message.data()].concat();
+            frames(framing, message.kind, &payload, scratch)
+        }
+        Style::Json { named } => {
+            let text = json::message(message, id, if named { channel } else { b"" });
+            frames(framing, Kind::Text, text.as_bytes(), scratch)
+        }
     }
 }
 
-/// Tells that `lost` messages before the position after `id` are lost. The id makes sure that it is not told again.
-pub fn gap(framing: &Framing, lost: u64, id: &str) -> Encoded {
-    let payload = format!("id: {id}\ngap: {lost}\n\n");
-    Encoded::plain(split(framing.fragment, Kind::Text, payload.as_bytes(), false))
+/// Tells that `lost` messages before the position after `id` are lost. The id makes sure that it is not told again. `None` where there
+/// is no way to.
+pub fn gap(framing: &Framing, lost: u64, id: &str, channel: &[u8]) -> Option<Encoded> {
+    let payload = match framing.style {
+        Style::Plain => return None,
+        Style::Meta => format!("id: {id}\ngap: {lost}\n\n"),
+        Style::Json { named } => json::gap(lost, id, if named { channel } else { b"" }),
+    };
+    Some(Encoded::plain(split(framing.fragment, Kind::Text, payload.as_bytes(), false)))
 }
 
 /// The lines of [`META`] before the data. A message without content type has no such line.
@@ -105,7 +130,7 @@ mod tests {
     }
 
     fn encode(framing: Framing, message: &Message) -> Encoded {
-        super::message(&framing, message, &message.id.to_string(), &mut Scratch::new())
+        super::message(&framing, message, &message.id.to_string(), b"room", &mut Scratch::new())
     }
 
     #[test]
@@ -129,16 +154,29 @@ mod tests {
 
     #[test]
     fn meta_lines() {
-        let framing = Framing { meta: true, ..Framing::default() };
+        let framing = Framing { style: Style::Meta, ..Framing::default() };
         let typed = encode(framing, &sample(Kind::Text, b"text/plain", b"hello")).octets;
         assert_eq!(typed, b"\x81\x28id: 77:5\ncontent-type: text/plain\n\nhello");
         let untyped = encode(framing, &sample(Kind::Binary, b"", b"hello")).octets;
         assert_eq!(untyped, b"\x82\x0fid: 77:5\n\nhello");
         let lines = encode(framing, &sample(Kind::Text, b"a\r\nid: 9", b"")).octets;
         assert_eq!(&lines[2..], b"id: 77:5\ncontent-type: aid: 9\n\n");
-        let told = gap(&framing, 3, "77:4").octets;
+        let told = gap(&framing, 3, "77:4", b"room").unwrap().octets;
         assert_eq!(&told[2..], b"id: 77:4\ngap: 3\n\n");
         assert_eq!(told[0], 0x81);
+    }
+
+    #[test]
+    fn objects() {
+        let framing = |named| Framing { style: Style::Json { named }, ..Framing::default() };
+        let octets = sample(Kind::Binary, b"", b"\x00");
+        let object = encode(framing(true), &octets).octets;
+        assert_eq!(object[0], 0x81, "octets are a text as well");
+        assert_eq!(&object[2..], br#"{"op":"message","channel":"room","id":"77:5","base64":"AA=="}"#);
+        assert_eq!(&encode(framing(false), &octets).octets[2..], br#"{"op":"message","id":"77:5","base64":"AA=="}"#);
+        let told = gap(&framing(true), 3, "77:4", b"room").unwrap().octets;
+        assert_eq!(&told[2..], br#"{"op":"gap","channel":"room","id":"77:4","lost":3}"#);
+        assert_eq!(gap(&Framing::default(), 3, "77:4", b"room"), None);
     }
 
     #[test]

@@ -22,20 +22,20 @@ pub enum News {
 }
 
 /// What a hook has brought about, on its way to a session that may be gone.
-pub struct Link {
+pub struct Link<N> {
     session: Cell<Option<SessionRef>>,
     /// What the session has not taken yet, the oldest first.
-    news: RefCell<VecDeque<News>>,
+    news: RefCell<VecDeque<N>>,
 }
 
-impl Link {
+impl<N> Link<N> {
     /// For a session.
     pub fn new(session: SessionRef) -> Rc<Self> {
         Rc::new(Link { session: Cell::new(Some(session)), news: RefCell::default() })
     }
 
     /// Brings the session news. They come back when it has gone. To be called at the outermost level.
-    pub fn tell(&self, news: News) -> Option<News> {
+    pub fn tell(&self, news: N) -> Option<N> {
         let Some(session) = self.session.get() else { return Some(news) };
         self.news.borrow_mut().push_back(news);
         session::run(session, Session::pump);
@@ -43,7 +43,7 @@ impl Link {
     }
 
     /// The oldest news, once.
-    pub fn take(&self) -> Option<News> {
+    pub fn take(&self) -> Option<N> {
         self.news.borrow_mut().pop_front()
     }
 

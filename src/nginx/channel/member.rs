@@ -19,6 +19,7 @@ use crate::nginx::detached::{self, Question};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, try_again};
+use crate::nginx::scope;
 use crate::nginx::template::ComplexValue;
 
 const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
@@ -29,6 +30,8 @@ const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 pub struct Member {
     /// Invariant: it is held by whoever has the member, so that its variables are those with which it came.
     request: Request,
+    /// Its request is about one channel after another, and this is the one that the member is on.
+    place: Option<Place>,
     /// Who is told that it has gone, by the location that let it in.
     farewell: Option<ComplexValue>,
     events: Option<Events>,
@@ -38,6 +41,9 @@ pub struct Member {
     /// Its join was an event, and so is its leave.
     announced: bool,
 }
+
+/// A channel that the client of a request has named; `None`: those of its location.
+pub type Place = Option<Box<str>>;
 
 /// Whether somebody has to be asked before this request may subscribe: a hook, or whoever has the channels.
 pub fn must_ask(request: Request) -> bool {
@@ -159,6 +165,18 @@ impl JoinDecision {
         }
     }
 
+    /// Whether a hook has let the client in; else the status to tell it.
+    ///
+    /// # Errors
+    ///
+    /// The status.
+    pub fn verdict(&self) -> Result<bool, u16> {
+        match self.joining {
+            Joining::Admit => Ok(self.hook),
+            Joining::Refuse(status) => Err(status),
+        }
+    }
+
     /// The client has gone before it could be let in: whoever let it in is told, with the copy of its request.
     pub fn discard(&self, copy: Option<Request>) {
         if let (Joining::Admit, Some(copy), Some(target)) = (self.joining, copy, &self.farewell) {
@@ -197,7 +215,32 @@ impl Member {
             (Some(_), Some(channel)) => Ids::of(request, channel)?.keys().iter().map(|key| key.id().into()).collect(),
             _ => Box::default(),
         };
-        Ok(Some(Member { request, farewell, events, channels, known: false, announced: false }))
+        Ok(Some(Member { request, place: None, farewell, events, channels, known: false, announced: false }))
+    }
+
+    /// For a request that is about one channel after another; `copy` is about the one that is to be subscribed to. `by_hook` if a hook
+    /// has said that it may be.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer.
+    pub fn on_place(
+        request: Request,
+        copy: Request,
+        place: Place,
+        ids: &Ids<'_>,
+        by_hook: bool,
+    ) -> Result<Option<Self>, isize> {
+        if !by_hook {
+            foresee(copy)?;
+        }
+        let events = Events::of(copy)?;
+        let farewell = request.settings().channel_leave_request();
+        if events.is_none() && farewell.is_none() {
+            return Ok(None);
+        }
+        let channels = ids.keys().iter().map(|key| key.id().into()).collect();
+        Ok(Some(Member { request, place: Some(place), farewell, events, channels, known: by_hook, announced: false }))
     }
 
     /// It has subscribed.
@@ -222,7 +265,14 @@ impl Drop for Member {
             self.tell(Happening::Leave);
         }
         if let (true, Some(target)) = (self.known, &self.farewell) {
-            leave(self.request, target);
+            match &self.place {
+                None => leave(self.request, target),
+                Some(place) => {
+                    // Without memory for it there is nobody to tell.
+                    let channel = place.as_deref().map(str::as_bytes);
+                    let _ = scope::with(self.request, channel, |copy| leave(copy, target));
+                }
+            }
         }
     }
 }

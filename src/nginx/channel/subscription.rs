@@ -85,6 +85,23 @@ impl<'r> Ids<'r> {
         Ok(ids)
     }
 
+    /// A channel that the client of a request has named. The request is told which one it is about.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: 404 for an empty id, 403 for one that is too long.
+    pub fn named(request: Request, id: &'r [u8]) -> Result<Self, isize> {
+        let settings = request.settings();
+        if id.is_empty() {
+            return Err(NOT_FOUND);
+        }
+        if id.len() as u64 > settings.channel_max_id_length() {
+            return Err(FORBIDDEN);
+        }
+        let ids = Ids { group: limits::group_name(request)?, space: backend::of(settings.engine).space(), ids: vec![id] };
+        if ids.keys().is_empty() { Err(FORBIDDEN) } else { Ok(ids) }
+    }
+
     /// What the store finds them by.
     pub fn keys(&self) -> Vec<Key<'r>> {
         self.ids.iter().filter_map(|id| Key::in_space(self.space, self.group, id)).collect()
@@ -102,6 +119,11 @@ impl<'r> Subscription<'r> {
     /// From the request.
     pub fn of(request: Request, ids: &Ids<'r>) -> Self {
         Subscription { keys: ids.keys(), asked: asked(request), start: request.settings().channel_start() }
+    }
+
+    /// For a client that names its position itself; that of its request counts if it names none.
+    pub fn after(request: Request, ids: &Ids<'r>, asked: Asked) -> Self {
+        Subscription { keys: ids.keys(), asked, start: request.settings().channel_start() }
     }
 
     /// The same for a request that gets no more than is there: where others begin with what comes, it begins with the newest

@@ -19,7 +19,7 @@ use crate::channel::message::{Publication, kind_of};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::Form;
-use crate::channel::wire::websocket::{Deflate, Framing, META};
+use crate::channel::wire::websocket::{Deflate, Framing, META, Style};
 use crate::conf::ChannelLag;
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
@@ -38,14 +38,14 @@ const STEP: usize = 64;
 const MOST_REPLIES: usize = 64;
 
 /// The content type of binary messages, by which they are told on the other transports too.
-const BINARY: &[u8] = b"application/octet-stream";
+pub(super) const BINARY: &[u8] = b"application/octet-stream";
 
 /// The channels behind a WebSocket.
 pub struct Channel {
     request: Request,
     session: SessionRef,
     /// By it come the answers that are not there at once. Made when there is one to wait for.
-    link: Option<Rc<Link>>,
+    link: Option<Rc<Link<News>>>,
     subscriber: Option<SubscriberId>,
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
@@ -142,7 +142,7 @@ impl Channel {
         let settings = request.settings();
         let meta = request.existing_context().and_then(|context| context.protocol) == Some(META);
         let form = Form::WebSocket(Framing {
-            meta,
+            style: if meta { Style::Meta } else { Style::Plain },
             fragment: settings.fragment_size(),
             deflate: self.window.map(|window| Deflate {
                 level: settings.deflate_level() as u8,
@@ -165,7 +165,7 @@ impl Channel {
     }
 
     /// What joins the session and the answers that it waits for.
-    fn link(&mut self) -> Rc<Link> {
+    fn link(&mut self) -> Rc<Link<News>> {
         Rc::clone(self.link.get_or_insert_with(|| Link::new(self.session)))
     }
 
@@ -434,7 +434,7 @@ impl Drop for Channel {
 }
 
 /// Moves some of what is there for a subscriber to the client's queue. `None` where the worker is leaving.
-fn step(id: SubscriberId, outlet: &mut Outlet<'_>) -> Option<Result<Next, ReadError>> {
+pub(super) fn step(id: SubscriberId, outlet: &mut Outlet<'_>) -> Option<Result<Next, ReadError>> {
     let limit = Budget { messages: STEP, octets: outlet.room() };
     hub::with(|hub| {
         hub.serve(id, limit, |batch| {
