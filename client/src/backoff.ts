@@ -5,7 +5,7 @@ export function delay(attempt: number, base: number, max: number): number {
 
 /** The value of `Retry-After` (RFC 9110, section 10.2.3) in milliseconds. */
 export function retryAfter(value: string | null): number | undefined {
-  if (!value) return undefined;
-  const time = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  // Neither null nor a date is a number of seconds.
+  const time = Number(value) * 1000 || Date.parse(value ?? "") - Date.now();
   return time > 0 ? time : undefined;
 }

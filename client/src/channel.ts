@@ -1,6 +1,6 @@
 import { eventsource } from "./eventsource.js";
 import { failure, longpoll, request, stream } from "./http.js";
-import { type Share, Sharing } from "./sharing.js";
+import { type Share, type Sharer, Sharing } from "./sharing.js";
 import { Subscription } from "./subscription.js";
 import type { Data, EventMap, Failure, More, Options, State } from "./types.js";
 import { plain, websocket } from "./websocket.js";
@@ -44,21 +44,21 @@ export type RequestError = Error & Failure;
 /** A subscription, with all transports, publishing, presence, and one connection for all tabs. */
 export class Channel extends Subscription {
   #sharing: Sharing | undefined;
-  readonly #more: ChannelOptions;
+  protected declare readonly settings: ChannelOptions;
 
   constructor(url: string | URL, options: ChannelOptions = {}) {
     super(url, options, { websocket, eventsource, stream, longpoll, plain });
-    this.#more = options;
   }
 
   /** Publishes a message. What it returns is the server's word that it has taken it. */
   async publish(data: string | ArrayBuffer | ArrayBufferView | Blob, options: PublishOptions = {}): Promise<Published> {
     const { contentType, name, signal = null } = options;
-    const type = typeof data === "string" ? "text/plain; charset=utf-8" : "application/octet-stream";
+    // Of a string fetch says itself what it is.
+    const type = contentType ?? (typeof data !== "string" && "application/octet-stream");
     const answer = await this.#request(
-      this.#more.publishUrl,
+      this.settings.publishUrl,
       { method: "POST", body: data as BodyInit, signal },
-      { "content-type": contentType ?? type, ...(name && { "x-eventsource-event": name }) },
+      { ...(type && { "content-type": type }), ...(name && { "x-eventsource-event": name }) },
     );
     const { last_message_id: id, subscribers, messages } = answer as Published & { last_message_id?: string };
     return { id, subscribers, messages };
@@ -66,7 +66,7 @@ export class Channel extends Subscription {
 
   /** Who is there. */
   async presence(signal: AbortSignal | null = null): Promise<Presence> {
-    return (await this.#request(this.#more.presenceUrl, { signal }, {}, "presence")) as Presence;
+    return (await this.#request(this.settings.presenceUrl, { signal }, {}, "presence")) as Presence;
   }
 
   async #request(
@@ -75,11 +75,9 @@ export class Channel extends Subscription {
     headers: Record<string, string>,
     argument?: string,
   ): Promise<object> {
-    const url = new URL(to, this.url);
-    const token = await this.options.token?.();
-    if (token) url.searchParams.set("access_token", token);
+    const url = await this.address(to);
     if (argument) url.searchParams.set(argument, "");
-    const response = await request(url, this.options, more, { accept: "application/json", ...headers });
+    const response = await request(url, this.settings, more, { accept: "application/json", ...headers });
     const text = await response.text();
     if (!response.ok) throw Object.assign(new Error(`${response.status} ${text}`), failure(response));
     // A message that the server has dropped has an empty answer.
@@ -92,18 +90,15 @@ export class Channel extends Subscription {
   }
 
   protected override start(isWorker?: boolean): void {
-    const { share } = this.#more;
+    const { share } = this.settings;
     if (this.state === "closed") return;
     // Whatever has locks has a BroadcastChannel.
     if (!share || !(globalThis.navigator as Navigator | undefined)?.locks) return super.start();
-    const { url, options, received } = this;
     this.#sharing = new Sharing(
+      // What it uses of the channel is nobody else's business.
+      this as unknown as Sharer,
       {
-        url,
-        options,
-        received,
         connect: () => super.start(),
-        disconnect: () => this.stop(),
         deliver: (data, id, more) => super.take(data, id, more),
         show: (state) => {
           // It has been followed until now: what is missed by the next connection is missed by this tab as well.
@@ -111,7 +106,6 @@ export class Channel extends Subscription {
           super.setState(state);
         },
         fail: (failure) => super.dispatch("error", failure),
-        wake: () => super.wake(),
       },
       share === true ? {} : share,
       !!isWorker,

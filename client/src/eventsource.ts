@@ -6,7 +6,7 @@ export const eventsource: Transport = (options) => {
   return (
     Source &&
     ((url, sink) => {
-      const source = new Source(url, { withCredentials: !!options.credentials });
+      const source = new Source(url, { withCredentials: options.credentials });
       const listener = ({ type, data, lastEventId }: Event & { data?: string; lastEventId?: string }) => {
         // A message may have been published with a name that the EventSource uses itself.
         if (data !== undefined) {

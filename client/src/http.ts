@@ -30,7 +30,7 @@ function fetching(run: (url: URL, sink: Sink, get: (accept: string) => Promise<R
 export const stream = fetching(async (_, sink, get) => {
   const response = await get("text/event-stream");
   if (!response.ok || !response.body) return failure(response);
-  if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return { reason: "not an event stream" };
+  if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return { reason: "no event stream" };
   sink.open();
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
@@ -45,7 +45,7 @@ export const stream = fetching(async (_, sink, get) => {
     // A CR at the end may be half of a line's end.
     const lines = (rest + decoder.decode(value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop() ?? "";
-    sink.position();
+    sink.placed();
     for (const line of lines) {
       const [, field, content = ""] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
       if (field === "data") data.push(content);
@@ -53,7 +53,7 @@ export const stream = fetching(async (_, sink, get) => {
       else if (field === "event") name = content;
       else if (!line) {
         if (!data.length) {
-          sink.position(id);
+          sink.placed(id);
         } else if (name === "gap") sink.gap(Number(data[0]), id);
         else sink.message(data.join("\n"), id || undefined, name && name !== "message" ? { name } : {});
         data = [];
@@ -74,15 +74,15 @@ export const longpoll = fetching(async (url, sink, get) => {
       // A weak tag is one of the same message; what compresses responses may have made it one.
       const id = headers.get("etag")?.replace(/^W\/|"|-gzip/g, "");
       // 408: it has waited for long enough, or its worker leaves; 304: there is nothing new, and the server does not wait.
-      if (status === 408 || status === 304 || status === 204) {
-        sink.position(id);
+      if ([408, 304, 204].includes(status)) {
+        sink.placed(id);
         await new Promise((resolve) => setTimeout(resolve, 1000 * Math.random() + (status === 408 ? 0 : 2000)));
       } else if (status !== 200) return failure(response);
       else {
         const octets = await response.arrayBuffer();
         const contentType = headers.get("content-type") ?? undefined;
         const lost = headers.get("x-channel-gap");
-        sink.message(text(octets, contentType), id, { contentType, lost: lost === null ? undefined : Number(lost) });
+        sink.message(text(octets, contentType), id, { contentType, lost: lost ? Number(lost) : undefined });
       }
       if (id) url.searchParams.set("last_event_id", id);
     }

@@ -31,17 +31,23 @@ export interface Hello {
   options: string;
 }
 
-/** What the channel does for this module, and how it is. */
+/** What is done with the channel as if it did not share. */
 export interface Host {
-  readonly url: URL;
-  readonly options: Options;
-  readonly received: Received;
+  /** Connects by itself. */
   connect(): void;
-  disconnect(): void;
   /** Delivers, if it is not known before. */
   deliver(data: Data | undefined, id: string | undefined, more: More): void;
   show(state: State): void;
   fail(failure: object): void;
+}
+
+/** The channel that shares its connection. */
+export interface Sharer {
+  readonly url: URL;
+  readonly settings: Options;
+  readonly received: Received;
+  /** Ends its own connection. */
+  stop(): void;
   wake(): void;
 }
 
@@ -85,11 +91,12 @@ export class Sharing {
   #isCompeting = false;
 
   constructor(
+    private readonly sharer: Sharer,
     private readonly host: Host,
     share: Share,
     private readonly isWorker: boolean,
   ) {
-    this.#name = PREFIX + (share.name ?? host.url.href);
+    this.#name = PREFIX + (share.name ?? sharer.url.href);
     this.#bus = new BroadcastChannel(this.#name);
     this.#bus.onmessage = ({ data }) => this.#hear(data as Note);
     if (!isWorker) {
@@ -129,7 +136,7 @@ export class Sharing {
   }
 
   #tell(state: State): void {
-    this.#leader = { kind: "lead", state, id: this.host.received.id };
+    this.#leader = { kind: "lead", state, id: this.sharer.received.id };
     this.say(this.#leader);
   }
 
@@ -153,14 +160,14 @@ export class Sharing {
   }
 
   #employ(script: string | URL): void {
-    const { host } = this;
-    const tab = `${this.#name}:${crypto.randomUUID()}`;
+    const { sharer } = this;
+    const tab = `${this.#name}:${Math.random()}`;
     this.#hold(tab, () => {
       const worker = new SharedWorker(script, { name: "ws-channel" });
       worker.onerror = () => this.#compete();
       // Functions and the like stay here.
-      const options = JSON.stringify(host.options);
-      worker.port.postMessage({ url: host.url.href, name: this.#name.slice(PREFIX.length), tab, options } satisfies Hello);
+      const options = JSON.stringify(sharer.settings);
+      worker.port.postMessage({ url: sharer.url.href, name: this.#name.slice(PREFIX.length), tab, options } satisfies Hello);
     });
   }
 
@@ -202,7 +209,7 @@ export class Sharing {
         if (this.isFollower) host.fail(note.failure);
         break;
       case "wake":
-        if (this.#isLeader) host.wake();
+        if (this.#isLeader) this.sharer.wake();
         break;
       case "ask":
         if (!this.isWorker) void this.#answer();
@@ -210,19 +217,18 @@ export class Sharing {
   }
 
   async #answer(): Promise<void> {
-    this.say({ kind: "token", token: await this.host.options.token?.() });
+    this.say({ kind: "token", token: await this.sharer.settings.token?.() });
   }
 
   #deliver({ data, id, more }: Extract<Note, { kind: "take" }>): void {
-    if (data !== undefined || !id || !includes(this.host.received, id)) this.host.deliver(data, id, more);
+    if (data !== undefined || !id || !includes(this.sharer.received, id)) this.host.deliver(data, id, more);
   }
 
   /** Compares this tab's position with that of the leader: one that is behind is connected until it is not. */
   #compare(): void {
-    const { host } = this;
     const leader = this.#leader;
     if (!leader) return;
-    const { received } = host;
+    const { received } = this.sharer;
     for (const id of [received.id, leader.id]) if (id && !parse(id)) return this.#goAlone(true);
     clearTimeout(this.#timer);
     if (leader.id ? includes(received, leader.id) : !received.id) return this.#follow();
@@ -248,7 +254,7 @@ export class Sharing {
     this.#isIndependent = false;
     if (this.#isAlone) {
       this.#isAlone = false;
-      this.host.disconnect();
+      this.sharer.stop();
     }
     const waiting = this.#waiting;
     this.#waiting = [];

@@ -56,7 +56,7 @@ export interface Subscription {
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
 export class Subscription extends EventTarget {
   readonly url: URL;
-  protected readonly options: Options;
+  protected readonly settings: Options;
   protected readonly received = new Received();
   /** Whether a connection was open. If its position is not known, what comes next may be after a gap. */
   protected wasOpen = false;
@@ -81,7 +81,7 @@ export class Subscription extends EventTarget {
 
   constructor(url: string | URL, options: Options, transports: Readonly<Record<string, Transport>>) {
     super();
-    const { persist, signal } = (this.options = options);
+    const { persist, signal } = (this.settings = options);
     this.url = new URL(url, environment.document?.baseURI ?? environment.location?.href);
     this.url.protocol = this.url.protocol.replace("ws", "http");
     for (const name of options.transports ?? Object.keys(transports)) {
@@ -108,7 +108,7 @@ export class Subscription extends EventTarget {
     on(this.#ended.signal, "abort", () => clearInterval(clock));
     on(environment, "online", () => this.wake(true));
     on(environment.document, "visibilitychange", () => {
-      if (environment.document?.visibilityState === "visible") this.wake();
+      if (!environment.document?.hidden) this.wake();
     });
     on(signal, "abort", () => this.close());
     // Whoever has made this gets to add listeners first.
@@ -143,7 +143,7 @@ export class Subscription extends EventTarget {
       if (event.type !== "state") pending.push(event as MessageEvent);
       ready?.();
     };
-    const remove = [this.on("message", push), this.on("gap", push), this.on("state", push)];
+    const remove = (["message", "gap", "state"] as const).map((type) => this.on(type, push));
     try {
       for (;;) {
         const event = pending.shift();
@@ -193,6 +193,14 @@ export class Subscription extends EventTarget {
     this.dispatch("state", { state, transport: this.transport, ...more });
   }
 
+  /** The URL with the token that is valid now. */
+  protected async address(to: string | URL): Promise<URL> {
+    const url = new URL(to, this.url);
+    const token = await this.settings.token?.();
+    if (token) url.searchParams.set("access_token", token);
+    return url;
+  }
+
   protected dispatch(type: keyof EventMap, more: object): void {
     this.dispatchEvent(Object.assign(new Event(type), more));
   }
@@ -233,8 +241,7 @@ export class Subscription extends EventTarget {
 
   /** A connection by the transport in use, or by a candidate that may take its place. */
   async #attempt(at: number, isCandidate?: boolean): Promise<void> {
-    const { options } = this;
-    const url = new URL(this.url);
+    const { settings } = this;
     let close: (() => void) | undefined;
     let timer: Timer;
     let from: string | undefined;
@@ -247,7 +254,7 @@ export class Subscription extends EventTarget {
     const arrived = () => {
       sink.open();
       attempt.received = true;
-      if (options.idle) limit(options.idle, "idle");
+      if (settings.idle) limit(settings.idle, "idle");
       return !isOver;
     };
     const attempt: Attempt = {
@@ -261,7 +268,7 @@ export class Subscription extends EventTarget {
       open: () => {
         if (isOver || attempt.opened) return;
         attempt.opened = Date.now();
-        limit(options.idle, "idle");
+        limit(settings.idle, "idle");
         this.#proven.add(at);
         if (attempt === this.#candidate) {
           this.#candidate = undefined;
@@ -283,7 +290,7 @@ export class Subscription extends EventTarget {
       },
       message: (data, id, more = {}) => arrived() && this.take(data, id, more),
       gap: (lost, id) => arrived() && this.take(undefined, id, { lost }),
-      position: (id) => {
+      placed: (id) => {
         if (arrived() && id) this.received.move(id);
       },
       end: (failure) => {
@@ -296,11 +303,10 @@ export class Subscription extends EventTarget {
 
     if (isCandidate) this.#candidate = attempt;
     else this.#current = attempt;
-    limit(options.timeout ?? 10_000, "timeout");
+    limit(settings.timeout ?? 10_000, "timeout");
     try {
-      const token = await options.token?.();
+      const url = await this.address(this.url);
       if (isOver) return;
-      if (token) url.searchParams.set("access_token", token);
       from = this.position;
       if (from) url.searchParams.set("last_event_id", from);
       close = this.#order[at]?.[1](url, sink);
@@ -315,13 +321,13 @@ export class Subscription extends EventTarget {
     this.#candidate = undefined;
     if (!this.#at) return;
     if (next < this.#at) return void this.#attempt(next, true);
-    const time = (this.options.climb ?? 60_000) * Math.min(10, 2 ** this.#climbs++);
+    const time = (this.settings.climb ?? 60_000) * Math.min(10, 2 ** this.#climbs++);
     this.#climb = setTimeout(() => this.#attempt(0, true), time * (0.5 + Math.random()));
   }
 
   /** The connection has ended, or was not made. */
   #lost(failure: Failure, { opened, received }: Attempt): void {
-    const { base = 1000, max = 30_000 } = this.options.backoff ?? {};
+    const { base = 1000, max = 30_000 } = this.settings.backoff ?? {};
     const { code, retryAfter = 0 } = failure;
     const lasted = opened && Date.now() - opened > 4 * base;
     if (lasted) this.#attempts = 0;

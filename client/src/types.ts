@@ -110,7 +110,7 @@ export interface Sink {
   /** `lost` messages before the position after `id` are lost. */
   gap: (lost: number, id: string | undefined) => void;
   /** Something has come that is no message, perhaps the position. */
-  position: (id?: string) => void;
+  placed: (id?: string) => void;
   end: (failure: Failure) => void;
 }
 

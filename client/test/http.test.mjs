@@ -171,7 +171,6 @@ test("publishing: what is sent, what is answered, what is refused", async () => 
   assert.deepEqual(headers, {
     "x-app": "1",
     accept: "application/json",
-    "content-type": "text/plain; charset=utf-8",
     "x-eventsource-event": "news",
   });
   assert.equal((await channel.publish(new Uint8Array(1))).id, undefined);

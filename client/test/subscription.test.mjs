@@ -44,7 +44,7 @@ test("messages have data, id and content type", async () => {
   channel.on("message", (event) => got.push(event));
   const socket = net.last();
   assert.equal(socket.url.href, "ws://example.com/room");
-  assert.deepEqual(socket.protocols, ["ws+meta.nchan"]);
+  assert.deepEqual(socket.protocols, ["channels.v1", "ws+meta.nchan"]);
   socket.open();
   assert.equal(channel.state, "open");
   socket.message("id: 5:1\ncontent-type: application/json\n\n{}\n\nrest");
@@ -54,6 +54,48 @@ test("messages have data, id and content type", async () => {
   assert.equal(got[0].id, "5:1");
   assert.equal(new TextDecoder().decode(got[1].data), "\n\nok");
   assert.equal(channel.position, "5:2");
+});
+
+test("channels.v1, where the server speaks it", async () => {
+  await make();
+  const got = [];
+  for (const type of ["message", "gap"]) channel.on(type, (event) => got.push(event));
+  const socket = net.last();
+  socket.open("channels.v1");
+  assert.deepEqual(socket.sent, ['{"op":"subscribe"}']);
+  assert.equal(channel.state, "connecting", "the server has not agreed yet");
+  socket.say({ op: "subscribed", id: "5:7" });
+  assert.equal(channel.state, "open");
+  assert.equal(channel.position, "5:7", "the position before the first message");
+  socket.say({ op: "message", id: "5:8", data: "a", type: "text/plain", event: "news", more: 1 });
+  socket.say({ op: "message", id: "5:9", base64: "AP8=" });
+  socket.say({ op: "message", id: "5:9", data: "twice" });
+  socket.say({ op: "gap", id: "5:12", lost: 3 });
+  socket.say({ op: "message", id: "5:13", data: "" });
+  assert.deepEqual([got[0].data, got[0].id, got[0].contentType, got[0].name], ["a", "5:8", "text/plain", "news"]);
+  assert.deepEqual([...new Uint8Array(got[1].data)], [0, 255]);
+  assert.deepEqual([got[2].type, got[2].lost, got[2].from, got[2].id], ["gap", 3, "5:9", "5:12"]);
+  assert.deepEqual([got[3].data, got.length], ["", 4]);
+  socket.end();
+  assert.equal((await retry()).url.searchParams.get("last_event_id"), "5:13");
+});
+
+test("channels.v1: what is refused, and a channel that is deleted", async () => {
+  await make();
+  const errors = [];
+  channel.on("error", (event) => errors.push(event));
+  const first = net.last();
+  first.open("channels.v1");
+  first.say({ op: "error", status: 403, reason: "subscribing is not allowed" });
+  assert.deepEqual([errors[0].status, errors[0].reason, errors.length], [403, "subscribing is not allowed", 1]);
+  assert.ok(first.isClosed);
+  assert.equal(channel.state, "waiting");
+  const second = await retry();
+  second.open("channels.v1");
+  second.say({ op: "subscribed", id: "5:0" });
+  second.say({ op: "unsubscribed", status: 410, reason: "the channel was deleted" });
+  assert.equal(errors[1].status, 410);
+  assert.ok(second.isClosed);
 });
 
 test("a lost connection goes on after the last message", async () => {
@@ -322,13 +364,13 @@ test("after `online` it is back at once, but not before the server wants it", as
 });
 
 test("a page that is seen again is back at once", async () => {
-  const document = Object.assign(new EventTarget(), { visibilityState: "hidden", baseURI: "https://example.com/app/" });
+  const document = Object.assign(new EventTarget(), { hidden: true, baseURI: "https://example.com/app/" });
   globalThis.document = document;
   try {
     await make({}, "../room");
     assert.equal(net.last().url.href, "wss://example.com/room");
     net.last().open();
-    document.visibilityState = "visible";
+    document.hidden = false;
     document.dispatchEvent(new Event("visibilitychange"));
     await clock.settle();
     assert.equal(net.sockets.length, 1);

@@ -68,7 +68,8 @@ export function network() {
       sockets.push(this);
       FakeWebSocket.onconnect?.(this);
     }
-    open(protocol = this.protocols[0] ?? "") {
+    /** As a server that knows the last of the subprotocols, if nothing is said. */
+    open(protocol = this.protocols.at(-1) ?? "") {
       this.readyState = 1;
       this.protocol = protocol;
       this.onopen?.({});
@@ -79,6 +80,15 @@ export function network() {
     /** A message of ws+meta.nchan. */
     meta(id, data, more = "") {
       this.message(`id: ${id}\n${more}\n${data}`);
+    }
+    /** What was sent. */
+    sent = [];
+    send(data) {
+      this.sent.push(data);
+    }
+    /** A message of channels.v1. */
+    say(object) {
+      this.message(JSON.stringify(object));
     }
     end(code = 1006, reason = "") {
       if (this.readyState === 3) return;
