@@ -44,7 +44,7 @@ export type RequestError = Error & Failure;
 /** A subscription, with all transports, publishing, presence, and one connection for all tabs. */
 export class Channel extends Subscription {
   #sharing: Sharing | undefined;
-  protected declare readonly settings: ChannelOptions;
+  declare protected readonly settings: ChannelOptions;
 
   constructor(url: string | URL, options: ChannelOptions = {}) {
     super(url, options, { websocket, eventsource, stream, longpoll, plain });

@@ -98,7 +98,8 @@ impl<'r> Ids<'r> {
         if id.len() as u64 > settings.channel_max_id_length() {
             return Err(FORBIDDEN);
         }
-        let ids = Ids { group: limits::group_name(request)?, space: backend::of(settings.engine).space(), ids: vec![id] };
+        let ids =
+            Ids { group: limits::group_name(request)?, space: backend::of(settings.engine).space(), ids: vec![id] };
         if ids.keys().is_empty() { Err(FORBIDDEN) } else { Ok(ids) }
     }
 
