@@ -79,6 +79,7 @@ const FILES: &[(&str, &str)] = &[
     ("hold", "request"),
     ("identity", "core"),
     ("layout", "core"),
+    ("capacity", "request"),
     ("ledger", "shm"),
     ("listeners", "engine"),
     ("log", "core"),

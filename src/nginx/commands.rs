@@ -5,9 +5,11 @@
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
+use super::capacity;
 use super::content;
 use super::ffi::*;
 use super::guard::guard;
+use super::ledger;
 use super::log;
 use super::main_settings::MainSettings;
 use super::program::check;
@@ -221,6 +223,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         {
             here.key = main.counted.enter(cf, here, endpoint.name());
             check::enter(&mut main.checks, here);
+            capacity::enter(&mut main.limits, here, ledger::shown(&here.path).as_bytes());
         }
         // A block with "if" may have another user than the location around it.
         if here.has_program()

@@ -165,7 +165,7 @@ impl Counted {
 }
 
 /// The names of locations as they are in a configuration.
-fn shown(path: &[u8]) -> String {
+pub fn shown(path: &[u8]) -> String {
     let segment = |segment: &[u8]| match segment.split_first() {
         Some((b'/', name)) => String::from_utf8_lossy(name).into_owned(),
         Some((b'i', _)) => "if".to_owned(),

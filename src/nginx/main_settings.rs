@@ -6,6 +6,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use super::address;
+use super::capacity::Limit;
 use super::channel::zone::ChannelZone;
 use super::engine::Engines;
 use super::ffi;
@@ -25,6 +26,8 @@ pub struct MainSettings {
     pub counted: Counted,
     /// What is looked at once all of the configuration is read.
     pub checks: Vec<Check>,
+    /// Limits that may be out of reach.
+    pub limits: Vec<Limit>,
     /// Whether any location has a program.
     pub programs: bool,
     /// The users that locations name for their programs.

@@ -9,6 +9,7 @@ mod acceptance;
 mod address;
 mod backend;
 mod caller;
+mod capacity;
 mod channel;
 mod client;
 mod commands;

@@ -12,7 +12,7 @@ use super::ffi::*;
 use super::guard::{self, guard};
 use super::main_settings::MainSettings;
 use super::program::check;
-use super::{layout, main_settings, variables, worker};
+use super::{capacity, layout, main_settings, variables, worker};
 
 /// A constant that nginx gets a pointer to.
 #[repr(transparent)]
@@ -94,6 +94,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         if let Some(main) = MainSettings::of_cycle(cycle) {
             // They are not needed a second time.
             check::run(cycle, &std::mem::take(&mut main.checks));
+            capacity::run(cycle, &std::mem::take(&mut main.limits), main.channels.is_some());
         }
         NGX_OK as ngx_int_t
     })
