@@ -16,6 +16,7 @@ help:
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'
 	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make chaos MINUTES=n two nodes and a Redis that are killed and cut off for so long (10): what was promised of messages; SEED=n'
+	@echo 'make test-monitoring the dashboard and the alerts of conf/monitoring, by a Prometheus that scrapes nginx'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
 	@echo 'make docs            docs/ as a book in target/book, by mdBook'
 	@echo 'make module          target/ws-exec, and target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
@@ -95,6 +96,10 @@ chaos:
 .PHONY: test-valgrind
 test-valgrind:
 	@scripts/test.sh valgrind $(T)
+
+.PHONY: test-monitoring
+test-monitoring:
+	@scripts/test-monitoring.sh
 
 .PHONY: bench
 bench:

@@ -136,6 +136,23 @@ ngx_ws_conf_location_kind(ngx_conf_t *cf)
 }
 
 
+/* calls the handler for each request that is over */
+ngx_int_t
+ngx_ws_conf_log_phase(ngx_conf_t *cf, ngx_http_handler_pt handler)
+{
+    ngx_http_handler_pt        *place;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    place = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+    if (place == NULL) {
+        return NGX_ERROR;
+    }
+    *place = handler;
+    return NGX_OK;
+}
+
+
 void *
 ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module)
 {

@@ -100,6 +100,8 @@ ngx_int_t ngx_ws_response_text(ngx_http_request_t *r, ngx_uint_t status, ngx_str
 void ngx_ws_response_101(ngx_http_request_t *r);
 void ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, off_t length);
 ngx_int_t ngx_ws_request_answer(ngx_http_request_t *r, ngx_int_t rc);
+ngx_msec_t ngx_ws_request_age(const ngx_http_request_t *r);
+ngx_uint_t ngx_ws_request_status(const ngx_http_request_t *r);
 void ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status);
 
 
@@ -203,6 +205,7 @@ ngx_uint_t ngx_ws_location_is_named(const ngx_http_core_loc_conf_t *clcf);
 ngx_str_t *ngx_ws_conf_server_name(ngx_conf_t *cf);
 ngx_str_t *ngx_ws_conf_server_address(ngx_conf_t *cf, ngx_uint_t n);
 u_char ngx_ws_conf_location_kind(ngx_conf_t *cf);
+ngx_int_t ngx_ws_conf_log_phase(ngx_conf_t *cf, ngx_http_handler_pt handler);
 void *ngx_ws_cycle_main_conf(ngx_cycle_t *cycle, ngx_module_t *module);
 ngx_core_conf_t *ngx_ws_core_conf(ngx_cycle_t *cycle);
 void *ngx_ws_conf_loc_conf(ngx_conf_t *cf, ngx_module_t *module);

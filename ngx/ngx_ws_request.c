@@ -756,3 +756,27 @@ ngx_ws_request_hide_arguments(ngx_http_request_t *r)
 {
     r->log_handler = ngx_ws_log_request;
 }
+
+
+/* milliseconds since the first octets of the request were read, by the clock of the current turn */
+ngx_msec_t
+ngx_ws_request_age(const ngx_http_request_t *r)
+{
+    ngx_time_t      *now;
+    ngx_msec_int_t   age;
+
+    now = ngx_timeofday();
+    age = (ngx_msec_int_t) ((now->sec - r->start_sec) * 1000) + ((ngx_msec_int_t) now->msec - (ngx_msec_int_t) r->start_msec);
+    return age > 0 ? (ngx_msec_t) age : 0;
+}
+
+
+/* what $status says */
+ngx_uint_t
+ngx_ws_request_status(const ngx_http_request_t *r)
+{
+    if (r->err_status) {
+        return r->err_status;
+    }
+    return r->headers_out.status;
+}

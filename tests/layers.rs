@@ -99,6 +99,7 @@ const FILES: &[(&str, &str)] = &[
     ("program/stdin", "endpoints"),
     ("program/unread", "endpoints"),
     ("refusal", "engine"),
+    ("refused", "shm"),
     ("request", "request"),
     ("scope", "request"),
     ("session", "engine"),

@@ -29,7 +29,8 @@ use atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release}
 use plan::{Keys, Plan, Present};
 use seat::{CLEARING, Gauge, Name};
 
-use crate::status::{Closes, Label, Location, Snapshot};
+use crate::status::histogram::{self, BUCKETS, Bounds, Durations, Histogram, Starts};
+use crate::status::{Closes, Label, Location, Refused, Snapshot};
 
 /// Workers that can have a seat: `NGX_MAX_PROCESSES`, beyond which nginx starts no process.
 pub const SEATS: usize = 1024;
@@ -39,6 +40,9 @@ pub const LOCATIONS: usize = 256;
 
 /// Parts of each total. A worker adds to the part of its seat, modulo this.
 const PARTS: usize = 64;
+
+/// Parts of the totals of what happens once in a session.
+const RARE_PARTS: usize = 8;
 
 /// Tells a process from every other one, also of the past: its id, and in the upper half when it began. Never 0.
 pub type Identity = u64;
@@ -54,6 +58,41 @@ struct Totals {
     bytes_out: AtomicU64,
     failed: AtomicU64,
     closes: [AtomicU64; Closes::KINDS],
+}
+
+/// The same for what happens at most once or twice in a session, or in a request that does not become one.
+#[repr(C, align(64))]
+#[derive(Debug)]
+struct Rare {
+    refused: [AtomicU64; Refused::KINDS],
+    starts: Times,
+    durations: Times,
+}
+
+/// A [`Histogram`] of all processes.
+#[repr(C)]
+#[derive(Debug)]
+struct Times {
+    counts: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
+}
+
+impl Times {
+    fn count<B: Bounds>(&self, milliseconds: u64) {
+        add(&self.counts[histogram::bucket::<B>(milliseconds)], 1);
+        add(&self.sum, milliseconds);
+    }
+
+    fn add_to(&self, histogram: &mut Histogram) {
+        for (sum, count) in histogram.counts.iter_mut().zip(&self.counts) {
+            *sum += count.load(Relaxed);
+        }
+        histogram.sum += self.sum.load(Relaxed);
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.counts.iter().chain([&self.sum])
+    }
 }
 
 /// One location.
@@ -81,6 +120,7 @@ pub struct Chunk {
     entries: [Entry; LOCATIONS],
     gauges: [[Gauge; SEATS]; LOCATIONS],
     totals: [[Totals; PARTS]; LOCATIONS],
+    rare: [[Rare; RARE_PARTS]; LOCATIONS],
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -124,6 +164,21 @@ impl Figures {
 pub struct OpenSession {
     gauge: &'static Gauge,
     totals: &'static Totals,
+    rare: &'static Rare,
+    subscribes: bool,
+    /// When it was opened, in milliseconds of some clock.
+    opened: u64,
+}
+
+/// What is known of a session that has just been opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening {
+    /// Whether it subscribes to channels.
+    pub subscribes: bool,
+    /// How long its client has waited for that, in milliseconds.
+    pub waited: u64,
+    /// The time, in milliseconds of some clock.
+    pub now: u64,
 }
 
 impl OpenSession {
@@ -146,15 +201,24 @@ impl OpenSession {
         }
     }
 
-    /// Counts how it ended.
-    pub fn closed(self, kind: Closes) {
+    /// Counts how a WebSocket ended, at this time of the clock of its opening.
+    pub fn closed(self, kind: Closes, now: u64) {
         add(&self.totals.closes[kind.index()], 1);
+        self.ended(now);
+    }
+
+    /// Counts that it ended.
+    pub fn ended(self, now: u64) {
+        self.rare.durations.count::<Durations>(now.saturating_sub(self.opened));
     }
 }
 
 impl Drop for OpenSession {
     fn drop(&mut self) {
         self.gauge.open.fetch_sub(1, Relaxed);
+        if self.subscribes {
+            self.gauge.subscribing.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -206,6 +270,12 @@ impl Chunk {
                 counter.store(0, Relaxed);
             }
         }
+        for Rare { refused, starts, durations } in &self.rare[location] {
+            let counters = refused.iter().chain(starts.counters()).chain(durations.counters());
+            for counter in counters.filter(|counter| counter.load(Relaxed) != 0) {
+                counter.store(0, Relaxed);
+            }
+        }
     }
 
     fn add_to(&self, at: usize, sum: &mut Location, lives: impl Fn(Identity) -> bool) {
@@ -215,6 +285,7 @@ impl Chunk {
             if (open != 0 || running != 0) && owner != 0 && owner & CLEARING == 0 && lives(owner) {
                 sum.current += u64::from(open);
                 sum.running += u64::from(running);
+                sum.subscribers += u64::from(gauge.subscribing.load(Relaxed));
             }
         }
         for part in &self.totals[at] {
@@ -231,6 +302,13 @@ impl Chunk {
             for (total, counter) in sum.closes.iter_mut().zip(&part.closes) {
                 *total += counter.load(Relaxed);
             }
+        }
+        for part in &self.rare[at] {
+            for (total, counter) in sum.refused.iter_mut().zip(&part.refused) {
+                *total += counter.load(Relaxed);
+            }
+            part.starts.add_to(&mut sum.starts);
+            part.durations.add_to(&mut sum.durations);
         }
     }
 }
@@ -370,12 +448,29 @@ impl Ledger {
         seat::admit(gauge, most, || chunk.seats(at), self.lives).then(|| Place { gauge, totals })
     }
 
+    fn rare(&self, location: usize) -> Option<&'static Rare> {
+        let (chunk, at) = self.at(location)?;
+        Some(&chunk.rare[at][self.seat % RARE_PARTS])
+    }
+
     /// Counts a session of a location that has just been opened.
-    pub fn open(&self, location: usize) -> Option<OpenSession> {
-        let (gauge, totals) = self.counters(location)?;
+    pub fn open(&self, location: usize, opening: Opening) -> Option<OpenSession> {
+        let ((gauge, totals), rare) = (self.counters(location)?, self.rare(location)?);
+        let Opening { subscribes, waited, now: opened } = opening;
         gauge.open.fetch_add(1, Relaxed);
+        if subscribes {
+            gauge.subscribing.fetch_add(1, Relaxed);
+        }
         add(&totals.opened, 1);
-        Some(OpenSession { gauge, totals })
+        rare.starts.count::<Starts>(waited);
+        Some(OpenSession { gauge, totals, rare, subscribes, opened })
+    }
+
+    /// Counts a request to a location that was refused.
+    pub fn refused(&self, location: usize, kind: Refused) {
+        if let Some(rare) = self.rare(location) {
+            add(&rare.refused[kind.index()], 1);
+        }
     }
 
     /// Counts a program of a location that could not even be asked for.

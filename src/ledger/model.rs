@@ -23,7 +23,11 @@ impl Table {
     fn new(owners: [u64; 2], running: [u32; 2]) -> Arc<Self> {
         Arc::new(Self {
             seats: owners.map(AtomicU64::new),
-            gauges: running.map(|running| Gauge { running: AtomicU32::new(running), open: AtomicU32::new(0) }),
+            gauges: running.map(|running| Gauge {
+                running: AtomicU32::new(running),
+                open: AtomicU32::new(0),
+                subscribing: AtomicU32::new(0),
+            }),
         })
     }
 

@@ -19,6 +19,8 @@ pub struct Gauge {
     pub running: AtomicU32,
     /// Sessions that are open.
     pub open: AtomicU32,
+    /// Those of them that subscribe to channels.
+    pub subscribing: AtomicU32,
 }
 
 impl Gauge {
@@ -26,6 +28,7 @@ impl Gauge {
     pub fn clear(&self) {
         self.running.store(0, Ordering::Relaxed);
         self.open.store(0, Ordering::Relaxed);
+        self.subscribing.store(0, Ordering::Relaxed);
     }
 }
 

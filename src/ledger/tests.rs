@@ -27,7 +27,9 @@ fn chunk() -> &'static Chunk {
         failed: AtomicU64::new(0),
         closes: std::array::from_fn(|_| AtomicU64::new(0)),
     };
-    let gauge = || Gauge { running: 0.into(), open: 0.into() };
+    let times = || Times { counts: std::array::from_fn(|_| AtomicU64::new(0)), sum: AtomicU64::new(0) };
+    let rare = move || Rare { refused: std::array::from_fn(|_| AtomicU64::new(0)), starts: times(), durations: times() };
+    let gauge = || Gauge { running: 0.into(), open: 0.into(), subscribing: 0.into() };
     let entry = || Entry { name: Name::none(), short: AtomicU64::new(0), configuration: AtomicU64::new(0) };
     let chunk = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
         Box::leak(Box::new(Chunk {
@@ -37,6 +39,7 @@ fn chunk() -> &'static Chunk {
             entries: std::array::from_fn(|_| entry()),
             gauges: std::array::from_fn(|_| std::array::from_fn(|_| gauge())),
             totals: std::array::from_fn(|_| std::array::from_fn(|_| totals())),
+            rare: std::array::from_fn(|_| std::array::from_fn(|_| rare())),
         })) as &'static Chunk
     });
     chunk.unwrap().join().unwrap()
@@ -128,7 +131,7 @@ fn a_seat_that_was_left_by_a_dead_worker_is_clean() {
     let mut master = Master::new();
     master.read([1, 2]);
     let first = master.start();
-    let (program, session) = (first.admit(0, 1).unwrap(), first.open(1).unwrap());
+    let (program, session) = (first.admit(0, 1).unwrap(), first.open(1, Opening::default()).unwrap());
     session.passed(Traffic { messages_in: 3, ..Traffic::default() });
     std::mem::forget((program, session));
     Master::kill(&first);
@@ -164,7 +167,7 @@ fn a_location_that_comes_back_after_it_was_given_up_begins_anew() {
     let mut master = Master::new();
     master.read([1, 2]);
     let old = master.start();
-    drop(old.open(1).unwrap());
+    drop(old.open(1, Opening::default()).unwrap());
     old.release();
     master.read([1]);
     master.read([1]);
@@ -177,7 +180,7 @@ fn a_configuration_that_was_refused_costs_nothing() {
     let mut master = Master::new();
     master.read([1, 2]);
     let worker = master.start();
-    drop(worker.open(0).unwrap());
+    drop(worker.open(0, Opening::default()).unwrap());
     let (places, configuration) = (master.places.clone(), master.configuration);
     master.read([3]);
     // nginx could not go over to it. The next one starts from the one that is in use.
@@ -202,4 +205,38 @@ fn a_process_that_reads_a_new_configuration_goes_on_in_its_seat() {
     assert_eq!(figures(&after, 352), Some((0, 0, 1)));
     drop((program, other));
     assert_eq!((figures(&after, 1), figures(&after, 352)), (None, Some((0, 0, 0))));
+}
+
+#[test]
+fn subscribers_refusals_and_times() {
+    let mut master = Master::new();
+    master.read([1, 2]);
+    let worker = master.start();
+    let open = |subscribes, waited, now| worker.open(1, Opening { subscribes, waited, now }).unwrap();
+    let (subscriber, other) = (open(true, 3, 1_000), open(false, 20_000, 1_000));
+    worker.refused(1, Refused::by_origin());
+    worker.refused(1, Refused::before(401));
+    let of = |location| {
+        let snapshot = worker.snapshot();
+        let mut found = snapshot.locations().filter(|(label, _)| label.location() == location);
+        found.next().map(|(_, figures)| figures.clone()).unwrap()
+    };
+    let now = of("2");
+    assert_eq!((now.current, now.subscribers), (2, 1));
+    assert_eq!((now.refused[Refused::by_origin().index()], now.refused.iter().sum::<u64>()), (1, 2));
+    assert_eq!((now.starts.count(), now.starts.sum, now.durations.count()), (2, 20_003, 0));
+    assert_eq!((now.starts.counts[2], now.starts.counts[13]), (1, 1));
+    subscriber.ended(1_050);
+    other.closed(Closes::without(), 900);
+    let now = of("2");
+    assert_eq!((now.current, now.subscribers, now.durations.counts[0], now.durations.sum), (0, 0, 2, 50));
+    assert_eq!(of("1"), Location::default(), "nothing of another location");
+    // Another location gets the entry, and nothing of what was there.
+    worker.release();
+    master.read([3]);
+    master.read([4, 5]);
+    let worker = master.start();
+    for (_, figures) in worker.snapshot().locations() {
+        assert_eq!(*figures, Location::default());
+    }
 }

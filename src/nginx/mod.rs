@@ -33,6 +33,7 @@ mod pipe;
 mod process;
 mod program;
 mod refusal;
+mod refused;
 mod request;
 mod scope;
 mod session;

@@ -12,7 +12,7 @@ use super::ffi::*;
 use super::guard::{self, guard};
 use super::main_settings::MainSettings;
 use super::program::check;
-use super::{capacity, layout, main_settings, variables, worker};
+use super::{capacity, layout, main_settings, refused, variables, worker};
 
 /// A constant that nginx gets a pointer to.
 #[repr(transparent)]
@@ -101,7 +101,16 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 }
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    guard(ERROR, || if main_settings::finish(cf) { NGX_OK as ngx_int_t } else { ERROR })
+    guard(ERROR, || if main_settings::finish(cf) && add_log_handler(cf) { NGX_OK as ngx_int_t } else { ERROR })
+}
+
+/// Counts refusals of other modules, if there is anything to count for.
+fn add_log_handler(cf: *mut ngx_conf_t) -> bool {
+    if !MainSettings::of(cf).is_some_and(|main| main.is_used()) {
+        return true;
+    }
+    // SAFETY: the configuration is being read, and nginx has not gone over to the handlers of its phases.
+    unsafe { ngx_ws_conf_log_phase(cf, Some(refused::on_log)) == NGX_OK as ngx_int_t }
 }
 
 unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {

@@ -38,5 +38,11 @@ pub fn trust(request: Request, origin: &[u8]) -> Option<Trust> {
             text => named(Pattern::parse(text).is_ok_and(|pattern| pattern.matches(origin))),
         },
     });
-    trusts.max()
+    let trust = trusts.max();
+    if trust.is_none()
+        && let Some(context) = request.context()
+    {
+        context.is_foreign = true;
+    }
+    trust
 }

@@ -256,6 +256,18 @@ impl Request {
         unsafe { ffi::ngx_ws_connection_is_ssl(self.connection()) != 0 }
     }
 
+    /// Milliseconds since its first octets were read.
+    pub fn age(self) -> u64 {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_age(self.raw()) as u64 }
+    }
+
+    /// The status of its answer; 0 if there was none.
+    pub fn status(self) -> isize {
+        // SAFETY: the request lives.
+        unsafe { ffi::ngx_ws_request_status(self.raw()) as isize }
+    }
+
     /// What this module keeps for the request, made at the first call. `None` when there is no memory.
     pub fn context<'a>(self) -> Option<&'a mut Context> {
         // SAFETY: the slot is this module's; the context is written before the pointer is, and lives in the pool.

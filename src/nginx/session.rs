@@ -25,11 +25,11 @@ use super::hold::{self, Holder, Kind};
 use super::ledger;
 use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
-use super::refusal;
 use super::request::Request;
 use super::timer::{self, Timer, now};
+use super::{refusal, refused};
 use crate::conf::{Endpoint as Target, Settings as LocationSettings};
-use crate::ledger::OpenSession;
+use crate::ledger::{OpenSession, Opening};
 use crate::nginx::template::NginxCompiler;
 pub use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::{Ending, HttpStatus};
@@ -165,6 +165,7 @@ impl Host for NginxHost {
     }
 
     fn refusal(&self, status: HttpStatus, acceptance: &mut Box<Acceptance>) -> Option<Ending> {
+        refused::count(self.request, isize::from(status.0.cast_signed()));
         let ending = refusal::ending(self.request, status)?;
         acceptance.refuse(self.request);
         Some(ending)
@@ -172,8 +173,16 @@ impl Host for NginxHost {
 
     fn open_account(&mut self) -> Option<OpenSession> {
         // The error page of a refusal counts nowhere.
-        self.request.settings().endpoint.as_ref()?;
-        ledger::own()?.open(self.request.settings().key as usize)
+        let settings = self.request.settings();
+        let subscribes = match settings.endpoint.as_ref()? {
+            Target::Channel(channel) => channel.mode.subscribes(),
+            Target::Shared(_) => true,
+            Target::Exec(_) | Target::ExecDir(_) | Target::Tcp(_) => false,
+        };
+        // SAFETY: the context is in the pool of the request, which outlives the session.
+        unsafe { self.context.as_mut() }.is_counted = true;
+        let opening = Opening { subscribes, waited: self.request.age(), now: now() };
+        ledger::own()?.open(settings.key as usize, opening)
     }
 
     fn late_drain(&mut self) -> Option<u64> {
@@ -293,6 +302,7 @@ pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Flow) {
     // SAFETY: the request is alive until it is finalized here; the connection, which may be freed with it, is looked at by
     // nginx only if requests were posted to it.
     unsafe {
+        refused::count(Request::new(request), status);
         let status = ffi::ngx_ws_request_answer(request, status);
         ffi::ngx_http_finalize_request(request, status);
         ffi::ngx_http_run_posted_requests(connection);

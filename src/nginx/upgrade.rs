@@ -11,7 +11,7 @@ use super::program::{self, Command, Environs};
 use super::request::Request;
 use super::session::SessionRef;
 use super::template::NginxCompiler;
-use super::{acceptance, console, origin, refusal, session, shared, tcp};
+use super::{acceptance, console, origin, refusal, refused, session, shared, tcp};
 use crate::conf::Endpoint;
 use crate::ws::deflate;
 use crate::ws::handshake::{self, HttpVersion, Refusal, protocol};
@@ -23,7 +23,10 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
         let request = unsafe { Request::new(request) };
         match serve(request) {
             Ok(()) => ffi::NGX_DONE as isize,
-            Err(status) => refuse_openly(request, status).unwrap_or(status),
+            Err(status) => {
+                refused::count(request, status);
+                refuse_openly(request, status).unwrap_or(status)
+            }
         }
     })
 }

@@ -38,10 +38,10 @@ impl Account {
     }
 
     /// The session has ended.
-    pub fn close(&mut self, record: &Record, closed: Option<&Closed>) {
+    pub fn close(&mut self, record: &Record, closed: Option<&Closed>, now: u64) {
         self.settle(record);
         if let Some(open) = self.open.take() {
-            open.closed(closed.map_or(Closes::without(), |closed| Closes::with(closed.code)));
+            open.closed(closed.map_or(Closes::without(), |closed| Closes::with(closed.code)), now);
         }
     }
 }

@@ -324,7 +324,7 @@ impl<H: Host> Session<H> {
         self.record.closed = closed;
         self.record.ended = opened;
         self.record.exec_status = self.record.exec_status.or(status);
-        self.account.close(&self.record, closed.as_ref());
+        self.account.close(&self.record, closed.as_ref(), self.host.now());
         if !self.output.is_empty() {
             self.client.give_up();
         }

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use super::engine::Engine;
+use super::histogram::{Bounds, Durations, Histogram, Starts};
 use super::{Channels, Label, Location, Snapshot};
 use crate::json::string;
 
@@ -73,10 +74,12 @@ fn object(text: &mut String, label: &Label, location: &Location) {
         text.push_str(name);
         string(text, part);
     }
-    let Location { current, total, messages_in, messages_out, bytes_in, bytes_out, running, failures, .. } = location;
+    let Location {
+        current, total, subscribers, messages_in, messages_out, bytes_in, bytes_out, running, failures, ..
+    } = location;
     let _ = write!(
         text,
-        ", \"connections\": {{\"current\": {current}, \"total\": {total}}}, \
+        ", \"connections\": {{\"current\": {current}, \"total\": {total}}}, \"subscribers\": {subscribers}, \
          \"in\": {{\"messages\": {messages_in}, \"bytes\": {bytes_in}}}, \
          \"out\": {{\"messages\": {messages_out}, \"bytes\": {bytes_out}}}, \
          \"programs\": {{\"running\": {running}, \"failures\": {failures}}}, \"closes\": {{"
@@ -84,6 +87,25 @@ fn object(text: &mut String, label: &Label, location: &Location) {
     for (place, (name, count)) in location.ends().enumerate() {
         let comma = if place == 0 { "" } else { ", " };
         let _ = write!(text, "{comma}\"{name}\": {count}");
+    }
+    text.push_str("}, \"refused\": {");
+    for (place, (status, reason, count)) in location.refusals().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        let _ = write!(text, "{comma}\"{status} {reason}\": {count}");
+    }
+    text.push_str("}, \"start\": ");
+    times::<Starts>(text, &location.starts);
+    text.push_str(", \"duration\": ");
+    times::<Durations>(text, &location.durations);
+    text.push('}');
+}
+
+/// How many there are, the sum of their times, and how many took at most so long, in milliseconds.
+fn times<B: Bounds>(text: &mut String, histogram: &Histogram) {
+    let _ = write!(text, "{{\"count\": {}, \"milliseconds\": {}, \"at_most\": {{", histogram.count(), histogram.sum);
+    for (place, (bound, count)) in histogram.at_most::<B>().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        let _ = write!(text, "{comma}\"{bound}\": {count}");
     }
     text.push_str("}}");
 }
@@ -96,15 +118,21 @@ mod tests {
     #[test]
     fn the_whole_answer() {
         let mut snapshot = example();
+        let none = |bounds: &[u64]| {
+            let bounds: Vec<_> = bounds.iter().map(|bound| format!("\"{bound}\": 0")).collect();
+            format!("{{\"count\": 0, \"milliseconds\": 0, \"at_most\": {{{}}}}}", bounds.join(", "))
+        };
+        let rest = format!("\"start\": {}, \"duration\": {}}}", none(Starts::BOUNDS), none(Durations::BOUNDS));
         let locations = "{\"workers\": 2,\n \"locations\": [\n  \
             {\"endpoint\": \"exec\", \"server\": \"localhost\", \"location\": \"/cat\", \
-            \"connections\": {\"current\": 2, \"total\": 6}, \"in\": {\"messages\": 10, \"bytes\": 100}, \
+            \"connections\": {\"current\": 2, \"total\": 6}, \"subscribers\": 0, \"in\": {\"messages\": 10, \"bytes\": 100}, \
             \"out\": {\"messages\": 7, \"bytes\": 70}, \"programs\": {\"running\": 1, \"failures\": 2}, \
-            \"closes\": {\"1000\": 4}},\n  \
+            \"closes\": {\"1000\": 4}, \"refused\": {\"403 origin\": 2}, REST,\n  \
             {\"endpoint\": \"tcp\", \"server\": \"\", \"location\": \"/\\\"\\\\\\u000a\", \
-            \"connections\": {\"current\": 0, \"total\": 0}, \"in\": {\"messages\": 0, \"bytes\": 0}, \
+            \"connections\": {\"current\": 0, \"total\": 0}, \"subscribers\": 0, \"in\": {\"messages\": 0, \"bytes\": 0}, \
             \"out\": {\"messages\": 0, \"bytes\": 0}, \"programs\": {\"running\": 0, \"failures\": 0}, \
-            \"closes\": {}}]";
+            \"closes\": {}, \"refused\": {}, REST]"
+            .replace("REST", &rest);
         assert_eq!(render(&snapshot), format!("{locations}}}\n"));
         snapshot.channels = Some(channels());
         let object = "\"channels\": {\"channels\": 1, \"messages\": 2, \"zone\": {\"used\": 3, \"size\": 4}, \

@@ -3,12 +3,16 @@
 //! What `websocket_status` shows: figures of each location, and their forms.
 
 pub mod engine;
+pub mod histogram;
 mod json;
 mod label;
 mod prometheus;
+mod refused;
 mod text;
 
+pub use histogram::Histogram;
 pub use label::Label;
+pub use refused::Refused;
 
 use crate::channel::store::{CELL, Usage};
 use crate::ws::close::CloseCode;
@@ -67,7 +71,7 @@ impl Closes {
 }
 
 /// The figures of one location. Those of `current` and `running` are of this moment, all others totals.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     /// WebSockets that are open.
     pub current: u64,
@@ -85,8 +89,37 @@ pub struct Location {
     pub running: u64,
     /// Programs that could not be started.
     pub failures: u64,
+    /// Those of `current` that subscribe to channels.
+    pub subscribers: u64,
     /// WebSockets that ended, by [`Closes::index`].
     pub closes: [u64; Closes::KINDS],
+    /// Requests that were refused, by [`Refused::index`].
+    pub refused: [u64; Refused::KINDS],
+    /// How long it took until WebSockets were opened.
+    pub starts: Histogram,
+    /// How long they were open, of those that have ended.
+    pub durations: Histogram,
+}
+
+// An array of so many elements has no default.
+impl Default for Location {
+    fn default() -> Self {
+        Location {
+            current: 0,
+            total: 0,
+            messages_in: 0,
+            messages_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            running: 0,
+            failures: 0,
+            subscribers: 0,
+            closes: [0; Closes::KINDS],
+            refused: [0; Refused::KINDS],
+            starts: Histogram::default(),
+            durations: Histogram::default(),
+        }
+    }
 }
 
 impl Location {
@@ -97,9 +130,14 @@ impl Location {
         for (sum, number) in self.closes.iter_mut().zip(&other.closes) {
             *sum += number;
         }
+        for (sum, number) in self.refused.iter_mut().zip(&other.refused) {
+            *sum += number;
+        }
+        self.starts.add(&other.starts);
+        self.durations.add(&other.durations);
     }
 
-    fn numbers(&mut self) -> [&mut u64; 8] {
+    fn numbers(&mut self) -> [&mut u64; 9] {
         [
             &mut self.current,
             &mut self.total,
@@ -109,7 +147,16 @@ impl Location {
             &mut self.bytes_out,
             &mut self.running,
             &mut self.failures,
+            &mut self.subscribers,
         ]
+    }
+
+    /// Statuses, reasons and counts of the kinds of refusals that there were.
+    fn refusals(&self) -> impl Iterator<Item = (String, &'static str, u64)> {
+        self.refused.iter().enumerate().filter(|(_, count)| **count != 0).map(|(kind, count)| {
+            let (status, reason) = Refused::name(kind);
+            (status, reason, *count)
+        })
     }
 
     /// Names and counts of the kinds of ends that there were.
@@ -210,6 +257,7 @@ mod tests {
         let mut snapshot = Snapshot { workers: 2, ..Snapshot::default() };
         let mut location = Location { current: 1, total: 3, messages_in: 5, bytes_in: 50, ..Location::default() };
         location.closes[Closes::with(CloseCode::new(1000)).index()] = 2;
+        location.refused[Refused::by_origin().index()] = 1;
         snapshot.add(&Label::new("exec", "localhost", "/cat"), &location);
         let location = Location { messages_out: 7, bytes_out: 70, running: 1, failures: 2, ..location };
         snapshot.add(&Label::new("exec", "localhost", "/cat"), &location);

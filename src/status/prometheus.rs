@@ -2,9 +2,10 @@
 
 //! In the text format of Prometheus, version 0.0.4.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 
 use super::engine::{BOUNDS, Engine};
+use super::histogram::{Bounds, Durations, Histogram, Starts};
 use super::{Label, Location, Snapshot};
 
 /// One metric with a sample for each location.
@@ -32,6 +33,13 @@ const fn of_programs(
 
 const FAMILIES: &[Family] = &[
     family("gauge", "connections", "WebSockets that are open.", |location| location.current),
+    Family {
+        name: "subscribers",
+        kind: "gauge",
+        help: "Connections that subscribe to channels.",
+        value: |location| location.subscribers,
+        applies: |label| label.endpoint() != "tcp",
+    },
     family("counter", "connections_total", "WebSockets that were opened.", |location| location.total),
     family("counter", "received_messages_total", "Messages from clients.", |location| location.messages_in),
     family("counter", "sent_messages_total", "Messages to clients.", |location| location.messages_out),
@@ -50,7 +58,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     for family in FAMILIES {
         head(&mut text, family.name, family.kind, family.help);
         for (label, location) in snapshot.locations.iter().filter(|(label, _)| (family.applies)(label)) {
-            sample(&mut text, family.name, label, None, (family.value)(location));
+            sample(&mut text, family.name, label, "", (family.value)(location));
         }
     }
     head(
@@ -61,9 +69,26 @@ pub fn render(snapshot: &Snapshot) -> String {
     );
     for (label, location) in &snapshot.locations {
         for (code, count) in location.ends() {
-            sample(&mut text, "closes_total", label, Some(&code), count);
+            sample(&mut text, "closes_total", label, &format!(",code=\"{code}\""), count);
         }
     }
+    head(&mut text, "refused_total", "counter", "Requests that were refused, by status and reason.");
+    for (label, location) in &snapshot.locations {
+        for (status, reason, count) in location.refusals() {
+            let more = format!(",status=\"{status}\",reason=\"{reason}\"");
+            sample(&mut text, "refused_total", label, &more, count);
+        }
+    }
+    histogram::<Starts>(
+        &mut text,
+        snapshot,
+        "start_seconds",
+        "From the request until the WebSocket was opened.",
+        |location| &location.starts,
+    );
+    histogram::<Durations>(&mut text, snapshot, "session_seconds", "How long WebSockets were open.", |location| {
+        &location.durations
+    });
     if let Some(channels) = &snapshot.channels {
         for (kind, name, help, value) in [
             ("gauge", "channels", "Channels that there are.", channels.channels),
@@ -137,6 +162,39 @@ fn engines(text: &mut String, engines: &[Engine]) {
     }
 }
 
+fn histogram<B: Bounds>(
+    text: &mut String,
+    snapshot: &Snapshot,
+    name: &str,
+    help: &str,
+    of: fn(&Location) -> &Histogram,
+) {
+    head(text, name, "histogram", help);
+    for (label, location) in &snapshot.locations {
+        let times = of(location);
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in times.at_most::<B>() {
+            sample(text, &bucket, label, &format!(",le=\"{}\"", Seconds(bound)), count);
+        }
+        sample(text, &bucket, label, ",le=\"+Inf\"", times.count());
+        sample(text, &format!("{name}_sum"), label, "", Seconds(times.sum));
+        sample(text, &format!("{name}_count"), label, "", times.count());
+    }
+}
+
+/// Milliseconds as seconds, without a point where none is needed.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (seconds, thousandths) = (self.0 / 1000, self.0 % 1000);
+        if thousandths == 0 {
+            return write!(f, "{seconds}");
+        }
+        write!(f, "{seconds}.{}", format!("{thousandths:03}").trim_end_matches('0'))
+    }
+}
+
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     // Writing to a string does not fail.
     let _ = writeln!(text, "# HELP nginx_websocket_{name} {help}\n# TYPE nginx_websocket_{name} {kind}");
@@ -147,18 +205,15 @@ fn single(text: &mut String, kind: &str, name: &str, help: &str, value: u64) {
     let _ = writeln!(text, "nginx_websocket_{name} {value}");
 }
 
-fn sample(text: &mut String, name: &str, label: &Label, code: Option<&str>, value: u64) {
-    let _ = write!(
+/// One sample, with more labels, if there are some, that begin with a comma.
+fn sample(text: &mut String, name: &str, label: &Label, more: &str, value: impl Display) {
+    let _ = writeln!(
         text,
-        "nginx_websocket_{name}{{endpoint=\"{}\",server=\"{}\",location=\"{}\"",
+        "nginx_websocket_{name}{{endpoint=\"{}\",server=\"{}\",location=\"{}\"{more}}} {value}",
         escaped(label.endpoint()),
         escaped(label.server()),
         escaped(label.location())
     );
-    if let Some(code) = code {
-        let _ = write!(text, ",code=\"{code}\"");
-    }
-    let _ = writeln!(text, "}} {value}");
 }
 
 /// A label's value: `\`, `"` and the line feed are escaped, nothing else.
@@ -181,13 +236,17 @@ mod tests {
             "nginx_websocket_connections{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 2",
             "nginx_websocket_received_bytes_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 100",
             "nginx_websocket_closes_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\",code=\"1000\"} 4",
+            "nginx_websocket_refused_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\",status=\"403\",reason=\"origin\"} 2",
+            "nginx_websocket_start_seconds_bucket{endpoint=\"exec\",server=\"localhost\",location=\"/cat\",le=\"0.025\"} 0",
+            "nginx_websocket_session_seconds_bucket{endpoint=\"exec\",server=\"localhost\",location=\"/cat\",le=\"+Inf\"} 0",
+            "nginx_websocket_session_seconds_sum{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 0",
             "nginx_websocket_connections{endpoint=\"tcp\",server=\"\",location=\"/\\\"\\\\\\n\"} 0",
             "nginx_websocket_program_failures_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 2",
         ] {
             assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
         }
         assert!(!text.contains("programs{endpoint=\"tcp\""), "only programs are counted as programs");
-        assert!(!text.contains("channel"), "nothing of channels where there are none");
+        assert!(!text.contains("websocket_channel"), "nothing of channels where there are none");
         assert!(text.ends_with('\n'));
     }
 
@@ -216,6 +275,15 @@ mod tests {
         }
         assert!(text.contains("master=\"10.0.0.5:6379 redis 7.0.15\"} 1\n"));
         assert!(text.contains("# TYPE nginx_websocket_engine_command_duration_seconds histogram\n"));
+    }
+
+    #[test]
+    fn seconds() {
+        let shown = |time| Seconds(time).to_string();
+        assert_eq!(
+            [0, 1, 25, 100, 1_000, 2_500, 86_400_000].map(shown),
+            ["0", "0.001", "0.025", "0.1", "1", "2.5", "86400"]
+        );
     }
 
     #[test]

@@ -62,6 +62,14 @@ pub fn render(snapshot: &Snapshot) -> String {
             let _ = write!(text, "\ncloses of {endpoint} {server} {name}  {}", ends.join(", "));
         }
     }
+    for (label, location) in &snapshot.locations {
+        let refusals: Vec<String> =
+            location.refusals().map(|(status, reason, count)| format!("{status} {reason}: {count}")).collect();
+        if !refusals.is_empty() {
+            let (endpoint, server, name) = (label.endpoint(), named(label.server()), named(label.location()));
+            let _ = write!(text, "\nrefused by {endpoint} {server} {name}  {}", refusals.join(", "));
+        }
+    }
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -123,6 +131,7 @@ exec      localhost  /cat         2       6           10             7       100
 tcp       -          /\"\\?         0       0            0             0         0          0         0         0
 
 closes of exec localhost /cat  1000: 4
+refused by exec localhost /cat  403 origin: 2
 
 channels: 1, messages: 2, published: 5, evicted: 6
 zone: 3 of 4 bytes used

@@ -18,7 +18,7 @@ use crate::channel::fanout::OnGap;
 use crate::channel::position::Start;
 use crate::channel::wire::Form;
 use crate::conf::ChannelLag;
-use crate::ledger::OpenSession;
+use crate::ledger::{OpenSession, Opening};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::hold::{self, Holder, Kind};
@@ -119,8 +119,11 @@ impl Host for NginxHost {
         }
     }
 
-    fn open_account(&mut self) -> Option<OpenSession> {
-        ledger::own()?.open(self.request.settings().key as usize)
+    fn open_account(&mut self, subscribes: bool) -> Option<OpenSession> {
+        // SAFETY: the context is in the pool of the request, which outlives the subscriber.
+        unsafe { self.context.as_mut() }.is_counted = true;
+        let opening = Opening { subscribes, waited: self.request.age(), now: now() };
+        ledger::own()?.open(self.request.settings().key as usize, opening)
     }
 
     fn late_drain(&mut self) -> Option<u64> {

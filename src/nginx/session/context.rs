@@ -16,6 +16,10 @@ pub struct Context {
     pub endpoint: Option<&'static str>,
     /// The subprotocol that was selected; the text is in the pool of the request.
     pub protocol: Option<&'static str>,
+    /// What became of the request is counted: that it was opened, or refused.
+    pub is_counted: bool,
+    /// The page comes from an origin that the location does not allow.
+    pub is_foreign: bool,
     /// Why the request is refused, for a client that is told.
     pub refusal: Option<&'static str>,
     /// The channel ids of the request, joined by commas; the text is in the pool of the request.
@@ -36,6 +40,15 @@ impl Context {
             None => None,
         };
         let (endpoint, record) = (self.endpoint, self.record.clone());
-        Some(Context { holder: None, endpoint, protocol, refusal: None, channel_id, record })
+        Some(Context {
+            holder: None,
+            endpoint,
+            protocol,
+            is_counted: false,
+            is_foreign: false,
+            refusal: None,
+            channel_id,
+            record,
+        })
     }
 }

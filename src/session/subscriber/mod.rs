@@ -172,8 +172,8 @@ pub trait Host: Log {
     /// Lets the events of the client run the subscriber from now on.
     fn listen(&mut self);
 
-    /// Counts the subscriber among the sessions of its location.
-    fn open_account(&mut self) -> Option<OpenSession>;
+    /// Counts it among the sessions of its location; a poll is no subscriber.
+    fn open_account(&mut self, subscribes: bool) -> Option<OpenSession>;
 
     /// When the subscriber is to be drained, if the worker is leaving already.
     fn late_drain(&mut self) -> Option<u64>;
@@ -290,8 +290,9 @@ impl<H: Host> Subscriber<H> {
             Ok(false) => return Flow::Break(SubscriberEnd::Finished),
             Err(end) => return Flow::Break(end),
         }
-        self.open = self.host.open_account();
-        if matches!(self.delivery, Delivery::Poll | Delivery::FirstPoll) {
+        let is_poll = matches!(self.delivery, Delivery::Poll | Delivery::FirstPoll);
+        self.open = self.host.open_account(!is_poll);
+        if is_poll {
             self.answer()?;
             return self.nothing_new();
         }
@@ -421,7 +422,9 @@ impl<H: Host> Subscriber<H> {
         }
         let stage = mem::replace(&mut self.stage, Stage::Over);
         self.host.stop();
-        self.open = None;
+        if let Some(open) = self.open.take() {
+            open.ended(self.host.now());
+        }
         drop(stage);
         self.host.release();
     }

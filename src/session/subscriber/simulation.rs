@@ -265,7 +265,7 @@ impl Host for Shared {
         self.0.held();
     }
 
-    fn open_account(&mut self) -> Option<OpenSession> {
+    fn open_account(&mut self, _: bool) -> Option<OpenSession> {
         None
     }
 

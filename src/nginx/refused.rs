@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Counts the requests of locations with an endpoint that were refused: by this module when it answers them, and the others, of
+//! nginx's own modules above all, which have their say before it is asked, when they are logged.
+
+use super::ffi;
+use super::guard::guard;
+use super::ledger;
+use super::request::Request;
+use crate::status::Refused;
+
+/// Counts the answer of this module to a request, if it is a refusal. To be called before an error page can take the request over.
+pub fn count(request: Request, status: isize) {
+    let Some(status) = refusing(status) else { return };
+    let Some(context) = request.context() else { return };
+    if context.is_counted {
+        return;
+    }
+    context.is_counted = true;
+    note(request, if context.is_foreign { Refused::by_origin() } else { Refused::by_endpoint(status) });
+}
+
+fn refusing(status: isize) -> Option<u16> {
+    u16::try_from(status).ok().filter(|status| (400..600).contains(status))
+}
+
+fn note(request: Request, kind: Refused) {
+    let settings = request.settings();
+    if request.is_main()
+        && settings.endpoint.is_some()
+        && let Some(own) = ledger::own()
+    {
+        own.refused(settings.key as usize, kind);
+    }
+}
+
+/// The request is over: counts it, if it was refused and nobody has done so.
+pub unsafe extern "C" fn on_log(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
+    guard(ffi::NGX_OK as isize, || {
+        // SAFETY: nginx calls with a live request.
+        let request = unsafe { Request::new(request) };
+        let status = request.status();
+        match request.existing_context() {
+            Some(context) if context.endpoint.is_some() => count(request, status),
+            Some(_) | None => {
+                if let Some(status) = refusing(status) {
+                    note(request, Refused::before(status));
+                }
+            }
+        }
+        ffi::NGX_OK as isize
+    })
+}
