@@ -17,10 +17,5 @@ scripts/client.sh check
 scripts/cargo-deny.sh check bans licenses sources
 shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh
 
-# Every directive is described.
-while read -r directive; do
-    if ! grep -qx "### $directive" docs/directives.md; then
-        echo "docs/directives.md: nothing about $directive" >&2
-        exit 1
-    fi
-done < <(grep -ohE 'c"websocket_\w+"' -r src/conf | cut -d '"' -f 2)
+# Documentation, the table of directives and the syntax files of editors say the same.
+scripts/syntax.pl --check

@@ -138,6 +138,24 @@ case 'directives and variables that are named exist' => sub {
     }
 };
 
+case 'the reference, the table of directives and the syntax files of editors say the same' => sub {
+    my $said = `$root/scripts/syntax.pl --check 2>&1`;
+    is($?, 0, 'scripts/syntax.pl --check') or diag($said);
+    my ($vim) = grep { -x } '/usr/bin/vim';
+    return if !$vim;
+    my $ngx = Ws::Nginx->new;
+    my $conf = $ngx->file('sites/nginx.conf', "location / {\n    websocket_exec /bin/cat;\n    websocket_nonsense on;\n}\n");
+    my $out = $ngx->prefix . '/said';
+    my $group = sub { qq{synIDattr(synID($_[0], 8, 1), "name")} };
+    system($vim, '-N', '-u', 'NONE', '-i', 'NONE', '-es', '-c', "set rtp+=$root/packaging/syntax/vim/after | filetype on | syntax on", '-c', "edit $conf",
+        '-c', 'set filetype=nginx', '-c', "call writefile([\&syntax, @{[$group->(2)]}, @{[$group->(3)]}], '$out')", '-c', 'qa!');
+    my ($syntax, @groups) = split /\n/, $ngx->read_file('said');
+    # A small vim has no syntax files.
+    return if ($syntax // '') ne 'nginx';
+    is($groups[0], 'ngxDirectiveThirdParty', 'vim knows a directive');
+    isnt($groups[1] // '', 'ngxDirectiveThirdParty', 'and not what is none');
+};
+
 case 'nginx takes every snippet' => sub {
     my $ngx = Ws::Nginx->new;
     $ngx->certificate;
