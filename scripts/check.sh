@@ -15,7 +15,7 @@ for features in "" module; do
 done
 scripts/client.sh check
 scripts/cargo-deny.sh check bans licenses sources
-shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh
+shellcheck --external-sources scripts/*.sh .ci/run conf/*.sh conf/*/*.sh
 
 # Documentation, the table of directives and the syntax files of editors say the same.
 scripts/syntax.pl --check
