@@ -14,6 +14,7 @@ use Ws::Client;
 use Ws::Frame;
 use Ws::Http qw(publish request);
 use Ws::Process;
+use Ws::Redis;
 
 my $tools = abs_path('target/prometheus/usr/bin');
 my $folder = abs_path('conf/monitoring');
@@ -72,6 +73,7 @@ case 'the dashboard has the form of one' => sub {
     is(join(' ', grep { !$variables{$_} } sort keys %used), '', 'each variable is there');
 };
 
+my $redis = Ws::Redis->start;
 my $ngx = Ws::Nginx->start(workers => 2, server => <<"EOS");
     location = /metrics { websocket_status prometheus; access_log off; }
     location = /cat     { websocket_exec /bin/cat; }
@@ -81,6 +83,7 @@ my $ngx = Ws::Nginx->start(workers => 2, server => <<"EOS");
     location = /closed  { websocket_exec /bin/cat; deny all; }
     location = /news    { websocket_channel news mode=pubsub; }
     location = /tcp     { websocket_tcp 127.0.0.1:1; }
+    location = /far     { websocket_channel far mode=pubsub; websocket_channel_redis @{[$redis->url]}; }
 EOS
 
 my $port = Ws::Nginx::free_port();
@@ -123,7 +126,7 @@ sub work {
     is($again->('/cat', [Origin => 'http://evil.example']), 403, 'an origin');
     is($again->('/tcp'), 502, 'a service that is not there');
     is(Ws::Client->open($ngx->port, '/false')->server_close, 'close 1011 exit 1', 'a program that fails');
-    publish($ngx->port, '/news', 'hello');
+    publish($ngx->port, $_, 'hello') for '/news', '/far';
     $_->close(1000) for @clients[1, 2];
     $clients[0]->abandon;
 }
@@ -135,6 +138,7 @@ case 'every query has an answer' => sub {
         return scalar @up;
     }, 60);
     my $kept = Ws::Client->open($ngx->port, '/news');
+    my $far = Ws::Client->open($ngx->port, '/far');
     work() for 1 .. 3;
     my $scraped = sub { my ($sample) = eval { query($_[0]) }; $sample };
     await('Prometheus to have seen it', sub { $scraped->('nginx_websocket_refused_total{status="502"} >= 3') }, 60);
@@ -154,12 +158,13 @@ case 'every query has an answer' => sub {
     for my $alert (slurp("$folder/alerts.yml") =~ /(nginx_websocket_\w+)/g) {
         ok($scraped->("count($alert)"), "$alert is scraped");
     }
-    $kept->abandon;
+    $_->abandon for $kept, $far;
 };
 
 kill 'TERM', $prometheus;
 waitpid $prometheus, 0;
 undef $prometheus;
+undef $redis;
 $ngx->stop;
 
 done_testing();
