@@ -20,8 +20,11 @@ pub fn count(request: Request, status: isize) {
     note(request, if context.is_foreign { Refused::by_origin() } else { Refused::by_endpoint(status) });
 }
 
+/// A status that refuses. A client that has gone before it was answered is not refused.
 fn refusing(status: isize) -> Option<u16> {
-    u16::try_from(status).ok().filter(|status| (400..600).contains(status))
+    let is_refusal =
+        |status: &u16| (400..600).contains(status) && u32::from(*status) != ffi::NGX_HTTP_CLIENT_CLOSED_REQUEST;
+    u16::try_from(status).ok().filter(is_refusal)
 }
 
 fn note(request: Request, kind: Refused) {
