@@ -14,7 +14,7 @@ pub use answer::{Answer, Failure, Outcome, Pending, Promise, gather, later};
 
 use super::memory::Corrupt;
 use super::message::Publication;
-use super::position::MessageId;
+use super::position::{Epoch, MessageId};
 use super::store::{
     GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError, ReadError,
     SubscribeError,
@@ -58,8 +58,9 @@ pub trait Backend {
     fn needs_opening(&self) -> bool;
 
     /// Brings what these channels have into the zone, and keeps it complete there as long as they have subscribers: what is after the
-    /// position of somebody who subscribes when this was answered is there. `history` is what the zone is to keep of them.
-    fn open(&self, keys: &[Key<'_>], history: History) -> Answer<(), SubscribeError>;
+    /// position of somebody who subscribes when this was answered is there. `history` is what the zone is to keep of them; `known` are the
+    /// epochs of that position: of one that the zone does not have it must be found out whether it is newer.
+    fn open(&self, keys: &[Key<'_>], history: History, known: &[Epoch]) -> Answer<(), SubscribeError>;
 
     /// What is known about a channel; `None` if there is no such channel.
     fn info(&self, key: Key<'_>) -> Answer<Option<Info>, Corrupt>;

@@ -76,8 +76,8 @@ pub trait Copies {
     fn follow(&mut self, channel: &Channel, original: Original) -> bool;
     /// Adds a message, published at `unix`. [`Appended::NoCopy`] also when the copy cannot be used at the moment.
     fn append(&mut self, channel: &Channel, id: MessageId, unix: u64, envelope: &envelope::Envelope<'_>) -> Appended;
-    /// The copy is complete, and stays so; or is not kept any more.
-    fn keep(&mut self, channel: &Channel, kept: bool);
+    /// The copy is complete, and stays so, and was compared for those who asked up to this time; `None`: it is not kept any more.
+    fn keep(&mut self, channel: &Channel, compared: Option<u64>);
     /// The channel was deleted.
     fn delete(&mut self, channel: &Channel);
     /// The worker that asked for a channel can go on.
@@ -133,6 +133,9 @@ struct State {
     asking: bool,
     /// When it came from another relay.
     moved: u64,
+    /// The last time at which somebody asked for it to be compared, and that of the comparison that is under way.
+    wanted: u64,
+    reading: u64,
 }
 
 /// What an answer is awaited for.
@@ -246,7 +249,10 @@ impl Relay {
     }
 
     /// The worker in this slot wants to subscribe to a channel, or has subscribers of it.
-    pub fn open(&mut self, channel: Channel, slot: Option<usize>, copies: &mut impl Copies, now: u64) {
+    ///
+    /// `since` is not 0 where the copy has to be compared first, and says when that was asked for: its client has a position that
+    /// the copy does not know, which may be one of an epoch that this node has not heard of.
+    pub fn open(&mut self, channel: Channel, slot: Option<usize>, since: u64, copies: &mut impl Copies, now: u64) {
         let names = Names::of(&self.prefix, self.database, &channel.group, &channel.id);
         let topic: Box<[u8]> = names.topic.clone().into();
         if let Some(state) = self.channels.get_mut(&topic) {
@@ -256,8 +262,19 @@ impl Relay {
             if !std::mem::replace(&mut state.announced.changed, true) {
                 self.due.push_back(topic.clone());
             }
+            if since > state.wanted {
+                state.wanted = since;
+                match &mut state.stage {
+                    Stage::Complete => {
+                        state.stage = Stage::Due;
+                        self.due.push_back(topic.clone());
+                    }
+                    Stage::Reading { again } => *again = true,
+                    Stage::Wanted | Stage::Subscribing | Stage::Due => {}
+                }
+            }
             match slot {
-                Some(slot) if state.kept => copies.ready(slot),
+                Some(slot) if state.kept && since == 0 => copies.ready(slot),
                 Some(slot) if !state.waiting.contains(&slot) => state.waiting.push(slot),
                 _ => {}
             }
@@ -275,6 +292,8 @@ impl Relay {
             count_at: now + COUNT,
             asking: false,
             moved: 0,
+            wanted: since,
+            reading: 0,
         };
         self.channels.insert(topic.clone(), state);
         self.due.push_back(topic.clone());
@@ -355,7 +374,7 @@ impl Relay {
             state.used = now;
         }
         if state.used + LINGER <= now && connection.is_ready() {
-            copies.keep(&state.channel, false);
+            copies.keep(&state.channel, None);
             // Cannot fail: the connection is ready.
             let _ = connection.unsubscribe(&[&topic], now);
             self.channels.remove(&topic);
@@ -392,6 +411,7 @@ impl Relay {
                     self.counts.sent += 1;
                     self.asked.insert(token, Asked::Read(topic.clone()));
                     state.stage = Stage::Reading { again: false };
+                    state.reading = state.wanted;
                 } else {
                     refused = true;
                 }
@@ -566,7 +586,7 @@ impl Relay {
             return;
         }
         state.stage = Stage::Complete;
-        copies.keep(&state.channel, true);
+        copies.keep(&state.channel, Some(state.reading));
         state.kept = true;
         for slot in state.waiting.drain(..) {
             copies.ready(slot);

@@ -121,7 +121,19 @@ sub ended {
     return;
 }
 
-sub engine { my (@words) = @_; eval { $redis->command(@words) }; return }
+# engine(word ...): what it answers; undef if it does not, because it is stopped or asleep.
+sub engine {
+    my (@words) = @_;
+
+    return eval {
+        local $SIG{ALRM} = sub { die "no answer\n" };
+        alarm 3;
+        my $answer = eval { $redis->command(@words) };
+        alarm 0;
+        $answer;
+    };
+}
+
 sub running { return grep { $_->{master} } @nodes }
 
 sub kill_node {
@@ -173,12 +185,12 @@ my @FAULTS = (
     ['engine killed, all lost', 2, sub { restart(sub { unlink glob "$redis->{directory}/dump.rdb" }) }],
     ['engine killed, comes back with less', 3, sub { restart(sub { }) }],
     ['engine saved', 4, sub { engine('SAVE') }],
-    ['engine stopped', 4, sub { stop(rand 3, $redis->pid) if $redis->pid }],
+    ['engine stopped', 4, sub { my $pid = $redis->pid or return 0; stop(rand 3, $pid) }],
     ['engine asleep', 2, sub {
         # Who asks it to waits for the answer.
         my $pid = fork // return 0;
         if (!$pid) {
-            engine('DEBUG', 'SLEEP', sprintf '%.2f', rand 2);
+            eval { $redis->command('DEBUG', 'SLEEP', sprintf '%.2f', rand 2) };
             POSIX::_exit(0);
         }
         later(3, sub { ended($pid) });
@@ -187,8 +199,9 @@ my @FAULTS = (
     ['scripts flushed', 3, sub { engine('SCRIPT', 'FLUSH') }],
     ['no memory', 2, sub { engine('CONFIG', 'SET', 'maxmemory', 1); later(rand 2, sub { engine('CONFIG', 'SET', 'maxmemory', 0) }) }],
     ['a key is lost', 3, sub {
-        my $keys = eval { $redis->command('KEYS', 'ws:*:' . any(qw(h m n))) } or return 0;
-        engine('DEL', any(@$keys)) if @$keys;
+        my $keys = engine('KEYS', 'ws:*:' . any(qw(h m n))) or return 0;
+        return 0 if !@$keys;
+        engine('DEL', any(@$keys));
     }],
     ['network cut', 5, sub { any(@relays)->fault('cut') }],
     ['network stalls', 4, sub { any(@relays)->fault('stall', rand 3) }],

@@ -74,9 +74,9 @@ impl Copies for Logs {
         }
     }
 
-    fn keep(&mut self, channel: &Channel, kept: bool) {
+    fn keep(&mut self, channel: &Channel, compared: Option<u64>) {
         if let Some(log) = self.logs.get_mut(&channel.id) {
-            log.kept = kept;
+            log.kept = compared.is_some();
         }
     }
 
@@ -119,7 +119,7 @@ impl Node {
         let history = History::of(10, 0);
         let channel = Channel { group: Box::default(), id: id.as_bytes().into(), history };
         let now = self.now();
-        self.relay.open(channel, Some(slot), &mut self.logs, now);
+        self.relay.open(channel, Some(slot), 0, &mut self.logs, now);
         self.relay.ask(self.client.connection(), &mut self.logs, now);
     }
 

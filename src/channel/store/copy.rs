@@ -40,6 +40,8 @@ pub struct CopyState {
     pub subscribers: u32,
     /// The relay that keeps it complete; 0: none does.
     pub relay: u64,
+    /// It was compared with the original for those who asked up to this time.
+    pub compared: u64,
 }
 
 /// What became of a message for a copy.
@@ -88,6 +90,7 @@ impl<L: Lock> Store<L> {
                 next: Offset(memory.record(channel)?.upcoming.get()),
                 subscribers: memory.subscribers(channel)?,
                 relay: copied.relay.get(),
+                compared: copied.compared.get(),
             }))
         })
     }
@@ -191,18 +194,19 @@ impl<L: Lock> Store<L> {
             .map_err(PublishError::from)
     }
 
-    /// The copy has everything that the relay with this number has heard of, and the relay listens on; 0: none does any more.
-    /// Whether there is a copy.
+    /// The copy has everything that the relay with this number has heard of, and the relay listens on; 0: none does any more. It was
+    /// compared with the original since those asked for that who did up to the time `compared`. Whether there is a copy.
     ///
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn copy_is_kept_by(&self, key: Key<'_>, relay: u64, now: Now) -> Result<bool, Corrupt> {
+    pub fn copy_is_kept_by(&self, key: Key<'_>, relay: u64, compared: u64, now: Now) -> Result<bool, Corrupt> {
         let hash = self.zone.unlocked().hash(key)?;
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some((channel, copied)) = find(memory, key, hash)? else { return Ok(false) };
             copied.relay.set(relay);
+            copied.compared.set(copied.compared.get().max(compared));
             memory.record(channel)?.touched.set(clock);
             Ok(true)
         })

@@ -351,6 +351,8 @@ shared! {
         base: Wide,
         /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
         relay: Wide,
+        /// It was compared with the original at the request of those who asked up to this time of the zone's clock.
+        compared: Wide,
     }
 }
 

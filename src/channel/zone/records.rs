@@ -178,7 +178,7 @@ impl<'a> Memory<'a> {
         record.missing.set(serial);
         if let Some(copied) = self.copied(cell)? {
             copied.space.set(key.space);
-            for unknown in [&copied.epoch, &copied.base, &copied.relay] {
+            for unknown in [&copied.epoch, &copied.base, &copied.relay, &copied.compared] {
                 unknown.set(0);
             }
         }

@@ -5,6 +5,7 @@
 use crate::channel::backend::{Answer, Backend, Failure, PublishReply};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
+use crate::channel::position::Epoch;
 use crate::channel::store::{
     GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError, ReadError,
     SubscribeError,
@@ -45,7 +46,7 @@ impl Backend for ZoneAlone {
         false
     }
 
-    fn open(&self, _: &[Key<'_>], _: History) -> Answer<(), SubscribeError> {
+    fn open(&self, _: &[Key<'_>], _: History, _: &[Epoch]) -> Answer<(), SubscribeError> {
         Answer::Now(Ok(()))
     }
 

@@ -9,10 +9,11 @@ use std::rc::Rc;
 
 use super::events::Events;
 use super::publish::policy;
-use super::subscription::Ids;
+use super::subscription::{self, Ids};
 use crate::channel::backend::{Answer, Backend, Outcome};
 use crate::channel::event::Happening;
 use crate::channel::hook::Joining;
+use crate::channel::position::Epoch;
 use crate::channel::store::{History, Key, SubscribeError};
 use crate::nginx::backend;
 use crate::nginx::detached::{self, Question};
@@ -97,6 +98,8 @@ struct Channels {
     group: Box<[u8]>,
     ids: Box<[Box<[u8]>]>,
     history: History,
+    /// The epochs of the client's position.
+    known: Vec<Epoch>,
 }
 
 impl Channels {
@@ -111,13 +114,14 @@ impl Channels {
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
             ids: keys.iter().map(|key| key.id().into()).collect(),
             history: policy(request)?.history,
+            known: subscription::epochs(request),
         }))
     }
 
     fn open(&self) -> Answer<(), SubscribeError> {
         let space = self.backend.space();
         let keys: Vec<Key<'_>> = self.ids.iter().filter_map(|id| Key::in_space(space, &self.group, id)).collect();
-        self.backend.open(&keys, self.history)
+        self.backend.open(&keys, self.history, &self.known)
     }
 }
 

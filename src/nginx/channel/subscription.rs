@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use crate::channel::fanout::{OnGap, SubscriberId, Wish};
-use crate::channel::position::{Asked, MAX_POSITIONS, Start};
+use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::Form;
 use crate::conf::Channel;
@@ -187,6 +187,16 @@ impl<'r> Subscription<'r> {
     fn name(&self) -> Octets<'r> {
         Octets(self.keys.first().map(|key| key.id()).unwrap_or_default())
     }
+}
+
+/// The epochs that the position of a request names.
+pub fn epochs(request: Request) -> Vec<Epoch> {
+    let ids = match asked(request) {
+        Asked::Nothing | Asked::Unknown => Vec::new(),
+        Asked::After(ids) => ids,
+        Asked::Cut(cut) => cut.named,
+    };
+    ids.into_iter().map(|id| id.epoch).collect()
 }
 
 /// Whether a subrequest names a position.

@@ -6,7 +6,7 @@ use super::{Failed, epoch, is_away, read, send, with};
 use crate::channel::backend::{Answer, Backend, Failure, PublishReply, later};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
-use crate::channel::position::{MessageId, Offset};
+use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{
     GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError, ReadError,
     SubscribeError,
@@ -116,11 +116,16 @@ impl Backend for Redis {
         true
     }
 
-    fn open(&self, keys: &[Key<'_>], history: History) -> Answer<(), SubscribeError> {
+    fn open(&self, keys: &[Key<'_>], history: History, known: &[Epoch]) -> Answer<(), SubscribeError> {
+        let compare = with(self.number, |engine| engine.node.must_compare(keys, known)).unwrap_or(false);
+        if compare && is_away(self.number) {
+            // Nobody here knows whether the client's epoch is older or newer.
+            return Answer::Now(Err(Failure::Unavailable));
+        }
         let opening = with(self.number, |engine| {
             let (promise, pending) = later();
             let done = move |opened: Result<(), Failed>| promise.answer(opened.map_err(failure));
-            engine.node.open(keys, history, Box::new(done));
+            engine.node.open(keys, history, compare, Box::new(done));
             engine.servers.post();
             pending
         });

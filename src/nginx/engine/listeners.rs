@@ -137,10 +137,10 @@ impl Listeners {
     }
 
     /// The worker in this slot wants to subscribe to a channel, or has subscribers of it.
-    pub fn open(&mut self, channel: Channel, slot: Option<usize>) {
+    pub fn open(&mut self, channel: Channel, slot: Option<usize>, since: u64) {
         let at = self.all.iter().position(|listener| listener.relay.has(&channel)).unwrap_or(0);
         let mut copies = copies(&self.settings, self.number);
-        self.all[at].relay.open(channel, slot, &mut copies, now());
+        self.all[at].relay.open(channel, slot, since, &mut copies, now());
     }
 
     /// Goes on after an event.

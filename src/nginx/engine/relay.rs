@@ -48,6 +48,8 @@ struct Opening {
     missing: Vec<Name>,
     /// What is to be kept of them here.
     history: History,
+    /// When it asked for them to be compared before; 0: they need not be.
+    since: u64,
     /// The relay that was asked for them; 0: none was.
     asked: u64,
     deadline: u64,
@@ -104,11 +106,25 @@ impl Node {
         }
     }
 
-    /// Waits for channels.
-    pub fn open(&mut self, keys: &[Key<'_>], history: History, done: Opened) {
+    /// Whether the copies of these channels have to be compared for a client whose position names these epochs: one of them that no copy
+    /// has may be older than that of a copy, or one that this node has not heard of yet.
+    pub fn must_compare(&self, keys: &[Key<'_>], known: &[Epoch]) -> bool {
+        if known.is_empty() {
+            return false;
+        }
+        let epochs: Vec<Epoch> = keys
+            .iter()
+            .filter_map(|key| hub::with(|hub| hub.store.copy_state(*key).ok().flatten()).flatten())
+            .map(|copy| copy.epoch)
+            .collect();
+        known.iter().any(|epoch| !epochs.contains(epoch))
+    }
+
+    /// Waits for channels, until they were compared since then where that is asked for.
+    pub fn open(&mut self, keys: &[Key<'_>], history: History, compare: bool, done: Opened) {
         let deadline = now() + self.settings.timeout;
         let missing = keys.iter().map(|key| (key.group().into(), key.id().into())).collect();
-        let mut opening = Opening { missing, history, asked: 0, deadline, done };
+        let mut opening = Opening { missing, history, since: if compare { now() } else { 0 }, asked: 0, deadline, done };
         self.attach();
         let relay = self.current_relay();
         self.ask(&mut opening, relay);
@@ -125,9 +141,9 @@ impl Node {
             let Some(key) = Key::in_space(space, group, id) else { continue };
             if let Some(own) = &mut self.own {
                 let channel = Channel { group: group.clone(), id: id.clone(), history: opening.history };
-                own.open(channel, Some(slot));
+                own.open(channel, Some(slot), opening.since);
             } else if let Some(handle) = self.handle.filter(|_| relay != 0) {
-                let request = encode(slot, opening.history, key);
+                let request = encode(slot, opening.history, opening.since, key);
                 // What a full input does not take is asked for again.
                 taken &= hub::with(|hub| hub.push_input(handle, Kind::Binary, &request, MOST_INPUT)) == Some(Ok(()));
             }
@@ -210,7 +226,7 @@ impl Node {
         }
         for copy in found.into_iter().filter(|copy| copy.subscribers > 0 && !copy.id.is_empty()) {
             let channel = Channel { group: copy.group.into(), id: copy.id.into(), history: copy.history };
-            own.open(channel, None);
+            own.open(channel, None, 0);
         }
         self.own = Some(own);
     }
@@ -252,8 +268,8 @@ impl Node {
         }
         hub::with(|hub| hub.consume_input(handle, requests.len()));
         for request in &requests {
-            if let Some((slot, channel)) = decode(&request.data) {
-                own.open(channel, Some(slot));
+            if let Some((slot, since, channel)) = decode(&request.data) {
+                own.open(channel, Some(slot), since);
             }
         }
         own.post();
@@ -295,7 +311,7 @@ impl Node {
             self.unseen -= 1;
             let Some(mut opening) = self.opening.pop_front() else { break };
             if relay != 0 {
-                opening.missing.retain(|(group, id)| !is_complete(space, group, id, relay));
+                opening.missing.retain(|(group, id)| !is_complete(space, group, id, relay, opening.since));
             }
             if opening.missing.is_empty() {
                 ready.push(Box::new(move || (opening.done)(Ok(()))));
@@ -341,32 +357,35 @@ impl Node {
 }
 
 /// Whether the copy of a channel is complete.
-fn is_complete(space: u64, group: &[u8], id: &[u8], relay: u64) -> bool {
+fn is_complete(space: u64, group: &[u8], id: &[u8], relay: u64, since: u64) -> bool {
     let Some(key) = Key::in_space(space, group, id) else { return true };
     let state = hub::with(|hub| hub.store.copy_state(key));
-    relay != 0 && matches!(state, Some(Ok(Some(state))) if state.relay == relay)
+    relay != 0 && matches!(state, Some(Ok(Some(state))) if state.relay == relay && state.compared >= since)
 }
 
-/// A request to the relay: the slot of the worker, what is kept, and the channel.
-fn encode(slot: usize, history: History, key: Key<'_>) -> Vec<u8> {
-    let mut request = Vec::with_capacity(24 + key.group().len() + key.id().len());
+/// A request to the relay: the slot of the worker, what is kept, when it is to be compared, and the channel.
+fn encode(slot: usize, history: History, since: u64, key: Key<'_>) -> Vec<u8> {
+    let mut request = Vec::with_capacity(32 + key.group().len() + key.id().len());
     request.extend_from_slice(&(slot as u32).to_ne_bytes());
     request.extend_from_slice(&history.length.to_ne_bytes());
     request.extend_from_slice(&history.time.to_ne_bytes());
+    request.extend_from_slice(&since.to_ne_bytes());
     request.extend_from_slice(&(key.group().len() as u32).to_ne_bytes());
     request.extend_from_slice(key.group());
     request.extend_from_slice(key.id());
     request
 }
 
-fn decode(request: &[u8]) -> Option<(usize, Channel)> {
+fn decode(request: &[u8]) -> Option<(usize, u64, Channel)> {
     let (slot, rest) = request.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (time, rest) = rest.split_first_chunk::<8>()?;
+    let (since, rest) = rest.split_first_chunk::<8>()?;
     let (group_len, rest) = rest.split_first_chunk::<4>()?;
     let (group, id) = rest.split_at_checked(u32::from_ne_bytes(*group_len) as usize)?;
     let history = History { length: u32::from_ne_bytes(*length), time: u64::from_ne_bytes(*time) };
-    Some((u32::from_ne_bytes(*slot) as usize, Channel { group: group.into(), id: id.into(), history }))
+    let since = u64::from_ne_bytes(*since);
+    Some((u32::from_ne_bytes(*slot) as usize, since, Channel { group: group.into(), id: id.into(), history }))
 }
 
 /// The copies in the zone, for the relay of this number.
@@ -433,10 +452,10 @@ impl Copies for Zone {
         appended.unwrap_or(Appended::NoCopy)
     }
 
-    fn keep(&mut self, channel: &Channel, kept: bool) {
-        let number = if kept { self.number.into() } else { 0 };
+    fn keep(&mut self, channel: &Channel, compared: Option<u64>) {
+        let number = if compared.is_some() { self.number.into() } else { 0 };
         self.update(channel, |hub, key, now| {
-            hub.store.copy_is_kept_by(key, number, now).ok().map(|_| ((), Wake::default()))
+            hub.store.copy_is_kept_by(key, number, compared.unwrap_or(0), now).ok().map(|_| ((), Wake::default()))
         });
     }
 

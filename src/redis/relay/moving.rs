@@ -128,7 +128,7 @@ impl Relay {
     pub fn forsake(&mut self, copies: &mut impl Copies) {
         for state in self.channels.values_mut() {
             state.kept = false;
-            copies.keep(&state.channel, false);
+            copies.keep(&state.channel, None);
         }
     }
 }
@@ -172,7 +172,8 @@ mod tests {
             Appended::NoCopy
         }
 
-        fn keep(&mut self, channel: &Channel, kept: bool) {
+        fn keep(&mut self, channel: &Channel, compared: Option<u64>) {
+            let kept = compared.is_some();
             self.kept.insert(channel.id.clone(), kept);
         }
 
@@ -245,7 +246,7 @@ mod tests {
         let (mut listener, mut copies) = (Listener::new(), Kept::default());
         let ids = ["a", "b", "c"];
         for id in ids {
-            listener.relay.open(channel(id), None, &mut copies, 0);
+            listener.relay.open(channel(id), None, 0, &mut copies, 0);
         }
         assert_eq!(listener.sent(&mut copies, 0), ["SSUBSCRIBE"; 3]);
     }
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn a_channel_takes_along_who_waits_for_it() {
         let (mut from, mut to, mut copies) = (Listener::new(), Listener::new(), Kept::default());
-        from.relay.open(channel("a"), Some(3), &mut copies, 0);
+        from.relay.open(channel("a"), Some(3), 0, &mut copies, 0);
         assert_eq!(from.sent(&mut copies, 0), ["SSUBSCRIBE"]);
         let slot = names("a").slot();
         assert!(from.relay.misplaced(|other| other == slot).is_empty());
@@ -280,7 +281,7 @@ mod tests {
     #[test]
     fn a_node_says_where_a_channel_is() {
         let (mut from, mut to, mut copies) = (Listener::new(), Listener::new(), Kept::default());
-        from.relay.open(channel("a"), None, &mut copies, 0);
+        from.relay.open(channel("a"), None, 0, &mut copies, 0);
         from.sent(&mut copies, 0);
         let slot = names("a").slot();
         from.says(format!("-MOVED {slot} h:7002\r\n").as_bytes(), &mut copies, 1);
@@ -312,7 +313,7 @@ mod tests {
         let (mut listener, mut copies) = (Listener::new(), Kept::default());
         let slot = names("a").slot();
         let error = ErrorReply::parse(format!("ASK {slot} h:7002").as_bytes());
-        listener.relay.open(channel("a"), None, &mut copies, 0);
+        listener.relay.open(channel("a"), None, 0, &mut copies, 0);
         let topic: Box<[u8]> = names("a").topic.into();
         listener.relay.due.clear();
         listener.relay.channels.get_mut(&topic).unwrap().stage = Stage::Complete;

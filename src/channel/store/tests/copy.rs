@@ -103,10 +103,10 @@ fn subscribers_hear_of_another_epoch_before_its_messages() {
 fn a_relay_vouches_for_a_copy_until_it_follows_another_epoch() {
     let rig = Rig::new(1 << 20);
     let relay = || rig.store.copy_state(copy_of("a")).unwrap().map(|state| state.relay);
-    assert!(!rig.store.copy_is_kept_by(copy_of("a"), 9, rig.now()).unwrap());
+    assert!(!rig.store.copy_is_kept_by(copy_of("a"), 9, 0, rig.now()).unwrap());
     rig.follow("a", original(5, 1, 0));
     assert_eq!(relay(), Some(0));
-    assert!(rig.store.copy_is_kept_by(copy_of("a"), 9, rig.now()).unwrap());
+    assert!(rig.store.copy_is_kept_by(copy_of("a"), 9, 0, rig.now()).unwrap());
     rig.follow("a", original(5, 1, 0));
     assert_eq!(relay(), Some(9));
     rig.follow("a", original(6, 1, 0));

@@ -1,0 +1,134 @@
+# Positions of epochs that a node does not have: of one that is over, what its client has does not come again; of one that the node has not heard
+# of yet, nothing old comes.
+
+use strict;
+use warnings;
+
+use lib 't/lib', 'tests/chaos/lib';
+use Chaos::Relay;
+use Test::More;
+use Time::HiRes qw(time);
+use Ws::Client;
+use Ws::Frame;
+use Ws::Http;
+use Ws::Nginx;
+use Ws::Redis;
+
+my $redis = Ws::Redis->start;
+my $port_of_relay = Ws::Nginx::free_port();
+my $relay = Chaos::Relay->new($port_of_relay, $redis->port);
+
+sub node {
+    my ($url) = @_;
+
+    return Ws::Nginx->start(
+        workers => 2,
+        http    => "websocket_channel_zone 4m; websocket_channel_history length=100; websocket_channel_redis $url; websocket_channel_redis_timeout 8s;",
+        noise   => [qr/channels: /],
+        server  => <<'SERVER');
+    location = /sub { websocket_channel $arg_id; websocket_channel_start oldest; }
+    location = /two { websocket_channel $arg_id other; websocket_channel_start oldest; }
+    location = /pub { websocket_channel $arg_id mode=pub; }
+SERVER
+}
+
+my @nodes = (node($redis->url), node("redis://127.0.0.1:$port_of_relay"));
+my ($one, $two) = map { $_->port } @nodes;
+
+sub ready {
+    for my $port ($one, $two) {
+        await('the engine', sub { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} == 202 });
+    }
+}
+
+# A client of ws+meta.nchan, after a position.
+sub subscribe {
+    my ($port, $path, $position) = @_;
+
+    return Ws::Client->open($port, $path . (defined $position ? "&last_event_id=$position" : ''),
+        timeout => 20, headers => ['Sec-WebSocket-Protocol' => 'ws+meta.nchan']);
+}
+
+# got(client, last): what comes until that message: "gap 0", or messages; and the id of the last one.
+sub got {
+    my ($client, $last) = @_;
+
+    my @got;
+    while (1) {
+        my ($head, $payload) = split /\n\n/, $client->message->{payload}, 2;
+        my ($id) = $head =~ /^id: (\S+)$/m;
+        if ($head =~ /^gap: (\d+)$/m) {
+            push @got, "gap $1";
+            next;
+        }
+        push @got, $payload;
+        return (join(' ', @got), $id) if $payload eq $last;
+    }
+}
+
+ready();
+
+case 'an engine that comes back with less' => sub {
+    publish($one, '/pub?id=less', $_) for 1 .. 3;
+    $redis->command('SAVE');
+    publish($one, '/pub?id=less', $_) for 4 .. 6;
+    my ($all, $after_six) = got(subscribe($one, '/sub?id=less'), 6);
+    is($all, '1 2 3 4 5 6');
+    my ($epoch) = split /:/, $after_six;
+    my (undef, $other) = got(subscribe($one, '/sub?id=ready'), 'x');
+    $redis->kill;
+    $redis->launch;
+    ready();
+    publish($two, '/pub?id=less', $_) for 7 .. 8;
+    for my $port ($one, $two) {
+        is((got(subscribe($port, '/sub?id=less', $after_six), 8))[0], 'gap 0 7 8', "nothing comes again at $port");
+        is((got(subscribe($port, '/sub?id=less', "$epoch:2"), 8))[0], 'gap 0 3 7 8', 'what was left is there');
+        is((got(subscribe($port, '/two?id=less', "$epoch:6,$other"), 8))[0], 'gap 0 7 8', 'one of two channels');
+        my $poll = request($port, 'GET', "/sub?id=less&last_event_id=$after_six", Accept => '*/*');
+        is($poll->{body}, 7);
+        is($poll->{headers}{'x-channel-gap'}[0], 0);
+    }
+};
+
+case 'a node that has not heard of the epoch' => sub {
+    publish($one, '/pub?id=behind', $_) for 1 .. 3;
+    my $listener = subscribe($two, '/sub?id=behind');
+    is((got($listener, 3))[0], '1 2 3', 'the node has a copy');
+    # Nothing comes to this node for a while.
+    $relay->fault('oneway', 4);
+    $redis->command('DEL', grep { /YmVoaW5k.*:h\z/ } @{$redis->command('KEYS', '*')});
+    publish($one, '/pub?id=behind', 4);
+    my ($all, $id) = got(subscribe($one, '/sub?id=behind'), 4);
+    is($all, '1 2 3 4');
+    # It either gets nothing that it has, or is told to try again.
+    my $late = eval { subscribe($two, '/sub?id=behind', $id) };
+    $late //= await('the node to hear of it', sub { eval { subscribe($two, '/sub?id=behind', $id) } }, 20);
+    publish($one, '/pub?id=behind', 5);
+    is((got($late, 5))[0], 5, 'what is new, and no gap');
+    is((got($listener, 5))[0], 'gap 0 4 5', 'who was there is told');
+};
+
+case 'an engine that is away' => sub {
+    publish($one, '/pub?id=away', $_) for 1 .. 2;
+    my ($all, $id) = got(subscribe($one, '/sub?id=away'), 2);
+    is($all, '1 2');
+    my $listener = subscribe($one, '/sub?id=away');
+    got($listener, 2);
+    $redis->kill;
+    await('it to be known', sub { request($one, 'POST', '/pub?id=away', body => 'x')->{status} == 503 }) for 1 .. 4;
+    my ($epoch, $offset) = split /:/, $id;
+    is((got(subscribe($one, '/sub?id=away', "$epoch:1"), 2))[0], 2, 'a position that is known is served');
+    my $begun = time;
+    my $response = Ws::Client->connect(port => $one)->handshake('/sub?id=away&last_event_id=' . ($epoch + 1) . ':1');
+    is($response->{status}, 503, 'of another one nobody knows');
+    ok($response->{headers}{'retry-after'});
+    cmp_ok(time - $begun, '<', 5, 'at once');
+};
+
+$relay->kill;
+$_->{noise} = [qr/channels: /] for @nodes;
+kill 'TERM', $nodes[1]->master;
+waitpid $nodes[1]->master, 0;
+delete $nodes[1]{master};
+$nodes[0]->stop;
+done_testing();
