@@ -90,6 +90,23 @@ case 'an engine that comes back with less' => sub {
     }
 };
 
+case 'an engine that comes back from before an epoch' => sub {
+    publish($one, '/pub?id=undone', $_) for 1 .. 6;
+    $redis->command('SAVE');
+    is(request($one, 'DELETE', '/pub?id=undone')->{status}, 200);
+    publish($one, '/pub?id=undone', $_) for 7 .. 8;
+    my @there = map { subscribe($_, '/sub?id=undone') } $one, $two;
+    my ($all, $id) = got($there[0], 8);
+    is($all, '7 8');
+    is((got($there[1], 8))[0], '7 8');
+    $redis->kill;
+    $redis->launch;
+    ready();
+    publish($one, '/pub?id=undone', 9);
+    is((got($_, 9))[0], 'gap 0 9', 'who was there gets nothing of before') for @there;
+    is((got(subscribe($_, '/sub?id=undone', $id), 9))[0], 'gap 0 9', 'nor who comes back') for $one, $two;
+};
+
 case 'a node that has not heard of the epoch' => sub {
     publish($one, '/pub?id=behind', $_) for 1 .. 3;
     my $listener = subscribe($two, '/sub?id=behind');

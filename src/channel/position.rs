@@ -173,6 +173,40 @@ pub enum Start {
     Last(u32),
 }
 
+/// Epochs before the current one that are remembered of a channel.
+pub const MOST_PREVIOUS: usize = 4;
+
+/// How the current epoch of a channel has come about. A channel that an engine has keeps its messages, and goes on counting, when a new
+/// epoch begins because the engine may have gone back: who comes from the epoch before goes on where it was. The engine may as well have gone
+/// back to a state from before an epoch; nothing is known then of what there was in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lineage {
+    /// The newest message when the epoch began; 0 where a channel begins with its epoch.
+    pub base: Offset,
+    /// The epochs before it, the last one first, each with its last message; of [`NOWHERE`] there was none.
+    pub previous: [MessageId; MOST_PREVIOUS],
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Lineage { base: Offset(0), previous: [NOWHERE; MOST_PREVIOUS] }
+    }
+}
+
+impl Lineage {
+    /// The last one of the messages of the current epoch that somebody may have had who had messages of another epoch up to this one. Of
+    /// an epoch that is not known, it is the last one that was there when the current one began.
+    pub fn had(&self, id: MessageId) -> Offset {
+        let known = self.previous.iter().find(|last| last.epoch == id.epoch && **last != NOWHERE);
+        known.map_or(self.base, |last| id.offset.min(last.offset).min(self.base))
+    }
+
+    /// Whether an epoch is one of those before.
+    pub fn knows(&self, epoch: Epoch) -> bool {
+        self.previous.iter().any(|last| last.epoch == epoch && *last != NOWHERE)
+    }
+}
+
 /// What a channel has at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -192,9 +226,8 @@ pub struct Window {
     pub cut: Option<Offset>,
     /// The channel is the copy of one that other machines have as well, and may be behind them.
     pub is_copy: bool,
-    /// The newest message of the channel when the epoch began: up to there, it may have had the same messages under another epoch.
-    /// 0 where a channel begins with its epoch.
-    pub base: Offset,
+    /// What of it may be known under another epoch.
+    pub lineage: Lineage,
 }
 
 /// Messages that a subscriber will never see.
@@ -257,10 +290,10 @@ impl Window {
         }
     }
 
-    /// The beginning of a channel that has taken the place of another one, for who has of that the messages up to `had`, or nobody
+    /// The beginning of a channel that has taken the place of another one, for who has that up to this message, or nobody
     /// knows up to which one. What it may have had under the other epoch does not come again.
-    fn replaced(&self, had: Option<Offset>) -> First {
-        let known = had.filter(|had| *had < self.base).unwrap_or(self.base);
+    fn replaced(&self, had: Option<MessageId>) -> First {
+        let known = had.map_or(self.lineage.base, |had| self.lineage.had(had));
         let next = known.next().max(self.oldest).min(self.upcoming.max(self.oldest));
         (next, Some(Gap { lost: if self.is_copy { 0 } else { next.0.saturating_sub(1) }, replaced: true }))
     }
@@ -287,23 +320,16 @@ pub fn begin(windows: &[Window], asked: &Asked, start: Start) -> Vec<Beginning> 
         Asked::After(ids) => ids.as_slice(),
         Asked::Cut(cut) => cut.named.as_slice(),
     };
-    let mut replaced = ids.iter().filter(|id| !windows.iter().any(|window| window.epoch == id.epoch));
-    // Of several channels, nobody knows which one was which.
-    let had = match (replaced.next(), windows) {
-        (Some(id), [_]) => Some(Some(id.offset)),
-        (Some(_), _) => Some(None),
-        (None, _) => None,
-    };
+    // Of an epoch that nobody remembers, nobody knows of which of several channels it was.
+    let replaced = ids.iter().any(|id| !windows.iter().any(|window| window.epoch == id.epoch));
     let begin = |window: &Window| {
         let id = ids.iter().find(|id| id.epoch == window.epoch);
         match (id, asked) {
             (Some(id), Asked::Cut(_)) if id.offset == UNKNOWN => window.replaced(None),
             (Some(id), _) => window.after(id.offset).unwrap_or_else(|| (window.start(start), None)),
             (None, Asked::Cut(cut)) => window.after_cut(cut),
-            (None, _) => match had {
-                Some(had) => window.replaced(had),
-                None => (window.start(start), None),
-            },
+            (None, _) if replaced => window.replaced(ids.iter().copied().find(|id| window.lineage.knows(id.epoch))),
+            (None, _) => (window.start(start), None),
         }
     };
     let beginning = |window: &Window| {
@@ -333,7 +359,7 @@ mod tests {
             newest: 0,
             cut: None,
             is_copy: false,
-            base: Offset(0),
+            lineage: Lineage::default(),
         }
     }
 
@@ -455,20 +481,28 @@ mod tests {
 
     #[test]
     fn what_a_client_had_under_another_epoch_does_not_come_again() {
-        // The epoch began after the message 6.
-        let copy = Window { is_copy: true, base: Offset(6), ..window(9, 3, 9) };
+        // The epoch began after the message 6, and the one before it after the message 3.
+        let previous = [id(8, 6), id(7, 3), NOWHERE, NOWHERE];
+        let copy = Window { is_copy: true, lineage: Lineage { base: Offset(6), previous }, ..window(9, 3, 9) };
         assert_eq!(one(copy, "8:4", Start::Oldest), (5, Some(0)), "it had what was there before");
         assert_eq!(one(copy, "8:6", Start::Oldest), (7, Some(0)));
         assert_eq!(one(copy, "8:7", Start::Oldest), (7, Some(0)), "which was another message");
         assert_eq!(one(copy, "8:1", Start::Oldest), (3, Some(0)));
-        assert_eq!(one(Window { base: Offset(0), ..copy }, "8:7", Start::Oldest), (3, Some(0)), "all was lost");
-        assert_eq!(one(Window { base: Offset(8), ..copy }, "8:100", Start::Oldest), (9, Some(0)), "nothing since then");
-        let empty = Window { is_copy: true, base: Offset(6), ..window(9, 7, 7) };
+        assert_eq!(one(copy, "7:5", Start::Oldest), (4, Some(0)), "of the one before it had as much as there was");
+        assert_eq!(
+            one(copy, "5:4", Start::Oldest),
+            (7, Some(0)),
+            "what it had in an epoch that was undone nobody knows"
+        );
+        let all_lost = Window { lineage: Lineage::default(), ..copy };
+        assert_eq!(one(all_lost, "8:7", Start::Oldest), (3, Some(0)));
+        let empty = Window { is_copy: true, lineage: copy.lineage, ..window(9, 7, 7) };
         assert_eq!(one(empty, "8:6", Start::Oldest), (7, Some(0)));
-        // Of two channels, nobody knows which one was which.
-        let other = Window { epoch: Epoch(10), ..copy };
-        let both = begin(&[copy, other], &Asked::id(b"8:4,7:5"), Start::Newest);
-        assert!(both.iter().all(|beginning| beginning.next == Offset(7) && beginning.gap.is_some()));
+        // Of two channels, each is the one that remembers the epoch.
+        let other = Window { epoch: Epoch(10), lineage: Lineage { base: Offset(8), ..Lineage::default() }, ..copy };
+        let both = begin(&[copy, other], &Asked::id(b"8:4,1:5"), Start::Newest);
+        assert_eq!(both.iter().map(|beginning| beginning.next).collect::<Vec<_>>(), [Offset(5), Offset(9)]);
+        assert!(both.iter().all(|beginning| beginning.gap.is_some()));
     }
 
     #[test]

@@ -563,14 +563,14 @@ impl Relay {
         let oldest = found.oldest.unwrap_or(found.newest.next());
         let known = copies.look(&state.channel).epoch;
         self.counts.epochs += u64::from(known.0 != 0 && known != epoch);
-        if !copies.follow(&state.channel, Original { epoch, oldest, base: found.base }) {
+        if !copies.follow(&state.channel, Original { epoch, oldest, lineage: found.lineage }) {
             return self.later(now + AGAIN, topic);
         }
         for entry in &found.entries {
             let id = MessageId { epoch, offset: entry.offset };
             let Some(envelope) = envelope::open(&entry.sealed) else {
                 // Not one of ours, and lost for everybody.
-                copies.follow(&state.channel, Original { epoch, oldest: entry.offset.next(), base: found.base });
+                copies.follow(&state.channel, Original { epoch, oldest: entry.offset.next(), lineage: found.lineage });
                 continue;
             };
             match copies.append(&state.channel, id, entry.unix, &envelope) {

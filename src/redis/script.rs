@@ -13,7 +13,7 @@ use super::command::append;
 use super::error::ErrorReply;
 use super::names::Names;
 use super::resp::Value;
-use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
 use crate::channel::store::Presence;
 
 /// One script.
@@ -134,8 +134,8 @@ pub struct Fetched {
     pub newest: Offset,
     /// The oldest offset that is kept; `None` if none is.
     pub oldest: Option<Offset>,
-    /// The newest offset when the epoch began: what is after it was published in this epoch.
-    pub base: Offset,
+    /// How the epoch has come about.
+    pub lineage: Lineage,
     /// What was asked for, oldest first.
     pub entries: Vec<Entry>,
 }
@@ -254,9 +254,24 @@ pub fn fetched(reply: &Value) -> Result<Fetched, Failure> {
         epoch: optional(epoch)?.map(Epoch),
         newest: Offset(unsigned(newest)?),
         oldest: (oldest != Offset(0)).then_some(oldest),
-        base: Offset(unsigned(base)?),
+        lineage: lineage(base)?,
         entries: entries.iter().map(entry).collect::<Result<_, _>>()?,
     })
+}
+
+/// The newest offset when an epoch began, and the epochs before: "offset;epoch:offset;epoch:offset;".
+fn lineage(value: &Value) -> Result<Lineage, Failure> {
+    let octets = value.octets().ok_or(Failure::Malformed)?;
+    let mut parts = octets.split(|octet| *octet == b';');
+    let base = parts.next().and_then(decimal).ok_or(Failure::Malformed)?;
+    let mut lineage = Lineage { base: Offset(base), ..Lineage::default() };
+    for (last, text) in lineage.previous.iter_mut().zip(parts.filter(|text| !text.is_empty())) {
+        let colon = memchr::memchr(b':', text).ok_or(Failure::Malformed)?;
+        let numbers = decimal(&text[..colon]).zip(decimal(&text[colon + 1..]));
+        let (epoch, offset) = numbers.ok_or(Failure::Malformed)?;
+        *last = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
+    }
+    Ok(lineage)
 }
 
 /// Asks the server to delete a channel.
@@ -444,10 +459,12 @@ mod tests {
     #[test]
     fn entries_are_read() {
         let entry = Value::Array(vec![bulk("7-0"), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
-        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3"), entry]);
+        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3;41:3;40:2;"), entry]);
         let fetched = fetched(&reply).unwrap();
         assert_eq!((fetched.epoch, fetched.newest, fetched.oldest), (Some(Epoch(42)), Offset(7), Some(Offset(6))));
-        assert_eq!(fetched.base, Offset(3));
+        let last = |epoch, offset| MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
+        assert_eq!(fetched.lineage.base, Offset(3));
+        assert_eq!(fetched.lineage.previous[..2], [last(41, 3), last(40, 2)]);
         assert_eq!(fetched.entries, [Entry { offset: Offset(7), unix: 5, sealed: b"x".to_vec() }]);
         let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0"), bulk("0")]);
         let none = super::fetched(&none).unwrap();

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::lock::Lock;
-use super::position::{Asked, Epoch, Offset, Start, join};
+use super::position::{Asked, Epoch, Lineage, Offset, Start, join};
 use super::store::{Budget, Key, News, Now, ReadError, Slot, Store, Terms, Token};
 use super::wire::Form;
 pub use batch::{Batch, Item};
@@ -179,7 +179,7 @@ impl FanOut {
                     local.head = head;
                     self.start_pass(token);
                 }
-                News::Replaced { token, epoch, oldest, base } => self.replace(token, epoch, oldest, base),
+                News::Replaced { token, epoch, oldest, lineage } => self.replace(token, epoch, oldest, &lineage),
                 News::Deleted(token) => {
                     let Some((_, local)) = self.channels.at(token.0) else { continue };
                     local.deleted = true;
@@ -193,9 +193,9 @@ impl FanOut {
         more
     }
 
-    /// A channel has begun another epoch after the message `base`, and has messages from `oldest` on: its subscribers go on there,
+    /// A channel has begun another epoch, and has messages from `oldest` on: its subscribers go on there,
     /// and are told that nobody knows what they have lost.
-    fn replace(&mut self, token: Token, epoch: Epoch, oldest: Offset, base: Offset) {
+    fn replace(&mut self, token: Token, epoch: Epoch, oldest: Offset, lineage: &Lineage) {
         let Some((_, local)) = self.channels.at(token.0) else { return };
         self.octets -= local.octets();
         local.ring.clear();
@@ -207,7 +207,7 @@ impl FanOut {
             let Some(membership) = subscriber.memberships_mut().get_mut(member.which as usize) else { continue };
             // Whoever has come since then has begun in this epoch.
             if membership.epoch != epoch {
-                membership.replace(epoch, oldest, base);
+                membership.replace(epoch, oldest, lineage);
                 if !subscriber.blocked && !subscriber.ready {
                     subscriber.ready = true;
                     self.ready.push_back(SubscriberId(place));

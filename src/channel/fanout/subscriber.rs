@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::OnGap;
-use crate::channel::position::{Epoch, MOST_LISTED, MessageId, Offset};
+use crate::channel::position::{Epoch, Lineage, MOST_LISTED, MessageId, Offset};
 use crate::channel::store::{Present, Token};
 use crate::channel::wire::Form;
 
@@ -49,11 +49,12 @@ impl Membership {
         self.lost.take()
     }
 
-    /// It goes on in another epoch, which began after the message `base` and of which there are messages from `oldest` on. What
-    /// it has lost nobody knows; what was published in the new epoch it has not had.
-    pub fn replace(&mut self, epoch: Epoch, oldest: Offset, base: Offset) {
+    /// It goes on in another epoch, of which there are messages from `oldest` on. What it has lost nobody knows; what was published
+    /// in the new epoch it has not had.
+    pub fn replace(&mut self, epoch: Epoch, oldest: Offset, lineage: &Lineage) {
+        let had = lineage.had(MessageId { epoch: self.epoch, offset: self.next.previous() });
         self.epoch = epoch;
-        self.next = self.next.min(base.next()).max(oldest);
+        self.next = had.next().max(oldest);
         self.lost = Some(0);
         self.replaced = true;
         self.delivered = u64::MAX;

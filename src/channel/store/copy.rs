@@ -12,7 +12,7 @@ use super::{History, Key, MOST_DROPS, Now, PublishError, Store, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
-use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
 use crate::channel::zone::Memory;
 use crate::channel::zone::cells::cells_for;
 use crate::channel::zone::layout::{COPIED, Cell, Copied, INLINE_MESSAGE, REPLACED, Record, state};
@@ -25,8 +25,17 @@ pub struct Original {
     pub epoch: Epoch,
     /// The oldest message that is kept; the one that comes next if none is.
     pub oldest: Offset,
-    /// The newest message that there was when the epoch began.
-    pub base: Offset,
+    /// How the epoch has come about.
+    pub lineage: Lineage,
+}
+
+/// What is kept of that.
+pub(super) fn lineage(copied: &Copied) -> Lineage {
+    let previous = std::array::from_fn(|nth| MessageId {
+        epoch: Epoch(copied.previous[nth].get()),
+        offset: Offset(copied.ends[nth].get()),
+    });
+    Lineage { base: Offset(copied.base.get()), previous }
 }
 
 /// How far a copy is.
@@ -124,7 +133,11 @@ impl<L: Lock> Store<L> {
             if copied.epoch.get() != original.epoch.0 {
                 memory.go_on_at(channel, original.oldest.0, clock)?;
                 copied.epoch.set(original.epoch.0);
-                copied.base.set(original.base.0);
+                copied.base.set(original.lineage.base.0);
+                for (nth, last) in original.lineage.previous.iter().enumerate() {
+                    copied.previous[nth].set(last.epoch.0);
+                    copied.ends[nth].set(last.offset.0);
+                }
                 copied.relay.set(0);
                 for at in memory.interests(channel)? {
                     memory.interest(at?)?.seen.set(REPLACED);

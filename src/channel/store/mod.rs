@@ -232,6 +232,6 @@ fn window(memory: Memory<'_>, cell: Cell) -> Result<Window, Corrupt> {
         },
         cut: None,
         is_copy: copied.is_some(),
-        base: Offset(copied.map_or(0, |copied| copied.base.get())),
+        lineage: copied.map(copy::lineage).unwrap_or_default(),
     })
 }

@@ -2,11 +2,12 @@
 
 //! Reading: what is new for a worker, and the log from a cursor on.
 
+use super::copy::lineage;
 use super::{Handle, MOST_DROPS, Now, Slot, Store, Token};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::{CopyError, Message};
-use crate::channel::position::{Epoch, Offset};
+use crate::channel::position::{Epoch, Lineage, Offset};
 use crate::channel::zone::Memory;
 use crate::channel::zone::layout::{Cell, Interest, InterestAt, REPLACED, state};
 
@@ -43,8 +44,8 @@ pub enum News {
         epoch: Epoch,
         /// The oldest message that is here, or the one that comes next.
         oldest: Offset,
-        /// The newest message that the engine had when the epoch began.
-        base: Offset,
+        /// How the epoch has come about.
+        lineage: Lineage,
     },
     /// Everything up to this offset that was not told is lost.
     Missing(Token, Offset),
@@ -233,9 +234,9 @@ fn drain_one(
     if interest.seen.get() == REPLACED {
         let oldest = Offset(memory.oldest_offset(record)?);
         if interest.count.get() > 0 {
-            let base = memory.copied(channel)?.map_or(0, |copied| copied.base.get());
+            let lineage = memory.copied(channel)?.map(lineage).unwrap_or_default();
             out.try_reserve(1).map_err(CopyError::Memory)?;
-            out.push(News::Replaced { token, epoch: Epoch(epoch), oldest, base: Offset(base) });
+            out.push(News::Replaced { token, epoch: Epoch(epoch), oldest, lineage });
         }
         interest.seen.set(oldest.previous().0);
     }

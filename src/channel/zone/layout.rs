@@ -349,6 +349,9 @@ shared! {
         epoch: Wide,
         /// The newest offset that the engine had when this epoch began.
         base: Wide,
+        /// The epochs before it, the last one first, and the last message of each; 0 for none.
+        previous: [Wide; 4],
+        ends: [Wide; 4],
         /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
         relay: Wide,
         /// It was compared with the original at the request of those who asked up to this time of the zone's clock.

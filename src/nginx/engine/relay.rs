@@ -14,7 +14,7 @@ use super::listeners::Listeners;
 use super::servers::Servers;
 use super::{Failed, Settings, random, wake};
 use crate::channel::message::Publication;
-use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
 use crate::channel::store::{
     Appended, CopyFound, History, Input, Key, Now, Original, Owner, ProgramHandle, ProgramPhase, Wake,
 };
@@ -124,7 +124,8 @@ impl Node {
     pub fn open(&mut self, keys: &[Key<'_>], history: History, compare: bool, done: Opened) {
         let deadline = now() + self.settings.timeout;
         let missing = keys.iter().map(|key| (key.group().into(), key.id().into())).collect();
-        let mut opening = Opening { missing, history, since: if compare { now() } else { 0 }, asked: 0, deadline, done };
+        let mut opening =
+            Opening { missing, history, since: if compare { now() } else { 0 }, asked: 0, deadline, done };
         self.attach();
         let relay = self.current_relay();
         self.ask(&mut opening, relay);
@@ -159,7 +160,7 @@ impl Node {
         let space = self.settings.space;
         self.handle = hub::with(|hub| {
             let key = Key::in_space(space, b"", b"")?;
-            let none = Original { epoch: Epoch(1), oldest: Offset(1), base: Offset(0) };
+            let none = Original { epoch: Epoch(1), oldest: Offset(1), lineage: Lineage::default() };
             hub.store.follow(key, none, History::OFF, hub::time()).ok()?;
             hub.attach_program(key).ok()?
         })

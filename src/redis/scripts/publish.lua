@@ -1,7 +1,7 @@
 -- Publishes a message: gives it the next offset, stores it, and sends it to the nodes that listen.
 --
 -- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks,
---         q when a subscriber was last known of
+--         q when a subscriber was last known of, p the epochs before: "epoch:newest offset;" for each
 --       3 how many subscribers the nodes have: see announce.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
 --       4 milliseconds that an entry is kept, 0 for ever   5 milliseconds that the keys live, 0 for ever
@@ -14,7 +14,7 @@
 local id, refusal = replication_id()
 if not id then return refusal end
 local now = clock()
-local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q')
+local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q', 'p')
 local epoch, newest = hash[1], tonumber(hash[2] or '0')
 local is_new = not epoch or hash[3] ~= id
 
@@ -27,7 +27,7 @@ end
 local entry = add()
 if is_error(entry) and string.find(entry.err, 'equal or smaller', 1, true) then
   -- The hash was evicted, has expired or was restored without the stream: the stream knows the newest offset.
-  newest = tonumber(newest_of(KEYS[1]) or '0')
+  newest, epoch = tonumber(newest_of(KEYS[1]) or '0'), nil
   is_new = true
   entry = add()
 end
@@ -42,8 +42,10 @@ local function try(...)
 end
 
 if is_new then
+  local base = string.format('%.0f', newest)
+  local previous = epoch and previous_epochs(epoch, base, hash[7]) or ''
   epoch = ARGV[1]
-  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id, 'b', string.format('%.0f', newest))
+  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id, 'b', base, 'p', previous)
   if is_error(reply) then
     redis.call('XDEL', KEYS[1], entry)
     return reply

@@ -5,14 +5,14 @@
 --       0 to compare only   4 octets after which no more entries are returned   5 milliseconds that the hash lives at least from now
 --       on: somebody listens, and a channel that is not there yet begins; 0 leaves it as it is
 -- Reply {epoch, or nil where there is no channel; newest offset; oldest offset that is stored, or 0; newest offset when the epoch
---       began; [id, [field, value, ...]] ...}
+--       began, and the epochs before: "offset;epoch:offset;"; [id, [field, value, ...]] ...}
 --
 local id, refusal = replication_id()
 if not id then return refusal end
 local epoch, newest, stale = current_epoch(KEYS[1], KEYS[2], ARGV[1], id)
 if stale then return stale end
 if not epoch then
-  if ARGV[5] == '0' then return {false, '0', '0', '0'} end
+  if ARGV[5] == '0' then return {false, '0', '0', '0;'} end
   -- What is published from now on is in this epoch, and nobody who listens has lost anything.
   epoch, newest = ARGV[1], '0'
   local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', newest, 'r', id, 'b', newest)
@@ -26,7 +26,7 @@ end
 
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 local reply = {epoch, newest, oldest and string.match(oldest[1], '^(%d+)') or '0',
-  redis.call('HGET', KEYS[2], 'b') or newest}
+  (redis.call('HGET', KEYS[2], 'b') or newest) .. ';' .. (redis.call('HGET', KEYS[2], 'p') or '')}
 local wanted, octets, after = tonumber(ARGV[3]), tonumber(ARGV[4]), '(' .. ARGV[2] .. '-0'
 while wanted > 0 and octets > 0 do
   -- In portions: the size of an entry is known when it has been read, and what is too much was read in vain.

@@ -3,7 +3,7 @@
 //! Subscribers of channels that an engine has.
 
 use super::*;
-use crate::channel::position::{Epoch, MessageId};
+use crate::channel::position::{Epoch, Lineage, MessageId};
 use crate::channel::store::{Appended, Original};
 
 fn copy_of(id: &str) -> Key<'_> {
@@ -11,7 +11,10 @@ fn copy_of(id: &str) -> Key<'_> {
 }
 
 fn original(epoch: u64, oldest: u64, base: u64) -> Original {
-    Original { epoch: Epoch(epoch), oldest: Offset(oldest), base: Offset(base) }
+    // The test's epochs follow each other.
+    let mut lineage = Lineage { base: Offset(base), ..Lineage::default() };
+    lineage.previous[0] = MessageId { epoch: Epoch(epoch.saturating_sub(1)), offset: Offset(base) };
+    Original { epoch: Epoch(epoch), oldest: Offset(oldest), lineage }
 }
 
 fn message(epoch: u64, offset: u64) -> Got {

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::channel::position::{Epoch, MessageId};
+use crate::channel::position::{Epoch, Lineage, MessageId};
 
 const SPACE: u64 = 7;
 
@@ -14,7 +14,10 @@ fn copy_of(id: &str) -> Key<'_> {
 }
 
 fn original(epoch: u64, oldest: u64, base: u64) -> Original {
-    Original { epoch: Epoch(epoch), oldest: Offset(oldest), base: Offset(base) }
+    // The test's epochs follow each other.
+    let mut lineage = Lineage { base: Offset(base), ..Lineage::default() };
+    lineage.previous[0] = MessageId { epoch: Epoch(epoch.saturating_sub(1)), offset: Offset(base) };
+    Original { epoch: Epoch(epoch), oldest: Offset(oldest), lineage }
 }
 
 impl Rig {
@@ -90,8 +93,8 @@ fn subscribers_hear_of_another_epoch_before_its_messages() {
     assert_eq!((later.first, later.window.epoch, later.window.upcoming), (false, Epoch(6), Offset(2)));
     rig.append("a", 6, 2, b"second");
     let news = rig.drain(slot);
-    let [News::Replaced { token, epoch, oldest, base }, ..] = news[..] else { panic!("{news:?}") };
-    assert_eq!((token, epoch, oldest, base), (Token(3), Epoch(6), Offset(1), Offset(2)));
+    let [News::Replaced { token, epoch, oldest, lineage }, ..] = news[..] else { panic!("{news:?}") };
+    assert_eq!((token, epoch, oldest, lineage.base), (Token(3), Epoch(6), Offset(1), Offset(2)));
     assert_eq!(messages(&news, 3), [(1, b"first".to_vec()), (2, b"second".to_vec())]);
     assert!(rig.drain(slot).is_empty());
     // The handle is the same one.
