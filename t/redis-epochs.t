@@ -83,7 +83,8 @@ case 'an engine that comes back with less' => sub {
     for my $port ($one, $two) {
         is((got(subscribe($port, '/sub?id=less', $after_six), 8))[0], 'gap 0 7 8', "nothing comes again at $port");
         is((got(subscribe($port, '/sub?id=less', "$epoch:2"), 8))[0], 'gap 0 3 7 8', 'what was left is there');
-        is((got(subscribe($port, '/two?id=less', "$epoch:6,$other"), 8))[0], 'gap 0 7 8', 'one of two channels');
+        # The other epoch is of a channel that is not there: that may have been either of them.
+        is((got(subscribe($port, '/two?id=less', "$epoch:6,$other"), 8))[0], 'gap 0 gap 0 7 8', 'one of two channels');
         my $poll = request($port, 'GET', "/sub?id=less&last_event_id=$after_six", Accept => '*/*');
         is($poll->{body}, 7);
         is($poll->{headers}{'x-channel-gap'}[0], 0);

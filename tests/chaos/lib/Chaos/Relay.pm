@@ -106,7 +106,6 @@ sub serve {
                 }
                 for ($node, $engine) {
                     $_->blocking(0);
-                    $_->sockopt(Socket::TCP_NODELAY(), 1) if 0;
                     setsockopt $_, Socket::IPPROTO_TCP(), Socket::TCP_NODELAY(), 1;
                     $queue{$_} = [];
                     $by_name{$_} = $_;
@@ -122,7 +121,7 @@ sub serve {
                     next;
                 }
                 if (delete $truncate{$socket}) {
-                    syswrite $other, substr $octets, 0, int($count / 2);
+                    syswrite $other, substr $octets, 0, int($count / 2) if defined fileno $other;
                     $end->($socket);
                     next;
                 }
@@ -135,7 +134,7 @@ sub serve {
         for my $socket (grep { $peer{$_} } values %by_name) {
             next if $to_node{$socket} && $now < $until{oneway};
             my $queue = $queue{$socket};
-            while ($queue && @$queue && $queue->[0][0] <= $now) {
+            while ($queue && @$queue && $queue->[0][0] <= $now && $peer{$socket}) {
                 my $count = syswrite $socket, $queue->[0][1];
                 if (!defined $count) {
                     $end->($socket) if !$!{EAGAIN};
