@@ -173,9 +173,6 @@ pub enum Start {
     Last(u32),
 }
 
-/// Epochs before the current one that are remembered of a channel.
-pub const MOST_PREVIOUS: usize = 4;
-
 /// How the current epoch of a channel has come about. A channel that an engine has keeps its messages, and goes on counting, when a new
 /// epoch begins because the engine may have gone back: who comes from the epoch before goes on where it was. The engine may as well have gone
 /// back to a state from before an epoch; nothing is known then of what there was in that.
@@ -183,27 +180,26 @@ pub const MOST_PREVIOUS: usize = 4;
 pub struct Lineage {
     /// The newest message when the epoch began; 0 where a channel begins with its epoch.
     pub base: Offset,
-    /// The epochs before it, the last one first, each with its last message; of [`NOWHERE`] there was none.
-    pub previous: [MessageId; MOST_PREVIOUS],
+    /// The epoch before it, where that is known. Its last message was `base`.
+    pub previous: Option<Epoch>,
 }
 
 impl Default for Lineage {
     fn default() -> Self {
-        Lineage { base: Offset(0), previous: [NOWHERE; MOST_PREVIOUS] }
+        Lineage { base: Offset(0), previous: None }
     }
 }
 
 impl Lineage {
     /// The last one of the messages of the current epoch that somebody may have had who had messages of another epoch up to this one. Of
-    /// an epoch that is not known, it is the last one that was there when the current one began.
+    /// an epoch that is not the one before, it is the last one that was there when the current one began.
     pub fn had(&self, id: MessageId) -> Offset {
-        let known = self.previous.iter().find(|last| last.epoch == id.epoch && **last != NOWHERE);
-        known.map_or(self.base, |last| id.offset.min(last.offset).min(self.base))
+        if self.knows(id.epoch) { id.offset.min(self.base) } else { self.base }
     }
 
-    /// Whether an epoch is one of those before.
+    /// Whether it is the epoch before.
     pub fn knows(&self, epoch: Epoch) -> bool {
-        self.previous.iter().any(|last| last.epoch == epoch && *last != NOWHERE)
+        self.previous == Some(epoch)
     }
 }
 
@@ -481,14 +477,13 @@ mod tests {
 
     #[test]
     fn what_a_client_had_under_another_epoch_does_not_come_again() {
-        // The epoch began after the message 6, and the one before it after the message 3.
-        let previous = [id(8, 6), id(7, 3), NOWHERE, NOWHERE];
-        let copy = Window { is_copy: true, lineage: Lineage { base: Offset(6), previous }, ..window(9, 3, 9) };
+        // The epoch began after the message 6.
+        let copy =
+            Window { is_copy: true, lineage: Lineage { base: Offset(6), previous: Some(Epoch(8)) }, ..window(9, 3, 9) };
         assert_eq!(one(copy, "8:4", Start::Oldest), (5, Some(0)), "it had what was there before");
         assert_eq!(one(copy, "8:6", Start::Oldest), (7, Some(0)));
         assert_eq!(one(copy, "8:7", Start::Oldest), (7, Some(0)), "which was another message");
         assert_eq!(one(copy, "8:1", Start::Oldest), (3, Some(0)));
-        assert_eq!(one(copy, "7:5", Start::Oldest), (4, Some(0)), "of the one before it had as much as there was");
         assert_eq!(
             one(copy, "5:4", Start::Oldest),
             (7, Some(0)),

@@ -259,19 +259,16 @@ pub fn fetched(reply: &Value) -> Result<Fetched, Failure> {
     })
 }
 
-/// The newest offset when an epoch began, and the epochs before: "offset;epoch:offset;epoch:offset;".
+/// The newest offset when an epoch began, and the epoch before it, which may be empty: "offset;epoch".
 fn lineage(value: &Value) -> Result<Lineage, Failure> {
     let octets = value.octets().ok_or(Failure::Malformed)?;
     let mut parts = octets.split(|octet| *octet == b';');
     let base = parts.next().and_then(decimal).ok_or(Failure::Malformed)?;
-    let mut lineage = Lineage { base: Offset(base), ..Lineage::default() };
-    for (last, text) in lineage.previous.iter_mut().zip(parts.filter(|text| !text.is_empty())) {
-        let colon = memchr::memchr(b':', text).ok_or(Failure::Malformed)?;
-        let numbers = decimal(&text[..colon]).zip(decimal(&text[colon + 1..]));
-        let (epoch, offset) = numbers.ok_or(Failure::Malformed)?;
-        *last = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
-    }
-    Ok(lineage)
+    let previous = match parts.next() {
+        None | Some([]) => None,
+        Some(epoch) => Some(Epoch(decimal(epoch).ok_or(Failure::Malformed)?)),
+    };
+    Ok(Lineage { base: Offset(base), previous })
 }
 
 /// Asks the server to delete a channel.
@@ -459,12 +456,10 @@ mod tests {
     #[test]
     fn entries_are_read() {
         let entry = Value::Array(vec![bulk("7-0"), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
-        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3;41:3;40:2;"), entry]);
+        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3;41"), entry]);
         let fetched = fetched(&reply).unwrap();
         assert_eq!((fetched.epoch, fetched.newest, fetched.oldest), (Some(Epoch(42)), Offset(7), Some(Offset(6))));
-        let last = |epoch, offset| MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
-        assert_eq!(fetched.lineage.base, Offset(3));
-        assert_eq!(fetched.lineage.previous[..2], [last(41, 3), last(40, 2)]);
+        assert_eq!(fetched.lineage, Lineage { base: Offset(3), previous: Some(Epoch(41)) });
         assert_eq!(fetched.entries, [Entry { offset: Offset(7), unix: 5, sealed: b"x".to_vec() }]);
         let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0"), bulk("0")]);
         let none = super::fetched(&none).unwrap();

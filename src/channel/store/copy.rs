@@ -31,11 +31,8 @@ pub struct Original {
 
 /// What is kept of that.
 pub(super) fn lineage(copied: &Copied) -> Lineage {
-    let previous = std::array::from_fn(|nth| MessageId {
-        epoch: Epoch(copied.previous[nth].get()),
-        offset: Offset(copied.ends[nth].get()),
-    });
-    Lineage { base: Offset(copied.base.get()), previous }
+    let base = Offset(copied.base.get());
+    Lineage { base, previous: Some(Epoch(copied.previous.get())).filter(|epoch| epoch.0 != 0) }
 }
 
 /// How far a copy is.
@@ -134,10 +131,7 @@ impl<L: Lock> Store<L> {
                 memory.go_on_at(channel, original.oldest.0, clock)?;
                 copied.epoch.set(original.epoch.0);
                 copied.base.set(original.lineage.base.0);
-                for (nth, last) in original.lineage.previous.iter().enumerate() {
-                    copied.previous[nth].set(last.epoch.0);
-                    copied.ends[nth].set(last.offset.0);
-                }
+                copied.previous.set(original.lineage.previous.map_or(0, |epoch| epoch.0));
                 copied.relay.set(0);
                 for at in memory.interests(channel)? {
                     memory.interest(at?)?.seen.set(REPLACED);

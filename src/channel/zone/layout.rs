@@ -349,9 +349,8 @@ shared! {
         epoch: Wide,
         /// The newest offset that the engine had when this epoch began.
         base: Wide,
-        /// The epochs before it, the last one first, and the last message of each; 0 for none.
-        previous: [Wide; 4],
-        ends: [Wide; 4],
+        /// The epoch before it, whose last message was `base`; 0: none is known.
+        previous: Wide,
         /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
         relay: Wide,
         /// It was compared with the original at the request of those who asked up to this time of the zone's clock.
@@ -578,6 +577,8 @@ pub const INLINE_MESSAGE: usize = CELL - size_of::<Message>();
 
 const _: () = {
     assert!(INLINE_KEY == 48);
+    // It is read in one piece.
+    assert!(size_of::<Copied>() <= INLINE_KEY);
     assert!(INLINE_MESSAGE == 160);
     assert!(MAX_PRESENCE == 224);
     assert!(size_of::<Slot>() == 64);

@@ -178,8 +178,7 @@ impl<'a> Memory<'a> {
         record.missing.set(serial);
         if let Some(copied) = self.copied(cell)? {
             copied.space.set(key.space);
-            copied.previous.iter().chain(&copied.ends).for_each(|unknown| unknown.set(0));
-            for unknown in [&copied.epoch, &copied.base, &copied.relay, &copied.compared] {
+            for unknown in [&copied.epoch, &copied.base, &copied.previous, &copied.relay, &copied.compared] {
                 unknown.set(0);
             }
         }

@@ -31,28 +31,16 @@ local function newest_of(stream)
   end
 end
 
--- The epochs before a new one, the last one first, each with its newest offset. At most four are kept. What was before a hash that is
--- lost, or is not the newest, nobody knows: who was there then is told of a gap.
-local function previous_epochs(epoch, newest, before)
-  local list = epoch .. ':' .. newest .. ';'
-  local count = 1
-  for one in string.gmatch(before or '', '%d+:%d+;') do
-    if count == 4 then break end
-    list, count = list .. one, count + 1
-  end
-  return list
-end
-
 -- Epoch and newest offset of a channel, for those who read; nil where there is no channel. Whoever comes first after the server may have
 -- gone back begins the new epoch, reader or publisher. Where that cannot be written there is an error: the old epoch is not to be
 -- believed, and a new one that is not kept would be another one for the next reader.
 local function current_epoch(stream, hash, candidate, id)
-  local known = redis.call('HMGET', hash, 'e', 'o', 'r', 'p')
+  local known = redis.call('HMGET', hash, 'e', 'o', 'r')
   if known[1] and known[2] and known[3] == id then return known[1], known[2] end
   local newest, lives = known[2] or newest_of(stream), nil
   if not newest then return nil, '0' end
   if not known[1] then lives = redis.call('PTTL', stream) end
-  local previous = known[1] and known[2] and previous_epochs(known[1], newest, known[4]) or ''
+  local previous = known[1] and known[2] and known[1] or ''
   local reply = redis.pcall('HSET', hash, 'e', candidate, 'o', newest, 'r', id, 'b', newest, 'p', previous)
   if is_error(reply) then return nil, nil, redis.error_reply('STALE ' .. reply.err) end
   if lives and lives > 0 then redis.pcall('PEXPIRE', hash, string.format('%.0f', lives)) end

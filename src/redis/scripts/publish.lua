@@ -1,7 +1,7 @@
 -- Publishes a message: gives it the next offset, stores it, and sends it to the nodes that listen.
 --
 -- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks,
---         q when a subscriber was last known of, p the epochs before: "epoch:newest offset;" for each
+--         q when a subscriber was last known of, p the epoch before, where it is known
 --       3 how many subscribers the nodes have: see announce.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
 --       4 milliseconds that an entry is kept, 0 for ever   5 milliseconds that the keys live, 0 for ever
@@ -14,7 +14,7 @@
 local id, refusal = replication_id()
 if not id then return refusal end
 local now = clock()
-local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q', 'p')
+local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q')
 local epoch, newest = hash[1], tonumber(hash[2] or '0')
 local is_new = not epoch or hash[3] ~= id
 
@@ -43,7 +43,7 @@ end
 
 if is_new then
   local base = string.format('%.0f', newest)
-  local previous = epoch and previous_epochs(epoch, base, hash[7]) or ''
+  local previous = epoch or ''
   epoch = ARGV[1]
   local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id, 'b', base, 'p', previous)
   if is_error(reply) then

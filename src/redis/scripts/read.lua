@@ -5,7 +5,7 @@
 --       0 to compare only   4 octets after which no more entries are returned   5 milliseconds that the hash lives at least from now
 --       on: somebody listens, and a channel that is not there yet begins; 0 leaves it as it is
 -- Reply {epoch, or nil where there is no channel; newest offset; oldest offset that is stored, or 0; newest offset when the epoch
---       began, and the epochs before: "offset;epoch:offset;"; [id, [field, value, ...]] ...}
+--       began, and the epoch before it: "offset;epoch"; [id, [field, value, ...]] ...}
 --
 local id, refusal = replication_id()
 if not id then return refusal end

@@ -15,8 +15,7 @@ fn copy_of(id: &str) -> Key<'_> {
 
 fn original(epoch: u64, oldest: u64, base: u64) -> Original {
     // The test's epochs follow each other.
-    let mut lineage = Lineage { base: Offset(base), ..Lineage::default() };
-    lineage.previous[0] = MessageId { epoch: Epoch(epoch.saturating_sub(1)), offset: Offset(base) };
+    let lineage = Lineage { base: Offset(base), previous: epoch.checked_sub(1).map(Epoch) };
     Original { epoch: Epoch(epoch), oldest: Offset(oldest), lineage }
 }
 
