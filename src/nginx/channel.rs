@@ -171,16 +171,16 @@ fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delive
         if !caller.is_there() {
             return decision.discard(copy);
         }
-        caller.resume(|request| admit(request, &decision, awaited).unwrap_or_else(|status| status));
+        caller.resume(|request| admit(request, decision, awaited).unwrap_or_else(|status| status));
     })?;
     match decided {
-        Some(decision) => admit(request, &decision, delivery),
+        Some(decision) => admit(request, decision, delivery),
         None => Ok(waiting.wait()),
     }
 }
 
 /// Lets a request wait for messages if that was decided; returns what the content handler returns.
-fn admit(request: Request, decision: &JoinDecision, delivery: Delivery) -> Result<isize, isize> {
+fn admit(request: Request, decision: JoinDecision, delivery: Delivery) -> Result<isize, isize> {
     let Some(channel) = request.settings().channel() else {
         return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
     };

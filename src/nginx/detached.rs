@@ -183,21 +183,76 @@ pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Do
         request.report(Level::Error, format_args!("{most} hooks have not answered yet, no other one is asked"));
         return Err(try_again(request));
     }
-    let before = hops_before(request)?;
-    let uri = target.evaluate(request).ok_or(FAILED)?;
     let (content_type, message, limit) = match question {
         Question::Message { content_type, message, limit } => (content_type, Some(message), limit),
         Question::Permission | Question::Notice => (Vec::new(), None, 0),
     };
-    let errand = prepare(request, before + 1, uri, &content_type, message, limit, done)?;
+    let errand = copy(request, target, &content_type, message, limit, done)?;
+    begin(errand, is_notice);
+    Ok(())
+}
+
+/// Copies the request and what is asked with it.
+fn copy(
+    request: Request,
+    target: &ComplexValue,
+    content_type: &[u8],
+    message: Option<Rc<Vec<u8>>>,
+    limit: usize,
+    done: Done,
+) -> Result<ErrandRef, isize> {
+    let before = hops_before(request)?;
+    let uri = target.evaluate(request).ok_or(FAILED)?;
+    prepare(request, before + 1, uri, content_type, message, limit, done)
+}
+
+/// Lets an errand begin in a later turn of the event loop.
+fn begin(errand: ErrandRef, is_notice: bool) {
     with(|desk| {
-        // SAFETY: made just now; nobody else holds it.
-        unsafe { (*errand.as_ptr()).is_notice = is_notice };
+        // SAFETY: it was prepared and not started: nobody else holds it.
+        unsafe {
+            (*errand.as_ptr()).is_notice = is_notice;
+            (*errand.as_ptr()).begun = now();
+        }
         if is_notice { &mut desk.notices } else { &mut desk.asked }.push_back(errand);
         desk.turn.post_next();
         desk.stay(TICK);
     });
-    Ok(())
+}
+
+/// A notice that can be sent when the request that it tells of is not there any more. It is sent, or nobody hears of it.
+pub struct PreparedNotice(Option<ErrandRef>);
+
+impl PreparedNotice {
+    /// Tells a location of this request, later.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer, which was logged: as with [`ask`].
+    pub fn of(request: Request, target: &ComplexValue) -> Result<Self, isize> {
+        if CLOSED.get() {
+            return Err(try_again(request));
+        }
+        copy(request, target, &[], None, 0, Box::new(|_, _| {})).map(|errand| PreparedNotice(Some(errand)))
+    }
+
+    /// Sends it.
+    pub fn send(mut self) {
+        if !CLOSED.get()
+            && let Some(errand) = self.0.take()
+        {
+            begin(errand, true);
+        }
+    }
+}
+
+impl Drop for PreparedNotice {
+    fn drop(&mut self) {
+        if let Some(errand) = self.0.take() {
+            // SAFETY: prepared, and never started.
+            unsafe { ffi::ngx_ws_detached_discard((*errand.as_ptr()).detached.as_ptr()) };
+        }
+    }
 }
 
 fn most_questions() -> usize {

@@ -16,7 +16,7 @@ use crate::channel::hook::Joining;
 use crate::channel::position::Epoch;
 use crate::channel::store::{History, Key, SubscribeError};
 use crate::nginx::backend;
-use crate::nginx::detached::{self, Question};
+use crate::nginx::detached::{self, PreparedNotice, Question};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, try_again};
@@ -67,24 +67,28 @@ pub fn ask(
     let farewell = request.settings().channel_leave_request();
     let channels = Channels::of(request, ids)?;
     let Some(target) = request.settings().channel_join_request() else {
-        let decision = JoinDecision { joining: Joining::Admit, challenges: Vec::new(), farewell, hook: false };
+        let decision = JoinDecision::new(Joining::Admit, farewell);
         let Some(channels) = channels else { return Ok(Some(decision)) };
         return Ok(match channels.open() {
-            Answer::Now(opened) => Some(decision.of_backend(opened)),
+            Answer::Now(opened) => Some(decision.of_backend(&opened)),
             Answer::Later(pending) => {
-                pending.then(move |opened| done(decision.of_backend(opened), None));
+                pending.then(move |opened| done(decision.of_backend(&opened), None));
                 None
             }
         });
     };
     let done = move |answer: detached::Answer, copy: Option<Request>| {
-        let joining = Joining::of(answer.status);
-        let decision = JoinDecision { joining, challenges: answer.challenges, farewell, hook: true };
-        match (channels, joining) {
+        let mut decision = JoinDecision::new(Joining::of(answer.status), farewell);
+        decision.challenges = answer.challenges;
+        decision.hook = true;
+        match (channels, decision.joining) {
             (Some(channels), Joining::Admit) => match channels.open() {
-                Answer::Now(opened) => done(decision.of_backend(opened), copy),
-                // The copy of the request is there during this call only: who has gone meanwhile is not told of.
-                Answer::Later(pending) => pending.then(move |opened| done(decision.of_backend(opened), None)),
+                Answer::Now(opened) => done(decision.of_backend(&opened), copy),
+                Answer::Later(pending) => {
+                    // The copy of the request is there during this call only.
+                    decision.prepare_farewell(copy);
+                    pending.then(move |opened| done(decision.of_backend(&opened), None));
+                }
             },
             (Some(_) | None, _) => done(decision, copy),
         }
@@ -126,22 +130,38 @@ impl Channels {
 }
 
 /// What was said about a request that wants to subscribe.
+///
+/// Invariant: whoever was let in by a hook either becomes a [`Member`], whose end is told, or is told to have left at once.
 pub struct JoinDecision {
     joining: Joining,
     challenges: Vec<Vec<u8>>,
+    /// Who is told that somebody has gone.
     farewell: Option<ComplexValue>,
     /// A hook has said so.
     hook: bool,
+    /// What it asks to subscribe to is there.
+    opened: bool,
+    /// Told to `farewell` of somebody whose request may be gone by now.
+    notice: Option<PreparedNotice>,
 }
 
 impl JoinDecision {
+    fn new(joining: Joining, farewell: Option<ComplexValue>) -> Self {
+        JoinDecision { joining, challenges: Vec::new(), farewell, hook: false, opened: true, notice: None }
+    }
+
     /// The same, once it is known whether the channels are open.
-    fn of_backend(mut self, opened: Outcome<(), SubscribeError>) -> Self {
-        if opened.is_err() {
-            self.joining = Joining::Refuse(UNAVAILABLE);
-            self.hook = false;
-        }
+    fn of_backend(mut self, opened: &Outcome<(), SubscribeError>) -> Self {
+        self.opened = opened.is_ok();
         self
+    }
+
+    /// Prepares for the case that the request is gone when the channels are open. `copy` is the hook's copy of it.
+    fn prepare_farewell(&mut self, copy: Option<Request>) {
+        if let (Some(copy), Some(target)) = (copy, &self.farewell) {
+            // What went wrong was logged, and there is nobody to tell.
+            self.notice = PreparedNotice::of(copy, target).ok();
+        }
     }
 
     /// Lets the request in, or tells it why not.
@@ -149,42 +169,66 @@ impl JoinDecision {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn apply(&self, request: Request) -> Result<Option<Member>, isize> {
-        match self.joining {
-            Joining::Admit => {
-                let mut member = Member::admitted(request)?;
-                if let Some(member) = &mut member {
-                    member.known = self.hook;
+    pub fn apply(mut self, request: Request) -> Result<Option<Member>, isize> {
+        let status = match self.joining {
+            Joining::Admit if self.opened => match Member::admitted(request) {
+                Ok(mut member) => {
+                    // From now on it is the member that tells.
+                    self.notice = None;
+                    if let Some(member) = &mut member {
+                        member.known = self.hook;
+                    }
+                    return Ok(member);
                 }
-                Ok(member)
-            }
-            Joining::Refuse(_) if !self.hook => {
+                Err(status) => status,
+            },
+            Joining::Admit => {
                 request.report(Level::Info, format_args!("the engine of the channel is not available"));
-                Err(try_again(request))
+                try_again(request)
             }
             Joining::Refuse(status) => {
                 request.report(Level::Info, format_args!("\"websocket_channel_join_request\" refuses: {status}"));
-                Err(refuse(request, status, &self.challenges))
+                return Err(refuse(request, status, &self.challenges));
             }
-        }
+        };
+        self.discard(Some(request));
+        Err(status)
     }
 
-    /// Whether a hook has let the client in; else the status to tell it.
+    /// Whether a hook has let the client in; else the status to tell it. Who asks makes a [`Member`] of a client that is let in.
     ///
     /// # Errors
     ///
     /// The status.
-    pub fn verdict(&self) -> Result<bool, u16> {
+    pub fn verdict(&mut self) -> Result<bool, u16> {
         match self.joining {
-            Joining::Admit => Ok(self.hook),
+            Joining::Admit if self.opened => {
+                self.notice = None;
+                Ok(self.hook)
+            }
+            Joining::Admit => Err(UNAVAILABLE),
             Joining::Refuse(status) => Err(status),
         }
     }
 
-    /// The client has gone before it could be let in: whoever let it in is told, with the copy of its request.
-    pub fn discard(&self, copy: Option<Request>) {
-        if let (Joining::Admit, Some(copy), Some(target)) = (self.joining, copy, &self.farewell) {
-            leave(copy, target);
+    /// The client has gone before it could be let in, or could not be let in: if a hook has let it in, that it has left is told.
+    /// `copy` is its request, or one of its copies.
+    pub fn discard(mut self, copy: Option<Request>) {
+        if !self.hook || self.joining != Joining::Admit {
+            return;
+        }
+        match (self.notice.take(), copy, &self.farewell) {
+            (Some(notice), _, _) => notice.send(),
+            (None, Some(copy), Some(target)) => leave(copy, target),
+            (None, _, _) => {}
+        }
+    }
+}
+
+impl Drop for JoinDecision {
+    fn drop(&mut self) {
+        if let Some(notice) = self.notice.take() {
+            notice.send();
         }
     }
 }

@@ -185,7 +185,7 @@ impl Multiplex {
             })
         })?;
         match decided {
-            Some(decision) => self.join(about, &asked, decision.verdict().map_err(told_by_hook)?),
+            Some(mut decision) => self.join(about, &asked, decision.verdict().map_err(told_by_hook)?),
             None => {
                 self.conversation.joining(place.as_deref());
                 Ok(())
@@ -228,8 +228,15 @@ impl Multiplex {
     }
 
     /// A hook, or the engine of the channel, has answered.
-    fn decided(&mut self, about: &About, asked: &Asked, decision: &JoinDecision) {
+    fn decided(&mut self, about: &About, asked: &Asked, mut decision: JoinDecision) {
         let verdict = decision.verdict().map_err(told_by_hook);
+        if verdict.is_err() {
+            // Whoever a hook has let in, and whose channels cannot be had, has left. What went wrong was logged.
+            let _ = self.with_ids(&about.channel, |copy, _| {
+                decision.discard(Some(copy));
+                Ok(())
+            });
+        }
         let result = verdict.and_then(|by_hook| self.join(about, asked, by_hook));
         if let Err((status, reason)) = result {
             self.conversation.refused(about.channel.as_deref());
@@ -331,7 +338,7 @@ impl Multiplex {
             some = true;
             self.done += 1;
             match news {
-                News::Join { about, asked, decision } => self.decided(&about, &asked, &decision),
+                News::Join { about, asked, decision } => self.decided(&about, &asked, decision),
                 News::Published { about, by_hook, published } => {
                     self.conversation.published(by_hook);
                     self.conversation.answer(match published {

@@ -128,7 +128,7 @@ impl Channel {
     }
 
     /// Subscribes the session, about which somebody was asked.
-    fn admitted(&mut self, decision: &JoinDecision) -> Result<(), isize> {
+    fn admitted(&mut self, decision: JoinDecision) -> Result<(), isize> {
         let member = decision.apply(self.request)?;
         let Some(channel) = self.request.settings().channel() else {
             return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
@@ -293,7 +293,7 @@ impl Endpoint for Channel {
         let news = self.link.as_ref().and_then(|link| link.take());
         let Some(News::Join(decision)) = news else { return Started::NotYet };
         self.waiting = false;
-        match self.admitted(&decision) {
+        match self.admitted(decision) {
             Ok(()) => Started::Yes,
             Err(status) => Started::No(session::refusal(status)),
         }
