@@ -11,6 +11,7 @@ help:
 	@echo 'make test WITH=1.28  t/ against nginx 1.28, built from source; WITH=trixie, WITH=sid: the one of that suite of Debian;'
 	@echo '                    WITH=/path/to/source: the one of that source tree; WITH=static: the module is linked into it;'
 	@echo '                    WITH=bare: t/bare.t against one without regular expressions and TLS; WITH=all: each of them'
+	@echo 'make test WITH=late  t/channel-*.t with a backend behind the channels that answers later; WITH=shuffled: in any order, by SEED'
 	@echo 'make test-client     client/ for longer, in Chromium, Firefox and WebKitGTK; BROWSER=firefox picks one'
 	@echo 'make test-debug      t/ with every error log at the level debug, where nginx looks into each event that it has'
 	@echo 'make test-sanitize   t/ with an nginx built with AddressSanitizer and without memory pools'

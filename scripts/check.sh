@@ -9,7 +9,7 @@ cargo fmt --all --check
 for crate in bench fuzz; do cargo fmt --manifest-path "$crate/Cargo.toml" --check; done
 cargo clippy --quiet --locked --all-targets --manifest-path bench/Cargo.toml --target-dir target/bench -- -D warnings
 cargo clippy --quiet --locked --all-targets --package ws-exec -- -D warnings
-for features in "" module; do
+for features in "" module test-backend; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
 done

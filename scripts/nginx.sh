@@ -7,6 +7,7 @@
 #   static             the same with the module linked into it
 #   bare               one that lacks what can be left out
 #   sanitize, valgrind for the tests of that name
+#   late, shuffled     the machine's own, with a module whose channels have the backend of the tests
 #   /path/to/source    built from this source tree, whichever version that is
 #
 # No variable here is called NGINX: an nginx that finds one in its environment takes it for a list of inherited sockets.
@@ -44,12 +45,19 @@ choose_nginx() {
         cargo_target="$root/target"
         return
         ;;
+    late | shuffled)
+        choose_nginx installed
+        nginx_module="$root/target/nginx-late/ngx_ws_exec.so"
+        cargo_target="$root/target/nginx-late/cargo"
+        mkdir -p "${nginx_module%/*}"
+        return
+        ;;
     1.28 | bare | static | sanitize | valgrind) "$root/scripts/nginx-from-source.sh" "$1" ;;
     1.26 | trixie) "$root/scripts/nginx-from-suite.sh" trixie 1.26 ;;
     1.30 | sid) "$root/scripts/nginx-from-suite.sh" sid 1.30 ;;
     */*) "$root/scripts/nginx-from-source.sh" "$1" "$home" ;;
     *)
-        echo "WITH=$1 is not known: installed, 1.26 (trixie), 1.28, 1.30 (sid), static, bare, all, or the path of a source tree" >&2
+        echo "WITH=$1 is not known: installed, 1.26 (trixie), 1.28, 1.30 (sid), static, bare, late, shuffled, all, or the path of a source tree" >&2
         return 1
         ;;
     esac

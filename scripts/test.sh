@@ -2,7 +2,8 @@
 # test.sh [WITH [FILE...]]: builds the module for one nginx and runs t/ (or these files of it) against the two.
 #
 # With `debug` it is the installed nginx, and every error log has that level. With `sanitize` or `valgrind` every process of every
-# nginx that a test starts is watched, and any report fails the run.
+# nginx that a test starts is watched, and any report fails the run. With `late` or `shuffled` what stands behind the channels
+# answers later, in order or not, as SEED has it: t/channel-*.t must not notice. See src/nginx/backend/erratic.rs.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
@@ -21,6 +22,7 @@ if [ ${#tests[@]} -eq 0 ]; then
     # The tests use what a bare nginx lacks, but for one. How the module got into the program makes a difference to few.
     case $with in
     bare) tests=(t/bare.t) ;;
+    late | shuffled) tests=(t/channel-*.t t/backend.t) ;;
     static) tests=(t/ws-exec.t t/short.t t/exec-lines.t t/channel-websocket.t t/tcp.t t/handshake-tls.t t/locations.t t/workers.t) ;;
     *) tests=(t) ;;
     esac
@@ -33,6 +35,8 @@ scripts/build-command.sh
 if [ "$with" = installed ]; then
     scripts/build-module.sh torn
     export TEST_WS_TORN_MODULE="$root/target/torn/ngx_ws_exec.so"
+elif [ "$with" = late ] || [ "$with" = shuffled ]; then
+    export WS_TEST_BACKEND="$with,seed=${SEED:-1}" TEST_WS_TEST_BACKEND=1
 else
     scripts/build-module.sh installed
     export TEST_WS_OTHER_MODULE="$root/target/ngx_ws_exec.so"

@@ -74,8 +74,11 @@ case 'join, publish, leave, delete' => sub {
     $client = Ws::Client->open($port, '/sub?group=a&id=room&me=ann');
     is(event($watcher), 'channel=room event=join who=ann');
     is(request($port, 'DELETE', '/pub?group=a&id=room')->{status}, 200);
-    is(event($watcher), 'channel=room event=delete');
-    is(event($watcher), 'channel=room event=leave who=ann', 'a deleted channel has no subscribers');
+    my @events = map { event($watcher) } 1, 2;
+    # Where the answer comes later, subscribers may have heard of it first.
+    @events = sort @events if $ENV{WS_TEST_BACKEND};
+    is($events[0], 'channel=room event=delete');
+    is($events[1], 'channel=room event=leave who=ann', 'a deleted channel has no subscribers');
     is(request($port, 'DELETE', '/pub?group=a&id=room')->{status}, 404);
     $client->reset;
     silent($watcher, $port, 'a');

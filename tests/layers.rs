@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
     ("acceptance", "request"),
     ("address", "core"),
     ("backend", "engine"),
+    ("backend/erratic", "engine"),
     ("backend/zone", "engine"),
     ("caller", "request"),
     ("channel", "endpoints"),

@@ -4,19 +4,25 @@
 //!
 //! Whoever waits for an answer asks here for the backend of its location, and knows no more of it.
 
+#[cfg(feature = "test-backend")]
+pub mod erratic;
 mod zone;
 
 pub use zone::ZoneAlone;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::engine::{self, Engines};
+use super::ffi;
+use super::timer::now;
 use crate::channel::backend::Backend;
 
 thread_local! {
     /// In the order of the numbers by which locations name them, from 0. The zone alone is the first of them.
     static BACKENDS: RefCell<Vec<Rc<dyn Backend>>> = RefCell::new(vec![Rc::new(ZoneAlone)]);
+    /// When `worker_shutdown_timeout` ends every client of a worker that was told to go.
+    static LEAVE_BY: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// The worker begins, or goes on with another configuration.
@@ -24,17 +30,36 @@ pub fn begin(engines: &Engines) {
     engine::begin(engines);
     BACKENDS.with_borrow_mut(|backends| {
         backends.truncate(1);
+        #[cfg(feature = "test-backend")]
+        if let Some(erratic) = erratic::backend() {
+            backends[0] = erratic;
+        }
         backends.extend(engine::backends());
     });
 }
 
 /// The worker has been told to go.
 pub fn leaving() {
+    // SAFETY: reads the configuration of the cycle.
+    let time = unsafe { ffi::ngx_ws_shutdown_timeout() } as u64;
+    if time != 0 {
+        LEAVE_BY.set(Some(now() + time));
+    }
+    #[cfg(feature = "test-backend")]
+    erratic::leaving();
     engine::leaving();
+}
+
+/// For how many milliseconds a worker is kept by an answer that may take so many: not beyond the end of its last client, as nobody
+/// waits after that.
+pub fn keeps_worker(milliseconds: u64) -> u64 {
+    LEAVE_BY.get().map_or(milliseconds, |by| milliseconds.min(by.saturating_sub(now()).max(1)))
 }
 
 /// The worker goes now: whoever waits for an answer gets one.
 pub fn end() {
+    #[cfg(feature = "test-backend")]
+    erratic::end();
     engine::end();
 }
 

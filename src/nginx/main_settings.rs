@@ -130,6 +130,11 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
 /// starts programs as other users. Should the rest of the configuration be refused, that ends with its settings.
 pub fn finish(cf: *mut ffi::ngx_conf_t) -> bool {
     let Some(settings) = MainSettings::of(cf) else { return false };
+    #[cfg(feature = "test-backend")]
+    if !super::backend::erratic::read_environment() {
+        log::configuration(cf, format_args!("ws_exec: WS_TEST_BACKEND makes no sense"));
+        return false;
+    }
     if user::is_serious()
         && let Err(error) = settings.users.start_keeper(spawners::baseline(), spawners::set_title)
     {

@@ -28,6 +28,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::backend::keeps_worker;
 use super::channel::hub;
 use super::ffi;
 use super::guard::guard;
@@ -146,13 +147,23 @@ pub fn begin(engines: &Engines) {
 
 /// The worker has been told to go: another one is to listen.
 pub fn leaving() {
-    ENGINES.with_borrow_mut(|engines| engines.iter_mut().for_each(|engine| engine.node.leave()));
+    ENGINES.with_borrow_mut(|engines| {
+        for engine in engines {
+            engine.node.leave();
+            if !engine.asked.is_empty() {
+                engine.keep.disarm();
+                engine.keep.arm(keeps_worker(engine.settings.timeout));
+            }
+        }
+    });
 }
 
 /// The worker goes now.
 pub fn end() {
     let engines = ENGINES.take();
     for mut engine in engines {
+        // What was asked for in the last moment, such as telling that the clients of this worker have gone.
+        engine.servers.advance();
         engine.node.leave();
         for (_, Asked { done, .. }) in engine.asked.drain() {
             done(Err(Failed::Unknown));
@@ -295,7 +306,7 @@ fn send(number: usize, slot: u16, publishes: bool, octets: Vec<u8>, done: Done) 
         if let Some(figures) = engine.figures {
             figures.sent(engine.asked.len());
         }
-        engine.keep.arm(engine.settings.timeout);
+        engine.keep.arm(keeps_worker(engine.settings.timeout));
         let deadline = now() + engine.settings.timeout;
         engine.servers.submit(token, Command { slot, publishes, octets, deadline });
         // One call for all commands of this turn.
