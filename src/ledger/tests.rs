@@ -28,7 +28,8 @@ fn chunk() -> &'static Chunk {
         closes: std::array::from_fn(|_| AtomicU64::new(0)),
     };
     let times = || Times { counts: std::array::from_fn(|_| AtomicU64::new(0)), sum: AtomicU64::new(0) };
-    let rare = move || Rare { refused: std::array::from_fn(|_| AtomicU64::new(0)), starts: times(), durations: times() };
+    let rare =
+        move || Rare { refused: std::array::from_fn(|_| AtomicU64::new(0)), starts: times(), durations: times() };
     let gauge = || Gauge { running: 0.into(), open: 0.into(), subscribing: 0.into() };
     let entry = || Entry { name: Name::none(), short: AtomicU64::new(0), configuration: AtomicU64::new(0) };
     let chunk = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
