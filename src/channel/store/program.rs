@@ -23,6 +23,13 @@ pub struct ProgramHandle {
     cell: Cell,
 }
 
+impl ProgramHandle {
+    /// Whether both are programs of the same channel, and not of another one of its name.
+    pub fn is_of_channel(self, other: Self) -> bool {
+        self.channel == other.channel
+    }
+}
+
 /// Who runs a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {

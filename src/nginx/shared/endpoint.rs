@@ -4,8 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::membership::Pushed;
-use super::recipe::weight;
+use super::parameters::weight;
 use super::{FAILED, Membership, join};
 use crate::channel::store::Input;
 use crate::conf;
@@ -19,7 +18,7 @@ use crate::nginx::session::{self, SessionRef};
 use crate::nginx::template::ComplexValue;
 use crate::session::endpoint::{self, Ending, Endpoint, HttpStatus, Outlet, Produced, Started};
 use crate::session::program::LeftProgram;
-use crate::session::shared::State;
+use crate::session::shared::{Pushed, State};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::Kind;
@@ -200,7 +199,7 @@ impl Endpoint for SharedProgramClient {
         let Some(end) = membership.end() else { return produced };
         if hub::with(|hub| hub.has_news()) == Some(true) {
             // The last of what it said may be among them.
-            membership.again();
+            membership.look_later();
             return produced;
         }
         outlet.record.exec_status = end.status;

@@ -4,13 +4,12 @@
 
 use std::cell::Cell;
 use std::io;
-use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::events::on_pipe;
-use super::recipe::Recipe;
+use super::parameters::Parameters;
 use super::report;
-use super::table::{Anchor, SharedId};
+use super::served::ServedChannel;
+use super::timers::{SharedTimers, on_pipe};
 use crate::channel::backend::{Answer, Failure};
 use crate::channel::message;
 use crate::channel::store::{ProgramHandle, PublishError};
@@ -28,7 +27,8 @@ use crate::nginx::worker::programs::{self, Asked};
 use crate::session::buffers;
 use crate::session::endpoint::Ending;
 use crate::session::program::ProgramEnd;
-use crate::session::shared::RunEnd;
+use crate::session::shared::host::{Progress, SharedProcess};
+use crate::session::shared::{RunEnd, SharedProgramId};
 use crate::ws::close::CloseCode;
 use crate::ws::frame::Kind;
 
@@ -48,18 +48,6 @@ const BITE: usize = 32 << 10;
 /// The content type of binary messages, by which they are told on the other transports too.
 const BINARY: &[u8] = b"application/octet-stream";
 
-/// What became of a program that was served.
-pub enum Progress {
-    /// It is waited for.
-    Waits,
-    /// There is more to do at once.
-    More,
-    /// It has ended by itself.
-    Ended(RunEnd),
-    /// It was stopped, and nothing of it is left.
-    Left,
-}
-
 /// The process of a shared program, in the worker that runs it.
 pub struct Process {
     id: ProgramId,
@@ -76,6 +64,8 @@ pub struct Process {
     writer: Writer,
     output: Publication,
     stopping: bool,
+    /// What the events of the pipes carry. After the pipes, which are to be dropped first.
+    _timers: SharedTimers,
 }
 
 /// What it says, on its way to the channel.
@@ -92,10 +82,10 @@ impl Process {
     /// # Errors
     ///
     /// What its clients are told; it was logged.
-    pub fn start(recipe: &Recipe, id: SharedId, anchor: NonNull<Anchor>) -> Result<Self, RunEnd> {
-        let name = &recipe.name;
-        let Some(place) = programs::admit(recipe.key, recipe.most) else {
-            let most = recipe.most;
+    pub fn start(parameters: &Parameters, id: SharedProgramId, timers: &SharedTimers) -> Result<Self, RunEnd> {
+        let name = &parameters.name;
+        let Some(place) = programs::admit(parameters.key, parameters.most) else {
+            let most = parameters.most;
             report(
                 Level::Error,
                 format_args!("cannot start {name}: {most} programs run here already (websocket_exec_max)"),
@@ -103,27 +93,27 @@ impl Process {
             return Err(RunEnd::refused(true));
         };
         let refused = |error: io::Error| {
-            programs::failed(recipe.key);
+            programs::failed(parameters.key);
             report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
             RunEnd::refused(exhaustion::passes(&error))
         };
-        let stdio = Stdio::pipes(recipe.stderr, recipe.user.as_deref()).map_err(refused)?;
+        let stdio = Stdio::pipes(parameters.stderr, parameters.user.as_deref()).map_err(refused)?;
         // SAFETY: ngx_cycle is set before workers begin.
         let log = unsafe { (*ffi::ngx_cycle).log };
-        let listener = Listener { handler: on_pipe, data: anchor.as_ptr().cast(), log };
+        let listener = Listener { handler: on_pipe, data: timers.data().as_ptr().cast(), log };
         let stdin = Stdin::new(stdio.stdin, listener);
         let stdout = listener.watch(stdio.stdout).map_err(refused)?;
         let stderr = stdio.stderr.map(|fd| listener.watch(fd)).transpose().map_err(refused)?;
         let end = Rc::new(ProgramEnd::default());
         let asked = Asked {
-            served: Rc::new(id),
+            served: Rc::new(ServedChannel(id)),
             end: Rc::clone(&end),
             place,
             name: name.clone(),
-            timeout: recipe.start_timeout,
-            user: recipe.user.clone(),
+            timeout: parameters.start_timeout,
+            user: parameters.user.clone(),
         };
-        let program = programs::start(asked, &recipe.description(), Some(stdio.theirs), None).map_err(refused)?;
+        let program = programs::start(asked, &parameters.description(), Some(stdio.theirs), None).map_err(refused)?;
         Ok(Process {
             id: program,
             end,
@@ -132,70 +122,17 @@ impl Process {
             stdout: Some(stdout),
             rest: Vec::new(),
             looked: 0,
-            stderr: stderr.map(|pipe| Stderr::new(pipe, recipe.stderr)),
-            reader: Reader::new(recipe.format),
-            writer: Writer::new(recipe.format),
+            stderr: stderr.map(|pipe| Stderr::new(pipe, parameters.stderr)),
+            reader: Reader::new(parameters.format),
+            writer: Writer::new(parameters.format),
             output: Publication { unfinished: None, refusing: Rc::default() },
             stopping: false,
+            _timers: timers.clone(),
         })
     }
 
-    /// What the spawner calls it.
-    pub fn id(&self) -> ProgramId {
-        self.id
-    }
-
-    /// Whether it was stopped.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping
-    }
-
-    /// Takes it down step by step. What it still says is published; it is over when nothing of it is left.
-    pub fn stop(&mut self, handle: ProgramHandle, recipe: &Recipe) {
-        if !self.stopping {
-            // If the zone is damaged, nobody else will know before it is over.
-            hub::with(|hub| hub.program_stops(handle));
-            self.take_down(recipe);
-        }
-    }
-
-    fn take_down(&mut self, recipe: &Recipe) {
-        self.stopping = true;
-        self.feed.close();
-        programs::stop(self.id, recipe.ladder());
-    }
-
-    /// Its last client has gone: whether it still takes what that has sent, and how long until it is to be looked at again,
-    /// in milliseconds.
-    pub fn takes_more(&mut self, handle: ProgramHandle, recipe: &Recipe) -> Option<u64> {
-        if self.end.status().is_some() || !self.feed.is_open() {
-            return None;
-        }
-        self.feed(handle);
-        self.feed.look();
-        let unread = self.feed.unread();
-        if unread == 0 {
-            return None;
-        }
-        let left = PATIENCE.saturating_sub(now().saturating_sub(self.feed.last_taken()));
-        if left == 0 {
-            let name = &recipe.name;
-            let text = format_args!("{name} does not read: {unread} octets of clients that have gone are lost");
-            report(Level::Warn, text);
-            return None;
-        }
-        Some(left.min(LOOK))
-    }
-
-    /// It has ended, or is not to be heard any more: what is left of its group is taken down.
-    pub fn take_apart(&mut self, recipe: &Recipe) {
-        if !self.stopping && !self.end.is_gone() {
-            self.take_down(recipe);
-        }
-    }
-
     /// Gives it input as long as it takes it.
-    pub fn feed(&mut self, handle: ProgramHandle) {
+    fn feed(&mut self, handle: ProgramHandle) {
         loop {
             self.feed.flush();
             if self.feed.waiting() > 0 {
@@ -223,55 +160,17 @@ impl Process {
         }
     }
 
-    /// Moves what can be moved.
-    pub fn run(&mut self, handle: ProgramHandle, recipe: &Recipe) -> Progress {
-        if !self.stopping {
-            self.feed(handle);
-        }
+    fn finish_stderr(&mut self, parameters: &Parameters) {
         if let Some(stderr) = &mut self.stderr {
-            stderr.read(&mut Sink { output: &mut self.output, recipe });
-        }
-        let more = match self.read_output(recipe) {
-            Ok(more) => more,
-            Err(ending) if self.stopping => {
-                let _ = ending;
-                self.stdout = None;
-                self.rest = Vec::new();
-                self.looked = 0;
-                false
-            }
-            Err(ending) => return Progress::Ended(RunEnd::of(ending, self.end.status())),
-        };
-        if more {
-            return Progress::More;
-        }
-        match self.end.status() {
-            _ if self.stopping => {
-                if self.end.is_gone() {
-                    self.finish_stderr(recipe);
-                    return Progress::Left;
-                }
-            }
-            Some(status) if self.stdout.is_none() => {
-                self.finish_stderr(recipe);
-                return Progress::Ended(RunEnd::of(how(status), Some(status)));
-            }
-            Some(_) | None => {}
-        }
-        Progress::Waits
-    }
-
-    fn finish_stderr(&mut self, recipe: &Recipe) {
-        if let Some(stderr) = &mut self.stderr {
-            stderr.finish(&mut Sink { output: &mut self.output, recipe });
+            stderr.finish(&mut Sink { output: &mut self.output, parameters });
         }
     }
 
     /// Publishes what there is on standard output. Whether there is more.
-    fn read_output(&mut self, recipe: &Recipe) -> Result<bool, Ending> {
+    fn read_output(&mut self, parameters: &Parameters) -> Result<bool, Ending> {
         let (mut left, mut messages) = (TURN, TURN_MESSAGES);
         loop {
-            if !self.pass_on_rest(&mut messages, recipe)? {
+            if !self.pass_on_rest(&mut messages, parameters)? {
                 return Ok(true);
             }
             let Some(stdout) = &mut self.stdout else { return Ok(false) };
@@ -292,7 +191,7 @@ impl Process {
                 Read::Data(count) => {
                     left = left.saturating_sub(count);
                     let octets = &buffer[..count];
-                    self.output.pass_on(&mut self.reader, octets, &mut messages, recipe).and_then(|looked| {
+                    self.output.pass_on(&mut self.reader, octets, &mut messages, parameters).and_then(|looked| {
                         let rest = octets.get(looked..).unwrap_or_default();
                         let no_memory = |_| no_memory();
                         self.rest.try_reserve_exact(rest.len()).map_err(no_memory)?;
@@ -311,8 +210,8 @@ impl Process {
                     self.stdout = None;
                     match self.reader.finish() {
                         Ok(None) => {}
-                        Ok(Some(output)) => self.output.put(output, recipe)?,
-                        Err(error) => return Err(misframed(error, recipe)),
+                        Ok(Some(output)) => self.output.put(output, parameters)?,
+                        Err(error) => return Err(misframed(error, parameters)),
                     }
                 }
             }
@@ -320,10 +219,10 @@ impl Process {
     }
 
     /// Publishes what was read in an earlier turn. Whether there is nothing left of it, and this turn goes on.
-    fn pass_on_rest(&mut self, messages: &mut usize, recipe: &Recipe) -> Result<bool, Ending> {
+    fn pass_on_rest(&mut self, messages: &mut usize, parameters: &Parameters) -> Result<bool, Ending> {
         let rest = self.rest.get(self.looked..).unwrap_or_default();
         if !rest.is_empty() {
-            self.looked += self.output.pass_on(&mut self.reader, rest, messages, recipe)?;
+            self.looked += self.output.pass_on(&mut self.reader, rest, messages, parameters)?;
             if self.looked < self.rest.len() {
                 return Ok(false);
             }
@@ -331,6 +230,85 @@ impl Process {
             self.looked = 0;
         }
         Ok(*messages > 0)
+    }
+}
+
+impl SharedProcess for Process {
+    type Parameters = Parameters;
+
+    fn id(&self) -> ProgramId {
+        self.id
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    fn is_gone(&self) -> bool {
+        self.end.is_gone()
+    }
+
+    fn stop(&mut self, parameters: &Parameters) {
+        self.stopping = true;
+        self.feed.close();
+        programs::stop(self.id, parameters.ladder());
+    }
+
+    fn run(&mut self, program: ProgramHandle, parameters: &Parameters) -> Progress {
+        if !self.stopping {
+            self.feed(program);
+        }
+        if let Some(stderr) = &mut self.stderr {
+            stderr.read(&mut Sink { output: &mut self.output, parameters });
+        }
+        let more = match self.read_output(parameters) {
+            Ok(more) => more,
+            Err(ending) if self.stopping => {
+                let _ = ending;
+                self.stdout = None;
+                self.rest = Vec::new();
+                self.looked = 0;
+                false
+            }
+            Err(ending) => return Progress::Ended(RunEnd::of(ending, self.end.status())),
+        };
+        if more {
+            return Progress::More;
+        }
+        match self.end.status() {
+            _ if self.stopping => {
+                if self.end.is_gone() {
+                    self.finish_stderr(parameters);
+                    return Progress::Left;
+                }
+            }
+            Some(status) if self.stdout.is_none() => {
+                self.finish_stderr(parameters);
+                return Progress::Ended(RunEnd::of(how(status), Some(status)));
+            }
+            Some(_) | None => {}
+        }
+        Progress::Waits
+    }
+
+    fn finish_input(&mut self, program: ProgramHandle, parameters: &Parameters) -> Option<u64> {
+        if self.end.status().is_some() || !self.feed.is_open() {
+            return None;
+        }
+        self.feed(program);
+        self.feed.look();
+        let unread = self.feed.unread();
+        if unread == 0 {
+            return None;
+        }
+        let left = PATIENCE.saturating_sub(now().saturating_sub(self.feed.last_taken()));
+        if left == 0 {
+            let name = &parameters.name;
+            let text = format_args!("{name} does not read: {unread} octets of clients that have gone are lost");
+            report(Level::Warn, text);
+            return None;
+        }
+        Some(left.min(LOOK))
     }
 }
 
@@ -345,7 +323,7 @@ impl Publication {
         reader: &mut Reader,
         octets: &[u8],
         messages: &mut usize,
-        recipe: &Recipe,
+        parameters: &Parameters,
     ) -> Result<usize, Ending> {
         let mut looked = 0;
         while *messages > 0 {
@@ -354,28 +332,28 @@ impl Publication {
                 Ok((consumed, output)) => {
                     looked += consumed;
                     match output {
-                        Some(output) => self.put(output, recipe)?,
+                        Some(output) => self.put(output, parameters)?,
                         None => return Ok(octets.len()),
                     }
                     *messages -= 1;
                 }
-                Err(error) => return Err(misframed(error, recipe)),
+                Err(error) => return Err(misframed(error, parameters)),
             }
         }
         Ok(looked)
     }
 
-    fn put(&mut self, output: Output<'_>, recipe: &Recipe) -> Result<(), Ending> {
+    fn put(&mut self, output: Output<'_>, parameters: &Parameters) -> Result<(), Ending> {
         let (kind, payload, last) = match output {
             Output::Piece { kind, payload, last } => (kind, payload, last),
             Output::Close { code, reason } => return Err(Ending { code, reason: reason.to_owned() }),
         };
         let begun = self.unfinished.as_ref().map_or(0, |(_, begun)| begun.len());
-        let most = recipe.max_message_size;
+        let most = parameters.max_message_size;
         if most != 0 && (begun + payload.len()) as u64 > most {
             report(
                 Level::Warn,
-                format_args!("{}: a message of more than {most} octets (websocket_max_message_size)", recipe.name),
+                format_args!("{}: a message of more than {most} octets (websocket_max_message_size)", parameters.name),
             );
             return Err(Ending {
                 code: CloseCode::TOO_BIG,
@@ -384,7 +362,7 @@ impl Publication {
         }
         if last && begun == 0 {
             self.unfinished = None;
-            self.publish(kind, payload, recipe);
+            self.publish(kind, payload, parameters);
             return Ok(());
         }
         let (kind, message) = self.unfinished.get_or_insert((kind, Vec::new()));
@@ -395,19 +373,19 @@ impl Publication {
         if last {
             let (kind, message) = (*kind, std::mem::take(message));
             self.unfinished = None;
-            self.publish(kind, &message, recipe);
+            self.publish(kind, &message, parameters);
         }
         Ok(())
     }
 
     /// Publishes a message. One that the channel does not take is dropped.
-    fn publish(&mut self, kind: Kind, message: &[u8], recipe: &Recipe) {
+    fn publish(&mut self, kind: Kind, message: &[u8], parameters: &Parameters) {
         let content_type = match kind {
             Kind::Text => b"",
             Kind::Binary => BINARY,
         };
         let publication = message::Publication { kind, content_type, event: b"", data: &[message] };
-        let publish = || recipe.publisher.publish(&publication);
+        let publish = || parameters.publisher.publish(&publication);
         let answer = match publish() {
             // A damaged zone is repaired by the second attempt.
             Answer::Now(Err(Failure::Own(PublishError::Corrupt))) => publish(),
@@ -415,9 +393,9 @@ impl Publication {
         };
         match answer {
             Answer::Now(Ok(_)) => self.refusing.set(false),
-            Answer::Now(Err(failure)) => lost(&self.refusing, &recipe.name, &failure),
+            Answer::Now(Err(failure)) => lost(&self.refusing, &parameters.name, &failure),
             Answer::Later(pending) => {
-                let (refusing, name) = (Rc::clone(&self.refusing), recipe.name.clone());
+                let (refusing, name) = (Rc::clone(&self.refusing), parameters.name.clone());
                 pending.then(move |outcome| match outcome {
                     Ok(_) => refusing.set(false),
                     Err(failure) => lost(&refusing, &name, &failure),
@@ -437,7 +415,7 @@ fn lost(refusing: &Cell<bool>, name: &str, failure: &Failure<PublishError>) {
 /// Takes the lines of standard error.
 struct Sink<'a> {
     output: &'a mut Publication,
-    recipe: &'a Recipe,
+    parameters: &'a Parameters,
 }
 
 impl StderrReader for Sink<'_> {
@@ -451,15 +429,15 @@ impl StderrReader for Sink<'_> {
     }
 
     fn text(&mut self, line: &str) {
-        self.output.publish(Kind::Text, line.as_bytes(), self.recipe);
+        self.output.publish(Kind::Text, line.as_bytes(), self.parameters);
     }
 
     fn complain(&self, text: std::fmt::Arguments<'_>) {
-        report(Level::Error, format_args!("{}: {text}", self.recipe.name));
+        report(Level::Error, format_args!("{}: {text}", self.parameters.name));
     }
 }
 
-fn misframed(error: FramingError, recipe: &Recipe) -> Ending {
-    report(Level::Error, format_args!("{}: the program wrote {error}", recipe.name));
+fn misframed(error: FramingError, parameters: &Parameters) -> Ending {
+    report(Level::Error, format_args!("{}: the program wrote {error}", parameters.name));
     Ending { code: error.close_code(), reason: error.to_string() }
 }

@@ -62,7 +62,7 @@ impl Source for ChannelSource {
 
     fn look_again(&mut self) {
         if let Some(membership) = &self.membership {
-            membership.again();
+            membership.look_later();
         }
     }
 }

@@ -4,10 +4,9 @@
 
 use std::rc::Rc;
 
-use super::clients::{again, leave, push};
-use super::table::SharedId;
+use super::host::ProgramHost;
+use super::{Run, RunEnd, SharedProgramId, SharedPrograms, State};
 use crate::channel::store::Input;
-use crate::session::shared::{Run, RunEnd, State};
 
 /// What became of a message for the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,15 +20,16 @@ pub enum Pushed {
 }
 
 /// One client of a run. It leaves when this is dropped.
-pub struct Membership {
-    id: SharedId,
+pub struct ProgramMembership<H: ProgramHost> {
+    programs: Rc<SharedPrograms<H>>,
+    id: SharedProgramId,
     run: Rc<Run>,
-    listener: usize,
+    client: usize,
 }
 
-impl Membership {
-    pub(super) fn new(id: SharedId, run: Rc<Run>, listener: usize) -> Self {
-        Membership { id, run, listener }
+impl<H: ProgramHost> ProgramMembership<H> {
+    pub(super) fn new(programs: Rc<SharedPrograms<H>>, id: SharedProgramId, run: Rc<Run>, client: usize) -> Self {
+        ProgramMembership { programs, id, run, client }
     }
 
     /// How far the program is.
@@ -43,23 +43,23 @@ impl Membership {
     }
 
     /// The client looks again a little later.
-    pub fn again(&self) {
-        again(self.id, self.listener);
+    pub fn look_later(&self) {
+        self.programs.wake_later(self.id, self.client);
     }
 
     /// Gives the program a message.
     pub fn push(&self, message: &Input) -> Pushed {
-        push(self.id, self.listener, message, None)
+        self.programs.push(self.id, self.client, message, None)
     }
 
     /// Gives the program a message, as long as the zone has room, whatever waits for the program already.
     pub fn push_all(&self, message: &Input) -> Pushed {
-        push(self.id, self.listener, message, Some(u64::MAX))
+        self.programs.push(self.id, self.client, message, Some(u64::MAX))
     }
 }
 
-impl Drop for Membership {
+impl<H: ProgramHost> Drop for ProgramMembership<H> {
     fn drop(&mut self) {
-        leave(self.id, self.listener);
+        self.programs.remove_client(self.id, self.client);
     }
 }

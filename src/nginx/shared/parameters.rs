@@ -16,9 +16,10 @@ use crate::nginx::program::{Command, Environs, backlog};
 use crate::nginx::request::Request;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::user::User;
+use crate::session::shared::host::StartParameters;
 
 /// All that starts a program and says what becomes of its output. Variables have the values of the request that it was made for.
-pub struct Recipe {
+pub struct Parameters {
     path: Vec<u8>,
     arguments: Strings,
     environment: Strings,
@@ -32,7 +33,7 @@ pub struct Recipe {
     /// How the log calls it.
     pub name: String,
     /// Milliseconds that it outlives its last client.
-    pub linger: u64,
+    linger: u64,
     /// How its streams are divided into messages.
     pub format: Format,
     /// What becomes of its standard error.
@@ -42,14 +43,14 @@ pub struct Recipe {
     /// The location, for what is counted.
     pub key: u64,
     /// Octets that wait for a program that does not read.
-    pub backlog: usize,
+    backlog: usize,
     /// Octets of one of its messages at most, 0 for no limit.
     pub max_message_size: u64,
     /// Where its messages go.
     pub publisher: Publisher,
 }
 
-impl Recipe {
+impl Parameters {
     /// For the location of a request.
     ///
     /// # Errors
@@ -59,7 +60,7 @@ impl Recipe {
         let command = Command::of_words(request, program, Environs::Channel)?;
         let settings = request.settings();
         let id = ids.keys().first().map(|key| key.id()).ok_or(FAILED)?;
-        Ok(Recipe {
+        Ok(Parameters {
             path: command.path.into_owned(),
             arguments: command.arguments,
             environment: command.environment.into(),
@@ -96,6 +97,16 @@ impl Recipe {
             ladder: self.ladder,
             terminal: false,
         }
+    }
+}
+
+impl StartParameters for Parameters {
+    fn linger(&self) -> u64 {
+        self.linger
+    }
+
+    fn backlog(&self) -> u64 {
+        self.backlog as u64
     }
 }
 

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The timers of a shared program, and the events of its pipes.
+
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::programs;
+use crate::nginx::ffi;
+use crate::nginx::guard::guard;
+use crate::nginx::timer::{self, Timer};
+use crate::session::shared::SharedProgramId;
+use crate::session::shared::host::Timers;
+
+/// What events carry. It stays where it is as long as anything may be called with it.
+pub struct Events {
+    id: SharedProgramId,
+    linger: RefCell<Timer>,
+    turn: RefCell<Timer>,
+    /// Does not keep a worker that has been told to go.
+    retry: RefCell<Timer>,
+}
+
+/// The timers of a shared program. Whose events carry [`SharedTimers::data`] owns one of these.
+#[derive(Clone)]
+pub struct SharedTimers(Rc<Events>);
+
+impl SharedTimers {
+    /// Timers that call with this id.
+    pub fn new(id: SharedProgramId) -> Self {
+        let events = Rc::new(Events {
+            id,
+            linger: RefCell::new(Timer::of_worker(on_linger).cancelable()),
+            turn: RefCell::new(Timer::of_worker(on_turn)),
+            retry: RefCell::new(Timer::of_worker(on_turn).cancelable()),
+        });
+        for timer in [&events.linger, &events.turn, &events.retry] {
+            timer.borrow_mut().set_owner(Rc::as_ptr(&events).cast_mut().cast());
+        }
+        SharedTimers(events)
+    }
+
+    /// The data of connections whose events come to [`on_pipe`].
+    pub fn data(&self) -> NonNull<Events> {
+        NonNull::from(&*self.0)
+    }
+}
+
+impl Timers for SharedTimers {
+    fn set_linger(&self, milliseconds: u64) {
+        self.0.linger.borrow_mut().arm(milliseconds);
+    }
+
+    fn clear_linger(&self) {
+        self.0.linger.borrow_mut().disarm();
+    }
+
+    fn post_turn(&self) {
+        self.0.turn.borrow_mut().post_next();
+    }
+
+    fn set_turn(&self, milliseconds: u64) {
+        let mut turn = self.0.turn.borrow_mut();
+        // nginx leaves a timer alone whose time changes by little.
+        turn.disarm();
+        turn.arm(milliseconds);
+    }
+
+    fn set_retry(&self, milliseconds: u64) {
+        self.0.retry.borrow_mut().arm(milliseconds);
+    }
+}
+
+/// The program behind an event, whose timers are marked as seen.
+///
+/// # Safety
+///
+/// The event is one of a timer of [`Events`].
+unsafe fn of_timer(
+    event: *mut ffi::ngx_event_t,
+    timers: fn(&Events) -> [&RefCell<Timer>; 2],
+) -> Option<SharedProgramId> {
+    // SAFETY: the owner of the timer is what owns the timer, which removes it before it is freed.
+    let events = unsafe { timer::owner::<Events>(event)?.as_ref() };
+    for timer in timers(events) {
+        timer.borrow_mut().take_expired();
+    }
+    Some(events.id)
+}
+
+/// The program has outlived its clients for long enough.
+unsafe extern "C" fn on_linger(event: *mut ffi::ngx_event_t) {
+    guard((), || {
+        // SAFETY: the event is that of a linger timer.
+        let id = unsafe { of_timer(event, |events| [&events.linger; 2]) };
+        if let Some(id) = id {
+            programs().on_linger(id);
+        }
+    });
+}
+
+/// The program has more to say.
+unsafe extern "C" fn on_turn(event: *mut ffi::ngx_event_t) {
+    guard((), || {
+        // SAFETY: the event is that of a turn, or of another try.
+        let id = unsafe { of_timer(event, |events| [&events.turn, &events.retry]) };
+        if let Some(id) = id {
+            programs().on_turn(id);
+        }
+    });
+}
+
+/// Something can be read of the program, or be written to it.
+pub unsafe extern "C" fn on_pipe(event: *mut ffi::ngx_event_t) {
+    guard((), || {
+        // SAFETY: the event of a connection has the connection as its data, and that the events, which the process owns with
+        // its pipes. When the worker is being shut down nginx marks every connection; the end of the worker ends the program.
+        let id = unsafe {
+            let connection = (*event).data.cast::<ffi::ngx_connection_t>();
+            if ffi::ngx_ws_connection_close_requested(connection) != 0 {
+                return;
+            }
+            (*connection).data.cast::<Events>().as_ref().map(|events| events.id)
+        };
+        if let Some(id) = id {
+            programs().on_ready(id);
+        }
+    });
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Clients that come, go, and send.
+
+use std::rc::Rc;
+
+use super::host::{ProgramHost, StartParameters, Timers};
+use super::{ProgramMembership, Pushed, Run, SharedProgramId, SharedPrograms, State};
+use crate::channel::store::{Input, InputError, Key, ProgramHandle, SubscribeError};
+use crate::session::endpoint::HttpStatus;
+
+/// Milliseconds after which clients look again.
+const LATER: u64 = 10;
+
+/// Why a client does not share a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinError<E> {
+    /// It is not known how the program is to be started.
+    Parameters(E),
+    /// The zone cannot have it.
+    Zone(SubscribeError),
+    /// The program could not be started; the status to answer.
+    Refused(HttpStatus),
+    /// The program has ended at this moment: it is worth another try.
+    Ended,
+}
+
+impl<H: ProgramHost> SharedPrograms<H> {
+    /// Adds a client, and sees to it that the program runs. The client is woken when that is so, or when it is not to be; its
+    /// subscription to the channel has begun. `parameters` are asked for if they are not known yet.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`].
+    pub fn join<E>(
+        self: &Rc<Self>,
+        key: Key<'_>,
+        client: usize,
+        parameters: impl Fn() -> Result<H::Parameters, E>,
+    ) -> Result<ProgramMembership<H>, JoinError<E>> {
+        let known = self.table.borrow().find(key);
+        let mut made = match known {
+            Some(_) => None,
+            None => Some(parameters().map_err(JoinError::Parameters)?),
+        };
+        // The zone counts this worker among those with clients from now on.
+        let attached = self.host.attach(key).and_then(|handle| handle.ok_or(SubscribeError::Missing));
+        let handle = match attached {
+            Ok(handle) => handle,
+            Err(error) => {
+                if let Some(id) = known {
+                    self.forget_unused(id);
+                }
+                return Err(JoinError::Zone(error));
+            }
+        };
+        let current = known.filter(|id| self.with(*id, |program| program.handle.is_of_channel(handle)) == Some(true));
+        let id = match current {
+            Some(id) => id,
+            None => {
+                if let Some(id) = known {
+                    // The channel was deleted, and this is another one of its name.
+                    self.table.borrow_mut().hide(id);
+                    self.examine(id);
+                }
+                match made.take().map_or_else(&parameters, Ok) {
+                    Ok(parameters) => self.insert(key, parameters, handle),
+                    Err(error) => {
+                        let _ = self.host.look(handle, false, 0);
+                        return Err(JoinError::Parameters(error));
+                    }
+                }
+            }
+        };
+        self.attach(id, handle);
+        let joining = self.with(id, |program| {
+            program.joining += 1;
+            Rc::clone(&program.run)
+        });
+        let Some(run) = joining else { return Err(JoinError::Zone(SubscribeError::Missing)) };
+        self.examine(id);
+        let has_joined = self.with(id, |program| {
+            program.joining -= 1;
+            let is_same = Rc::ptr_eq(&program.run, &run);
+            if is_same {
+                program.clients.insert(client);
+            }
+            is_same
+        });
+        if has_joined == Some(false) {
+            // The zone was told of a client that there is not.
+            self.examine(id);
+        }
+        let membership = ProgramMembership::new(Rc::clone(self), id, run, client);
+        match membership.state() {
+            State::Starting | State::Running(_) => Ok(membership),
+            State::Refused(status) => Err(JoinError::Refused(status)),
+            State::Ended(_) => Err(JoinError::Ended),
+        }
+    }
+
+    fn insert(&self, key: Key<'_>, parameters: H::Parameters, handle: ProgramHandle) -> SharedProgramId {
+        let id = self.table.borrow_mut().next_id();
+        let timers = self.host.timers(id);
+        self.table.borrow_mut().insert(id, key, parameters, handle, timers);
+        id
+    }
+
+    /// The zone knows a program by this handle now. Who comes to one that nobody uses begins with the run of the zone.
+    fn attach(&self, id: SharedProgramId, handle: ProgramHandle) {
+        let is_unused = self.with(id, |program| {
+            program.handle = handle;
+            program.is_unused()
+        });
+        if is_unused == Some(true)
+            && let Ok(Some(view)) = self.host.look(handle, true, 0)
+        {
+            self.with(id, |program| {
+                program.number = view.run;
+                program.run = Rc::new(Run::default());
+            });
+        }
+    }
+
+    /// A client goes.
+    pub(super) fn remove_client(&self, id: SharedProgramId, client: usize) {
+        let was_last = self.with(id, |program| {
+            program.to_wake.remove(&client);
+            program.former.remove(&client);
+            program.clients.remove(&client) && program.clients.is_empty()
+        });
+        match was_last {
+            Some(true) => self.examine(id),
+            Some(false) => self.forget_unused(id),
+            None => {}
+        }
+    }
+
+    /// Adds a message to what the program is to read, where no more than `most` octets wait then, or as many as its location
+    /// says.
+    pub(super) fn push(&self, id: SharedProgramId, client: usize, message: &Input, most: Option<u64>) -> Pushed {
+        let known =
+            self.with(id, |program| (!program.is_lost).then_some((program.handle, program.parameters.backlog())));
+        // Of one that is lost, the end has been told.
+        let Some(Some((handle, backlog))) = known else { return Pushed::Taken };
+        match self.host.push(handle, message, most.unwrap_or(backlog)) {
+            Ok(()) => Pushed::Taken,
+            Err(InputError::TooLarge) => Pushed::TooLarge,
+            // Its end is about to be told.
+            Err(InputError::Gone) => Pushed::Taken,
+            Err(InputError::Full | InputError::Corrupt) => {
+                self.with(id, |program| program.to_wake.insert(client));
+                Pushed::Full
+            }
+        }
+    }
+
+    /// A client looks again a little later.
+    pub(super) fn wake_later(&self, id: SharedProgramId, client: usize) {
+        self.with(id, |program| {
+            program.to_wake.insert(client);
+            program.timers.set_retry(LATER);
+        });
+    }
+}

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The shared programs of several workers driven by a string of octets: clients, processes, timers, workers that are told to
+//! go or are killed, and channels that are deleted, in any order.
+//!
+//! The workers share a real store in private memory. [`run`] panics where they break one of their promises:
+//!
+//! - a program has at most one process at a time, in all workers together;
+//! - what the zone has taken for a program is read in order and once, until a run ends;
+//! - a process is stopped only if it has no clients, its worker leaves, or its channel is deleted;
+//! - nobody is woken who has gone, and a worker that has gone does nothing;
+//! - as soon as processes start and read, every client is served by a process or knows how its run ended, and nothing waits;
+//! - when the clients have gone, the processes end, and nothing is left in the tables and in the zone.
+
+mod world;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::{JoinError, SharedPrograms, State};
+use crate::channel::store::{Budget, GroupLimits, Key, LINGER, News, Terms, Token};
+use crate::exec::spawner::ExitStatus;
+use crate::session::shared::RunEnd;
+pub(super) use world::ProcessState;
+use world::{Client, TestHost, TestParameters, TimerState, WorkerState, World};
+
+const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
+
+const ALL: Budget = Budget { messages: usize::MAX, octets: usize::MAX };
+
+/// Workers that there are at the same time.
+const WORKERS: usize = 3;
+
+/// The channels.
+const CHANNELS: [&str; 2] = ["one", "two"];
+
+fn key(channel: &str) -> Key<'_> {
+    Key::new(b"", channel.as_bytes()).expect("a short name")
+}
+
+/// A worker with its programs.
+struct Worker {
+    /// What it has besides them.
+    state: Rc<WorkerState>,
+    /// Its programs.
+    programs: Rc<SharedPrograms<TestHost>>,
+}
+
+/// Workers and their world.
+pub(super) struct Simulation {
+    /// What they have together.
+    world: Rc<World>,
+    /// Those that are there.
+    workers: Vec<Worker>,
+    alive: Rc<RefCell<Vec<Rc<WorkerState>>>>,
+    linger: u64,
+    backlog: u64,
+}
+
+impl Simulation {
+    /// Workers without clients. Programs outlive their clients for so many milliseconds, and so many octets wait for them.
+    pub fn new(linger: u64, backlog: u64) -> Self {
+        let (world, alive) = (World::new(), Rc::default());
+        let mut simulation = Simulation { world, workers: Vec::new(), alive, linger, backlog };
+        for _ in 0..WORKERS {
+            simulation.begin_worker();
+        }
+        simulation
+    }
+
+    fn begin_worker(&mut self) {
+        let pid = self.world.number() as u32;
+        let state = WorkerState::new(Rc::clone(&self.world), pid, Rc::clone(&self.alive));
+        let programs = Rc::new(SharedPrograms::new(TestHost(Rc::clone(&state))));
+        programs.begin();
+        self.workers.push(Worker { state, programs });
+    }
+
+    /// A client comes to a worker. Its number, unless it is refused.
+    pub fn join(&self, worker: usize, channel: &str, goes_at_once: bool) -> Result<usize, JoinError<()>> {
+        let Worker { state, programs } = &self.workers[worker];
+        let number = self.world.number();
+        let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
+        let token = Token(number as u32);
+        let subscribed = self.world.store.subscribe(key(channel), state.slot, token, terms, self.world.time());
+        let subscribed = subscribed.expect("room");
+        let number = number as usize;
+        let (linger, backlog) = (self.linger, self.backlog);
+        match programs.join(key(channel), number, || Ok(TestParameters { linger, backlog })) {
+            Ok(membership) => {
+                let client = Client::new(number, subscribed.channel, subscribed.token, membership, goes_at_once);
+                state.clients.borrow_mut().insert(number, Rc::new(client));
+                Ok(number)
+            }
+            Err(error) => {
+                let _ = self.world.store.unsubscribe(subscribed.channel, state.slot, None, self.world.time());
+                Err(error)
+            }
+        }
+    }
+
+    /// A client goes.
+    pub fn part(&self, worker: usize, number: usize) {
+        let state = &self.workers[worker].state;
+        let client = state.clients.borrow().get(&number).map(Rc::clone).expect("a client");
+        client.go();
+        state.clients.borrow_mut().remove(&number);
+        let _ = self.world.store.unsubscribe(client.channel, state.slot, None, self.world.time());
+    }
+
+    /// The client of this number.
+    pub fn client(&self, worker: usize, number: usize) -> Rc<Client> {
+        Rc::clone(&self.workers[worker].state.clients.borrow()[&number])
+    }
+
+    /// All clients, with the places of their workers.
+    fn clients(&self) -> Vec<(usize, Rc<Client>)> {
+        let of_worker = |(at, worker): (usize, &Worker)| {
+            let clients: Vec<_> =
+                worker.state.clients.borrow().values().map(|client| (at, Rc::clone(client))).collect();
+            clients
+        };
+        self.workers.iter().enumerate().flat_map(of_worker).collect()
+    }
+
+    /// All processes, with the places of their workers.
+    pub fn processes(&self) -> Vec<(usize, Rc<ProcessState>)> {
+        let of_worker = |(at, worker): (usize, &Worker)| {
+            let processes: Vec<_> =
+                worker.state.processes.borrow().iter().map(|process| (at, Rc::clone(process))).collect();
+            processes
+        };
+        self.workers.iter().enumerate().flat_map(of_worker).collect()
+    }
+
+    /// The spawner has started a process.
+    pub fn start(&self, worker: usize, process: &ProcessState) {
+        if process.pid.get().is_none() && !process.is_gone.get() {
+            let pid = self.world.number() as i32;
+            process.pid.set(Some(pid));
+            self.workers[worker].programs.started(process.id, process.program, pid);
+        }
+    }
+
+    /// A process could not be started, or is lost.
+    pub fn fail(&self, worker: usize, process: &ProcessState, end: &RunEnd) {
+        process.is_gone.set(true);
+        self.workers[worker].programs.failed(process.id, process.program, end);
+    }
+
+    /// A process ends by itself, perhaps with everything that came of it.
+    pub fn exit(&self, worker: usize, process: &ProcessState, is_gone: bool) {
+        if process.pid.get().is_some() {
+            process.status.set(Some(ExitStatus::Code(0)));
+            process.is_gone.set(process.is_gone.get() || is_gone);
+            self.workers[worker].programs.on_ready(process.id);
+        }
+    }
+
+    /// Nothing is left of a process that was to be stopped.
+    pub fn gone(&self, worker: usize, process: &ProcessState) {
+        if process.is_stopping.get() {
+            process.is_gone.set(true);
+            self.workers[worker].programs.on_ready(process.id);
+        }
+    }
+
+    /// One turn of a worker. Whether there was anything.
+    pub fn turn(&self, at: usize) -> bool {
+        let Worker { state, programs } = &self.workers[at];
+        let mut has_work = false;
+        if self.world.take_woken(state.slot) {
+            has_work = true;
+            if self.world.store.take_program_news(state.slot) {
+                programs.on_news();
+            }
+            let mut news = Vec::new();
+            let _ = self.world.store.drain(state.slot, ALL, self.world.time(), &mut news);
+            for news in news {
+                let News::Deleted(token) = news else { continue };
+                for (worker, client) in self.clients() {
+                    if worker == at && client.token == token {
+                        self.part(at, client.number);
+                    }
+                }
+            }
+        }
+        has_work | self.fire(at)
+    }
+
+    /// Calls the timers of a worker that are due. Whether there are any.
+    fn fire(&self, at: usize) -> bool {
+        let Worker { state, programs } = &self.workers[at];
+        let now = self.world.now.get();
+        let take = |timer: &std::cell::Cell<Option<u64>>| {
+            let is_due = timer.get().is_some_and(|time| time <= now);
+            if is_due {
+                timer.set(None);
+            }
+            is_due
+        };
+        let timers: Vec<_> = state.timers.borrow().iter().map(|(id, timers)| (*id, timers.clone())).collect();
+        let mut any = false;
+        for (id, timers) in timers {
+            let due = |of: fn(&TimerState) -> &std::cell::Cell<Option<u64>>| {
+                timers.upgrade().is_some_and(|timers| take(of(&timers)))
+            };
+            if due(|timers| &timers.linger) {
+                programs.on_linger(id);
+                any = true;
+            }
+            let is_posted = timers.upgrade().is_some_and(|timers| timers.is_posted.take());
+            if due(|timers| &timers.turn) | due(|timers| &timers.retry) | is_posted {
+                programs.on_turn(id);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Lets time pass, and calls the timers whose time has come.
+    pub fn pass(&self, milliseconds: u64) {
+        self.world.now.set(self.world.now.get() + milliseconds);
+        for at in 0..self.workers.len() {
+            self.fire(at);
+        }
+    }
+
+    /// A second of a worker is over.
+    pub fn tick(&self, at: usize) {
+        let _ = self.world.store.tend(self.world.time(), usize::MAX);
+        self.workers[at].programs.on_tick();
+    }
+
+    /// The next start in a worker cannot even be asked for.
+    pub fn refuse(&self, at: usize) {
+        self.workers[at].state.refusals.set(1);
+    }
+
+    /// A worker is told to go.
+    pub fn leave(&self, at: usize) {
+        if !self.workers[at].state.is_leaving.replace(true) {
+            self.workers[at].programs.leave();
+        }
+    }
+
+    /// A worker is gone, with its processes and its clients: it was killed, or it has released what it had of the zone.
+    pub fn end_worker(&mut self, at: usize, is_killed: bool) {
+        let Worker { state, programs } = self.workers.remove(at);
+        self.alive.borrow_mut().retain(|worker| !Rc::ptr_eq(worker, &state));
+        if is_killed {
+            state.is_dead.set(true);
+        }
+        programs.end();
+        let clients = state.clients.take();
+        for client in clients.values() {
+            client.go();
+        }
+        assert!(state.processes.borrow().is_empty());
+        if !is_killed {
+            for client in clients.values() {
+                let _ = self.world.store.unsubscribe(client.channel, state.slot, None, self.world.time());
+            }
+            self.world.notify(self.world.store.release(state.slot).expect("a sound zone"));
+        }
+        state.is_dead.set(true);
+        state.timers.borrow_mut().clear();
+        self.begin_worker();
+    }
+
+    /// A channel is deleted.
+    pub fn delete(&self, channel: &str) {
+        let deleted = self.world.store.delete(key(channel), self.world.time()).expect("a sound zone");
+        if let Some(deleted) = deleted {
+            self.world.notify(deleted.wake);
+        }
+    }
+
+    /// All processes start, read and end as they are to, and all that has come is handled. A worker that died is found.
+    pub fn settle(&self) {
+        let mut rounds = 0;
+        loop {
+            for (worker, process) in self.processes() {
+                process.reads.set(true);
+                self.gone(worker, &process);
+                self.start(worker, &process);
+                self.workers[worker].programs.on_ready(process.id);
+            }
+            let mut has_work = false;
+            for at in 0..self.workers.len() {
+                has_work |= self.turn(at);
+            }
+            has_work |=
+                self.processes().iter().any(|(_, process)| process.pid.get().is_none() || process.is_stopping.get());
+            if !has_work && rounds > 3 {
+                return;
+            }
+            self.pass(20);
+            if rounds % 10 == 2 {
+                for at in 0..self.workers.len() {
+                    self.tick(at);
+                }
+            }
+            rounds += 1;
+            assert!(rounds < 1_000, "the workers are never at rest");
+        }
+    }
+
+    /// Looks at what is promised when everything is at rest.
+    pub fn check(&self) {
+        let processes = self.processes();
+        for (at, client) in self.clients() {
+            match client.state() {
+                Some(State::Starting) => panic!("client {} of worker {at} waits for a program", client.number),
+                Some(State::Running(pid)) => {
+                    let process = processes.iter().find(|(_, process)| process.pid.get() == Some(pid));
+                    let (_, process) = process.expect("a client is served by a process");
+                    assert!(!process.is_stopping.get());
+                    assert!(client.is_through(), "what a client has said waits");
+                }
+                Some(State::Refused(_) | State::Ended(_)) | None => {
+                    assert!(client.end.borrow().is_some(), "a client was not woken at the end of its run");
+                }
+            }
+        }
+        for (_, process) in &processes {
+            assert_eq!(self.world.count_pending(process.handle), 0, "what was taken for a program was not read");
+        }
+    }
+
+    /// All clients go, and with them everything.
+    pub fn conclude(self) {
+        self.settle();
+        self.check();
+        let handles: Vec<_> = self.processes().iter().map(|(_, process)| process.handle).collect();
+        for (at, client) in self.clients() {
+            self.part(at, client.number);
+        }
+        self.settle();
+        self.pass(self.linger);
+        self.settle();
+        let processes = self.processes();
+        let left = processes.first().map(|(at, process)| (at, process.program.0, self.world.view(process.handle)));
+        assert_eq!(left, None, "a process outlives its clients");
+        for worker in &self.workers {
+            let table = worker.programs.table.borrow();
+            assert!(table.is_empty(), "a program that nobody uses is in the table");
+        }
+        for handle in handles {
+            assert_eq!(self.world.view(handle), None, "a program that nobody uses is in the zone");
+        }
+        // Channels that nobody uses go a while later.
+        self.pass(LINGER);
+        let count_channels = || {
+            self.pass(1_000);
+            let _ = self.world.store.tend(self.world.time(), 512);
+            self.world.store.usage().expect("a sound zone").channels
+        };
+        assert!((0..10).any(|_| count_channels() == 0), "a channel that nobody uses is in the zone");
+    }
+}
+
+/// Runs workers as the octets say.
+pub fn run(script: &[u8]) {
+    let mut octets = script.iter().copied();
+    let mut next = || usize::from(octets.next().unwrap_or(0));
+    let linger = [0, 100, 5_000][next() % 3];
+    let backlog = [8, 24, 1_000][next() % 3];
+    let mut simulation = Simulation::new(linger, backlog);
+    while let Some(action) = octets.next() {
+        let mut next = || usize::from(octets.next().unwrap_or(0));
+        let worker = next() % WORKERS;
+        let clients: Vec<usize> = simulation.workers[worker].state.clients.borrow().keys().copied().collect();
+        let processes = simulation.processes();
+        match action {
+            0..=54 => {
+                let channel = CHANNELS[next() % CHANNELS.len()];
+                let _ = simulation.join(worker, channel, action % 2 == 0);
+            }
+            55..=84 if !clients.is_empty() => simulation.part(worker, clients[next() % clients.len()]),
+            85..=124 if !clients.is_empty() => {
+                let client = simulation.client(worker, clients[next() % clients.len()]);
+                for _ in 0..action - 84 {
+                    client.say(simulation.world.number());
+                }
+            }
+            125..=194 if !processes.is_empty() => {
+                let (worker, process) = &processes[next() % processes.len()];
+                match action {
+                    125..=154 => simulation.start(*worker, process),
+                    155..=157 if process.pid.get().is_none() => {
+                        simulation.fail(*worker, process, &RunEnd::refused(true))
+                    }
+                    158..=159 => simulation.fail(*worker, process, &RunEnd::timed_out()),
+                    160..=161 => simulation.fail(*worker, process, &RunEnd::lost()),
+                    162..=169 => simulation.exit(*worker, process, action % 2 == 0),
+                    170..=179 => simulation.gone(*worker, process),
+                    180..=184 => process.reads.set(!process.reads.get()),
+                    185..=189 => process.turns.set(process.turns.get() + 3),
+                    _ => simulation.workers[*worker].programs.on_ready(process.id),
+                }
+            }
+            195..=219 => {
+                simulation.turn(worker);
+            }
+            220..=229 => simulation.pass(next() as u64 * 20),
+            230..=237 => simulation.tick(worker),
+            238..=240 => simulation.leave(worker),
+            241..=243 => simulation.end_worker(worker, true),
+            244 => simulation.end_worker(worker, false),
+            245..=247 => simulation.delete(CHANNELS[next() % CHANNELS.len()]),
+            248..=250 => simulation.refuse(worker),
+            251..=253 => simulation.settle(),
+            _ => {}
+        }
+    }
+    simulation.conclude();
+}
