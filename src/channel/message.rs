@@ -12,8 +12,9 @@ use super::zone::log::NOTHING;
 use crate::ws::frame::{Header, Kind};
 use crate::ws::utf8::Validator;
 
-/// The content type whose messages are binary.
-const OCTET_STREAM: &[u8] = b"application/octet-stream";
+/// The content type whose messages are binary. A binary message of a WebSocket or of a program is published with it, so that
+/// the other transports tell it from text.
+pub const OCTET_STREAM: &[u8] = b"application/octet-stream";
 
 /// A message that is to be published.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::channel::hook::Publishing;
-use crate::channel::message::kind_of;
+use crate::channel::message::{OCTET_STREAM, kind_of};
 use crate::nginx::detached::{self, Answer, Question};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
@@ -47,7 +47,7 @@ pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decis
     let Draft { content_type: kept, message } = draft;
     let content_type = match (&*kept, kind_of(&kept, &[&message])) {
         (b"", Kind::Text) => b"text/plain; charset=utf-8".to_vec(),
-        (b"", Kind::Binary) => b"application/octet-stream".to_vec(),
+        (b"", Kind::Binary) => OCTET_STREAM.to_vec(),
         (named, _) => named.to_vec(),
     };
     let limit = if limit == 0 { usize::MAX } else { limit };

@@ -13,13 +13,13 @@ use super::approval::{self, Decision, Draft};
 use super::link::Link;
 use super::member::{self, JoinDecision, Member, Place};
 use super::subscription::{Ids, Subscription};
-use super::websocket::{BINARY, step};
+use super::websocket::step;
 use super::{hub, presence_of};
 use crate::channel::backend::{Answer, Failure, Outcome, PublishReply};
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
 use crate::channel::hook::Moderator;
 use crate::channel::memory::Corrupt;
-use crate::channel::message::{Publication, kind_of};
+use crate::channel::message::{OCTET_STREAM, Publication, kind_of};
 use crate::channel::position::{Asked, Epoch, MessageId, Offset};
 use crate::channel::store::{Info, Presence, PublishError, ReadError};
 use crate::channel::v1::answer::{self, About};
@@ -254,7 +254,7 @@ impl Multiplex {
         }
         let publisher = access.publisher(self.request, &about.channel).map_err(plain)?;
         let content_type = match (said.kind, said.content_type.as_bytes()) {
-            (Kind::Binary, b"") => BINARY,
+            (Kind::Binary, b"") => OCTET_STREAM,
             (_, named) => named,
         };
         let event = said.event.as_bytes();

@@ -15,7 +15,7 @@ use super::subscription::{Ids, Subscription};
 use crate::channel::backend::Answer;
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
 use crate::channel::info::InfoForm;
-use crate::channel::message::{Publication, kind_of};
+use crate::channel::message::{OCTET_STREAM, Publication, kind_of};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::Form;
@@ -36,9 +36,6 @@ const STEP: usize = 64;
 
 /// Answers that may wait to be sent before no more messages are taken.
 const MOST_REPLIES: usize = 64;
-
-/// The content type of binary messages, by which they are told on the other transports too.
-pub(super) const BINARY: &[u8] = b"application/octet-stream";
 
 /// The channels behind a WebSocket.
 pub struct Channel {
@@ -185,7 +182,7 @@ impl Channel {
         };
         let content_type = match kind {
             Kind::Text => b"",
-            Kind::Binary => BINARY,
+            Kind::Binary => OCTET_STREAM,
         };
         if self.asks {
             return self.submit(content_type, payload);

@@ -11,7 +11,7 @@ use super::report;
 use super::served::ServedChannel;
 use super::timers::{SharedTimers, on_pipe};
 use crate::channel::backend::{Answer, Failure};
-use crate::channel::message;
+use crate::channel::message::{self, OCTET_STREAM};
 use crate::channel::store::{ProgramHandle, PublishError};
 use crate::exec::framing::{FramingError, Output, Reader, Writer};
 use crate::exec::spawner::ProgramId;
@@ -44,9 +44,6 @@ const LOOK: u64 = 20;
 
 /// Octets of input that are looked at in one go.
 const BITE: usize = 32 << 10;
-
-/// The content type of binary messages, by which they are told on the other transports too.
-const BINARY: &[u8] = b"application/octet-stream";
 
 /// The process of a shared program, in the worker that runs it.
 pub struct Process {
@@ -382,7 +379,7 @@ impl Publication {
     fn publish(&mut self, kind: Kind, message: &[u8], parameters: &Parameters) {
         let content_type = match kind {
             Kind::Text => b"",
-            Kind::Binary => BINARY,
+            Kind::Binary => OCTET_STREAM,
         };
         let publication = message::Publication { kind, content_type, event: b"", data: &[message] };
         let publish = || parameters.publisher.publish(&publication);
