@@ -58,6 +58,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/zone", "shm"),
     ("client", "request"),
     ("commands", "root"),
+    ("connection", "core"),
     ("console", "request"),
     ("content", "http"),
     ("detached", "engine"),

@@ -13,6 +13,7 @@ mod capacity;
 mod channel;
 mod client;
 mod commands;
+mod connection;
 mod console;
 mod content;
 mod detached;
