@@ -48,11 +48,11 @@ impl Rig {
     fn publish(&self, id: &[u8], data: &[u8]) {
         let publication = Publication { kind: Kind::Text, content_type: b"text/plain", event: b"", data: &[data] };
         let key = Key::new(b"", id).expect("a key");
-        black_box(self.store.publish(key, &publication, POLICY, self.now()).expect("room"));
+        black_box(self.store.log().publish(key, &publication, POLICY, self.now()).expect("room"));
     }
 
     fn drain(&self, slot: Slot, news: &mut Vec<News>) {
-        while self.store.drain(slot, BUDGET, self.now(), news).expect("memory") {}
+        while self.store.log().drain(slot, BUDGET, self.now(), news).expect("memory") {}
         black_box(&news);
         news.clear();
     }
@@ -75,7 +75,7 @@ fn delivering(criterion: &mut Criterion) {
         let rig = Rig::new();
         let slot = rig.claim();
         let key = Key::new(b"", b"channel").expect("a key");
-        rig.store.subscribe(key, slot, Token(0), TERMS, rig.now()).expect("room");
+        rig.store.log().subscribe(key, slot, Token(0), TERMS, rig.now()).expect("room");
         let mut news = Vec::new();
         group.throughput(Throughput::Elements(burst));
         group.bench_function(format!("100 B, {burst} at a time"), |bench| {
@@ -92,7 +92,7 @@ fn delivering(criterion: &mut Criterion) {
     let ids: Vec<_> = (0..1000).map(|n| format!("channel {n}")).collect();
     for (token, id) in (0..).zip(&ids) {
         let key = Key::new(b"", id.as_bytes()).expect("a key");
-        rig.store.subscribe(key, slot, Token(token), TERMS, rig.now()).expect("room");
+        rig.store.log().subscribe(key, slot, Token(token), TERMS, rig.now()).expect("room");
     }
     let mut news = Vec::new();
     group.throughput(Throughput::Elements(1000));
@@ -151,7 +151,7 @@ fn fanning_out(criterion: &mut Criterion) {
                 on_gap: OnGap::Close,
             };
             for session in 0..subscribers {
-                let id = fanout.subscribe(&rig.store, slot, &wish, session, rig.now()).expect("room");
+                let id = fanout.subscribe(rig.store.log(), slot, &wish, session, rig.now()).expect("room");
                 fanout.unblock(id);
             }
         }
@@ -167,9 +167,9 @@ fn fanning_out(criterion: &mut Criterion) {
                     }
                 }
                 let mut delivered = 0;
-                while fanout.collect(&rig.store, slot, rig.now()).expect("memory") || fanout.has_work() {
+                while fanout.collect(rig.store.log(), slot, rig.now()).expect("memory") || fanout.has_work() {
                     while let Some((id, _)) = fanout.next() {
-                        fanout.peek(&rig.store, id, limit, rig.now(), &mut scratch, &mut batch).expect("memory");
+                        fanout.peek(rig.store.log(), id, limit, rig.now(), &mut scratch, &mut batch).expect("memory");
                         delivered += batch.items().len();
                         black_box(batch.items());
                         fanout.advance(id, &batch, batch.items().len());

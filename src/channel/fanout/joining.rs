@@ -10,13 +10,13 @@ use super::{FanOut, SLICE, SubscriberId, Wish};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::{Asked, MAX_POSITIONS, MOST_LISTED, Window, begin};
-use crate::channel::store::{Key, Now, Slot, Store, SubscribeError, Terms, Token};
+use crate::channel::store::{Key, Log, Now, Slot, SubscribeError, Terms, Token};
 
 impl FanOut {
     /// Adds a subscriber. It is blocked at first. [`next`](Self::next) names its `listener` when something is there for it.
     pub fn subscribe<L: Lock>(
         &mut self,
-        store: &Store<L>,
+        log: Log<'_, L>,
         slot: Slot,
         wish: &Wish<'_>,
         listener: usize,
@@ -29,7 +29,7 @@ impl FanOut {
         let mut memberships: Vec<Membership> = Vec::with_capacity(wish.keys.len());
         let mut windows = Vec::with_capacity(wish.keys.len());
         for &key in wish.keys {
-            match self.join(store, slot, key, wish.terms, place.index, memberships.len(), now) {
+            match self.join(log, slot, key, wish.terms, place.index, memberships.len(), now) {
                 Ok((membership, window)) => {
                     if wish.form.names_channel()
                         && let Some((_, local)) = self.channels.at(membership.channel.0)
@@ -39,7 +39,7 @@ impl FanOut {
                     }
                     if memberships.iter().any(|other| other.channel == membership.channel) {
                         // An id that is named twice is one channel.
-                        self.leave(store, slot, membership, now)?;
+                        self.leave(log, slot, membership, now)?;
                         continue;
                     }
                     memberships.push(membership);
@@ -47,7 +47,7 @@ impl FanOut {
                 }
                 Err(error) => {
                     for membership in memberships {
-                        self.leave(store, slot, membership, now)?;
+                        self.leave(log, slot, membership, now)?;
                     }
                     return Err(error);
                 }
@@ -55,16 +55,16 @@ impl FanOut {
         }
         let many = memberships.len() > MOST_LISTED;
         if many {
-            self.zone = store.identity()?;
+            self.zone = log.identity()?;
         }
         if let Asked::Cut(cut) = wish.asked
-            && cut.zone == store.identity()?
+            && cut.zone == log.identity()?
         {
             for (membership, window) in memberships.iter().zip(&mut windows) {
                 let named = cut.named.iter().any(|id| id.epoch == window.epoch);
                 let handle = self.channels.by_index(membership.channel.0).map(|local| local.handle);
                 if let Some(handle) = handle.filter(|_| !named)
-                    && let Ok((after, missing)) = store.after(handle, cut.serial)
+                    && let Ok((after, missing)) = log.after(handle, cut.serial)
                 {
                     (window.cut, window.missing) = (Some(after), missing);
                 }
@@ -79,7 +79,7 @@ impl FanOut {
         }
         let mut subscriber = Subscriber::new(listener, Rc::clone(wish.form), wish.on_gap, memberships);
         if many {
-            subscriber.cut = self.first_cut(store, slot, wish.asked, subscriber.memberships_mut(), &windows)?;
+            subscriber.cut = self.first_cut(log, slot, wish.asked, subscriber.memberships_mut(), &windows)?;
         }
         self.subscribers.insert(subscriber).map(SubscriberId).ok_or(SubscribeError::NoRoom)
     }
@@ -88,7 +88,7 @@ impl FanOut {
     /// unless they go on after the cut that it came with.
     fn first_cut<L: Lock>(
         &mut self,
-        store: &Store<L>,
+        log: Log<'_, L>,
         slot: Slot,
         asked: &Asked,
         memberships: &mut [Membership],
@@ -99,7 +99,7 @@ impl FanOut {
                 membership.delivered = u64::MAX;
             }
         }
-        if let Some(horizon) = store.horizon(slot)? {
+        if let Some(horizon) = log.horizon(slot)? {
             self.horizon = horizon;
         }
         Ok(match asked {
@@ -112,7 +112,7 @@ impl FanOut {
     #[allow(clippy::too_many_arguments)]
     fn join<L: Lock>(
         &mut self,
-        store: &Store<L>,
+        log: Log<'_, L>,
         slot: Slot,
         key: Key<'_>,
         terms: Terms<'_>,
@@ -121,17 +121,17 @@ impl FanOut {
         now: Now,
     ) -> Result<(Membership, Window), SubscribeError> {
         let offer = self.channels.next_place().ok_or(SubscribeError::NoRoom)?;
-        let subscribed = store.subscribe(key, slot, Token(offer.index), terms, now)?;
+        let subscribed = log.subscribe(key, slot, Token(offer.index), terms, now)?;
         if subscribed.first {
             let head = subscribed.window.upcoming.previous();
             if self.channels.insert(Local::new(subscribed.channel, head)).is_none() {
-                store.unsubscribe(subscribed.channel, slot, subscribed.present, now)?;
+                log.unsubscribe(subscribed.channel, slot, subscribed.present, now)?;
                 return Err(SubscribeError::NoRoom);
             }
         }
         let known = self.channels.at(subscribed.token.0).filter(|(_, local)| local.handle == subscribed.channel);
         let Some((_, local)) = known else {
-            store.unsubscribe(subscribed.channel, slot, subscribed.present, now)?;
+            log.unsubscribe(subscribed.channel, slot, subscribed.present, now)?;
             return Err(SubscribeError::Corrupt);
         };
         let member = u32::try_from(local.members.len()).map_err(|_| SubscribeError::NoRoom)?;
@@ -150,13 +150,7 @@ impl FanOut {
     }
 
     /// Takes a member away from a channel.
-    fn leave<L: Lock>(
-        &mut self,
-        store: &Store<L>,
-        slot: Slot,
-        membership: Membership,
-        now: Now,
-    ) -> Result<(), Corrupt> {
+    fn leave<L: Lock>(&mut self, log: Log<'_, L>, slot: Slot, membership: Membership, now: Now) -> Result<(), Corrupt> {
         let Some((place, local)) = self.channels.at(membership.channel.0) else { return Ok(()) };
         let moved = local.remove_member(membership.member as usize);
         let (handle, deleted, empty) = (local.handle, local.deleted, local.members.is_empty());
@@ -178,14 +172,14 @@ impl FanOut {
             return Ok(());
         }
         // A damaged zone is repaired by the second attempt.
-        let leave = || store.unsubscribe(handle, slot, membership.present, now);
+        let leave = || log.unsubscribe(handle, slot, membership.present, now);
         leave().or_else(|Corrupt| leave())
     }
 
     /// Takes a subscriber away. Nothing happens if it has gone already.
     pub fn unsubscribe<L: Lock>(
         &mut self,
-        store: &Store<L>,
+        log: Log<'_, L>,
         slot: Slot,
         id: SubscriberId,
         now: Now,
@@ -193,7 +187,7 @@ impl FanOut {
         let Some(subscriber) = self.subscribers.remove(id.0) else { return Ok(()) };
         let mut left = Ok(());
         for membership in subscriber.memberships() {
-            left = left.and(self.leave(store, slot, *membership, now));
+            left = left.and(self.leave(log, slot, *membership, now));
         }
         left
     }

@@ -27,7 +27,7 @@ use std::rc::Rc;
 
 use super::lock::Lock;
 use super::position::{Asked, Epoch, Lineage, Offset, Start, join};
-use super::store::{Budget, Key, News, Now, ReadError, Slot, Store, Terms, Token};
+use super::store::{Budget, Key, Log, News, Now, ReadError, Slot, Terms, Token};
 use super::wire::Form;
 pub use batch::{Batch, Item};
 use local::{Local, Member};
@@ -152,7 +152,7 @@ impl FanOut {
 
     /// Copies what is new, unless too much is waiting to be sent. Whether there is more; it is to be asked for again when
     /// [`next`](Self::next) has nothing, or a little later.
-    pub fn collect<L: Lock>(&mut self, store: &Store<L>, slot: Slot, now: Now) -> Result<bool, ReadError> {
+    pub fn collect<L: Lock>(&mut self, log: Log<'_, L>, slot: Slot, now: Now) -> Result<bool, ReadError> {
         if self.octets >= self.limits.high {
             if !self.work.is_empty() || !self.ready.is_empty() {
                 return Ok(true);
@@ -162,7 +162,7 @@ impl FanOut {
         }
         let mut news = std::mem::take(&mut self.news);
         let before = self.horizon;
-        let more = store.drain_to(slot, self.limits.copy, now, &mut news, &mut self.horizon);
+        let more = log.drain_to(slot, self.limits.copy, now, &mut news, &mut self.horizon);
         for news in news.drain(..) {
             match news {
                 News::Message(token, message) => {

@@ -13,7 +13,7 @@ use super::subscriber::Subscriber;
 use super::{FanOut, Next, OnGap, SubscriberId};
 use crate::channel::lock::Lock;
 use crate::channel::position::{Offset, join};
-use crate::channel::store::{Budget, Now, ReadError, Store};
+use crate::channel::store::{Budget, Log, Now, ReadError};
 use crate::ws::Scratch;
 
 /// How much is read at once for a subscriber that is behind.
@@ -34,7 +34,7 @@ impl FanOut {
     /// there until the subscriber [advances](Self::advance).
     pub fn peek<L: Lock>(
         &mut self,
-        store: &Store<L>,
+        log: Log<'_, L>,
         id: SubscriberId,
         limit: Budget,
         now: Now,
@@ -58,7 +58,7 @@ impl FanOut {
                     continue;
                 };
                 let before = local.octets();
-                let found = find(store, local, cursor, now)?;
+                let found = find(log, local, cursor, now)?;
                 self.octets = self.octets - before + local.octets();
                 let next = match &found {
                     Found::Message(shared) => shared.message.id.offset,
@@ -241,7 +241,7 @@ fn position(subscriber: &Subscriber, batch: &Batch, told: usize, cut: u64, order
 }
 
 /// Finds the first message of a channel from a cursor on: among those that this worker has, or in the zone.
-fn find<L: Lock>(store: &Store<L>, local: &mut Local, cursor: Offset, now: Now) -> Result<Found, ReadError> {
+fn find<L: Lock>(log: Log<'_, L>, local: &mut Local, cursor: Offset, now: Now) -> Result<Found, ReadError> {
     if cursor > local.head {
         return Ok(if local.deleted { Found::Gone } else { Found::Nothing { next: cursor } });
     }
@@ -250,7 +250,7 @@ fn find<L: Lock>(store: &Store<L>, local: &mut Local, cursor: Offset, now: Now) 
     }
     local.backlog.clear();
     let mut messages = Vec::new();
-    let read = match store.read(local.handle, cursor, BACKLOG, now, &mut messages) {
+    let read = match log.read(local.handle, cursor, BACKLOG, now, &mut messages) {
         Ok(read) => Some(read),
         Err(ReadError::Gone) => None,
         Err(error) => return Err(error),

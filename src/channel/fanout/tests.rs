@@ -16,7 +16,7 @@ use crate::channel::lock::Unshared;
 use crate::channel::memory::Region;
 use crate::channel::message::Publication;
 use crate::channel::position::{MAX_POSITIONS, Offset};
-use crate::channel::store::{GroupLimits, History, Policy, Process, Published, SubscribeError};
+use crate::channel::store::{GroupLimits, History, Policy, Process, Published, Store, SubscribeError};
 use crate::channel::wire::websocket::{Framing, Style};
 use crate::ws::{Kind, Scratch};
 
@@ -97,7 +97,7 @@ impl Rig {
     fn publish_with(&self, id: &str, data: &[u8], history: History) -> Published {
         let policy = Policy { history, group: NO_LIMITS };
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[data] };
-        self.store.publish(key(id), &publication, policy, self.now()).unwrap()
+        self.store.log().publish(key(id), &publication, policy, self.now()).unwrap()
     }
 
     /// Adds a client with an empty socket of so much room, which is not served yet.
@@ -118,7 +118,7 @@ impl Rig {
         wish(&mut wished);
         let worker = &mut self.workers[worker];
         let session = worker.next_session;
-        let id = worker.fanout.subscribe(&self.store, worker.slot, &wished, session, now)?;
+        let id = worker.fanout.subscribe(self.store.log(), worker.slot, &wished, session, now)?;
         worker.next_session += 1;
         let client = Client { id, room, rest: None, received: Vec::new(), items: Vec::new(), end: None, writes: 0 };
         worker.clients.insert(session, client);
@@ -134,7 +134,7 @@ impl Rig {
         let now = self.now();
         let worker = &mut self.workers[worker];
         let client = worker.clients.remove(&session).unwrap();
-        worker.fanout.unsubscribe(&self.store, worker.slot, client.id, now).unwrap();
+        worker.fanout.unsubscribe(self.store.log(), worker.slot, client.id, now).unwrap();
         client
     }
 
@@ -151,7 +151,7 @@ impl Rig {
             turns -= 1;
             let client = worker.clients.get_mut(&session).unwrap();
             assert_eq!(client.id, id);
-            let next = worker.fanout.peek(&store, id, SOME, now, &mut worker.scratch, &mut worker.batch).unwrap();
+            let next = worker.fanout.peek(store.log(), id, SOME, now, &mut worker.scratch, &mut worker.batch).unwrap();
             match next {
                 Next::UpToDate => {}
                 Next::Items => {
@@ -167,7 +167,7 @@ impl Rig {
                 }
                 Next::Lagging { .. } | Next::Gone => {
                     client.end = Some(next);
-                    worker.fanout.unsubscribe(&store, worker.slot, id, now).unwrap();
+                    worker.fanout.unsubscribe(store.log(), worker.slot, id, now).unwrap();
                 }
             }
             worker.batch.clear();
@@ -178,7 +178,7 @@ impl Rig {
     fn collect(&mut self, worker: usize) -> bool {
         let now = self.now();
         let worker = &mut self.workers[worker];
-        worker.fanout.collect(&self.store, worker.slot, now).unwrap()
+        worker.fanout.collect(self.store.log(), worker.slot, now).unwrap()
     }
 
     /// The client reads so many octets.

@@ -3,12 +3,12 @@
 //! The node's copies of channels that an engine has.
 //!
 //! An engine gives each message its id. A copy is a run of the newest of them under the engine's epoch, without holes: a message is
-//! [appended](Store::append_copy) if it is the next one, and otherwise its caller has to fetch what is between. Where the
-//! engine itself goes on elsewhere, or under another epoch, the copy [follows](Store::follow) it, and subscribers are told of
+//! [appended](Copies::append) if it is the next one, and otherwise its caller has to fetch what is between. Where the
+//! engine itself goes on elsewhere, or under another epoch, the copy [follows](Copies::follow) it, and subscribers are told of
 //! what that costs them.
 
 use super::publish::write;
-use super::{History, Key, MOST_DROPS, Now, PublishError, Store, Wake};
+use super::{Copies, History, Key, MOST_DROPS, Now, PublishError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
@@ -65,7 +65,7 @@ pub enum Appended {
     NoCopy,
 }
 
-/// A copy that [`Store::copies`] has found.
+/// A copy that [`Copies::find`] has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyFound {
     /// The name of its group.
@@ -81,13 +81,13 @@ pub struct CopyFound {
 /// Buckets of the table that are looked at while the lock is held once.
 const BUCKETS_AT_ONCE: usize = 256;
 
-impl<L: Lock> Store<L> {
+impl<L: Lock> Copies<'_, L> {
     /// How far the copy of a channel is. `None` if there is none.
     ///
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn copy_state(&self, key: Key<'_>) -> Result<Option<CopyState>, Corrupt> {
+    pub fn state(&self, key: Key<'_>) -> Result<Option<CopyState>, Corrupt> {
         let hash = self.zone.unlocked().hash(key)?;
         self.zone.view(|memory| {
             let Some((channel, copied)) = find(memory, key, hash)? else { return Ok(None) };
@@ -156,7 +156,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`PublishError::Corrupt`].
-    pub fn append_copy(
+    pub fn append(
         &self,
         key: Key<'_>,
         id: MessageId,
@@ -207,7 +207,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn copy_is_kept_by(&self, key: Key<'_>, relay: u64, compared: u64, now: Now) -> Result<bool, Corrupt> {
+    pub fn set_keeper(&self, key: Key<'_>, relay: u64, compared: u64, now: Now) -> Result<bool, Corrupt> {
         let hash = self.zone.unlocked().hash(key)?;
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
@@ -225,7 +225,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn copies(&self, space: u64, from: usize, out: &mut Vec<CopyFound>) -> Result<Option<usize>, Corrupt> {
+    pub fn find(&self, space: u64, from: usize, out: &mut Vec<CopyFound>) -> Result<Option<usize>, Corrupt> {
         let buckets = self.zone.geometry().buckets;
         let to = (from + BUCKETS_AT_ONCE).min(buckets);
         self.zone.view(|memory| {

@@ -2,7 +2,7 @@
 
 //! Groups of channels: what they have and what they may have.
 
-use super::{GroupChange, GroupLimits, GroupUse, Key, MAX_KEY_PART, MOST_DROPS, Now, Store, SubscribeError, Wake};
+use super::{GroupChange, GroupLimits, GroupUse, Groups, Key, MAX_KEY_PART, MOST_DROPS, Now, SubscribeError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::Memory;
@@ -45,10 +45,10 @@ impl GroupInfo {
     }
 }
 
-impl<L: Lock> Store<L> {
+impl<L: Lock> Groups<'_, L> {
     /// What a group has and may have; `location` are the limits that hold where nobody has set others. A group that has
     /// nothing need not exist.
-    pub fn group<'a>(
+    pub fn info<'a>(
         &self,
         key: impl Into<GroupKey<'a>>,
         location: GroupLimits,
@@ -63,12 +63,7 @@ impl<L: Lock> Store<L> {
     }
 
     /// Changes the limits of a group, for all locations and until they are changed again. What the group has already stays.
-    pub fn limit_group<'a>(
-        &self,
-        key: impl Into<GroupKey<'a>>,
-        change: GroupChange,
-        now: Now,
-    ) -> Result<(), SubscribeError> {
+    pub fn limit<'a>(&self, key: impl Into<GroupKey<'a>>, change: GroupChange, now: Now) -> Result<(), SubscribeError> {
         let GroupKey { space, name } = key.into();
         if name.len() > MAX_KEY_PART {
             return Err(SubscribeError::NoRoom);
@@ -93,7 +88,7 @@ impl<L: Lock> Store<L> {
     /// Deletes the channels of a group that are in some of the zone's buckets, `from` the first of them on, and at the end
     /// the limits that were set. To be called with 0, and then with what it returns until that is `None`, so that the lock
     /// is not held for long. `wake` gets the workers that are to be woken.
-    pub fn delete_group<'a>(
+    pub fn delete<'a>(
         &self,
         key: impl Into<GroupKey<'a>>,
         from: usize,

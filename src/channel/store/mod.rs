@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! What can be done with the channels of a zone. Each operation holds the lock once.
+//!
+//! A [`Store`] is the zone and the workers that use it. What is in the zone has parts, each with its own operations and errors: the
+//! [log](Log) of the messages and who is subscribed to it, [who is there](Presences), the [groups](Groups), the [programs](Programs)
+//! that clients share, and the [copies](Copies) of what an engine has.
 
 mod copy;
 mod group;
@@ -115,6 +119,50 @@ pub struct Store<L> {
     zone: Zone<L>,
 }
 
+/// Defines a part of what is in a zone.
+macro_rules! part {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub struct $name<'z, L> {
+            zone: &'z Zone<L>,
+        }
+
+        impl<L> Clone for $name<'_, L> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<L> Copy for $name<'_, L> {}
+    };
+}
+
+part! {
+    /// The messages of the channels, and the subscribers that are given them.
+    Log
+}
+
+part! {
+    /// Who is on the channels, as far as they have said so.
+    Presences
+}
+
+part! {
+    /// What groups of channels have, and what they may have.
+    Groups
+}
+
+part! {
+    /// The programs that clients of a channel share: who runs them, and what clients send them.
+    Programs
+}
+
+part! {
+    /// This node's copies of channels that an engine has.
+    Copies
+}
+
 impl<L: Lock> Store<L> {
     /// Makes an empty zone in a region that nobody else uses yet, for at most `slots` workers at the same time (those of
     /// earlier configurations that are still finishing included). `seed` is secret and random.
@@ -142,17 +190,29 @@ impl<L: Lock> Store<L> {
         self.zone.geometry().slots
     }
 
-    /// What is known about a channel. `None` if there is no such channel.
-    pub fn info(&self, key: Key<'_>, now: Now) -> Result<Option<Info>, Corrupt> {
-        let hash = self.zone.unlocked().hash(key)?;
-        self.zone.update(|memory| {
-            let clock = memory.clock(now.clock)?;
-            let Some(cell) = memory.find(key, hash)? else { return Ok(None) };
-            if memory.settle(cell, clock, MOST_DROPS)?.is_none() {
-                return Ok(None);
-            }
-            Info::of(memory, cell, clock).map(Some)
-        })
+    /// The log of the messages.
+    pub fn log(&self) -> Log<'_, L> {
+        Log { zone: &self.zone }
+    }
+
+    /// Who is on the channels.
+    pub fn presence(&self) -> Presences<'_, L> {
+        Presences { zone: &self.zone }
+    }
+
+    /// The groups of channels.
+    pub fn groups(&self) -> Groups<'_, L> {
+        Groups { zone: &self.zone }
+    }
+
+    /// The programs that clients of channels share.
+    pub fn programs(&self) -> Programs<'_, L> {
+        Programs { zone: &self.zone }
+    }
+
+    /// The copies of channels that an engine has.
+    pub fn copies(&self) -> Copies<'_, L> {
+        Copies { zone: &self.zone }
     }
 
     /// How full the zone is.
@@ -179,6 +239,26 @@ impl<L: Lock> Store<L> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             memory.tend(clock, most)
+        })
+    }
+}
+
+impl<L: Lock> Log<'_, L> {
+    /// What tells this zone from any other one: see [`Store::identity`].
+    pub fn identity(&self) -> Result<u64, Corrupt> {
+        self.zone.unlocked().identity()
+    }
+
+    /// What is known about a channel. `None` if there is no such channel.
+    pub fn info(&self, key: Key<'_>, now: Now) -> Result<Option<Info>, Corrupt> {
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let Some(cell) = memory.find(key, hash)? else { return Ok(None) };
+            if memory.settle(cell, clock, MOST_DROPS)?.is_none() {
+                return Ok(None);
+            }
+            Info::of(memory, cell, clock).map(Some)
         })
     }
 }

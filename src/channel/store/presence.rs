@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Key, ReadError, Store};
+use super::{Key, Presences, ReadError};
 use crate::channel::lock::Lock;
 
 /// Who is on a channel.
@@ -26,9 +26,9 @@ impl Presence {
     }
 }
 
-impl<L: Lock> Store<L> {
+impl<L: Lock> Presences<'_, L> {
     /// Who is on a channel, over all workers. `None` if there is no such channel.
-    pub fn presence(&self, key: Key<'_>) -> Result<Option<Presence>, ReadError> {
+    pub fn of(&self, key: Key<'_>) -> Result<Option<Presence>, ReadError> {
         let hash = self.zone.unlocked().hash(key)?;
         let (mut names, mut ends) = (Vec::new(), Vec::new());
         let found = self.zone.view(|memory| {

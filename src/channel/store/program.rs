@@ -2,10 +2,10 @@
 
 //! Programs that the clients of a channel share.
 //!
-//! At most one worker runs the program of a channel: it [claims](Store::claim_program) it. The others see what becomes of
-//! it, and leave the messages of their clients in its input, which stays until it was [consumed](Store::consume_input).
+//! At most one worker runs the program of a channel: it [claims](Programs::claim) it. The others see what becomes of
+//! it, and leave the messages of their clients in its input, which stays until it was [consumed](Programs::consume_input).
 
-use super::{Handle, Key, MOST_DROPS, Now, Process, Slot, Store, SubscribeError, Wake};
+use super::{Handle, Key, MOST_DROPS, Now, Process, Programs, Slot, SubscribeError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::Memory;
@@ -119,13 +119,13 @@ fn valid(memory: Memory<'_>, handle: ProgramHandle) -> Option<&Program> {
     (program.record.get() == handle.channel.cell.number()).then_some(program)
 }
 
-impl<L: Lock> Store<L> {
+impl<L: Lock> Programs<'_, L> {
     /// The program of a channel, of which this worker has a client now. `None` if there is no such channel.
     ///
     /// # Errors
     ///
     /// [`SubscribeError::NoRoom`], [`SubscribeError::Corrupt`].
-    pub fn attach_program(&self, key: Key<'_>, slot: Slot, now: Now) -> Result<Option<ProgramHandle>, SubscribeError> {
+    pub fn attach(&self, key: Key<'_>, slot: Slot, now: Now) -> Result<Option<ProgramHandle>, SubscribeError> {
         let hash = self.zone.unlocked().hash(key)?;
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
@@ -153,7 +153,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn look_at_program(
+    pub fn look_at(
         &self,
         handle: ProgramHandle,
         slot: Slot,
@@ -204,7 +204,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn claim_program(&self, handle: ProgramHandle, slot: Slot) -> Result<bool, Corrupt> {
+    pub fn claim(&self, handle: ProgramHandle, slot: Slot) -> Result<bool, Corrupt> {
         self.zone.update(|memory| {
             let Some(program) = valid(memory, handle) else { return Ok(false) };
             if memory.owner(program)?.is_some() {
@@ -228,7 +228,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn program_runs(&self, handle: ProgramHandle, slot: Slot, pid: u32) -> Result<Wake, Corrupt> {
+    pub fn runs(&self, handle: ProgramHandle, slot: Slot, pid: u32) -> Result<Wake, Corrupt> {
         self.zone.update(|memory| {
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
             program.pid.set(pid);
@@ -242,7 +242,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn program_stops(&self, handle: ProgramHandle, slot: Slot) -> Result<(), Corrupt> {
+    pub fn stops(&self, handle: ProgramHandle, slot: Slot) -> Result<(), Corrupt> {
         self.zone.update(|memory| {
             if let Some(program) = owned(memory, handle, slot)? {
                 program.phase.set(phase::STOPPING);
@@ -257,7 +257,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn program_ended(&self, handle: ProgramHandle, slot: Slot, how: &Ended, now: Now) -> Result<Wake, Corrupt> {
+    pub fn ended(&self, handle: ProgramHandle, slot: Slot, how: &Ended, now: Now) -> Result<Wake, Corrupt> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
@@ -281,7 +281,7 @@ impl<L: Lock> Store<L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn program_left(&self, handle: ProgramHandle, slot: Slot, now: Now) -> Result<Wake, Corrupt> {
+    pub fn left(&self, handle: ProgramHandle, slot: Slot, now: Now) -> Result<Wake, Corrupt> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
@@ -408,14 +408,14 @@ impl<L: Lock> Store<L> {
 
     /// Whether something has happened to any program that this worker has to do with, since this was asked last. Takes no
     /// lock.
-    pub fn take_program_news(&self, slot: Slot) -> bool {
+    pub fn take_news(&self, slot: Slot) -> bool {
         let Ok(slot) = self.zone.unlocked().slot(slot.0) else { return false };
         // Before anything is looked at: what happens from now on is told again.
         slot.programs.take()
     }
 
     /// Whether something has happened to this program. Takes no lock.
-    pub fn has_program_news(&self, handle: ProgramHandle, slot: Slot) -> bool {
+    pub fn has_news(&self, handle: ProgramHandle, slot: Slot) -> bool {
         let memory = self.zone.unlocked();
         valid(memory, handle).is_none_or(|program| memory.has_news_of(program, slot.0) != Ok(false))
     }
@@ -445,7 +445,7 @@ fn ended(memory: Memory<'_>, cell: Cell, program: &Program) -> Result<Ended, Cor
 }
 
 #[cfg(test)]
-impl<L: Lock> Store<L> {
+impl<L: Lock> Programs<'_, L> {
     /// The slot of the worker that runs a program.
     pub fn owner_of(&self, handle: ProgramHandle) -> Option<usize> {
         let memory = self.zone.unlocked();

@@ -3,7 +3,7 @@
 //! Publishing and deleting.
 
 use super::group::tidy;
-use super::{Handle, Info, Key, MOST_DROPS, Now, Store, Wake, last_id};
+use super::{Handle, Info, Key, Log, MOST_DROPS, Now, Wake, last_id};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
@@ -100,7 +100,7 @@ pub struct Deleted {
     pub wake: Wake,
 }
 
-impl<L: Lock> Store<L> {
+impl<L: Lock> Log<'_, L> {
     /// Publishes a message.
     pub fn publish(
         &self,

@@ -3,7 +3,7 @@
 //! Reading: what is new for a worker, and the log from a cursor on.
 
 use super::copy::lineage;
-use super::{Handle, MOST_DROPS, Now, Slot, Store, Token};
+use super::{Handle, Log, MOST_DROPS, Now, Slot, Token};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::{CopyError, Message};
@@ -82,7 +82,7 @@ impl std::fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// What [`Store::read`] found.
+/// What [`Log::read`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
     /// Where to go on.
@@ -93,7 +93,7 @@ pub struct Read {
     pub more: bool,
 }
 
-impl<L: Lock> Store<L> {
+impl<L: Lock> Log<'_, L> {
     /// Copies messages of a channel from a cursor on, in order, to the end of `out`.
     pub fn read(
         &self,

@@ -3,7 +3,7 @@
 //! Coming and going of subscribers.
 
 use super::group::tidy;
-use super::{Handle, Key, MAX_PRESENCE, MOST_DROPS, Now, Slot, Store, Token, window};
+use super::{Handle, Key, Log, MAX_PRESENCE, MOST_DROPS, Now, Slot, Token, window};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::Window;
@@ -84,7 +84,7 @@ pub struct Subscribed {
     pub present: Option<Present>,
 }
 
-impl<L: Lock> Store<L> {
+impl<L: Lock> Log<'_, L> {
     /// Adds a subscriber. `offer` names the channel if this worker has no subscriber of it yet.
     pub fn subscribe(
         &self,

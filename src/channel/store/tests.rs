@@ -58,26 +58,26 @@ impl Rig {
 
     fn try_publish(&self, id: &str, data: &[u8], history: History) -> Result<Published, PublishError> {
         let publication = Publication { kind: Kind::Text, content_type: b"text/plain", event: b"", data: &[data] };
-        self.store.publish(key(id), &publication, policy(history), self.now())
+        self.store.log().publish(key(id), &publication, policy(history), self.now())
     }
 
     fn info(&self, id: &str) -> Option<Info> {
-        self.store.info(key(id), self.now()).unwrap()
+        self.store.log().info(key(id), self.now()).unwrap()
     }
 
     fn subscribe(&self, id: &str, slot: Slot, token: u32) -> Subscribed {
-        self.store.subscribe(key(id), slot, Token(token), TERMS, self.now()).unwrap()
+        self.store.log().subscribe(key(id), slot, Token(token), TERMS, self.now()).unwrap()
     }
 
     fn drain(&self, slot: Slot) -> Vec<News> {
         let mut news = Vec::new();
-        assert!(!self.store.drain(slot, ALL, self.now(), &mut news).unwrap());
+        assert!(!self.store.log().drain(slot, ALL, self.now(), &mut news).unwrap());
         news
     }
 
     fn read(&self, channel: Handle, next: u64) -> (Vec<Message>, Read) {
         let mut out = Vec::new();
-        let read = self.store.read(channel, Offset(next), ALL, self.now(), &mut out).unwrap();
+        let read = self.store.log().read(channel, Offset(next), ALL, self.now(), &mut out).unwrap();
         (out, read)
     }
 

@@ -173,7 +173,7 @@ impl Hub {
         publication: &Publication<'_>,
         policy: Policy,
     ) -> Result<Published, PublishError> {
-        let published = self.store.publish(key, publication, policy, time())?;
+        let published = self.store.log().publish(key, publication, policy, time())?;
         self.wake(published.wake);
         Ok(published)
     }
@@ -184,7 +184,7 @@ impl Hub {
     ///
     /// [`Corrupt`].
     pub fn delete(&mut self, key: Key<'_>) -> Result<Option<Deleted>, Corrupt> {
-        let deleted = self.store.delete(key, time())?;
+        let deleted = self.store.log().delete(key, time())?;
         if let Some(deleted) = &deleted {
             self.wake(deleted.wake);
         }
@@ -197,7 +197,7 @@ impl Hub {
     ///
     /// [`ReadError::Memory`] and [`ReadError::Corrupt`].
     pub fn presence(&self, key: Key<'_>) -> Result<Option<Presence>, ReadError> {
-        self.store.presence(key)
+        self.store.presence().of(key)
     }
 
     /// What a group has and may have.
@@ -206,7 +206,7 @@ impl Hub {
     ///
     /// [`Corrupt`].
     pub fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Result<GroupInfo, Corrupt> {
-        self.store.group(key, location, time())
+        self.store.groups().info(key, location, time())
     }
 
     /// Changes the limits of a group.
@@ -215,7 +215,7 @@ impl Hub {
     ///
     /// [`SubscribeError::NoRoom`] and [`SubscribeError::Corrupt`].
     pub fn limit_group(&self, key: GroupKey<'_>, change: GroupChange) -> Result<(), SubscribeError> {
-        self.store.limit_group(key, change, time())
+        self.store.groups().limit(key, change, time())
     }
 
     /// Deletes all channels of a group, and takes back the limits that were set for it.
@@ -227,7 +227,7 @@ impl Hub {
         let mut wake = Wake::default();
         let mut step = Ok(Some(0));
         while let Ok(Some(from)) = step {
-            let mut delete = || self.store.delete_group(key, from, time(), &mut wake);
+            let mut delete = || self.store.groups().delete(key, from, time(), &mut wake);
             // A damaged zone is repaired by the second attempt.
             step = delete().or_else(|Corrupt| delete());
         }
@@ -246,7 +246,7 @@ impl Hub {
     ///
     /// [`Corrupt`].
     pub fn info(&self, key: Key<'_>) -> Result<Option<Info>, Corrupt> {
-        self.store.info(key, time())
+        self.store.log().info(key, time())
     }
 
     /// Wakes workers.
@@ -258,7 +258,7 @@ impl Hub {
             others
         };
         self.bells.ring(others);
-        if wake.has(own) || self.store.has_news(self.slot) {
+        if wake.has(own) || self.store.log().has_news(self.slot) {
             self.turn.post_next();
         }
     }
@@ -272,7 +272,7 @@ impl Hub {
 
     /// Whether something has come that has not been looked at.
     pub fn has_news(&self) -> bool {
-        self.store.has_news(self.slot)
+        self.store.log().has_news(self.slot)
     }
 
     /// Adds a subscriber, which is woken as soon as this turn of the event loop is over if there is something for it.
@@ -281,13 +281,13 @@ impl Hub {
     ///
     /// [`SubscribeError`].
     pub fn subscribe(&mut self, wish: &Wish<'_>, listener: Listener) -> Result<SubscriberId, SubscribeError> {
-        self.fan.subscribe(&self.store, self.slot, wish, listener.number(), time())
+        self.fan.subscribe(self.store.log(), self.slot, wish, listener.number(), time())
     }
 
     /// Takes a subscriber away.
     pub fn unsubscribe(&mut self, id: SubscriberId) {
         // If the zone is damaged, its repair counts anew.
-        let _ = self.fan.unsubscribe(&self.store, self.slot, id, time());
+        let _ = self.fan.unsubscribe(self.store.log(), self.slot, id, time());
     }
 
     /// One form for all subscribers that get their messages in the same one.
@@ -312,7 +312,7 @@ impl Hub {
         limit: Budget,
         serve: impl FnOnce(&Batch) -> usize,
     ) -> Result<Next, ReadError> {
-        let next = self.fan.peek(&self.store, id, limit, time(), &mut self.scratch, &mut self.batch)?;
+        let next = self.fan.peek(self.store.log(), id, limit, time(), &mut self.scratch, &mut self.batch)?;
         if next == Next::Items {
             let taken = serve(&self.batch);
             self.fan.advance(id, &self.batch, taken);
@@ -341,7 +341,7 @@ impl Hub {
             if !session.takes_directly() {
                 return false;
             }
-            match self.fan.peek(&self.store, id, DIRECT, time(), &mut self.scratch, &mut self.batch) {
+            match self.fan.peek(self.store.log(), id, DIRECT, time(), &mut self.scratch, &mut self.batch) {
                 Ok(Next::Items) => {}
                 Ok(Next::UpToDate) => return true,
                 Ok(Next::Lagging { .. } | Next::Gone) | Err(_) => return false,
@@ -393,7 +393,7 @@ pub fn retry(id: SubscriberId) {
 
 /// Serves subscribers until there is nothing more to do, or others are to have their turn.
 fn turn() {
-    if let Some(news) = with(|hub| hub.store.take_program_news(hub.slot).then_some(hub.programs.news)).flatten() {
+    if let Some(news) = with(|hub| hub.store.programs().take_news(hub.slot).then_some(hub.programs.news)).flatten() {
         news();
     }
     backend::news();
@@ -404,7 +404,7 @@ fn turn() {
             None if served >= TURN => {}
             None => {
                 let done = with(|hub| {
-                    let more = hub.fan.collect(&hub.store, hub.slot, time());
+                    let more = hub.fan.collect(hub.store.log(), hub.slot, time());
                     if hub.fan.has_work() {
                         return false;
                     }
@@ -449,7 +449,7 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
             // Whoever was to wake this worker may have been killed before it did.
             let _ = hub.store.tend(time(), TEND);
             hub.fan.tidy();
-            (hub.store.has_news(hub.slot), hub.programs.tick)
+            (hub.store.log().has_news(hub.slot), hub.programs.tick)
         });
         if let Some((has_news, tick)) = news {
             if has_news {

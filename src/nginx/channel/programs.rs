@@ -21,7 +21,7 @@ impl Hub {
     ///
     /// [`SubscribeError`].
     pub fn attach_program(&mut self, key: Key<'_>) -> Result<Option<ProgramHandle>, SubscribeError> {
-        self.store.attach_program(key, self.slot, time())
+        self.store.programs().attach(key, self.slot, time())
     }
 
     /// What is known of a program; see the store.
@@ -35,7 +35,7 @@ impl Hub {
         clients: bool,
         run: u32,
     ) -> Result<Option<ProgramView>, Corrupt> {
-        let looked = self.store.look_at_program(handle, self.slot, clients, run, time())?;
+        let looked = self.store.programs().look_at(handle, self.slot, clients, run, time())?;
         Ok(looked.map(|(view, wake)| {
             self.wake(wake);
             view
@@ -44,40 +44,40 @@ impl Hub {
 
     /// Whether something has happened to a program.
     pub fn has_program_news(&self, handle: ProgramHandle) -> bool {
-        self.store.has_program_news(handle, self.slot)
+        self.store.programs().has_news(handle, self.slot)
     }
 
     /// This worker is to run a program. Whether it may.
     pub fn claim_program(&mut self, handle: ProgramHandle) -> bool {
-        self.store.claim_program(handle, self.slot) == Ok(true)
+        self.store.programs().claim(handle, self.slot) == Ok(true)
     }
 
     /// It runs.
     pub fn program_runs(&mut self, handle: ProgramHandle, pid: u32) {
-        let done = self.store.program_runs(handle, self.slot, pid);
+        let done = self.store.programs().runs(handle, self.slot, pid);
         self.done(done);
     }
 
     /// It is being stopped.
     pub fn program_stops(&mut self, handle: ProgramHandle) {
-        let _ = self.store.program_stops(handle, self.slot);
+        let _ = self.store.programs().stops(handle, self.slot);
     }
 
     /// It has ended by itself, or could not be started.
     pub fn program_ended(&mut self, handle: ProgramHandle, how: &Ended) {
-        let done = self.store.program_ended(handle, self.slot, how, time());
+        let done = self.store.programs().ended(handle, self.slot, how, time());
         self.done(done);
     }
 
     /// It was stopped.
     pub fn program_left(&mut self, handle: ProgramHandle) {
-        let done = self.store.program_left(handle, self.slot, time());
+        let done = self.store.programs().left(handle, self.slot, time());
         self.done(done);
     }
 
     /// This worker has been told to go.
     pub fn leave(&mut self) {
-        let _ = self.store.leave(self.slot);
+        let _ = self.store.programs().leave(self.slot);
     }
 
     /// Clears the slot of a worker that was found dead.
@@ -92,19 +92,19 @@ impl Hub {
     ///
     /// [`InputError`].
     pub fn push_input(&mut self, handle: ProgramHandle, kind: Kind, data: &[u8], most: u64) -> Result<(), InputError> {
-        let wake = self.store.push_input(handle, kind, data, most, time())?;
+        let wake = self.store.programs().push_input(handle, kind, data, most, time())?;
         self.wake(wake);
         Ok(())
     }
 
     /// Copies what a program of this worker is to read: about so many octets.
     pub fn read_input(&mut self, handle: ProgramHandle, octets: usize, out: &mut Vec<Input>) {
-        let _ = self.store.read_input(handle, self.slot, octets, out);
+        let _ = self.store.programs().read_input(handle, self.slot, octets, out);
     }
 
     /// The program has so many of these messages.
     pub fn consume_input(&mut self, handle: ProgramHandle, count: usize) {
-        let done = self.store.consume_input(handle, self.slot, count);
+        let done = self.store.programs().consume_input(handle, self.slot, count);
         self.done(done);
     }
 }

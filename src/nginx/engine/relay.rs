@@ -114,7 +114,7 @@ impl Node {
         }
         let epochs: Vec<Epoch> = keys
             .iter()
-            .filter_map(|key| hub::with(|hub| hub.store.copy_state(*key).ok().flatten()).flatten())
+            .filter_map(|key| hub::with(|hub| hub.store.copies().state(*key).ok().flatten()).flatten())
             .map(|copy| copy.epoch)
             .collect();
         known.iter().any(|epoch| !epochs.contains(epoch))
@@ -161,7 +161,7 @@ impl Node {
         self.handle = hub::with(|hub| {
             let key = Key::in_space(space, b"", b"")?;
             let none = Original { epoch: Epoch(1), oldest: Offset(1), lineage: Lineage::default() };
-            hub.store.follow(key, none, History::OFF, hub::time()).ok()?;
+            hub.store.copies().follow(key, none, History::OFF, hub::time()).ok()?;
             hub.attach_program(key).ok()?
         })
         .flatten();
@@ -222,7 +222,7 @@ impl Node {
         let mut found: Vec<CopyFound> = Vec::new();
         let mut at = Some(0);
         while let Some(from) = at {
-            let step = hub::with(|hub| hub.store.copies(self.settings.space, from, &mut found));
+            let step = hub::with(|hub| hub.store.copies().find(self.settings.space, from, &mut found));
             at = step.and_then(Result::ok).flatten();
         }
         for copy in found.into_iter().filter(|copy| copy.subscribers > 0 && !copy.id.is_empty()) {
@@ -360,7 +360,7 @@ impl Node {
 /// Whether the copy of a channel is complete.
 fn is_complete(space: u64, group: &[u8], id: &[u8], relay: u64, since: u64) -> bool {
     let Some(key) = Key::in_space(space, group, id) else { return true };
-    let state = hub::with(|hub| hub.store.copy_state(key));
+    let state = hub::with(|hub| hub.store.copies().state(key));
     relay != 0 && matches!(state, Some(Ok(Some(state))) if state.relay == relay && state.compared >= since)
 }
 
@@ -423,7 +423,7 @@ impl Zone {
 impl Copies for Zone {
     fn look(&mut self, channel: &Channel) -> Copy {
         let state =
-            self.key(channel).and_then(|key| hub::with(|hub| hub.store.copy_state(key).ok().flatten()).flatten());
+            self.key(channel).and_then(|key| hub::with(|hub| hub.store.copies().state(key).ok().flatten()).flatten());
         match state {
             Some(state) => Copy { epoch: state.epoch, next: state.next, subscribers: state.subscribers },
             None => Copy { epoch: Epoch(0), next: Offset(1), subscribers: 0 },
@@ -437,7 +437,7 @@ impl Copies for Zone {
 
     fn follow(&mut self, channel: &Channel, original: Original) -> bool {
         let followed = self.update(channel, |hub, key, now| {
-            hub.store.follow(key, original, channel.history, now).ok().map(|wake| ((), wake))
+            hub.store.copies().follow(key, original, channel.history, now).ok().map(|wake| ((), wake))
         });
         followed.is_some()
     }
@@ -446,7 +446,7 @@ impl Copies for Zone {
         let Envelope { kind, content_type, event, data } = *envelope;
         let publication = Publication { kind, content_type, event, data: &[data] };
         let appended = self.update(channel, |hub, key, now| {
-            let appended = hub.store.append_copy(key, id, &publication, unix, now).ok()?;
+            let appended = hub.store.copies().append(key, id, &publication, unix, now).ok()?;
             let wake = if let Appended::Done(wake) = appended { wake } else { Wake::default() };
             Some((appended, wake))
         });
@@ -456,13 +456,13 @@ impl Copies for Zone {
     fn keep(&mut self, channel: &Channel, compared: Option<u64>) {
         let number = if compared.is_some() { self.number.into() } else { 0 };
         self.update(channel, |hub, key, now| {
-            hub.store.copy_is_kept_by(key, number, compared.unwrap_or(0), now).ok().map(|_| ((), Wake::default()))
+            hub.store.copies().set_keeper(key, number, compared.unwrap_or(0), now).ok().map(|_| ((), Wake::default()))
         });
     }
 
     fn delete(&mut self, channel: &Channel) {
         self.update(channel, |hub, key, now| {
-            let deleted = hub.store.delete(key, now).ok()??;
+            let deleted = hub.store.log().delete(key, now).ok()??;
             Some(((), deleted.wake))
         });
     }

@@ -192,7 +192,8 @@ impl Source for TestSource {
         let world = &self.0;
         world.held();
         let (mut fan, mut batch) = (world.fan.borrow_mut(), world.batch.borrow_mut());
-        let next = fan.peek(&world.store, self.1, limit, world.time(), &mut world.scratch.borrow_mut(), &mut batch);
+        let next =
+            fan.peek(world.store.log(), self.1, limit, world.time(), &mut world.scratch.borrow_mut(), &mut batch);
         if matches!(next, Ok(Next::Items)) {
             let taken = serve(&batch);
             fan.advance(self.1, &batch, taken);
@@ -222,7 +223,7 @@ impl Source for TestSource {
     }
 
     fn has_news(&self) -> bool {
-        self.0.store.has_news(self.0.slot)
+        self.0.store.log().has_news(self.0.slot)
     }
 
     fn program(&self) -> Option<State> {
@@ -237,7 +238,7 @@ impl Source for TestSource {
 impl Drop for TestSource {
     fn drop(&mut self) {
         assert!(self.0.subscribed.replace(false), "a subscription ends once");
-        let _ = self.0.fan.borrow_mut().unsubscribe(&self.0.store, self.0.slot, self.1, self.0.time());
+        let _ = self.0.fan.borrow_mut().unsubscribe(self.0.store.log(), self.0.slot, self.1, self.0.time());
     }
 }
 
@@ -381,7 +382,7 @@ impl Simulation {
         let (form, asked, keys) = (Rc::new(form), Asked::id(b""), [key()]);
         let wish = Wish { keys: &keys, asked: &asked, start, terms, form: &form, on_gap };
         let world = Rc::clone(&self.world);
-        let id = world.fan.borrow_mut().subscribe(&world.store, world.slot, &wish, 0, world.time()).expect("room");
+        let id = world.fan.borrow_mut().subscribe(world.store.log(), world.slot, &wish, 0, world.time()).expect("room");
         world.subscribed.set(true);
         let source = TestSource(world, id);
         self.event(|subscriber| subscriber.attach(source));
@@ -408,7 +409,7 @@ impl Simulation {
         let data = message(self.published);
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&data] };
         let policy = Policy { history: History { length: self.history, time: 0 }, group: NO_LIMITS };
-        let published = self.world.store.publish(key(), &publication, policy, self.world.time());
+        let published = self.world.store.log().publish(key(), &publication, policy, self.world.time());
         assert!(published.is_ok(), "{published:?}");
     }
 
@@ -440,7 +441,7 @@ impl Simulation {
             return true;
         }
         let (store, slot) = (&self.world.store, self.world.slot);
-        let collected = self.world.fan.borrow_mut().collect(store, slot, self.world.time());
+        let collected = self.world.fan.borrow_mut().collect(store.log(), slot, self.world.time());
         if matches!(collected, Ok(true)) || self.world.fan.borrow().has_work() {
             return true;
         }
@@ -622,7 +623,7 @@ pub fn run(script: &[u8]) {
             236 => simulation.event(Subscriber::terminate),
             237 => simulation.event(|_| Flow::Break(SubscriberEnd::Lost)),
             238..=240 => {
-                let deleted = simulation.world.store.delete(key(), simulation.world.time());
+                let deleted = simulation.world.store.log().delete(key(), simulation.world.time());
                 assert!(deleted.is_ok());
                 // What is published then is another life of the channel, which this subscriber is not on.
                 simulation.settle();

@@ -214,7 +214,7 @@ impl Run {
             Step::Return { .. } | Step::Read { .. } => {}
             Step::Collect { worker } => drop(self.rig.collect(*worker)),
             Step::Serve { worker, turns } => drop(self.rig.serve(*worker, *turns)),
-            Step::Delete { channel } => drop(self.rig.store.delete(key(IDS[*channel]), self.rig.now()).unwrap()),
+            Step::Delete { channel } => drop(self.rig.store.log().delete(key(IDS[*channel]), self.rig.now()).unwrap()),
             Step::Tidy { worker } => self.rig.workers[*worker].fanout.tidy(),
         }
         for nth in 0..self.watchers.len() {
@@ -250,7 +250,7 @@ proptest! {
             prop_assert!(client.rest.is_none());
             if client.end.is_none() {
                 for &channel in &watcher.channels {
-                    let info = run.rig.store.info(key(IDS[channel]), run.rig.now()).unwrap().unwrap();
+                    let info = run.rig.store.log().info(key(IDS[channel]), run.rig.now()).unwrap().unwrap();
                     let expected = watcher.expected.get(&info.last.epoch.0).copied();
                     prop_assert_eq!(expected, Some(info.last.offset.0 + 1), "everything has arrived");
                 }
@@ -266,7 +266,7 @@ proptest! {
             run.rig.collect(worker);
         }
         for id in IDS {
-            if let Some(info) = run.rig.store.info(key(id), run.rig.now()).unwrap() {
+            if let Some(info) = run.rig.store.log().info(key(id), run.rig.now()).unwrap() {
                 prop_assert_eq!(info.subscribers, 0);
             }
         }

@@ -23,14 +23,14 @@ fn message(epoch: u64, offset: u64) -> Got {
 impl Rig {
     fn follow(&self, original: Original) {
         let history = History { length: 10, time: 0 };
-        self.store.follow(copy_of("a"), original, history, self.now()).unwrap();
+        self.store.copies().follow(copy_of("a"), original, history, self.now()).unwrap();
     }
 
     fn append(&self, epoch: u64, offsets: std::ops::RangeInclusive<u64>) {
         for offset in offsets {
             let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
             let id = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
-            let appended = self.store.append_copy(copy_of("a"), id, &publication, 0, self.now());
+            let appended = self.store.copies().append(copy_of("a"), id, &publication, 0, self.now());
             assert!(matches!(appended, Ok(Appended::Done(_))), "{appended:?}");
         }
     }

@@ -42,7 +42,7 @@ fn all_subscribers_share_one_copy_of_each_form() {
     let (store, now) = (Rc::clone(&rig.store), rig.now());
     let Worker { fanout, scratch, batch, .. } = &mut rig.workers[0];
     while let Some((id, session)) = fanout.next() {
-        assert_eq!(fanout.peek(&store, id, SOME, now, scratch, batch).unwrap(), Next::Items);
+        assert_eq!(fanout.peek(store.log(), id, SOME, now, scratch, batch).unwrap(), Next::Items);
         copies.entry(session % 3).or_default().push(batch.items()[0].buffer.octets().as_ptr());
         fanout.advance(id, batch, 1);
     }
@@ -136,7 +136,7 @@ fn losses_can_be_told_in_another_way() {
 fn a_lost_channel_is_told_even_if_nothing_is_there() {
     let mut rig = rig(1);
     let epoch = rig.publish("a", b"x", 4).id.epoch.0;
-    rig.store.delete(key("a"), rig.now()).unwrap();
+    rig.store.log().delete(key("a"), rig.now()).unwrap();
     let wish = |wish: &mut Wish<'_>| {
         wish.form = Box::leak(Box::new(Rc::new(Form::EventSource)));
         wish.on_gap = OnGap::Tell;
@@ -267,7 +267,7 @@ fn several_channels_are_one_stream_in_order_of_publication() {
     rig.publish("b", b"2", 10);
     rig.publish("a", b"3", 10);
     let session = rig.subscribe(1, &["a", "b", "c", "a"], "", Start::Oldest);
-    assert_eq!(rig.store.info(key("a"), rig.now()).unwrap().unwrap().subscribers, 1, "named twice, there once");
+    assert_eq!(rig.store.log().info(key("a"), rig.now()).unwrap().unwrap().subscribers, 1, "named twice, there once");
     rig.settle();
     for (id, text) in [("c", "4"), ("b", "5"), ("a", "6"), ("b", "7"), ("d", "-"), ("c", "8")] {
         rig.publish(id, text.as_bytes(), 10);
@@ -330,7 +330,7 @@ fn a_deleted_channel_closes_its_subscribers_after_its_messages() {
     let slow = rig.try_subscribe(0, &["a"], "", |_| {}, 1).unwrap();
     rig.settle();
     rig.publish("a", b"bye", 10);
-    rig.store.delete(key("a"), rig.now()).unwrap();
+    rig.store.log().delete(key("a"), rig.now()).unwrap();
     rig.publish("a", b"another", 10);
     rig.settle();
     for (worker, session) in sessions {
@@ -342,9 +342,9 @@ fn a_deleted_channel_closes_its_subscribers_after_its_messages() {
     rig.settle();
     assert_eq!(rig.client(0, slow).end, Some(Next::Gone));
     assert!(rig.workers.iter().all(|worker| worker.fanout.is_empty() && worker.fanout.octets() == 0));
-    let info = rig.store.info(key("a"), rig.now()).unwrap().unwrap();
+    let info = rig.store.log().info(key("a"), rig.now()).unwrap().unwrap();
     assert_eq!((info.subscribers, info.messages), (0, 1));
-    assert_eq!(rig.store.info(key("b"), rig.now()).unwrap().unwrap().subscribers, 0);
+    assert_eq!(rig.store.log().info(key("b"), rig.now()).unwrap().unwrap().subscribers, 0);
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn a_refused_subscription_leaves_nothing_behind() {
     rig.publish("a", b"x", 10);
     let refused = rig.try_subscribe(0, &["a", "b"], "", |wish| wish.terms.create = false, 1);
     assert_eq!(refused, Err(SubscribeError::Missing));
-    assert_eq!(rig.store.info(key("a"), rig.now()).unwrap().unwrap().subscribers, 0);
+    assert_eq!(rig.store.log().info(key("a"), rig.now()).unwrap().unwrap().subscribers, 0);
     assert_eq!(rig.try_subscribe(0, &[], "", |_| {}, 1), Err(SubscribeError::Channels));
     let ids = vec!["a"; MAX_POSITIONS + 1];
     assert_eq!(rig.try_subscribe(0, &ids, "", |_| {}, 1), Err(SubscribeError::Channels));
@@ -374,8 +374,8 @@ fn an_id_that_has_gone_is_nobody() {
     let Worker { fanout, slot, scratch, batch, .. } = &mut rig.workers[0];
     fanout.block(old);
     fanout.unblock(old);
-    fanout.unsubscribe(&store, *slot, old, now).unwrap();
-    assert_eq!(fanout.peek(&store, old, SOME, now, scratch, batch).unwrap(), Next::Gone);
+    fanout.unsubscribe(store.log(), *slot, old, now).unwrap();
+    assert_eq!(fanout.peek(store.log(), old, SOME, now, scratch, batch).unwrap(), Next::Gone);
     assert_eq!(fanout.position(old), None);
     rig.publish("a", b"x", 10);
     rig.settle();

@@ -189,7 +189,7 @@ impl Run {
             Step::Return { .. } | Step::Read { .. } => {}
             Step::Collect { worker } => drop(self.rig.collect(*worker)),
             Step::Serve { worker, turns } => drop(self.rig.serve(*worker, *turns)),
-            Step::Delete { channel } => drop(self.rig.store.delete(key(IDS[*channel]), self.rig.now()).unwrap()),
+            Step::Delete { channel } => drop(self.rig.store.log().delete(key(IDS[*channel]), self.rig.now()).unwrap()),
         }
         for nth in 0..self.watchers.len() {
             self.look(nth);
@@ -219,7 +219,7 @@ proptest! {
             let watcher = &run.watchers[nth];
             prop_assert_eq!(run.rig.client(watcher.worker, watcher.session).end, None);
             for channel in &watcher.channels {
-                let last = run.rig.store.info(key(IDS[*channel]), run.rig.now()).unwrap().unwrap().last;
+                let last = run.rig.store.log().info(key(IDS[*channel]), run.rig.now()).unwrap().unwrap().last;
                 let seen = watcher.seen[channel];
                 prop_assert_eq!((seen.epoch, seen.next, seen.owed), (last.epoch.0, last.offset.0 + 1, false));
             }

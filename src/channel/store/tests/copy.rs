@@ -21,17 +21,17 @@ fn original(epoch: u64, oldest: u64, base: u64) -> Original {
 
 impl Rig {
     fn follow(&self, id: &str, original: Original) -> Wake {
-        self.store.follow(copy_of(id), original, KEEP, self.now()).unwrap()
+        self.store.copies().follow(copy_of(id), original, KEEP, self.now()).unwrap()
     }
 
     fn append(&self, id: &str, epoch: u64, offset: u64, data: &[u8]) -> Appended {
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[data] };
         let message = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
-        self.store.append_copy(copy_of(id), message, &publication, self.now().unix, self.now()).unwrap()
+        self.store.copies().append(copy_of(id), message, &publication, self.now().unix, self.now()).unwrap()
     }
 
     fn next(&self, id: &str) -> Option<(u64, u64)> {
-        let state = self.store.copy_state(copy_of(id)).unwrap();
+        let state = self.store.copies().state(copy_of(id)).unwrap();
         state.map(|state| (state.epoch.0, state.next.0))
     }
 }
@@ -45,14 +45,14 @@ fn a_copy_is_not_the_channel_of_the_same_name() {
     assert_eq!(rig.next("a"), Some((5, 4)));
     assert!(matches!(rig.append("a", 5, 4, b"x"), Appended::Done(_)));
     assert_eq!(rig.info("a").unwrap().messages, 1);
-    let info = rig.store.info(copy_of("a"), rig.now()).unwrap().unwrap();
+    let info = rig.store.log().info(copy_of("a"), rig.now()).unwrap().unwrap();
     assert_eq!((info.messages, info.last), (1, MessageId { epoch: Epoch(5), offset: Offset(4) }));
-    let group = |space| rig.store.group(GroupKey { space, name: b"group" }, NO_LIMITS, rig.now()).unwrap().used;
+    let group = |space| rig.store.groups().info(GroupKey { space, name: b"group" }, NO_LIMITS, rig.now()).unwrap().used;
     assert_eq!((group(0).channels, group(SPACE).channels, group(8).channels), (1, 1, 0));
     let mut copies = Vec::new();
     let mut at = Some(0);
     while let Some(from) = at {
-        at = rig.store.copies(SPACE, from, &mut copies).unwrap();
+        at = rig.store.copies().find(SPACE, from, &mut copies).unwrap();
     }
     assert_eq!(copies, [CopyFound { group: b"group".to_vec(), id: b"a".to_vec(), subscribers: 0, history: KEEP }]);
     rig.check();
@@ -73,7 +73,7 @@ fn messages_are_taken_in_their_order_only() {
     // What the copy has, and the engine as well, stays.
     rig.append("a", 5, 9, b"x");
     rig.follow("a", original(5, 7, 9));
-    assert_eq!(rig.store.info(copy_of("a"), rig.now()).unwrap().unwrap().messages, 1);
+    assert_eq!(rig.store.log().info(copy_of("a"), rig.now()).unwrap().unwrap().messages, 1);
     rig.check();
 }
 
@@ -82,7 +82,7 @@ fn subscribers_hear_of_another_epoch_before_its_messages() {
     let rig = Rig::new(1 << 20);
     let slot = rig.claim(1);
     rig.follow("a", original(5, 1, 0));
-    let subscribe = |token| rig.store.subscribe(copy_of("a"), slot, Token(token), TERMS, rig.now()).unwrap();
+    let subscribe = |token| rig.store.log().subscribe(copy_of("a"), slot, Token(token), TERMS, rig.now()).unwrap();
     let subscribed = subscribe(3);
     assert_eq!((subscribed.window.epoch, subscribed.window.upcoming), (Epoch(5), Offset(1)));
     rig.append("a", 5, 1, b"one");
@@ -104,11 +104,11 @@ fn subscribers_hear_of_another_epoch_before_its_messages() {
 #[test]
 fn a_relay_vouches_for_a_copy_until_it_follows_another_epoch() {
     let rig = Rig::new(1 << 20);
-    let relay = || rig.store.copy_state(copy_of("a")).unwrap().map(|state| state.relay);
-    assert!(!rig.store.copy_is_kept_by(copy_of("a"), 9, 0, rig.now()).unwrap());
+    let relay = || rig.store.copies().state(copy_of("a")).unwrap().map(|state| state.relay);
+    assert!(!rig.store.copies().set_keeper(copy_of("a"), 9, 0, rig.now()).unwrap());
     rig.follow("a", original(5, 1, 0));
     assert_eq!(relay(), Some(0));
-    assert!(rig.store.copy_is_kept_by(copy_of("a"), 9, 0, rig.now()).unwrap());
+    assert!(rig.store.copies().set_keeper(copy_of("a"), 9, 0, rig.now()).unwrap());
     rig.follow("a", original(5, 1, 0));
     assert_eq!(relay(), Some(9));
     rig.follow("a", original(6, 1, 0));
@@ -162,7 +162,7 @@ proptest! {
                 Step::Follow { id, epoch, oldest, more } => {
                     // A zone that is full has no room for another one.
                     let original = original(epoch, oldest, (oldest + more).saturating_sub(1));
-                    let _ = rig.store.follow(copy_of(IDS[id]), original, KEEP, rig.now());
+                    let _ = rig.store.copies().follow(copy_of(IDS[id]), original, KEEP, rig.now());
                 }
                 Step::Append { id, len } => {
                     if let Some((epoch, next)) = rig.next(IDS[id]) {
@@ -172,7 +172,7 @@ proptest! {
                 }
                 Step::Subscribe { id } => {
                     tokens += 1;
-                    let _ = rig.store.subscribe(copy_of(IDS[id]), slot, Token(tokens), TERMS, rig.now());
+                    let _ = rig.store.log().subscribe(copy_of(IDS[id]), slot, Token(tokens), TERMS, rig.now());
                 }
                 Step::Drain => drop(rig.drain(slot)),
                 Step::Local { id } => {

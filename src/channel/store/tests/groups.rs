@@ -14,7 +14,7 @@ fn groups_know_what_they_have() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);
     let other = Key::new(b"other", b"a").unwrap();
-    let used = |name: &[u8]| rig.store.group(name, NO_LIMITS, rig.now()).unwrap().used;
+    let used = |name: &[u8]| rig.store.groups().info(name, NO_LIMITS, rig.now()).unwrap().used;
     assert_eq!(used(b"group"), GroupUse::default());
     for n in 0..15 {
         rig.publish("a", &[0; 10]);
@@ -24,7 +24,7 @@ fn groups_know_what_they_have() {
         }
     }
     let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
-    rig.store.publish(other, &publication, policy(KEEP), rig.now()).unwrap();
+    rig.store.log().publish(other, &publication, policy(KEEP), rig.now()).unwrap();
     rig.drain(one);
     assert_eq!(used(b"group"), GroupUse { channels: 2, subscribers: 3, messages: 20, bytes: 150 });
     assert_eq!(used(b"other"), GroupUse { channels: 1, subscribers: 0, messages: 1, bytes: 1 });
@@ -32,10 +32,10 @@ fn groups_know_what_they_have() {
     rig.store.claim(Process { pid: 12, start: 1 }, |_| false).unwrap();
     rig.store.tend(rig.now(), usize::MAX).unwrap();
     assert_eq!(used(b"group").subscribers, 0);
-    rig.store.delete(key("a"), rig.now()).unwrap();
+    rig.store.log().delete(key("a"), rig.now()).unwrap();
     assert_eq!(used(b"group"), GroupUse { channels: 1, subscribers: 0, messages: 10, bytes: 50 });
-    rig.store.delete(key("b"), rig.now()).unwrap();
-    rig.store.delete(other, rig.now()).unwrap();
+    rig.store.log().delete(key("b"), rig.now()).unwrap();
+    rig.store.log().delete(other, rig.now()).unwrap();
     rig.check();
     let usage = rig.store.usage().unwrap();
     assert_eq!(usage.free_cells, usage.cells, "an empty group needs nothing");
@@ -50,11 +50,11 @@ fn groups_have_limits_for_what_is_new() {
         let data = vec![0; len];
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&data] };
         let policy = Policy { history: History { length, time: 0 }, group: location };
-        rig.store.publish(key(id), &publication, policy, rig.now()).map(|published| published.id.offset.0)
+        rig.store.log().publish(key(id), &publication, policy, rig.now()).map(|published| published.id.offset.0)
     };
     let subscribe = |id: &str| {
         let terms = Terms { group: location, ..TERMS };
-        rig.store.subscribe(key(id), one, Token(0), terms, rig.now()).map(|subscribed| subscribed.channel)
+        rig.store.log().subscribe(key(id), one, Token(0), terms, rig.now()).map(|subscribed| subscribed.channel)
     };
     assert_eq!(publish("a", 10, 3), Ok(1));
     assert!(subscribe("b").is_ok());
@@ -74,25 +74,25 @@ fn groups_have_limits_for_what_is_new() {
     rig.check();
     // What is set holds for all locations, until it is unset.
     let set = GroupChange { channels: Change::To(3), messages: Change::To(6), bytes: Change::To(0), ..CHANGE };
-    rig.store.limit_group(b"group", set, rig.now()).unwrap();
-    let limits = |name: &[u8]| rig.store.group(name, location, rig.now()).unwrap().limits;
+    rig.store.groups().limit(b"group", set, rig.now()).unwrap();
+    let limits = |name: &[u8]| rig.store.groups().info(name, location, rig.now()).unwrap().limits;
     assert_eq!(limits(b"group"), GroupLimits { channels: 3, messages: 6, bytes: 0, ..location });
     assert_eq!(publish("b", 10_000, 3), Ok(3));
     assert_eq!(publish("c", 1, 3), Err(PublishError::Group), "a seventh message");
     assert_eq!(subscribe("c"), Err(SubscribeError::Group), "what was not set is as the location says");
     let more = GroupChange { subscribers: Change::To(3), channels: Change::Location, ..CHANGE };
-    rig.store.limit_group(b"group", more, rig.now()).unwrap();
+    rig.store.groups().limit(b"group", more, rig.now()).unwrap();
     assert_eq!(limits(b"group"), GroupLimits { subscribers: 3, messages: 6, bytes: 0, ..location });
     assert_eq!(subscribe("c"), Err(SubscribeError::Group), "a third channel");
     assert!(subscribe("a").is_ok());
-    rig.store.limit_group(b"group", GroupChange::LOCATION, rig.now()).unwrap();
+    rig.store.groups().limit(b"group", GroupChange::LOCATION, rig.now()).unwrap();
     assert_eq!(limits(b"group"), location);
-    rig.store.limit_group(b"nobody", GroupChange::LOCATION, rig.now()).unwrap();
-    rig.store.limit_group(b"nobody", CHANGE, rig.now()).unwrap();
-    rig.store.limit_group(b"somebody", set, rig.now()).unwrap();
+    rig.store.groups().limit(b"nobody", GroupChange::LOCATION, rig.now()).unwrap();
+    rig.store.groups().limit(b"nobody", CHANGE, rig.now()).unwrap();
+    rig.store.groups().limit(b"somebody", set, rig.now()).unwrap();
     assert_eq!(limits(b"somebody").messages, 6, "a group may have limits and nothing else");
     rig.check();
-    rig.store.limit_group(b"somebody", GroupChange::LOCATION, rig.now()).unwrap();
+    rig.store.groups().limit(b"somebody", GroupChange::LOCATION, rig.now()).unwrap();
     rig.check();
 }
 
@@ -104,11 +104,11 @@ fn what_is_gone_counts_no_more() {
     let publish = |id: &str, time: u64| {
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
         let policy = Policy { history: History { length: 10, time }, group: location };
-        rig.store.publish(key(id), &publication, policy, rig.now()).map(|published| published.id.offset.0)
+        rig.store.log().publish(key(id), &publication, policy, rig.now()).map(|published| published.id.offset.0)
     };
     let subscribe = |id: &str, slot: Slot| {
         let terms = Terms { group: location, ..TERMS };
-        rig.store.subscribe(key(id), slot, Token(0), terms, rig.now()).map(|subscribed| subscribed.channel)
+        rig.store.log().subscribe(key(id), slot, Token(0), terms, rig.now()).map(|subscribed| subscribed.channel)
     };
     subscribe("a", one).unwrap();
     subscribe("b", one).unwrap();
@@ -118,7 +118,7 @@ fn what_is_gone_counts_no_more() {
     assert!(subscribe("b", two).is_ok());
     assert!(subscribe("b", two).is_ok());
     assert_eq!(subscribe("b", two), Err(SubscribeError::Group));
-    assert_eq!(rig.store.group(b"group", location, rig.now()).unwrap().used.subscribers, 2);
+    assert_eq!(rig.store.groups().info(b"group", location, rig.now()).unwrap().used.subscribers, 2);
     rig.check();
     // Messages whose time is over make room for others, in other channels too, and so does a channel that is deleted though
     // its subscribers have not been told yet.
@@ -129,13 +129,13 @@ fn what_is_gone_counts_no_more() {
     assert_eq!((publish("c", 0), publish("c", 0)), (Ok(2), Ok(3)));
     assert_eq!(publish("c", 0), Err(PublishError::Group));
     assert_eq!(publish("d", 0), Err(PublishError::Group));
-    rig.store.delete(key("c"), rig.now()).unwrap();
-    rig.store.delete(key("b"), rig.now()).unwrap();
+    rig.store.log().delete(key("c"), rig.now()).unwrap();
+    rig.store.log().delete(key("b"), rig.now()).unwrap();
     assert_eq!(publish("d", 0), Ok(1));
     rig.check();
     rig.drain(two);
     rig.check();
-    assert_eq!(rig.store.group(b"group", location, rig.now()).unwrap().used.subscribers, 0);
+    assert_eq!(rig.store.groups().info(b"group", location, rig.now()).unwrap().used.subscribers, 0);
 }
 
 #[test]
@@ -146,7 +146,8 @@ fn what_is_evicted_counts_no_more() {
     for n in 0..2 * total {
         rig.try_publish(&(n % 7).to_string(), &[0; 100], forever).unwrap();
     }
-    let GroupUse { channels, messages, bytes, .. } = rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap().used;
+    let GroupUse { channels, messages, bytes, .. } =
+        rig.store.groups().info(b"group", NO_LIMITS, rig.now()).unwrap().used;
     let usage = rig.store.usage().unwrap();
     assert_eq!((channels, messages, bytes), (usage.channels, usage.messages, usage.bytes));
     assert!(usage.evicted > 0);
@@ -159,17 +160,17 @@ fn a_group_is_deleted_with_all_its_channels() {
     let one = rig.claim(11);
     let other = Key::new(b"other", b"a").unwrap();
     let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
-    rig.store.publish(other, &publication, policy(KEEP), rig.now()).unwrap();
+    rig.store.log().publish(other, &publication, policy(KEEP), rig.now()).unwrap();
     let subscribed = rig.subscribe("3", one, 4);
     for n in 0..500 {
         rig.publish(&n.to_string(), b"x");
     }
     let limits = GroupChange { messages: Change::To(9), ..CHANGE };
-    rig.store.limit_group(b"group", limits, rig.now()).unwrap();
+    rig.store.groups().limit(b"group", limits, rig.now()).unwrap();
     rig.drain(one);
     let (mut wake, mut from, mut steps) = (Wake::default(), Some(0), 0);
     while let Some(at) = from {
-        from = rig.store.delete_group(b"group", at, rig.now(), &mut wake).unwrap();
+        from = rig.store.groups().delete(b"group", at, rig.now(), &mut wake).unwrap();
         rig.check();
         steps += 1;
     }
@@ -178,12 +179,12 @@ fn a_group_is_deleted_with_all_its_channels() {
     let news = rig.drain(one);
     assert_eq!(news.last(), Some(&News::Deleted(Token(4))));
     assert!(matches!(
-        rig.store.read(subscribed.channel, Offset(1), ALL, rig.now(), &mut Vec::new()),
+        rig.store.log().read(subscribed.channel, Offset(1), ALL, rig.now(), &mut Vec::new()),
         Err(ReadError::Gone)
     ));
     assert_eq!(rig.store.usage().unwrap().channels, 1);
-    let info = rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap();
+    let info = rig.store.groups().info(b"group", NO_LIMITS, rig.now()).unwrap();
     assert_eq!(info, GroupInfo { used: GroupUse::default(), limits: NO_LIMITS });
-    assert_eq!(rig.store.delete_group(b"nobody", 0, rig.now(), &mut wake), Ok(None));
+    assert_eq!(rig.store.groups().delete(b"nobody", 0, rig.now(), &mut wake), Ok(None));
     rig.check();
 }

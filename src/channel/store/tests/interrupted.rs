@@ -119,7 +119,7 @@ fn goes_on(rig: &Rig, slots: &[Slot], expected: u64) {
         rig.store.release(Slot(0)).unwrap();
     }
     for id in IDS {
-        rig.store.delete(key(id), rig.now()).unwrap();
+        rig.store.log().delete(key(id), rig.now()).unwrap();
     }
     rig.pass(10 * LINGER);
     rig.store.claim(Process { pid: 78, start: 1 }, |_| false).unwrap();
@@ -247,14 +247,14 @@ fn unsubscribing() {
     for (nth, id) in [(1, "a"), (0, "a"), (0, "c")] {
         let rig = rig.copy();
         let handle = rig.subscribe(id, slots[nth], 99).channel;
-        rig.store.unsubscribe(handle, slots[nth], None, rig.now()).unwrap();
+        rig.store.log().unsubscribe(handle, slots[nth], None, rig.now()).unwrap();
         before_or_after(
             &rig,
-            |rig| rig.store.unsubscribe(handle, slots[nth], None, rig.now()).unwrap(),
+            |rig| rig.store.log().unsubscribe(handle, slots[nth], None, rig.now()).unwrap(),
             |rig, _| {
                 rig.publish(id, b"x");
                 rig.drain(slots[nth]);
-                rig.store.unsubscribe(handle, slots[nth], None, rig.now()).unwrap();
+                rig.store.log().unsubscribe(handle, slots[nth], None, rig.now()).unwrap();
             },
         );
     }
@@ -289,7 +289,7 @@ fn deleting() {
     let (rig, slots) = some_channels();
     for id in ["a", "b", "c"] {
         let delete = |rig: &Rig| {
-            rig.store.delete(key(id), rig.now()).unwrap();
+            rig.store.log().delete(key(id), rig.now()).unwrap();
         };
         let points = before_or_after(&rig, delete, |rig, _| {
             delete(rig);
@@ -417,13 +417,13 @@ fn a_damaged_zone_is_repaired_too() {
             region.at::<crate::channel::memory::Word>(at / 4 * 4).unwrap().set(value);
             let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
             for _ in 0..3 {
-                let _ = rig.store.publish(key("a"), &publication, policy(KEEP), rig.now());
-                let _ = rig.store.drain(Slot(0), ALL, rig.now(), &mut Vec::new());
+                let _ = rig.store.log().publish(key("a"), &publication, policy(KEEP), rig.now());
+                let _ = rig.store.log().drain(Slot(0), ALL, rig.now(), &mut Vec::new());
             }
             rig.store.zone.unlocked().header().unwrap().busy.set(1);
             let _ = rig.store.usage();
             for id in IDS {
-                let _ = rig.store.info(key(id), rig.now());
+                let _ = rig.store.log().info(key(id), rig.now());
             }
         }
     }
@@ -434,10 +434,10 @@ fn saying_who_one_is() {
     let (rig, slots) = some_channels();
     let join = |rig: &Rig, slot: usize, who: &str| {
         let terms = Terms { presence: who.as_bytes(), ..TERMS };
-        rig.store.subscribe(key("a"), slots[slot], Token(10), terms, rig.now()).unwrap()
+        rig.store.log().subscribe(key("a"), slots[slot], Token(10), terms, rig.now()).unwrap()
     };
     let names = |rig: &Rig| {
-        let presence = rig.store.presence(key("a")).unwrap().unwrap();
+        let presence = rig.store.presence().of(key("a")).unwrap().unwrap();
         presence.names.into_keys().map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>().join(" ")
     };
     let all = ["anna", "bob", "carla"].map(|who| join(&rig, who.len() % 2, who));
@@ -461,19 +461,19 @@ fn saying_who_one_is() {
         let slot = slots[["anna", "bob", "carla"][nth].len() % 2];
         let leave = |rig: &Rig| {
             let Subscribed { channel, present, .. } = all[nth];
-            rig.store.unsubscribe(channel, slot, present, rig.now()).unwrap();
+            rig.store.log().unsubscribe(channel, slot, present, rig.now()).unwrap();
         };
         at_every_point(&rig, leave, |rig, point| {
             let seen = names(rig);
             assert!(["anna bob carla", left].contains(&&seen[..]), "{point}: {seen}");
             leave(rig);
             assert_eq!(names(rig), left);
-            rig.store.delete(key("a"), rig.now()).unwrap();
+            rig.store.log().delete(key("a"), rig.now()).unwrap();
             goes_on_without(rig, &slots);
         });
     }
     let delete = |rig: &Rig| {
-        rig.store.delete(key("a"), rig.now()).unwrap();
+        rig.store.log().delete(key("a"), rig.now()).unwrap();
     };
     at_every_point(&rig, delete, |rig, _| {
         delete(rig);
@@ -497,7 +497,7 @@ fn goes_on_without(rig: &Rig, slots: &[Slot]) {
     }
     rig.store.claim(Process { pid: 78, start: 1 }, |_| false).unwrap();
     for id in IDS {
-        rig.store.delete(key(id), rig.now()).unwrap();
+        rig.store.log().delete(key(id), rig.now()).unwrap();
     }
     rig.check();
     rig.store.tend(rig.now(), usize::MAX).unwrap();
@@ -509,7 +509,7 @@ fn goes_on_without(rig: &Rig, slots: &[Slot]) {
 #[test]
 fn limiting_a_group() {
     let (rig, slots) = some_channels();
-    let used = rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap().used;
+    let used = rig.store.groups().info(b"group", NO_LIMITS, rig.now()).unwrap().used;
     let limits = GroupLimits { channels: 9, subscribers: 8, messages: 70, bytes: 1 << 40 };
     let change = GroupChange {
         channels: Change::To(9),
@@ -518,12 +518,12 @@ fn limiting_a_group() {
         bytes: Change::To(1 << 40),
     };
     for name in [&b"group"[..], b"another"] {
-        let limit = |rig: &Rig| rig.store.limit_group(name, change, rig.now()).unwrap();
+        let limit = |rig: &Rig| rig.store.groups().limit(name, change, rig.now()).unwrap();
         at_every_point(&rig, limit, |rig, _| {
             limit(rig);
-            assert_eq!(rig.store.group(name, NO_LIMITS, rig.now()).unwrap().limits, limits);
-            assert_eq!(rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap().used, used);
-            rig.store.limit_group(name, GroupChange::LOCATION, rig.now()).unwrap();
+            assert_eq!(rig.store.groups().info(name, NO_LIMITS, rig.now()).unwrap().limits, limits);
+            assert_eq!(rig.store.groups().info(b"group", NO_LIMITS, rig.now()).unwrap().used, used);
+            rig.store.groups().limit(name, GroupChange::LOCATION, rig.now()).unwrap();
             goes_on(rig, &slots, 11);
         });
     }
@@ -533,11 +533,11 @@ fn limiting_a_group() {
 fn deleting_a_group() {
     let (rig, slots) = some_channels();
     let change = GroupChange { channels: Change::To(9), ..GroupChange::default() };
-    rig.store.limit_group(b"group", change, rig.now()).unwrap();
+    rig.store.groups().limit(b"group", change, rig.now()).unwrap();
     let delete = |rig: &Rig| {
         let (mut wake, mut from) = (Wake::default(), Some(0));
         while let Some(at) = from {
-            from = rig.store.delete_group(b"group", at, rig.now(), &mut wake).unwrap();
+            from = rig.store.groups().delete(b"group", at, rig.now(), &mut wake).unwrap();
         }
     };
     let points = at_every_point(&rig, delete, |rig, _| {
@@ -546,7 +546,7 @@ fn deleting_a_group() {
             rig.drain(*slot);
         }
         assert_eq!(see_all(rig, &IDS), [const { None }; IDS.len()]);
-        let group = rig.store.group(b"group", NO_LIMITS, rig.now()).unwrap();
+        let group = rig.store.groups().info(b"group", NO_LIMITS, rig.now()).unwrap();
         assert_eq!(group, GroupInfo { used: GroupUse::default(), limits: NO_LIMITS });
         let usage = rig.store.usage().unwrap();
         assert_eq!(usage.free_cells, usage.cells);

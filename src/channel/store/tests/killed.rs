@@ -120,7 +120,7 @@ fn is_whole(data: &[u8]) -> bool {
 fn publish(store: &Store<PidLock>, id: &str, data: &[u8], history: History) -> Published {
     let (head, tail) = data.split_at(data.len() / 2);
     let publication = Publication { kind: Kind::Binary, content_type: b"a/b", event: b"", data: &[head, tail] };
-    store.publish(key(id), &publication, policy(history), NOW).unwrap()
+    store.log().publish(key(id), &publication, policy(history), NOW).unwrap()
 }
 
 /// Every message of every channel is whole.
@@ -133,7 +133,7 @@ fn read_everything(store: &Store<PidLock>, ids: impl Iterator<Item = String>) {
         });
         let Some(handle) = found.unwrap() else { continue };
         let mut out = Vec::new();
-        match store.read(handle, Offset(1), ALL, NOW, &mut out) {
+        match store.log().read(handle, Offset(1), ALL, NOW, &mut out) {
             // Somebody else has deleted it since.
             Err(ReadError::Gone) => continue,
             read => read.unwrap(),
@@ -146,7 +146,7 @@ fn read_everything(store: &Store<PidLock>, ids: impl Iterator<Item = String>) {
 /// When nobody is left and everything is deleted, the zone is as it was in the beginning.
 fn empties(store: &Store<PidLock>, ids: impl Iterator<Item = String>) {
     for id in ids {
-        store.delete(key(&id), NOW).unwrap();
+        store.log().delete(key(&id), NOW).unwrap();
     }
     let later = Now { clock: NOW.clock + 10 * LINGER, ..NOW };
     let slot = store.claim(Process { pid: 1, start: 0 }, |_| false).unwrap().slot;
@@ -161,7 +161,7 @@ fn empties(store: &Store<PidLock>, ids: impl Iterator<Item = String>) {
 fn at_every_fail_point() {
     let (store, lock) = zone(200 << 10);
     let reader = store.claim(Process { pid: std::process::id(), start: 1 }, |_| true).unwrap().slot;
-    store.subscribe(key("a"), reader, Token(5), TERMS, NOW).unwrap();
+    store.log().subscribe(key("a"), reader, Token(5), TERMS, NOW).unwrap();
     let mut seen = 0;
     let mut points = 0;
     for point in 0.. {
@@ -171,12 +171,12 @@ fn at_every_fail_point() {
             let own = Process { pid: std::process::id(), start: 1 };
             let parent = std::os::unix::process::parent_id();
             let slot = store.claim(own, |process| process.pid == parent).unwrap().slot;
-            let subscribed = store.subscribe(key("a"), slot, Token(6), NAMED, NOW).unwrap();
-            store.subscribe(key("a"), slot, Token(6), NAMED, NOW).unwrap();
-            store.unsubscribe(subscribed.channel, slot, subscribed.present, NOW).unwrap();
+            let subscribed = store.log().subscribe(key("a"), slot, Token(6), NAMED, NOW).unwrap();
+            store.log().subscribe(key("a"), slot, Token(6), NAMED, NOW).unwrap();
+            store.log().unsubscribe(subscribed.channel, slot, subscribed.present, NOW).unwrap();
             publish(&store, "a", &message(point as u32, 600), KEEP);
             publish(&store, "b", &message(point as u32, 6), KEEP);
-            store.drain(slot, ALL, NOW, &mut Vec::new()).unwrap();
+            store.log().drain(slot, ALL, NOW, &mut Vec::new()).unwrap();
             disarm();
         });
         let status = child.wait();
@@ -184,7 +184,7 @@ fn at_every_fail_point() {
         store.usage().unwrap();
         check_zone(&store);
         let mut news = Vec::new();
-        assert!(!store.drain(reader, ALL, NOW, &mut news).unwrap());
+        assert!(!store.log().drain(reader, ALL, NOW, &mut news).unwrap());
         for (offset, data) in messages(&news, 5) {
             assert_eq!(offset, seen + 1, "no loss, no repeat");
             assert!(is_whole(&data));
@@ -192,7 +192,7 @@ fn at_every_fail_point() {
         }
         read_everything(&store, ["a", "b"].into_iter().map(str::to_owned));
         check_zone(&store);
-        let presence = store.presence(key("a")).unwrap().unwrap();
+        let presence = store.presence().of(key("a")).unwrap().unwrap();
         assert!(presence.names.values().sum::<u32>() < presence.subscribers, "{presence:?}");
         if status == 0 {
             break;
@@ -202,7 +202,7 @@ fn at_every_fail_point() {
     }
     assert!(points > 150, "{points}");
     assert!(store.usage().unwrap().repairs > 100);
-    let info = store.info(key("a"), NOW).unwrap().unwrap();
+    let info = store.log().info(key("a"), NOW).unwrap().unwrap();
     assert_eq!(info.last.offset.0, seen);
     empties(&store, ["a", "b"].into_iter().map(str::to_owned));
 }
@@ -233,21 +233,21 @@ fn work(store: &Store<PidLock>, ids: u32, seed: u32) {
             }
             20..26 => {
                 let terms = if random(2) == 0 { NAMED } else { TERMS };
-                if let Ok(subscribed) = store.subscribe(key(&id), slot, Token(nth), terms, NOW) {
+                if let Ok(subscribed) = store.log().subscribe(key(&id), slot, Token(nth), terms, NOW) {
                     channels.insert(nth, subscribed);
                 }
             }
             26..30 => {
                 if let Some(Subscribed { channel, present, .. }) = channels.remove(&nth) {
-                    store.unsubscribe(channel, slot, present, NOW).unwrap();
+                    store.log().unsubscribe(channel, slot, present, NOW).unwrap();
                 }
             }
-            30 => drop(store.delete(key(&id), NOW).unwrap()),
-            32 => drop(store.presence(key(&id)).unwrap()),
+            30 => drop(store.log().delete(key(&id), NOW).unwrap()),
+            32 => drop(store.presence().of(key(&id)).unwrap()),
             31 => drop(store.tend(NOW, 10).unwrap()),
             _ => {
                 news.clear();
-                store.drain(slot, Budget { messages: 20, octets: 100_000 }, NOW, &mut news).unwrap();
+                store.log().drain(slot, Budget { messages: 20, octets: 100_000 }, NOW, &mut news).unwrap();
             }
         }
     }
@@ -261,7 +261,7 @@ fn at_any_instruction() {
     let own = Process { pid: std::process::id(), start: 1 };
     let reader = store.claim(own, |_| true).unwrap().slot;
     // This one is published to by everybody, and never deleted.
-    store.subscribe(key("watched"), reader, Token(900), TERMS, NOW).unwrap();
+    store.log().subscribe(key("watched"), reader, Token(900), TERMS, NOW).unwrap();
     let mut seen = 0;
     let start = |seed| Child::start(|| work(&store, IDS, seed));
     let mut bystander = start(1);
@@ -284,7 +284,7 @@ fn at_any_instruction() {
             read_everything(&store, all());
         }
         let mut news = Vec::new();
-        store.drain(reader, ALL, NOW, &mut news).unwrap();
+        store.log().drain(reader, ALL, NOW, &mut news).unwrap();
         for (offset, data) in messages(&news, 900) {
             assert_eq!(offset, seen + 1);
             assert!(is_whole(&data));
@@ -303,6 +303,6 @@ fn at_any_instruction() {
     check_zone(&store);
     read_everything(&store, all());
     assert!(usage.repairs > 0, "nobody was killed in an update");
-    assert_eq!(store.info(key("watched"), NOW).unwrap().unwrap().subscribers, 1);
+    assert_eq!(store.log().info(key("watched"), NOW).unwrap().unwrap().subscribers, 1);
     empties(&store, all().chain(["watched".to_owned()]));
 }

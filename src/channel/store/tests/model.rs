@@ -137,7 +137,7 @@ impl Run {
                     channel.names.iter().flatten().map(|(name, _)| name.as_bytes().to_vec()).collect();
                 names.retain(|name| !name.is_empty());
                 names.sort();
-                let presence = self.rig.store.presence(key(&id.to_string())).unwrap().unwrap();
+                let presence = self.rig.store.presence().of(key(&id.to_string())).unwrap().unwrap();
                 let listed = presence.names.iter().flat_map(|(name, &count)| vec![name.clone(); count as usize]);
                 assert_eq!((presence.subscribers, listed.collect::<Vec<_>>()), (subscribers, names));
             }
@@ -180,7 +180,8 @@ impl Run {
         let name = ["anna", "", "bob"][token as usize % 3];
         let terms = Terms { presence: name.as_bytes(), ..TERMS };
         let (id_text, now) = (id.to_string(), self.rig.now());
-        let subscribed = self.rig.store.subscribe(key(&id_text), self.slots[slot], Token(token), terms, now).unwrap();
+        let subscribed =
+            self.rig.store.log().subscribe(key(&id_text), self.slots[slot], Token(token), terms, now).unwrap();
         let channel = self.channels.entry(id).or_default();
         channel.handle.get_or_insert(subscribed.channel);
         assert_eq!(channel.handle, Some(subscribed.channel));
@@ -213,14 +214,14 @@ impl Run {
         // Sooner or later each of them, not in the order in which they came.
         let which = self.data as usize % channel.names[slot].len();
         let (_, present) = channel.names[slot].swap_remove(which);
-        self.rig.store.unsubscribe(channel.handle.unwrap(), self.slots[slot], present, self.rig.now()).unwrap();
+        self.rig.store.log().unsubscribe(channel.handle.unwrap(), self.slots[slot], present, self.rig.now()).unwrap();
         self.settle(id);
     }
 
     fn drain(&mut self, slot: usize, messages: usize) {
         let mut news = Vec::new();
         let budget = Budget { messages, octets: usize::MAX };
-        let more = self.rig.store.drain(self.slots[slot], budget, self.rig.now(), &mut news).unwrap();
+        let more = self.rig.store.log().drain(self.slots[slot], budget, self.rig.now(), &mut news).unwrap();
         assert!(news.len() <= messages + self.expected[slot].len());
         for news in news {
             match news {
@@ -250,7 +251,7 @@ impl Run {
         let next = (channel.last + 2).saturating_sub(back).max(1);
         let mut out = Vec::new();
         let budget = Budget { messages, octets: usize::MAX };
-        let read = self.rig.store.read(channel.handle.unwrap(), Offset(next), budget, self.rig.now(), &mut out);
+        let read = self.rig.store.log().read(channel.handle.unwrap(), Offset(next), budget, self.rig.now(), &mut out);
         let read = read.unwrap();
         let got: Vec<_> = out.iter().map(|message| (message.id.offset.0, message.data().to_vec())).collect();
         let first = got.first().map_or(next.max(channel.last + 1), |(offset, _)| *offset);
@@ -268,7 +269,7 @@ impl Run {
 
     fn delete(&mut self, id: u8) {
         self.settle(id);
-        let deleted = self.rig.store.delete(key(&id.to_string()), self.rig.now()).unwrap();
+        let deleted = self.rig.store.log().delete(key(&id.to_string()), self.rig.now()).unwrap();
         let channel = self.channels.remove(&id);
         assert_eq!(deleted.is_some(), channel.is_some());
         let Some(channel) = channel else { return };

@@ -58,7 +58,7 @@ fn what_a_worker_leaves_behind_is_dropped() {
             rig.store.claim(Process { pid: 2, start: 1 }, |process| process.pid != 1).unwrap();
             while !rig.store.tend(rig.now(), 100).unwrap() {}
         } else {
-            rig.store.unsubscribe(channel, slot, None, rig.now()).unwrap();
+            rig.store.log().unsubscribe(channel, slot, None, rig.now()).unwrap();
             rig.drain(slot);
         }
         rig.try_publish("a", b"two", History::OFF).unwrap();
@@ -114,6 +114,7 @@ fn groups_are_charged_for_nothing() {
     let publish = |id, history| {
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&[0; 100]] };
         rig.store
+            .log()
             .publish(key(id), &publication, Policy { history, group }, rig.now())
             .map(|published| published.id.offset.0)
     };

@@ -32,7 +32,7 @@ fn what_was_published_is_read() {
     {
         let (left, right) = long[..len].split_at(len / 3);
         let publication = Publication { kind, content_type: b"text/x", event: b"tick", data: &[left, b"", right] };
-        let published = rig.store.publish(key("a"), &publication, policy(KEEP), rig.now()).unwrap();
+        let published = rig.store.log().publish(key("a"), &publication, policy(KEEP), rig.now()).unwrap();
         let (messages, read) = rig.read(published.channel, published.id.offset.0);
         assert_eq!((messages.len(), read.lost, read.more), (1, 0, false));
         let message = &messages[0];
@@ -51,7 +51,7 @@ fn a_run_is_read_within_its_budget() {
     let channel = (0..10).map(|n| rig.publish("a", &[n; 1000])).last().unwrap().channel;
     let read = |next, budget| {
         let mut out = Vec::new();
-        let read = rig.store.read(channel, Offset(next), budget, rig.now(), &mut out).unwrap();
+        let read = rig.store.log().read(channel, Offset(next), budget, rig.now(), &mut out).unwrap();
         (out.iter().map(|message| message.id.offset.0).collect::<Vec<_>>(), read)
     };
     let three = Budget { messages: 3, octets: usize::MAX };
@@ -165,17 +165,20 @@ fn little_is_done_at_a_time() {
 fn a_deleted_channel_is_another_one_afterwards() {
     let rig = Rig::new(LEN);
     let before = rig.publish("a", b"x");
-    let deleted = rig.store.delete(key("a"), rig.now()).unwrap().unwrap();
+    let deleted = rig.store.log().delete(key("a"), rig.now()).unwrap().unwrap();
     assert_eq!(deleted.info, before.info);
     assert!(deleted.wake.is_empty());
     assert_eq!(rig.info("a"), None);
-    assert_eq!(rig.store.delete(key("a"), rig.now()).unwrap(), None);
-    let error = rig.store.read(before.channel, Offset(1), ALL, rig.now(), &mut Vec::new());
+    assert_eq!(rig.store.log().delete(key("a"), rig.now()).unwrap(), None);
+    let error = rig.store.log().read(before.channel, Offset(1), ALL, rig.now(), &mut Vec::new());
     assert!(matches!(error, Err(ReadError::Gone)));
     let after = rig.publish("a", b"y");
     assert_ne!(after.id.epoch, before.id.epoch);
     assert_eq!(after.id.offset, Offset(1));
-    assert!(matches!(rig.store.read(before.channel, Offset(1), ALL, rig.now(), &mut Vec::new()), Err(ReadError::Gone)));
+    assert!(matches!(
+        rig.store.log().read(before.channel, Offset(1), ALL, rig.now(), &mut Vec::new()),
+        Err(ReadError::Gone)
+    ));
     let epochs: std::collections::HashSet<_> = (0..1000).map(|n| rig.publish(&n.to_string(), b"").id.epoch).collect();
     assert_eq!(epochs.len(), 1000);
     assert!(epochs.iter().all(|epoch| epoch.0 > 0 && epoch.0 < 1 << 53));
@@ -242,13 +245,13 @@ fn a_drain_stops_at_its_budget_and_goes_on() {
     }
     let mut news = Vec::new();
     let mut holds = 1;
-    while rig.store.drain(one, Budget { messages: 3, octets: usize::MAX }, rig.now(), &mut news).unwrap() {
+    while rig.store.log().drain(one, Budget { messages: 3, octets: usize::MAX }, rig.now(), &mut news).unwrap() {
         holds += 1;
-        assert!(rig.store.has_news(one));
+        assert!(rig.store.log().has_news(one));
         assert_eq!(rig.publish("c", b"").wake.count(), 0);
         rig.check();
     }
-    assert!(!rig.store.has_news(one));
+    assert!(!rig.store.log().has_news(one));
     assert_eq!(holds, 7);
     for token in [1, 2] {
         assert_eq!(messages(&news, token), (0..10_u8).map(|n| (u64::from(n) + 1, vec![n])).collect::<Vec<_>>());
@@ -263,7 +266,7 @@ fn deletion_follows_what_was_published() {
     rig.subscribe("a", two, 8);
     rig.publish("a", b"1");
     assert_eq!(messages(&rig.drain(two), 8).len(), 1);
-    let deleted = rig.store.delete(key("a"), rig.now()).unwrap().unwrap();
+    let deleted = rig.store.log().delete(key("a"), rig.now()).unwrap().unwrap();
     assert_eq!(deleted.wake.collect::<Vec<_>>(), [1], "the first one is awake");
     assert_eq!(deleted.info.subscribers, 2);
     rig.check();
@@ -276,7 +279,7 @@ fn deletion_follows_what_was_published() {
     assert_eq!(rig.store.usage().unwrap().channels, 2, "the second worker has not been told yet");
     assert_eq!(rig.drain(two), [News::Deleted(Token(8))]);
     assert_eq!(rig.store.usage().unwrap().channels, 1);
-    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
+    rig.store.log().unsubscribe(handle, one, None, rig.now()).unwrap();
     rig.check();
 }
 
@@ -286,7 +289,7 @@ fn a_deleted_channel_does_not_wait_for_the_dead() {
     let one = rig.claim(11);
     rig.subscribe("a", one, 7);
     rig.publish("a", b"1");
-    rig.store.delete(key("a"), rig.now()).unwrap().unwrap();
+    rig.store.log().delete(key("a"), rig.now()).unwrap().unwrap();
     rig.pass(10 * LINGER);
     rig.store.tend(rig.now(), 100).unwrap();
     assert_eq!(rig.store.usage().unwrap().channels, 1);
@@ -314,7 +317,7 @@ fn subscribers_are_counted_over_workers() {
     let handle = handle.unwrap();
     assert_eq!(rig.info("a").unwrap().subscribers, 24);
     assert_eq!(rig.publish("a", b"").wake.collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
-    rig.store.unsubscribe(handle, slots[3], None, rig.now()).unwrap();
+    rig.store.log().unsubscribe(handle, slots[3], None, rig.now()).unwrap();
     assert_eq!(rig.info("a").unwrap().subscribers, 23);
     // Process 2 is dead.
     let claimed = rig.store.claim(Process { pid: 9, start: 1 }, |process| process.pid != 2).unwrap();
@@ -325,7 +328,7 @@ fn subscribers_are_counted_over_workers() {
     rig.check();
     for &slot in &slots {
         for _ in 0..3 {
-            rig.store.unsubscribe(handle, slot, None, rig.now()).unwrap();
+            rig.store.log().unsubscribe(handle, slot, None, rig.now()).unwrap();
         }
     }
     assert_eq!(rig.info("a").unwrap().subscribers, 0, "slot 1 was the new process's");
@@ -344,7 +347,7 @@ fn requested_tells_when_a_subscriber_was_there() {
     let handle = rig.subscribe("a", one, 0).channel;
     rig.pass(5000);
     assert_eq!(rig.info("a").unwrap().requested, Some(0), "it still is");
-    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
+    rig.store.log().unsubscribe(handle, one, None, rig.now()).unwrap();
     rig.pass(2999);
     assert_eq!(rig.info("a").unwrap().requested, Some(2));
 }
@@ -353,7 +356,7 @@ fn requested_tells_when_a_subscriber_was_there() {
 fn terms_of_a_subscription() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);
-    let subscribe = |id: &str, terms| rig.store.subscribe(key(id), one, Token(0), terms, rig.now());
+    let subscribe = |id: &str, terms| rig.store.log().subscribe(key(id), one, Token(0), terms, rig.now());
     let published_only = Terms { create: false, max_subscribers: 0, ..TERMS };
     assert_eq!(subscribe("a", published_only), Err(SubscribeError::Missing));
     assert_eq!(rig.info("a"), None);
@@ -363,7 +366,7 @@ fn terms_of_a_subscription() {
     assert!(subscribe("a", published_only).is_ok());
     let two = Terms { create: true, max_subscribers: 2, ..TERMS };
     assert_eq!(subscribe("a", two), Err(SubscribeError::Full));
-    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
+    rig.store.log().unsubscribe(handle, one, None, rig.now()).unwrap();
     assert!(subscribe("a", two).is_ok());
     assert_eq!(rig.info("a").unwrap().subscribers, 2);
     rig.check();
@@ -377,14 +380,14 @@ fn an_unused_channel_disappears() {
     rig.pass(100 * LINGER);
     assert!(rig.store.tend(rig.now(), 100).unwrap());
     assert!(rig.info("a").is_some());
-    rig.store.unsubscribe(handle, one, None, rig.now()).unwrap();
+    rig.store.log().unsubscribe(handle, one, None, rig.now()).unwrap();
     rig.pass(LINGER - 1);
     assert!(rig.store.tend(rig.now(), 100).unwrap());
     assert_eq!(rig.store.usage().unwrap().channels, 1);
     rig.pass(1001);
     assert!(rig.store.tend(rig.now(), 100).unwrap());
     assert_eq!(rig.store.usage().unwrap().channels, 0);
-    assert!(rig.store.unsubscribe(handle, one, None, rig.now()).is_ok());
+    assert!(rig.store.log().unsubscribe(handle, one, None, rig.now()).is_ok());
     rig.check();
 }
 
@@ -406,11 +409,11 @@ fn keys_are_told_apart() {
     for (nth, (group, id)) in keys.iter().enumerate() {
         let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&[nth as u8]] };
         for _ in 0..=nth {
-            rig.store.publish(Key::new(group, id).unwrap(), &publication, policy(KEEP), rig.now()).unwrap();
+            rig.store.log().publish(Key::new(group, id).unwrap(), &publication, policy(KEEP), rig.now()).unwrap();
         }
     }
     for (nth, (group, id)) in keys.iter().enumerate() {
-        let info = rig.store.info(Key::new(group, id).unwrap(), rig.now()).unwrap().unwrap();
+        let info = rig.store.log().info(Key::new(group, id).unwrap(), rig.now()).unwrap().unwrap();
         assert_eq!(info.last.offset, Offset(nth as u64 + 1));
     }
     assert_eq!(rig.store.usage().unwrap().channels, 8);
@@ -472,9 +475,9 @@ fn a_zone_is_found_again() {
     let store = Store::create(lend(), Unshared, 4, [5, 6]).unwrap();
     let now = Now { clock: 1, unix: 1 };
     let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
-    let published = store.publish(key("a"), &publication, policy(KEEP), now).unwrap();
+    let published = store.log().publish(key("a"), &publication, policy(KEEP), now).unwrap();
     let other = Store::attach(lend(), Unshared).unwrap();
-    assert_eq!(other.info(key("a"), now).unwrap().unwrap(), published.info);
+    assert_eq!(other.log().info(key("a"), now).unwrap().unwrap(), published.info);
     assert_eq!(other.slots(), 4);
     region.at::<crate::channel::memory::Word>(8).unwrap().set(99);
     assert_eq!(Store::attach(lend(), Unshared).unwrap_err(), AttachError::Version { found: 99 });

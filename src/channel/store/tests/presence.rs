@@ -12,16 +12,16 @@ fn terms(who: &str) -> Terms<'_> {
 
 impl Rig {
     fn join(&self, id: &str, slot: Slot, who: &str) -> Subscribed {
-        self.store.subscribe(key(id), slot, Token(7), terms(who), self.now()).unwrap()
+        self.store.log().subscribe(key(id), slot, Token(7), terms(who), self.now()).unwrap()
     }
 
     fn leave(&self, subscribed: Subscribed, slot: Slot) {
-        self.store.unsubscribe(subscribed.channel, slot, subscribed.present, self.now()).unwrap();
+        self.store.log().unsubscribe(subscribed.channel, slot, subscribed.present, self.now()).unwrap();
     }
 
     /// How many there are, and who.
     fn present(&self, id: &str) -> Option<(u32, Vec<(String, u32)>)> {
-        let Presence { subscribers, names } = self.store.presence(key(id)).unwrap()?;
+        let Presence { subscribers, names } = self.store.presence().of(key(id)).unwrap()?;
         Some((subscribers, names.into_iter().map(|(name, count)| (String::from_utf8(name).unwrap(), count)).collect()))
     }
 }
@@ -63,7 +63,7 @@ fn a_name_has_a_length() {
     rig.join("a", one, &long);
     assert_eq!(rig.present("a"), named(1, &[(&long, 1)]));
     let longer = "x".repeat(MAX_PRESENCE + 1);
-    let refused = rig.store.subscribe(key("a"), one, Token(7), terms(&longer), rig.now());
+    let refused = rig.store.log().subscribe(key("a"), one, Token(7), terms(&longer), rig.now());
     assert_eq!(refused, Err(SubscribeError::Presence));
     assert_eq!(rig.present("a"), named(1, &[(&long, 1)]));
     rig.check();
@@ -99,7 +99,7 @@ fn a_deleted_channel_takes_its_entries_with_it() {
     let rig = Rig::new(LEN);
     let (one, two) = (rig.claim(11), rig.claim(12));
     let subscribed = [rig.join("a", one, "one"), rig.join("a", two, "two")];
-    rig.store.delete(key("a"), rig.now()).unwrap();
+    rig.store.log().delete(key("a"), rig.now()).unwrap();
     rig.check();
     assert_eq!(rig.present("a"), None);
     // Of one of them the key is in use again before it has left.
@@ -146,7 +146,7 @@ fn names_make_room_for_nobody_and_nobody_for_names() {
     let stored = rig.info("b").unwrap().messages;
     let mut more = 0;
     let error = loop {
-        match rig.store.subscribe(key("a"), one, Token(7), terms("more"), rig.now()) {
+        match rig.store.log().subscribe(key("a"), one, Token(7), terms("more"), rig.now()) {
             Ok(_) => more += 1,
             Err(error) => break error,
         }

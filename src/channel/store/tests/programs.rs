@@ -12,20 +12,20 @@ const MOST: u64 = 1000;
 impl Rig {
     fn attach(&self, id: &str, slot: Slot) -> ProgramHandle {
         self.subscribe(id, slot, 0);
-        self.store.attach_program(key(id), slot, self.now()).unwrap().unwrap()
+        self.store.programs().attach(key(id), slot, self.now()).unwrap().unwrap()
     }
 
     fn look(&self, program: ProgramHandle, slot: Slot, clients: bool) -> Option<ProgramView> {
-        self.store.look_at_program(program, slot, clients, 0, self.now()).unwrap().map(|(view, _)| view)
+        self.store.programs().look_at(program, slot, clients, 0, self.now()).unwrap().map(|(view, _)| view)
     }
 
     fn push(&self, program: ProgramHandle, data: &[u8]) -> Result<Vec<usize>, InputError> {
-        self.store.push_input(program, Kind::Text, data, MOST, self.now()).map(Wake::collect)
+        self.store.programs().push_input(program, Kind::Text, data, MOST, self.now()).map(Wake::collect)
     }
 
     fn input(&self, program: ProgramHandle, slot: Slot) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        self.store.read_input(program, slot, usize::MAX, &mut out).unwrap();
+        self.store.programs().read_input(program, slot, usize::MAX, &mut out).unwrap();
         out.into_iter().map(|input| input.data).collect()
     }
 }
@@ -38,27 +38,27 @@ fn how(code: u32, reason: &str) -> Ended {
 fn one_worker_runs_it() {
     let rig = Rig::new(LEN);
     let (one, two) = (rig.claim(11), rig.claim(12));
-    assert_eq!(rig.store.attach_program(key("a"), one, rig.now()), Ok(None), "a channel that is not there");
+    assert_eq!(rig.store.programs().attach(key("a"), one, rig.now()), Ok(None), "a channel that is not there");
     let program = rig.attach("a", one);
     assert_eq!(rig.attach("a", two), program);
     assert_eq!(rig.look(program, one, true).unwrap().owner, Owner::Nobody);
-    assert_eq!(rig.store.claim_program(program, two), Ok(true));
-    assert_eq!(rig.store.claim_program(program, one), Ok(false));
-    assert_eq!(rig.store.claim_program(program, two), Ok(false));
+    assert_eq!(rig.store.programs().claim(program, two), Ok(true));
+    assert_eq!(rig.store.programs().claim(program, one), Ok(false));
+    assert_eq!(rig.store.programs().claim(program, two), Ok(false));
     rig.check();
     let view = rig.look(program, one, true).unwrap();
     assert_eq!((view.owner, view.phase), (Owner::Other(Process { pid: 12, start: 1 }), ProgramPhase::Starting));
     assert!(view.others && view.successors);
-    assert!(rig.store.program_runs(program, one, 5).unwrap().is_empty(), "not its program");
-    assert_eq!(rig.store.program_runs(program, two, 5).unwrap().collect::<Vec<_>>(), [0, 1]);
-    assert!(rig.store.take_program_news(one) && rig.store.has_program_news(program, one));
-    assert!(!rig.store.take_program_news(one));
+    assert!(rig.store.programs().runs(program, one, 5).unwrap().is_empty(), "not its program");
+    assert_eq!(rig.store.programs().runs(program, two, 5).unwrap().collect::<Vec<_>>(), [0, 1]);
+    assert!(rig.store.programs().take_news(one) && rig.store.programs().has_news(program, one));
+    assert!(!rig.store.programs().take_news(one));
     assert_eq!(rig.look(program, one, true).unwrap().phase, ProgramPhase::Running(5));
-    assert!(!rig.store.has_program_news(program, one));
+    assert!(!rig.store.programs().has_news(program, one));
     // It ends by itself: the clients are told, with as much of the reason as there is room for.
     rig.push(program, b"unread").unwrap();
     let long = "x".repeat(500);
-    rig.store.program_ended(program, two, &how(1011, &long), rig.now()).unwrap();
+    rig.store.programs().ended(program, two, &how(1011, &long), rig.now()).unwrap();
     let view = rig.look(program, one, true).unwrap();
     assert_eq!((view.owner, view.phase, view.run, view.input), (Owner::Nobody, ProgramPhase::Idle, 1, false));
     let ended = view.ended.unwrap();
@@ -80,7 +80,7 @@ fn input_waits_until_it_is_consumed() {
     rig.attach("a", two);
     assert_eq!(rig.push(program, b"before"), Ok(vec![]));
     assert_eq!(rig.input(program, one), [b""; 0], "not its program");
-    rig.store.claim_program(program, one).unwrap();
+    rig.store.programs().claim(program, one).unwrap();
     assert_eq!(rig.push(program, &[7; 900]), Ok(vec![0]));
     assert_eq!(rig.push(program, &[8; 100]), Err(InputError::Full));
     assert_eq!(rig.push(program, &[8; 94]), Ok(vec![]));
@@ -91,22 +91,22 @@ fn input_waits_until_it_is_consumed() {
         rig.publish(&(n % 7).to_string(), &[0; 300]);
     }
     rig.check();
-    rig.store.take_program_news(two);
-    assert_eq!(rig.store.consume_input(program, one, 1).unwrap().collect::<Vec<_>>(), [1], "there is room");
+    rig.store.programs().take_news(two);
+    assert_eq!(rig.store.programs().consume_input(program, one, 1).unwrap().collect::<Vec<_>>(), [1], "there is room");
     assert_eq!(rig.push(program, &vec![9; 5000]), Err(InputError::Full));
     assert_eq!(rig.input(program, one).len(), 2);
-    rig.store.consume_input(program, one, 2).unwrap();
+    rig.store.programs().consume_input(program, one, 2).unwrap();
     assert_eq!(rig.push(program, &vec![9; 5000]), Ok(vec![]), "what is larger is taken when nothing waits");
     assert_eq!(rig.input(program, one), [vec![9; 5000]]);
     let mut out = Vec::new();
     rig.push(program, b"x").unwrap_err();
-    rig.store.read_input(program, one, 1, &mut out).unwrap();
+    rig.store.programs().read_input(program, one, 1, &mut out).unwrap();
     assert_eq!(out.len(), 1);
     rig.check();
     // Another worker goes on with what was not consumed.
-    rig.store.program_left(program, one, rig.now()).unwrap();
+    rig.store.programs().left(program, one, rig.now()).unwrap();
     assert!(rig.look(program, two, true).unwrap().input);
-    rig.store.claim_program(program, two).unwrap();
+    rig.store.programs().claim(program, two).unwrap();
     assert_eq!(rig.input(program, two), [vec![9; 5000]]);
     rig.check();
 }
@@ -117,31 +117,31 @@ fn a_worker_dies_or_leaves() {
     let (one, two) = (rig.claim(11), rig.claim(12));
     let program = rig.attach("a", one);
     rig.attach("a", two);
-    rig.store.claim_program(program, one).unwrap();
-    rig.store.take_program_news(two);
+    rig.store.programs().claim(program, one).unwrap();
+    rig.store.programs().take_news(two);
     let wake = rig.store.bury(Process { pid: 11, start: 1 }).unwrap();
     assert!(wake.has(two.number()));
     rig.check();
     let view = rig.look(program, two, true).unwrap();
     assert_eq!((view.owner, view.others, view.run), (Owner::Nobody, false, 0));
-    assert_eq!(rig.store.claim_program(program, two), Ok(true));
+    assert_eq!(rig.store.programs().claim(program, two), Ok(true));
     // Those who are leaving let others go first.
     let three = rig.claim(13);
     rig.attach("a", three);
-    rig.store.leave(two).unwrap();
+    rig.store.programs().leave(two).unwrap();
     assert!(rig.look(program, two, true).unwrap().successors);
-    rig.store.program_left(program, two, rig.now()).unwrap();
-    assert_eq!(rig.store.claim_program(program, two), Ok(false));
-    rig.store.leave(three).unwrap();
-    assert_eq!(rig.store.claim_program(program, two), Ok(true));
+    rig.store.programs().left(program, two, rig.now()).unwrap();
+    assert_eq!(rig.store.programs().claim(program, two), Ok(false));
+    rig.store.programs().leave(three).unwrap();
+    assert_eq!(rig.store.programs().claim(program, two), Ok(true));
     assert!(!rig.look(program, two, true).unwrap().successors);
     assert!(rig.store.release(two).unwrap().has(three.number()));
-    assert_eq!(rig.store.claim_program(program, three), Ok(true));
+    assert_eq!(rig.store.programs().claim(program, three), Ok(true));
     rig.check();
-    rig.store.delete(key("a"), rig.now()).unwrap();
+    rig.store.log().delete(key("a"), rig.now()).unwrap();
     assert!(rig.look(program, three, true).unwrap().deleted);
     rig.look(program, three, false);
-    rig.store.program_left(program, three, rig.now()).unwrap();
+    rig.store.programs().left(program, three, rig.now()).unwrap();
     rig.drain(three);
     rig.check();
     rig.pass(10 * LINGER);
@@ -158,7 +158,7 @@ fn at_every_point(operation: impl Fn(&Rig, ProgramHandle, Slot)) {
         rig.publish("a", b"message");
         let program = rig.attach("a", one);
         rig.attach("a", two);
-        rig.store.claim_program(program, one).unwrap();
+        rig.store.programs().claim(program, one).unwrap();
         rig.push(program, b"first").unwrap();
         rig.push(program, &[2; 600]).unwrap();
         arm(point, Hit::Unwind);
@@ -171,7 +171,7 @@ fn at_every_point(operation: impl Fn(&Rig, ProgramHandle, Slot)) {
         rig.store.usage().unwrap();
         rig.check();
         let expected = [b"first".to_vec(), vec![2; 600], vec![3; 300]];
-        let owner = rig.store.owner_of(program);
+        let owner = rig.store.programs().owner_of(program);
         let seen = owner.map(|nth| rig.input(program, Slot(nth)));
         if let Some(seen) = &seen {
             assert!(
@@ -184,14 +184,14 @@ fn at_every_point(operation: impl Fn(&Rig, ProgramHandle, Slot)) {
         rig.store.bury(Process { pid: 11, start: 1 }).unwrap();
         rig.check();
         let program = rig.attach("a", two);
-        assert_eq!(rig.store.claim_program(program, two), Ok(true), "{point}");
-        rig.store.consume_input(program, two, usize::from(u16::MAX)).unwrap();
+        assert_eq!(rig.store.programs().claim(program, two), Ok(true), "{point}");
+        rig.store.programs().consume_input(program, two, usize::from(u16::MAX)).unwrap();
         assert!(rig.push(program, b"next").is_ok());
         assert_eq!(rig.input(program, two), [b"next"]);
         assert!(rig.info("a").is_some_and(|info| info.messages == 1));
         rig.check();
         rig.look(program, two, false);
-        rig.store.program_left(program, two, rig.now()).unwrap();
+        rig.store.programs().left(program, two, rig.now()).unwrap();
         rig.check();
         assert_eq!(rig.store.zone.unlocked().header().unwrap().input_cells.get(), 0);
     }
@@ -203,13 +203,13 @@ fn interrupted() {
         rig.push(program, &[3; 300]).unwrap();
     });
     at_every_point(|rig, program, one| {
-        rig.store.consume_input(program, one, 1).unwrap();
+        rig.store.programs().consume_input(program, one, 1).unwrap();
     });
     at_every_point(|rig, program, one| {
-        rig.store.program_ended(program, one, &how(1000, "reason"), rig.now()).unwrap();
+        rig.store.programs().ended(program, one, &how(1000, "reason"), rig.now()).unwrap();
     });
     at_every_point(|rig, program, one| {
-        rig.store.program_left(program, one, rig.now()).unwrap();
+        rig.store.programs().left(program, one, rig.now()).unwrap();
     });
     at_every_point(|rig, _, one| {
         rig.store.release(one).unwrap();
@@ -219,7 +219,7 @@ fn interrupted() {
     });
     at_every_point(|rig, program, one| {
         rig.look(program, one, false);
-        rig.store.program_left(program, one, rig.now()).unwrap();
+        rig.store.programs().left(program, one, rig.now()).unwrap();
         rig.look(program, Slot(1), false);
     });
     at_every_point(|rig, _, _| {

@@ -173,22 +173,22 @@ fn who_only_subscribes_costs_nobody_a_message() {
         let (group, id) = (format!("group {}", n % 1000), n.to_string());
         let key = Key::new(group.as_bytes(), id.as_bytes()).unwrap();
         let terms = if n % 2 == 0 { TERMS } else { named };
-        let subscribed = rig.store.subscribe(key, slots[n as usize % 8], Token(n), terms, rig.now()).unwrap();
-        rig.store.unsubscribe(subscribed.channel, slots[n as usize % 8], subscribed.present, rig.now()).unwrap();
+        let subscribed = rig.store.log().subscribe(key, slots[n as usize % 8], Token(n), terms, rig.now()).unwrap();
+        rig.store.log().unsubscribe(subscribed.channel, slots[n as usize % 8], subscribed.present, rig.now()).unwrap();
     }
     all_are_there(&rig, &ids);
     // And such that are not left.
     let mut refused = 0;
     for n in 0..5000_u32 {
         let id = format!("held {n}");
-        let subscribed = rig.store.subscribe(key(&id), slots[n as usize % 8], Token(n), TERMS, rig.now());
+        let subscribed = rig.store.log().subscribe(key(&id), slots[n as usize % 8], Token(n), TERMS, rig.now());
         refused += u32::from(subscribed == Err(SubscribeError::NoRoom));
     }
     assert!(refused > 0, "they have a bounded share");
     all_are_there(&rig, &ids);
     // There is room for those who say who they are nevertheless, and for workers of channels that are published to.
-    rig.store.subscribe(key(&ids[0]), slots[0], Token(6001), named, rig.now()).unwrap();
-    while rig.store.subscribe(key(&ids[0]), slots[0], Token(6001), named, rig.now()).is_ok() {}
+    rig.store.log().subscribe(key(&ids[0]), slots[0], Token(6001), named, rig.now()).unwrap();
+    while rig.store.log().subscribe(key(&ids[0]), slots[0], Token(6001), named, rig.now()).is_ok() {}
     for (nth, slot) in slots.iter().enumerate() {
         rig.subscribe(&ids[1], *slot, 7000 + nth as u32);
     }

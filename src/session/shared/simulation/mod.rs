@@ -82,7 +82,7 @@ impl Simulation {
         let number = self.world.number();
         let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
         let token = Token(number as u32);
-        let subscribed = self.world.store.subscribe(key(channel), state.slot, token, terms, self.world.time());
+        let subscribed = self.world.store.log().subscribe(key(channel), state.slot, token, terms, self.world.time());
         let subscribed = subscribed.expect("room");
         let number = number as usize;
         let (linger, backlog) = (self.linger, self.backlog);
@@ -93,7 +93,7 @@ impl Simulation {
                 Ok(number)
             }
             Err(error) => {
-                let _ = self.world.store.unsubscribe(subscribed.channel, state.slot, None, self.world.time());
+                let _ = self.world.store.log().unsubscribe(subscribed.channel, state.slot, None, self.world.time());
                 Err(error)
             }
         }
@@ -105,7 +105,7 @@ impl Simulation {
         let client = state.clients.borrow().get(&number).map(Rc::clone).expect("a client");
         client.go();
         state.clients.borrow_mut().remove(&number);
-        let _ = self.world.store.unsubscribe(client.channel, state.slot, None, self.world.time());
+        let _ = self.world.store.log().unsubscribe(client.channel, state.slot, None, self.world.time());
     }
 
     /// The client of this number.
@@ -171,11 +171,11 @@ impl Simulation {
         let mut has_work = false;
         if self.world.take_woken(state.slot) {
             has_work = true;
-            if self.world.store.take_program_news(state.slot) {
+            if self.world.store.programs().take_news(state.slot) {
                 programs.on_news();
             }
             let mut news = Vec::new();
-            let _ = self.world.store.drain(state.slot, ALL, self.world.time(), &mut news);
+            let _ = self.world.store.log().drain(state.slot, ALL, self.world.time(), &mut news);
             for news in news {
                 let News::Deleted(token) = news else { continue };
                 for (worker, client) in self.clients() {
@@ -259,7 +259,7 @@ impl Simulation {
         assert!(state.processes.borrow().is_empty());
         if !is_killed {
             for client in clients.values() {
-                let _ = self.world.store.unsubscribe(client.channel, state.slot, None, self.world.time());
+                let _ = self.world.store.log().unsubscribe(client.channel, state.slot, None, self.world.time());
             }
             self.world.notify(self.world.store.release(state.slot).expect("a sound zone"));
         }
@@ -270,7 +270,7 @@ impl Simulation {
 
     /// A channel is deleted.
     pub fn delete(&self, channel: &str) {
-        let deleted = self.world.store.delete(key(channel), self.world.time()).expect("a sound zone");
+        let deleted = self.world.store.log().delete(key(channel), self.world.time()).expect("a sound zone");
         if let Some(deleted) = deleted {
             self.world.notify(deleted.wake);
         }

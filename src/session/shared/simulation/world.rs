@@ -92,12 +92,12 @@ impl World {
 
     /// Forgets the programs that the zone has no more, which had neither clients nor a process: their input went with them.
     fn forget_removed(&self) {
-        self.pending.borrow_mut().retain(|(program, _)| !self.store.has_program_news(*program, self.observer));
+        self.pending.borrow_mut().retain(|(program, _)| !self.store.programs().has_news(*program, self.observer));
     }
 
     /// What somebody without clients sees of a program, who changes nothing by that.
     pub fn view(&self, program: ProgramHandle) -> Option<ProgramView> {
-        let looked = self.store.look_at_program(program, self.observer, false, 0, self.time());
+        let looked = self.store.programs().look_at(program, self.observer, false, 0, self.time());
         looked.expect("a sound zone").map(|(view, wake)| {
             assert!(wake.is_empty());
             view
@@ -198,7 +198,7 @@ impl TestProcess {
         loop {
             let mut input = Vec::new();
             let handle = self.state.handle;
-            world.store.read_input(handle, *slot, BITE, &mut input).expect("a sound zone");
+            world.store.programs().read_input(handle, *slot, BITE, &mut input).expect("a sound zone");
             if input.is_empty() || !self.state.reads.get() {
                 return;
             }
@@ -209,7 +209,7 @@ impl TestProcess {
                     assert_eq!(pending.pop_front(), Some(number), "a message was lost, or was read twice");
                 });
             }
-            world.notify(world.store.consume_input(handle, *slot, input.len()).expect("a sound zone"));
+            world.notify(world.store.programs().consume_input(handle, *slot, input.len()).expect("a sound zone"));
         }
     }
 }
@@ -433,11 +433,11 @@ impl TestHost {
 impl ProgramZone for TestHost {
     fn attach(&self, key: Key<'_>) -> Result<Option<ProgramHandle>, SubscribeError> {
         self.0.world.forget_removed();
-        self.store().attach_program(key, self.0.slot, self.now())
+        self.store().programs().attach(key, self.0.slot, self.now())
     }
 
     fn look(&self, program: ProgramHandle, clients: bool, run: u32) -> Result<Option<ProgramView>, Corrupt> {
-        let looked = self.store().look_at_program(program, self.0.slot, clients, run, self.now())?;
+        let looked = self.store().programs().look_at(program, self.0.slot, clients, run, self.now())?;
         Ok(looked.map(|(view, wake)| {
             self.0.world.notify(wake);
             view
@@ -445,11 +445,11 @@ impl ProgramZone for TestHost {
     }
 
     fn has_news(&self, program: ProgramHandle) -> bool {
-        self.store().has_program_news(program, self.0.slot)
+        self.store().programs().has_news(program, self.0.slot)
     }
 
     fn claim(&self, program: ProgramHandle) -> bool {
-        let may = self.store().claim_program(program, self.0.slot).expect("a sound zone");
+        let may = self.store().programs().claim(program, self.0.slot).expect("a sound zone");
         if may {
             self.0.claimed.set(Some(program));
         }
@@ -457,27 +457,27 @@ impl ProgramZone for TestHost {
     }
 
     fn runs(&self, program: ProgramHandle, pid: i32) {
-        let wake = self.store().program_runs(program, self.0.slot, pid.unsigned_abs());
+        let wake = self.store().programs().runs(program, self.0.slot, pid.unsigned_abs());
         self.notify(wake);
     }
 
     fn stops(&self, program: ProgramHandle) {
-        self.store().program_stops(program, self.0.slot).expect("a sound zone");
+        self.store().programs().stops(program, self.0.slot).expect("a sound zone");
     }
 
     fn ended(&self, program: ProgramHandle, how: &Ended) {
         self.0.world.pending(program, VecDeque::clear);
-        let wake = self.store().program_ended(program, self.0.slot, how, self.now());
+        let wake = self.store().programs().ended(program, self.0.slot, how, self.now());
         self.notify(wake);
     }
 
     fn left(&self, program: ProgramHandle) {
-        let wake = self.store().program_left(program, self.0.slot, self.now());
+        let wake = self.store().programs().left(program, self.0.slot, self.now());
         self.notify(wake);
     }
 
     fn push(&self, program: ProgramHandle, message: &Input, most: u64) -> Result<(), InputError> {
-        let wake = self.store().push_input(program, message.kind, &message.data, most, self.now())?;
+        let wake = self.store().programs().push_input(program, message.kind, &message.data, most, self.now())?;
         let number = u64::from_le_bytes(message.data[..8].try_into().expect("a number"));
         self.0.world.pending(program, |pending| pending.push_back(number));
         self.0.world.notify(wake);
@@ -485,7 +485,7 @@ impl ProgramZone for TestHost {
     }
 
     fn leave(&self) {
-        self.store().leave(self.0.slot).expect("a sound zone");
+        self.store().programs().leave(self.0.slot).expect("a sound zone");
     }
 
     fn lives(&self, worker: Process) -> bool {

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A channel, those who are on it, and its copy of what an engine has.
+
+use super::{CELL, CellHead};
+use crate::channel::memory::{Wide, Word, shared};
+
+shared! {
+    /// The subscribers of one channel in one worker.
+    pub struct Interest {
+        /// The channel.
+        record: Word,
+        /// Slot + 1, 0 if unused; [`QUEUED`] while it is in the slot's list of news.
+        slot: Word,
+        /// The slot's generation when this was written.
+        generation: Word,
+        /// Subscribers.
+        count: Word,
+        /// Next with news for the same worker.
+        next: Word,
+        /// What the worker calls the channel.
+        token: Word,
+        /// Last offset that the worker has copied; [`REPLACED`] where it has still to hear that these are others.
+        seen: Wide,
+    }
+}
+
+/// See [`Interest::slot`].
+pub const QUEUED: u32 = 1 << 31;
+
+/// See [`Interest::seen`].
+pub const REPLACED: u64 = u64::MAX;
+
+/// Entries within the first cell of a channel.
+pub const INLINE_INTEREST: usize = 2;
+
+/// Entries in a cell of their own.
+pub const INTEREST_PER_CELL: usize = (CELL - size_of::<CellHead>()) / size_of::<Interest>();
+
+shared! {
+    /// A cell with more [`Interest`] of a channel.
+    pub struct InterestCell {
+        /// Next one.
+        next: Word,
+        /// See [`super::tag`].
+        tag: Word,
+        /// The entries.
+        entries: [Interest; INTEREST_PER_CELL],
+    }
+}
+
+shared! {
+    /// The first cell of a channel; its key follows, in this cell and down the chain.
+    pub struct Record {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`super::tag`].
+        tag: Word,
+        /// Next channel in the same bucket.
+        hash_next: Word,
+        /// Neighbours in the wheel.
+        wheel_prev: Word,
+        /// See `wheel_prev`.
+        wheel_next: Word,
+        /// Bucket of the wheel + 1; 0 if it is in none.
+        wheel_bucket: Word,
+        /// Oldest message.
+        oldest: Word,
+        /// Newest message.
+        newest: Word,
+        /// Messages stored, those beyond `history` included.
+        messages: Word,
+        /// Its group; 0: none.
+        group: Word,
+        /// Octets of the group's name, the first part of the key.
+        group_len: Word,
+        /// Octets of the id, the second part; [`COPIED`] where the channel is a copy.
+        id_len: Word,
+        /// Cells with more `entries`.
+        interest: Word,
+        /// See [`super::state`].
+        state: Word,
+        /// Messages to keep; 0: no limit.
+        history: Word,
+        /// Cells of the record itself, those of `interest` not counted.
+        cells: Word,
+        /// Hash of the key.
+        hash: Wide,
+        /// Drawn when the channel was created. A copy has that of its original in [`Copied`]; this one tells it from any other channel.
+        epoch: Wide,
+        /// Offset that the next message gets.
+        upcoming: Wide,
+        /// Octets of stored messages, without their attributes.
+        bytes: Wide,
+        /// How long messages are kept, milliseconds; 0: no limit.
+        keep: Wide,
+        /// When a subscriber was last seen to come or go, milliseconds; 0: never.
+        requested: Wide,
+        /// When it was last used at all, milliseconds.
+        touched: Wide,
+        /// Who is there: the newest [`Present`].
+        presence: Word,
+        /// The [`super::Program`] that its clients share, if they do.
+        program: Word,
+        /// Neighbours among the channels that nobody uses; see [`super::super::idle`].
+        idle_prev: Word,
+        /// See `idle_prev`.
+        idle_next: Word,
+        /// The greatest serial of a message that may have been there and is not any more: of the newest one that was dropped; at
+        /// first that of its own creation, as it may have been there before.
+        missing: Wide,
+        /// Subscriber counts, the first ones.
+        entries: [Interest; INLINE_INTEREST],
+    }
+}
+
+/// In [`Record::id_len`]: the channel is the copy of one that an engine has, and a [`Copied`] lies before its key.
+pub const COPIED: u32 = 1 << 31;
+
+shared! {
+    /// What a channel has besides of which an engine has the original.
+    pub struct Copied {
+        /// The engine: channels of two engines with one name are two channels.
+        space: Wide,
+        /// The epoch that the engine has given it; 0 before anything is known of it.
+        epoch: Wide,
+        /// The newest offset that the engine had when this epoch began.
+        base: Wide,
+        /// The epoch before it, whose last message was `base`; 0: none is known.
+        previous: Wide,
+        /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
+        relay: Wide,
+        /// It was compared with the original at the request of those who asked up to this time of the zone's clock.
+        compared: Wide,
+    }
+}
+
+/// Octets of a key that fit into the first cell.
+pub const INLINE_KEY: usize = CELL - size_of::<Record>();
+
+shared! {
+    /// One subscriber that has said who it is; what it said follows in the same cell.
+    pub struct Present {
+        /// Always 0: a chain of one cell.
+        next: Word,
+        /// See [`super::tag`].
+        tag: Word,
+        /// The one that came before it.
+        after: Word,
+        /// The one that came after it; 0 in the newest.
+        before: Word,
+        /// The channel.
+        record: Word,
+        /// Slot + 1 of the worker whose subscriber it is.
+        slot: Word,
+        /// The slot's generation when this was written.
+        generation: Word,
+        /// Octets of what it said.
+        len: Word,
+    }
+}
+
+/// Octets that a subscriber may say about who it is: what fits into one cell, so that nobody takes more of the zone than
+/// that by choosing a long name.
+pub const MAX_PRESENCE: usize = CELL - size_of::<Present>();

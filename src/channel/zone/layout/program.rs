@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The program that the clients of a channel share, and what they send it.
+
+use super::{CELL, MAX_SLOTS};
+use crate::channel::memory::{Wide, Word, shared};
+
+/// Words of 64 bits with one bit for each slot.
+pub const SLOT_BITS: usize = MAX_SLOTS / 64;
+
+/// States of a program.
+pub mod phase {
+    /// It does not run.
+    pub const IDLE: u32 = 0;
+    /// Its owner is starting it.
+    pub const STARTING: u32 = 1;
+    /// It runs.
+    pub const RUNNING: u32 = 2;
+    /// Its owner is stopping it.
+    pub const STOPPING: u32 = 3;
+}
+
+shared! {
+    /// The program that the clients of one channel share. It is there as long as a worker has clients of it or runs it.
+    /// The reason of its end follows in the same cell; the rest of the chain is two [`SlotSet`].
+    pub struct Program {
+        /// The slots that have clients.
+        next: Word,
+        /// See [`super::tag`].
+        tag: Word,
+        /// The channel.
+        record: Word,
+        /// Next one of the zone.
+        list: Word,
+        /// Slot + 1 of the worker that runs it; 0: nobody.
+        owner: Word,
+        /// The generation of that slot when it began.
+        generation: Word,
+        /// See [`phase`].
+        phase: Word,
+        /// Its process.
+        pid: Word,
+        /// Counts up whenever it has ended by itself or could not be started.
+        run: Word,
+        /// How the run before this one ended: the code of the Close, and from bit 16 on the octets of its reason.
+        ended: Word,
+        /// The status of the process then, in the form of the caller.
+        ended_status: Word,
+        /// Messages from clients that it has not read, the oldest first.
+        input: Word,
+        /// The newest one.
+        input_last: Word,
+        /// Clients wait for room.
+        starved: Word,
+        /// Octets of these messages.
+        input_octets: Wide,
+    }
+}
+
+shared! {
+    /// A set of slots: of those that have clients of a program, and after it of those that have not looked at the program
+    /// since something happened.
+    pub struct SlotSet {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`super::tag`].
+        tag: Word,
+        /// One bit for each slot.
+        bits: [Wide; SLOT_BITS],
+    }
+}
+
+/// Cells of a program.
+pub const PROGRAM_CELLS: usize = 3;
+
+/// Octets of a reason.
+pub const REASON: usize = CELL - size_of::<Program>();
+
+shared! {
+    /// The first cell of a message for a program; its data follow, in this cell and down the chain.
+    pub struct Input {
+        /// Next cell of the chain.
+        next: Word,
+        /// See [`super::tag`].
+        tag: Word,
+        /// Last cell of the chain.
+        tail: Word,
+        /// Cells of the chain.
+        cells: Word,
+        /// The message after it.
+        after: Word,
+        /// 0 text, 1 binary.
+        kind: Word,
+        /// Octets of data.
+        len: Word,
+        /// Not used.
+        spare: Word,
+    }
+}
+
+/// Octets of data in the first cell of a message for a program.
+pub const INLINE_INPUT: usize = CELL - size_of::<Input>();
