@@ -31,11 +31,18 @@ fuzz_target!(|data: &[u8]| {
             (Begin::Now, Operation::Subscribe { .. }) => client.joined(channel, nth),
             (Begin::Now, Operation::Unsubscribe) => assert!(client.remove(channel).is_some()),
             (Begin::Now, Operation::Publish(_)) => client.publishing(nth % 3 == 0),
-            (Begin::Now, Operation::Presence | Operation::Ping) | (Begin::Refuse(..), _) => client.answer(String::new()),
+            (Begin::Now, Operation::Presence | Operation::Ping) | (Begin::Refuse(..), _) => {
+                client.answer(String::new())
+            }
         }
         // Whoever was asked answers.
         if nth % 5 == 0 {
-            let waiting: Vec<_> = client.entries().iter().filter(|entry| entry.subscription.is_none()).map(|entry| entry.channel.clone()).collect();
+            let waiting: Vec<_> = client
+                .entries()
+                .iter()
+                .filter(|entry| entry.subscription.is_none())
+                .map(|entry| entry.channel.clone())
+                .collect();
             for channel in waiting {
                 if nth % 10 == 0 { client.joined(channel.as_deref(), nth) } else { client.refused(channel.as_deref()) }
             }
