@@ -4,7 +4,7 @@
 //!
 //! [`SharedPrograms`] has the programs that this worker has clients of, or runs. A worker that has a client claims the program
 //! in the zone and starts it, unless another worker has claimed it; then it follows what the zone says. Whatever happens, in
-//! this worker or in another, comes down to [`examine`](SharedPrograms::examine): it looks at the zone and does what is to be
+//! this worker or in another, comes down to `SharedPrograms::examine`: it looks at the zone and does what is to be
 //! done. The zone, the timers, the processes and the clients are behind the traits in [`host`].
 //!
 //! Waking a client may come back here at once, by what that client sends or by its end. So every method takes `&self`, and
