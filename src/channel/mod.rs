@@ -12,7 +12,7 @@
 //! 3. does so until there is nothing left, or until it is time for other work: then it goes on a little later.
 //!
 //! About once a second each worker [tends](store::Store::tend) the zone, [tidies](fanout::FanOut::tidy) its own memory,
-//! and collects if it [has news](store::Store::has_news) without having been woken: somebody who was to wake it may have
+//! and collects if it [has news](store::Log::has_news) without having been woken: somebody who was to wake it may have
 //! been killed before.
 
 pub mod backend;
