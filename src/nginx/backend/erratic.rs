@@ -20,6 +20,7 @@ use super::ZoneAlone;
 use crate::channel::backend::{Answer, Backend, Failure, Outcome, PublishReply, later};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
+use crate::channel::position::Epoch;
 use crate::channel::store::{
     GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError, ReadError,
     SubscribeError,
@@ -128,12 +129,15 @@ impl Plan {
     }
 }
 
+/// Something that is done once.
+type Step = Box<dyn FnOnce()>;
+
 /// Something that was asked for and is not answered.
 struct Question {
     due: u64,
     /// Does it, if that was not done yet.
-    step: Option<Box<dyn FnOnce()>>,
-    answer: Box<dyn FnOnce()>,
+    step: Option<Step>,
+    answer: Step,
 }
 
 /// What was asked for and is not answered, the oldest first.
@@ -205,7 +209,7 @@ unsafe extern "C" fn on_timer(_: *mut ffi::ngx_event_t) {
 
 impl Questions {
     /// The answer that has been due for the longest time, and what is to be done before it.
-    fn next_due(&mut self) -> Option<(Vec<Box<dyn FnOnce()>>, Box<dyn FnOnce()>)> {
+    fn next_due(&mut self) -> Option<(Vec<Step>, Step)> {
         let place = (0..self.waiting.len()).min_by_key(|&place| (self.waiting[place].due, place))?;
         if self.waiting[place].due > now() {
             return None;
@@ -286,7 +290,7 @@ impl Erratic {
             questions.arm();
         });
         if random(3) == 0 {
-            let steps: Vec<Box<dyn FnOnce()>> =
+            let steps: Vec<Step> =
                 with(|questions| questions.waiting.iter_mut().filter_map(|question| question.step.take()).collect());
             steps.into_iter().for_each(|step| step());
         }
@@ -339,7 +343,7 @@ impl Backend for Erratic {
         true
     }
 
-    fn open(&self, _: &[Key<'_>], _: History) -> Answer<(), SubscribeError> {
+    fn open(&self, _: &[Key<'_>], _: History, _: &[Epoch]) -> Answer<(), SubscribeError> {
         self.ask(Operation::Open, || Answer::Now(Ok(())))
     }
 
