@@ -294,9 +294,13 @@ impl Node {
         }
     }
 
-    /// Something may have happened to what is waited for.
+    /// Something may have happened to what is waited for, or to the relay: where it listens to another server, what this worker is
+    /// asked to publish goes there at once, too.
     pub fn look_again(&mut self) {
         self.unseen = self.opening.len();
+        if self.handle.is_some_and(|handle| hub::with(|hub| hub.has_program_news(handle)) == Some(true)) {
+            self.current_relay();
+        }
     }
 
     /// Looks at some of the openings: whether their copies are complete, or whether it is too late. Each look takes the lock of the
