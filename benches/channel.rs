@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::rc::Rc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ngx_ws_exec::channel::fanout::{Batch, FanOut, Limits, OnGap, Wish};
+use ngx_ws_exec::channel::fanout::{Batch, FanOut, Limits, OnGap, SubscribeOptions};
 use ngx_ws_exec::channel::lock::Unshared;
 use ngx_ws_exec::channel::memory::Region;
 use ngx_ws_exec::channel::message::Publication;
@@ -142,7 +142,7 @@ fn fanning_out(criterion: &mut Criterion) {
         let ids: Vec<_> = (0..channels).map(|n| format!("channel {n}")).collect();
         for id in &ids {
             let keys = [Key::new(b"", id.as_bytes()).expect("a key")];
-            let wish = Wish {
+            let options = SubscribeOptions {
                 keys: &keys,
                 asked: &Asked::Nothing,
                 start: Start::Newest,
@@ -151,7 +151,7 @@ fn fanning_out(criterion: &mut Criterion) {
                 on_gap: OnGap::Close,
             };
             for session in 0..subscribers {
-                let id = fanout.subscribe(rig.store.log(), slot, &wish, session, rig.now()).expect("room");
+                let id = fanout.subscribe(rig.store.log(), slot, &options, session, rig.now()).expect("room");
                 fanout.unblock(id);
             }
         }

@@ -63,6 +63,7 @@ const FILES: &[(&str, &str)] = &[
     ("console", "request"),
     ("content", "http"),
     ("detached", "engine"),
+    ("detached/exchanges", "engine"),
     ("engine", "engine"),
     ("engine/address", "engine"),
     ("engine/backend", "engine"),

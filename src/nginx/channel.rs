@@ -214,8 +214,8 @@ fn values<'r>(request: Request, wanted: &[u8]) -> Vec<&'r [u8]> {
 /// has no such way.
 fn choose(request: Request) -> Option<Option<Delivery>> {
     let (accept, te) = (values(request, b"accept"), values(request, b"te"));
-    let wish = transport::Request { accept: &accept, te: &te, can_chunk: request.can_chunk() };
-    Some(Some(match request.settings().channel_transports().choose(&wish)? {
+    let options = transport::Request { accept: &accept, te: &te, can_chunk: request.can_chunk() };
+    Some(Some(match request.settings().channel_transports().choose(&options)? {
         Transport::WebSocket => return Some(None),
         Transport::EventSource => Delivery::Streaming(Streaming::EventSource),
         Transport::Multipart => Delivery::Streaming(Streaming::multipart()),

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::command::append;
-use super::connection::{Connection, Event, Fate, Token};
+use super::connection::{Connection, Event, Token, Unanswered};
 use super::error::ErrorReply;
 use super::resp::Value;
 
@@ -44,7 +44,7 @@ pub enum Outcome {
     /// The master has answered; if not by an error, the replicas have it too.
     Answered(Token, Value),
     /// It was not done, or nobody knows whether enough servers have it.
-    Failed(Token, Fate),
+    Failed(Token, Unanswered),
 }
 
 /// The publications of one connection.
@@ -148,7 +148,7 @@ impl Batches {
                     self.sent[at].reply = Some(reply.clone());
                 }
             }
-            Event::Abandoned(token, fate) => {
+            Event::Abandoned(token, unanswered) => {
                 if Some(*token) == self.wait {
                     // Those that were answered: the master has them, and who else nobody knows.
                     self.wait = None;
@@ -156,7 +156,7 @@ impl Batches {
                 }
                 let Some(at) = self.sent.iter().position(|sent| sent.token == *token) else { return };
                 self.sent.remove(at);
-                self.outcomes.push_back(Outcome::Failed(*token, *fate));
+                self.outcomes.push_back(Outcome::Failed(*token, *unanswered));
             }
             Event::Ended(_) => self.give_up(),
             Event::Ready(_) | Event::Notice(_) | Event::NotSubscribed(..) => {}
@@ -167,7 +167,7 @@ impl Batches {
     pub fn give_up(&mut self) {
         self.octets = 0;
         let queued = self.queued.drain(..);
-        self.outcomes.extend(queued.map(|queued| Outcome::Failed(queued.token, Fate::NotSent)));
+        self.outcomes.extend(queued.map(|queued| Outcome::Failed(queued.token, Unanswered::NotSent)));
     }
 
     /// Who waits too long for the batch before is not published any more: its publisher is answered in time.
@@ -176,7 +176,7 @@ impl Batches {
             && let Some(queued) = self.queued.pop_front()
         {
             self.octets -= queued.command.len();
-            self.outcomes.push_back(Outcome::Failed(queued.token, Fate::NotSent));
+            self.outcomes.push_back(Outcome::Failed(queued.token, Unanswered::NotSent));
         }
     }
 
@@ -194,7 +194,7 @@ impl Batches {
         for sent in self.sent.drain(..) {
             let outcome = match sent.reply {
                 Some(reply) if enough => Outcome::Answered(sent.token, reply),
-                _ => Outcome::Failed(sent.token, Fate::Unknown),
+                _ => Outcome::Failed(sent.token, Unanswered::Unknown),
             };
             self.outcomes.push_back(outcome);
         }
@@ -300,7 +300,7 @@ mod tests {
             // What the master has refused was not published, whatever the replicas say.
             let refused = Outcome::Answered(Token(2), Value::Error(b"OOM no".to_vec()));
             assert_eq!(pair.says(b":11\r\n-OOM no\r\n"), [refused]);
-            assert_eq!(pair.says(said), [Outcome::Failed(Token(1), Fate::Unknown)]);
+            assert_eq!(pair.says(said), [Outcome::Failed(Token(1), Unanswered::Unknown)]);
         }
     }
 
@@ -317,11 +317,11 @@ mod tests {
             .outcomes()
             .into_iter()
             .map(|outcome| match outcome {
-                Outcome::Failed(Token(number), fate) => (number, fate),
+                Outcome::Failed(Token(number), unanswered) => (number, unanswered),
                 Outcome::Answered(..) => panic!("{outcome:?}"),
             })
             .collect();
-        assert_eq!(fates, [(2, Fate::Unknown), (1, Fate::Unknown), (3, Fate::NotSent)]);
+        assert_eq!(fates, [(2, Unanswered::Unknown), (1, Unanswered::Unknown), (3, Unanswered::NotSent)]);
         assert!(pair.batches.is_empty());
     }
 
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(pair.batches.deadline(), Some(1000));
         pair.now = 1000;
         pair.batches.drop_late(1000);
-        assert_eq!(pair.outcomes(), [Outcome::Failed(Token(2), Fate::NotSent)]);
+        assert_eq!(pair.outcomes(), [Outcome::Failed(Token(2), Unanswered::NotSent)]);
         assert_eq!(pair.says(b":11\r\n:2\r\n"), [answered(1, 11)]);
         // It waits no longer than its own publisher does.
         assert!(pair.send().contains("P3;*3 $4 WAIT $1 2 $3 675"));

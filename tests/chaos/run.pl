@@ -290,7 +290,7 @@ for my $node (@nodes) {
 
 my $counts = $model->counts;
 print "\nseed           $seed\n";
-printf "messages       %d acknowledged, %d refused, %d of unknown fate\n", @$counts{qw(taken refused unknown)};
+printf "messages       %d acknowledged, %d refused, %d of unknown unanswered\n", @$counts{qw(taken refused unknown)};
 printf "deliveries     %d\n", $counts->{deliveries};
 printf "faults         %s\n", join ', ', map { "$_ $faults{$_}" } sort keys %faults;
 printf "gaps told      %d\n", $counts->{gaps};

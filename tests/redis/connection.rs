@@ -2,7 +2,7 @@
 
 //! The greeting and the life of a connection, as a real server has them.
 
-use ngx_ws_exec::redis::connection::{End, Event, Fate, Unfit};
+use ngx_ws_exec::redis::connection::{End, Event, Unanswered, Unfit};
 use ngx_ws_exec::redis::error::ErrorReply;
 
 use crate::harness::Server;
@@ -71,7 +71,7 @@ fn a_server_that_is_killed_leaves_its_commands_unknown() {
         server.restart();
         server
     });
-    assert_eq!(client.event(), Event::Abandoned(token, Fate::Unknown));
+    assert_eq!(client.event(), Event::Abandoned(token, Unanswered::Unknown));
     assert_eq!(client.event(), Event::Ended(End::Lost));
     drop(killer.join());
 }

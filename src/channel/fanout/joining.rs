@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::local::{Local, Member};
 use super::subscriber::{Membership, Subscriber};
-use super::{FanOut, SLICE, SubscriberId, Wish};
+use super::{FanOut, SLICE, SubscribeOptions, SubscriberId};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::{Asked, MAX_POSITIONS, MOST_LISTED, Window, begin};
@@ -18,20 +18,20 @@ impl FanOut {
         &mut self,
         log: Log<'_, L>,
         slot: Slot,
-        wish: &Wish<'_>,
+        options: &SubscribeOptions<'_>,
         listener: usize,
         now: Now,
     ) -> Result<SubscriberId, SubscribeError> {
-        if wish.keys.is_empty() || wish.keys.len() > MAX_POSITIONS {
+        if options.keys.is_empty() || options.keys.len() > MAX_POSITIONS {
             return Err(SubscribeError::Channels);
         }
         let place = self.subscribers.next_place().ok_or(SubscribeError::NoRoom)?;
-        let mut memberships: Vec<Membership> = Vec::with_capacity(wish.keys.len());
-        let mut windows = Vec::with_capacity(wish.keys.len());
-        for &key in wish.keys {
-            match self.join(log, slot, key, wish.terms, place.index, memberships.len(), now) {
+        let mut memberships: Vec<Membership> = Vec::with_capacity(options.keys.len());
+        let mut windows = Vec::with_capacity(options.keys.len());
+        for &key in options.keys {
+            match self.join(log, slot, key, options.terms, place.index, memberships.len(), now) {
                 Ok((membership, window)) => {
-                    if wish.form.names_channel()
+                    if options.form.names_channel()
                         && let Some((_, local)) = self.channels.at(membership.channel.0)
                         && local.name.is_empty()
                     {
@@ -57,7 +57,7 @@ impl FanOut {
         if many {
             self.zone = log.identity()?;
         }
-        if let Asked::Cut(cut) = wish.asked
+        if let Asked::Cut(cut) = options.asked
             && cut.zone == log.identity()?
         {
             for (membership, window) in memberships.iter().zip(&mut windows) {
@@ -70,16 +70,16 @@ impl FanOut {
                 }
             }
         }
-        let beginnings = begin(&windows, wish.asked, wish.start);
+        let beginnings = begin(&windows, options.asked, options.start);
         for (membership, beginning) in memberships.iter_mut().zip(&beginnings) {
             membership.next = beginning.next;
             membership.delivered = beginning.delivered;
             membership.lost = beginning.gap.map(|gap| gap.lost);
             membership.replaced = beginning.gap.is_some_and(|gap| gap.replaced);
         }
-        let mut subscriber = Subscriber::new(listener, Rc::clone(wish.form), wish.on_gap, memberships);
+        let mut subscriber = Subscriber::new(listener, Rc::clone(options.form), options.on_gap, memberships);
         if many {
-            subscriber.cut = self.first_cut(log, slot, wish.asked, subscriber.memberships_mut(), &windows)?;
+            subscriber.cut = self.first_cut(log, slot, options.asked, subscriber.memberships_mut(), &windows)?;
         }
         self.subscribers.insert(subscriber).map(SubscriberId).ok_or(SubscribeError::NoRoom)
     }

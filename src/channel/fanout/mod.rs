@@ -77,7 +77,7 @@ pub enum OnGap {
 
 /// A subscription.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish<'a> {
+pub struct SubscribeOptions<'a> {
     /// The channels, 1 to [`MAX_POSITIONS`](super::position::MAX_POSITIONS).
     pub keys: &'a [Key<'a>],
     /// What the client has already.

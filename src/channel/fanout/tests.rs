@@ -106,16 +106,22 @@ impl Rig {
         worker: usize,
         ids: &[&str],
         asked: &str,
-        wish: impl FnOnce(&mut Wish<'_>),
+        options: impl FnOnce(&mut SubscribeOptions<'_>),
         room: usize,
     ) -> Result<usize, SubscribeError> {
         let now = self.now();
         let keys: Vec<_> = ids.iter().map(|id| key(id)).collect();
         let asked = Asked::id(asked.as_bytes());
         let form = frame();
-        let mut wished =
-            Wish { keys: &keys, asked: &asked, start: Start::Newest, terms: TERMS, form: &form, on_gap: OnGap::Close };
-        wish(&mut wished);
+        let mut wished = SubscribeOptions {
+            keys: &keys,
+            asked: &asked,
+            start: Start::Newest,
+            terms: TERMS,
+            form: &form,
+            on_gap: OnGap::Close,
+        };
+        options(&mut wished);
         let worker = &mut self.workers[worker];
         let session = worker.next_session;
         let id = worker.fanout.subscribe(self.store.log(), worker.slot, &wished, session, now)?;
@@ -127,7 +133,7 @@ impl Rig {
     }
 
     fn subscribe(&mut self, worker: usize, ids: &[&str], asked: &str, start: Start) -> usize {
-        self.try_subscribe(worker, ids, asked, |wish| wish.start = start, usize::MAX).unwrap()
+        self.try_subscribe(worker, ids, asked, |options| options.start = start, usize::MAX).unwrap()
     }
 
     fn unsubscribe(&mut self, worker: usize, session: usize) -> Client {

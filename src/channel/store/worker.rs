@@ -77,7 +77,7 @@ impl<L: Lock> Store<L> {
     }
 
     /// Clears the slot of a process that was found dead. Workers that are to be woken are returned.
-    pub fn bury(&self, process: Process) -> Result<Wake, Corrupt> {
+    pub fn release_dead(&self, process: Process) -> Result<Wake, Corrupt> {
         self.zone.update(|memory| {
             for nth in 0..memory.geometry.slots {
                 if memory.occupant(nth)? == Some(process) {

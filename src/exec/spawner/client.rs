@@ -26,7 +26,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Spawner {
     socket: OwnedFd,
-    /// `None` before it has told, and once it was buried.
+    /// `None` before it has told, and once it has gone.
     pid: Option<i32>,
     /// It has told.
     begun: bool,
@@ -226,7 +226,7 @@ impl Spawner {
                         self.queue.push_front(first);
                         return Ok(false);
                     }
-                    (None, _) => return Err(self.bury(error)),
+                    (None, _) => return Err(self.on_spawner_gone(error)),
                 },
             }
         }
@@ -265,7 +265,7 @@ impl Spawner {
                 Err(error) => break Err(error),
             }
         };
-        let report = received.map_err(|error| self.bury(error))?;
+        let report = received.map_err(|error| self.on_spawner_gone(error))?;
         if let (Report::Started { id, .. }, Some(terminal)) = (&report, terminal) {
             self.terminals.insert(*id, terminal);
         }
@@ -282,7 +282,7 @@ impl Spawner {
     /// The spawner is dead, and its programs with it. What is left of their groups is killed from here, and everything
     /// else by the guard. The numbers of the groups have been free only for as long as it took to notice, which is not
     /// long enough to go round.
-    fn bury(&mut self, error: io::Error) -> io::Error {
+    fn on_spawner_gone(&mut self, error: io::Error) -> io::Error {
         for (_, group) in self.groups.drain() {
             sys::kill_group(group, libc::SIGKILL);
         }
@@ -308,7 +308,7 @@ impl Spawner {
                     Ok(())
                 }
             },
-            Err(error) => Err(self.bury(error)),
+            Err(error) => Err(self.on_spawner_gone(error)),
             Ok(()) => Ok(()),
         }
     }

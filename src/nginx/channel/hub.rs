@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::bells::Bells;
 use super::zone::{ChannelZone, ZoneLock};
-use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscriberId, Wish};
+use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscribeOptions, SubscriberId};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::process;
@@ -280,8 +280,12 @@ impl Hub {
     /// # Errors
     ///
     /// [`SubscribeError`].
-    pub fn subscribe(&mut self, wish: &Wish<'_>, listener: Listener) -> Result<SubscriberId, SubscribeError> {
-        self.fan.subscribe(self.store.log(), self.slot, wish, listener.number(), time())
+    pub fn subscribe(
+        &mut self,
+        options: &SubscribeOptions<'_>,
+        listener: Listener,
+    ) -> Result<SubscriberId, SubscribeError> {
+        self.fan.subscribe(self.store.log(), self.slot, options, listener.number(), time())
     }
 
     /// Takes a subscriber away.

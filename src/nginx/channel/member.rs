@@ -63,7 +63,7 @@ pub fn ask(
     ids: &Ids<'_>,
     done: impl FnOnce(JoinDecision, Option<Request>) + 'static,
 ) -> Result<Option<JoinDecision>, isize> {
-    foresee(request)?;
+    can_notify(request)?;
     let farewell = request.settings().channel_leave_request();
     let channels = Channels::of(request, ids)?;
     let Some(target) = request.settings().channel_join_request() else {
@@ -248,7 +248,7 @@ impl Member {
     ///
     /// The status to answer.
     pub fn of(request: Request) -> Result<Option<Self>, isize> {
-        foresee(request)?;
+        can_notify(request)?;
         Self::admitted(request)
     }
 
@@ -280,7 +280,7 @@ impl Member {
         by_hook: bool,
     ) -> Result<Option<Self>, isize> {
         if !by_hook {
-            foresee(copy)?;
+            can_notify(copy)?;
         }
         let events = Events::of(copy)?;
         let farewell = request.settings().channel_leave_request();
@@ -326,8 +326,8 @@ impl Drop for Member {
 }
 
 /// Who could not be told of when it goes is not let in: a client must not be able to stay unseen.
-fn foresee(request: Request) -> Result<(), isize> {
-    request.settings().channel_leave_request().map_or(Ok(()), |target| detached::foresee(request, &target))
+fn can_notify(request: Request) -> Result<(), isize> {
+    request.settings().channel_leave_request().map_or(Ok(()), |target| detached::can_notify(request, &target))
 }
 
 /// Tells the hook that the subscriber of a request has gone.

@@ -81,8 +81,8 @@ impl Hub {
     }
 
     /// Clears the slot of a worker that was found dead.
-    pub fn bury(&mut self, worker: Process) {
-        let done = self.store.bury(worker);
+    pub fn release_dead(&mut self, worker: Process) {
+        let done = self.store.release_dead(worker);
         self.done(done);
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::channel::fanout::{OnGap, SubscriberId, Wish};
+use crate::channel::fanout::{OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::Form;
@@ -164,8 +164,15 @@ impl<'r> Subscription<'r> {
         };
         let subscribed = hub::with(|hub| {
             let form = hub.form(form);
-            let wish = Wish { keys: &self.keys, asked: &self.asked, start: self.start, terms, form: &form, on_gap };
-            hub.subscribe(&wish, listener)
+            let options = SubscribeOptions {
+                keys: &self.keys,
+                asked: &self.asked,
+                start: self.start,
+                terms,
+                form: &form,
+                on_gap,
+            };
+            hub.subscribe(&options, listener)
         });
         let error = match subscribed {
             Some(Ok(id)) => return Ok(id),

@@ -17,7 +17,7 @@ use crate::nginx::timer::{Handler, now};
 use crate::redis::cluster::dispatch::{Action, Dispatch};
 use crate::redis::cluster::slots::Slots;
 use crate::redis::cluster::survey::{Step, Survey};
-use crate::redis::connection::{Event, Fate, Token};
+use crate::redis::connection::{Event, Token, Unanswered};
 use crate::redis::url::{Node, Place};
 
 /// How long a node is kept connected that has no slot any more, in milliseconds.
@@ -198,9 +198,9 @@ impl Cluster {
                     self.publications.remove(&token);
                     return Some(Outcome::Answered(token, reply));
                 }
-                Action::Fail(token, fate) => {
+                Action::Fail(token, unanswered) => {
                     self.publications.remove(&token);
-                    return Some(Outcome::Failed(token, fate));
+                    return Some(Outcome::Failed(token, unanswered));
                 }
             }
         }
@@ -213,7 +213,7 @@ impl Cluster {
         let publishes = self.publications.contains(&token);
         let Some(member) = self.member(node) else {
             unknown(&self.settings, node);
-            return self.dispatch.abandoned(token, Fate::NotSent, now());
+            return self.dispatch.abandoned(token, Unanswered::NotSent, now());
         };
         member.used = now();
         let line = member.lines.line(publishes);
@@ -249,7 +249,7 @@ impl Cluster {
             })?;
             match happened {
                 Happened::Answered(token, reply) => self.dispatch.answered(token, reply, node, now()),
-                Happened::Failed(token, fate) => self.dispatch.abandoned(token, fate, now()),
+                Happened::Failed(token, unanswered) => self.dispatch.abandoned(token, unanswered, now()),
                 Happened::Ready => {}
                 Happened::Ended => self.doubt(),
             }

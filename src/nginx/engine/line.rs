@@ -13,7 +13,7 @@ use crate::ledger::engines::{Figures, Loss};
 use crate::nginx::log::{self, Level};
 use crate::nginx::timer::{Handler, now};
 use crate::redis::batch::{Batches, Outcome};
-use crate::redis::connection::{End, Event, Fate, Refused, Token};
+use crate::redis::connection::{End, Event, Refused, Token, Unanswered};
 use crate::redis::resp::Value;
 
 /// Octets of commands that have not left above which no more are taken.
@@ -40,7 +40,7 @@ pub enum Happened {
     /// A command was answered.
     Answered(Token, Value),
     /// A command will not be answered.
-    Failed(Token, Fate),
+    Failed(Token, Unanswered),
 }
 
 /// A command that waits for the first connection.
@@ -65,7 +65,7 @@ pub struct Line {
     batches: Option<Batches>,
     next_own: u64,
     held: VecDeque<Held>,
-    failed: VecDeque<(Token, Fate)>,
+    failed: VecDeque<(Token, Unanswered)>,
     /// The server is known not to be there since the last line in the log said so.
     away: bool,
 }
@@ -158,7 +158,7 @@ impl Line {
     /// The server will not be known soon: what waits for it is not sent any more.
     pub fn give_up(&mut self) {
         self.away = true;
-        self.failed.extend(self.held.drain(..).map(|held| (held.token, Fate::NotSent)));
+        self.failed.extend(self.held.drain(..).map(|held| (held.token, Unanswered::NotSent)));
         if let Some(batches) = &mut self.batches {
             batches.give_up();
         }
@@ -169,12 +169,12 @@ impl Line {
     pub fn submit(&mut self, token: Token, octets: Vec<u8>, asking: bool, deadline: u64) {
         let backlog = self.link.backlog() + self.batches.as_ref().map_or(0, Batches::octets);
         if backlog > MOST_BACKLOG {
-            return self.failed.push_back((token, Fate::NotSent));
+            return self.failed.push_back((token, Unanswered::NotSent));
         }
         if let Some(batches) = &mut self.batches {
             let is_there = self.link.is_ready() || (!self.away && self.link.is_hopeful());
             if !is_there || !batches.push(token, octets, asking, deadline) {
-                self.failed.push_back((token, Fate::NotSent));
+                self.failed.push_back((token, Unanswered::NotSent));
             }
             return;
         }
@@ -183,7 +183,7 @@ impl Line {
             Err(Refused::NotReady) if self.is_hopeful() && self.held.len() < self.most_pending => {
                 self.held.push_back(Held { token, octets, asking, deadline });
             }
-            Err(Refused::NotReady | Refused::TooMany) => self.failed.push_back((token, Fate::NotSent)),
+            Err(Refused::NotReady | Refused::TooMany) => self.failed.push_back((token, Unanswered::NotSent)),
         }
     }
 
@@ -198,7 +198,7 @@ impl Line {
         while self.held.front().is_some_and(|held| held.deadline <= now())
             && let Some(held) = self.held.pop_front()
         {
-            self.failed.push_back((held.token, Fate::NotSent));
+            self.failed.push_back((held.token, Unanswered::NotSent));
         }
         let Some(batches) = &mut self.batches else {
             let late = self.held.front().map(|held| held.deadline);
@@ -224,13 +224,13 @@ impl Line {
     /// What has happened.
     pub fn next(&mut self) -> Option<Happened> {
         loop {
-            if let Some((token, fate)) = self.failed.pop_front() {
-                return Some(Happened::Failed(token, fate));
+            if let Some((token, unanswered)) = self.failed.pop_front() {
+                return Some(Happened::Failed(token, unanswered));
             }
             if let Some(outcome) = self.batches.as_mut().and_then(Batches::next_outcome) {
                 return Some(match outcome {
                     Outcome::Answered(token, reply) => Happened::Answered(token, reply),
-                    Outcome::Failed(token, fate) => Happened::Failed(token, fate),
+                    Outcome::Failed(token, unanswered) => Happened::Failed(token, unanswered),
                 });
             }
             let event = self.link.next_event()?;
@@ -247,7 +247,7 @@ impl Line {
                     }
                     for held in std::mem::take(&mut self.held) {
                         if self.command(held.token, &held.octets, held.asking).is_err() {
-                            self.failed.push_back((held.token, Fate::NotSent));
+                            self.failed.push_back((held.token, Unanswered::NotSent));
                         }
                     }
                     return Some(Happened::Ready);
@@ -257,13 +257,13 @@ impl Line {
                     if !std::mem::replace(&mut self.away, true) && figures::lost(self.figures, Loss::Commands) {
                         log::cycle(Level::Error, format_args!("channels: {} is not there: {end}", self.name));
                     }
-                    self.failed.extend(self.held.drain(..).map(|held| (held.token, Fate::NotSent)));
+                    self.failed.extend(self.held.drain(..).map(|held| (held.token, Unanswered::NotSent)));
                     return Some(Happened::Ended);
                 }
                 // Publications are told by their batches.
                 Event::Answered(..) | Event::Abandoned(..) if self.batches.is_some() => {}
                 Event::Answered(token, reply) => return Some(Happened::Answered(token, reply)),
-                Event::Abandoned(token, fate) => return Some(Happened::Failed(token, fate)),
+                Event::Abandoned(token, unanswered) => return Some(Happened::Failed(token, unanswered)),
                 Event::Notice(_) | Event::NotSubscribed(..) => {}
             }
         }

@@ -38,7 +38,7 @@ use crate::channel::backend::Backend;
 use crate::channel::position::Epoch;
 use crate::channel::store::Key;
 use crate::ledger::engines::{Figures, Loss};
-use crate::redis::connection::{Fate, Token};
+use crate::redis::connection::{Token, Unanswered};
 use crate::redis::error::ErrorReply;
 use crate::redis::names::Names;
 use crate::redis::resp::Value;
@@ -229,8 +229,8 @@ fn run(number: usize) {
     while let Some((outcome, done)) = with(number, Engine::next_outcome).flatten() {
         match outcome {
             Outcome::Answered(_, reply) => done(Ok(reply)),
-            Outcome::Failed(_, Fate::NotSent) => done(Err(Failed::Unavailable)),
-            Outcome::Failed(_, Fate::Unknown) => done(Err(Failed::Unknown)),
+            Outcome::Failed(_, Unanswered::NotSent) => done(Err(Failed::Unavailable)),
+            Outcome::Failed(_, Unanswered::Unknown) => done(Err(Failed::Unknown)),
         }
     }
     with(number, |engine| engine.servers.advance());

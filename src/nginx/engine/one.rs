@@ -130,7 +130,7 @@ impl One {
         while let Some(lines) = self.retired.first_mut() {
             match lines.next() {
                 Some(Happened::Answered(token, reply)) => return Some(Outcome::Answered(token, reply)),
-                Some(Happened::Failed(token, fate)) => return Some(Outcome::Failed(token, fate)),
+                Some(Happened::Failed(token, unanswered)) => return Some(Outcome::Failed(token, unanswered)),
                 Some(Happened::Ready | Happened::Ended) => {}
                 None if lines.is_idle() => drop(self.retired.remove(0)),
                 None => break,
@@ -139,7 +139,7 @@ impl One {
         loop {
             match self.lines.next()? {
                 Happened::Answered(token, reply) => return Some(Outcome::Answered(token, reply)),
-                Happened::Failed(token, fate) => return Some(Outcome::Failed(token, fate)),
+                Happened::Failed(token, unanswered) => return Some(Outcome::Failed(token, unanswered)),
                 Happened::Ready => self.trust(),
                 Happened::Ended => self.doubt(),
             }

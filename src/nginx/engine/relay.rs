@@ -178,7 +178,7 @@ impl Node {
                 match view.owner {
                     Owner::Nobody if !self.leaving => self.claim(handle),
                     Owner::Other(process) if !lives(process) => {
-                        hub::with(|hub| hub.bury(process));
+                        hub::with(|hub| hub.release_dead(process));
                     }
                     Owner::Nobody | Owner::Own | Owner::Other(_) => {}
                 }

@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::one::One;
 use crate::ledger::engines::Figures;
 use crate::nginx::timer::Handler;
-use crate::redis::connection::{Fate, Token};
+use crate::redis::connection::{Token, Unanswered};
 use crate::redis::resp::Value;
 use crate::redis::url::Place;
 
@@ -31,7 +31,7 @@ pub enum Outcome {
     /// It was answered, with an error also.
     Answered(Token, Value),
     /// It will not be answered.
-    Failed(Token, Fate),
+    Failed(Token, Unanswered),
 }
 
 /// The servers of an engine, as this worker is connected to them.

@@ -120,7 +120,7 @@ pub fn begin(left: Left, input: Input) {
     if let Some(stderr) = &remainder.stderr {
         stderr.listen(listener);
     }
-    if !programs::leave(id, Rc::new(Told(this))) {
+    if !programs::leave(id, Rc::new(AwaitedEnd(this))) {
         // The spawner is gone, and the program with it.
         return;
     }
@@ -129,9 +129,9 @@ pub fn begin(left: Left, input: Input) {
 }
 
 /// A remainder that is told of its program until the last process is gone, and freed then.
-struct Told(NonNull<Remainder>);
+struct AwaitedEnd(NonNull<Remainder>);
 
-impl Served for Told {
+impl Served for AwaitedEnd {
     fn started(&self, _: ProgramId, _: i32, _: Option<OwnedFd>) {}
 
     fn failed(&self, _: ProgramId, _: NotStarted<'_>) {

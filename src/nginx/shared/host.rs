@@ -64,7 +64,7 @@ impl ProgramZone for SharedHost {
     }
 
     fn clear_dead_worker(&self, worker: Worker) {
-        hub::with(|hub| hub.bury(worker));
+        hub::with(|hub| hub.release_dead(worker));
     }
 }
 

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::slots::Slots;
-use crate::redis::connection::{Fate, Token};
+use crate::redis::connection::{Token, Unanswered};
 use crate::redis::error::ErrorReply;
 use crate::redis::resp::Value;
 use crate::redis::url::Node;
@@ -56,7 +56,7 @@ pub enum Action {
     /// The command is answered.
     Answer(Token, Value),
     /// The command will not be answered.
-    Fail(Token, Fate),
+    Fail(Token, Unanswered),
 }
 
 /// Commands of a worker to a cluster.
@@ -148,7 +148,7 @@ impl Dispatch {
                     None => {
                         // Nobody has it: the cluster is down, as far as it is concerned.
                         self.doubt = true;
-                        return self.fail(token, Fate::NotSent);
+                        return self.fail(token, Unanswered::NotSent);
                     }
                 },
                 None => {
@@ -199,12 +199,12 @@ impl Dispatch {
     }
 
     /// A command that was sent will not be answered.
-    pub fn abandoned(&mut self, token: Token, fate: Fate, now: u64) {
+    pub fn abandoned(&mut self, token: Token, unanswered: Unanswered, now: u64) {
         let Some(command) = self.commands.get(&token) else { return };
         let slot = command.slot;
         self.leaves(slot);
         self.doubt = true;
-        self.fail(token, fate);
+        self.fail(token, unanswered);
         self.settle(slot, false, now);
     }
 
@@ -215,7 +215,7 @@ impl Dispatch {
         }
         for (_, aside) in std::mem::take(&mut self.aside) {
             for token in aside.queue {
-                self.fail(token, Fate::NotSent);
+                self.fail(token, Unanswered::NotSent);
             }
         }
     }
@@ -240,15 +240,15 @@ impl Dispatch {
                 && self.commands.get(&first).is_none_or(|command| command.deadline <= now)
             {
                 aside.queue.pop_front();
-                self.fail(first, Fate::NotSent);
+                self.fail(first, Unanswered::NotSent);
             }
             self.go_on(slot, now);
         }
     }
 
-    fn fail(&mut self, token: Token, fate: Fate) {
+    fn fail(&mut self, token: Token, unanswered: Unanswered) {
         self.commands.remove(&token);
-        self.actions.push_back(Action::Fail(token, fate));
+        self.actions.push_back(Action::Fail(token, unanswered));
     }
 
     fn send(&mut self, token: Token, slot: u16, node: Node, asking: bool) {
@@ -288,7 +288,7 @@ impl Dispatch {
             for token in queue {
                 match &owner {
                     Some(node) => self.send(token, slot, node.clone(), false),
-                    None => self.fail(token, Fate::NotSent),
+                    None => self.fail(token, Unanswered::NotSent),
                 }
             }
             return;
@@ -318,7 +318,7 @@ impl Dispatch {
                 (None, None) => {
                     self.doubt = true;
                     self.commands.remove(&token);
-                    self.actions.push_back(Action::Fail(token, Fate::NotSent));
+                    self.actions.push_back(Action::Fail(token, Unanswered::NotSent));
                     continue;
                 }
             };
@@ -369,8 +369,8 @@ mod tests {
                     format!("{}>{}{}", token.0, node.port, if asking { "?" } else { "" })
                 }
                 Action::Answer(token, _) => format!("{}=", token.0),
-                Action::Fail(token, Fate::NotSent) => format!("{}!", token.0),
-                Action::Fail(token, Fate::Unknown) => format!("{}?!", token.0),
+                Action::Fail(token, Unanswered::NotSent) => format!("{}!", token.0),
+                Action::Fail(token, Unanswered::Unknown) => format!("{}?!", token.0),
             })
             .collect();
         words.join(" ")
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(done(&mut dispatch), "1>7001 2>7001 3>7001 4!");
         assert!(dispatch.take_doubt(), "nobody has a slot");
         dispatch.answered(Token(1), Value::Integer(1), &at(A), 1);
-        dispatch.abandoned(Token(2), Fate::Unknown, 1);
+        dispatch.abandoned(Token(2), Unanswered::Unknown, 1);
         dispatch.answered(Token(3), error("OOM no"), &at(A), 1);
         assert_eq!(done(&mut dispatch), "1= 2?! 3=");
         assert!(dispatch.is_empty() && dispatch.deadline().is_none());

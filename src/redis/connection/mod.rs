@@ -3,7 +3,7 @@
 //! One connection to a server, from the moment it can be written to.
 //!
 //! It says hello, and is of use when everything that it needs was answered: version, role and rights are looked at before the
-//! first command. Commands are pipelined; answers come in their order. What a command's fate is stays true when the connection ends:
+//! first command. Commands are pipelined; answers come in their order. What is said of a command stays true when the connection ends:
 //! one that has not left is not executed, one that has and is unanswered may have been. Who owns the socket passes octets and
 //! time in and takes octets, events and a deadline out. Never in here: sockets, TLS, and what commands mean.
 
@@ -94,9 +94,9 @@ impl std::fmt::Display for End {
     }
 }
 
-/// What became of a command that was not answered.
+/// How far a command came that was not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Unanswered {
     /// It did not leave: it was not executed.
     NotSent,
     /// It left, or a part of it: nobody knows.
@@ -111,7 +111,7 @@ pub enum Event {
     /// A command was answered, with an error also.
     Answered(Token, Value),
     /// A command will not be answered any more.
-    Abandoned(Token, Fate),
+    Abandoned(Token, Unanswered),
     /// The server says something unasked.
     Notice(Notice),
     /// The server refuses to let this connection listen to these Pub/Sub channels.
@@ -343,8 +343,8 @@ impl Connection {
         self.stage = Stage::Over;
         for Pending { asked, begin, .. } in mem::take(&mut self.pending) {
             if let Asked::Command(token) = asked {
-                let fate = if begin >= self.sent { Fate::NotSent } else { Fate::Unknown };
-                self.events.push_back(Event::Abandoned(token, fate));
+                let unanswered = if begin >= self.sent { Unanswered::NotSent } else { Unanswered::Unknown };
+                self.events.push_back(Event::Abandoned(token, unanswered));
             }
         }
         self.commands = 0;

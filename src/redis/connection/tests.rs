@@ -155,9 +155,9 @@ fn what_became_of_a_command_is_told_truthfully() {
     assert_eq!(
         events(&mut connection),
         [
-            Event::Abandoned(Token(1), Fate::Unknown),
-            Event::Abandoned(Token(2), Fate::Unknown),
-            Event::Abandoned(Token(3), Fate::NotSent),
+            Event::Abandoned(Token(1), Unanswered::Unknown),
+            Event::Abandoned(Token(2), Unanswered::Unknown),
+            Event::Abandoned(Token(3), Unanswered::NotSent),
             Event::Ended(End::Lost),
         ]
     );
@@ -180,7 +180,7 @@ fn a_server_that_does_not_answer_is_given_up() {
     let octets = connection.take_outgoing().len();
     connection.sent(octets);
     connection.on_time(160);
-    let unknown = Event::Abandoned(Token(2), Fate::Unknown);
+    let unknown = Event::Abandoned(Token(2), Unanswered::Unknown);
     assert_eq!(events(&mut connection), [unknown, Event::Ended(End::Silent)]);
 }
 
@@ -208,7 +208,7 @@ fn a_master_that_is_none_any_more_is_left() {
         events(&mut connection),
         [
             Event::Answered(Token(1), Value::Error(b"READONLY no".to_vec())),
-            Event::Abandoned(Token(2), Fate::Unknown),
+            Event::Abandoned(Token(2), Unanswered::Unknown),
             Event::Ended(End::NotMaster),
         ]
     );

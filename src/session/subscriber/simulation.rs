@@ -18,7 +18,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::{Delivery, Flow, Host, Lost, Response, Settings, Source, Stage, Subscriber, SubscriberEnd};
-use crate::channel::fanout::{Batch, FanOut, Limits, Next, OnGap, SubscriberId, Wish};
+use crate::channel::fanout::{Batch, FanOut, Limits, Next, OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::lock::Unshared;
 use crate::channel::memory::Region;
 use crate::channel::message::Publication;
@@ -380,9 +380,10 @@ impl Simulation {
         let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
         let start = if self.delivery == Delivery::FirstPoll { Start::Last(1) } else { Start::Newest };
         let (form, asked, keys) = (Rc::new(form), Asked::id(b""), [key()]);
-        let wish = Wish { keys: &keys, asked: &asked, start, terms, form: &form, on_gap };
+        let options = SubscribeOptions { keys: &keys, asked: &asked, start, terms, form: &form, on_gap };
         let world = Rc::clone(&self.world);
-        let id = world.fan.borrow_mut().subscribe(world.store.log(), world.slot, &wish, 0, world.time()).expect("room");
+        let id =
+            world.fan.borrow_mut().subscribe(world.store.log(), world.slot, &options, 0, world.time()).expect("room");
         world.subscribed.set(true);
         let source = TestSource(world, id);
         self.event(|subscriber| subscriber.attach(source));

@@ -40,10 +40,10 @@ impl Rig {
             0,
             &["a"],
             asked,
-            |wish| {
-                wish.keys = Box::leak(Box::new([copy_of("a")]));
-                wish.on_gap = OnGap::Tell;
-                wish.form = Box::leak(Box::new(Rc::new(Form::EventSource)));
+            |options| {
+                options.keys = Box::leak(Box::new([copy_of("a")]));
+                options.on_gap = OnGap::Tell;
+                options.form = Box::leak(Box::new(Rc::new(Form::EventSource)));
             },
             usize::MAX,
         )

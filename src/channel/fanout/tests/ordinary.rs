@@ -33,7 +33,8 @@ fn all_subscribers_share_one_copy_of_each_form() {
     let mut rig = rig(1);
     let forms = [frame(), meta(), Rc::new(Form::EventSource)];
     for n in 0..9 {
-        rig.try_subscribe(0, &["a"], "", |wish| wish.form = Box::leak(Box::new(Rc::clone(&forms[n % 3]))), 1).unwrap();
+        rig.try_subscribe(0, &["a"], "", |options| options.form = Box::leak(Box::new(Rc::clone(&forms[n % 3]))), 1)
+            .unwrap();
     }
     rig.settle();
     rig.publish("a", &[b'x'; 100], 10);
@@ -82,11 +83,11 @@ fn losses_are_told_in_the_way_of_the_form() {
     let epoch = (0..20).map(|_| rig.publish("a", b"x", 4)).last().unwrap().id.epoch.0;
     let asked = format!("{epoch}:10");
     let mut subscribe = |form: Rc<Form>, on_gap| {
-        let wish = |wish: &mut Wish<'_>| {
-            wish.form = Box::leak(Box::new(form));
-            wish.on_gap = on_gap;
+        let options = |options: &mut SubscribeOptions<'_>| {
+            options.form = Box::leak(Box::new(form));
+            options.on_gap = on_gap;
         };
-        let session = rig.try_subscribe(0, &["a"], &asked, wish, usize::MAX).unwrap();
+        let session = rig.try_subscribe(0, &["a"], &asked, options, usize::MAX).unwrap();
         rig.settle();
         rig.workers[0].clients.remove(&session).unwrap()
     };
@@ -115,11 +116,11 @@ fn losses_can_be_told_in_another_way() {
         rig.publish("a", b"x", 4);
         b = rig.publish("b", b"x", 4).id.epoch.0;
     }
-    let wish = |wish: &mut Wish<'_>| {
-        wish.form = Box::leak(Box::new(Rc::new(Form::Raw(b";".as_slice().into()))));
-        wish.on_gap = OnGap::Close;
+    let options = |options: &mut SubscribeOptions<'_>| {
+        options.form = Box::leak(Box::new(Rc::new(Form::Raw(b";".as_slice().into()))));
+        options.on_gap = OnGap::Close;
     };
-    let session = rig.try_subscribe(0, &["a", "b"], &format!("{epoch}:10,1:1"), wish, usize::MAX).unwrap();
+    let session = rig.try_subscribe(0, &["a", "b"], &format!("{epoch}:10,1:1"), options, usize::MAX).unwrap();
     let id = rig.client(0, session).id;
     let fanout = &mut rig.workers[0].fanout;
     assert!(fanout.position(id).unwrap().starts_with(&format!("{epoch}:10,")), "before what it does not know of");
@@ -137,11 +138,11 @@ fn a_lost_channel_is_told_even_if_nothing_is_there() {
     let mut rig = rig(1);
     let epoch = rig.publish("a", b"x", 4).id.epoch.0;
     rig.store.log().delete(key("a"), rig.now()).unwrap();
-    let wish = |wish: &mut Wish<'_>| {
-        wish.form = Box::leak(Box::new(Rc::new(Form::EventSource)));
-        wish.on_gap = OnGap::Tell;
+    let options = |options: &mut SubscribeOptions<'_>| {
+        options.form = Box::leak(Box::new(Rc::new(Form::EventSource)));
+        options.on_gap = OnGap::Tell;
     };
-    let session = rig.try_subscribe(0, &["a"], &format!("{epoch}:1"), wish, usize::MAX).unwrap();
+    let session = rig.try_subscribe(0, &["a"], &format!("{epoch}:1"), options, usize::MAX).unwrap();
     rig.settle();
     let text = String::from_utf8(rig.client(0, session).received.clone()).unwrap();
     assert!(text.ends_with(":0\nevent: gap\ndata: 0\n\n"), "{text}");
@@ -285,15 +286,15 @@ fn several_channels_resume_from_one_id() {
     let mut texts = Vec::new();
     let mut position = String::new();
     for round in 0..20 {
-        let wish = |wish: &mut Wish<'_>| {
-            wish.start = Start::Oldest;
-            wish.form = Box::leak(Box::new(meta()));
-            wish.on_gap = OnGap::Tell;
+        let options = |options: &mut SubscribeOptions<'_>| {
+            options.start = Start::Oldest;
+            options.form = Box::leak(Box::new(meta()));
+            options.on_gap = OnGap::Tell;
         };
         // The order in which the location names them is another one each time.
         let mut order = ids;
         order.rotate_left(round % 3);
-        let session = rig.try_subscribe(0, &order, &position, wish, usize::MAX).unwrap();
+        let session = rig.try_subscribe(0, &order, &position, options, usize::MAX).unwrap();
         for _ in 0..round {
             rig.publish(ids[total % 3], format!("<{total}>").as_bytes(), 100);
             total += 1;
@@ -351,7 +352,7 @@ fn a_deleted_channel_closes_its_subscribers_after_its_messages() {
 fn a_refused_subscription_leaves_nothing_behind() {
     let mut rig = rig(1);
     rig.publish("a", b"x", 10);
-    let refused = rig.try_subscribe(0, &["a", "b"], "", |wish| wish.terms.create = false, 1);
+    let refused = rig.try_subscribe(0, &["a", "b"], "", |options| options.terms.create = false, 1);
     assert_eq!(refused, Err(SubscribeError::Missing));
     assert_eq!(rig.store.log().info(key("a"), rig.now()).unwrap().unwrap().subscribers, 0);
     assert_eq!(rig.try_subscribe(0, &[], "", |_| {}, 1), Err(SubscribeError::Channels));
@@ -420,9 +421,9 @@ impl MessageIdOf {
 #[test]
 fn what_is_not_kept_reaches_everybody_who_is_there_once_and_in_order() {
     let mut rig = Rig::new(2, 4 << 20, Limits::default());
-    let wish = |wish: &mut Wish<'_>| wish.on_gap = OnGap::Close;
+    let options = |options: &mut SubscribeOptions<'_>| options.on_gap = OnGap::Close;
     let quick: Vec<_> = (0..2).map(|worker| rig.subscribe(worker, &["a"], "", Start::Oldest)).collect();
-    let slow = rig.try_subscribe(0, &["a"], "", wish, 1000).unwrap();
+    let slow = rig.try_subscribe(0, &["a"], "", options, 1000).unwrap();
     let mut last = None;
     for round in 0..10_usize {
         for n in 0..3 {
@@ -444,7 +445,7 @@ fn what_is_not_kept_reaches_everybody_who_is_there_once_and_in_order() {
     }
     let epoch = last.unwrap().id.epoch.0;
     let late = rig.subscribe(1, &["a"], "", Start::Oldest);
-    let back = rig.try_subscribe(1, &["a"], &format!("{epoch}:28"), wish, usize::MAX).unwrap();
+    let back = rig.try_subscribe(1, &["a"], &format!("{epoch}:28"), options, usize::MAX).unwrap();
     rig.settle();
     assert_eq!(rig.client(1, late).offsets(), [0; 0], "nothing is there for who comes later");
     assert_eq!(rig.client(1, back).end, Some(Next::Lagging { lost: 2 }), "and who comes back is told");

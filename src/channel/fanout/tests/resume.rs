@@ -97,12 +97,12 @@ impl Run {
     ) -> (usize, String, Vec<(u64, u64)>) {
         let ids: Vec<_> = channels.iter().map(|nth| IDS[*nth]).collect();
         let form = Box::leak(Box::new(Rc::new(Form::EventSource)));
-        let wish = |wish: &mut Wish<'_>| {
-            wish.form = form;
-            wish.start = start;
-            wish.on_gap = OnGap::Tell;
+        let options = |options: &mut SubscribeOptions<'_>| {
+            options.form = form;
+            options.start = start;
+            options.on_gap = OnGap::Tell;
         };
-        let session = self.rig.try_subscribe(worker, &ids, asked, wish, room).unwrap();
+        let session = self.rig.try_subscribe(worker, &ids, asked, options, room).unwrap();
         let id = self.rig.client(worker, session).id;
         let fanout = &self.rig.workers[worker].fanout;
         let memberships = fanout.subscribers.get(id.0).unwrap().memberships();

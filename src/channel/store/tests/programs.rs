@@ -119,7 +119,7 @@ fn a_worker_dies_or_leaves() {
     rig.attach("a", two);
     rig.store.programs().claim(program, one).unwrap();
     rig.store.programs().take_news(two);
-    let wake = rig.store.bury(Process { pid: 11, start: 1 }).unwrap();
+    let wake = rig.store.release_dead(Process { pid: 11, start: 1 }).unwrap();
     assert!(wake.has(two.number()));
     rig.check();
     let view = rig.look(program, two, true).unwrap();
@@ -181,7 +181,7 @@ fn at_every_point(operation: impl Fn(&Rig, ProgramHandle, Slot)) {
             );
         }
         // It goes on: another worker takes it over.
-        rig.store.bury(Process { pid: 11, start: 1 }).unwrap();
+        rig.store.release_dead(Process { pid: 11, start: 1 }).unwrap();
         rig.check();
         let program = rig.attach("a", two);
         assert_eq!(rig.store.programs().claim(program, two), Ok(true), "{point}");

@@ -494,7 +494,7 @@ impl ProgramZone for TestHost {
 
     fn clear_dead_worker(&self, worker: Process) {
         assert!(!self.lives(worker));
-        let wake = self.store().bury(worker);
+        let wake = self.store().release_dead(worker);
         self.notify(wake);
     }
 }

@@ -8,7 +8,7 @@ use warnings;
 sub new {
     my ($class) = @_;
 
-    return bless { fate => {}, ids => {}, problems => [], counts => { map { $_ => 0 } qw(taken refused unknown deliveries gaps longest) } }, $class;
+    return bless { unanswered => {}, ids => {}, problems => [], counts => { map { $_ => 0 } qw(taken refused unknown deliveries gaps longest) } }, $class;
 }
 
 sub counts   { return $_[0]{counts} }
@@ -40,15 +40,15 @@ sub published {
     open my $in, '<', $file or return;
     while (<$in>) {
         chomp;
-        my ($payload, $channel, $fate, $took, $id) = split /\t/;
-        if ($fate !~ /^(?:taken|refused|unknown)$/) {
-            $self->problem('status', "$payload was answered with $fate");
+        my ($payload, $channel, $unanswered, $took, $id) = split /\t/;
+        if ($unanswered !~ /^(?:taken|refused|unknown)$/) {
+            $self->problem('status', "$payload was answered with $unanswered");
             next;
         }
-        $self->{counts}{$fate}++;
-        $self->{counts}{longest} = $took if $took > $self->{counts}{longest} && $fate ne 'unknown';
-        $self->{fate}{$payload} = $fate;
-        $self->is_named($channel, $id, $payload, 'its publisher') if $fate eq 'taken';
+        $self->{counts}{$unanswered}++;
+        $self->{counts}{longest} = $took if $took > $self->{counts}{longest} && $unanswered ne 'unknown';
+        $self->{unanswered}{$payload} = $unanswered;
+        $self->is_named($channel, $id, $payload, 'its publisher') if $unanswered eq 'taken';
     }
     return;
 }
@@ -65,9 +65,9 @@ sub received {
             $self->{counts}{deliveries}++;
             $self->is_named($channel, $first, $second, $name);
             next if $second =~ /^end-/;
-            my $fate = $self->{fate}{$second};
-            $self->problem('refused', "$second came to $name, and its publisher was told that it was not published") if ($fate // '') eq 'refused';
-            $self->problem('foreign', "$second came to $name, and nobody has published it") if !$fate && $self->{counts}{taken};
+            my $unanswered = $self->{unanswered}{$second};
+            $self->problem('refused', "$second came to $name, and its publisher was told that it was not published") if ($unanswered // '') eq 'refused';
+            $self->problem('foreign', "$second came to $name, and nobody has published it") if !$unanswered && $self->{counts}{taken};
         } elsif ($what eq 'gap') {
             $self->{counts}{gaps}++;
         } else {

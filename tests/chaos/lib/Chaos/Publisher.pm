@@ -43,17 +43,17 @@ sub start {
         };
         my $took = time - $begun;
         # Whose connection is lost knows nothing.
-        my ($fate, $id) = ('unknown', '');
+        my ($unanswered, $id) = ('unknown', '');
         if ($response && $response->{status} =~ /^20[12]$/) {
-            ($fate, $id) = ('taken', decode_json($response->{body})->{last_message_id});
+            ($unanswered, $id) = ('taken', decode_json($response->{body})->{last_message_id});
         } elsif ($response && $response->{status} == 503) {
-            $fate = 'refused';
+            $unanswered = 'refused';
         } elsif ($response && $response->{status} != 504) {
-            $fate = "status $response->{status}";
+            $unanswered = "status $response->{status}";
         }
         undef $client if !$response;
-        print $out join("\t", $payload =~ s/x+$//r, $channel, $fate, sprintf('%.3f', $took), $id), "\n";
-        sleep($fate eq 'taken' ? 0.004 : 0.02);
+        print $out join("\t", $payload =~ s/x+$//r, $channel, $unanswered, sprintf('%.3f', $took), $id), "\n";
+        sleep($unanswered eq 'taken' ? 0.004 : 0.02);
     }
     close $out;
     POSIX::_exit(0);

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a [`Relay`] makes of what its server says: messages of Pub/Sub, what was read of streams, and notices.
+
+use super::{AGAIN, Asked, Copies, Relay, Stage};
+use crate::channel::position::MessageId;
+use crate::channel::store::{Appended, Original};
+use crate::redis::connection::{Connection, Event};
+use crate::redis::envelope;
+use crate::redis::error::ErrorReply;
+use crate::redis::notice::Notice;
+use crate::redis::script::{self, Failure, Fetched, Noted};
+
+impl Relay {
+    /// Something has happened on the connection.
+    pub fn on_event(&mut self, event: Event, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
+        match event {
+            Event::Answered(token, reply) => match self.asked.remove(&token) {
+                Some(Asked::Read(topic)) => self.read(topic, script::fetched(&reply), copies, now),
+                Some(Asked::Announcement(topic)) => self.noted(topic, &script::noted(&reply)),
+                None => {}
+            },
+            Event::Abandoned(token, _) => {
+                self.counts.failed += 1;
+                self.asked.remove(&token);
+            }
+            Event::Notice(Notice::Message { topic, id, unix, sealed }) => {
+                self.told(&topic, id, unix, &sealed, copies);
+            }
+            Event::Notice(Notice::Deleted { topic, .. }) => {
+                if let Some(state) = self.channels.get_mut(&*topic) {
+                    copies.delete(&state.channel);
+                    state.kept = false;
+                    if state.waiting.is_empty() {
+                        // Its subscribers go; who listened on would make the channel anew.
+                        self.channels.remove(&*topic);
+                        // Cannot fail: the connection is ready.
+                        let _ = connection.unsubscribe(&[&topic], now);
+                    } else {
+                        self.look_again(&topic);
+                    }
+                }
+            }
+            Event::Notice(Notice::Subscribed { topic }) => {
+                if let Some(state) = self.channels.get_mut(&*topic)
+                    && state.stage == Stage::Subscribing
+                {
+                    state.stage = Stage::Due;
+                    self.due.push_back(topic.into());
+                }
+            }
+            Event::Notice(Notice::Unsubscribed { topic }) => {
+                // The channel may have been let go and be wanted again, or the server has moved it.
+                if let Some(state) = self.channels.get_mut(&*topic)
+                    && state.stage != Stage::Subscribing
+                {
+                    state.stage = Stage::Wanted;
+                    self.due.push_back(topic.into());
+                }
+            }
+            Event::NotSubscribed(topics, error) => {
+                for topic in topics {
+                    self.displace(&topic, &error);
+                    if let Some(state) = self.channels.get_mut(&*topic) {
+                        state.stage = Stage::Wanted;
+                        self.later(now + AGAIN, topic.into());
+                    }
+                }
+            }
+            Event::Ready(_) => self.connected(),
+            Event::Ended(_) => self.disconnected(),
+            Event::Notice(Notice::Foreign { .. } | Notice::Other) => {}
+        }
+        self.ask(connection, copies, now);
+    }
+
+    /// A message has come by Pub/Sub.
+    fn told(&mut self, topic: &[u8], id: MessageId, unix: u64, sealed: &[u8], copies: &mut impl Copies) {
+        let Some(state) = self.channels.get(topic) else { return };
+        let appended = match envelope::open(sealed) {
+            Some(envelope) => copies.append(&state.channel, id, unix, &envelope),
+            // It has a place in the stream, and is passed over there.
+            None => Appended::OtherEpoch,
+        };
+        match appended {
+            Appended::Done(_) => self.counts.told += 1,
+            Appended::Known => {}
+            Appended::Behind(_) | Appended::OtherEpoch | Appended::NoCopy => self.look_again(topic),
+        }
+    }
+
+    /// The copy of a channel is not what the engine has.
+    fn look_again(&mut self, topic: &[u8]) {
+        let Some(state) = self.channels.get_mut(topic) else { return };
+        match &mut state.stage {
+            Stage::Complete => {
+                state.stage = Stage::Due;
+                self.due.push_back(topic.into());
+            }
+            Stage::Reading { again } => *again = true,
+            Stage::Wanted | Stage::Subscribing | Stage::Due => {}
+        }
+    }
+
+    /// What was read of a channel's stream.
+    fn read(&mut self, topic: Box<[u8]>, found: Result<Fetched, Failure>, copies: &mut impl Copies, now: u64) {
+        let Some(state) = self.channels.get_mut(&topic) else { return };
+        let Stage::Reading { again } = state.stage else { return };
+        state.stage = Stage::Due;
+        self.counts.failed += u64::from(found.is_err());
+        if let Err(Failure::Refused(error)) = &found {
+            self.displace(&topic, error);
+        }
+        let Some(state) = self.channels.get_mut(&topic) else { return };
+        self.forgotten |= found == Err(Failure::Refused(ErrorReply::NoScript));
+        let (Ok(found), epoch) =
+            (&found, found.as_ref().ok().and_then(|found| found.epoch.filter(|epoch| epoch.0 != 0)))
+        else {
+            return self.later(now + AGAIN, topic);
+        };
+        let Some(epoch) = epoch else { return self.later(now + AGAIN, topic) };
+        let oldest = found.oldest.unwrap_or(found.newest.next());
+        let known = copies.look(&state.channel).epoch;
+        self.counts.epochs += u64::from(known.0 != 0 && known != epoch);
+        if !copies.follow(&state.channel, Original { epoch, oldest, lineage: found.lineage }) {
+            return self.later(now + AGAIN, topic);
+        }
+        for entry in &found.entries {
+            let id = MessageId { epoch, offset: entry.offset };
+            let Some(envelope) = envelope::open(&entry.sealed) else {
+                // Not one of ours, and lost for everybody.
+                copies.follow(&state.channel, Original { epoch, oldest: entry.offset.next(), lineage: found.lineage });
+                continue;
+            };
+            match copies.append(&state.channel, id, entry.unix, &envelope) {
+                Appended::Done(_) => self.counts.fetched += u64::from(state.kept),
+                Appended::Known => {}
+                // What is between is read next.
+                Appended::Behind(_) | Appended::OtherEpoch | Appended::NoCopy => break,
+            }
+        }
+        let next = copies.look(&state.channel).next;
+        if again || next <= found.newest {
+            self.due.push_back(topic);
+            return;
+        }
+        state.stage = Stage::Complete;
+        copies.keep(&state.channel, Some(state.reading));
+        state.kept = true;
+        for slot in state.waiting.drain(..) {
+            copies.ready(slot);
+        }
+    }
+
+    /// What the engine says to an announcement.
+    fn noted(&mut self, topic: Box<[u8]>, noted: &Result<Noted, Failure>) {
+        self.counts.failed += u64::from(noted.is_err());
+        self.forgotten |= *noted == Err(Failure::Refused(ErrorReply::NoScript));
+        let Some(state) = self.channels.get_mut(&topic) else { return };
+        let was_changed = state.announced.changed;
+        match noted {
+            Ok(noted) if !noted.has_presence => state.announced.forget_who(),
+            Ok(_) => {}
+            // It is told again by the count.
+            Err(_) => state.announced.refused(),
+        }
+        if state.announced.changed && !was_changed {
+            self.due.push_back(topic);
+        }
+    }
+}
