@@ -108,8 +108,8 @@ if [ "$status" -eq 1 ] && [ "$picked" -eq 0 ] && [ ${#failed[@]} -gt 0 ] && [ ${
 fi
 
 if [ -n "$reports" ]; then
-    # What valgrind has to say about itself, such as a system call that it does not know, is no report.
-    if [ "$with" = valgrind ]; then find "$reports" -type f -exec sed -i '/^--[0-9]*-- /d' {} +; fi
+    # What the watchers have to say about themselves, such as an unknown system call or a thread that has ended, is no report.
+    find "$reports" -type f -exec sed -i '/^--[0-9]*-- /d; /^==[0-9]*==Unable to get registers from thread [0-9]*\.$/d' {} +
     find "$reports" -type f -empty -delete
     count=$(find "$reports" -type f | wc -l)
     if [ "$count" -gt 0 ]; then
