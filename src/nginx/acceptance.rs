@@ -4,6 +4,7 @@
 
 use super::ffi;
 use super::request::Request;
+use super::status::Status;
 use crate::ws::deflate;
 use crate::ws::handshake::{self, Accept, Accepted, HttpVersion};
 
@@ -54,11 +55,10 @@ impl Acceptance {
         unsafe {
             ffi::ngx_ws_response_101(request.raw());
             ffi::ngx_ws_request_upgraded(request.raw());
-            let sent = ffi::ngx_http_send_header(request.raw());
-            if sent == ffi::NGX_ERROR as isize || sent > ffi::NGX_OK as isize {
+            if Status::of(ffi::ngx_http_send_header(request.raw())).ends_answer() {
                 return false;
             }
-            ffi::ngx_http_send_special(request.raw(), ffi::NGX_HTTP_FLUSH as usize) != ffi::NGX_ERROR as isize
+            ffi::ngx_http_send_special(request.raw(), ffi::NGX_HTTP_FLUSH as usize) != Status::ERROR
         }
     }
 }

@@ -11,6 +11,7 @@ use super::ffi;
 use super::guard::guard;
 use super::hold::{self, Holder, Kind};
 use super::request::Request;
+use super::status::Status;
 use crate::channel::backend::{Answer, Outcome};
 
 /// The request, as long as it is there to be resumed.
@@ -46,12 +47,12 @@ impl Caller {
 
     /// Lets the request wait until it is [resumed](Self::resume), and returns what a content handler returns for that. A client
     /// that goes away is noticed: the request is not there any more then.
-    pub fn wait(&self) -> isize {
-        let Some(request) = self.0.get() else { return ffi::NGX_ERROR as isize };
+    pub fn wait(&self) -> Status {
+        let Some(request) = self.0.get() else { return Status::ERROR };
         let Some(context) = request.context() else {
             // It ends now, and is not there to be resumed.
             self.0.set(None);
-            return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+            return Status::INTERNAL_SERVER_ERROR;
         };
         hold::take(context, Holder::new(&HOLDER, NonNull::from(&*self.0)));
         hold::watch_client(request);
@@ -60,7 +61,7 @@ impl Caller {
             (*request.raw()).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
             ffi::ngx_ws_request_hold(request.raw());
         }
-        ffi::NGX_DONE as isize
+        Status::DONE
     }
 
     /// Whether the request is there.
@@ -70,10 +71,10 @@ impl Caller {
 
     /// Goes on with the request, if it is there, and ends it with the status that `step` returns, as nginx does with what a
     /// content handler returns. To be called at the outermost level.
-    pub fn resume(&self, step: impl FnOnce(Request) -> isize) {
+    pub fn resume(&self, step: impl FnOnce(Request) -> Status) {
         let Some(request) = self.0.take() else { return };
         let connection = request.connection();
-        let status = guard(ffi::NGX_ERROR as isize, || {
+        let status = guard(Status::ERROR, || {
             if let Some(context) = request.existing_context() {
                 hold::release(request, context);
             }
@@ -82,7 +83,7 @@ impl Caller {
         // SAFETY: the request is alive until it is finalized here; nginx looks at the connection only if requests were
         // posted to it.
         unsafe {
-            let status = ffi::ngx_ws_request_answer(request.raw(), status);
+            let status = ffi::ngx_ws_request_answer(request.raw(), status.raw());
             ffi::ngx_http_finalize_request(request.raw(), status);
             ffi::ngx_http_run_posted_requests(connection);
         }
@@ -93,13 +94,13 @@ impl Caller {
 pub fn wait_for<T: 'static, E: 'static>(
     request: Request,
     answer: Answer<T, E>,
-    finish: impl FnOnce(Request, Outcome<T, E>) -> isize + 'static,
-) -> isize {
+    finish: impl FnOnce(Request, Outcome<T, E>) -> Status + 'static,
+) -> Status {
     let pending = match answer {
         Answer::Now(outcome) => return finish(request, outcome),
         Answer::Later(pending) => pending,
     };
-    let Some(caller) = Caller::of(request) else { return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize };
+    let Some(caller) = Caller::of(request) else { return Status::INTERNAL_SERVER_ERROR };
     let status = caller.wait();
     pending.then(move |outcome| caller.resume(|request| finish(request, outcome)));
     status

@@ -31,6 +31,7 @@ use super::log::Level;
 use super::origin::{self, Trust};
 use super::request::Request;
 use super::session::SessionRef;
+use super::status::Status;
 use super::template::ComplexValue;
 use crate::channel::backend::{Answer, Outcome, gather};
 use crate::channel::event::Happening;
@@ -47,19 +48,17 @@ use waiting::Delivery;
 use crate::channel::transport::{self, Transport};
 use crate::channel::wire::websocket::META;
 use crate::session::endpoint::Endpoint;
+use crate::session::endpoint::HttpStatus;
 pub use publish::Publisher;
 pub use subscription::Ids;
 pub use websocket::Channel as WebSocket;
-
-/// The location has no transport of the kind that was asked for (RFC 9110, section 15.5.7).
-const NOT_ACCEPTABLE: isize = 406;
 
 /// What becomes of a request to a location with channels.
 pub enum Way {
     /// It is to become a WebSocket, or to be told that it must.
     WebSocket,
     /// It has been answered, or will be; what the content handler returns.
-    Answered(isize),
+    Answered(Status),
 }
 
 /// Answers a request that is no WebSocket.
@@ -67,13 +66,13 @@ pub enum Way {
 /// # Errors
 ///
 /// The status to answer.
-pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Way, isize> {
+pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Way, Status> {
     let mode = channel.mode;
     request.restore_method();
     // The headers of a subrequest are those of the client's request: what they ask for is not asked of this location.
     let attended = request.is_attended();
     if attended && wants_upgrade(request) {
-        return if takes_websockets(request, mode) { Ok(Way::WebSocket) } else { Err(NOT_ACCEPTABLE) };
+        return if takes_websockets(request, mode) { Ok(Way::WebSocket) } else { Err(Status::NOT_ACCEPTABLE) };
     }
     check_origin(request, mode.subscribes())?;
     let is = |method: &[u8]| request.method() == method;
@@ -88,13 +87,13 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
         answer::refuse_method(request, methods)
     } else {
         // SAFETY: the request is alive. A body of a request that has none by its method is dropped.
-        if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != ffi::NGX_OK as isize {
-            return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+        if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != Status::OK {
+            return Err(Status::INTERNAL_SERVER_ERROR);
         }
         if attended && shows_console(request, mode) {
             console::send(request)
         } else if mode.subscribes() {
-            let delivery = if attended { choose(request).ok_or(NOT_ACCEPTABLE)? } else { poll(request)? };
+            let delivery = if attended { choose(request).ok_or(Status::NOT_ACCEPTABLE)? } else { poll(request)? };
             let Some(delivery) = delivery else { return Ok(Way::WebSocket) };
             if member::must_ask(request) {
                 ask(request, channel, delivery)?
@@ -136,7 +135,7 @@ pub fn start(
     request: Request,
     session: SessionRef,
     channel: &conf::Channel<ComplexValue>,
-) -> Result<Box<dyn Endpoint>, isize> {
+) -> Result<Box<dyn Endpoint>, Status> {
     if request.existing_context().and_then(|context| context.protocol) == Some(v1::NAME) {
         return Ok(Box::new(Multiplex::new(request, session)));
     }
@@ -156,16 +155,16 @@ fn subscribe(
     channel: &conf::Channel<ComplexValue>,
     delivery: Delivery,
     member: Option<Member>,
-) -> Result<isize, isize> {
+) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     waiting::start(request, delivery, &ids, member)
 }
 
 /// Asks whether a request may wait for messages; returns what the content handler returns.
-fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<isize, isize> {
+fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<Status, Status> {
     // The variables of the hook's location tell of it.
     let ids = Ids::of(request, channel)?;
-    let caller = Caller::of(request).ok_or(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize)?;
+    let caller = Caller::of(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let (waiting, awaited) = (caller.clone(), delivery.clone());
     let decided = member::ask(request, &ids, move |decision, copy| {
         if !caller.is_there() {
@@ -180,9 +179,9 @@ fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delive
 }
 
 /// Lets a request wait for messages if that was decided; returns what the content handler returns.
-fn admit(request: Request, decision: JoinDecision, delivery: Delivery) -> Result<isize, isize> {
+fn admit(request: Request, decision: JoinDecision, delivery: Delivery) -> Result<Status, Status> {
     let Some(channel) = request.settings().channel() else {
-        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+        return Err(Status::INTERNAL_SERVER_ERROR);
     };
     let member = decision.apply(request)?;
     subscribe(request, channel, delivery, member)
@@ -227,42 +226,41 @@ fn choose(request: Request) -> Option<Option<Delivery>> {
 }
 
 /// How a subrequest is served: it gets what is there. Waiting for a message would hold the response that it is part of.
-fn poll(request: Request) -> Result<Option<Delivery>, isize> {
+fn poll(request: Request) -> Result<Option<Delivery>, Status> {
     let transports = request.settings().channel_transports();
     if !transports.offer(Transport::Poll) && !transports.offer(Transport::LongPoll) {
         let reason = "a subrequest cannot wait for messages, and \"websocket_channel_transports\" offers neither poll nor longpoll";
         request.report(Level::Error, format_args!("{reason}"));
-        return Err(NOT_ACCEPTABLE);
+        return Err(Status::NOT_ACCEPTABLE);
     }
     Ok(Some(if subscription::names_position(request) { Delivery::Poll } else { Delivery::FirstPoll }))
 }
 
 /// Pages of other origins may do here what `websocket_origin` lets them, on every transport. What is answered depends on
 /// the origin also where there is none. A subrequest is made by the configuration and not by a page.
-fn check_origin(request: Request, subscribes: bool) -> Result<(), isize> {
-    const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+fn check_origin(request: Request, subscribes: bool) -> Result<(), Status> {
     if !request.is_attended() {
         return Ok(());
     }
     if !answer::vary(request, subscribes) {
-        return Err(FAILED);
+        return Err(Status::INTERNAL_SERVER_ERROR);
     }
     let mut pages = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"origin")).map(|(_, value)| value);
     let Some(page) = pages.next() else { return Ok(()) };
     if pages.next().is_some() {
         request.report(Level::Info, format_args!("several Origin headers"));
-        return Err(ffi::NGX_HTTP_BAD_REQUEST as isize);
+        return Err(Status::BAD_REQUEST);
     }
     let Some(trust) = origin::trust(request, page) else {
         let page = String::from_utf8_lossy(page);
         request.report(Level::Error, format_args!("origin \"{page}\" is not allowed by \"websocket_origin\""));
-        return Err(ffi::NGX_HTTP_FORBIDDEN as isize);
+        return Err(Status::FORBIDDEN);
     };
-    if answer::expose(request, page, trust == Trust::Named) { Ok(()) } else { Err(FAILED) }
+    if answer::expose(request, page, trust == Trust::Named) { Ok(()) } else { Err(Status::INTERNAL_SERVER_ERROR) }
 }
 
 /// Channel info, of several channels the sums; with the argument `presence` who is on them.
-fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
+fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     if asks_for_presence(request.arguments()) {
         return Ok(presence(request, &ids));
@@ -273,13 +271,13 @@ fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize
 }
 
 /// Answers with what is known of the channels together, if there are any.
-fn tell_info(request: Request, outcome: Outcome<Option<Option<Info>>, Corrupt>) -> isize {
+fn tell_info(request: Request, outcome: Outcome<Option<Option<Info>>, Corrupt>) -> Status {
     match outcome {
         Ok(info) => match info.flatten() {
-            Some(info) => answer::info(request, ffi::NGX_HTTP_OK as usize, &info),
-            None => ffi::NGX_HTTP_NOT_FOUND as isize,
+            Some(info) => answer::info(request, HttpStatus::OK, &info),
+            None => Status::NOT_FOUND,
         },
-        Err(failure) => answer::failed(request, failure, |Corrupt| ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize),
+        Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),
     }
 }
 
@@ -296,18 +294,17 @@ fn presence_of(request: Request, ids: &Ids<'_>) -> Answer<Option<Presence>, Read
 }
 
 /// Tells who is on the channels.
-fn presence(request: Request, ids: &Ids<'_>) -> isize {
+fn presence(request: Request, ids: &Ids<'_>) -> Status {
     caller::wait_for(request, presence_of(request, ids), |request, outcome| {
-        const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
         let all = match outcome {
             Ok(all) => all,
-            Err(failure) => return answer::failed(request, failure, |_| FAILED),
+            Err(failure) => return answer::failed(request, failure, |_| Status::INTERNAL_SERVER_ERROR),
         };
-        let Some(all) = all else { return ffi::NGX_HTTP_NOT_FOUND as isize };
+        let Some(all) = all else { return Status::NOT_FOUND };
         if !request.add_header("Cache-Control", b"no-store") {
-            return FAILED;
+            return Status::INTERNAL_SERVER_ERROR;
         }
-        answer::text(request, ffi::NGX_HTTP_OK as usize, Presence::CONTENT_TYPE, &all.to_string())
+        answer::text(request, HttpStatus::OK, Presence::CONTENT_TYPE, &all.to_string())
     })
 }
 
@@ -323,7 +320,7 @@ fn merge(first: Option<Presence>, other: Option<Presence>) -> Option<Presence> {
 }
 
 /// Deletes the channels; the answer is what they were.
-fn delete(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<isize, isize> {
+fn delete(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     let events = Events::of(request)?.map(Rc::new);
     let backend = backend::of(request.settings().engine);

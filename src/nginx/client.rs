@@ -5,6 +5,7 @@
 use super::connection::Connection;
 use super::ffi;
 use super::request::Request;
+use super::status::Status;
 use crate::session::client::{self, Lost, Received, Sent, Sink};
 use crate::ws::timing::Look;
 
@@ -68,7 +69,7 @@ impl client::Client for Client {
 
     fn drain(&mut self) -> Result<bool, Lost> {
         // SAFETY: the request is alive; a null chain sends what is buffered.
-        if unsafe { ffi::ngx_http_output_filter(self.request.raw(), std::ptr::null_mut()) } == ffi::NGX_ERROR as isize {
+        if unsafe { ffi::ngx_http_output_filter(self.request.raw(), std::ptr::null_mut()) } == Status::ERROR {
             return Err(Lost);
         }
         Ok(self.is_drained())

@@ -4,12 +4,10 @@
 //! has of it.
 
 use super::ffi;
+use super::status::Status;
 use super::uptake::{self, Uptake};
 use crate::session::client::{Received, Sent};
 use crate::ws::timing::Look;
-
-/// What nginx says of a call that may come later.
-const AGAIN: isize = ffi::NGX_AGAIN as isize;
 
 /// A connection that somebody else closes.
 ///
@@ -76,7 +74,7 @@ impl Connection {
         match unsafe { ffi::ngx_ws_recv(self.raw, room, most) } {
             0 => Received::End,
             count if count > 0 => Received::Octets(count.unsigned_abs()),
-            AGAIN => Received::Blocked,
+            again if again == Status::AGAIN => Received::Blocked,
             _ => Received::Lost,
         }
     }
@@ -86,7 +84,8 @@ impl Connection {
         // SAFETY: nginx reads the octets; the type lacks a const.
         match unsafe { ffi::ngx_ws_send(self.raw, octets.as_ptr().cast_mut(), octets.len()) } {
             count if count > 0 => Sent::Octets(count.unsigned_abs()),
-            0 | AGAIN => Sent::Blocked,
+            0 => Sent::Blocked,
+            again if again == Status::AGAIN => Sent::Blocked,
             _ => Sent::Lost,
         }
     }
@@ -123,8 +122,8 @@ impl Connection {
     pub fn watch(&self) -> bool {
         // SAFETY: the events belong to the connection.
         unsafe {
-            ffi::ngx_handle_read_event(self.read_event(), 0) == ffi::NGX_OK as isize
-                && ffi::ngx_handle_write_event(self.write_event(), 0) == ffi::NGX_OK as isize
+            ffi::ngx_handle_read_event(self.read_event(), 0) == Status::OK
+                && ffi::ngx_handle_write_event(self.write_event(), 0) == Status::OK
         }
     }
 }

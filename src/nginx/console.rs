@@ -7,6 +7,8 @@
 
 use super::ffi;
 use super::request::Request;
+use super::status::Status;
+use crate::session::endpoint::HttpStatus;
 
 const PAGE: &str = concat!(
     "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -30,7 +32,7 @@ const POLICY: &str = concat!(
 );
 
 /// Sends the page; returns what the content handler returns.
-pub fn send(request: Request) -> ffi::ngx_int_t {
+pub fn send(request: Request) -> Status {
     let headers = [
         ("Content-Security-Policy", POLICY),
         ("X-Content-Type-Options", "nosniff"),
@@ -38,8 +40,8 @@ pub fn send(request: Request) -> ffi::ngx_int_t {
         ("Cache-Control", "no-cache"),
     ];
     if !headers.iter().all(|(name, value)| request.add_header(name, value.as_bytes())) {
-        return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        return Status::INTERNAL_SERVER_ERROR;
     }
     let page = ffi::ngx_str_t { len: PAGE.len(), data: PAGE.as_ptr().cast_mut() };
-    request.respond(ffi::NGX_HTTP_OK as usize, "text/html; charset=utf-8", page)
+    request.respond(HttpStatus::OK, "text/html; charset=utf-8", page)
 }

@@ -10,7 +10,7 @@ use std::ptr;
 
 use super::channel::group;
 use super::template::NginxCompiler;
-use super::{ffi, status, upgrade};
+use super::{ffi, status_page, upgrade};
 use crate::conf::{Refused, Settings};
 
 /// A content handler.
@@ -81,7 +81,7 @@ fn handler_of(settings: &Settings<NginxCompiler>) -> Option<Handler> {
     if settings.endpoint.is_some() {
         Some(upgrade::handler)
     } else if settings.status.is_some() {
-        Some(status::handler)
+        Some(status_page::handler)
     } else {
         settings.group_info.then_some(group::handler as Handler)
     }

@@ -17,20 +17,16 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::ffi;
-use super::guard::guard;
+use super::guard::{guard, guard_status};
 use super::log::{self, Level, Octets};
 use super::request::{Request, bytes, try_again};
+use super::status::Status;
 use super::template::ComplexValue;
 use super::timer::{Timer, now};
 use crate::channel::hook::{MOST_HOPS, hops};
 use exchanges::{Exchange, ExchangeRef, Exchanges, Surplus, most_questions};
 
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-
 const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;
-
-/// A hook was asked because of itself (RFC 5842, section 7.2).
-const LOOP_DETECTED: isize = 508;
 
 /// When so many of those wait, nobody is let in whose end would make another one.
 const MOST_WAITING: usize = 8192;
@@ -112,7 +108,7 @@ fn with<R>(step: impl FnOnce(&mut Exchanges) -> R) -> R {
 /// # Errors
 ///
 /// The status to answer, which was logged: the URI is none, the question goes round in a circle, the worker is too busy.
-pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Done) -> Result<(), isize> {
+pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Done) -> Result<(), Status> {
     let is_notice = matches!(question, Question::Notice);
     if CLOSED.get() || (!is_notice && is_overtime(now())) {
         return Err(try_again(request));
@@ -139,9 +135,9 @@ fn copy(
     message: Option<Rc<Vec<u8>>>,
     limit: usize,
     done: Done,
-) -> Result<ExchangeRef, isize> {
+) -> Result<ExchangeRef, Status> {
     let before = hops_before(request)?;
-    let uri = target.evaluate(request).ok_or(FAILED)?;
+    let uri = target.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     prepare(request, before + 1, uri, content_type, message, limit, done)
 }
 
@@ -168,7 +164,7 @@ impl PreparedNotice {
     /// # Errors
     ///
     /// The status to answer, which was logged: as with [`ask`].
-    pub fn of(request: Request, target: &ComplexValue) -> Result<Self, isize> {
+    pub fn of(request: Request, target: &ComplexValue) -> Result<Self, Status> {
         if CLOSED.get() {
             return Err(try_again(request));
         }
@@ -213,32 +209,32 @@ fn is_overtime(now: u64) -> bool {
 /// # Errors
 ///
 /// The status to answer, which was logged: as with [`ask`].
-pub fn can_notify(request: Request, target: &ComplexValue) -> Result<(), isize> {
+pub fn can_notify(request: Request, target: &ComplexValue) -> Result<(), Status> {
     if CLOSED.get() || with(|exchanges| exchanges.notices.len()) >= MOST_WAITING {
         return Err(try_again(request));
     }
     hops_before(request)?;
-    let uri = target.evaluate(request).ok_or(FAILED)?;
+    let uri = target.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let mut text = ffi::ngx_str_t { len: uri.len(), data: uri.as_ptr().cast_mut() };
     // SAFETY: the request is alive; the text is only read.
-    if unsafe { ffi::ngx_ws_detached_can_ask(request.raw(), &raw mut text) } != ffi::NGX_OK as isize {
+    if unsafe { ffi::ngx_ws_detached_can_ask(request.raw(), &raw mut text) } != Status::OK {
         return Err(no_target(request, uri));
     }
     Ok(())
 }
 
 /// How many hooks a request has come through.
-fn hops_before(request: Request) -> Result<u32, isize> {
+fn hops_before(request: Request) -> Result<u32, Status> {
     hops(request.header(b"x-websocket-hops")).filter(|&hops| hops < MOST_HOPS).ok_or_else(|| {
         request.report(Level::Error, format_args!("a hook is asked because of itself more than {MOST_HOPS} times"));
-        LOOP_DETECTED
+        Status::LOOP_DETECTED
     })
 }
 
-fn no_target(request: Request, uri: &[u8]) -> isize {
+fn no_target(request: Request, uri: &[u8]) -> Status {
     let uri = Octets(uri);
     request.report(Level::Error, format_args!("a hook cannot be asked at \"{uri}\""));
-    FAILED
+    Status::INTERNAL_SERVER_ERROR
 }
 
 /// Copies the request and what is asked with it.
@@ -250,7 +246,7 @@ fn prepare(
     message: Option<Rc<Vec<u8>>>,
     limit: usize,
     done: Done,
-) -> Result<ExchangeRef, isize> {
+) -> Result<ExchangeRef, Status> {
     let text = |octets: &[u8]| ffi::ngx_str_t { len: octets.len(), data: octets.as_ptr().cast_mut() };
     let hops = hops.to_string();
     let (mut hops, mut content_type) = (text(hops.as_bytes()), text(content_type));
@@ -260,7 +256,7 @@ fn prepare(
     unsafe {
         let detached =
             ffi::ngx_ws_detached_create(request.raw(), &raw mut hops, &raw mut content_type, usize::from(has_message));
-        let detached = NonNull::new(detached).ok_or(FAILED)?;
+        let detached = NonNull::new(detached).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let exchange = Box::new(Exchange {
             detached,
             done: Some(done),
@@ -279,7 +275,7 @@ fn prepare(
         if let (Some(Some(known)), Some(context)) = (known, copy.context()) {
             *context = known;
         }
-        let ready = if ffi::ngx_ws_detached_target(detached.as_ptr(), &raw mut target) != ffi::NGX_OK as isize {
+        let ready = if ffi::ngx_ws_detached_target(detached.as_ptr(), &raw mut target) != Status::OK {
             no_target(request, uri);
             false
         } else {
@@ -288,14 +284,14 @@ fn prepare(
                     detached.as_ptr(),
                     exchange.message.as_ptr().cast_mut(),
                     exchange.message.len(),
-                ) == ffi::NGX_OK as isize
+                ) == Status::OK
         };
         let exchange = NonNull::from(Box::leak(exchange));
         let data = exchange.as_ptr().cast::<c_void>();
-        if !ready || ffi::ngx_ws_detached_on_free(detached.as_ptr(), Some(on_free), data) != ffi::NGX_OK as isize {
+        if !ready || ffi::ngx_ws_detached_on_free(detached.as_ptr(), Some(on_free), data) != Status::OK {
             drop(Box::from_raw(exchange.as_ptr()));
             ffi::ngx_ws_detached_discard(detached.as_ptr());
-            return Err(FAILED);
+            return Err(Status::INTERNAL_SERVER_ERROR);
         }
         ffi::ngx_ws_detached_callbacks(detached.as_ptr(), Some(on_octets), Some(on_done), Some(on_leave), data);
         Ok(exchange)
@@ -309,7 +305,7 @@ fn turn() {
         // SAFETY: the exchange lives until its request is freed, which it is not before it has been started or discarded.
         let (detached, is_notice) = unsafe { ((*exchange.as_ptr()).detached, (*exchange.as_ptr()).is_notice) };
         // SAFETY: prepared, and not started yet. The exchange may be gone afterwards.
-        if unsafe { ffi::ngx_ws_detached_start(detached.as_ptr()) } == ffi::NGX_OK as isize {
+        if unsafe { ffi::ngx_ws_detached_start(detached.as_ptr()) } == Status::OK {
             continue;
         }
         if is_notice {
@@ -427,22 +423,22 @@ pub fn exit() {
 
 /// Some of the body.
 unsafe extern "C" fn on_octets(data: *mut c_void, status: usize, octets: *const u8, len: usize) -> ffi::ngx_int_t {
-    guard(ffi::NGX_ERROR as isize, || {
+    guard_status(Status::ERROR, || {
         // SAFETY: data is the exchange, which lives as long as its request; the octets are those of a buffer.
         let (exchange, octets) = unsafe { (&mut *data.cast::<Exchange>(), std::slice::from_raw_parts(octets, len)) };
         if status != ffi::NGX_HTTP_OK as usize {
             exchange.unwanted = exchange.unwanted.saturating_add(len);
-            return if exchange.unwanted > UNWANTED { ffi::NGX_ERROR as isize } else { ffi::NGX_OK as isize };
+            return if exchange.unwanted > UNWANTED { Status::ERROR } else { Status::OK };
         }
         if exchange.limit - exchange.body.len() < len {
             exchange.too_large = true;
-            return ffi::NGX_ERROR as isize;
+            return Status::ERROR;
         }
         if exchange.body.try_reserve(len).is_err() {
-            return ffi::NGX_ERROR as isize;
+            return Status::ERROR;
         }
         exchange.body.extend_from_slice(octets);
-        ffi::NGX_OK as isize
+        Status::OK
     })
 }
 

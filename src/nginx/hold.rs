@@ -18,6 +18,7 @@ use super::ffi;
 use super::guard::guard;
 use super::request::Request;
 use super::session::context::Context;
+use super::status::Status;
 
 /// What holders of one kind have in common. There is one of each, whose address tells the kinds apart.
 pub struct Kind {
@@ -85,6 +86,6 @@ unsafe extern "C" fn on_reading(raw: *mut ffi::ngx_http_request_t) {
             return;
         }
         guard((), || let_go(Request::new(raw)));
-        ffi::ngx_http_finalize_request(raw, ffi::NGX_HTTP_CLIENT_CLOSED_REQUEST as isize);
+        ffi::ngx_http_finalize_request(raw, Status::CLIENT_CLOSED_REQUEST.raw());
     }
 }

@@ -15,10 +15,11 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
 use super::ffi;
-use super::guard::guard;
+use super::guard::guard_status;
 use super::log::{self, Level};
 use super::process;
 use super::request::bytes;
+use super::status::Status;
 use super::{address, template::NginxCompiler};
 use crate::conf::Settings;
 use crate::ledger::naming::{Named, labels};
@@ -235,7 +236,7 @@ fn add_zone(cf: *mut ffi::ngx_conf_t, nth: usize, counted: *mut Counted) -> Opti
 
 /// Makes the chunk, or finds that of the configuration before, and enters the locations when it is the last one.
 unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -> ffi::ngx_int_t {
-    guard(ffi::NGX_ERROR as isize, || {
+    guard_status(Status::ERROR, || {
         // The pages of a new zone are zero and most of them are never needed, so they are not written to, except in an nginx that
         // fills memory with a pattern to find errors.
         //
@@ -246,7 +247,7 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
             if (*pool).data.is_null() {
                 let chunk = ffi::ngx_slab_alloc(pool, size_of::<Chunk>());
                 if chunk.is_null() {
-                    return ffi::NGX_ERROR as isize;
+                    return Status::ERROR;
                 }
                 if chunk.cast::<u64>().read() != 0 {
                     chunk.write_bytes(0, size_of::<Chunk>());
@@ -255,13 +256,13 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
             }
             (*zone).data.cast::<Counted>().as_ref()
         };
-        let Some(counted) = counted else { return ffi::NGX_ERROR as isize };
+        let Some(counted) = counted else { return Status::ERROR };
         if counted.zones.last().map(|last| last.as_ptr()) == Some(zone)
             && let Some(plan) = &counted.plan
         {
             carry_out(&counted.chunks(), plan, &counted.locations, counted.configuration);
         }
-        ffi::NGX_OK as isize
+        Status::OK
     })
 }
 

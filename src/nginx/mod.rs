@@ -40,6 +40,7 @@ mod scope;
 mod session;
 mod shared;
 mod status;
+mod status_page;
 mod tcp;
 mod template;
 mod timer;

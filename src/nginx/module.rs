@@ -9,9 +9,10 @@ use std::ptr;
 
 use super::commands::{self, COMMANDS};
 use super::ffi::*;
-use super::guard::{self, guard};
+use super::guard::{self, guard, guard_status};
 use super::main_settings::MainSettings;
 use super::program::check;
+use super::status::Status;
 use super::{capacity, layout, main_settings, refused, variables, worker};
 
 /// A constant that nginx gets a pointer to.
@@ -79,29 +80,27 @@ pub static ngx_module_names: Exported<[*const c_char; 2]> =
 #[unsafe(no_mangle)]
 pub static ngx_module_order: Exported<[*const c_char; 1]> = Exported([ptr::null()]);
 
-const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
-
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    guard(ERROR, || {
+    guard_status(Status::ERROR, || {
         guard::install();
-        if layout::agrees(cf) && variables::add(cf) { NGX_OK as ngx_int_t } else { ERROR }
+        Status::ok_if(layout::agrees(cf) && variables::add(cf))
     })
 }
 
 /// All of a configuration has been read: by "nginx -t", at the start, or for a reload.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    guard(ERROR, || {
+    guard_status(Status::ERROR, || {
         if let Some(main) = MainSettings::of_cycle(cycle) {
             // They are not needed a second time.
             check::run(cycle, &std::mem::take(&mut main.checks));
             capacity::run(cycle, &std::mem::take(&mut main.limits), main.channels.is_some());
         }
-        NGX_OK as ngx_int_t
+        Status::OK
     })
 }
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    guard(ERROR, || if main_settings::finish(cf) && add_log_handler(cf) { NGX_OK as ngx_int_t } else { ERROR })
+    guard_status(Status::ERROR, || Status::ok_if(main_settings::finish(cf) && add_log_handler(cf)))
 }
 
 /// Counts refusals of other modules, if there is anything to count for.
@@ -110,11 +109,11 @@ fn add_log_handler(cf: *mut ngx_conf_t) -> bool {
         return true;
     }
     // SAFETY: the configuration is being read, and nginx has not gone over to the handlers of its phases.
-    unsafe { ngx_ws_conf_log_phase(cf, Some(refused::on_log)) == NGX_OK as ngx_int_t }
+    unsafe { ngx_ws_conf_log_phase(cf, Some(refused::on_log)) == Status::OK }
 }
 
 unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    guard(ERROR, || if worker::start(cycle) { NGX_OK as ngx_int_t } else { ERROR })
+    guard_status(Status::ERROR, || Status::ok_if(worker::start(cycle)))
 }
 
 unsafe extern "C" fn exit_process(_: *mut ngx_cycle_t) {

@@ -9,6 +9,7 @@ use std::ptr;
 
 use super::exhaustion::no_connection;
 use super::ffi;
+use super::status::Status;
 
 /// A pipe: our end watched by nginx, the other end to be given to a program.
 pub fn pair(ours_reads: bool) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -236,7 +237,7 @@ impl Pipe {
         let result = unsafe {
             if wanted { ffi::ngx_ws_add_level_read(self.read_event()) } else { ffi::ngx_ws_del_read(self.read_event()) }
         };
-        result == ffi::NGX_OK as isize
+        result == Status::OK
     }
 
     /// Asks nginx to tell when something happens to a terminal that is [hung up](Read::HungUp): once for each time, as it
@@ -247,7 +248,7 @@ impl Pipe {
         }
         self.clear_readable();
         // SAFETY: the event belongs to our connection. nginx watches edge-triggered here.
-        unsafe { ffi::ngx_handle_read_event(self.read_event(), 0) == ffi::NGX_OK as isize }
+        unsafe { ffi::ngx_handle_read_event(self.read_event(), 0) == Status::OK }
     }
 
     /// Forgets that there was something to read: the next event tells.
@@ -268,7 +269,7 @@ impl Pipe {
                 io::ErrorKind::WouldBlock => {
                     // SAFETY: the event belongs to our connection.
                     let watched = unsafe { ffi::ngx_ws_add_edge_write(self.write_event()) };
-                    return if watched == ffi::NGX_OK as isize { Written::Blocked } else { Written::Broken };
+                    return if watched == Status::OK { Written::Blocked } else { Written::Broken };
                 }
                 _ => return Written::Broken,
             }
@@ -311,7 +312,7 @@ impl Watch {
     pub fn of_arrivals(fd: BorrowedFd<'_>, handler: Handler, log: *mut ffi::ngx_log_t) -> io::Result<Self> {
         let pipe = Pipe::new(fd.try_clone_to_owned()?, handler, ptr::null_mut(), log)?;
         // SAFETY: the event belongs to our connection. nginx watches edge-triggered here.
-        if unsafe { ffi::ngx_handle_read_event(pipe.read_event(), 0) } != ffi::NGX_OK as isize {
+        if unsafe { ffi::ngx_handle_read_event(pipe.read_event(), 0) } != Status::OK {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
         }
         Ok(Watch { pipe })

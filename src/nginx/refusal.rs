@@ -5,6 +5,7 @@
 
 use super::acceptance::Acceptance;
 use super::request::Request;
+use super::status::Status;
 use super::{ffi, session};
 use crate::conf::Endpoint;
 use crate::session::endpoint::{Ending, HttpStatus};
@@ -56,8 +57,8 @@ fn reason(status: u16) -> String {
 
 /// Opens a session that is closed at once, for a request that would be answered with this status and has asked for a
 /// WebSocket. Returns what the content handler returns then; `None` if the request is to get the status.
-pub fn open(request: Request, accepted: &Accepted<'_>, status: isize) -> Option<isize> {
-    let status = u16::try_from(status).ok().filter(|status| (400..600).contains(status))?;
+pub fn open(request: Request, accepted: &Accepted<'_>, status: Status) -> Option<Status> {
+    let status = status.answer().filter(|status| (400..600).contains(status))?;
     let ending = ending(request, HttpStatus(status))?;
     let acceptance = Box::new(Acceptance::refusing(request, accepted));
     let session = session::create(request, &acceptance).ok()?;
@@ -68,5 +69,5 @@ pub fn open(request: Request, accepted: &Accepted<'_>, status: isize) -> Option<
     }
     // SAFETY: the request is alive, and stays so until the session ends: who ends it gives this reference back.
     unsafe { ffi::ngx_ws_request_hold(request.raw()) };
-    Some(ffi::NGX_DONE as isize)
+    Some(Status::DONE)
 }

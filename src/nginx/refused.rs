@@ -4,13 +4,14 @@
 //! nginx's own modules above all, which have their say before it is asked, when they are logged.
 
 use super::ffi;
-use super::guard::guard;
+use super::guard::guard_status;
 use super::ledger;
 use super::request::Request;
+use super::status::Status;
 use crate::status::Refused;
 
 /// Counts the answer of this module to a request, if it is a refusal. To be called before an error page can take the request over.
-pub fn count(request: Request, status: isize) {
+pub fn count(request: Request, status: Status) {
     let Some(status) = refusing(status) else { return };
     let Some(context) = request.context() else { return };
     if context.is_counted {
@@ -21,10 +22,10 @@ pub fn count(request: Request, status: isize) {
 }
 
 /// A status that refuses. A client that has gone before it was answered is not refused.
-fn refusing(status: isize) -> Option<u16> {
+fn refusing(status: Status) -> Option<u16> {
     let is_refusal =
         |status: &u16| (400..600).contains(status) && u32::from(*status) != ffi::NGX_HTTP_CLIENT_CLOSED_REQUEST;
-    u16::try_from(status).ok().filter(is_refusal)
+    status.answer().filter(is_refusal)
 }
 
 fn note(request: Request, kind: Refused) {
@@ -39,10 +40,10 @@ fn note(request: Request, kind: Refused) {
 
 /// The request is over: counts it, if it was refused and nobody has done so.
 pub unsafe extern "C" fn on_log(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
-    guard(ffi::NGX_OK as isize, || {
+    guard_status(Status::OK, || {
         // SAFETY: nginx calls with a live request.
         let request = unsafe { Request::new(request) };
-        let status = request.status();
+        let status = request.answered();
         match request.existing_context() {
             Some(context) if context.endpoint.is_some() => count(request, status),
             Some(_) | None => {
@@ -51,6 +52,6 @@ pub unsafe extern "C" fn on_log(request: *mut ffi::ngx_http_request_t) -> ffi::n
                 }
             }
         }
-        ffi::NGX_OK as isize
+        Status::OK
     })
 }

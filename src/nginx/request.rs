@@ -9,8 +9,10 @@ use super::address;
 use super::ffi;
 use super::log::{self, Level};
 use super::session::context::Context;
+use super::status::Status;
 use super::template::NginxCompiler;
 use crate::conf::Settings;
+use crate::session::endpoint::HttpStatus;
 
 /// The octets of a string of nginx.
 ///
@@ -125,10 +127,10 @@ impl Request {
     }
 
     /// The status that an error page (`error_page` without `=`) is to be sent with.
-    pub fn error_status(self) -> Option<isize> {
+    pub fn error_status(self) -> Option<HttpStatus> {
         // SAFETY: the request lives.
         let status = unsafe { ffi::ngx_ws_request_err_status(self.0) };
-        isize::try_from(status).ok().filter(|status| *status != 0)
+        u16::try_from(status).ok().filter(|status| *status != 0).map(HttpStatus)
     }
 
     /// The client's own request.
@@ -214,15 +216,15 @@ impl Request {
             }
             (*header).key = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
             (*header).value = copy;
-            ffi::ngx_ws_register_header_out(self.0, header) == ffi::NGX_OK as isize
+            ffi::ngx_ws_register_header_out(self.0, header) == Status::OK
         }
     }
 
     /// Sends a whole answer; returns what the content handler returns. A body of the request is dropped.
-    pub fn respond(self, status: usize, content_type: &'static str, text: ffi::ngx_str_t) -> ffi::ngx_int_t {
+    pub fn respond(self, HttpStatus(status): HttpStatus, content_type: &'static str, text: ffi::ngx_str_t) -> Status {
         let content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
         // SAFETY: the request is alive; the texts are static or in its pool, and nginx only reads them.
-        unsafe { ffi::ngx_ws_response_text(self.0, status, content_type, text) }
+        Status::of(unsafe { ffi::ngx_ws_response_text(self.0, status.into(), content_type, text) })
     }
 
     /// Whether the configuration has a page of its own for a status that is about to be answered.
@@ -263,9 +265,9 @@ impl Request {
     }
 
     /// The status of its answer; 0 if there was none.
-    pub fn status(self) -> isize {
+    pub fn answered(self) -> Status {
         // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_status(self.raw()) as isize }
+        Status::of(unsafe { ffi::ngx_ws_request_status(self.raw()) as ffi::ngx_int_t })
     }
 
     /// What this module keeps for the request, made at the first call. `None` when there is no memory.
@@ -296,9 +298,9 @@ impl Request {
 }
 
 /// Answers that the location is busy; `Retry-After` in seconds.
-pub fn try_again(request: Request) -> isize {
+pub fn try_again(request: Request) -> Status {
     request.add_header("Retry-After", b"5");
-    ffi::NGX_HTTP_SERVICE_UNAVAILABLE as isize
+    Status::SERVICE_UNAVAILABLE
 }
 
 /// The parts of a list of headers.

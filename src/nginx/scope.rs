@@ -12,8 +12,7 @@ use std::ptr::NonNull;
 use super::ffi;
 use super::guard::guard;
 use super::request::{Request, bytes};
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+use super::status::Status;
 
 /// What is to be done with the copy, and then what came of it.
 struct Step<F, R> {
@@ -28,14 +27,14 @@ struct Step<F, R> {
 /// # Errors
 ///
 /// 500: there is no memory.
-pub fn with<R>(request: Request, channel: Option<&[u8]>, step: impl FnOnce(Request) -> R) -> Result<R, isize> {
+pub fn with<R>(request: Request, channel: Option<&[u8]>, step: impl FnOnce(Request) -> R) -> Result<R, Status> {
     let hops = request.header(b"x-websocket-hops").unwrap_or(b"0");
     let mut hops = ffi::ngx_str_t { len: hops.len(), data: hops.as_ptr().cast_mut() };
     let mut content_type = ffi::ngx_str_t { len: 0, data: std::ptr::null_mut() };
     // SAFETY: the request is alive and copied; the texts are only read. The copy is discarded below, and nowhere else.
     let detached = unsafe {
         NonNull::new(ffi::ngx_ws_detached_create(request.raw(), &raw mut hops, &raw mut content_type, 0))
-            .ok_or(FAILED)?
+            .ok_or(Status::INTERNAL_SERVER_ERROR)?
     };
     // SAFETY: the copy lives until it is discarded.
     let copy = unsafe { Request::new(ffi::ngx_ws_detached_request(detached.as_ptr())) };
@@ -51,7 +50,7 @@ pub fn with<R>(request: Request, channel: Option<&[u8]>, step: impl FnOnce(Reque
         );
         ffi::ngx_ws_detached_discard(detached.as_ptr());
     }
-    told.result.ok_or(FAILED)
+    told.result.ok_or(Status::INTERNAL_SERVER_ERROR)
 }
 
 /// Lets the copy know what the request knows, and which channel it is about.

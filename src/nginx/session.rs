@@ -26,6 +26,7 @@ use super::ledger;
 use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
 use super::request::Request;
+use super::status::Status;
 use super::timer::{self, Timer, now};
 use super::{refusal, refused};
 use crate::conf::{Endpoint as Target, Settings as LocationSettings};
@@ -160,12 +161,12 @@ impl Host for NginxHost {
             }
             (*request).read_event_handler = Some(on_client);
             (*request).write_event_handler = Some(on_client);
-            ffi::ngx_ws_tcp_nodelay(client.connection()) == ffi::NGX_OK as isize
+            ffi::ngx_ws_tcp_nodelay(client.connection()) == Status::OK
         }
     }
 
     fn refusal(&self, status: HttpStatus, acceptance: &mut Box<Acceptance>) -> Option<Ending> {
-        refused::count(self.request, isize::from(status.0.cast_signed()));
+        refused::count(self.request, Status::http(status.0));
         let ending = refusal::ending(self.request, status)?;
         acceptance.refuse(self.request);
         Some(ending)
@@ -249,9 +250,8 @@ fn settings(location: &LocationSettings<NginxCompiler>, acceptance: &Acceptance)
 /// # Errors
 ///
 /// The status to answer: there is no memory.
-pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, isize> {
-    const NO_MEMORY: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-    let context = NonNull::from(request.context().ok_or(NO_MEMORY)?);
+pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, Status> {
+    let context = NonNull::from(request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?);
     let settings = settings(request.settings(), acceptance);
     let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
     let host = NginxHost { request, context, timer, place: None };
@@ -261,7 +261,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, i
     unsafe {
         let cleanup = ffi::ngx_http_cleanup_add(request.raw(), 0);
         if cleanup.is_null() {
-            return Err(NO_MEMORY);
+            return Err(Status::INTERNAL_SERVER_ERROR);
         }
         let session = NonNull::from(Box::leak(hosted));
         (*cleanup).handler = Some(on_cleanup);
@@ -280,7 +280,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, i
 /// # Errors
 ///
 /// What the content handler returns if it has ended already.
-pub fn attach(session: SessionRef, acceptance: Box<Acceptance>, endpoint: Box<dyn Endpoint>) -> Result<(), isize> {
+pub fn attach(session: SessionRef, acceptance: Box<Acceptance>, endpoint: Box<dyn Endpoint>) -> Result<(), Status> {
     enter(session, |state| {
         state.attach(acceptance, endpoint);
         hold::watch_client(state.host().request);
@@ -303,7 +303,7 @@ pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Flow) {
     // nginx only if requests were posted to it.
     unsafe {
         refused::count(Request::new(request), status);
-        let status = ffi::ngx_ws_request_answer(request, status);
+        let status = ffi::ngx_ws_request_answer(request, status.raw());
         ffi::ngx_http_finalize_request(request, status);
         ffi::ngx_http_run_posted_requests(connection);
     }
@@ -338,20 +338,21 @@ pub fn enter<R>(session: SessionRef, body: impl FnOnce(&mut Session) -> R) -> R 
 }
 
 /// What the request is to be finalized with, if it is: then everything but the memory is let go before.
-fn conclude(session: &mut Session, flow: Flow) -> Option<isize> {
+fn conclude(session: &mut Session, flow: Flow) -> Option<Status> {
     let status = match session.conclude(flow)? {
-        SessionEnd::Refused(HttpStatus(status)) => isize::from(status.cast_signed()),
-        SessionEnd::Finished => ffi::NGX_OK as isize,
-        SessionEnd::Dropped => ffi::NGX_ERROR as isize,
+        SessionEnd::Refused(HttpStatus(status)) => Status::http(status),
+        SessionEnd::Finished => Status::OK,
+        SessionEnd::Dropped => Status::ERROR,
     };
     guard((), || session.release());
     Some(status)
 }
 
 /// The status of a refusal, of one that is known to be a status of HTTP.
-pub fn refusal(status: isize) -> HttpStatus {
-    debug_assert!((400..600).contains(&status), "{status} does not refuse");
-    u16::try_from(status).map_or(HttpStatus::INTERNAL, HttpStatus)
+pub fn refusal(status: Status) -> HttpStatus {
+    let answer = status.answer().filter(|status| (400..600).contains(status));
+    debug_assert!(answer.is_some(), "{status:?} does not refuse");
+    answer.map_or(HttpStatus::INTERNAL, HttpStatus)
 }
 
 /// The client can be read or written.

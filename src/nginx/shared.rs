@@ -21,16 +21,14 @@ use parameters::Parameters;
 
 use super::channel::Ids;
 use super::channel::hub::ProgramCalls;
-use super::ffi;
 use super::listeners::Listener;
 use super::log::{self, Level};
 use super::request::{Request, try_again};
+use super::status::Status;
 use super::template::ComplexValue;
 use crate::channel::store::SubscribeError;
 use crate::session::endpoint::HttpStatus;
 use crate::session::shared::{JoinError, ProgramMembership, SharedPrograms};
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// One client of a run. It leaves when this is dropped.
 pub type Membership = ProgramMembership<SharedHost>;
@@ -55,10 +53,10 @@ pub fn join(
     program: &[ComplexValue],
     ids: &Ids<'_>,
     listener: Listener,
-) -> Result<Membership, isize> {
+) -> Result<Membership, Status> {
     let [key] = ids.keys()[..] else {
         request.report(Level::Error, format_args!("a shared program has one channel, the request names several"));
-        return Err(ffi::NGX_HTTP_FORBIDDEN as isize);
+        return Err(Status::FORBIDDEN);
     };
     let joined = programs().join(key, listener.number(), || Parameters::of(request, program, ids));
     joined.map_err(|error| match error {
@@ -66,12 +64,12 @@ pub fn join(
         JoinError::Zone(error) => {
             request.report(Level::Error, format_args!("cannot share a program: {error}"));
             match error {
-                SubscribeError::NoRoom => ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize,
-                _ => FAILED,
+                SubscribeError::NoRoom => Status::INSUFFICIENT_STORAGE,
+                _ => Status::INTERNAL_SERVER_ERROR,
             }
         }
         JoinError::Refused(HttpStatus::UNAVAILABLE) | JoinError::Ended => try_again(request),
-        JoinError::Refused(HttpStatus(status)) => isize::from(status.cast_signed()),
+        JoinError::Refused(HttpStatus(status)) => Status::http(status),
     })
 }
 

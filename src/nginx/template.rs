@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::ffi;
 use super::request::{Request, bytes};
+use super::status::Status;
 use super::tcp::address::Address;
 use super::tls::Tls;
 use super::user::User;
@@ -91,7 +92,7 @@ impl Compiler for NginxCompiler {
             compile.cf = self.cf;
             compile.value = &raw mut text;
             compile.complex_value = value;
-            if ffi::ngx_http_compile_complex_value(&raw mut compile) != ffi::NGX_OK as isize {
+            if ffi::ngx_http_compile_complex_value(&raw mut compile) != Status::OK {
                 return Err(Refused::Reported);
             }
             Ok(ComplexValue(compiled))
@@ -125,7 +126,7 @@ impl Compiler for NginxCompiler {
         let mut path = self.copy(argument)?;
         // SAFETY: cf is valid while its directive is read; what nginx makes of the path is in a pool of the configuration.
         let status = unsafe { ffi::ngx_conf_full_name((*self.cf).cycle, &raw mut path, 1) };
-        if status != ffi::NGX_OK as isize {
+        if status != Status::OK {
             return Err(Refused::Reported);
         }
         let path = bytes(&path);
@@ -181,8 +182,7 @@ impl ComplexValue {
         let mut text = ffi::ngx_str_t { len: 0, data: ptr::null_mut() };
         // SAFETY: request and configuration live; the result is in one of their pools, both outlive the borrow.
         unsafe {
-            (ffi::ngx_http_complex_value(request.raw(), &raw mut (*self.0).value, &raw mut text)
-                == ffi::NGX_OK as isize)
+            (ffi::ngx_http_complex_value(request.raw(), &raw mut (*self.0).value, &raw mut text) == Status::OK)
                 .then(|| bytes(&text))
         }
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::ffi;
 use super::log::{self, Level, Octets};
+use super::status::Status;
 use super::tcp::socket::Socket;
 
 /// A context, in the pool of its configuration.
@@ -96,12 +97,12 @@ impl Identity {
     pub fn begin(&self, tls: Tls, socket: &Socket, on_end: OnEnd) -> Handshake {
         let mut name = self.to_ask_for();
         // SAFETY: connection and context live; the name is ended by a NUL, and OpenSSL copies it.
-        if unsafe { ffi::ngx_ws_ssl_start(tls.0, socket.raw(), &raw mut name) } != ffi::NGX_OK as isize {
+        if unsafe { ffi::ngx_ws_ssl_start(tls.0, socket.raw(), &raw mut name) } != Status::OK {
             return Handshake::Failed;
         }
         // SAFETY: as above.
         match unsafe { ffi::ngx_ws_ssl_handshake(socket.raw(), Some(on_end)) } {
-            again if again == ffi::NGX_AGAIN as isize => Handshake::Waiting,
+            again if again == Status::AGAIN => Handshake::Waiting,
             _ => self.look(socket),
         }
     }

@@ -5,24 +5,26 @@
 use super::acceptance::Acceptance;
 use super::channel::{self, Way};
 use super::ffi;
-use super::guard::guard;
+use super::guard::guard_status;
 use super::log::{Level, Octets};
 use super::program::{self, Command, Environs};
 use super::request::Request;
 use super::session::SessionRef;
+use super::status::Status;
 use super::template::NginxCompiler;
 use super::{acceptance, console, origin, refusal, refused, session, shared, tcp};
 use crate::conf::Endpoint;
+use crate::session::endpoint::HttpStatus;
 use crate::ws::deflate;
 use crate::ws::handshake::{self, HttpVersion, Refusal, protocol};
 
 /// The content handler of a location with an endpoint. nginx's access modules have had their say.
 pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
-    guard(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize, || {
+    guard_status(Status::INTERNAL_SERVER_ERROR, || {
         // SAFETY: nginx calls with a live request.
         let request = unsafe { Request::new(request) };
         match serve(request) {
-            Ok(()) => ffi::NGX_DONE as isize,
+            Ok(()) => Status::DONE,
             Err(status) => {
                 refused::count(request, status);
                 refuse_openly(request, status).unwrap_or(status)
@@ -33,7 +35,7 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
 
 /// Tells the client by a Close that it was refused, if it has asked for a WebSocket and the location says so. Returns what the
 /// content handler returns then.
-fn refuse_openly(request: Request, status: isize) -> Option<isize> {
+fn refuse_openly(request: Request, status: Status) -> Option<Status> {
     let settings = request.settings();
     if !request.is_main() || (settings.refuse_with_close().is_empty() && !settings.tcp_accept()) {
         return None;
@@ -41,16 +43,16 @@ fn refuse_openly(request: Request, status: isize) -> Option<isize> {
     refusal::open(request, &acceptance::accepted(request)?, status)
 }
 
-fn serve(request: Request) -> Result<(), isize> {
+fn serve(request: Request) -> Result<(), Status> {
     let settings = request.settings();
     if let Some(status) = request.error_status()
-        && settings.refuse_with_close().iter().any(|(known, _)| isize::from(known.cast_signed()) == status)
+        && settings.refuse_with_close().iter().any(|(known, _)| *known == status.0)
     {
         // The error page of a refusal that nginx has made before this module was asked.
-        return Err(status);
+        return Err(status.into());
     }
     let Some(endpoint) = &settings.endpoint else {
-        return Err(request.error_status().unwrap_or(ffi::NGX_HTTP_NOT_FOUND as isize));
+        return Err(request.error_status().map_or(Status::NOT_FOUND, Status::from));
     };
     if !request.is_main() && endpoint.needs_connection() {
         // The frames of a WebSocket cannot be part of another response.
@@ -59,7 +61,7 @@ fn serve(request: Request) -> Result<(), isize> {
             Level::Error,
             format_args!("\"{name}\" needs the connection of a client, which the subrequest \"{uri}\" cannot give it"),
         );
-        return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+        return Err(Status::INTERNAL_SERVER_ERROR);
     }
     if let Some(context) = request.context() {
         context.endpoint = Some(endpoint.name());
@@ -101,10 +103,10 @@ fn serve(request: Request) -> Result<(), isize> {
     }
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
     let acceptance = Box::new(Acceptance { accept: accepted.accept, protocol, deflate });
-    if let Some(status) = request.error_status() {
+    if let Some(HttpStatus(status)) = request.error_status() {
         let text = format_args!("the error page of {status} is a WebSocket, which it cannot be without \"=\"");
         request.report(Level::Error, text);
-        return Err(status);
+        return Err(Status::http(status));
     }
     // Made before what is only needed to start the endpoint, so that this leaves no hole behind in the worker's memory.
     let session = session::create(request, &acceptance)?;
@@ -122,7 +124,7 @@ fn start(
     request: Request,
     session: SessionRef,
     endpoint: &Endpoint<NginxCompiler>,
-) -> Result<Box<dyn session::Endpoint>, isize> {
+) -> Result<Box<dyn session::Endpoint>, Status> {
     match endpoint {
         Endpoint::Channel(channel) => channel::start(request, session, channel),
         Endpoint::Shared(shared) => shared::start(request, session, shared),
@@ -145,7 +147,7 @@ fn negotiate(request: Request, offers: &[&[u8]]) -> Option<deflate::Agreed> {
 }
 
 /// Prepares the answer to a request that does not become a WebSocket; nginx makes its body.
-fn refuse(request: Request, version: HttpVersion, refusal: Refusal) -> isize {
+fn refuse(request: Request, version: HttpVersion, refusal: Refusal) -> Status {
     match refusal {
         Refusal::NotUpgrade if version <= HttpVersion::Http11 => request.report(
             Level::Info,
@@ -155,16 +157,16 @@ fn refuse(request: Request, version: HttpVersion, refusal: Refusal) -> isize {
     }
     for (name, value) in refusal.headers(version) {
         if !request.add_header(name, value.as_bytes()) {
-            return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+            return Status::INTERNAL_SERVER_ERROR;
         }
     }
     let status = refusal.status();
     if status != UPGRADE_REQUIRED || request.has_error_page(status) {
-        return status as isize;
+        return Status::http(status);
     }
     let text = if version <= HttpVersion::Http11 { HOW_TO_UPGRADE } else { NOT_OVER_HTTP2 };
     let body = ffi::ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
-    request.respond(usize::from(status), "text/plain", body)
+    request.respond(HttpStatus(status), "text/plain", body)
 }
 
 /// RFC 9110, section 15.5.22. nginx has no text for it.

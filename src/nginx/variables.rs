@@ -3,9 +3,10 @@
 //! The `$websocket_…` variables.
 
 use super::ffi::*;
-use super::guard::guard;
+use super::guard::guard_status;
 use super::request::Request;
 use super::session::context::Context;
+use super::status::Status;
 use super::tcp;
 use crate::exec::spawner::ExitStatus;
 use crate::ws::connection::Side;
@@ -68,7 +69,7 @@ unsafe extern "C" fn get(
     value: *mut ngx_http_variable_value_t,
     place: usize,
 ) -> ngx_int_t {
-    guard(NGX_ERROR as ngx_int_t, || {
+    guard_status(Status::ERROR, || {
         // SAFETY: nginx calls with a live request and a value to fill.
         let request = unsafe { Request::new(request) };
         let text = match VARIABLES.get(place) {
@@ -82,7 +83,7 @@ unsafe extern "C" fn get(
         let copy = match &text {
             Some(text) => match request.copy(text) {
                 Some(copy) => Some(copy),
-                None => return NGX_ERROR as ngx_int_t,
+                None => return Status::ERROR,
             },
             None => None,
         };
@@ -93,6 +94,6 @@ unsafe extern "C" fn get(
                 None => ngx_ws_variable_value(value, std::ptr::null_mut(), 0, 0),
             }
         }
-        NGX_OK as ngx_int_t
+        Status::OK
     })
 }

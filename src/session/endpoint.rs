@@ -113,6 +113,9 @@ pub enum Input {
 pub struct HttpStatus(pub u16);
 
 impl HttpStatus {
+    /// All is well, and here it is (200).
+    pub const OK: Self = Self(200);
+
     /// Something is wrong with the server (500).
     pub const INTERNAL: Self = Self(500);
 

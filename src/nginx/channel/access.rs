@@ -10,12 +10,10 @@ use super::member::Place;
 use super::publish::Publisher;
 use super::subscription::Ids;
 use crate::conf::{ChannelMode, NameMode, NamePattern, name_mode};
-use crate::nginx::ffi;
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{Request, bytes};
 use crate::nginx::scope;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+use crate::nginx::status::Status;
 
 /// Channels that are remembered, so that a client that goes on publishing to a few of them is decided about once.
 const MOST_KNOWN: usize = 64;
@@ -50,7 +48,7 @@ impl Access {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn publisher(&self, request: Request, place: &Place) -> Result<Rc<Publisher>, isize> {
+    pub fn publisher(&self, request: Request, place: &Place) -> Result<Rc<Publisher>, Status> {
         if let Some(publisher) = self.publisher.get() {
             return Ok(Rc::clone(publisher));
         }
@@ -69,7 +67,7 @@ impl Known {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn of(&mut self, request: Request, place: &Place) -> Result<Rc<Access>, isize> {
+    pub fn of(&mut self, request: Request, place: &Place) -> Result<Rc<Access>, Status> {
         if let Some((_, access)) = self.0.iter().find(|(known, _)| known == place) {
             return Ok(Rc::clone(access));
         }
@@ -82,7 +80,7 @@ impl Known {
     }
 }
 
-fn mode(request: Request, place: &Place) -> Result<Option<ChannelMode>, isize> {
+fn mode(request: Request, place: &Place) -> Result<Option<ChannelMode>, Status> {
     let settings = request.settings();
     let Some(name) = place else { return Ok(settings.channel().map(|channel| channel.mode)) };
     let rules = settings.channel_names();
@@ -93,7 +91,9 @@ fn mode(request: Request, place: &Place) -> Result<Option<ChannelMode>, isize> {
         for rule in rules.iter() {
             let applies = match &rule.name {
                 NamePattern::Regex(regex) => regex.matches(name.as_bytes()),
-                NamePattern::Name(template) => template.evaluate(copy).ok_or(FAILED)? == name.as_bytes(),
+                NamePattern::Name(template) => {
+                    template.evaluate(copy).ok_or(Status::INTERNAL_SERVER_ERROR)? == name.as_bytes()
+                }
             };
             if !applies {
                 continue;
@@ -102,7 +102,7 @@ fn mode(request: Request, place: &Place) -> Result<Option<ChannelMode>, isize> {
             return match &rule.mode {
                 NameMode::Fixed(mode) => Ok(*mode),
                 NameMode::Template(template) => {
-                    let text = template.evaluate(copy).ok_or(FAILED)?;
+                    let text = template.evaluate(copy).ok_or(Status::INTERNAL_SERVER_ERROR)?;
                     let mode = name_mode(text);
                     if mode.is_err() {
                         let text = Octets(text);
@@ -127,13 +127,13 @@ fn mode(request: Request, place: &Place) -> Result<Option<ChannelMode>, isize> {
 pub fn with_ids<R>(
     request: Request,
     place: &Place,
-    step: impl FnOnce(Request, &Ids<'_>) -> Result<R, isize>,
-) -> Result<R, isize> {
+    step: impl FnOnce(Request, &Ids<'_>) -> Result<R, Status>,
+) -> Result<R, Status> {
     let name = place.as_deref().map(str::as_bytes);
     scope::with(request, name, |copy| match name {
         Some(name) => step(copy, &Ids::named(copy, name)?),
         None => {
-            let ids = Ids::of(copy, copy.settings().channel().ok_or(FAILED)?)?;
+            let ids = Ids::of(copy, copy.settings().channel().ok_or(Status::INTERNAL_SERVER_ERROR)?)?;
             tell_log(request, copy);
             step(copy, &ids)
         }

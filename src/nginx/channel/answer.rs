@@ -8,6 +8,8 @@ use crate::channel::store::Info;
 use crate::conf::ChannelMode;
 use crate::nginx::ffi;
 use crate::nginx::request::{Request, try_again};
+use crate::nginx::status::Status;
+use crate::session::endpoint::HttpStatus;
 
 /// How long a browser may remember the answer to a preflight, in seconds.
 const REMEMBER: &[u8] = b"86400";
@@ -27,26 +29,26 @@ pub fn info_form(request: Request) -> InfoForm {
 }
 
 /// Sends channel info; returns what the content handler returns.
-pub fn info(request: Request, status: usize, info: &Info) -> ffi::ngx_int_t {
+pub fn info(request: Request, status: HttpStatus, info: &Info) -> Status {
     let form = info_form(request);
     text(request, status, form.content_type(), &form.render(info))
 }
 
 /// The status that says why a backend has not done something; `own` has that of the operation's own errors.
-pub fn failed<E>(request: Request, failure: Failure<E>, own: impl FnOnce(E) -> isize) -> isize {
+pub fn failed<E>(request: Request, failure: Failure<E>, own: impl FnOnce(E) -> Status) -> Status {
     match failure {
         Failure::Unavailable => try_again(request),
-        Failure::Unknown => ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize,
-        Failure::Refused => ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize,
-        Failure::Unsupported => ffi::NGX_HTTP_NOT_ALLOWED as isize,
+        Failure::Unknown => Status::GATEWAY_TIME_OUT,
+        Failure::Refused => Status::INTERNAL_SERVER_ERROR,
+        Failure::Unsupported => Status::NOT_ALLOWED,
         Failure::Own(error) => own(error),
     }
 }
 
 /// Sends a text; returns what the content handler returns.
-pub fn text(request: Request, status: usize, content_type: &'static str, text: &str) -> ffi::ngx_int_t {
+pub fn text(request: Request, status: HttpStatus, content_type: &'static str, text: &str) -> Status {
     let Some(body) = request.copy(text.as_bytes()) else {
-        return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        return Status::INTERNAL_SERVER_ERROR;
     };
     request.respond(status, content_type, body)
 }
@@ -61,11 +63,11 @@ pub fn methods(mode: ChannelMode, deletes: bool) -> &'static [u8] {
 }
 
 /// Answers a preflight (Fetch, section 3.2) or a plain `OPTIONS`; returns what the content handler returns.
-pub fn options(request: Request, methods: &'static [u8]) -> ffi::ngx_int_t {
+pub fn options(request: Request, methods: &'static [u8]) -> Status {
     // SAFETY: the request is alive and nothing was sent yet.
     unsafe {
-        if ffi::ngx_http_discard_request_body(request.raw()) != ffi::NGX_OK as isize {
-            return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        if ffi::ngx_http_discard_request_body(request.raw()) != Status::OK {
+            return Status::INTERNAL_SERVER_ERROR;
         }
     }
     let preflight = request.header(b"origin").is_none()
@@ -73,12 +75,12 @@ pub fn options(request: Request, methods: &'static [u8]) -> ffi::ngx_int_t {
             && request.add_header("Access-Control-Allow-Headers", REQUESTED)
             && request.add_header("Access-Control-Max-Age", REMEMBER));
     if !preflight || !request.add_header("Allow", methods) {
-        return ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+        return Status::INTERNAL_SERVER_ERROR;
     }
     // SAFETY: as above.
     unsafe {
         ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NO_CONTENT as usize);
-        ffi::ngx_http_send_header(request.raw())
+        Status::of(ffi::ngx_http_send_header(request.raw()))
     }
 }
 
@@ -102,9 +104,9 @@ pub fn expose(request: Request, origin: &[u8], named: bool) -> bool {
 }
 
 /// Refuses a method; returns what the content handler returns. The body is read and dropped.
-pub fn refuse_method(request: Request, methods: &'static [u8]) -> isize {
+pub fn refuse_method(request: Request, methods: &'static [u8]) -> Status {
     request.add_header("Allow", methods);
     // SAFETY: the request is alive. A body that cannot be dropped ends the connection.
     unsafe { ffi::ngx_http_discard_request_body(request.raw()) };
-    ffi::NGX_HTTP_NOT_ALLOWED as isize
+    Status::NOT_ALLOWED
 }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use crate::channel::hook::Publishing;
 use crate::channel::message::{OCTET_STREAM, kind_of};
 use crate::nginx::detached::{self, Answer, Question};
-use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::Request;
+use crate::nginx::status::Status;
 use crate::ws::frame::Kind;
 
 /// A message that is not published yet.
@@ -41,9 +41,8 @@ pub enum Decision {
 /// # Errors
 ///
 /// The status to answer.
-pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decision) + 'static) -> Result<(), isize> {
-    const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-    let target = request.settings().channel_publish_request().ok_or(FAILED)?;
+pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decision) + 'static) -> Result<(), Status> {
+    let target = request.settings().channel_publish_request().ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let Draft { content_type: kept, message } = draft;
     let content_type = match (&*kept, kind_of(&kept, &[&message])) {
         (b"", Kind::Text) => b"text/plain; charset=utf-8".to_vec(),

@@ -11,12 +11,10 @@ use crate::channel::event::{CONTENT_TYPE, Event, Happening};
 use crate::channel::message::Publication;
 use crate::channel::store::{Key, Policy, PublishError};
 use crate::nginx::backend;
-use crate::nginx::ffi;
 use crate::nginx::log::{self, Octets};
 use crate::nginx::request::Request;
+use crate::nginx::status::Status;
 use crate::ws::frame::Kind;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// Where the events of a request go.
 pub struct Events {
@@ -33,12 +31,12 @@ impl Events {
     /// # Errors
     ///
     /// The status to answer: 500 when there is no memory, or the history cannot be read.
-    pub fn of(request: Request) -> Result<Option<Self>, isize> {
+    pub fn of(request: Request) -> Result<Option<Self>, Status> {
         let settings = request.settings();
         let Some(id) = settings.channel_events() else { return Ok(None) };
-        let id = id.evaluate(request).ok_or(FAILED)?;
+        let id = id.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let group = match settings.channel_group() {
-            Some(group) => group.evaluate(request).ok_or(FAILED)?,
+            Some(group) => group.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?,
             None => b"",
         };
         if id.is_empty() {
@@ -99,8 +97,8 @@ fn report(id: &[u8], failure: Failure<PublishError>) {
 }
 
 /// Who the client is, for those who watch. `None` where that is not known.
-fn who(request: Request) -> Result<Option<Box<[u8]>>, isize> {
+fn who(request: Request) -> Result<Option<Box<[u8]>>, Status> {
     let Some(Some(presence)) = &request.settings().channel_presence else { return Ok(None) };
-    let who = presence.evaluate(request).ok_or(FAILED)?;
+    let who = presence.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     Ok((!who.is_empty()).then(|| who.into()))
 }

@@ -5,6 +5,7 @@
 use crate::channel::backend::{Failure as Failed, Outcome, PublishReply};
 use crate::channel::hook::Moderator;
 use crate::channel::store::{Info, PublishError};
+use crate::nginx::status::Status;
 use crate::session::endpoint::Ending;
 use crate::ws::close::CloseCode;
 
@@ -33,9 +34,9 @@ impl Failure {
     }
 
     /// The hook could not be asked.
-    pub fn of_asking(status: isize) -> Self {
-        let code = match u16::try_from(status).map(Moderator::of) {
-            Ok(Moderator::Unreachable) => CloseCode::TRY_AGAIN,
+    pub fn of_asking(status: Status) -> Self {
+        let code = match status.answer().map(Moderator::of) {
+            Some(Moderator::Unreachable) => CloseCode::TRY_AGAIN,
             _ => CloseCode::INTERNAL,
         };
         Failure::Ended(Ending { code, reason: "nobody can be asked about the message".to_owned() })

@@ -12,34 +12,33 @@ use crate::conf::group_change;
 use crate::nginx::backend;
 use crate::nginx::caller::wait_for;
 use crate::nginx::ffi;
-use crate::nginx::guard::guard;
+use crate::nginx::guard::{guard, guard_status};
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::Request;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-const BAD_REQUEST: isize = ffi::NGX_HTTP_BAD_REQUEST as isize;
+use crate::nginx::status::Status;
+use crate::session::endpoint::HttpStatus;
 
 const METHODS: &[u8] = b"GET, HEAD, POST, DELETE, OPTIONS";
 
 /// The content handler of a location that shows a group.
 pub(in crate::nginx) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
-    guard(FAILED, || {
+    guard_status(Status::INTERNAL_SERVER_ERROR, || {
         // SAFETY: nginx calls with a live request.
         serve(unsafe { Request::new(request) }).unwrap_or_else(|status| status)
     })
 }
 
-fn serve(request: Request) -> Result<isize, isize> {
+fn serve(request: Request) -> Result<Status, Status> {
     request.restore_method();
     check_origin(request, false)?;
     if request.method() == b"POST" {
         // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.
-        let read = unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) };
-        return Ok(if read >= ffi::NGX_HTTP_SPECIAL_RESPONSE as isize { read } else { ffi::NGX_DONE as isize });
+        let read = Status::of(unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) });
+        return Ok(if read.is_special_response() { read } else { Status::DONE });
     }
     // SAFETY: the request is alive. A body of a request that has none by its method is dropped.
-    if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != ffi::NGX_OK as isize {
-        return Err(FAILED);
+    if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != Status::OK {
+        return Err(Status::INTERNAL_SERVER_ERROR);
     }
     match request.method() {
         b"GET" | b"HEAD" => get(request),
@@ -47,7 +46,7 @@ fn serve(request: Request) -> Result<isize, isize> {
         b"OPTIONS" => Ok(answer::options(request, METHODS)),
         _ => {
             request.add_header("Allow", METHODS);
-            Err(ffi::NGX_HTTP_NOT_ALLOWED as isize)
+            Err(Status::NOT_ALLOWED)
         }
     }
 }
@@ -58,34 +57,34 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
         // SAFETY: nginx calls with a live request; the body handler's reference is given back here.
         unsafe {
             let status = set(Request::new(request)).unwrap_or_else(|status| status);
-            ffi::ngx_http_finalize_request(request, status);
+            ffi::ngx_http_finalize_request(request, status.raw());
         }
     });
 }
 
 /// What the group has and may have.
-fn info(request: Request) -> Result<Answer<GroupInfo, Corrupt>, isize> {
+fn info(request: Request) -> Result<Answer<GroupInfo, Corrupt>, Status> {
     let (name, limits) = (group_name(request)?, limits::of_group(request)?);
     let backend = backend::of(request.settings().engine);
     Ok(backend.group(GroupKey { space: backend.space(), name }, limits))
 }
 
 /// Shows the group.
-fn get(request: Request) -> Result<isize, isize> {
+fn get(request: Request) -> Result<Status, Status> {
     Ok(wait_for(request, info(request)?, |request, outcome| match outcome {
         Ok(group) => show(request, &group),
-        Err(failure) => answer::failed(request, failure, |Corrupt| FAILED),
+        Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),
     }))
 }
 
 /// Answers with what a group has and may have.
-fn show(request: Request, group: &GroupInfo) -> isize {
+fn show(request: Request, group: &GroupInfo) -> Status {
     let form = answer::info_form(request);
-    answer::text(request, ffi::NGX_HTTP_OK as usize, form.content_type(), &form.render_group(group))
+    answer::text(request, HttpStatus::OK, form.content_type(), &form.render_group(group))
 }
 
 /// Sets the limits that query and body name.
-fn set(request: Request) -> Result<isize, isize> {
+fn set(request: Request) -> Result<Status, Status> {
     let name = group_name(request)?;
     let body = Body::of(request)?.parts().concat();
     let mut change = GroupChange::default();
@@ -93,7 +92,7 @@ fn set(request: Request) -> Result<isize, isize> {
         .and_then(|()| group_change(body.trim_ascii(), false, &mut change));
     if let Err(refused) = read {
         request.report(Level::Info, format_args!("no limits of a group were set, expected {}", refused.expected()));
-        return Err(BAD_REQUEST);
+        return Err(Status::BAD_REQUEST);
     }
     let backend = backend::of(request.settings().engine);
     let answer = backend.limit_group(GroupKey { space: backend.space(), name }, change);
@@ -102,23 +101,23 @@ fn set(request: Request) -> Result<isize, isize> {
         Err(failure) => {
             report(request, "limit", &failure);
             answer::failed(request, failure, |error| match error {
-                SubscribeError::NoRoom => ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize,
-                _ => FAILED,
+                SubscribeError::NoRoom => Status::INSUFFICIENT_STORAGE,
+                _ => Status::INTERNAL_SERVER_ERROR,
             })
         }
     }))
 }
 
 /// Deletes all channels of the group; the answer is what it was.
-fn delete(request: Request) -> Result<isize, isize> {
+fn delete(request: Request) -> Result<Status, Status> {
     Ok(wait_for(request, info(request)?, |request, outcome| match outcome {
         Ok(group) => delete_all(request, group).unwrap_or_else(|status| status),
-        Err(failure) => answer::failed(request, failure, |Corrupt| FAILED),
+        Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),
     }))
 }
 
 /// Deletes all channels of a group, which was this.
-fn delete_all(request: Request, group: GroupInfo) -> Result<isize, isize> {
+fn delete_all(request: Request, group: GroupInfo) -> Result<Status, Status> {
     let name = group_name(request)?;
     let backend = backend::of(request.settings().engine);
     let answer = backend.delete_group(GroupKey { space: backend.space(), name });
@@ -131,7 +130,7 @@ fn delete_all(request: Request, group: GroupInfo) -> Result<isize, isize> {
                 }
                 _ => report(request, "delete", &failure),
             }
-            answer::failed(request, failure, |Corrupt| FAILED)
+            answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR)
         }
     }))
 }

@@ -4,12 +4,10 @@
 
 use crate::channel::store::GroupLimits;
 use crate::conf::{Amount, Refused, count, value};
-use crate::nginx::ffi;
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::Request;
+use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// The value of a limit for this request. `directive` is the one that it belongs to.
 ///
@@ -21,14 +19,14 @@ pub fn amount(
     directive: &str,
     amount: &Amount<ComplexValue>,
     read: fn(&[u8]) -> Result<u64, Refused>,
-) -> Result<u64, isize> {
+) -> Result<u64, Status> {
     match amount {
         Amount::Fixed(amount) => Ok(*amount),
         Amount::Template(template) => {
-            let text = template.evaluate(request).ok_or(FAILED)?;
+            let text = template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
             read(text).map_err(|_| {
                 request.report(Level::Error, format_args!("\"{directive}\" cannot be \"{}\"", Octets(text)));
-                FAILED
+                Status::INTERNAL_SERVER_ERROR
             })
         }
     }
@@ -39,7 +37,7 @@ pub fn amount(
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn of_group(request: Request) -> Result<GroupLimits, isize> {
+pub fn of_group(request: Request) -> Result<GroupLimits, Status> {
     let settings = request.settings();
     let Some(limits) = &settings.channel_group_limits else { return Ok(GroupLimits::default()) };
     let limit = |limit, read| amount(request, "websocket_channel_group_limits", limit, read);
@@ -57,9 +55,9 @@ pub fn of_group(request: Request) -> Result<GroupLimits, isize> {
 /// # Errors
 ///
 /// 500 when there is no memory.
-pub fn group_name<'r>(request: Request) -> Result<&'r [u8], isize> {
+pub fn group_name<'r>(request: Request) -> Result<&'r [u8], Status> {
     match request.settings().channel_group() {
-        Some(group) => group.evaluate(request).ok_or(FAILED),
+        Some(group) => group.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR),
         None => Ok(b""),
     }
 }

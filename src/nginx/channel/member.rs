@@ -21,9 +21,9 @@ use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::scope;
+use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
 
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;
 const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 
@@ -62,7 +62,7 @@ pub fn ask(
     request: Request,
     ids: &Ids<'_>,
     done: impl FnOnce(JoinDecision, Option<Request>) + 'static,
-) -> Result<Option<JoinDecision>, isize> {
+) -> Result<Option<JoinDecision>, Status> {
     can_notify(request)?;
     let farewell = request.settings().channel_leave_request();
     let channels = Channels::of(request, ids)?;
@@ -107,7 +107,7 @@ struct Channels {
 }
 
 impl Channels {
-    fn of(request: Request, ids: &Ids<'_>) -> Result<Option<Self>, isize> {
+    fn of(request: Request, ids: &Ids<'_>) -> Result<Option<Self>, Status> {
         let backend = backend::of(request.settings().engine);
         if !backend.needs_opening() {
             return Ok(None);
@@ -169,7 +169,7 @@ impl JoinDecision {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn apply(mut self, request: Request) -> Result<Option<Member>, isize> {
+    pub fn apply(mut self, request: Request) -> Result<Option<Member>, Status> {
         let status = match self.joining {
             Joining::Admit if self.opened => match Member::admitted(request) {
                 Ok(mut member) => {
@@ -234,11 +234,11 @@ impl Drop for JoinDecision {
 }
 
 /// The status with which a hook refuses a request. What it wants to be shown goes with a 401.
-pub fn refuse(request: Request, status: u16, challenges: &[Vec<u8>]) -> isize {
+pub fn refuse(request: Request, status: u16, challenges: &[Vec<u8>]) -> Status {
     if status == UNAUTHORIZED && !challenges.iter().all(|challenge| request.add_header("WWW-Authenticate", challenge)) {
-        return FAILED;
+        return Status::INTERNAL_SERVER_ERROR;
     }
-    isize::from(status as i16)
+    Status::http(status)
 }
 
 impl Member {
@@ -247,12 +247,12 @@ impl Member {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn of(request: Request) -> Result<Option<Self>, isize> {
+    pub fn of(request: Request) -> Result<Option<Self>, Status> {
         can_notify(request)?;
         Self::admitted(request)
     }
 
-    fn admitted(request: Request) -> Result<Option<Self>, isize> {
+    fn admitted(request: Request) -> Result<Option<Self>, Status> {
         let settings = request.settings();
         let events = Events::of(request)?;
         let farewell = settings.channel_leave_request();
@@ -278,7 +278,7 @@ impl Member {
         place: Place,
         ids: &Ids<'_>,
         by_hook: bool,
-    ) -> Result<Option<Self>, isize> {
+    ) -> Result<Option<Self>, Status> {
         if !by_hook {
             can_notify(copy)?;
         }
@@ -326,7 +326,7 @@ impl Drop for Member {
 }
 
 /// Who could not be told of when it goes is not let in: a client must not be able to stay unseen.
-fn can_notify(request: Request) -> Result<(), isize> {
+fn can_notify(request: Request) -> Result<(), Status> {
     request.settings().channel_leave_request().map_or(Ok(()), |target| detached::can_notify(request, &target))
 }
 

@@ -29,6 +29,7 @@ use crate::channel::wire::websocket::{Deflate, Framing, Style};
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
+use crate::nginx::status::Status;
 use crate::nginx::timer::now;
 use crate::session::endpoint::{Ending, Endpoint, Input, Outlet, Produced, Started};
 use crate::session::program::LeftProgram;
@@ -162,7 +163,7 @@ impl Multiplex {
     fn with_ids<R>(
         &self,
         place: &Place,
-        step: impl FnOnce(Request, &Ids<'_>) -> Result<R, isize>,
+        step: impl FnOnce(Request, &Ids<'_>) -> Result<R, Status>,
     ) -> Result<R, Refusal> {
         access::with_ids(self.request, place, step).map_err(plain)
     }
@@ -199,7 +200,7 @@ impl Multiplex {
         let joined = self.with_ids(place, |copy, ids| {
             let member = Member::on_place(request, copy, place.clone(), ids, by_hook)?;
             let session = request.existing_context().and_then(|context| session::of(context));
-            let session = session.ok_or(isize::from(FAILED.cast_signed()))?;
+            let session = session.ok_or(Status::http(FAILED))?;
             let settings = request.settings();
             let form = Form::WebSocket(Framing {
                 style: Style::Json { named: place.is_some() },
@@ -506,8 +507,8 @@ impl Drop for Multiplex {
 }
 
 /// What the client is told beside a status.
-fn plain(status: isize) -> Refusal {
-    let status = u16::try_from(status).ok().filter(|status| (400..600).contains(status)).unwrap_or(FAILED);
+fn plain(status: Status) -> Refusal {
+    let status = status.answer().filter(|status| (400..600).contains(status)).unwrap_or(FAILED);
     let reason = match status {
         400 => "the request is malformed",
         401 => "who you are is not known",
@@ -527,7 +528,7 @@ fn plain(status: isize) -> Refusal {
 
 /// The same of a hook.
 fn told_by_hook(status: u16) -> Refusal {
-    plain(isize::from(status.cast_signed()))
+    plain(Status::http(status))
 }
 
 /// Why whoever has the channels has not done something; `own` is the status of a reason that the operation itself has.
@@ -557,5 +558,5 @@ fn dropped(outcome: Outcome<Option<Info>, Corrupt>) -> Info {
 }
 
 fn present(outcome: Outcome<Option<Presence>, ReadError>) -> Result<Presence, Refusal> {
-    outcome.map_err(|failure| failed(&failure, |_| FAILED))?.ok_or_else(|| plain(404))
+    outcome.map_err(|failure| failed(&failure, |_| FAILED))?.ok_or_else(|| plain(Status::NOT_FOUND))
 }

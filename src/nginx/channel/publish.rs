@@ -19,11 +19,11 @@ use crate::nginx::caller::{self, Caller};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{Request, bytes};
+use crate::nginx::status::Status;
+use crate::session::endpoint::HttpStatus;
 
 use super::answer;
 use super::member::refuse;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// The name of the event that tells an EventSource of lost messages: nobody else may say so.
 const GAP: &[u8] = b"gap";
@@ -43,7 +43,7 @@ impl Publisher {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn new(request: Request, ids: &Ids<'_>) -> Result<Self, isize> {
+    pub fn new(request: Request, ids: &Ids<'_>) -> Result<Self, Status> {
         let keys = ids.keys();
         Ok(Publisher {
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
@@ -98,12 +98,12 @@ pub fn log_level(failure: &Failure<PublishError>) -> Level {
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub(super) fn policy(request: Request) -> Result<Policy, isize> {
+pub(super) fn policy(request: Request) -> Result<Policy, Status> {
     Ok(Policy { history: history(request)?, group: limits::of_group(request)? })
 }
 
 /// What the channels keep, with the values that the variables have for this request.
-fn history(request: Request) -> Result<History, isize> {
+fn history(request: Request) -> Result<History, Status> {
     match request.settings().channel_history() {
         conf::History::Off => Ok(History::OFF),
         conf::History::Kept { length, time } => {
@@ -115,16 +115,16 @@ fn history(request: Request) -> Result<History, isize> {
 }
 
 /// Reads the body of a request and publishes it; returns what the content handler returns.
-pub fn receive(request: Request) -> ffi::ngx_int_t {
+pub fn receive(request: Request) -> Status {
     if !request.body_is_there() {
         let reason =
             "nothing is published: the body of the request was passed on, dropped or never read before it came here";
         request.report(Level::Error, format_args!("{reason}"));
-        return FAILED;
+        return Status::INTERNAL_SERVER_ERROR;
     }
     // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.
-    let read = unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) };
-    if read >= ffi::NGX_HTTP_SPECIAL_RESPONSE as isize { read } else { ffi::NGX_DONE as isize }
+    let read = Status::of(unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) });
+    if read.is_special_response() { read } else { Status::DONE }
 }
 
 /// The body is there.
@@ -134,14 +134,16 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
         // another one.
         unsafe {
             let status = received(Request::new(request)).unwrap_or_else(|status| status);
-            ffi::ngx_http_finalize_request(request, status);
+            ffi::ngx_http_finalize_request(request, status.raw());
         }
     });
 }
 
 /// Publishes the body of a request, once a hook was asked about it if there is one; returns what a content handler returns.
-fn received(request: Request) -> Result<isize, isize> {
-    let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else { return Err(FAILED) };
+fn received(request: Request) -> Result<Status, Status> {
+    let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else {
+        return Err(Status::INTERNAL_SERVER_ERROR);
+    };
     let ids = Ids::of(request, channel)?;
     let publisher = Publisher::new(request, &ids)?;
     let body = Body::of(request)?;
@@ -150,7 +152,7 @@ fn received(request: Request) -> Result<isize, isize> {
     if request.header(b"x-eventsource-event").is_some_and(|event| event.trim_ascii() == GAP) {
         let reason = "the name of the event is \"gap\", which is how subscribers are told of lost messages";
         request.report(Level::Info, format_args!("nothing is published: {reason}"));
-        return Err(ffi::NGX_HTTP_BAD_REQUEST as isize);
+        return Err(Status::BAD_REQUEST);
     }
     if let Some(context) = request.context() {
         context.record.data_in(parts.iter().map(|part| part.len()).sum(), true);
@@ -165,8 +167,8 @@ fn received(request: Request) -> Result<isize, isize> {
 
 /// Asks what to do with a message; the request waits for it. A message that has come whole is published even if its publisher
 /// has gone.
-fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<isize, isize> {
-    let caller = Caller::of(request).ok_or(FAILED)?;
+fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<Status, Status> {
+    let caller = Caller::of(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let waiting = caller.clone();
     let event: Box<[u8]> = request.header(b"x-eventsource-event").unwrap_or_default().into();
     let draft = Draft { content_type: content_type.to_vec(), message: Rc::new(join(parts)?) };
@@ -188,15 +190,15 @@ fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[
 }
 
 /// Tells a publisher what became of its message.
-fn answer_publisher(request: Request, outcome: Outcome<PublishReply, PublishError>) -> isize {
+fn answer_publisher(request: Request, outcome: Outcome<PublishReply, PublishError>) -> Status {
     let reply = match outcome {
         Ok(reply) => reply,
         Err(failure) => {
             request.report(log_level(&failure), format_args!("cannot publish: {failure}"));
             return answer::failed(request, failure, |error| match error {
-                PublishError::TooLarge => ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize,
-                PublishError::Group => ffi::NGX_HTTP_FORBIDDEN as isize,
-                PublishError::Corrupt => FAILED,
+                PublishError::TooLarge => Status::INSUFFICIENT_STORAGE,
+                PublishError::Group => Status::FORBIDDEN,
+                PublishError::Corrupt => Status::INTERNAL_SERVER_ERROR,
             });
         }
     };
@@ -204,22 +206,22 @@ fn answer_publisher(request: Request, outcome: Outcome<PublishReply, PublishErro
         context.record.message_id = Some(reply.id);
     }
     let status = if reply.info.subscribers > 0 { ffi::NGX_HTTP_CREATED } else { ffi::NGX_HTTP_ACCEPTED };
-    answer::info(request, status as usize, &reply.info)
+    answer::info(request, HttpStatus(status as u16), &reply.info)
 }
 
 /// Tells a publisher that nobody gets its message, and that this is all right.
-fn no_content(request: Request) -> isize {
+fn no_content(request: Request) -> Status {
     // SAFETY: the request is alive and nothing was sent yet.
     unsafe {
         ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NO_CONTENT as usize);
-        ffi::ngx_http_send_header(request.raw())
+        Status::of(ffi::ngx_http_send_header(request.raw()))
     }
 }
 
 /// One message of its pieces.
-fn join(parts: &[&[u8]]) -> Result<Vec<u8>, isize> {
+fn join(parts: &[&[u8]]) -> Result<Vec<u8>, Status> {
     let mut message = Vec::new();
-    message.try_reserve_exact(parts.iter().map(|part| part.len()).sum()).map_err(|_| FAILED)?;
+    message.try_reserve_exact(parts.iter().map(|part| part.len()).sum()).map_err(|_| Status::INTERNAL_SERVER_ERROR)?;
     for part in parts {
         message.extend_from_slice(part);
     }
@@ -241,7 +243,7 @@ impl<'r> Body<'r> {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn of(request: Request) -> Result<Self, isize> {
+    pub fn of(request: Request) -> Result<Self, Status> {
         let mut parts = Vec::new();
         // SAFETY: the body of a live request is a chain of buffers that stay until it is freed.
         unsafe {
@@ -250,12 +252,13 @@ impl<'r> Body<'r> {
             while !link.is_null() {
                 let buffer = &*(*link).buf;
                 if ffi::ngx_ws_buf_in_file(buffer) != 0 {
-                    let length = usize::try_from(buffer.file_last - buffer.file_pos).map_err(|_| FAILED)?;
+                    let length = usize::try_from(buffer.file_last - buffer.file_pos)
+                        .map_err(|_| Status::INTERNAL_SERVER_ERROR)?;
                     let mut octets = Vec::new();
-                    octets.try_reserve_exact(length).map_err(|_| FAILED)?;
+                    octets.try_reserve_exact(length).map_err(|_| Status::INTERNAL_SERVER_ERROR)?;
                     octets.resize(length, 0);
                     if ffi::ngx_ws_buf_read_file(buffer, octets.as_mut_ptr(), length) != length as isize {
-                        return Err(FAILED);
+                        return Err(Status::INTERNAL_SERVER_ERROR);
                     }
                     parts.push(Part::File(octets));
                 } else if let Ok(length @ 1..) = usize::try_from(buffer.last.offset_from(buffer.pos)) {

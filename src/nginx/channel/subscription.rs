@@ -10,19 +10,14 @@ use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::Form;
 use crate::conf::Channel;
 use crate::nginx::backend;
-use crate::nginx::ffi;
 use crate::nginx::listeners::Listener;
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{Request, try_again};
+use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
 
 use super::hub;
 use super::limits;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
-const NOT_FOUND: isize = ffi::NGX_HTTP_NOT_FOUND as isize;
-const INSUFFICIENT_STORAGE: isize = ffi::NGX_HTTP_INSUFFICIENT_STORAGE as isize;
 
 /// The channels that a request is about.
 pub struct Ids<'r> {
@@ -39,7 +34,7 @@ impl<'r> Ids<'r> {
     /// # Errors
     ///
     /// The status to answer: 404 for an empty id, 403 for one that is too long or for too many of them.
-    pub fn of(request: Request, channel: &Channel<ComplexValue>) -> Result<Self, isize> {
+    pub fn of(request: Request, channel: &Channel<ComplexValue>) -> Result<Self, Status> {
         let settings = request.settings();
         let group = limits::group_name(request)?;
         let split = settings.channel_split();
@@ -51,7 +46,7 @@ impl<'r> Ids<'r> {
             }
         };
         for template in channel.ids.iter() {
-            let mut rest = template.evaluate(request).ok_or(FAILED)?;
+            let mut rest = template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
             if let Some(delimiter) = &split {
                 while let Some(at) = memchr::memmem::find(rest, delimiter) {
                     add(&rest[..at]);
@@ -66,17 +61,20 @@ impl<'r> Ids<'r> {
         };
         let most = settings.channel_max_id_length();
         if ids.len() > MAX_POSITIONS {
-            return refuse(FORBIDDEN, format_args!("the request names {} ids", ids.len()));
+            return refuse(Status::FORBIDDEN, format_args!("the request names {} ids", ids.len()));
         }
         if ids.iter().any(|id| id.is_empty()) {
-            return refuse(NOT_FOUND, format_args!("an id is empty"));
+            return refuse(Status::NOT_FOUND, format_args!("an id is empty"));
         }
         if let Some(id) = ids.iter().find(|id| id.len() as u64 > most) {
-            return refuse(FORBIDDEN, format_args!("an id has {} octets (websocket_channel_max_id_length)", id.len()));
+            return refuse(
+                Status::FORBIDDEN,
+                format_args!("an id has {} octets (websocket_channel_max_id_length)", id.len()),
+            );
         }
         let ids = Ids { group, space: backend::of(settings.engine).space(), ids };
         if ids.keys().len() != ids.ids.len() {
-            return refuse(FORBIDDEN, format_args!("the name of the group is too long"));
+            return refuse(Status::FORBIDDEN, format_args!("the name of the group is too long"));
         }
         if let Some(context) = request.context() {
             let joined = ids.ids.join(&b","[..]);
@@ -90,17 +88,17 @@ impl<'r> Ids<'r> {
     /// # Errors
     ///
     /// The status to answer: 404 for an empty id, 403 for one that is too long.
-    pub fn named(request: Request, id: &'r [u8]) -> Result<Self, isize> {
+    pub fn named(request: Request, id: &'r [u8]) -> Result<Self, Status> {
         let settings = request.settings();
         if id.is_empty() {
-            return Err(NOT_FOUND);
+            return Err(Status::NOT_FOUND);
         }
         if id.len() as u64 > settings.channel_max_id_length() {
-            return Err(FORBIDDEN);
+            return Err(Status::FORBIDDEN);
         }
         let ids =
             Ids { group: limits::group_name(request)?, space: backend::of(settings.engine).space(), ids: vec![id] };
-        if ids.keys().is_empty() { Err(FORBIDDEN) } else { Ok(ids) }
+        if ids.keys().is_empty() { Err(Status::FORBIDDEN) } else { Ok(ids) }
     }
 
     /// What the store finds them by.
@@ -151,14 +149,14 @@ impl<'r> Subscription<'r> {
         form: Form,
         on_gap: OnGap,
         listener: Listener,
-    ) -> Result<SubscriberId, isize> {
+    ) -> Result<SubscriberId, Status> {
         let settings = request.settings();
         let terms = Terms {
             create: settings.channel_create(),
             max_subscribers: u32::try_from(settings.channel_max_subscribers()).unwrap_or(u32::MAX),
             group: limits::of_group(request)?,
             presence: match &settings.channel_presence {
-                Some(Some(template)) => template.evaluate(request).ok_or(FAILED)?,
+                Some(Some(template)) => template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?,
                 Some(None) | None => b"",
             },
         };
@@ -181,11 +179,13 @@ impl<'r> Subscription<'r> {
             None => return Err(try_again(request)),
         };
         let (level, status) = match error {
-            SubscribeError::Missing => (Level::Info, FORBIDDEN),
+            SubscribeError::Missing => (Level::Info, Status::FORBIDDEN),
             SubscribeError::Full => (Level::Info, try_again(request)),
-            SubscribeError::NoRoom => (Level::Error, INSUFFICIENT_STORAGE),
-            SubscribeError::Corrupt => (Level::Crit, FAILED),
-            SubscribeError::Channels | SubscribeError::Group | SubscribeError::Presence => (Level::Info, FORBIDDEN),
+            SubscribeError::NoRoom => (Level::Error, Status::INSUFFICIENT_STORAGE),
+            SubscribeError::Corrupt => (Level::Crit, Status::INTERNAL_SERVER_ERROR),
+            SubscribeError::Channels | SubscribeError::Group | SubscribeError::Presence => {
+                (Level::Info, Status::FORBIDDEN)
+            }
         };
         request.report(level, format_args!("cannot subscribe to channel \"{}\": {error}", self.name()));
         Err(status)

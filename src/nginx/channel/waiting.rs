@@ -28,6 +28,7 @@ use crate::nginx::log::Level;
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{RecordRef, context::Context};
 use crate::nginx::shared;
+use crate::nginx::status::Status;
 use crate::nginx::timer::{self, Timer, now};
 use crate::session::endpoint::HttpStatus;
 use crate::session::host::{Log, Severity};
@@ -35,8 +36,6 @@ pub use crate::session::subscriber::{Delivery, Flow};
 use crate::session::subscriber::{Host, Settings, SubscriberEnd};
 use response::NginxResponse;
 use source::ChannelSource;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// The state machine of a request of nginx that waits for messages.
 pub type Subscriber = crate::session::subscriber::Subscriber<NginxHost>;
@@ -158,7 +157,7 @@ impl Host for NginxHost {
 /// # Errors
 ///
 /// The status to answer.
-pub fn start(request: Request, delivery: Delivery, ids: &Ids<'_>, member: Option<Member>) -> Result<isize, isize> {
+pub fn start(request: Request, delivery: Delivery, ids: &Ids<'_>, member: Option<Member>) -> Result<Status, Status> {
     if request.method() == b"HEAD" && request.settings().channel_create() && !hub::has_channels(&ids.keys()) {
         return head_of_nothing(request, &delivery);
     }
@@ -178,7 +177,7 @@ pub fn start(request: Request, delivery: Delivery, ids: &Ids<'_>, member: Option
     let ended = enter(waiting, |subscriber| {
         let subscription =
             if is_first { Subscription::of_what_is_there(request, ids) } else { Subscription::of(request, ids) };
-        let begin = |subscriber: &mut Subscriber| -> Result<Flow, isize> {
+        let begin = |subscriber: &mut Subscriber| -> Result<Flow, Status> {
             let mut source = ChannelSource::new(subscription.begin(request, form, on_gap, listener)?);
             // Its first subscriber gets all that the program says.
             if let Some(program) = request.settings().shared_program() {
@@ -199,19 +198,21 @@ pub fn start(request: Request, delivery: Delivery, ids: &Ids<'_>, member: Option
         Flow::Continue(()) => {
             // SAFETY: the request is alive, and stays so until the subscriber ends: who ends it gives this reference back.
             unsafe { ffi::ngx_ws_request_hold(request.raw()) };
-            Ok(ffi::NGX_DONE as isize)
+            Ok(Status::DONE)
         }
         Flow::Break(end) => Ok(status(request, end)),
     }
 }
 
 /// Answers a HEAD of channels that do not exist, which must not be created by it: what a GET of them would begin with.
-fn head_of_nothing(request: Request, delivery: &Delivery) -> Result<isize, isize> {
+fn head_of_nothing(request: Request, delivery: &Delivery) -> Result<Status, Status> {
     if !request.add_header("Cache-Control", b"no-cache") {
-        return Err(FAILED);
+        return Err(Status::INTERNAL_SERVER_ERROR);
     }
     let content_type = match delivery {
-        Delivery::Streaming(streaming) => Some(request.copy(streaming.content_type().as_bytes()).ok_or(FAILED)?),
+        Delivery::Streaming(streaming) => {
+            Some(request.copy(streaming.content_type().as_bytes()).ok_or(Status::INTERNAL_SERVER_ERROR)?)
+        }
         Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => None,
     };
     // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
@@ -222,7 +223,7 @@ fn head_of_nothing(request: Request, delivery: &Delivery) -> Result<isize, isize
         }
         ffi::ngx_http_send_header(request.raw())
     };
-    if sent == ffi::NGX_ERROR as isize { Err(sent) } else { Ok(ffi::NGX_OK as isize) }
+    if sent == Status::ERROR { Err(Status::ERROR) } else { Ok(Status::OK) }
 }
 
 /// What the location says about its subscribers.
@@ -240,14 +241,14 @@ fn settings(request: Request) -> Settings {
 
 /// Makes the subscriber and gives it to the request: its subscription ends with the request, its memory, which nginx may
 /// still be sending from, with the pool.
-fn create(request: Request, delivery: Delivery, member: Option<Member>) -> Result<NonNull<Waiting>, isize> {
-    let context = NonNull::from(request.context().ok_or(FAILED)?);
+fn create(request: Request, delivery: Delivery, member: Option<Member>) -> Result<NonNull<Waiting>, Status> {
+    let context = NonNull::from(request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?);
     // SAFETY: the request is alive; each cleanup runs once, the one of the pool last.
     unsafe {
         let last = ffi::ngx_pool_cleanup_add((*request.raw()).pool, 0);
         let first = ffi::ngx_http_cleanup_add(request.raw(), 0);
         if last.is_null() || first.is_null() {
-            return Err(FAILED);
+            return Err(Status::INTERNAL_SERVER_ERROR);
         }
         let apart = matches!(&delivery, Delivery::Streaming(streaming) if streaming.is_in_chunks());
         let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
@@ -269,11 +270,11 @@ fn create(request: Request, delivery: Delivery, member: Option<Member>) -> Resul
 }
 
 /// What nginx is told of the end of a request.
-fn status(request: Request, end: SubscriberEnd) -> isize {
+fn status(request: Request, end: SubscriberEnd) -> Status {
     match end {
-        SubscriberEnd::Finished => ffi::NGX_OK as isize,
-        SubscriberEnd::Lost => ffi::NGX_ERROR as isize,
-        SubscriberEnd::Refused(HttpStatus(status)) => isize::from(status.cast_signed()),
+        SubscriberEnd::Finished => Status::OK,
+        SubscriberEnd::Lost => Status::ERROR,
+        SubscriberEnd::Refused(HttpStatus(status)) => Status::http(status),
         SubscriberEnd::TryAgain => try_again(request),
     }
 }
@@ -296,7 +297,7 @@ pub fn run(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Subscriber) -> Flow
     // SAFETY: the request is alive until it is finalized here; nginx looks at the connection only if requests were posted
     // to it.
     unsafe {
-        ffi::ngx_http_finalize_request(request.raw(), status(request, end));
+        ffi::ngx_http_finalize_request(request.raw(), status(request, end).raw());
         ffi::ngx_http_run_posted_requests(connection);
     }
 }

@@ -21,9 +21,9 @@ use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::Form;
 use crate::channel::wire::websocket::{Deflate, Framing, META, Style};
 use crate::conf::ChannelLag;
-use crate::nginx::ffi;
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, SessionRef};
+use crate::nginx::status::Status;
 use crate::nginx::timer::now;
 use crate::session::endpoint::{Ending, Endpoint, Input, Outlet, Produced, Started};
 use crate::session::program::LeftProgram;
@@ -100,7 +100,7 @@ impl Channel {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn join(&mut self, ids: &Ids<'_>) -> Result<(), isize> {
+    pub fn join(&mut self, ids: &Ids<'_>) -> Result<(), Status> {
         self.window = session::enter(self.session, |session| session.shared_window());
         if !member::must_ask(self.request) {
             let member = Member::of(self.request)?;
@@ -125,16 +125,16 @@ impl Channel {
     }
 
     /// Subscribes the session, about which somebody was asked.
-    fn admitted(&mut self, decision: JoinDecision) -> Result<(), isize> {
+    fn admitted(&mut self, decision: JoinDecision) -> Result<(), Status> {
         let member = decision.apply(self.request)?;
         let Some(channel) = self.request.settings().channel() else {
-            return Err(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize);
+            return Err(Status::INTERNAL_SERVER_ERROR);
         };
         self.subscribe(&Ids::of(self.request, channel)?, member)
     }
 
     /// Subscribes the session to channels. A member whose subscription fails goes at once.
-    fn subscribe(&mut self, ids: &Ids<'_>, member: Option<Member>) -> Result<(), isize> {
+    fn subscribe(&mut self, ids: &Ids<'_>, member: Option<Member>) -> Result<(), Status> {
         let request = self.request;
         let settings = request.settings();
         let meta = request.existing_context().and_then(|context| context.protocol) == Some(META);

@@ -14,8 +14,9 @@ use super::bells::Bells;
 use crate::channel::lock::Lock;
 use crate::channel::memory::Region;
 use crate::channel::store::{AttachError, MAX_SLOTS, Store};
-use crate::nginx::guard::guard;
+use crate::nginx::guard::{guard, guard_status};
 use crate::nginx::log::{self, Level};
+use crate::nginx::status::Status;
 use crate::nginx::{address, ffi};
 
 /// Workers that can use the channels at the same time, those of earlier configurations that are still finishing included.
@@ -105,13 +106,13 @@ static LAST_SIZE: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes the zone, or takes over that of the configuration before.
 unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, old: *mut c_void) -> ffi::ngx_int_t {
-    guard(ffi::NGX_ERROR as isize, || {
-        let Some(zone) = NonNull::new(zone) else { return ffi::NGX_ERROR as isize };
+    guard_status(Status::ERROR, || {
+        let Some(zone) = NonNull::new(zone) else { return Status::ERROR };
         match prepare(ChannelZone(zone), old.cast::<Bells>().cast_const()) {
-            Ok(()) => ffi::NGX_OK as isize,
+            Ok(()) => Status::OK,
             Err(reason) => {
                 log::cycle(Level::Emerg, format_args!("\"websocket_channel_zone\": {reason}"));
-                ffi::NGX_ERROR as isize
+                Status::ERROR
             }
         }
     })

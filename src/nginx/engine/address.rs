@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::nginx::ffi;
 use crate::nginx::log;
 use crate::nginx::request::bytes;
+use crate::nginx::status::Status;
 use crate::nginx::template;
 use crate::redis::url::Node;
 
@@ -94,7 +95,7 @@ impl Host {
         // value, and the shim initialises it; its addresses are an array of the length that it says.
         unsafe {
             let mut url: ffi::ngx_url_t = std::mem::zeroed();
-            if ffi::ngx_ws_resolve_now((*cf).pool, &raw mut copy, 6379, &raw mut url) != ffi::NGX_OK as isize {
+            if ffi::ngx_ws_resolve_now((*cf).pool, &raw mut copy, 6379, &raw mut url) != Status::OK {
                 let reason = match url.err.is_null() {
                     true => "no memory".to_owned(),
                     false => CStr::from_ptr(url.err).to_string_lossy().into_owned(),

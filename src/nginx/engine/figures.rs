@@ -11,9 +11,10 @@ use crate::ledger::engines::{Figures, Loss, Relayed, Table};
 use crate::nginx::address;
 use crate::nginx::channel::hub;
 use crate::nginx::ffi;
-use crate::nginx::guard::guard;
+use crate::nginx::guard::guard_status;
 use crate::nginx::log::{self, Level};
 use crate::nginx::process;
+use crate::nginx::status::Status;
 use crate::nginx::template;
 use crate::redis::connection::Server;
 use crate::redis::relay::Counts;
@@ -41,7 +42,7 @@ pub fn add_zone(cf: *mut ffi::ngx_conf_t) -> Option<Zone> {
 
 /// Makes the table in a new zone.
 unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -> ffi::ngx_int_t {
-    guard(ffi::NGX_ERROR as isize, || {
+    guard_status(Status::ERROR, || {
         // SAFETY: nginx has mapped the zone and put a slab pool at its beginning, and only the master is here. The pool's data
         // is null in a new zone and the table in one that was kept.
         unsafe {
@@ -49,12 +50,12 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
             if (*pool).data.is_null() {
                 let table = ffi::ngx_slab_calloc(pool, size_of::<Table>());
                 if table.is_null() {
-                    return ffi::NGX_ERROR as isize;
+                    return Status::ERROR;
                 }
                 (*pool).data = table;
             }
         }
-        ffi::NGX_OK as isize
+        Status::OK
     })
 }
 

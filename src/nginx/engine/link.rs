@@ -10,6 +10,7 @@ use super::Settings;
 use super::address::Host;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
+use crate::nginx::status::Status;
 use crate::nginx::tcp::socket::Socket;
 use crate::nginx::timer::{Handler, Timer, now};
 use crate::nginx::tls::{self, Handshake, Identity};
@@ -222,7 +223,7 @@ impl Link {
         // Where another one can be asked nobody waits long for this one.
         let limit = if self.told.purpose.needs_master() { limit } else { limit.min(SURVEY_LIMIT) };
         self.stage = Stage::Connecting { socket, deadline: now() + limit };
-        if result == ffi::NGX_OK as isize {
+        if result == Status::OK {
             self.finish_connecting();
         }
     }

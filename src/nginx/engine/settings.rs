@@ -12,6 +12,7 @@ use crate::conf;
 use crate::nginx::ffi;
 use crate::nginx::log;
 use crate::nginx::request::bytes;
+use crate::nginx::status::Status;
 use crate::nginx::template::{self, NginxCompiler};
 use crate::nginx::tls::{Files, Identity, Tls};
 use crate::redis::connection::{self, Purpose};
@@ -320,7 +321,7 @@ fn password_in(cf: *mut ffi::ngx_conf_t, directive: &str, file: &[u8]) -> Option
 fn first_line(cf: *mut ffi::ngx_conf_t, file: &[u8]) -> Result<String, String> {
     let mut name = template::copy(cf, file).map_err(|_| "no memory".to_owned())?;
     // SAFETY: the configuration is being read; the copy ends with a zero and lives as long as it.
-    if unsafe { ffi::ngx_conf_full_name((*cf).cycle, &raw mut name, 1) } != ffi::NGX_OK as isize {
+    if unsafe { ffi::ngx_conf_full_name((*cf).cycle, &raw mut name, 1) } != Status::OK {
         return Err("no memory".to_owned());
     }
     let path = String::from_utf8_lossy(bytes(&name)).into_owned();

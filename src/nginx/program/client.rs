@@ -6,15 +6,11 @@ use std::fmt::Arguments;
 use std::os::fd::OwnedFd;
 
 use crate::exec::spawner::ProgramId;
-use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::try_again;
 use crate::nginx::session::{self, Flow, Session, SessionEnd, SessionRef};
+use crate::nginx::status::Status;
 use crate::nginx::worker::programs::{NotStarted, Served};
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
-const TIMED_OUT: isize = ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize;
 
 /// The one client of a program. It is told nothing once its session has ended: then somebody else is served.
 pub struct OneClient(pub SessionRef);
@@ -30,8 +26,8 @@ impl Served for OneClient {
             request.report(Level::Error, failure.text);
             refused(match failure.is_exhaustion {
                 true => try_again(request),
-                false if failure.is_denied => FORBIDDEN,
-                false => FAILED,
+                false if failure.is_denied => Status::FORBIDDEN,
+                false => Status::INTERNAL_SERVER_ERROR,
             })
         });
     }
@@ -39,7 +35,7 @@ impl Served for OneClient {
     fn timed_out(&self, _: ProgramId, reason: Arguments<'_>) {
         session::run(self.0, |session| {
             session.host().request().report(Level::Error, reason);
-            refused(TIMED_OUT)
+            refused(Status::GATEWAY_TIME_OUT)
         });
     }
 
@@ -63,6 +59,6 @@ impl Served for OneClient {
 }
 
 /// The end of a session whose program could not be started.
-fn refused(status: isize) -> Flow {
+fn refused(status: Status) -> Flow {
     Flow::Break(SessionEnd::Refused(session::refusal(status)))
 }

@@ -12,14 +12,12 @@ use crate::exec::environment::{self, Environment, Setting};
 use crate::exec::spawner::Limit;
 use crate::exec::strings::Strings;
 use crate::nginx::exhaustion::{self, Explained};
-use crate::nginx::ffi;
 use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{Request, try_again};
+use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::worker::spawners;
-
-pub const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
 
 /// Whose request a program may know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,18 +53,21 @@ impl<'r> Command<'r> {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn of_words(request: Request, words: &[ComplexValue], environs: Environs) -> Result<Self, isize> {
-        let words: Vec<&'r [u8]> =
-            words.iter().map(|word| word.evaluate(request)).collect::<Option<_>>().ok_or(FAILED)?;
+    pub fn of_words(request: Request, words: &[ComplexValue], environs: Environs) -> Result<Self, Status> {
+        let words: Vec<&'r [u8]> = words
+            .iter()
+            .map(|word| word.evaluate(request))
+            .collect::<Option<_>>()
+            .ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let path = words.first().copied().unwrap_or_default();
         if path.is_empty() {
             request.report(Level::Error, format_args!("\"websocket_exec\" names no program for this request"));
-            return Err(FAILED);
+            return Err(Status::INTERNAL_SERVER_ERROR);
         }
         if !names_program(path) {
             let path = Octets(path);
             request.report(Level::Error, format_args!("cannot start \"{path}\": a program is {PROGRAM_NAME}"));
-            return Err(FAILED);
+            return Err(Status::INTERNAL_SERVER_ERROR);
         }
         let uri = request.uri();
         // The location's name is what led to the program; the rest of the path is for the program. No part of it led to
@@ -84,8 +85,8 @@ impl<'r> Command<'r> {
     /// # Errors
     ///
     /// The status to answer, which was logged: 404 and 403 as for a static file, or a failure.
-    pub fn in_directory(request: Request, root: &ComplexValue) -> Result<Self, isize> {
-        let root = root.evaluate(request).ok_or(FAILED)?;
+    pub fn in_directory(request: Request, root: &ComplexValue) -> Result<Self, Status> {
+        let root = root.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let uri = request.uri();
         let start = prefix(request).map_or(0, <[u8]>::len);
         let rest = uri.get(start..).unwrap_or_default();
@@ -99,15 +100,15 @@ impl<'r> Command<'r> {
             match error {
                 Unresolved::NotFound => {
                     complain(&"not found");
-                    ffi::NGX_HTTP_NOT_FOUND as isize
+                    Status::NOT_FOUND
                 }
                 Unresolved::Denied => {
                     complain(&format_args!("it cannot be executed by {}", Identity::of_this_process()));
-                    ffi::NGX_HTTP_FORBIDDEN as isize
+                    Status::FORBIDDEN
                 }
                 Unresolved::Outside => {
                     complain(&"a link leads out of the directory");
-                    ffi::NGX_HTTP_FORBIDDEN as isize
+                    Status::FORBIDDEN
                 }
                 Unresolved::Failed(error) => {
                     let errno = error.raw_os_error().unwrap_or_default();
@@ -128,20 +129,20 @@ impl<'r> Command<'r> {
         words: &[&[u8]],
         script: usize,
         environs: Environs,
-    ) -> Result<Self, isize> {
+    ) -> Result<Self, Status> {
         let mut name = format!("\"{}\"", Octets(&path));
         let mut path = path;
         let mut found = found;
         let directory = match request.settings().exec_cwd() {
             Some(template) => {
-                let directory = template.evaluate(request).ok_or(FAILED)?;
+                let directory = template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
                 if !directory.starts_with(b"/") {
                     let directory = Octets(directory);
                     let reason = format_args!(
                         "cannot start {name}: \"{directory}\" in \"websocket_exec_cwd\" is no absolute path"
                     );
                     request.report(Level::Error, reason);
-                    return Err(FAILED);
+                    return Err(Status::INTERNAL_SERVER_ERROR);
                 }
                 // Writing to a String does not fail.
                 let _ = write!(name, " in \"{}\"", Octets(directory));
@@ -163,15 +164,15 @@ impl<'r> Command<'r> {
         for word in words {
             arguments.push(word).map_err(|error| {
                 complain(&error);
-                FAILED
+                Status::INTERNAL_SERVER_ERROR
             })?;
         }
         let mut limits = Vec::new();
         for entry in request.settings().exec_limit().iter() {
-            let text = entry.value.evaluate(request).ok_or(FAILED)?;
+            let text = entry.value.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
             limits.push(entry.limit(text).map_err(|error| {
                 complain(&format_args!("websocket_exec_limit: \"{}\" is not {}", Octets(text), error.expected()));
-                FAILED
+                Status::INTERNAL_SERVER_ERROR
             })?);
         }
         let environment = environment(request, script, environs)?;
@@ -186,12 +187,12 @@ fn prefix<'r>(request: Request) -> Option<&'r [u8]> {
 }
 
 /// What is short for a while is worth another try; everything else is a mistake.
-pub fn refusal(request: Request, error: &io::Error) -> isize {
-    if exhaustion::passes(error) { try_again(request) } else { FAILED }
+pub fn refusal(request: Request, error: &io::Error) -> Status {
+    if exhaustion::passes(error) { try_again(request) } else { Status::INTERNAL_SERVER_ERROR }
 }
 
 /// The variables; the program was led to by the first `script` octets of the path.
-fn environment(request: Request, script: usize, environs: Environs) -> Result<Environment, isize> {
+fn environment(request: Request, script: usize, environs: Environs) -> Result<Environment, Status> {
     let settings = request.settings();
     let entries = settings.exec_env();
     let mut values: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(entries.len() + 4);
@@ -203,7 +204,7 @@ fn environment(request: Request, script: usize, environs: Environs) -> Result<En
     for entry in entries.iter() {
         match entry {
             EnvEntry::Set(name, template) => {
-                values.push((name, Cow::Borrowed(template.evaluate(request).ok_or(FAILED)?)));
+                values.push((name, Cow::Borrowed(template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?)));
             }
             EnvEntry::Pass(name) => {
                 if let Some(value) = spawners::own_environment(name) {

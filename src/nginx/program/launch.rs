@@ -19,6 +19,7 @@ use crate::nginx::log::Level;
 use crate::nginx::pipe;
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, SessionRef};
+use crate::nginx::status::Status;
 use crate::nginx::user::User;
 use crate::nginx::worker::programs::{self, Asked};
 use crate::session::endpoint::Endpoint;
@@ -74,7 +75,7 @@ impl Stdio {
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, isize> {
+pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
     let settings = request.settings();
     let name = &command.name;
     let ladder = settings.exec_stop();

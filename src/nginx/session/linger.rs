@@ -16,6 +16,7 @@ use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::request::Request;
+use crate::nginx::status::Status;
 use crate::nginx::timer::{self, Timer, now};
 use crate::session::buffers;
 
@@ -48,7 +49,7 @@ pub fn begin(request: Request, client: &Client) {
 fn keep(connection: *mut ffi::ngx_connection_t, total: u64, silence: u64) -> io::Result<()> {
     // SAFETY: the connection is that of a live request, its descriptor is open; ngx_cycle is set before workers begin.
     let (fd, log) = unsafe {
-        if ffi::ngx_ws_connection_unwatch(connection) != ffi::NGX_OK as isize {
+        if ffi::ngx_ws_connection_unwatch(connection) != Status::OK {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         (BorrowedFd::borrow_raw((*connection).fd).try_clone_to_owned()?, (*ffi::ngx_cycle).log)

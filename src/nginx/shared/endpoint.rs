@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::parameters::weight;
-use super::{FAILED, Membership, join};
+use super::{Membership, join};
 use crate::channel::store::Input;
 use crate::conf;
 use crate::exec::framing::{Format, WriteError};
@@ -15,6 +15,7 @@ use crate::nginx::log::Level;
 use crate::nginx::program::{backlog, stuck};
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, SessionRef};
+use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
 use crate::session::endpoint::{self, Ending, Endpoint, HttpStatus, Outlet, Produced, Started};
 use crate::session::program::LeftProgram;
@@ -49,7 +50,7 @@ pub fn start(
     request: Request,
     session: SessionRef,
     shared: &conf::Shared<ComplexValue>,
-) -> Result<Box<dyn Endpoint>, isize> {
+) -> Result<Box<dyn Endpoint>, Status> {
     let ids = Ids::of(request, &shared.channel)?;
     let settings = request.settings();
     let mut client = SharedProgramClient {
@@ -80,8 +81,8 @@ impl SharedProgramClient {
     }
 
     /// Shares the program of the channel.
-    fn share(&mut self, ids: &Ids<'_>, session: SessionRef) -> Result<(), isize> {
-        let program = self.request.settings().shared_program().ok_or(FAILED)?;
+    fn share(&mut self, ids: &Ids<'_>, session: SessionRef) -> Result<(), Status> {
+        let program = self.request.settings().shared_program().ok_or(Status::INTERNAL_SERVER_ERROR)?;
         self.membership = Some(join(self.request, program, ids, session::listener(session))?);
         Ok(())
     }
@@ -93,8 +94,12 @@ impl SharedProgramClient {
             other @ (Started::NotYet | Started::No(_)) => return other,
         }
         let shares = || {
-            let channel = self.request.settings().channel().ok_or(FAILED)?;
-            let session = self.request.existing_context().and_then(|context| session::of(context)).ok_or(FAILED)?;
+            let channel = self.request.settings().channel().ok_or(Status::INTERNAL_SERVER_ERROR)?;
+            let session = self
+                .request
+                .existing_context()
+                .and_then(|context| session::of(context))
+                .ok_or(Status::INTERNAL_SERVER_ERROR)?;
             Ok((Ids::of(self.request, channel)?, session))
         };
         match shares().and_then(|(ids, session)| self.share(&ids, session)) {

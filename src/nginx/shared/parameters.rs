@@ -4,7 +4,6 @@
 
 use std::rc::Rc;
 
-use super::FAILED;
 use crate::channel::store::Input;
 use crate::conf::ExecStderr;
 use crate::exec::framing::Format;
@@ -14,6 +13,7 @@ use crate::nginx::channel::{Ids, Publisher};
 use crate::nginx::log::Octets;
 use crate::nginx::program::{Command, Environs, backlog};
 use crate::nginx::request::Request;
+use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::user::User;
 use crate::session::shared::host::StartParameters;
@@ -56,10 +56,10 @@ impl Parameters {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn of(request: Request, program: &[ComplexValue], ids: &Ids<'_>) -> Result<Self, isize> {
+    pub fn of(request: Request, program: &[ComplexValue], ids: &Ids<'_>) -> Result<Self, Status> {
         let command = Command::of_words(request, program, Environs::Channel)?;
         let settings = request.settings();
-        let id = ids.keys().first().map(|key| key.id()).ok_or(FAILED)?;
+        let id = ids.keys().first().map(|key| key.id()).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         Ok(Parameters {
             path: command.path.into_owned(),
             arguments: command.arguments,

@@ -8,6 +8,7 @@ use std::ptr;
 use crate::conf::{Compiler, Refused};
 use crate::nginx::ffi;
 use crate::nginx::request::{Request, bytes};
+use crate::nginx::status::Status;
 use crate::nginx::template::{ComplexValue, NginxCompiler};
 
 /// The argument of `websocket_tcp`.
@@ -140,7 +141,7 @@ pub fn target(request: Request, text: &[u8]) -> Result<Target, Unusable> {
     unsafe {
         let pool = (*request.raw()).pool;
         let mut url: ffi::ngx_url_t = std::mem::zeroed();
-        if ffi::ngx_ws_parse_address(pool, &raw mut text, &raw mut url) != ffi::NGX_OK as isize {
+        if ffi::ngx_ws_parse_address(pool, &raw mut text, &raw mut url) != Status::OK {
             return Err(match url.err.is_null() {
                 true => Unusable::NoMemory,
                 false => Unusable::Invalid(std::ffi::CStr::from_ptr(url.err).to_string_lossy().into_owned()),

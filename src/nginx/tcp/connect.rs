@@ -15,17 +15,12 @@ use crate::nginx::log::Level;
 use crate::nginx::refusal;
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, Session, SessionRef};
+use crate::nginx::status::Status;
 use crate::nginx::tls::{Handshake, Identity};
 use crate::session::client::{Sent, Sink};
 use crate::session::endpoint::{Ending, Endpoint};
 use crate::tcp::proxy_protocol::{self, Ends};
 use crate::ws::close::CloseCode;
-
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
-const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
-const NOT_FOUND: isize = ffi::NGX_HTTP_NOT_FOUND as isize;
-const BAD_GATEWAY: isize = ffi::NGX_HTTP_BAD_GATEWAY as isize;
-const TIMED_OUT: isize = ffi::NGX_HTTP_GATEWAY_TIME_OUT as isize;
 
 /// A connection that is being made.
 pub struct Connecting {
@@ -55,30 +50,30 @@ enum Step {
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn start(request: Request, session: SessionRef, address: &Address) -> Result<Box<dyn Endpoint>, isize> {
+pub fn start(request: Request, session: SessionRef, address: &Address) -> Result<Box<dyn Endpoint>, Status> {
     let mut judgement = Judgement::Allowed;
     let target = match address {
         Address::Group(group) => Target::Group(*group),
         Address::Template(template) => {
-            let text = template.evaluate(request).ok_or(FAILED)?;
+            let text = template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
             if text.is_empty() {
                 request.report(Level::Info, format_args!("\"websocket_tcp\" names no service for this request"));
                 because(request, "no such token");
-                return Err(NOT_FOUND);
+                return Err(Status::NOT_FOUND);
             }
             let target = address::target(request, text).map_err(|unusable| match unusable {
-                Unusable::NoMemory => FAILED,
+                Unusable::NoMemory => Status::INTERNAL_SERVER_ERROR,
                 Unusable::Invalid(why) => {
                     let text = format_args!("\"websocket_tcp\" has no address for this request: {why}");
                     request.report(Level::Error, text);
                     because(request, "no address");
-                    BAD_GATEWAY
+                    Status::BAD_GATEWAY
                 }
             })?;
             judgement = allow::judge(request, &target);
             if judgement == Judgement::Refused {
                 because(request, "address not allowed");
-                return Err(FORBIDDEN);
+                return Err(Status::FORBIDDEN);
             }
             target
         }
@@ -87,19 +82,19 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
         Target::Group(group) => group.host(),
         Target::Server(resolved) | Target::Name(resolved) => resolved.host(),
     };
-    let mut peer = Peer::new(request).ok_or(FAILED)?;
+    let mut peer = Peer::new(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let mut connecting = Connecting { request, session, step: Step::Idle, peer: None, host: host.to_vec() };
     match target {
         Target::Group(group) => {
             if !peer.use_group(group) {
-                return Err(FAILED);
+                return Err(Status::INTERNAL_SERVER_ERROR);
             }
             connecting.peer = Some(peer);
             connecting.begin()?;
         }
         Target::Server(resolved) => {
             if !super::peer::know_servers(request, resolved) {
-                return Err(FAILED);
+                return Err(Status::INTERNAL_SERVER_ERROR);
             }
             connecting.peer = Some(peer);
             connecting.begin()?;
@@ -121,7 +116,7 @@ impl Connecting {
     }
 
     /// The Close of a client that was answered before its service was found not to be there.
-    pub fn refusal(&self, status: isize) -> Ending {
+    pub fn refusal(&self, status: Status) -> Ending {
         let known = refusal::ending(self.request, session::refusal(status));
         known.unwrap_or_else(|| Ending { code: CloseCode::INTERNAL, reason: "no service".to_owned() })
     }
@@ -131,24 +126,26 @@ impl Connecting {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn advance(&mut self) -> Result<Option<Relay>, isize> {
+    pub fn advance(&mut self) -> Result<Option<Relay>, Status> {
         match std::mem::replace(&mut self.step, Step::Idle) {
             resolving @ Step::Resolving(_) => {
                 self.step = resolving;
                 self.resolved()?;
                 Ok(None)
             }
-            Step::Connecting(socket) if socket.timed_out() => self.next_server(socket, TIMED_OUT, ""),
+            Step::Connecting(socket) if socket.timed_out() => self.next_server(socket, Status::GATEWAY_TIME_OUT, ""),
             // The event may be about something else that happened to the socket: a server may talk at once.
             Step::Connecting(socket) if !socket.writable() => {
                 self.step = Step::Connecting(socket);
                 Ok(None)
             }
             Step::Connecting(socket) if socket.connect_failed() => {
-                self.next_server(socket, BAD_GATEWAY, "connection refused")
+                self.next_server(socket, Status::BAD_GATEWAY, "connection refused")
             }
             Step::Connecting(socket) => self.connected(socket),
-            Step::Handshaking(socket, _) if socket.timed_out() => self.next_server(socket, TIMED_OUT, ""),
+            Step::Handshaking(socket, _) if socket.timed_out() => {
+                self.next_server(socket, Status::GATEWAY_TIME_OUT, "")
+            }
             Step::Handshaking(socket, identity) => {
                 let handshake = identity.finish(&socket);
                 self.handshake(socket, identity, handshake)
@@ -158,7 +155,7 @@ impl Connecting {
     }
 
     /// Looks whether the name was looked up by now, and connects then.
-    fn resolved(&mut self) -> Result<(), isize> {
+    fn resolved(&mut self) -> Result<(), Status> {
         let Step::Resolving(lookup) = &mut self.step else { return Ok(()) };
         match lookup.answer() {
             None => Ok(()),
@@ -171,7 +168,7 @@ impl Connecting {
     }
 
     /// The servers are known: asks the first one.
-    fn begin(&mut self) -> Result<(), isize> {
+    fn begin(&mut self) -> Result<(), Status> {
         let tries = self.request.settings().tcp_next_upstream_tries();
         if let Some(peer) = &mut self.peer {
             peer.begin(usize::try_from(tries).unwrap_or(usize::MAX));
@@ -180,9 +177,9 @@ impl Connecting {
     }
 
     /// Asks servers until one answers, now or later.
-    fn connect(&mut self) -> Result<(), isize> {
+    fn connect(&mut self) -> Result<(), Status> {
         loop {
-            let peer = self.peer.as_mut().ok_or(FAILED)?;
+            let peer = self.peer.as_mut().ok_or(Status::INTERNAL_SERVER_ERROR)?;
             match peer.connect(self.session) {
                 Connect::Begun(socket) => {
                     let limit = self.request.settings().tcp_connect_timeout();
@@ -192,16 +189,16 @@ impl Connecting {
                     self.step = Step::Connecting(socket);
                     return Ok(());
                 }
-                Connect::Refused if peer.failed(BAD_GATEWAY) => {}
+                Connect::Refused if peer.failed(Status::BAD_GATEWAY) => {}
                 Connect::Refused => {
                     because(self.request, "connection refused");
-                    return Err(BAD_GATEWAY);
+                    return Err(Status::BAD_GATEWAY);
                 }
                 Connect::NoServer => {
                     because(self.request, "no server can be used");
                     self.request.report(Level::Error, format_args!("no server of the service can be used"));
-                    peer.failed(BAD_GATEWAY);
-                    return Err(BAD_GATEWAY);
+                    peer.failed(Status::BAD_GATEWAY);
+                    return Err(Status::BAD_GATEWAY);
                 }
                 Connect::Failed => return Err(failure(self.request)),
             }
@@ -209,23 +206,23 @@ impl Connecting {
     }
 
     /// This server does not do.
-    fn next_server(&mut self, socket: Socket, status: isize, why: &'static str) -> Result<Option<Relay>, isize> {
-        if status == TIMED_OUT {
+    fn next_server(&mut self, socket: Socket, status: Status, why: &'static str) -> Result<Option<Relay>, Status> {
+        if status == Status::GATEWAY_TIME_OUT {
             self.request.report(Level::Error, format_args!("the service did not answer in time"));
         }
         drop(socket);
-        let peer = self.peer.as_mut().ok_or(FAILED)?;
+        let peer = self.peer.as_mut().ok_or(Status::INTERNAL_SERVER_ERROR)?;
         if !peer.failed(status) {
-            because(self.request, if status == TIMED_OUT { "connection timed out" } else { why });
+            because(self.request, if status == Status::GATEWAY_TIME_OUT { "connection timed out" } else { why });
             return Err(status);
         }
         self.connect().map(|()| None)
     }
 
-    fn connected(&mut self, mut socket: Socket) -> Result<Option<Relay>, isize> {
+    fn connected(&mut self, mut socket: Socket) -> Result<Option<Relay>, Status> {
         let settings = self.request.settings();
         if !socket.no_delay() {
-            return Err(FAILED);
+            return Err(Status::INTERNAL_SERVER_ERROR);
         }
         if let Some(version) = settings.tcp_proxy_protocol() {
             let header = proxy_protocol::header(version, &ends(self.request));
@@ -233,37 +230,37 @@ impl Connecting {
             match socket.send(&header) {
                 Sent::Octets(count) if count == header.len() => {}
                 Sent::Octets(_) | Sent::Blocked | Sent::Lost => {
-                    return self.next_server(socket, BAD_GATEWAY, "connection lost");
+                    return self.next_server(socket, Status::BAD_GATEWAY, "connection lost");
                 }
             }
         }
         match settings.tcp_tls {
             None => self.ready(socket).map(Some),
             Some(context) => {
-                let identity = tls::identity(self.request, &self.host).ok_or(FAILED)?;
+                let identity = tls::identity(self.request, &self.host).ok_or(Status::INTERNAL_SERVER_ERROR)?;
                 let handshake = identity.begin(context, &socket, on_handshake);
                 self.handshake(socket, identity, handshake)
             }
         }
     }
 
-    fn handshake(&mut self, socket: Socket, identity: Identity, handshake: Handshake) -> Result<Option<Relay>, isize> {
+    fn handshake(&mut self, socket: Socket, identity: Identity, handshake: Handshake) -> Result<Option<Relay>, Status> {
         match handshake {
             Handshake::Waiting => {
                 self.step = Step::Handshaking(socket, identity);
                 Ok(None)
             }
             Handshake::Done => self.ready(socket).map(Some),
-            Handshake::Failed => self.next_server(socket, BAD_GATEWAY, "TLS failed"),
+            Handshake::Failed => self.next_server(socket, Status::BAD_GATEWAY, "TLS failed"),
         }
     }
 
-    fn ready(&mut self, socket: Socket) -> Result<Relay, isize> {
+    fn ready(&mut self, socket: Socket) -> Result<Relay, Status> {
         let settings = self.request.settings();
         socket.clear_timer();
         // TLS has taken the events for its handshake.
         socket.wake(self.session.as_ptr().cast(), session::on_endpoint);
-        let mut peer = self.peer.take().ok_or(FAILED)?;
+        let mut peer = self.peer.take().ok_or(Status::INTERNAL_SERVER_ERROR)?;
         peer.connected();
         let most = usize::try_from(settings.tcp_buffer_size()).unwrap_or(usize::MAX);
         Ok(Relay::new(socket, peer, most, settings.tcp_format()))
@@ -278,13 +275,13 @@ pub(super) fn because(request: Request, why: &'static str) {
 }
 
 /// The status for a connection that could not even be begun, which is logged: what is short may be there again soon.
-pub(super) fn failure(request: Request) -> isize {
+pub(super) fn failure(request: Request) -> Status {
     match exhaustion::of_connections() {
         Some(error) => {
             request.report(Level::Error, format_args!("cannot connect to the service: {}", Explained(&error)));
             try_again(request)
         }
-        None => FAILED,
+        None => Status::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -293,7 +290,7 @@ fn ends(request: Request) -> Ends {
     // SAFETY: a request has a connection; nginx asks the kernel for the local address if it does not know it.
     unsafe {
         let connection = request.connection();
-        let local = ffi::ngx_connection_local_sockaddr(connection, std::ptr::null_mut(), 0) == ffi::NGX_OK as isize;
+        let local = ffi::ngx_connection_local_sockaddr(connection, std::ptr::null_mut(), 0) == Status::OK;
         Ends {
             source: socket_address((*connection).sockaddr),
             destination: if local { socket_address((*connection).local_sockaddr) } else { None },

@@ -9,12 +9,7 @@ use super::socket::Socket;
 use crate::nginx::ffi;
 use crate::nginx::request::{Request, bytes};
 use crate::nginx::session::{self, SessionRef};
-
-const OK: isize = ffi::NGX_OK as isize;
-const AGAIN: isize = ffi::NGX_AGAIN as isize;
-const DONE: isize = ffi::NGX_DONE as isize;
-const DECLINED: isize = ffi::NGX_DECLINED as isize;
-const BUSY: isize = ffi::NGX_BUSY as isize;
+use crate::nginx::status::Status;
 
 /// What nginx knows of the connection of a request to its service: the state of the balancer, and what the `$upstream_…`
 /// variables say. The server that was chosen is given back on drop.
@@ -42,7 +37,7 @@ pub enum Connect {
 /// Makes servers of one address or of those that the resolver has found. `false` when there is no memory.
 pub fn know_servers(request: Request, resolved: Resolved) -> bool {
     // SAFETY: the request has the upstream that Peer::new() made; nginx copies what does not live as long as the request.
-    unsafe { ffi::ngx_http_upstream_create_round_robin_peer(request.raw(), resolved.raw()) == ffi::NGX_OK as isize }
+    unsafe { ffi::ngx_http_upstream_create_round_robin_peer(request.raw(), resolved.raw()) == Status::OK }
 }
 
 impl Peer {
@@ -52,7 +47,7 @@ impl Peer {
         // SAFETY: the request lives; everything is allocated in its pool.
         unsafe {
             let raw = request.raw();
-            if ffi::ngx_http_upstream_create(raw) != ffi::NGX_OK as isize {
+            if ffi::ngx_http_upstream_create(raw) != Status::OK {
                 return None;
             }
             let upstream = NonNull::new((*raw).upstream)?;
@@ -85,7 +80,7 @@ impl Peer {
         // SAFETY: nginx has set the function when all of the configuration was read.
         unsafe {
             let Some(init) = (*group.raw()).peer.init else { return false };
-            init(self.request.raw(), group.raw()) == ffi::NGX_OK as isize
+            init(self.request.raw(), group.raw()) == Status::OK
         }
     }
 
@@ -110,38 +105,38 @@ impl Peer {
         // A server's connection that was kept for HTTP is none for this service: another one is made.
         loop {
             // SAFETY: the balancer was set by use_group() or know_servers().
-            let result = unsafe { ffi::ngx_event_connect_peer(&raw mut self.upstream().peer) };
+            let result = Status::of(unsafe { ffi::ngx_event_connect_peer(&raw mut self.upstream().peer) });
             if !self.remember_name() {
                 return Connect::Failed;
             }
             let upstream = self.upstream();
             let connection = std::mem::replace(&mut upstream.peer.connection, std::ptr::null_mut());
             match result {
-                OK | AGAIN if !connection.is_null() => {
+                Status::OK | Status::AGAIN if !connection.is_null() => {
                     let socket = Socket::new(connection, self.request.log());
                     socket.wake(session.as_ptr().cast(), session::on_endpoint);
-                    if result == OK {
+                    if result == Status::OK {
                         socket.post();
                     }
                     return Connect::Begun(socket);
                 }
-                DONE if !connection.is_null() => {
+                Status::DONE if !connection.is_null() => {
                     drop(Socket::new(connection, self.request.log()));
                     let tries = self.upstream().peer.tries;
                     self.give_back(0);
                     self.upstream().peer.tries = tries;
                 }
-                DECLINED => return Connect::Refused,
-                BUSY => return Connect::NoServer,
+                Status::DECLINED => return Connect::Refused,
+                Status::BUSY => return Connect::NoServer,
                 _ => return Connect::Failed,
             }
         }
     }
 
     /// The server did not take the connection. Whether another one may be tried.
-    pub fn failed(&mut self, status: isize) -> bool {
+    pub fn failed(&mut self, status: Status) -> bool {
         if let Some(state) = self.state() {
-            state.status = status.unsigned_abs();
+            state.status = status.answer().map_or(0, usize::from);
         }
         self.give_back(ffi::NGX_PEER_FAILED as usize);
         self.upstream().peer.tries > 0

@@ -13,10 +13,7 @@ use crate::nginx::guard::guard;
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::Request;
 use crate::nginx::session::{self, Session, SessionRef};
-
-const BAD_GATEWAY: isize = ffi::NGX_HTTP_BAD_GATEWAY as isize;
-const FORBIDDEN: isize = ffi::NGX_HTTP_FORBIDDEN as isize;
-const FAILED: isize = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as isize;
+use crate::nginx::status::Status;
 
 /// A name that is being looked up. Given up on drop.
 pub struct Lookup {
@@ -31,7 +28,7 @@ struct Question {
     resolved: Resolved,
     judgement: Judgement,
     /// The servers are known to the request, or the status to answer.
-    answer: Option<Result<(), isize>>,
+    answer: Option<Result<(), Status>>,
 }
 
 impl Lookup {
@@ -45,7 +42,7 @@ impl Lookup {
         session: SessionRef,
         resolved: Resolved,
         judgement: Judgement,
-    ) -> Result<Self, isize> {
+    ) -> Result<Self, Status> {
         let context = std::ptr::null_mut();
         let mut question = Box::new(Question { context, request, session, resolved, judgement, answer: None });
         // SAFETY: the location lives as long as the request; the box stays where it is until the lookup is done or
@@ -55,20 +52,20 @@ impl Lookup {
             let name = &raw mut (*resolved.raw()).host;
             let mut context = std::ptr::null_mut();
             match ffi::ngx_ws_resolve_start((*location).resolver, name, &raw mut context) {
-                ok if ok == ffi::NGX_OK as isize => {}
-                no if no == ffi::NGX_DECLINED as isize => {
+                ok if ok == Status::OK => {}
+                no if no == Status::DECLINED => {
                     let host = Octets(resolved.host());
                     request.report(Level::Error, format_args!("no \"resolver\" is defined to look up \"{host}\""));
-                    return Err(BAD_GATEWAY);
+                    return Err(Status::BAD_GATEWAY);
                 }
-                _ => return Err(FAILED),
+                _ => return Err(Status::INTERNAL_SERVER_ERROR),
             }
             (*context).name = *name;
             (*context).handler = Some(on_answer);
             (*context).data = (&raw mut *question).cast();
             (*context).timeout = (*location).resolver_timeout;
             question.context = context;
-            if ffi::ngx_resolve_name(context) != ffi::NGX_OK as isize {
+            if ffi::ngx_resolve_name(context) != Status::OK {
                 question.context = std::ptr::null_mut();
                 return Err(failure(request));
             }
@@ -77,7 +74,7 @@ impl Lookup {
     }
 
     /// Whether the servers are known by now, or the status to answer.
-    pub fn answer(&mut self) -> Option<Result<(), isize>> {
+    pub fn answer(&mut self) -> Option<Result<(), Status>> {
         self.question.answer.take()
     }
 }
@@ -111,7 +108,7 @@ unsafe extern "C" fn on_answer(context: *mut ffi::ngx_resolver_ctx_t) {
 
 impl Question {
     /// Makes servers of the addresses, which nginx keeps only during the call.
-    fn take_over(&self, context: *mut ffi::ngx_resolver_ctx_t) -> Result<(), isize> {
+    fn take_over(&self, context: *mut ffi::ngx_resolver_ctx_t) -> Result<(), Status> {
         // SAFETY: the context was answered; its addresses are copied while it lives.
         unsafe {
             let state = (*context).state;
@@ -120,7 +117,7 @@ impl Question {
                 let host = Octets(self.resolved.host());
                 self.request.report(Level::Error, format_args!("\"{host}\" could not be resolved: {why}"));
                 because(self.request, "host not found");
-                return Err(BAD_GATEWAY);
+                return Err(Status::BAD_GATEWAY);
             }
             let mut allowed = Vec::new();
             let (mut count, mut addresses) = ((*context).naddrs, (*context).addrs);
@@ -129,7 +126,7 @@ impl Question {
                 allowed = allow::among(self.request, all, self.resolved.port());
                 if allowed.is_empty() {
                     because(self.request, "address not allowed");
-                    return Err(FORBIDDEN);
+                    return Err(Status::FORBIDDEN);
                 }
                 // The array itself is nginx's, which frees by it what the addresses are in.
                 (count, addresses) = (allowed.len(), allowed.as_mut_ptr());
@@ -141,7 +138,7 @@ impl Question {
             resolved.naddrs = 0;
             resolved.addrs = std::ptr::null_mut();
             drop(allowed);
-            if known { Ok(()) } else { Err(FAILED) }
+            if known { Ok(()) } else { Err(Status::INTERNAL_SERVER_ERROR) }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::nginx::connection::Connection;
 use crate::nginx::ffi;
+use crate::nginx::status::Status;
 use crate::session::buffers;
 use crate::session::client::{Received, Sent, Sink};
 use crate::ws::timing::Look;
@@ -121,7 +122,7 @@ impl Socket {
     /// Small messages leave at once. `false` when the socket refuses.
     pub fn no_delay(&self) -> bool {
         // SAFETY: as above.
-        unsafe { ffi::ngx_ws_tcp_nodelay(self.raw()) == ffi::NGX_OK as isize }
+        unsafe { ffi::ngx_ws_tcp_nodelay(self.raw()) == Status::OK }
     }
 
     /// Reads at most `most` octets to the end of a buffer.

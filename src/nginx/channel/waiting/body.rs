@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use crate::channel::streaming::Content;
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
+use crate::nginx::status::Status;
 use crate::nginx::timer::now;
 use crate::session::client::Lost;
 
@@ -93,7 +94,7 @@ impl Body {
     pub fn flush_head(&mut self) -> Result<(), Lost> {
         // SAFETY: the request is alive, and its head was sent.
         let sent = unsafe { ffi::ngx_ws_flush_head(self.request.raw()) };
-        if sent == ffi::NGX_ERROR as isize { Err(Lost) } else { Ok(()) }
+        if sent == Status::ERROR { Err(Lost) } else { Ok(()) }
     }
 
     /// Adds a piece; nothing comes after the last one.
@@ -124,9 +125,8 @@ impl Body {
         let request = self.request.raw();
         // SAFETY: the request is alive, and the buffers stay where they are until they are empty.
         let sent = unsafe {
-            ffi::ngx_ws_body_send(request, buffers.as_mut_ptr(), buffers.len(), self.apart.into())
-                != ffi::NGX_ERROR as isize
-                && ffi::ngx_ws_body_blocked(request) != ffi::NGX_ERROR as isize
+            ffi::ngx_ws_body_send(request, buffers.as_mut_ptr(), buffers.len(), self.apart.into()) != Status::ERROR
+                && ffi::ngx_ws_body_blocked(request) != Status::ERROR
         };
         let now = now();
         if !buffers.is_empty() {

@@ -6,6 +6,7 @@ use super::body::Body;
 use crate::channel::streaming::Content;
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
+use crate::nginx::status::Status;
 use crate::session::client::Lost;
 use crate::session::endpoint::HttpStatus;
 use crate::session::subscriber::{Response, SubscriberEnd};
@@ -24,9 +25,9 @@ impl NginxResponse {
 }
 
 /// What it means that a head was not sent: a filter of nginx has another answer, or the connection is lost.
-fn not_sent(sent: isize) -> SubscriberEnd {
-    match u16::try_from(sent) {
-        Ok(status @ 1..) => SubscriberEnd::Refused(HttpStatus(status)),
+fn not_sent(sent: Status) -> SubscriberEnd {
+    match sent.answer() {
+        Some(status) => SubscriberEnd::Refused(HttpStatus(status)),
         _ => SubscriberEnd::Lost,
     }
 }
@@ -43,8 +44,8 @@ impl Response for NginxResponse {
         // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
         unsafe {
             ffi::ngx_ws_response_open(request, ffi::NGX_HTTP_OK as usize, content_type, length);
-            let sent = ffi::ngx_http_send_header(request);
-            if sent == ffi::NGX_ERROR as isize || sent > ffi::NGX_OK as isize {
+            let sent = Status::of(ffi::ngx_http_send_header(request));
+            if sent.ends_answer() {
                 return Err(not_sent(sent));
             }
             Ok(ffi::ngx_ws_request_header_only(request) == 0)
@@ -57,7 +58,7 @@ impl Response for NginxResponse {
             ffi::ngx_ws_response_empty(self.request.raw(), status.into());
             ffi::ngx_http_send_header(self.request.raw())
         };
-        if sent == ffi::NGX_ERROR as isize { Err(SubscriberEnd::Lost) } else { Ok(()) }
+        if sent == Status::ERROR { Err(SubscriberEnd::Lost) } else { Ok(()) }
     }
 
     fn flush_head(&mut self) -> Result<(), Lost> {
