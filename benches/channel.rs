@@ -15,9 +15,9 @@ use ngx_ws_exec::channel::position::{Asked, Start};
 use ngx_ws_exec::channel::store::{
     Budget, GroupLimits, History, Key, News, Now, Policy, Process, Slot, Store, Terms, Token,
 };
-use ngx_ws_exec::channel::wire::Form;
+use ngx_ws_exec::channel::wire::WireForm;
 use ngx_ws_exec::channel::wire::websocket::Framing;
-use ngx_ws_exec::ws::{Kind, Scratch};
+use ngx_ws_exec::ws::{MessageKind, Scratch};
 
 const ZONE: usize = 32 << 20;
 const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
@@ -46,7 +46,8 @@ impl Rig {
     }
 
     fn publish(&self, id: &[u8], data: &[u8]) {
-        let publication = Publication { kind: Kind::Text, content_type: b"text/plain", event: b"", data: &[data] };
+        let publication =
+            Publication { kind: MessageKind::Text, content_type: b"text/plain", event: b"", data: &[data] };
         let key = Key::new(b"", id).expect("a key");
         black_box(self.store.log().publish(key, &publication, POLICY, self.now()).expect("room"));
     }
@@ -138,7 +139,7 @@ fn fanning_out(criterion: &mut Criterion) {
         let rig = Rig::new();
         let slot = rig.claim();
         let mut fanout = FanOut::new(Limits::default());
-        let form = Rc::new(Form::WebSocket(Framing::default()));
+        let form = Rc::new(WireForm::WebSocket(Framing::default()));
         let ids: Vec<_> = (0..channels).map(|n| format!("channel {n}")).collect();
         for id in &ids {
             let keys = [Key::new(b"", id.as_bytes()).expect("a key")];

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ngx_ws_exec::ws::deflate::{Settings, negotiate};
-use ngx_ws_exec::ws::{Connection, Event, Kind, Limits, Scratch, mask, utf8};
+use ngx_ws_exec::ws::{Connection, Event, Limits, MessageKind, Scratch, mask, utf8};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const BLOCK: usize = 64 * 1024;
@@ -128,7 +128,7 @@ fn sending(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 out.clear();
-                connection.message(Kind::Binary, black_box(&payload), &mut scratch, &mut out)
+                connection.message(MessageKind::Binary, black_box(&payload), &mut scratch, &mut out)
             });
         });
     }
@@ -149,13 +149,13 @@ fn compression(c: &mut Criterion) {
         group.bench_function(format!("send 1KiB, {name}"), |b| {
             b.iter(|| {
                 out.clear();
-                connection.message(Kind::Text, black_box(message), &mut scratch, &mut out)
+                connection.message(MessageKind::Text, black_box(message), &mut scratch, &mut out)
             });
         });
         // The first message of a connection refers to nothing before it, so it can be received again and again.
         out.clear();
         let mut first = Connection::with(Limits::default(), agreed);
-        first.message(Kind::Text, message, &mut scratch, &mut out).expect("open");
+        first.message(MessageKind::Text, message, &mut scratch, &mut out).expect("open");
         let header = if out[1] < 126 { 2 } else { 4 };
         let input = frames(0xc1, &out[header..], 1);
         let mut reply = Vec::new();

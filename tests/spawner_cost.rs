@@ -12,7 +12,7 @@ use std::io::pipe;
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
-use ngx_ws_exec::exec::spawner::{Baseline, Ladder, Program, ProgramId, Report, Spawner};
+use ngx_ws_exec::exec::spawner::{Baseline, Ladder, ProgramDescription, ProgramId, Report, Spawner};
 use ngx_ws_exec::exec::strings::Strings;
 
 const TURNS: u64 = 2000;
@@ -36,7 +36,7 @@ fn processor_time(pid: u32) -> u64 {
 
 fn by_spawner(spawner: &mut Spawner, n: u64, arguments: &Strings, environment: &Strings) -> u64 {
     let id = ProgramId(n);
-    let program = Program {
+    let program = ProgramDescription {
         path: b"/bin/true",
         arguments,
         environment,

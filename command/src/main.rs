@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use config::Surroundings;
-use options::{Options, Refusal, Request};
+use options::{Invocation, Options, Refusal};
 
 const HELP: &str = include_str!("help.txt");
 
@@ -41,12 +41,12 @@ fn main() -> ExitCode {
         return ExitCode::from(tagged::run(&command));
     }
     match options::parse(arguments) {
-        Ok(Request::Help) => print(HELP.as_bytes()),
-        Ok(Request::Version) => print(format!("ws-exec {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
-        Ok(Request::License) => {
+        Ok(Invocation::Help) => print(HELP.as_bytes()),
+        Ok(Invocation::Version) => print(format!("ws-exec {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
+        Ok(Invocation::License) => {
             print(format!("ws-exec {}\n{}", env!("CARGO_PKG_VERSION"), include_str!("../../LICENSE")).as_bytes())
         }
-        Ok(Request::Serve(options)) => match serve(*options) {
+        Ok(Invocation::Serve(options)) => match serve(*options) {
             Ok(status) => ExitCode::from(status),
             Err(message) => {
                 eprintln!("ws-exec: {message}");

@@ -70,7 +70,7 @@ pub struct Options {
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub enum Request {
+pub enum Invocation {
     Help,
     Version,
     License,
@@ -178,7 +178,7 @@ fn path(value: OsString) -> Option<PathBuf> {
 /// # Errors
 ///
 /// A flag that does not exist, a value that is none, and flags that contradict each other.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, Refusal> {
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Refusal> {
     let mut options = Options::default();
     let mut arguments = arguments.into_iter().peekable();
     if arguments.peek().is_none() {
@@ -192,9 +192,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, R
         let Some(flag) = flag(argument) else { break };
         arguments.next();
         match flag.name.as_str() {
-            "h" | "help" => return Ok(Request::Help),
-            "version" if boolean(&flag)? => return Ok(Request::Version),
-            "license" if boolean(&flag)? => return Ok(Request::License),
+            "h" | "help" => return Ok(Invocation::Help),
+            "version" if boolean(&flag)? => return Ok(Invocation::Version),
+            "license" if boolean(&flag)? => return Ok(Invocation::License),
             "version" | "license" => {}
             "ssl" => options.tls = boolean(&flag)?,
             "sameorigin" => options.same_origin = boolean(&flag)?,
@@ -215,7 +215,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, R
     }
     options.command = arguments.collect();
     options.check()?;
-    Ok(Request::Serve(Box::new(options)))
+    Ok(Invocation::Serve(Box::new(options)))
 }
 
 const VALUED: &[&str] = &[
@@ -350,7 +350,7 @@ mod tests {
 
     fn parsed(line: &[&str]) -> Options {
         match parse(line.iter().map(OsString::from)).unwrap() {
-            Request::Serve(options) => *options,
+            Invocation::Serve(options) => *options,
             other => panic!("{other:?}"),
         }
     }

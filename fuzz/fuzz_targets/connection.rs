@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ngx_ws_exec::ws::deflate::{Settings, negotiate};
-use ngx_ws_exec::ws::{CloseCode, Connection, Kind, Limits};
+use ngx_ws_exec::ws::{CloseCode, Connection, Limits, MessageKind};
 use ngx_ws_exec_fuzz::{Run, check_frames};
 
 fn connection(flags: u8) -> Connection {
@@ -42,11 +42,11 @@ fuzz_target!(|data: &[u8]| {
         let (connection, scratch, out) = (&mut run.connection, &mut run.scratch, &mut run.out);
         action = action.wrapping_mul(5).wrapping_add(piece[0]);
         let _ = match action >> 4 {
-            0..=3 => connection.message(Kind::Binary, piece, scratch, out).map(drop),
-            4..=6 => connection.piece(Kind::Text, piece, action & 1 != 0, scratch, out).map(drop),
+            0..=3 => connection.message(MessageKind::Binary, piece, scratch, out).map(drop),
+            4..=6 => connection.piece(MessageKind::Text, piece, action & 1 != 0, scratch, out).map(drop),
             7 => connection.ping(piece, out).map(drop),
             8 => {
-                if let Some(header) = connection.header(Kind::Binary, piece.len() as u64, action & 1 != 0) {
+                if let Some(header) = connection.header(MessageKind::Binary, piece.len() as u64, action & 1 != 0) {
                     out.extend_from_slice(&header);
                     out.extend_from_slice(piece);
                 }

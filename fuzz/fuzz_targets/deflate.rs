@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use ngx_ws_exec::ws::deflate::{Settings, compress_message, negotiate};
 use ngx_ws_exec::ws::frame::{Header, Opcode};
-use ngx_ws_exec::ws::{Connection, Kind, Limits, Scratch};
+use ngx_ws_exec::ws::{Connection, Limits, MessageKind, Scratch};
 use ngx_ws_exec_fuzz::{Run, Seen, check_frames, client_frame};
 
 const KEY: [u8; 4] = [0x11, 0, 0xa5, 0x7e];
@@ -46,9 +46,9 @@ fuzz_target!(|data: &[u8]| {
         let pieces = octets.chunks(usize::from(*size).max(1));
         let count = pieces.len();
         for (i, piece) in pieces.enumerate() {
-            server.piece(Kind::Binary, piece, i + 1 == count, &mut scratch, &mut out).expect("open");
+            server.piece(MessageKind::Binary, piece, i + 1 == count, &mut scratch, &mut out).expect("open");
         }
-        server.message(Kind::Binary, first, &mut scratch, &mut out).expect("open");
+        server.message(MessageKind::Binary, first, &mut scratch, &mut out).expect("open");
         if count > 0 {
             expected.push(octets);
         }
@@ -66,6 +66,7 @@ fuzz_target!(|data: &[u8]| {
     for (compressed, payload) in check_frames(&out, true) {
         client.feed(&client_frame(if compressed { 0xc2 } else { 0x82 }, KEY, &payload));
     }
-    let expected: Vec<Seen> = expected.iter().map(|octets| Seen::Message(Kind::Binary, octets.to_vec())).collect();
+    let expected: Vec<Seen> =
+        expected.iter().map(|octets| Seen::Message(MessageKind::Binary, octets.to_vec())).collect();
     assert_eq!(client.seen, expected);
 });

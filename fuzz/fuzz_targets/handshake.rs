@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ngx_ws_exec::ws::deflate::{Settings, negotiate};
-use ngx_ws_exec::ws::handshake::{HttpVersion, Request, evaluate, protocol};
+use ngx_ws_exec::ws::handshake::{HandshakeRequest, HttpVersion, evaluate, protocol};
 use ngx_ws_exec::ws::origin::{Pattern, Target, is_same};
 
 fuzz_target!(|data: &[u8]| {
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
             (&line[..colon], line.get(colon + 1..).unwrap_or_default())
         })
         .collect();
-    let request = Request { method, version, has_body: flags & 4 != 0 };
+    let request = HandshakeRequest { method, version, has_body: flags & 4 != 0 };
     let host = headers.iter().find(|(name, _)| *name == b"Host").map_or(&b""[..], |(_, value)| value);
     match evaluate(request, headers.iter().copied()) {
         Err(refusal) => {

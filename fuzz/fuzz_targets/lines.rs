@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ngx_ws_exec::exec::framing::{Format, FramingError};
-use ngx_ws_exec::ws::Kind;
+use ngx_ws_exec::ws::MessageKind;
 use ngx_ws_exec_fuzz::program::{Said, cut, inflate, read};
 
 fuzz_target!(|data: &[u8]| {
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
             expected.push(Said::Error(FramingError::InvalidUtf8));
             break;
         }
-        expected.push(Said::Message(Kind::Text, line.to_vec()));
+        expected.push(Said::Message(MessageKind::Text, line.to_vec()));
         rest = newline.map_or(&[], |newline| &rest[newline + 1..]);
     }
     // Pieces of one octet would take too long where there are many.

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ngx_ws_exec::exec::framing::{Format, Writer};
-use ngx_ws_exec::ws::Kind;
+use ngx_ws_exec::ws::MessageKind;
 use ngx_ws_exec_fuzz::program::{Said, cut, inflate, read};
 
 fuzz_target!(|data: &[u8]| {
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
             Said::Close(..) | Said::Error(_) => None,
         })
         .collect();
-    let kind = if std::str::from_utf8(&octets).is_ok() { Kind::Text } else { Kind::Binary };
+    let kind = if std::str::from_utf8(&octets).is_ok() { MessageKind::Text } else { MessageKind::Binary };
     messages.push((kind, octets));
     let mut writer = Writer::new(Format::Messages);
     let mut stdin = Vec::new();

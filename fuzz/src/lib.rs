@@ -2,13 +2,13 @@
 
 pub mod program;
 
-use ngx_ws_exec::ws::{CloseCode, Connection, Event, Kind, Scratch, Violation};
+use ngx_ws_exec::ws::{CloseCode, Connection, Event, MessageKind, Scratch, Violation};
 
 /// What came out of a connection, with the pieces of each message put together.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A whole message.
-    Message(Kind, Vec<u8>),
+    Message(MessageKind, Vec<u8>),
     /// A Ping.
     Ping,
     /// A Pong.
@@ -29,7 +29,7 @@ pub struct Run {
     pub out: Vec<u8>,
     /// What happened so far.
     pub seen: Vec<Seen>,
-    message: Option<(Kind, Vec<u8>)>,
+    message: Option<(MessageKind, Vec<u8>)>,
 }
 
 impl Run {
@@ -56,7 +56,7 @@ impl Run {
                     assert!(data.last || !data.payload.is_empty());
                     let message = self.message.get_or_insert((data.kind, Vec::new()));
                     message.1.extend_from_slice(data.payload);
-                    if data.kind == Kind::Text {
+                    if data.kind == MessageKind::Text {
                         let valid = std::str::from_utf8(&message.1).map_or_else(|e| e.valid_up_to(), str::len);
                         assert_eq!(data.pending, message.1.len() - valid);
                     }

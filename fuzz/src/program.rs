@@ -1,13 +1,13 @@
 //! What the targets for a program's output share.
 
 use ngx_ws_exec::exec::framing::{Format, FramingError, HOLD, Output, Reader};
-use ngx_ws_exec::ws::Kind;
+use ngx_ws_exec::ws::MessageKind;
 
 /// What a program said, with the pieces of each message put together.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
     /// A whole message.
-    Message(Kind, Vec<u8>),
+    Message(MessageKind, Vec<u8>),
     /// That the connection is to be closed.
     Close(u16, String),
     /// Something that breaks the rules of its format.
@@ -18,7 +18,7 @@ pub enum Said {
 pub fn read<'a>(format: Format, reads: impl IntoIterator<Item = &'a [u8]>) -> Vec<Said> {
     let mut reader = Reader::new(format);
     let mut said = Vec::new();
-    let mut open: Option<(Kind, Vec<u8>)> = None;
+    let mut open: Option<(MessageKind, Vec<u8>)> = None;
     for mut input in reads {
         loop {
             match reader.next(input) {
@@ -48,7 +48,7 @@ pub fn read<'a>(format: Format, reads: impl IntoIterator<Item = &'a [u8]>) -> Ve
     said
 }
 
-fn take(output: Output<'_>, open: &mut Option<(Kind, Vec<u8>)>, said: &mut Vec<Said>) {
+fn take(output: Output<'_>, open: &mut Option<(MessageKind, Vec<u8>)>, said: &mut Vec<Said>) {
     match output {
         Output::Piece { kind, payload, last } => {
             assert!(last || !payload.is_empty());
@@ -56,7 +56,7 @@ fn take(output: Output<'_>, open: &mut Option<(Kind, Vec<u8>)>, said: &mut Vec<S
             assert_eq!(message.0, kind);
             message.1.extend_from_slice(payload);
             if last && let Some((kind, octets)) = open.take() {
-                assert!(kind == Kind::Binary || std::str::from_utf8(&octets).is_ok());
+                assert!(kind == MessageKind::Binary || std::str::from_utf8(&octets).is_ok());
                 said.push(Said::Message(kind, octets));
             }
         }

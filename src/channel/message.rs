@@ -9,7 +9,7 @@ use super::position::{Epoch, MessageId, Offset};
 use super::zone::Memory;
 use super::zone::layout::{Cell, Message as Stored};
 use super::zone::log::NOTHING;
-use crate::ws::frame::{Header, Kind};
+use crate::ws::frame::{Header, MessageKind};
 use crate::ws::utf8::Validator;
 
 /// The content type whose messages are binary. A binary message of a WebSocket or of a program is published with it, so that
@@ -20,7 +20,7 @@ pub const OCTET_STREAM: &[u8] = b"application/octet-stream";
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {
     /// Text or binary, for WebSocket subscribers.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Its `Content-Type`; empty if there is none.
     pub content_type: &'a [u8],
     /// Its event name for EventSource; empty if there is none.
@@ -48,14 +48,14 @@ impl Publication<'_> {
 
 /// What a message is for a WebSocket: `application/octet-stream` is binary, everything else text. Text that is not UTF-8
 /// is binary too, because a client would have to close the connection over it (RFC 6455, section 8.1).
-pub fn kind_of(content_type: &[u8], data: &[&[u8]]) -> Kind {
+pub fn kind_of(content_type: &[u8], data: &[&[u8]]) -> MessageKind {
     let media_type = content_type.split(|&octet| octet == b';').next().unwrap_or_default().trim_ascii();
     if media_type.eq_ignore_ascii_case(OCTET_STREAM) {
-        return Kind::Binary;
+        return MessageKind::Binary;
     }
     let mut validator = Validator::new();
     let text = data.iter().all(|part| validator.push(part).is_ok()) && validator.finish().is_ok();
-    if text { Kind::Text } else { Kind::Binary }
+    if text { MessageKind::Text } else { MessageKind::Binary }
 }
 
 /// A message that has been copied out of the zone. It begins with the frame header of an unfragmented, uncompressed
@@ -69,7 +69,7 @@ pub struct Message {
     /// When it was published, milliseconds of Unix time.
     pub unix: u64,
     /// Text or binary.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Whether it is gone from the zone once every worker has copied it.
     pub in_passing: bool,
     /// Frame header, data, content type, event name.
@@ -99,7 +99,7 @@ impl Message {
     pub(super) fn copy(memory: Memory<'_>, epoch: u64, cell: Cell) -> Result<Self, CopyError> {
         let stored = memory.message(cell)?;
         let channel = Cell::new(stored.record.get()).ok_or(Corrupt)?;
-        let kind = if stored.kind.get() == 0 { Kind::Text } else { Kind::Binary };
+        let kind = if stored.kind.get() == 0 { MessageKind::Text } else { MessageKind::Binary };
         let data_len = stored.data_len.get() as usize;
         let type_len = stored.type_len.get() as usize;
         let event_len = stored.event_len.get() as usize;
@@ -127,7 +127,7 @@ impl Message {
 
     /// A message that was never in a zone.
     #[cfg(test)]
-    pub fn for_tests(id: MessageId, kind: Kind, content_type: &[u8], event: &[u8], data: &[u8]) -> Self {
+    pub fn for_tests(id: MessageId, kind: MessageKind, content_type: &[u8], event: &[u8], data: &[u8]) -> Self {
         let header = Header { fin: true, rsv1: false, opcode: kind.opcode(), len: data.len() as u64 }.encode();
         let octets = [&header, data, content_type, event].concat();
         let (header_len, data_len, type_len) = (header.len(), data.len(), content_type.len());
@@ -173,18 +173,18 @@ mod tests {
     #[test]
     fn only_octet_streams_are_binary() {
         for binary in ["application/octet-stream", "Application/Octet-Stream", "application/octet-stream ; a=b"] {
-            assert_eq!(kind_of(binary.as_bytes(), &[b"x"]), Kind::Binary, "{binary}");
+            assert_eq!(kind_of(binary.as_bytes(), &[b"x"]), MessageKind::Binary, "{binary}");
         }
         for text in ["", "text/plain", "application/octet-streams", "image/png", "x; application/octet-stream"] {
-            assert_eq!(kind_of(text.as_bytes(), &[b"x"]), Kind::Text, "{text}");
+            assert_eq!(kind_of(text.as_bytes(), &[b"x"]), MessageKind::Text, "{text}");
         }
     }
 
     #[test]
     fn text_is_utf8() {
-        assert_eq!(kind_of(b"text/plain", &[]), Kind::Text);
-        assert_eq!(kind_of(b"text/plain", &[b"\xc3", b"\xa9"]), Kind::Text, "a character in two pieces");
-        assert_eq!(kind_of(b"text/plain", &[b"\xc3"]), Kind::Binary);
-        assert_eq!(kind_of(b"text/plain", &[b"a", b"\xff"]), Kind::Binary);
+        assert_eq!(kind_of(b"text/plain", &[]), MessageKind::Text);
+        assert_eq!(kind_of(b"text/plain", &[b"\xc3", b"\xa9"]), MessageKind::Text, "a character in two pieces");
+        assert_eq!(kind_of(b"text/plain", &[b"\xc3"]), MessageKind::Binary);
+        assert_eq!(kind_of(b"text/plain", &[b"a", b"\xff"]), MessageKind::Binary);
     }
 }

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use super::fanout::{Buffer, Item, OnGap};
-use super::wire::{Form, eventsource, multipart};
+use super::wire::{WireForm, eventsource, multipart};
 
 /// The content type of messages that say nothing about themselves.
 pub const TEXT: &str = "text/plain; charset=utf-8";
@@ -62,12 +62,12 @@ impl Streaming {
     }
 
     /// In which form the messages are shared with other subscribers.
-    pub fn form(&self) -> Form {
+    pub fn form(&self) -> WireForm {
         match self {
-            Streaming::EventSource => Form::EventSource,
-            Streaming::Multipart(_) => Form::Part,
-            Streaming::Chunked => Form::Body,
-            Streaming::Raw(separator) => Form::Raw(Rc::clone(separator)),
+            Streaming::EventSource => WireForm::EventSource,
+            Streaming::Multipart(_) => WireForm::Part,
+            Streaming::Chunked => WireForm::Body,
+            Streaming::Raw(separator) => WireForm::Raw(Rc::clone(separator)),
         }
     }
 

@@ -57,7 +57,7 @@ impl FromIterator<Transport> for Transports {
 
 /// What a request says about the transport it wants.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'r> {
+pub struct TransportRequest<'r> {
     /// The values of its `Accept` headers.
     pub accept: &'r [&'r [u8]],
     /// The values of its `TE` headers (RFC 9110, section 10.1.4).
@@ -74,7 +74,7 @@ impl Transports {
 
     /// The transport for a request that is no upgrade. `None` if it asks for one that is not offered, or if none is left;
     /// a WebSocket if that is the only thing it could become.
-    pub fn choose(self, request: &Request<'_>) -> Option<Transport> {
+    pub fn choose(self, request: &TransportRequest<'_>) -> Option<Transport> {
         let offered = |transport: &Transport| self.offer(*transport);
         let events = accepts(request.accept, b"text/event-stream");
         let parts = accepts(request.accept, b"multipart/mixed");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn choose(transports: &str, accept: &str, te: &str) -> Option<Transport> {
-        let request = Request { accept: &[accept.as_bytes()], te: &[te.as_bytes()], can_chunk: true };
+        let request = TransportRequest { accept: &[accept.as_bytes()], te: &[te.as_bytes()], can_chunk: true };
         offered(transports).choose(&request)
     }
 
@@ -203,14 +203,14 @@ mod tests {
 
     #[test]
     fn chunks_need_a_version_that_has_them() {
-        let request = Request { accept: &[], te: &[b"chunked"], can_chunk: false };
+        let request = TransportRequest { accept: &[], te: &[b"chunked"], can_chunk: false };
         assert_eq!(offered("chunked longpoll").choose(&request), Some(LongPoll));
         assert_eq!(offered("chunked").choose(&request), None);
     }
 
     #[test]
     fn several_lines_are_one_list() {
-        let request = Request { accept: &[b"text/html", b"text/event-stream"], te: &[], can_chunk: true };
+        let request = TransportRequest { accept: &[b"text/html", b"text/event-stream"], te: &[], can_chunk: true };
         assert_eq!(Transports::default().choose(&request), Some(EventSource));
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::choices::{CHANNEL_MODES, ChannelMode};
 use super::directives::{at_least, compile_all, connect, once};
-use super::settings::{Amount, Channel, Endpoint, GroupLimits, History, Settings};
+use super::settings::{Amount, Channel, EndpointSettings, GroupLimits, History, Settings};
 use super::{Compiler, Refused, Template, value, words};
 use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
@@ -39,7 +39,7 @@ pub(super) fn channel<C: Compiler>(
         return Err(Refused::Usage(format!("there are more than {MAX_POSITIONS} ids")));
     }
     let ids = compile_all(compiler, &ids)?;
-    connect(settings, Endpoint::Channel(Channel { ids, mode: mode.unwrap_or(ChannelMode::Sub) }))
+    connect(settings, EndpointSettings::Channel(Channel { ids, mode: mode.unwrap_or(ChannelMode::Sub) }))
 }
 
 pub(super) fn zone<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

@@ -3,9 +3,9 @@
 //! Directives whose value is one of a few words.
 
 use crate::exec::framing::Format;
-use crate::status::Form;
+use crate::status::StatusForm;
 use crate::tcp::proxy_protocol;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// `websocket_exec_stderr`: what becomes of the program's standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) const EXEC_FORMATS: &[(&str, Format)] =
 pub(super) const EXEC_STDERRS: &[(&str, ExecStderr)] =
     &[("log", ExecStderr::Log), ("client", ExecStderr::Client), ("null", ExecStderr::Null)];
 
-pub(super) const TCP_FORMATS: &[(&str, Kind)] = &[("binary", Kind::Binary), ("text", Kind::Text)];
+pub(super) const TCP_FORMATS: &[(&str, MessageKind)] = &[("binary", MessageKind::Binary), ("text", MessageKind::Text)];
 
 /// `websocket_tcp_accept`: whether the handshake is answered before the service is connected.
 pub(super) const TCP_ACCEPTS: &[(&str, bool)] = &[("connected", false), ("always", true)];
@@ -82,5 +82,5 @@ pub(super) const CHANNEL_MODES: &[(&str, ChannelMode)] = &[
 
 pub(super) const CHANNEL_LAGS: &[(&str, ChannelLag)] = &[("close", ChannelLag::Close), ("skip", ChannelLag::Skip)];
 
-pub(super) const STATUS_FORMS: &[(&str, Form)] =
-    &[("json", Form::Json), ("prometheus", Form::Prometheus), ("text", Form::Text)];
+pub(super) const STATUS_FORMS: &[(&str, StatusForm)] =
+    &[("json", StatusForm::Json), ("prometheus", StatusForm::Prometheus), ("text", StatusForm::Text)];

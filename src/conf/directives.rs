@@ -10,12 +10,12 @@ use super::channel;
 use super::choices::{
     CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
-use super::settings::{Endpoint, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
+use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
 use super::{Compiler, Refused, Template, names, redis, refusals, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
-use crate::status::Form;
+use crate::status::StatusForm;
 use crate::tcp::allow::{self, Rule};
 use crate::tcp::tokens::Tokens;
 use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
@@ -79,7 +79,7 @@ impl<C: Compiler + 'static> Table<C> {
             if directory.constant().is_some_and(|path| !path.starts_with(b"/")) {
                 return Err(Refused::value(from[0], "an absolute path"));
             }
-            connect(to, Endpoint::ExecDir(directory))
+            connect(to, EndpointSettings::ExecDir(directory))
         }),
         row(c"websocket_channel", Place::Location, Arguments::Some, channel::channel),
         row(c"websocket_channel_zone", Place::Http, Arguments::Exactly(1), channel::zone),
@@ -352,8 +352,10 @@ fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused
 }
 
 /// Makes the location's endpoint, unless it has one.
-pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
-    if let Some(Endpoint::Exec(_) | Endpoint::Channel(_) | Endpoint::Shared(_)) = &settings.endpoint {
+pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: EndpointSettings<C>) -> Result<(), Refused> {
+    if let Some(EndpointSettings::Exec(_) | EndpointSettings::Channel(_) | EndpointSettings::Shared(_)) =
+        &settings.endpoint
+    {
         return share(settings, endpoint);
     }
     alone(settings, endpoint.directive())?;
@@ -368,11 +370,13 @@ fn alone<C: Compiler>(settings: &Settings<C>, name: &'static str) -> Result<(), 
 }
 
 /// A location that has a program or a channel gets the other one as well: its clients share the program.
-fn share<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Result<(), Refused> {
+fn share<C: Compiler>(settings: &mut Settings<C>, endpoint: EndpointSettings<C>) -> Result<(), Refused> {
     let (program, channel) = match (&settings.endpoint, endpoint) {
-        (Some(Endpoint::Exec(program)), Endpoint::Channel(channel)) => (Rc::clone(program), channel),
-        (Some(Endpoint::Channel(channel)), Endpoint::Exec(program)) => (program, channel.clone()),
-        (Some(Endpoint::Shared(_)), Endpoint::Exec(_) | Endpoint::Channel(_)) => return Err(Refused::Duplicate),
+        (Some(EndpointSettings::Exec(program)), EndpointSettings::Channel(channel)) => (Rc::clone(program), channel),
+        (Some(EndpointSettings::Channel(channel)), EndpointSettings::Exec(program)) => (program, channel.clone()),
+        (Some(EndpointSettings::Shared(_)), EndpointSettings::Exec(_) | EndpointSettings::Channel(_)) => {
+            return Err(Refused::Duplicate);
+        }
         (_, other) => return alone(settings, other.directive()),
     };
     if channel.ids.len() != 1 {
@@ -382,13 +386,13 @@ fn share<C: Compiler>(settings: &mut Settings<C>, endpoint: Endpoint<C>) -> Resu
         let reason = "beside \"websocket_exec\" clients send to the program, and cannot publish (mode=sub)";
         return Err(Refused::Usage(reason.to_owned()));
     }
-    settings.endpoint = Some(Endpoint::Shared(Shared { program, channel }));
+    settings.endpoint = Some(EndpointSettings::Shared(Shared { program, channel }));
     Ok(())
 }
 
 fn status<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
     alone(settings, "websocket_status")?;
-    let form = arguments.first().map_or(Ok(Form::Json), |form| value::choice(form, STATUS_FORMS));
+    let form = arguments.first().map_or(Ok(StatusForm::Json), |form| value::choice(form, STATUS_FORMS));
     once(&mut settings.status, form)
 }
 
@@ -419,7 +423,7 @@ fn exec<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[
     if program.first().and_then(Template::constant).is_some_and(|name| !names_program(name)) {
         return Err(Refused::value(arguments[0], PROGRAM_NAME));
     }
-    connect(settings, Endpoint::Exec(program))
+    connect(settings, EndpointSettings::Exec(program))
 }
 
 fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
@@ -430,7 +434,7 @@ fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&
     // nginx keeps every address that it was shown.
     alone(settings, "websocket_tcp")?;
     let service = compiler.service(arguments[0])?;
-    connect(settings, Endpoint::Tcp(service))
+    connect(settings, EndpointSettings::Tcp(service))
 }
 
 fn allowed(arguments: &[&[u8]]) -> Result<Rc<[Rule]>, Refused> {

@@ -28,8 +28,8 @@ pub use names::mode as name_mode;
 pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
-    Amount, Channel, Endpoint, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule, OriginRule,
-    Settings, Shared,
+    Amount, Channel, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule,
+    OriginRule, Settings, Shared,
 };
 
 /// Why an argument is refused.

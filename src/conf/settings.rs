@@ -9,13 +9,13 @@ use crate::channel::position::Start;
 use crate::channel::transport::Transports;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
-use crate::status::Form;
+use crate::status::StatusForm;
 use crate::tcp::allow;
 use crate::tcp::proxy_protocol;
 use crate::tcp::tokens::Tokens;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::MAX_WINDOW;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 use crate::ws::origin;
 
 /// Channels of a location: `websocket_channel`.
@@ -86,7 +86,7 @@ pub struct Shared<T> {
 }
 
 /// What a location is connected to.
-pub enum Endpoint<C: Compiler> {
+pub enum EndpointSettings<C: Compiler> {
     /// Channels in shared memory.
     Channel(Channel<C::Template>),
     /// One program per connection: the program and its arguments.
@@ -100,26 +100,26 @@ pub enum Endpoint<C: Compiler> {
 }
 
 // Derived, it would ask for a compiler that can be cloned.
-impl<C: Compiler> Clone for Endpoint<C> {
+impl<C: Compiler> Clone for EndpointSettings<C> {
     fn clone(&self) -> Self {
         match self {
-            Endpoint::Channel(channel) => Endpoint::Channel(channel.clone()),
-            Endpoint::Exec(words) => Endpoint::Exec(Rc::clone(words)),
-            Endpoint::ExecDir(directory) => Endpoint::ExecDir(directory.clone()),
-            Endpoint::Shared(shared) => Endpoint::Shared(shared.clone()),
-            Endpoint::Tcp(service) => Endpoint::Tcp(service.clone()),
+            EndpointSettings::Channel(channel) => EndpointSettings::Channel(channel.clone()),
+            EndpointSettings::Exec(words) => EndpointSettings::Exec(Rc::clone(words)),
+            EndpointSettings::ExecDir(directory) => EndpointSettings::ExecDir(directory.clone()),
+            EndpointSettings::Shared(shared) => EndpointSettings::Shared(shared.clone()),
+            EndpointSettings::Tcp(service) => EndpointSettings::Tcp(service.clone()),
         }
     }
 }
 
-impl<C: Compiler> Endpoint<C> {
+impl<C: Compiler> EndpointSettings<C> {
     /// The directive that names this endpoint.
     pub fn directive(&self) -> &'static str {
         match self {
-            Endpoint::Channel(_) => "websocket_channel",
-            Endpoint::Exec(_) | Endpoint::Shared(_) => "websocket_exec",
-            Endpoint::ExecDir(_) => "websocket_exec_dir",
-            Endpoint::Tcp(_) => "websocket_tcp",
+            EndpointSettings::Channel(_) => "websocket_channel",
+            EndpointSettings::Exec(_) | EndpointSettings::Shared(_) => "websocket_exec",
+            EndpointSettings::ExecDir(_) => "websocket_exec_dir",
+            EndpointSettings::Tcp(_) => "websocket_tcp",
         }
     }
 
@@ -127,17 +127,17 @@ impl<C: Compiler> Endpoint<C> {
     /// asked about.
     pub fn needs_connection(&self) -> bool {
         match self {
-            Endpoint::Channel(_) | Endpoint::Shared(_) => false,
-            Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_) => true,
+            EndpointSettings::Channel(_) | EndpointSettings::Shared(_) => false,
+            EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) | EndpointSettings::Tcp(_) => true,
         }
     }
 
     /// The value of `$websocket_endpoint`.
     pub fn name(&self) -> &'static str {
         match self {
-            Endpoint::Channel(_) => "channel",
-            Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Shared(_) => "exec",
-            Endpoint::Tcp(_) => "tcp",
+            EndpointSettings::Channel(_) => "channel",
+            EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) | EndpointSettings::Shared(_) => "exec",
+            EndpointSettings::Tcp(_) => "tcp",
         }
     }
 }
@@ -146,8 +146,10 @@ impl<C: Compiler> Settings<C> {
     /// The channels of the location, if it has any.
     pub fn channel(&self) -> Option<&Channel<C::Template>> {
         match &self.endpoint {
-            Some(Endpoint::Channel(channel) | Endpoint::Shared(Shared { channel, .. })) => Some(channel),
-            Some(Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_)) | None => None,
+            Some(EndpointSettings::Channel(channel) | EndpointSettings::Shared(Shared { channel, .. })) => {
+                Some(channel)
+            }
+            Some(EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) | EndpointSettings::Tcp(_)) | None => None,
         }
     }
 
@@ -155,7 +157,7 @@ impl<C: Compiler> Settings<C> {
     /// it is kept, so that there is nothing to bound unless the administrator says so.
     pub fn max_message_size(&self) -> u64 {
         match (&self.endpoint, self.message_limit) {
-            (Some(Endpoint::Tcp(_)), None) => 0,
+            (Some(EndpointSettings::Tcp(_)), None) => 0,
             (_, None) | (_, Some(_)) => self.message_limit(),
         }
     }
@@ -163,16 +165,22 @@ impl<C: Compiler> Settings<C> {
     /// Whether the location starts programs.
     pub fn has_program(&self) -> bool {
         match &self.endpoint {
-            Some(Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Shared(_)) => true,
-            Some(Endpoint::Channel(_) | Endpoint::Tcp(_)) | None => false,
+            Some(EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) | EndpointSettings::Shared(_)) => true,
+            Some(EndpointSettings::Channel(_) | EndpointSettings::Tcp(_)) | None => false,
         }
     }
 
     /// The program that the clients of its channel share, if they do.
     pub fn shared_program(&self) -> Option<&[C::Template]> {
         match &self.endpoint {
-            Some(Endpoint::Shared(shared)) => Some(&shared.program),
-            Some(Endpoint::Channel(_) | Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_)) | None => None,
+            Some(EndpointSettings::Shared(shared)) => Some(&shared.program),
+            Some(
+                EndpointSettings::Channel(_)
+                | EndpointSettings::Exec(_)
+                | EndpointSettings::ExecDir(_)
+                | EndpointSettings::Tcp(_),
+            )
+            | None => None,
         }
     }
 }
@@ -253,7 +261,7 @@ macro_rules! settings {
         /// What the directives of one level say; `None` where they say nothing.
         pub struct Settings<C: Compiler> {
             /// The endpoint. Of the location alone; see [`Settings::inherit_content`].
-            pub endpoint: Option<Endpoint<C>>,
+            pub endpoint: Option<EndpointSettings<C>>,
             /// TLS to the service of the endpoint, made of the other settings for each block anew.
             pub tcp_tls: Option<C::Tls>,
             /// The number of this location among those that are counted; that of the endpoint.
@@ -263,7 +271,7 @@ macro_rules! settings {
             /// The names of the locations around this one, and its own; never inherited.
             pub path: Vec<u8>,
             /// The location shows the figures of all others, in this form. Of the location alone.
-            pub status: Option<Form>,
+            pub status: Option<StatusForm>,
             /// The location shows what its group of channels has, and sets what it may have. Of the location alone.
             pub group_info: bool,
             /// The location has a name that begins with "@": no part of the path led to it.
@@ -401,7 +409,7 @@ settings! {
     /// Octets of one read from a service at most, and so of one message.
     tcp_buffer_size: u64, 16 << 10;
     /// The type of the messages that a service's octets become.
-    tcp_format: Kind, Kind::Binary;
+    tcp_format: MessageKind, MessageKind::Binary;
     /// The header that tells a service of the client.
     tcp_proxy_protocol: Option<proxy_protocol::Version>, None;
     /// Servers that are tried for one client, 0 for all of them.

@@ -2,9 +2,9 @@
 
 //! The table of directives, read by a compiler that knows no nginx.
 
-use super::{Amount, Compiler, Endpoint, EnvEntry, OriginRule, Refused, Settings, Table, Template};
+use super::{Amount, Compiler, EndpointSettings, EnvEntry, OriginRule, Refused, Settings, Table, Template};
 use crate::exec::framing::Format;
-use crate::status::Form;
+use crate::status::StatusForm;
 
 /// Text in which "$" makes a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn a_block_inside_a_location_takes_what_answers_its_requests() {
     }
     let mut here = of(&[]);
     here.inherit_content(&of(&[&["websocket_exec", "/bin/cat", "x"], &["websocket_channel", "a"]]));
-    assert!(matches!(here.endpoint, Some(Endpoint::Shared(shared)) if shared.program.len() == 2));
+    assert!(matches!(here.endpoint, Some(EndpointSettings::Shared(shared)) if shared.program.len() == 2));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_directive_stands_once_a_level() {
 fn a_program_can_be_shared_by_the_clients_of_a_channel() {
     let (program, channel) = (&["websocket_exec", "/bin/cat", "x"][..], &["websocket_channel", "$arg_id"][..]);
     for lines in [[program, channel], [channel, program]] {
-        let Some(Endpoint::Shared(shared)) = of(&lines).endpoint else { panic!("{lines:?}") };
+        let Some(EndpointSettings::Shared(shared)) = of(&lines).endpoint else { panic!("{lines:?}") };
         assert_eq!((shared.program.len(), shared.channel.ids.len()), (2, 1));
         for line in lines {
             assert_eq!(refused(&[lines[0], lines[1], line]), Refused::Duplicate);
@@ -173,8 +173,9 @@ fn a_program_can_be_shared_by_the_clients_of_a_channel() {
 
 #[test]
 fn the_status_is_alone_in_its_location() {
-    assert_eq!(of(&[&["websocket_status"]]).status, Some(Form::Json));
-    for (name, form) in [("json", Form::Json), ("prometheus", Form::Prometheus), ("text", Form::Text)] {
+    assert_eq!(of(&[&["websocket_status"]]).status, Some(StatusForm::Json));
+    for (name, form) in [("json", StatusForm::Json), ("prometheus", StatusForm::Prometheus), ("text", StatusForm::Text)]
+    {
         assert_eq!(of(&[&["websocket_status", name]]).status, Some(form));
     }
     let expected = "\"json\", \"prometheus\" or \"text\"";
@@ -213,12 +214,12 @@ fn groups_of_channels() {
 #[test]
 fn one_endpoint_a_location() {
     let settings = of(&[&["websocket_exec", "/bin/cat", "-n"]]);
-    assert!(matches!(&settings.endpoint, Some(Endpoint::Exec(words)) if words.len() == 2));
+    assert!(matches!(&settings.endpoint, Some(EndpointSettings::Exec(words)) if words.len() == 2));
     assert_eq!(
         refused(&[&["websocket_exec", "/bin/cat"], &["websocket_exec_dir", "/srv"]]),
         Refused::Conflict("websocket_exec")
     );
-    assert!(matches!(of(&[&["websocket_tcp", "$x"]]).endpoint, Some(Endpoint::Tcp(_))));
+    assert!(matches!(of(&[&["websocket_tcp", "$x"]]).endpoint, Some(EndpointSettings::Tcp(_))));
     assert_eq!(refused(&[&["websocket_tcp", "a:1"], &["websocket_tcp", "b:1"]]), Refused::Duplicate);
     assert_eq!(
         refused(&[&["websocket_exec", "/bin/cat"], &["websocket_tcp", "a:1"]]),

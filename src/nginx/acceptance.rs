@@ -65,7 +65,11 @@ impl Acceptance {
 
 /// What a request says that has asked for a WebSocket as it should.
 pub fn accepted<'r>(request: Request) -> Option<Accepted<'r>> {
-    let head = handshake::Request { method: request.method(), version: version(request), has_body: request.has_body() };
+    let head = handshake::HandshakeRequest {
+        method: request.method(),
+        version: version(request),
+        has_body: request.has_body(),
+    };
     handshake::evaluate(head, request.headers()).ok()
 }
 

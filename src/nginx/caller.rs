@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::ffi;
 use super::guard::guard;
-use super::hold::{self, Holder, Kind};
+use super::hold::{self, Holder, HolderKind};
 use super::request::Request;
 use super::status::Status;
 use crate::channel::backend::{Answer, Outcome};
@@ -17,7 +17,7 @@ use crate::channel::backend::{Answer, Outcome};
 /// The request, as long as it is there to be resumed.
 type Alive = Cell<Option<Request>>;
 
-static HOLDER: Kind = Kind {
+static HOLDER: HolderKind = HolderKind {
     let_go: |request, holder| {
         if let Some(caller) = holder.of_kind(&HOLDER) {
             let_go(request, caller);

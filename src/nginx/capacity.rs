@@ -7,7 +7,7 @@
 use super::ffi;
 use super::log::{self, Level, Octets};
 use super::template::NginxCompiler;
-use crate::conf::{Amount, Endpoint, ExecStderr, Settings};
+use crate::conf::{Amount, EndpointSettings, ExecStderr, Settings};
 
 /// What one session or program takes of its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn enter(limits: &mut Vec<Limit>, settings: &Settings<NginxCompiler>, locati
 
 /// A program and its client. Standard input takes a connection only while the program does not read.
 fn of_program(settings: &Settings<NginxCompiler>) -> Cost {
-    let is_shared = matches!(settings.endpoint, Some(Endpoint::Shared(_)));
+    let is_shared = matches!(settings.endpoint, Some(EndpointSettings::Shared(_)));
     let client = u64::from(!is_shared);
     let (connections, descriptors) = match settings.exec_stderr() {
         ExecStderr::Log | ExecStderr::Client | ExecStderr::Null if settings.exec_pty() => (1, 2),

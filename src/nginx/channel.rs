@@ -41,7 +41,7 @@ use crate::channel::streaming::Streaming;
 use crate::channel::v1;
 use crate::conf::{self, ChannelMode};
 use events::{Events, told_of};
-use member::{JoinDecision, Member};
+use member::{ChannelMember, JoinDecision};
 use multiplex::Multiplex;
 use waiting::Delivery;
 
@@ -54,7 +54,7 @@ pub use subscription::Ids;
 pub use websocket::Channel as WebSocket;
 
 /// What becomes of a request to a location with channels.
-pub enum Way {
+pub enum RequestOutcome {
     /// It is to become a WebSocket, or to be told that it must.
     WebSocket,
     /// It has been answered, or will be; what the content handler returns.
@@ -66,13 +66,17 @@ pub enum Way {
 /// # Errors
 ///
 /// The status to answer.
-pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Way, Status> {
+pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<RequestOutcome, Status> {
     let mode = channel.mode;
     request.restore_method();
     // The headers of a subrequest are those of the client's request: what they ask for is not asked of this location.
     let attended = request.is_attended();
     if attended && wants_upgrade(request) {
-        return if takes_websockets(request, mode) { Ok(Way::WebSocket) } else { Err(Status::NOT_ACCEPTABLE) };
+        return if takes_websockets(request, mode) {
+            Ok(RequestOutcome::WebSocket)
+        } else {
+            Err(Status::NOT_ACCEPTABLE)
+        };
     }
     check_origin(request, mode.subscribes())?;
     let is = |method: &[u8]| request.method() == method;
@@ -94,17 +98,17 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
             console::send(request)
         } else if mode.subscribes() {
             let delivery = if attended { choose(request).ok_or(Status::NOT_ACCEPTABLE)? } else { poll(request)? };
-            let Some(delivery) = delivery else { return Ok(Way::WebSocket) };
+            let Some(delivery) = delivery else { return Ok(RequestOutcome::WebSocket) };
             if member::must_ask(request) {
                 ask(request, channel, delivery)?
             } else {
-                subscribe(request, channel, delivery, Member::of(request)?)?
+                subscribe(request, channel, delivery, ChannelMember::of(request)?)?
             }
         } else {
             info(request, channel)?
         }
     };
-    Ok(Way::Answered(status))
+    Ok(RequestOutcome::Answered(status))
 }
 
 /// Whether a client can have a WebSocket here. A publisher has no other way to keep its connection, so the transports do not
@@ -154,7 +158,7 @@ fn subscribe(
     request: Request,
     channel: &conf::Channel<ComplexValue>,
     delivery: Delivery,
-    member: Option<Member>,
+    member: Option<ChannelMember>,
 ) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     waiting::start(request, delivery, &ids, member)
@@ -213,7 +217,7 @@ fn values<'r>(request: Request, wanted: &[u8]) -> Vec<&'r [u8]> {
 /// has no such way.
 fn choose(request: Request) -> Option<Option<Delivery>> {
     let (accept, te) = (values(request, b"accept"), values(request, b"te"));
-    let options = transport::Request { accept: &accept, te: &te, can_chunk: request.can_chunk() };
+    let options = transport::TransportRequest { accept: &accept, te: &te, can_chunk: request.can_chunk() };
     Some(Some(match request.settings().channel_transports().choose(&options)? {
         Transport::WebSocket => return Some(None),
         Transport::EventSource => Delivery::Streaming(Streaming::EventSource),

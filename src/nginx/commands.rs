@@ -16,7 +16,7 @@ use super::program::check;
 use super::request::bytes;
 use super::tcp;
 use super::template::{NginxCompiler, Whole};
-use crate::conf::{Arguments, Directive, Endpoint, Place, Refused, Settings, Table};
+use crate::conf::{Arguments, Directive, EndpointSettings, Place, Refused, Settings, Table};
 
 const ROWS: &[Directive<NginxCompiler>] = Table::<NginxCompiler>::ROWS;
 
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
             return ERROR;
         }
-        if matches!(here.endpoint, Some(Endpoint::Shared(_))) && here.exec_pty() {
+        if matches!(here.endpoint, Some(EndpointSettings::Shared(_))) && here.exec_pty() {
             let reason =
                 "a terminal has one size and one client: it cannot be shared by those of a \"websocket_channel\"";
             log::configuration(cf, format_args!("\"websocket_exec_pty\" directive: {reason}"));
@@ -235,7 +235,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         if here.channel().is_some() || here.group_info {
             let Some(main) = MainSettings::of(cf) else { return ERROR };
             let Some(engine) = main.engines.enter(cf, here) else { return ERROR };
-            if engine != 0 && matches!(here.endpoint, Some(Endpoint::Shared(_))) {
+            if engine != 0 && matches!(here.endpoint, Some(EndpointSettings::Shared(_))) {
                 let reason = "a program that clients share is one machine's, and the channel is not: there is \"websocket_exec\" beside it";
                 log::configuration(cf, format_args!("\"websocket_channel_redis\" directive: {reason}"));
                 return ERROR;

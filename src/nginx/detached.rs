@@ -62,7 +62,7 @@ pub enum Question {
 
 /// What a location has answered.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct HookAnswer {
     /// `None` if there was no answer, or not all of it.
     pub status: Option<u16>,
     /// Its `Content-Type`.
@@ -76,7 +76,7 @@ pub struct Answer {
 }
 
 /// Takes the answer, with the copy of the client's request if there is one on a connection.
-pub type Done = Box<dyn FnOnce(Answer, Option<Request>)>;
+pub type Done = Box<dyn FnOnce(HookAnswer, Option<Request>)>;
 
 thread_local! {
     static EXCHANGES: RefCell<Option<Box<Exchanges>>> = const { RefCell::new(None) };
@@ -350,7 +350,7 @@ fn answer(mut exchange: ExchangeRef, request: Option<Request>, status: Option<u1
     let message = Rc::clone(&state.message);
     state.place = with(|exchanges| exchanges.finished(exchange, is_notice));
     if let Some(done) = done {
-        done(Answer { status, content_type, challenges, body, message }, request);
+        done(HookAnswer { status, content_type, challenges, body, message }, request);
     }
 }
 

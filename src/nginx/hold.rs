@@ -21,7 +21,7 @@ use super::session::context::Context;
 use super::status::Status;
 
 /// What holders of one kind have in common. There is one of each, whose address tells the kinds apart.
-pub struct Kind {
+pub struct HolderKind {
     /// The holder lets go of everything: nginx is about to do something else with the request.
     pub let_go: fn(Request, Holder),
 }
@@ -30,18 +30,18 @@ pub struct Kind {
 /// somebody who waits for a hook.
 #[derive(Clone, Copy)]
 pub struct Holder {
-    kind: &'static Kind,
+    kind: &'static HolderKind,
     holder: NonNull<c_void>,
 }
 
 impl Holder {
     /// A holder of this kind. All of a kind have the same type.
-    pub fn new<T>(kind: &'static Kind, holder: NonNull<T>) -> Self {
+    pub fn new<T>(kind: &'static HolderKind, holder: NonNull<T>) -> Self {
         Holder { kind, holder: holder.cast() }
     }
 
     /// The holder, if it is of this kind, and that the kind of a type.
-    pub fn of_kind<T>(self, kind: &'static Kind) -> Option<NonNull<T>> {
+    pub fn of_kind<T>(self, kind: &'static HolderKind) -> Option<NonNull<T>> {
         ptr::eq(self.kind, kind).then(|| self.holder.cast())
     }
 }

@@ -17,7 +17,7 @@ use super::program::check::Check;
 use super::template::NginxCompiler;
 use super::user::{self, Users};
 use super::worker::spawners;
-use crate::conf::{Endpoint, Settings};
+use crate::conf::{EndpointSettings, Settings};
 
 /// Found out while the locations are read; lives as long as the configuration.
 #[derive(Default)]
@@ -78,13 +78,13 @@ impl MainSettings {
     pub fn use_endpoint(&mut self, settings: &Settings<NginxCompiler>) {
         self.use_ledger();
         match &settings.endpoint {
-            Some(Endpoint::Channel(_)) => self.use_channels(),
-            Some(Endpoint::Shared(_)) => {
+            Some(EndpointSettings::Channel(_)) => self.use_channels(),
+            Some(EndpointSettings::Shared(_)) => {
                 self.use_channels();
                 self.use_programs();
             }
-            Some(Endpoint::Exec(_) | Endpoint::ExecDir(_)) => self.use_programs(),
-            Some(Endpoint::Tcp(_)) => self.endpoints = true,
+            Some(EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_)) => self.use_programs(),
+            Some(EndpointSettings::Tcp(_)) => self.endpoints = true,
             None => {}
         }
     }

@@ -38,7 +38,7 @@ use crate::session::endpoint::{Ending, Endpoint, HttpStatus, Input, Outlet, Prod
 use crate::session::program::{LeftProgram, ProgramEnd};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Data, SendError};
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// Bounds of what is kept for a program that does not read its standard input. Between them it is as much as one message
 /// may have, so that a client that waits for its Pong is not held up by a message that it may send.
@@ -57,7 +57,7 @@ pub fn backlog(max_message_size: u64) -> usize {
 const PIPE: usize = 64 << 10;
 
 /// A running program.
-pub struct Program {
+pub struct RunningProgram {
     id: ProgramId,
     /// How the log calls it.
     name: String,
@@ -89,7 +89,7 @@ const STOPS: u64 = 100;
 /// Milliseconds that a session waits at most to tell in the log how its program ended.
 const MOST_PATIENCE: u64 = 500;
 
-impl Endpoint for Program {
+impl Endpoint for RunningProgram {
     fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), HttpStatus> {
         if !std::mem::take(&mut self.unattached) {
             return Ok(());
@@ -119,7 +119,7 @@ impl Endpoint for Program {
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
-        let mistaken = self.format == Format::Lines && data.kind == Kind::Binary;
+        let mistaken = self.format == Format::Lines && data.kind == MessageKind::Binary;
         if !self.feed.as_ref().is_some_and(Feed::is_open) && !mistaken {
             // The program reads no more. It is told nothing, and neither is the client: the program may still write.
             return Ok(());
@@ -198,7 +198,7 @@ impl Endpoint for Program {
     }
 }
 
-impl Program {
+impl RunningProgram {
     /// Whether the message set the size of the terminal.
     fn resize(&self, message: &[u8]) -> bool {
         let Some(size) = Size::from_message(message) else { return false };
@@ -264,7 +264,7 @@ impl Program {
     /// Format `bytes`: what a read returns is one message, framed where it was read.
     fn relay(&mut self, outlet: &mut Outlet<'_>) -> Result<Read, Ending> {
         let Some(stdout) = &mut self.stdout else { return Ok(Read::Blocked) };
-        outlet.message_from(Kind::Binary, PIPE, |buffer| stdout.append_to(buffer)).map_err(broken)
+        outlet.message_from(MessageKind::Binary, PIPE, |buffer| stdout.append_to(buffer)).map_err(broken)
     }
 
     /// The other formats.
@@ -301,7 +301,7 @@ impl StderrReader for Outlet<'_> {
 
     fn text(&mut self, line: &str) {
         // A closing connection takes no messages: the program is about to be told.
-        let _ = self.message(Kind::Text, line.as_bytes());
+        let _ = self.message(MessageKind::Text, line.as_bytes());
     }
 
     fn complain(&self, text: std::fmt::Arguments<'_>) {

@@ -7,7 +7,7 @@ use super::acceptance::Acceptance;
 use super::request::Request;
 use super::status::Status;
 use super::{ffi, session};
-use crate::conf::Endpoint;
+use crate::conf::EndpointSettings;
 use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::refusing::Refusing;
 use crate::ws::close::CloseCode;
@@ -35,8 +35,8 @@ pub fn ending(request: Request, status: HttpStatus) -> Option<Ending> {
 }
 
 /// Whether a status says that a service cannot be had.
-fn is_of_service<C: crate::conf::Compiler>(endpoint: &Option<Endpoint<C>>, status: u16) -> bool {
-    matches!(endpoint, Some(Endpoint::Tcp(_))) && (status == NOT_FOUND || status >= 500)
+fn is_of_service<C: crate::conf::Compiler>(endpoint: &Option<EndpointSettings<C>>, status: u16) -> bool {
+    matches!(endpoint, Some(EndpointSettings::Tcp(_))) && (status == NOT_FOUND || status >= 500)
 }
 
 /// What a status means, for whoever reads the reason of a Close.

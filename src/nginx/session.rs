@@ -21,7 +21,7 @@ use super::acceptance::Acceptance;
 use super::client::Client;
 use super::ffi;
 use super::guard::guard;
-use super::hold::{self, Holder, Kind};
+use super::hold::{self, Holder, HolderKind};
 use super::ledger;
 use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
@@ -29,7 +29,7 @@ use super::request::Request;
 use super::status::Status;
 use super::timer::{self, Timer, now};
 use super::{refusal, refused};
-use crate::conf::{Endpoint as Target, Settings as LocationSettings};
+use crate::conf::{EndpointSettings as Target, Settings as LocationSettings};
 use crate::ledger::{OpenSession, Opening};
 use crate::nginx::template::NginxCompiler;
 pub use crate::session::endpoint::Endpoint;
@@ -68,7 +68,7 @@ static CALLS: Calls = Calls {
     terminate: |listener| terminate(listener.client()),
 };
 
-static HOLDER: Kind = Kind {
+static HOLDER: HolderKind = HolderKind {
     let_go: |_, holder| {
         if let Some(session) = holder.of_kind(&HOLDER) {
             let_go(session);

@@ -10,7 +10,7 @@ use super::ledger;
 use super::request::Request;
 use super::status::Status;
 use crate::session::endpoint::HttpStatus;
-use crate::status::{Channels, Form};
+use crate::status::{Channels, StatusForm};
 
 /// The content handler of a location that shows the status.
 pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -> ffi::ngx_int_t {
@@ -31,7 +31,7 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
 }
 
 /// `None` when there is no memory.
-fn send(request: Request, form: Form, body: &str) -> Option<Status> {
+fn send(request: Request, form: StatusForm, body: &str) -> Option<Status> {
     let body = request.copy(body.as_bytes())?;
     if !request.add_header("Cache-Control", b"no-store") {
         return None;

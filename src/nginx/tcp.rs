@@ -29,7 +29,7 @@ use crate::session::program::LeftProgram;
 use crate::tcp::text::Cutter;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 use crate::ws::timing::Look;
 
 /// Octets that wait for a service, above which the client is not read. A read of the client may add to them.
@@ -187,7 +187,7 @@ impl Endpoint for Service {
 }
 
 impl Relay {
-    fn new(socket: Socket, peer: Peer, most: usize, kind: Kind) -> Self {
+    fn new(socket: Socket, peer: Peer, most: usize, kind: MessageKind) -> Self {
         let counts_underway = !peer.is_unix();
         Relay {
             socket,
@@ -202,8 +202,8 @@ impl Relay {
             delivered: false,
             most,
             text: match kind {
-                Kind::Text => Some(Cutter::default()),
-                Kind::Binary => None,
+                MessageKind::Text => Some(Cutter::default()),
+                MessageKind::Binary => None,
             },
         }
     }
@@ -300,10 +300,12 @@ impl Relay {
     fn read(&mut self, outlet: &mut Outlet<'_>) -> Result<Received, Ending> {
         let (socket, most) = (&mut self.socket, self.most);
         let Some(text) = &mut self.text else {
-            return outlet.message_from(Kind::Binary, most, |buffer| socket.append_to(buffer, most)).map_err(broken);
+            return outlet
+                .message_from(MessageKind::Binary, most, |buffer| socket.append_to(buffer, most))
+                .map_err(broken);
         };
         let mut valid = true;
-        let received = outlet.message_from(Kind::Text, most, |buffer| {
+        let received = outlet.message_from(MessageKind::Text, most, |buffer| {
             let begin = buffer.len();
             buffer.extend_from_slice(text.held());
             let received = socket.append_to(buffer, most);

@@ -3,7 +3,7 @@
 //! From an HTTP request to a session: the content handler, and the answers before and with the 101.
 
 use super::acceptance::Acceptance;
-use super::channel::{self, Way};
+use super::channel::{self, RequestOutcome};
 use super::ffi;
 use super::guard::guard_status;
 use super::log::{Level, Octets};
@@ -13,7 +13,7 @@ use super::session::SessionRef;
 use super::status::Status;
 use super::template::NginxCompiler;
 use super::{acceptance, console, origin, refusal, refused, session, shared, tcp};
-use crate::conf::Endpoint;
+use crate::conf::EndpointSettings;
 use crate::session::endpoint::HttpStatus;
 use crate::ws::deflate;
 use crate::ws::handshake::{self, HttpVersion, Refusal, protocol};
@@ -66,19 +66,21 @@ fn serve(request: Request) -> Result<(), Status> {
     if let Some(context) = request.context() {
         context.endpoint = Some(endpoint.name());
     }
-    if matches!(endpoint, Endpoint::Tcp(_)) {
+    if matches!(endpoint, EndpointSettings::Tcp(_)) {
         request.hide_arguments();
     }
     let way = match endpoint {
-        Endpoint::Channel(channel) => channel::serve(request, channel)?,
-        Endpoint::Shared(shared) => channel::serve(request, &shared.channel)?,
-        Endpoint::Exec(_) | Endpoint::ExecDir(_) | Endpoint::Tcp(_) => Way::WebSocket,
+        EndpointSettings::Channel(channel) => channel::serve(request, channel)?,
+        EndpointSettings::Shared(shared) => channel::serve(request, &shared.channel)?,
+        EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) | EndpointSettings::Tcp(_) => {
+            RequestOutcome::WebSocket
+        }
     };
-    if let Way::Answered(status) = way {
+    if let RequestOutcome::Answered(status) = way {
         return Err(status);
     }
     let version = acceptance::version(request);
-    let head = handshake::Request { method: request.method(), version, has_body: request.has_body() };
+    let head = handshake::HandshakeRequest { method: request.method(), version, has_body: request.has_body() };
     let accepted = match handshake::evaluate(head, request.headers()) {
         Ok(accepted) => accepted,
         Err(Refusal::NotUpgrade) if settings.console() => return Err(console::send(request)),
@@ -90,12 +92,14 @@ fn serve(request: Request) -> Result<(), Status> {
         return Err(refuse(request, version, Refusal::Forbidden));
     }
     let selected = match endpoint {
-        Endpoint::Channel(_) | Endpoint::Shared(_) => {
-            let shares_program = matches!(endpoint, Endpoint::Shared(_));
+        EndpointSettings::Channel(_) | EndpointSettings::Shared(_) => {
+            let shares_program = matches!(endpoint, EndpointSettings::Shared(_));
             channel::select_protocol(&accepted.protocols, &settings.protocols(), shares_program)
         }
-        Endpoint::Exec(_) | Endpoint::ExecDir(_) => protocol::select(&accepted.protocols, &settings.protocols()),
-        Endpoint::Tcp(_) => tcp::select_protocol(&accepted.protocols, &settings.protocols()),
+        EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) => {
+            protocol::select(&accepted.protocols, &settings.protocols())
+        }
+        EndpointSettings::Tcp(_) => tcp::select_protocol(&accepted.protocols, &settings.protocols()),
     };
     let protocol = selected.and_then(|name| request.keep_text(name));
     if let Some(context) = request.context() {
@@ -123,14 +127,16 @@ fn serve(request: Request) -> Result<(), Status> {
 fn start(
     request: Request,
     session: SessionRef,
-    endpoint: &Endpoint<NginxCompiler>,
+    endpoint: &EndpointSettings<NginxCompiler>,
 ) -> Result<Box<dyn session::Endpoint>, Status> {
     match endpoint {
-        Endpoint::Channel(channel) => channel::start(request, session, channel),
-        Endpoint::Shared(shared) => shared::start(request, session, shared),
-        Endpoint::Exec(words) => program::start(request, session, Command::of_words(request, words, Environs::Client)?),
-        Endpoint::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?),
-        Endpoint::Tcp(address) => tcp::start(request, session, address),
+        EndpointSettings::Channel(channel) => channel::start(request, session, channel),
+        EndpointSettings::Shared(shared) => shared::start(request, session, shared),
+        EndpointSettings::Exec(words) => {
+            program::start(request, session, Command::of_words(request, words, Environs::Client)?)
+        }
+        EndpointSettings::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?),
+        EndpointSettings::Tcp(address) => tcp::start(request, session, address),
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! WAIT asks for the replicas that have what *its own connection* has written, and holds that connection up: so these publications have one
 //! that carries nothing else, and what comes while a WAIT is on its way is the next batch. Who owns the connection passes its
-//! events in and takes [outcomes](Outcome) out.
+//! events in and takes [outcomes](PublicationOutcome) out.
 
 use std::collections::VecDeque;
 
@@ -40,7 +40,7 @@ struct Sent {
 
 /// What became of a publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PublicationOutcome {
     /// The master has answered; if not by an error, the replicas have it too.
     Answered(Token, Value),
     /// It was not done, or nobody knows whether enough servers have it.
@@ -57,7 +57,7 @@ pub struct Batches {
     sent: Vec<Sent>,
     /// The WAIT that is on its way. Invariant: it is there as long as `sent` is not empty.
     wait: Option<Token>,
-    outcomes: VecDeque<Outcome>,
+    outcomes: VecDeque<PublicationOutcome>,
     octets: usize,
 }
 
@@ -143,7 +143,7 @@ impl Batches {
                 let Some(at) = self.sent.iter().position(|sent| sent.token == *token) else { return };
                 if ErrorReply::of(reply).is_some() {
                     self.sent.remove(at);
-                    self.outcomes.push_back(Outcome::Answered(*token, reply.clone()));
+                    self.outcomes.push_back(PublicationOutcome::Answered(*token, reply.clone()));
                 } else {
                     self.sent[at].reply = Some(reply.clone());
                 }
@@ -156,7 +156,7 @@ impl Batches {
                 }
                 let Some(at) = self.sent.iter().position(|sent| sent.token == *token) else { return };
                 self.sent.remove(at);
-                self.outcomes.push_back(Outcome::Failed(*token, *unanswered));
+                self.outcomes.push_back(PublicationOutcome::Failed(*token, *unanswered));
             }
             Event::Ended(_) => self.give_up(),
             Event::Ready(_) | Event::Notice(_) | Event::NotSubscribed(..) => {}
@@ -167,7 +167,7 @@ impl Batches {
     pub fn give_up(&mut self) {
         self.octets = 0;
         let queued = self.queued.drain(..);
-        self.outcomes.extend(queued.map(|queued| Outcome::Failed(queued.token, Unanswered::NotSent)));
+        self.outcomes.extend(queued.map(|queued| PublicationOutcome::Failed(queued.token, Unanswered::NotSent)));
     }
 
     /// Who waits too long for the batch before is not published any more: its publisher is answered in time.
@@ -176,7 +176,7 @@ impl Batches {
             && let Some(queued) = self.queued.pop_front()
         {
             self.octets -= queued.command.len();
-            self.outcomes.push_back(Outcome::Failed(queued.token, Unanswered::NotSent));
+            self.outcomes.push_back(PublicationOutcome::Failed(queued.token, Unanswered::NotSent));
         }
     }
 
@@ -186,15 +186,15 @@ impl Batches {
     }
 
     /// What has become of publications.
-    pub fn next_outcome(&mut self) -> Option<Outcome> {
+    pub fn next_outcome(&mut self) -> Option<PublicationOutcome> {
         self.outcomes.pop_front()
     }
 
     fn finish(&mut self, enough: bool) {
         for sent in self.sent.drain(..) {
             let outcome = match sent.reply {
-                Some(reply) if enough => Outcome::Answered(sent.token, reply),
-                _ => Outcome::Failed(sent.token, Unanswered::Unknown),
+                Some(reply) if enough => PublicationOutcome::Answered(sent.token, reply),
+                _ => PublicationOutcome::Failed(sent.token, Unanswered::Unknown),
             };
             self.outcomes.push_back(outcome);
         }
@@ -253,7 +253,7 @@ mod tests {
             String::from_utf8(octets).unwrap().replace("\r\n", " ")
         }
 
-        fn says(&mut self, octets: &[u8]) -> Vec<Outcome> {
+        fn says(&mut self, octets: &[u8]) -> Vec<PublicationOutcome> {
             for octet in octets {
                 self.connection.receive(std::slice::from_ref(octet), self.now);
                 self.take();
@@ -267,13 +267,13 @@ mod tests {
             }
         }
 
-        fn outcomes(&mut self) -> Vec<Outcome> {
+        fn outcomes(&mut self) -> Vec<PublicationOutcome> {
             std::iter::from_fn(|| self.batches.next_outcome()).collect()
         }
     }
 
-    fn answered(number: u64, reply: i64) -> Outcome {
-        Outcome::Answered(Token(number), Value::Integer(reply))
+    fn answered(number: u64, reply: i64) -> PublicationOutcome {
+        PublicationOutcome::Answered(Token(number), Value::Integer(reply))
     }
 
     #[test]
@@ -298,9 +298,9 @@ mod tests {
             assert!(pair.push(1) && pair.push(2));
             pair.send();
             // What the master has refused was not published, whatever the replicas say.
-            let refused = Outcome::Answered(Token(2), Value::Error(b"OOM no".to_vec()));
+            let refused = PublicationOutcome::Answered(Token(2), Value::Error(b"OOM no".to_vec()));
             assert_eq!(pair.says(b":11\r\n-OOM no\r\n"), [refused]);
-            assert_eq!(pair.says(said), [Outcome::Failed(Token(1), Unanswered::Unknown)]);
+            assert_eq!(pair.says(said), [PublicationOutcome::Failed(Token(1), Unanswered::Unknown)]);
         }
     }
 
@@ -317,8 +317,8 @@ mod tests {
             .outcomes()
             .into_iter()
             .map(|outcome| match outcome {
-                Outcome::Failed(Token(number), unanswered) => (number, unanswered),
-                Outcome::Answered(..) => panic!("{outcome:?}"),
+                PublicationOutcome::Failed(Token(number), unanswered) => (number, unanswered),
+                PublicationOutcome::Answered(..) => panic!("{outcome:?}"),
             })
             .collect();
         assert_eq!(fates, [(2, Unanswered::Unknown), (1, Unanswered::Unknown), (3, Unanswered::NotSent)]);
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(pair.batches.deadline(), Some(1000));
         pair.now = 1000;
         pair.batches.drop_late(1000);
-        assert_eq!(pair.outcomes(), [Outcome::Failed(Token(2), Unanswered::NotSent)]);
+        assert_eq!(pair.outcomes(), [PublicationOutcome::Failed(Token(2), Unanswered::NotSent)]);
         assert_eq!(pair.says(b":11\r\n:2\r\n"), [answered(1, 11)]);
         // It waits no longer than its own publisher does.
         assert!(pair.send().contains("P3;*3 $4 WAIT $1 2 $3 675"));

@@ -10,7 +10,7 @@
 //! | 2 | length of the event name |
 //! | | content type, event name, data |
 
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// The form that is written. Nodes of two versions share an engine while one after the other is upgraded.
 const VERSION: u8 = 1;
@@ -22,7 +22,7 @@ const HEAD: usize = 6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope<'a> {
     /// Text or binary, for WebSockets.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Its `Content-Type`; empty if there is none.
     pub content_type: &'a [u8],
     /// Its event name for EventSource; empty if there is none.
@@ -40,12 +40,12 @@ pub struct TooLong;
 /// # Errors
 ///
 /// [`TooLong`].
-pub fn seal(kind: Kind, content_type: &[u8], event: &[u8], data: &[&[u8]]) -> Result<Vec<u8>, TooLong> {
+pub fn seal(kind: MessageKind, content_type: &[u8], event: &[u8], data: &[&[u8]]) -> Result<Vec<u8>, TooLong> {
     let length = |text: &[u8]| u16::try_from(text.len()).map_err(|_| TooLong);
     let (type_len, event_len) = (length(content_type)?, length(event)?);
     let data_len = data.iter().map(|part| part.len()).sum::<usize>();
     let mut octets = Vec::with_capacity(HEAD + content_type.len() + event.len() + data_len);
-    octets.extend_from_slice(&[VERSION, u8::from(kind == Kind::Binary)]);
+    octets.extend_from_slice(&[VERSION, u8::from(kind == MessageKind::Binary)]);
     octets.extend_from_slice(&type_len.to_be_bytes());
     octets.extend_from_slice(&event_len.to_be_bytes());
     octets.extend_from_slice(content_type);
@@ -61,7 +61,7 @@ pub fn open(octets: &[u8]) -> Option<Envelope<'_>> {
     let [type_high, type_low, event_high, event_low] = *rest_of_head;
     let (content_type, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([type_high, type_low])))?;
     let (event, data) = rest.split_at_checked(usize::from(u16::from_be_bytes([event_high, event_low])))?;
-    let kind = if *kind == 0 { Kind::Text } else { Kind::Binary };
+    let kind = if *kind == 0 { MessageKind::Text } else { MessageKind::Binary };
     Some(Envelope { kind, content_type, event, data })
 }
 
@@ -72,17 +72,17 @@ mod tests {
 
     #[test]
     fn the_form_is_the_documented_one() {
-        let octets = seal(Kind::Binary, b"a/b", b"e", &[b"hi", b"", b"!"]).unwrap();
+        let octets = seal(MessageKind::Binary, b"a/b", b"e", &[b"hi", b"", b"!"]).unwrap();
         assert_eq!(octets, b"\x01\x01\x00\x03\x00\x01a/behi!");
-        let envelope = Envelope { kind: Kind::Binary, content_type: b"a/b", event: b"e", data: b"hi!" };
+        let envelope = Envelope { kind: MessageKind::Binary, content_type: b"a/b", event: b"e", data: b"hi!" };
         assert_eq!(open(&octets), Some(envelope));
     }
 
     #[test]
     fn lengths_have_a_limit() {
-        assert!(seal(Kind::Text, &[b'a'; 65535], &[b'b'; 65535], &[]).is_ok());
-        assert_eq!(seal(Kind::Text, &[b'a'; 65536], b"", &[]), Err(TooLong));
-        assert_eq!(seal(Kind::Text, b"", &[b'a'; 65536], &[]), Err(TooLong));
+        assert!(seal(MessageKind::Text, &[b'a'; 65535], &[b'b'; 65535], &[]).is_ok());
+        assert_eq!(seal(MessageKind::Text, &[b'a'; 65536], b"", &[]), Err(TooLong));
+        assert_eq!(seal(MessageKind::Text, b"", &[b'a'; 65536], &[]), Err(TooLong));
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
             event in proptest::collection::vec(any::<u8>(), 0..40),
             data in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
-            let kind = if binary { Kind::Binary } else { Kind::Text };
+            let kind = if binary { MessageKind::Binary } else { MessageKind::Text };
             let octets = seal(kind, &content_type, &event, &[&data]).unwrap();
             let envelope = Envelope { kind, content_type: &content_type, event: &event, data: &data };
             prop_assert_eq!(open(&octets), Some(envelope));

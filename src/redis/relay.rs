@@ -98,7 +98,7 @@ pub struct Channel {
 
 /// How far a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ChannelStage {
     /// It is to be subscribed to.
     Wanted,
     /// The engine was asked to.
@@ -115,7 +115,7 @@ enum Stage {
 struct State {
     channel: Channel,
     names: Names,
-    stage: Stage,
+    stage: ChannelStage,
     /// The copy has been complete since it was first asked for, and is kept.
     kept: bool,
     /// The slots of workers that wait for it.
@@ -264,12 +264,12 @@ impl Relay {
             if since > state.wanted {
                 state.wanted = since;
                 match &mut state.stage {
-                    Stage::Complete => {
-                        state.stage = Stage::Due;
+                    ChannelStage::Complete => {
+                        state.stage = ChannelStage::Due;
                         self.due.push_back(topic.clone());
                     }
-                    Stage::Reading { again } => *again = true,
-                    Stage::Wanted | Stage::Subscribing | Stage::Due => {}
+                    ChannelStage::Reading { again } => *again = true,
+                    ChannelStage::Wanted | ChannelStage::Subscribing | ChannelStage::Due => {}
                 }
             }
             match slot {
@@ -282,7 +282,7 @@ impl Relay {
         let state = State {
             channel,
             names,
-            stage: Stage::Wanted,
+            stage: ChannelStage::Wanted,
             kept: false,
             waiting: slot.into_iter().collect(),
             used: now,
@@ -315,7 +315,7 @@ impl Relay {
         self.asked.clear();
         self.due.clear();
         for (topic, state) in &mut self.channels {
-            state.stage = Stage::Wanted;
+            state.stage = ChannelStage::Wanted;
             state.announced.forget();
             self.due.push_back(topic.clone());
         }
@@ -379,8 +379,8 @@ impl Relay {
             self.channels.remove(&topic);
             return;
         }
-        if state.stage == Stage::Complete {
-            state.stage = Stage::Due;
+        if state.stage == ChannelStage::Complete {
+            state.stage = ChannelStage::Due;
         }
         state.compare_at = now + COMPARE;
         self.due.push_back(topic.clone());
@@ -397,10 +397,10 @@ impl Relay {
         while let Some(topic) = self.due.pop_front() {
             let Some(state) = self.channels.get_mut(&topic) else { continue };
             let mut refused = false;
-            if state.stage == Stage::Wanted {
-                state.stage = Stage::Subscribing;
+            if state.stage == ChannelStage::Wanted {
+                state.stage = ChannelStage::Subscribing;
                 wanted.push(topic.clone());
-            } else if state.stage == Stage::Due {
+            } else if state.stage == ChannelStage::Due {
                 let after = copies.look(&state.channel).next.previous();
                 let (token, epoch) = (Token(self.next_token), Epoch(copies.draw()));
                 let names = &state.names;
@@ -409,13 +409,13 @@ impl Relay {
                     self.next_token += 1;
                     self.counts.sent += 1;
                     self.asked.insert(token, Asked::Read(topic.clone()));
-                    state.stage = Stage::Reading { again: false };
+                    state.stage = ChannelStage::Reading { again: false };
                     state.reading = state.wanted;
                 } else {
                     refused = true;
                 }
             }
-            if state.announced.changed && !refused && state.stage != Stage::Subscribing {
+            if state.announced.changed && !refused && state.stage != ChannelStage::Subscribing {
                 let subscribers = copies.look(&state.channel).subscribers.max(state.announced.expected);
                 let who = if subscribers > 0 { copies.presence(&state.channel) } else { Vec::new() };
                 let announcement = state.announced.prepare(subscribers, who, now);

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::ws::connection::Data;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// Octets from which on no more is read ahead. One read of the client may add to them.
 const MOST: usize = 512 << 10;
@@ -24,7 +24,7 @@ pub struct Ahead {
 /// One piece, as it is to be delivered.
 #[derive(Debug)]
 pub struct Piece {
-    kind: Kind,
+    kind: MessageKind,
     payload: Vec<u8>,
     first: bool,
     last: bool,
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     fn text(payload: &[u8]) -> Data<'_> {
-        Data { kind: Kind::Text, payload, first: true, last: true, pending: 0 }
+        Data { kind: MessageKind::Text, payload, first: true, last: true, pending: 0 }
     }
 
     #[test]

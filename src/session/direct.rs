@@ -6,7 +6,7 @@
 //! it. Then a message costs one system call and touches little memory. Whatever is not like that goes the usual way.
 
 use super::client::{Client, Sent, Sink};
-use super::{Host, Session, Stage};
+use super::{Host, Session, SessionStage};
 use crate::channel::fanout::Batch;
 use crate::channel::position::MessageId;
 use crate::ledger::Figures;
@@ -33,7 +33,7 @@ pub enum Direct {
 impl<H: Host> Session<H> {
     /// Whether the short way is open. Not for TLS, which keeps pointers to what it was given.
     pub fn takes_directly(&self) -> bool {
-        matches!(self.stage, Stage::Open { .. })
+        matches!(self.stage, SessionStage::Open { .. })
             && self.output.is_empty()
             && self.client.is_drained()
             && !self.client.is_tls()

@@ -12,7 +12,7 @@ use super::record::Record;
 use crate::channel::fanout::Buffer;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Connection, Data, SendError};
-use crate::ws::frame::{Kind, MAX_SERVER_HEADER};
+use crate::ws::frame::{MAX_SERVER_HEADER, MessageKind};
 use crate::ws::scratch::Scratch;
 
 /// The other side of a session: a program, a channel, a TCP service.
@@ -183,7 +183,7 @@ impl Outlet<'_> {
     /// # Errors
     ///
     /// [`SendError`] of the connection.
-    pub fn message(&mut self, kind: Kind, payload: &[u8]) -> Result<(), SendError> {
+    pub fn message(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), SendError> {
         self.ws.message(kind, payload, self.scratch, self.output.frames())?;
         self.record.message_out(payload.len());
         Ok(())
@@ -194,7 +194,7 @@ impl Outlet<'_> {
     /// # Errors
     ///
     /// [`SendError`] of the connection.
-    pub fn piece(&mut self, kind: Kind, payload: &[u8], last: bool) -> Result<(), SendError> {
+    pub fn piece(&mut self, kind: MessageKind, payload: &[u8], last: bool) -> Result<(), SendError> {
         self.ws.piece(kind, payload, last, self.scratch, self.output.frames())?;
         self.record.octets_out(payload.len());
         if last {
@@ -211,7 +211,7 @@ impl Outlet<'_> {
     /// [`SendError`] of the connection.
     pub fn message_from<R>(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         most: usize,
         read: impl FnOnce(&mut Vec<u8>) -> R,
     ) -> Result<R, SendError> {

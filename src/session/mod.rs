@@ -84,7 +84,7 @@ pub enum SessionEnd {
 pub type Flow = ControlFlow<SessionEnd>;
 
 /// How far a session has come, and what only that stage has.
-enum Stage<A> {
+enum SessionStage<A> {
     /// It has no endpoint yet, or that is just being told that the client has gone. Nothing was answered.
     Created,
     /// The endpoint is being started; nothing was answered yet.
@@ -111,31 +111,37 @@ enum Behind {
     Left(Option<LeftProgram>),
 }
 
-impl<A> Stage<A> {
+impl<A> SessionStage<A> {
     /// The endpoint, as long as there is one.
     fn endpoint(&self) -> Option<&dyn Endpoint> {
         match self {
-            Stage::Starting { endpoint, .. }
-            | Stage::Open { endpoint }
-            | Stage::Grace { endpoint, .. }
-            | Stage::Closing(Behind::Listening(endpoint)) => Some(&**endpoint),
-            Stage::Created | Stage::Closing(Behind::Left(_)) | Stage::Parting { .. } | Stage::Over => None,
+            SessionStage::Starting { endpoint, .. }
+            | SessionStage::Open { endpoint }
+            | SessionStage::Grace { endpoint, .. }
+            | SessionStage::Closing(Behind::Listening(endpoint)) => Some(&**endpoint),
+            SessionStage::Created
+            | SessionStage::Closing(Behind::Left(_))
+            | SessionStage::Parting { .. }
+            | SessionStage::Over => None,
         }
     }
 
     /// The same, to be called.
     fn endpoint_mut(&mut self) -> Option<&mut (dyn Endpoint + 'static)> {
         match self {
-            Stage::Starting { endpoint, .. }
-            | Stage::Open { endpoint }
-            | Stage::Grace { endpoint, .. }
-            | Stage::Closing(Behind::Listening(endpoint)) => Some(&mut **endpoint),
-            Stage::Created | Stage::Closing(Behind::Left(_)) | Stage::Parting { .. } | Stage::Over => None,
+            SessionStage::Starting { endpoint, .. }
+            | SessionStage::Open { endpoint }
+            | SessionStage::Grace { endpoint, .. }
+            | SessionStage::Closing(Behind::Listening(endpoint)) => Some(&mut **endpoint),
+            SessionStage::Created
+            | SessionStage::Closing(Behind::Left(_))
+            | SessionStage::Parting { .. }
+            | SessionStage::Over => None,
         }
     }
 
     fn is_answered(&self) -> bool {
-        !matches!(self, Stage::Created | Stage::Starting { .. })
+        !matches!(self, SessionStage::Created | SessionStage::Starting { .. })
     }
 }
 
@@ -145,7 +151,7 @@ pub struct Session<H: Host> {
     client: H::Client,
     record: H::Record,
     ws: Connection,
-    stage: Stage<H::Acceptance>,
+    stage: SessionStage<H::Acceptance>,
     output: Output,
     /// What went out by the short way.
     passed: Passed,
@@ -175,7 +181,7 @@ impl<H: Host> Session<H> {
             client,
             record,
             ws: Connection::with(limits, deflate),
-            stage: Stage::Created,
+            stage: SessionStage::Created,
             output: Output::default(),
             passed: Passed::default(),
             unparsed: Vec::new(),
@@ -201,20 +207,20 @@ impl<H: Host> Session<H> {
 
     /// Gives the session its endpoint, which is starting; the acceptance is answered when it has started.
     pub fn attach(&mut self, acceptance: H::Acceptance, endpoint: Box<dyn Endpoint>) {
-        debug_assert!(matches!(self.stage, Stage::Created), "a session has one endpoint");
-        self.stage = Stage::Starting { acceptance, endpoint };
+        debug_assert!(matches!(self.stage, SessionStage::Created), "a session has one endpoint");
+        self.stage = SessionStage::Starting { acceptance, endpoint };
         let time = self.deadlines.wait(self.host.now());
         self.host.set_timer(time);
     }
 
     /// The endpoint has started: answers 101 and begins.
     pub fn opened(&mut self) -> Flow {
-        let Stage::Starting { acceptance, .. } = &self.stage else { return Flow::Continue(()) };
+        let SessionStage::Starting { acceptance, .. } = &self.stage else { return Flow::Continue(()) };
         if !self.host.accept(acceptance) {
             return Flow::Break(SessionEnd::Dropped);
         }
-        self.stage = match mem::replace(&mut self.stage, Stage::Created) {
-            Stage::Starting { endpoint, .. } => Stage::Open { endpoint },
+        self.stage = match mem::replace(&mut self.stage, SessionStage::Created) {
+            SessionStage::Starting { endpoint, .. } => SessionStage::Open { endpoint },
             other => other,
         };
         self.passed.figures = self.account.open(self.host.open_account());
@@ -246,18 +252,22 @@ impl<H: Host> Session<H> {
     /// The endpoint is gone without a word.
     pub fn endpoint_lost(&mut self, reason: &str) -> Flow {
         match self.stage {
-            Stage::Created | Stage::Starting { .. } => Flow::Break(SessionEnd::Refused(HttpStatus::INTERNAL)),
-            Stage::Open { .. } | Stage::Grace { .. } | Stage::Closing(Behind::Listening(_)) => {
+            SessionStage::Created | SessionStage::Starting { .. } => {
+                Flow::Break(SessionEnd::Refused(HttpStatus::INTERNAL))
+            }
+            SessionStage::Open { .. } | SessionStage::Grace { .. } | SessionStage::Closing(Behind::Listening(_)) => {
                 self.begin_close(CloseCode::INTERNAL, reason);
                 self.pump()
             }
-            Stage::Closing(Behind::Left(_)) | Stage::Parting { .. } | Stage::Over => Flow::Continue(()),
+            SessionStage::Closing(Behind::Left(_)) | SessionStage::Parting { .. } | SessionStage::Over => {
+                Flow::Continue(())
+            }
         }
     }
 
     /// Whether the session has ended.
     pub fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Over)
+        matches!(self.stage, SessionStage::Over)
     }
 
     /// What an event has come to: a session that goes on lets its location's figures know what has passed, and one that ends
@@ -281,16 +291,17 @@ impl<H: Host> Session<H> {
     /// The endpoint cannot start: opens the session all the same if its client is to be told by a Close. `None` if it is
     /// told by the status.
     fn refuse_openly(&mut self, status: HttpStatus) -> Option<Flow> {
-        let Stage::Starting { acceptance, .. } = &mut self.stage else { return None };
+        let SessionStage::Starting { acceptance, .. } = &mut self.stage else { return None };
         let ending = self.host.refusal(status, acceptance)?;
-        let Stage::Starting { acceptance, mut endpoint } = mem::replace(&mut self.stage, Stage::Created) else {
+        let SessionStage::Starting { acceptance, mut endpoint } = mem::replace(&mut self.stage, SessionStage::Created)
+        else {
             return None;
         };
         endpoint.flush();
         if let Some(program) = endpoint.client_gone(Input::Whole) {
             program.is_awaited.set(false);
         }
-        self.stage = Stage::Starting { acceptance, endpoint: Box::new(Refusing::new(ending)) };
+        self.stage = SessionStage::Starting { acceptance, endpoint: Box::new(Refusing::new(ending)) };
         Some(self.pump())
     }
 
@@ -314,7 +325,7 @@ impl<H: Host> Session<H> {
         }
         let opened = self.stage.is_answered();
         let program = self.leave_endpoint();
-        self.stage = Stage::Over;
+        self.stage = SessionStage::Over;
         self.settle();
         let closed = self.ws.closed();
         let status = program.and_then(|program| {
@@ -336,7 +347,7 @@ impl<H: Host> Session<H> {
     /// Says good-bye in the one write that is left: the worker or nginx's timer is taking the connection away.
     pub fn farewell(&mut self) {
         match self.stage {
-            Stage::Open { .. } | Stage::Grace { .. } => {
+            SessionStage::Open { .. } | SessionStage::Grace { .. } => {
                 // What nginx still has of the 101 must not be overtaken.
                 if !self.client.is_drained() && self.client.drain() != Ok(true) {
                     return;
@@ -345,7 +356,11 @@ impl<H: Host> Session<H> {
                 self.output.flush(&mut self.client);
                 self.client.discard_input();
             }
-            Stage::Created | Stage::Starting { .. } | Stage::Closing(_) | Stage::Parting { .. } | Stage::Over => {}
+            SessionStage::Created
+            | SessionStage::Starting { .. }
+            | SessionStage::Closing(_)
+            | SessionStage::Parting { .. }
+            | SessionStage::Over => {}
         }
     }
 
@@ -353,15 +368,16 @@ impl<H: Host> Session<H> {
     /// before. The caller sets the stage that follows.
     fn leave_endpoint(&mut self) -> Option<LeftProgram> {
         let input = self.input();
-        let between = if self.stage.is_answered() { Stage::Closing(Behind::Left(None)) } else { Stage::Created };
+        let between =
+            if self.stage.is_answered() { SessionStage::Closing(Behind::Left(None)) } else { SessionStage::Created };
         let mut endpoint = match mem::replace(&mut self.stage, between) {
-            Stage::Starting { endpoint, .. }
-            | Stage::Open { endpoint }
-            | Stage::Grace { endpoint, .. }
-            | Stage::Closing(Behind::Listening(endpoint)) => endpoint,
-            Stage::Closing(Behind::Left(program)) => return program,
-            Stage::Parting { program, .. } => return Some(program),
-            Stage::Created | Stage::Over => return None,
+            SessionStage::Starting { endpoint, .. }
+            | SessionStage::Open { endpoint }
+            | SessionStage::Grace { endpoint, .. }
+            | SessionStage::Closing(Behind::Listening(endpoint)) => endpoint,
+            SessionStage::Closing(Behind::Left(program)) => return program,
+            SessionStage::Parting { program, .. } => return Some(program),
+            SessionStage::Created | SessionStage::Over => return None,
         };
         while let Some(piece) = self.ahead.pop() {
             if endpoint.deliver(&piece.data()).is_err() {

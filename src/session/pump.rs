@@ -6,7 +6,7 @@ use std::mem;
 
 use super::client::{Client, Lost, Received, Sent};
 use super::endpoint::{Ending, Outlet, Produced, Started};
-use super::{Behind, Flow, Host, Output, Session, SessionEnd, Severity, Stage, buffers};
+use super::{Behind, Flow, Host, Output, Session, SessionEnd, SessionStage, Severity, buffers};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Event;
 use crate::ws::frame::MAX_CONTROL;
@@ -26,10 +26,10 @@ impl<H: Host> Session<H> {
     /// Does what can be done now.
     pub fn pump(&mut self) -> Flow {
         match self.stage {
-            Stage::Starting { .. } => return self.start(),
-            Stage::Parting { .. } => return self.parted(),
-            Stage::Created | Stage::Over => return Flow::Continue(()),
-            Stage::Open { .. } | Stage::Grace { .. } | Stage::Closing(_) => {}
+            SessionStage::Starting { .. } => return self.start(),
+            SessionStage::Parting { .. } => return self.parted(),
+            SessionStage::Created | SessionStage::Over => return Flow::Continue(()),
+            SessionStage::Open { .. } | SessionStage::Grace { .. } | SessionStage::Closing(_) => {}
         }
         self.settle();
         // The 101 may not have left yet, and must not be overtaken.
@@ -66,14 +66,14 @@ impl<H: Host> Session<H> {
             self.deadlines.fired();
         }
         match self.stage {
-            Stage::Starting { .. } => {
+            SessionStage::Starting { .. } => {
                 let time = self.deadlines.wait(self.host.now());
                 self.host.set_timer(time);
                 return Flow::Continue(());
             }
-            Stage::Parting { .. } => return self.parted(),
-            Stage::Created | Stage::Over => return Flow::Continue(()),
-            Stage::Open { .. } | Stage::Grace { .. } | Stage::Closing(_) => {}
+            SessionStage::Parting { .. } => return self.parted(),
+            SessionStage::Created | SessionStage::Over => return Flow::Continue(()),
+            SessionStage::Open { .. } | SessionStage::Grace { .. } | SessionStage::Closing(_) => {}
         }
         let look = self.client.look();
         let now = self.host.now();
@@ -102,7 +102,7 @@ impl<H: Host> Session<H> {
             }
         }
         let mark = self.moved();
-        let has_taken = |stage: &mut Stage<_>| stage.endpoint_mut().is_some_and(|endpoint| endpoint.has_taken());
+        let has_taken = |stage: &mut SessionStage<_>| stage.endpoint_mut().is_some_and(|endpoint| endpoint.has_taken());
         if self.deadlines.is_abandoned(now, mark) && !has_taken(&mut self.stage) {
             return self.client_lost("the client hung up");
         }
@@ -152,7 +152,7 @@ impl<H: Host> Session<H> {
         } else {
             self.output.settle();
         }
-        if matches!(self.stage, Stage::Closing(_)) && self.output.is_empty() && self.ws.finished() {
+        if matches!(self.stage, SessionStage::Closing(_)) && self.output.is_empty() && self.ws.finished() {
             return Err(self.part(SessionEnd::Finished));
         }
         Ok(moved)
@@ -185,7 +185,7 @@ impl<H: Host> Session<H> {
             moved = true;
             if let Err(ending) = endpoint.deliver(&piece.data()) {
                 self.ahead.clear();
-                if !matches!(self.stage, Stage::Grace { .. }) {
+                if !matches!(self.stage, SessionStage::Grace { .. }) {
                     self.refuse(ending);
                 }
             }
@@ -216,13 +216,13 @@ impl<H: Host> Session<H> {
             self.client.give_up();
             self.output = Output::default();
         }
-        self.stage = Stage::Parting { end, until, program };
+        self.stage = SessionStage::Parting { end, until, program };
         self.parted()
     }
 
     /// Whether the program that was left has ended, or is not waited for any more.
     fn parted(&mut self) -> Flow {
-        let Stage::Parting { end, until, program } = &self.stage else { return Flow::Continue(()) };
+        let SessionStage::Parting { end, until, program } = &self.stage else { return Flow::Continue(()) };
         let left = until.saturating_sub(self.host.now());
         if program.end.status().is_some() || left == 0 {
             return Flow::Break(*end);
@@ -237,16 +237,18 @@ impl<H: Host> Session<H> {
     fn may_parse(&self) -> bool {
         match &self.stage {
             // A client that does not read may say that it goes all the same; its Pings are answered for a while.
-            Stage::Open { .. } => {
+            SessionStage::Open { .. } => {
                 (self.output.len() < self.send_limit || self.pongs_beyond < PONGS) && self.ahead.has_room()
             }
             // Only the client's Close is looked for, unless the endpoint still takes what comes before it.
-            Stage::Closing(behind) => {
+            SessionStage::Closing(behind) => {
                 self.ws.awaits_close() && (matches!(behind, Behind::Left(_)) || self.ahead.has_room())
             }
-            Stage::Created | Stage::Starting { .. } | Stage::Grace { .. } | Stage::Parting { .. } | Stage::Over => {
-                false
-            }
+            SessionStage::Created
+            | SessionStage::Starting { .. }
+            | SessionStage::Grace { .. }
+            | SessionStage::Parting { .. }
+            | SessionStage::Over => false,
         }
     }
 
@@ -290,8 +292,8 @@ impl<H: Host> Session<H> {
         let mut rest = octets;
         while !rest.is_empty() {
             if !self.may_parse() {
-                let is_closing = matches!(self.stage, Stage::Closing(_)) && self.ws.awaits_close();
-                if is_closing || matches!(self.stage, Stage::Open { .. }) {
+                let is_closing = matches!(self.stage, SessionStage::Closing(_)) && self.ws.awaits_close();
+                if is_closing || matches!(self.stage, SessionStage::Open { .. }) {
                     self.unparsed.extend_from_slice(rest);
                 }
                 break;
@@ -310,7 +312,7 @@ impl<H: Host> Session<H> {
                     self.deadlines.timers().on_message(self.host.now());
                     match &mut self.stage {
                         // A session that closes has an endpoint only if that still listens.
-                        Stage::Open { endpoint } | Stage::Closing(Behind::Listening(endpoint)) => {
+                        SessionStage::Open { endpoint } | SessionStage::Closing(Behind::Listening(endpoint)) => {
                             let refused = if self.ahead.is_empty() && endpoint.accepts() {
                                 endpoint.deliver(&data).err()
                             } else if self.ahead.push(&data) {
@@ -366,7 +368,7 @@ impl<H: Host> Session<H> {
     fn closed_by_client(&mut self) {
         let program = self.leave_endpoint();
         self.note_close();
-        self.stage = Stage::Closing(Behind::Left(program));
+        self.stage = SessionStage::Closing(Behind::Left(program));
     }
 
     /// Our Close is queued: what is before it may take its time, as long as the client takes it.
@@ -384,9 +386,9 @@ impl<H: Host> Session<H> {
 
     /// Nothing more of the client is looked at. The endpoint may still answer what it got before.
     fn refuse(&mut self, planned: Ending) {
-        match mem::replace(&mut self.stage, Stage::Created) {
-            Stage::Open { endpoint } if self.answers_due => {
-                self.stage = Stage::Grace { endpoint, planned };
+        match mem::replace(&mut self.stage, SessionStage::Created) {
+            SessionStage::Open { endpoint } if self.answers_due => {
+                self.stage = SessionStage::Grace { endpoint, planned };
                 self.deadlines.timers().on_violation(self.host.now());
             }
             stage => {
@@ -398,7 +400,7 @@ impl<H: Host> Session<H> {
 
     /// The endpoint has had its time to answer.
     fn close_as_planned(&mut self) {
-        if let Stage::Grace { planned, .. } = &mut self.stage {
+        if let SessionStage::Grace { planned, .. } = &mut self.stage {
             let (code, reason) = (planned.code, mem::take(&mut planned.reason));
             self.begin_close(code, &reason);
         }
@@ -408,7 +410,7 @@ impl<H: Host> Session<H> {
     pub(super) fn begin_close(&mut self, code: CloseCode, reason: &str) {
         let program = self.leave_endpoint();
         self.queue_close(code, reason);
-        self.stage = Stage::Closing(Behind::Left(program));
+        self.stage = SessionStage::Closing(Behind::Left(program));
     }
 
     /// Queues our Close, unless one has gone out.
@@ -419,7 +421,9 @@ impl<H: Host> Session<H> {
 
     /// Lets the endpoint make messages. Whether it did.
     fn read_endpoint(&mut self) -> bool {
-        let (Stage::Open { endpoint } | Stage::Grace { endpoint, .. }) = &mut self.stage else { return false };
+        let (SessionStage::Open { endpoint } | SessionStage::Grace { endpoint, .. }) = &mut self.stage else {
+            return false;
+        };
         let mut scratch = buffers::take_scratch();
         let produced = endpoint.produce(&mut Outlet {
             ws: &mut self.ws,
@@ -440,7 +444,7 @@ impl<H: Host> Session<H> {
                 self.deadlines.timers().on_message(self.host.now());
                 true
             }
-            Produced::Ended(_) | Produced::Silent(_) if matches!(self.stage, Stage::Grace { .. }) => {
+            Produced::Ended(_) | Produced::Silent(_) if matches!(self.stage, SessionStage::Grace { .. }) => {
                 self.close_as_planned();
                 true
             }
@@ -449,8 +453,8 @@ impl<H: Host> Session<H> {
                 true
             }
             Produced::Silent(Ending { code, reason }) => {
-                self.stage = match mem::replace(&mut self.stage, Stage::Created) {
-                    Stage::Open { endpoint } => Stage::Closing(Behind::Listening(endpoint)),
+                self.stage = match mem::replace(&mut self.stage, SessionStage::Created) {
+                    SessionStage::Open { endpoint } => SessionStage::Closing(Behind::Listening(endpoint)),
                     other => other,
                 };
                 self.queue_close(code, &reason);
@@ -466,7 +470,7 @@ impl<H: Host> Session<H> {
     }
 
     fn client_lost(&mut self, how: &str) -> Flow {
-        if !matches!(self.stage, Stage::Closing(_)) {
+        if !matches!(self.stage, SessionStage::Closing(_)) {
             self.report(Severity::Info, format_args!("{how}"));
         }
         self.part(SessionEnd::Dropped)
@@ -484,7 +488,7 @@ impl<H: Host> Session<H> {
         }
         // The client is not read while its endpoint is full, but its hang-up shows. A client that only shut down its
         // sending side may still be reading: it is given up when nothing moves any more.
-        if self.client.hung_up() && !self.may_parse() && matches!(self.stage, Stage::Open { .. }) {
+        if self.client.hung_up() && !self.may_parse() && matches!(self.stage, SessionStage::Open { .. }) {
             let mark = self.moved();
             self.deadlines.on_hangup(self.host.now(), mark, !self.output.is_empty());
         }

@@ -24,16 +24,16 @@ use std::rc::Rc;
 
 use super::endpoint::{Ending, HttpStatus, Produced, Started};
 use super::record::Record;
-use super::{Flow, Session, SessionEnd, Settings, Stage, buffers};
+use super::{Flow, Session, SessionEnd, SessionStage, Settings, buffers};
 use crate::channel::fanout::Batch;
 use crate::exec::spawner::ExitStatus;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Limits;
-use crate::ws::frame::{Header, Kind, Opcode};
+use crate::ws::frame::{Header, MessageKind, Opcode};
 use crate::ws::timing;
 
 /// A message, as either side says it.
-pub type Message = (Kind, Vec<u8>);
+pub type Message = (MessageKind, Vec<u8>);
 
 /// Octets of the longest message that either side of the simulation says.
 const LONGEST: usize = 3 << 10;
@@ -214,11 +214,11 @@ impl Simulation {
     }
 
     /// The client says a piece of a message, or a whole one.
-    pub fn say_data(&mut self, kind: Kind, payload: &[u8], last: bool) {
+    pub fn say_data(&mut self, kind: MessageKind, payload: &[u8], last: bool) {
         let opcode = match (&self.begun, kind) {
             (Some(_), _) => 0,
-            (None, Kind::Text) => 1,
-            (None, Kind::Binary) => 2,
+            (None, MessageKind::Text) => 1,
+            (None, MessageKind::Binary) => 2,
         };
         self.say(opcode | if last { 0x80 } else { 0 }, payload);
         if self.done || self.world.get().fin {
@@ -272,7 +272,7 @@ impl Simulation {
     }
 
     /// The other side says a message.
-    pub fn say_answer(&mut self, kind: Kind, payload: &[u8]) {
+    pub fn say_answer(&mut self, kind: MessageKind, payload: &[u8]) {
         self.answer(Say::Message((kind, payload.to_vec())));
     }
 
@@ -350,8 +350,8 @@ impl Simulation {
             return;
         }
         let opcode = match message.0 {
-            Kind::Text => Opcode::Text,
-            Kind::Binary => Opcode::Binary,
+            MessageKind::Text => Opcode::Text,
+            MessageKind::Binary => Opcode::Binary,
         };
         let header = Header { fin: true, rsv1: false, opcode, len: message.1.len() as u64 };
         let mut octets = header.encode().as_ref().to_vec();
@@ -393,7 +393,7 @@ impl Simulation {
             let world = self.world.get();
             let other = self.other.borrow();
             assert_eq!(self.session.output.len(), 0, "octets wait for nothing");
-            if matches!(self.session.stage, Stage::Open { .. }) {
+            if matches!(self.session.stage, SessionStage::Open { .. }) {
                 assert!(world.arrived.is_empty() && self.session.unparsed.is_empty(), "the client waits for nothing");
                 assert!(self.session.ahead.is_empty(), "messages wait for nothing");
                 assert_eq!(other.inbox, self.messages, "what the client has said has not arrived");

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::simulation::{self, Setup, Simulation, frames};
 use super::*;
 use crate::session::endpoint::{Produced, Started};
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
@@ -65,17 +65,17 @@ fn nothing_overtakes_the_head() {
 #[test]
 fn a_close_is_answered_behind_what_the_endpoint_has_said() {
     let mut simulation = open(Setup::default());
-    simulation.say_data(Kind::Text, b"one", false);
-    simulation.say_data(Kind::Text, b" message", true);
-    simulation.say_answer(Kind::Binary, b"answer");
+    simulation.say_data(MessageKind::Text, b"one", false);
+    simulation.say_data(MessageKind::Text, b" message", true);
+    simulation.say_answer(MessageKind::Binary, b"answer");
     simulation.settle();
     simulation.say_close();
     simulation.settle();
     assert_eq!(simulation.end, Some(SessionEnd::Finished));
-    assert_eq!(simulation.other.borrow().inbox, [(Kind::Text, b"one message".to_vec())]);
+    assert_eq!(simulation.other.borrow().inbox, [(MessageKind::Text, b"one message".to_vec())]);
     let heard = frames(&simulation.wire());
     assert!(heard.closed);
-    assert_eq!(heard.messages, [(Kind::Binary, b"answer".to_vec())]);
+    assert_eq!(heard.messages, [(MessageKind::Binary, b"answer".to_vec())]);
     assert_eq!(simulation.record().closed.map(|closed| closed.by), Some(crate::ws::connection::Side::Client));
     simulation.conclude();
 }
@@ -83,20 +83,20 @@ fn a_close_is_answered_behind_what_the_endpoint_has_said() {
 #[test]
 fn a_message_that_is_refused_waits_for_the_answers_to_those_before() {
     let mut simulation = open(Setup::default());
-    simulation.say_data(Kind::Text, b"good", true);
+    simulation.say_data(MessageKind::Text, b"good", true);
     simulation.arrive();
     while simulation.turn(0) {}
     simulation.refuse_next();
-    simulation.say_data(Kind::Text, b"bad", true);
+    simulation.say_data(MessageKind::Text, b"bad", true);
     simulation.arrive();
     while simulation.turn(0) {}
     assert!(!frames(&simulation.wire()).closed, "the answer to the first one is still due");
-    simulation.say_answer(Kind::Text, b"late");
+    simulation.say_answer(MessageKind::Text, b"late");
     while simulation.turn(0) {}
     simulation.pass(crate::ws::timing::GRACE);
     while simulation.turn(0) {}
     let heard = frames(&simulation.wire());
-    assert_eq!(heard.messages, [(Kind::Text, b"late".to_vec())]);
+    assert_eq!(heard.messages, [(MessageKind::Text, b"late".to_vec())]);
     assert!(heard.closed);
     simulation.conclude();
 }
@@ -108,10 +108,10 @@ fn a_service_that_has_said_all_still_listens() {
     simulation.finish(Produced::Silent(ending));
     while simulation.turn(0) {}
     assert!(frames(&simulation.wire()).closed);
-    simulation.say_data(Kind::Binary, b"still", true);
+    simulation.say_data(MessageKind::Binary, b"still", true);
     simulation.say_close();
     simulation.settle();
-    assert_eq!(simulation.other.borrow().inbox, [(Kind::Binary, b"still".to_vec())]);
+    assert_eq!(simulation.other.borrow().inbox, [(MessageKind::Binary, b"still".to_vec())]);
     assert_eq!(simulation.end, Some(SessionEnd::Finished));
     simulation.conclude();
 }
@@ -140,10 +140,10 @@ fn what_is_known_of_a_lost_endpoint_ends_the_session_once() {
 #[test]
 fn a_client_that_hung_up_is_given_up_when_nothing_moves() {
     let mut simulation = open(Setup { capacity: 1, ..Setup::default() });
-    simulation.say_data(Kind::Text, b"takes all the room", true);
+    simulation.say_data(MessageKind::Text, b"takes all the room", true);
     // Messages that are read ahead are bounded; beyond that the client is not read.
     for _ in 0..300 {
-        simulation.say_data(Kind::Binary, &[7; 3_000], true);
+        simulation.say_data(MessageKind::Binary, &[7; 3_000], true);
     }
     simulation.hang_up();
     simulation.arrive();

@@ -19,7 +19,7 @@ use crate::ws::close::CloseCode;
 
 /// The form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum StatusForm {
     /// One object.
     Json,
     /// Text format 0.0.4 of Prometheus.
@@ -228,22 +228,22 @@ impl Snapshot {
     }
 
     /// The answer.
-    pub fn render(&self, form: Form) -> String {
+    pub fn render(&self, form: StatusForm) -> String {
         match form {
-            Form::Json => json::render(self),
-            Form::Prometheus => prometheus::render(self),
-            Form::Text => text::render(self),
+            StatusForm::Json => json::render(self),
+            StatusForm::Prometheus => prometheus::render(self),
+            StatusForm::Text => text::render(self),
         }
     }
 }
 
-impl Form {
+impl StatusForm {
     /// Its media type.
     pub fn content_type(self) -> &'static str {
         match self {
-            Form::Json => "application/json",
-            Form::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Form::Text => "text/plain; charset=utf-8",
+            StatusForm::Json => "application/json",
+            StatusForm::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            StatusForm::Text => "text/plain; charset=utf-8",
         }
     }
 }

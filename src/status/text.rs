@@ -136,7 +136,7 @@ refused by exec localhost /cat  403 origin: 2
 channels: 1, messages: 2, published: 5, evicted: 6
 zone: 3 of 4 bytes used
 ";
-        assert_eq!(snapshot.render(crate::status::Form::Text), expected);
+        assert_eq!(snapshot.render(crate::status::StatusForm::Text), expected);
         snapshot.engines.push(crate::status::engine::example());
         let engine = "
 engine: redis://10.0.0.5:6379
@@ -146,6 +146,6 @@ listening: connected since Tue, 14 Nov 2023 22:13:21 GMT
 sent: 10, failed: 3, pending: 2, fetched: 4, epochs: 1
 answers: 5, half of them within 0.1 ms, 99 % within 5000 ms
 ";
-        assert_eq!(snapshot.render(crate::status::Form::Text), format!("{expected}{engine}"));
+        assert_eq!(snapshot.render(crate::status::StatusForm::Text), format!("{expected}{engine}"));
     }
 }

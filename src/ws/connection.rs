@@ -11,7 +11,7 @@ mod writer;
 
 use super::close::CloseCode;
 use super::deflate::Agreed;
-use super::frame::{HeaderBytes, Kind, Opcode};
+use super::frame::{HeaderBytes, MessageKind, Opcode};
 use super::scratch::Scratch;
 use super::violation::Violation;
 use reader::{Item, Payload, Reader};
@@ -76,7 +76,7 @@ pub enum Event<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Data<'a> {
     /// The type of the message.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The octets, unmasked and inflated. Text was checked up to its last octet. Empty only if the message is, or if
     /// its end had nothing more to tell.
     pub payload: &'a [u8],
@@ -195,7 +195,7 @@ impl Connection {
     /// [`SendError`]; then nothing was appended.
     pub fn message(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: &[u8],
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
@@ -212,7 +212,7 @@ impl Connection {
     /// [`SendError`]; then nothing was appended.
     pub fn piece(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: &[u8],
         last: bool,
         scratch: &mut Scratch,
@@ -226,7 +226,7 @@ impl Connection {
     ///
     /// `None` if the piece cannot go out as one uncompressed frame, or not at all; use [`message`](Self::message) or
     /// [`piece`](Self::piece) then, which say why. A header that was handed out must be sent.
-    pub fn header(&mut self, kind: Kind, len: u64, last: bool) -> Option<HeaderBytes> {
+    pub fn header(&mut self, kind: MessageKind, len: u64, last: bool) -> Option<HeaderBytes> {
         self.sendable().ok()?;
         self.writer.header(kind, len, last)
     }

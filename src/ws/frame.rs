@@ -55,14 +55,14 @@ impl Opcode {
 
 /// The type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// UTF-8 text.
     Text,
     /// Octets.
     Binary,
 }
 
-impl Kind {
+impl MessageKind {
     /// The opcode of its first frame.
     pub const fn opcode(self) -> Opcode {
         match self {

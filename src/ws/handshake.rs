@@ -26,7 +26,7 @@ pub enum HttpVersion {
 
 /// A request without its headers.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'r> {
+pub struct HandshakeRequest<'r> {
     /// The method, as it was sent.
     pub method: &'r [u8],
     /// The version of HTTP.
@@ -164,7 +164,7 @@ impl<'r> Single<'r> {
 /// [`Refusal`] is the first rule that is broken, in this order: method, body, upgrade, version of HTTP, version of the
 /// protocol, key, subprotocols, origin.
 pub fn evaluate<'r>(
-    request: Request<'_>,
+    request: HandshakeRequest<'_>,
     headers: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
 ) -> Result<Accepted<'r>, Refusal> {
     let (mut upgrade, mut connection) = (false, false);
@@ -242,11 +242,12 @@ mod tests {
     use proptest::prelude::*;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-    const GET: Request<'static> = Request { method: b"GET", version: HttpVersion::Http11, has_body: false };
+    const GET: HandshakeRequest<'static> =
+        HandshakeRequest { method: b"GET", version: HttpVersion::Http11, has_body: false };
 
     /// The handshake of RFC 6455, section 1.3, with the headers of these names replaced by `headers`.
     fn evaluate_with(
-        request: Request<'_>,
+        request: HandshakeRequest<'_>,
         headers: &[(&'static str, &'static str)],
     ) -> Result<Accepted<'static>, Refusal> {
         let usual = [
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(headers, [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")]);
         assert_eq!(Refusal::NotUpgrade.status(), 426);
         for version in [HttpVersion::Http2, HttpVersion::Http3] {
-            assert_eq!(evaluate_with(Request { version, ..GET }, &[]), Err(Refusal::NotUpgrade));
+            assert_eq!(evaluate_with(HandshakeRequest { version, ..GET }, &[]), Err(Refusal::NotUpgrade));
             assert_eq!(Refusal::NotUpgrade.headers(version), [("Sec-WebSocket-Version", "13")]);
         }
     }
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn methods() {
         for method in [&b"POST"[..], b"HEAD", b"get", b"CONNECT", b"OPTIONS", b""] {
-            assert_eq!(evaluate_with(Request { method, ..GET }, &[]), Err(Refusal::Method));
+            assert_eq!(evaluate_with(HandshakeRequest { method, ..GET }, &[]), Err(Refusal::Method));
         }
         assert_eq!(Refusal::Method.status(), 405);
         assert_eq!(Refusal::Method.headers(HttpVersion::Http11), [("Allow", "GET")]);
@@ -335,7 +336,7 @@ mod tests {
 
     #[test]
     fn http_1_0() {
-        let request = Request { version: HttpVersion::Http10, ..GET };
+        let request = HandshakeRequest { version: HttpVersion::Http10, ..GET };
         assert_eq!(evaluate_with(request, &[]), Err(Refusal::Http10));
         assert_eq!(evaluate_with(request, &[("Upgrade", "-")]), Err(Refusal::NotUpgrade));
         assert_eq!(Refusal::Http10.status(), 400);
@@ -343,7 +344,7 @@ mod tests {
 
     #[test]
     fn bodies() {
-        assert_eq!(evaluate_with(Request { has_body: true, ..GET }, &[]), Err(Refusal::Body));
+        assert_eq!(evaluate_with(HandshakeRequest { has_body: true, ..GET }, &[]), Err(Refusal::Body));
         assert_eq!(Refusal::Body.status(), 400);
     }
 

@@ -17,6 +17,6 @@ pub mod violation;
 
 pub use close::CloseCode;
 pub use connection::{Connection, Data, Event, Limits, Received, SendError};
-pub use frame::Kind;
+pub use frame::MessageKind;
 pub use scratch::Scratch;
 pub use violation::Violation;

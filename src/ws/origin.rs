@@ -15,10 +15,10 @@ use std::net::Ipv6Addr;
 ///
 /// Case does not count, and IPv6 addresses, which stand in brackets, are compared by value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(Form);
+pub struct Pattern(OriginForm);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Form {
+enum OriginForm {
     Null,
     Parts {
         /// `None`: any scheme.
@@ -96,14 +96,14 @@ impl Pattern {
         let Ok(value) = std::str::from_utf8(value) else { return Err(InvalidPattern { meant: None }) };
         let meant = meant(value);
         let form = match value {
-            "null" => Some(Form::Null),
+            "null" => Some(OriginForm::Null),
             _ if meant.is_some() => None,
             _ => Self::parts(value),
         };
         form.map(Self).ok_or(InvalidPattern { meant })
     }
 
-    fn parts(value: &str) -> Option<Form> {
+    fn parts(value: &str) -> Option<OriginForm> {
         let (scheme, authority) = match value.split_once("://") {
             Some((scheme, authority)) if is_scheme(scheme) => (Some(scheme.to_ascii_lowercase()), authority),
             Some(_) => return None,
@@ -124,14 +124,14 @@ impl Pattern {
             None if is_host(host) => HostPattern::Exact(host.to_ascii_lowercase()),
             None => return None,
         };
-        Some(Form::Parts { scheme, host, port })
+        Some(OriginForm::Parts { scheme, host, port })
     }
 
     /// Whether `origin`, the value of the header, is meant.
     pub fn matches(&self, origin: &[u8]) -> bool {
         let (scheme, host, port) = match &self.0 {
-            Form::Null => return origin == b"null",
-            Form::Parts { scheme, host, port } => (scheme, host, port),
+            OriginForm::Null => return origin == b"null",
+            OriginForm::Parts { scheme, host, port } => (scheme, host, port),
         };
         let Some(origin) = Origin::parse(origin) else { return false };
         let scheme = scheme.as_ref().is_none_or(|scheme| scheme.eq_ignore_ascii_case(origin.scheme));

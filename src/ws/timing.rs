@@ -60,7 +60,7 @@ pub enum Expiry {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ClosingStage {
     Open,
     /// The client broke a rule; our Close is due then.
     Grace {
@@ -91,7 +91,7 @@ struct Ping {
 #[derive(Debug, Clone)]
 pub struct Timers {
     settings: Settings,
-    stage: Stage,
+    stage: ClosingStage,
     /// When octets of the client were read last.
     received: u64,
     /// When a message went either way last.
@@ -114,7 +114,7 @@ impl Timers {
     pub fn new(settings: Settings, now: u64) -> Self {
         Self {
             settings,
-            stage: Stage::Open,
+            stage: ClosingStage::Open,
             received: now,
             message: now,
             pinged: None,
@@ -157,7 +157,7 @@ impl Timers {
 
     /// The client accepted some octets. `left`: there are more.
     pub fn on_sent(&mut self, now: u64, left: bool) {
-        if let Stage::Closing { since, .. } = &mut self.stage {
+        if let ClosingStage::Closing { since, .. } = &mut self.stage {
             *since = now;
         }
         if self.blocked.is_some() {
@@ -184,7 +184,7 @@ impl Timers {
                 *behind = !look.all;
             }
         };
-        if let Stage::Closing { since, behind } = &mut self.stage {
+        if let ClosingStage::Closing { since, behind } = &mut self.stage {
             waits(since, behind);
         }
         if let Some(Ping { at, behind }) = &mut self.pinged {
@@ -223,15 +223,15 @@ impl Timers {
 
     /// The client broke a rule: [`Expiry::Grace`] follows unless the session closes first.
     pub fn on_violation(&mut self, now: u64) {
-        if self.stage == Stage::Open {
-            self.stage = Stage::Grace { until: now.saturating_add(GRACE) };
+        if self.stage == ClosingStage::Open {
+            self.stage = ClosingStage::Grace { until: now.saturating_add(GRACE) };
         }
     }
 
     /// Our Close was queued, as the first or as the answer. `behind`: octets are before it that the client has not taken.
     pub fn on_close(&mut self, now: u64, behind: bool) {
-        if !matches!(self.stage, Stage::Closing { .. }) {
-            self.stage = Stage::Closing { since: now, behind };
+        if !matches!(self.stage, ClosingStage::Closing { .. }) {
+            self.stage = ClosingStage::Closing { since: now, behind };
         }
     }
 
@@ -270,7 +270,7 @@ impl Timers {
             self.settings;
         let send = self.blocked.and_then(|since| after(since, send_timeout, Expiry::SendTimeout));
         match self.stage {
-            Stage::Open => {
+            ClosingStage::Open => {
                 let (ping, pong) = match self.pinged {
                     // Behind octets that wait, a Ping waits as well: their own time limit counts.
                     _ if self.blocked.is_some() => (None, None),
@@ -284,8 +284,8 @@ impl Timers {
                 let idle = after(self.message, idle_timeout, Expiry::Idle);
                 [send, pong, endpoint, leave, drain, idle, ping]
             }
-            Stage::Grace { until } => [send, Some((until, Expiry::Grace)), None, None, None, None, None],
-            Stage::Closing { since, .. } => {
+            ClosingStage::Grace { until } => [send, Some((until, Expiry::Grace)), None, None, None, None, None],
+            ClosingStage::Closing { since, .. } => {
                 let close = after(since, close_timeout, Expiry::CloseTimeout);
                 [close, if close.is_none() { send } else { None }, None, None, None, None, None]
             }

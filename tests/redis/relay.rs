@@ -12,7 +12,7 @@ use ngx_ws_exec::redis::envelope::{self, Envelope};
 use ngx_ws_exec::redis::names::Names;
 use ngx_ws_exec::redis::relay::{Channel, Copies, Copy, Relay};
 use ngx_ws_exec::redis::script::{self, Keeping, Kept, published};
-use ngx_ws_exec::ws::frame::Kind;
+use ngx_ws_exec::ws::frame::MessageKind;
 
 use crate::harness::{Client, Server};
 
@@ -158,7 +158,7 @@ fn publish(client: &mut Client, id: &str, data: &str) -> MessageId {
     let epoch = Epoch(EPOCH.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let keeping = Keeping { messages: Kept::Newest(10), age: 0, lifetime: 0, sharded: false };
     let names = Names::of(b"ws:", 0, b"", id.as_bytes());
-    let sealed = envelope::seal(Kind::Text, b"", b"", &[data.as_bytes()]).unwrap();
+    let sealed = envelope::seal(MessageKind::Text, b"", b"", &[data.as_bytes()]).unwrap();
     published(&client.ask(|out| script::publish(&names, epoch, &sealed, &keeping, out))).unwrap().id
 }
 

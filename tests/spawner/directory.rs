@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 use ngx_ws_exec::exec::directory::{self, Execution};
-use ngx_ws_exec::exec::spawner::{Failure, ProgramId, Stage};
+use ngx_ws_exec::exec::spawner::{Failure, ProgramId, StartStep};
 
 use crate::harness::*;
 
@@ -84,11 +84,11 @@ fn what_is_replaced_in_between_leads_nowhere_else() {
     let file = root.0.join("old/prog");
     fs::remove_file(&file).unwrap();
     symlink(&secret, &file).unwrap();
-    assert_eq!(failure(&mut bench, &call, second), Failure { stage: Stage::Execute, errno: libc::ELOOP });
+    assert_eq!(failure(&mut bench, &call, second), Failure { stage: StartStep::Execute, errno: libc::ELOOP });
     fs::remove_file(&file).unwrap();
-    assert_eq!(failure(&mut bench, &call, third), Failure { stage: Stage::Execute, errno: libc::ENOENT });
+    assert_eq!(failure(&mut bench, &call, third), Failure { stage: StartStep::Execute, errno: libc::ENOENT });
     fs::write(&file, "#!/no/such/interpreter\n").unwrap();
-    assert_eq!(failure(&mut bench, &call, fourth), Failure { stage: Stage::Execute, errno: libc::EACCES });
+    assert_eq!(failure(&mut bench, &call, fourth), Failure { stage: StartStep::Execute, errno: libc::EACCES });
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn an_interpreter_that_is_missing() {
     let root = Directory::new("opened-interpreter");
     root.file("prog", "#!/no/such/interpreter\n", 0o755);
     let failure = failure(&mut bench, &Call::new(&["prog"]), found(&root, "/prog"));
-    assert_eq!(failure, Failure { stage: Stage::Interpreter, errno: libc::ENOENT });
+    assert_eq!(failure, Failure { stage: StartStep::Interpreter, errno: libc::ENOENT });
 }
 
 #[test]

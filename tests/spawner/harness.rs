@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use ngx_ws_exec::exec::spawner::{
-    Baseline, Daemons, ExitStatus, Failure, Ladder, Limit, Program, ProgramId, Report, Spawner,
+    Baseline, Daemons, ExitStatus, Failure, Ladder, Limit, ProgramDescription, ProgramId, Report, Spawner,
 };
 use ngx_ws_exec::exec::strings::Strings;
 
@@ -83,8 +83,8 @@ impl<'a> Call<'a> {
         Self::new(&["/bin/sh", "-c", script])
     }
 
-    pub fn program(&self) -> Program<'_> {
-        Program {
+    pub fn program(&self) -> ProgramDescription<'_> {
+        ProgramDescription {
             path: self.path.as_bytes(),
             arguments: &self.arguments,
             environment: &self.environment,

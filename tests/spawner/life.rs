@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ngx_ws_exec::exec::spawner::{Baseline, Daemons, Failure, Ladder, ProgramId, Report, Role, Spawner, Stage};
+use ngx_ws_exec::exec::spawner::{Baseline, Daemons, Failure, Ladder, ProgramId, Report, Role, Spawner, StartStep};
 
 use crate::harness::*;
 
@@ -321,7 +321,7 @@ fn short_of_descriptors() {
     // Its own are five, so that two of the three that come find a place.
     for _ in 0..3 {
         let failure = bench.fail(&Call::new(&["/bin/true"]));
-        assert_eq!(failure, Failure { stage: Stage::Request, errno: libc::EMFILE });
+        assert_eq!(failure, Failure { stage: StartStep::Request, errno: libc::EMFILE });
         assert!(failure.is_exhaustion());
         assert_eq!(descriptors(bench.spawner.pid().unwrap()), 5);
     }
@@ -359,7 +359,7 @@ fn short_of_processes() {
     limit(1);
     for _ in 0..3 {
         let failure = bench.fail(&Call::new(&["/bin/true"]));
-        assert_eq!(failure, Failure { stage: Stage::Fork, errno: libc::EAGAIN });
+        assert_eq!(failure, Failure { stage: StartStep::Fork, errno: libc::EAGAIN });
         assert!(failure.is_exhaustion());
     }
     limit(libc::RLIM_INFINITY);

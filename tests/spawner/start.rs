@@ -5,7 +5,9 @@
 use std::fs;
 use std::io::Read;
 
-use ngx_ws_exec::exec::spawner::{Baseline, ExitStatus, Failure, Limit, ProgramId, Report, Resource, Spawner, Stage};
+use ngx_ws_exec::exec::spawner::{
+    Baseline, ExitStatus, Failure, Limit, ProgramId, Report, Resource, Spawner, StartStep,
+};
 
 use crate::harness::*;
 
@@ -77,9 +79,9 @@ fn working_directories() {
     call.directory = Some("/");
     assert_eq!(bench.output(&call), "/\n");
     call.directory = Some("/no/such");
-    assert_eq!(bench.fail(&call), Failure { stage: Stage::Directory, errno: libc::ENOENT });
+    assert_eq!(bench.fail(&call), Failure { stage: StartStep::Directory, errno: libc::ENOENT });
     call.directory = Some(&path);
-    assert_eq!(bench.fail(&call), Failure { stage: Stage::Directory, errno: libc::ENOTDIR });
+    assert_eq!(bench.fail(&call), Failure { stage: StartStep::Directory, errno: libc::ENOTDIR });
 }
 
 #[test]
@@ -91,14 +93,14 @@ fn programs_that_cannot_be_executed() {
     let text = here.file("text", "echo no shell reads this\n", 0o755);
     let nested = format!("{plain}/x");
     for (path, stage, errno) in [
-        ("/no/such/program", Stage::Execute, libc::ENOENT),
-        ("/bin/no-such-program", Stage::Execute, libc::ENOENT),
-        (&plain, Stage::Execute, libc::EACCES),
-        ("/bin", Stage::Execute, libc::EACCES),
-        (&nested, Stage::Execute, libc::ENOTDIR),
-        (&orphan, Stage::Interpreter, libc::ENOENT),
-        (&text, Stage::Execute, libc::ENOEXEC),
-        ("no-such-program", Stage::Search, libc::ENOENT),
+        ("/no/such/program", StartStep::Execute, libc::ENOENT),
+        ("/bin/no-such-program", StartStep::Execute, libc::ENOENT),
+        (&plain, StartStep::Execute, libc::EACCES),
+        ("/bin", StartStep::Execute, libc::EACCES),
+        (&nested, StartStep::Execute, libc::ENOTDIR),
+        (&orphan, StartStep::Interpreter, libc::ENOENT),
+        (&text, StartStep::Execute, libc::ENOEXEC),
+        ("no-such-program", StartStep::Search, libc::ENOENT),
     ] {
         let failure = bench.fail(&Call::new(&[path]));
         assert_eq!(failure, Failure { stage, errno }, "{path}");
@@ -159,10 +161,10 @@ fn large_environments() {
     }
     let too_long = format!("V={}", "x".repeat(128 * 1024));
     call.environment = strings(&[&too_long]);
-    assert_eq!(bench.fail(&call), Failure { stage: Stage::Execute, errno: libc::E2BIG });
+    assert_eq!(bench.fail(&call), Failure { stage: StartStep::Execute, errno: libc::E2BIG });
     let many: Vec<_> = (0..200).map(|n| format!("V{n}={value}")).collect();
     call.environment = strings(&many.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(bench.fail(&call), Failure { stage: Stage::Execute, errno: libc::E2BIG });
+    assert_eq!(bench.fail(&call), Failure { stage: StartStep::Execute, errno: libc::E2BIG });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::local::{Local, Member};
+use super::local::{Local, LocalSubscriber};
 use super::subscriber::{Membership, Subscriber};
 use super::{FanOut, SLICE, SubscribeOptions, SubscriberId};
 use crate::channel::lock::Lock;
@@ -135,7 +135,7 @@ impl FanOut {
             return Err(SubscribeError::Corrupt);
         };
         let member = u32::try_from(local.members.len()).map_err(|_| SubscribeError::NoRoom)?;
-        local.members.push(Member { subscriber, which: which as u32 });
+        local.members.push(LocalSubscriber { subscriber, which: which as u32 });
         let membership = Membership {
             channel: subscribed.token,
             member,

@@ -12,7 +12,7 @@ use crate::channel::store::Handle;
 
 /// A subscriber of a channel.
 #[derive(Debug, Clone, Copy)]
-pub struct Member {
+pub struct LocalSubscriber {
     /// Its number.
     pub subscriber: u32,
     /// Which of its channels this is.
@@ -79,7 +79,7 @@ pub struct Local {
     /// Its id, once there is a subscriber whose form names it.
     pub name: Box<[u8]>,
     /// Its subscribers in this worker.
-    pub members: Vec<Member>,
+    pub members: Vec<LocalSubscriber>,
     /// The newest message that has been copied, or that was there before the first subscriber.
     pub head: Offset,
     /// The channel is gone; its subscribers are to be told.
@@ -125,7 +125,7 @@ impl Local {
     }
 
     /// Takes a member away. The one that is at its place then, if another one is.
-    pub fn remove_member(&mut self, at: usize) -> [Option<(usize, Member)>; 2] {
+    pub fn remove_member(&mut self, at: usize) -> [Option<(usize, LocalSubscriber)>; 2] {
         let mut hole = at;
         let mut moved = [None, None];
         // Members before `pass` have been looked at in this pass, the others have not: none changes sides.
@@ -151,11 +151,11 @@ mod tests {
     use super::*;
     use crate::channel::message::Message;
     use crate::channel::position::{Epoch, MessageId};
-    use crate::ws::Kind;
+    use crate::ws::MessageKind;
 
     fn shared(offset: u64) -> Rc<Shared> {
         let id = MessageId { epoch: Epoch(1), offset: Offset(offset) };
-        Shared::new(Message::for_tests(id, Kind::Text, b"", b"", &[b'x'; 100]))
+        Shared::new(Message::for_tests(id, MessageKind::Text, b"", b"", &[b'x'; 100]))
     }
 
     fn offsets(run: &Run) -> Vec<u64> {

@@ -28,9 +28,9 @@ use std::rc::Rc;
 use super::lock::Lock;
 use super::position::{Asked, Epoch, Lineage, Offset, Start, join};
 use super::store::{Budget, Key, Log, News, Now, ReadError, Slot, Terms, Token};
-use super::wire::Form;
+use super::wire::WireForm;
 pub use batch::{Batch, Item};
-use local::{Local, Member};
+use local::{Local, LocalSubscriber};
 use place::Place;
 pub use shared::{Buffer, Shared};
 use slab::Slab;
@@ -87,7 +87,7 @@ pub struct SubscribeOptions<'a> {
     /// On which terms.
     pub terms: Terms<'a>,
     /// How it gets its messages.
-    pub form: &'a Rc<Form>,
+    pub form: &'a Rc<WireForm>,
     /// What is done when messages are lost.
     pub on_gap: OnGap,
 }
@@ -365,7 +365,7 @@ impl FanOut {
         let Self { channels, subscribers, limits, octets, .. } = self;
         for local in channels.iter_mut().filter(|local| local.pass.is_none() && local.octets() > 0) {
             let head = local.head;
-            let waits = |member: &Member| {
+            let waits = |member: &LocalSubscriber| {
                 let subscriber = subscribers.by_index(member.subscriber);
                 let membership = subscriber.and_then(|it| it.memberships().get(member.which as usize));
                 membership.is_some_and(|membership| membership.next <= head)

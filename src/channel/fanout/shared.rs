@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::channel::message::Message;
-use crate::channel::wire::{Encoded, Form};
+use crate::channel::wire::{Encoded, WireForm};
 use crate::ws::Scratch;
 
 /// A message and the forms that it has been brought into.
@@ -14,7 +14,7 @@ use crate::ws::Scratch;
 pub struct Shared {
     /// The message.
     pub message: Message,
-    forms: RefCell<Vec<(Form, Rc<Encoded>)>>,
+    forms: RefCell<Vec<(WireForm, Rc<Encoded>)>>,
 }
 
 impl Shared {
@@ -24,11 +24,11 @@ impl Shared {
     }
 
     /// The message in a form that contains no other id than its own; `channel` is that of its channel.
-    pub fn form(self: &Rc<Self>, form: &Form, channel: &[u8], scratch: &mut Scratch) -> Buffer {
+    pub fn form(self: &Rc<Self>, form: &WireForm, channel: &[u8], scratch: &mut Scratch) -> Buffer {
         if form.is_frame() {
             return Buffer::Frame(Rc::clone(self));
         }
-        if *form == Form::Body {
+        if *form == WireForm::Body {
             return Buffer::Body(Rc::clone(self));
         }
         let mut forms = self.forms.borrow_mut();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::OnGap;
 use crate::channel::position::{Epoch, Lineage, MOST_LISTED, MessageId, Offset};
 use crate::channel::store::{Present, Token};
-use crate::channel::wire::Form;
+use crate::channel::wire::WireForm;
 
 /// A subscriber's place in a channel.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +87,7 @@ pub struct Subscriber {
     /// subscribers are not only sessions.
     pub listener: usize,
     /// How it gets its messages.
-    pub form: Rc<Form>,
+    pub form: Rc<WireForm>,
     /// What is done when messages are lost.
     pub on_gap: OnGap,
     /// A serial with which its positions can be written as a [`Cut`](crate::channel::position::Cut): what it has still to get
@@ -101,7 +101,7 @@ pub struct Subscriber {
 
 impl Subscriber {
     /// A blocked subscriber.
-    pub fn new(listener: usize, form: Rc<Form>, on_gap: OnGap, memberships: Vec<Membership>) -> Self {
+    pub fn new(listener: usize, form: Rc<WireForm>, on_gap: OnGap, memberships: Vec<Membership>) -> Self {
         let memberships = match <[Membership; 1]>::try_from(memberships) {
             Ok(one) => Memberships::One(one),
             Err(many) => Memberships::Many(many.into()),

@@ -18,7 +18,7 @@ use crate::channel::message::Publication;
 use crate::channel::position::{MAX_POSITIONS, Offset};
 use crate::channel::store::{GroupLimits, History, Policy, Process, Published, Store, SubscribeError};
 use crate::channel::wire::websocket::{Framing, Style};
-use crate::ws::{Kind, Scratch};
+use crate::ws::{MessageKind, Scratch};
 
 const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
 
@@ -96,7 +96,7 @@ impl Rig {
 
     fn publish_with(&self, id: &str, data: &[u8], history: History) -> Published {
         let policy = Policy { history, group: NO_LIMITS };
-        let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[data] };
+        let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[data] };
         self.store.log().publish(key(id), &publication, policy, self.now()).unwrap()
     }
 
@@ -251,12 +251,12 @@ fn key(id: &str) -> Key<'_> {
     Key::new(b"", id.as_bytes()).unwrap()
 }
 
-fn frame() -> Rc<Form> {
-    Rc::new(Form::WebSocket(Framing::default()))
+fn frame() -> Rc<WireForm> {
+    Rc::new(WireForm::WebSocket(Framing::default()))
 }
 
-fn meta() -> Rc<Form> {
-    Rc::new(Form::WebSocket(Framing { style: Style::Meta, ..Framing::default() }))
+fn meta() -> Rc<WireForm> {
+    Rc::new(WireForm::WebSocket(Framing { style: Style::Meta, ..Framing::default() }))
 }
 
 /// The payloads of short unfragmented frames.

@@ -9,9 +9,11 @@ use super::{Handle, Key, MOST_DROPS, Now, Process, Programs, Slot, SubscribeErro
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::Memory;
-use crate::channel::zone::layout::{CELL, Cell, Input as StoredInput, PROGRAM_CELLS, Program, REASON, phase, state};
+use crate::channel::zone::layout::{
+    CELL, Cell, Input as StoredInput, PROGRAM_CELLS, ProgramRecord, REASON, phase, state,
+};
 use crate::channel::zone::room::Need;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// The part of a zone that the input of all programs may take: it cannot be evicted.
 const INPUT_SHARE: usize = 8;
@@ -88,7 +90,7 @@ pub struct ProgramView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// Text or binary.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The message.
     pub data: Vec<u8>,
 }
@@ -113,7 +115,7 @@ impl From<Corrupt> for InputError {
 }
 
 /// The program, if the handle is still valid.
-fn valid(memory: Memory<'_>, handle: ProgramHandle) -> Option<&Program> {
+fn valid(memory: Memory<'_>, handle: ProgramHandle) -> Option<&ProgramRecord> {
     memory.same(handle.channel.cell, handle.channel.life)?;
     let program = memory.program(handle.cell).ok()?;
     (program.record.get() == handle.channel.cell.number()).then_some(program)
@@ -262,7 +264,7 @@ impl<L: Lock> Programs<'_, L> {
             let clock = memory.clock(now.clock)?;
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
             let reason = how.reason.get(..how.reason.len().min(REASON)).unwrap_or_default();
-            memory.write_along(handle.cell, size_of::<Program>(), [reason])?;
+            memory.write_along(handle.cell, size_of::<ProgramRecord>(), [reason])?;
             // Both fit: a code has four digits, and a reason is within its cell.
             program.ended.set(how.code & 0xffff | (reason.len() as u32) << 16);
             program.ended_status.set(how.status);
@@ -313,7 +315,7 @@ impl<L: Lock> Programs<'_, L> {
     pub fn push_input(
         &self,
         handle: ProgramHandle,
-        kind: Kind,
+        kind: MessageKind,
         data: &[u8],
         most: u64,
         now: Now,
@@ -338,8 +340,8 @@ impl<L: Lock> Programs<'_, L> {
                 return Ok(Err(InputError::Full));
             }
             let kind = match kind {
-                Kind::Text => 0,
-                Kind::Binary => 1,
+                MessageKind::Text => 0,
+                MessageKind::Binary => 1,
             };
             memory.push_input(program, kind, data)?;
             memory.tell_owner(program).map(Ok)
@@ -376,7 +378,7 @@ impl<L: Lock> Programs<'_, L> {
                     return Ok(());
                 }
                 memory.read_along(cell, size_of::<StoredInput>(), len, &mut data)?;
-                let kind = if input.kind.get() == 0 { Kind::Text } else { Kind::Binary };
+                let kind = if input.kind.get() == 0 { MessageKind::Text } else { MessageKind::Binary };
                 out.push(Input { kind, data });
                 octets = octets.saturating_sub(len.max(1));
                 if octets == 0 {
@@ -422,7 +424,7 @@ impl<L: Lock> Programs<'_, L> {
 }
 
 /// The program, if this worker runs it.
-fn owned<'a>(memory: Memory<'a>, handle: ProgramHandle, slot: Slot) -> Result<Option<&'a Program>, Corrupt> {
+fn owned<'a>(memory: Memory<'a>, handle: ProgramHandle, slot: Slot) -> Result<Option<&'a ProgramRecord>, Corrupt> {
     let Some(program) = valid(memory, handle) else { return Ok(None) };
     Ok((memory.owner(program)? == Some(slot.0)).then_some(program))
 }
@@ -436,11 +438,11 @@ fn retire(memory: Memory<'_>, handle: ProgramHandle, clock: u64) -> Result<(), C
     Ok(())
 }
 
-fn ended(memory: Memory<'_>, cell: Cell, program: &Program) -> Result<Ended, Corrupt> {
+fn ended(memory: Memory<'_>, cell: Cell, program: &ProgramRecord) -> Result<Ended, Corrupt> {
     let ended = program.ended.get();
     let len = (ended as usize >> 16).min(REASON);
     let mut reason = Vec::with_capacity(REASON);
-    memory.read_along(cell, size_of::<Program>(), len, &mut reason)?;
+    memory.read_along(cell, size_of::<ProgramRecord>(), len, &mut reason)?;
     Ok(Ended { code: ended & 0xffff, status: program.ended_status.get(), reason })
 }
 

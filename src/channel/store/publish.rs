@@ -14,7 +14,7 @@ use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, INLINE_MESSAGE, Message, tag};
 use crate::channel::zone::log::NOTHING;
 use crate::channel::zone::room::Need;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// What a channel keeps: `websocket_channel_history` of the location that published last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,8 +218,8 @@ pub(super) fn write(
     message.tail.put(chain.tail.number());
     message.cells.put(length(cells)?);
     message.kind.put(match kind {
-        Kind::Text => 0,
-        Kind::Binary => 1,
+        MessageKind::Text => 0,
+        MessageKind::Binary => 1,
     });
     message.data_len.put(length(publication.len())?);
     message.type_len.put(length(content_type.len())?);

@@ -18,7 +18,7 @@ use super::*;
 use crate::channel::lock::Unshared;
 use crate::channel::message::{Message, Publication};
 use crate::channel::zone::check::check;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// A store of this test alone, with a clock.
 struct Rig {
@@ -57,7 +57,8 @@ impl Rig {
     }
 
     fn try_publish(&self, id: &str, data: &[u8], history: History) -> Result<Published, PublishError> {
-        let publication = Publication { kind: Kind::Text, content_type: b"text/plain", event: b"", data: &[data] };
+        let publication =
+            Publication { kind: MessageKind::Text, content_type: b"text/plain", event: b"", data: &[data] };
         self.store.log().publish(key(id), &publication, policy(history), self.now())
     }
 

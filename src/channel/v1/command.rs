@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::json::object::{Error, Object, Value};
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Operation<'t> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said<'t> {
     /// Text, or octets.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Its content type; empty if it names none.
     pub content_type: Cow<'t, str>,
     /// The name of its event; empty if it names none.
@@ -127,14 +127,14 @@ impl<'t> Command<'t> {
                 let text = string("data", "\"data\" is a string")?;
                 let octets = string("base64", "\"base64\" is a string")?;
                 let (kind, data) = match (text, octets) {
-                    (Some(Cow::Borrowed(text)), None) => (Kind::Text, Cow::Borrowed(text.as_bytes())),
-                    (Some(Cow::Owned(text)), None) => (Kind::Text, Cow::Owned(text.into_bytes())),
+                    (Some(Cow::Borrowed(text)), None) => (MessageKind::Text, Cow::Borrowed(text.as_bytes())),
+                    (Some(Cow::Owned(text)), None) => (MessageKind::Text, Cow::Owned(text.into_bytes())),
                     (None, Some(octets)) => {
                         let mut data = Vec::new();
                         data.try_reserve_exact(octets.len() / 4 * 3 + 3).map_err(|_| Fault::Memory)?;
                         let read = STANDARD.decode_vec(octets.as_bytes(), &mut data);
                         read.map_err(|_| refused("\"base64\" is not base64 (RFC 4648, section 4)"))?;
-                        (Kind::Binary, Cow::Owned(data))
+                        (MessageKind::Binary, Cow::Owned(data))
                     }
                     (Some(_), Some(_)) | (None, None) => {
                         return Err(refused("one of \"data\" and \"base64\" is needed"));
@@ -203,10 +203,13 @@ mod tests {
             Operation::Publish(said) => (said.kind, said.content_type.into_owned(), said.event, said.data.into_owned()),
             other => panic!("{other:?}"),
         };
-        assert_eq!(said(r#"{"op":"publish","data":"a\nb"}"#), (Kind::Text, String::new(), "".into(), b"a\nb".to_vec()));
+        assert_eq!(
+            said(r#"{"op":"publish","data":"a\nb"}"#),
+            (MessageKind::Text, String::new(), "".into(), b"a\nb".to_vec())
+        );
         assert_eq!(
             said(r#"{"op":"publish","base64":"AP8=","type":"image/png","event":"e"}"#),
-            (Kind::Binary, "image/png".to_owned(), "e".into(), b"\x00\xff".to_vec())
+            (MessageKind::Binary, "image/png".to_owned(), "e".into(), b"\x00\xff".to_vec())
         );
         assert_eq!(said(r#"{"op":"publish","base64":""}"#).3, b"");
         for text in [

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::channel::message::Message;
 use crate::json;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// The beginning of what is said about a channel; one without a name is not named.
 fn begin(operation: &str, channel: &[u8], id: &str, room: usize) -> String {
@@ -37,11 +37,11 @@ pub fn message(message: &Message, id: &str, channel: &[u8]) -> String {
         }
     }
     match (message.kind, str::from_utf8(data)) {
-        (Kind::Text, Ok(data)) => {
+        (MessageKind::Text, Ok(data)) => {
             text.push_str(",\"data\":");
             json::string(&mut text, data);
         }
-        (Kind::Text | Kind::Binary, _) => {
+        (MessageKind::Text | MessageKind::Binary, _) => {
             text.push_str(",\"base64\":\"");
             STANDARD.encode_string(data, &mut text);
             text.push('"');
@@ -63,25 +63,25 @@ mod tests {
     use super::*;
     use crate::channel::position::{Epoch, MessageId, Offset};
 
-    fn sample(kind: Kind, content_type: &[u8], event: &[u8], data: &[u8]) -> Message {
+    fn sample(kind: MessageKind, content_type: &[u8], event: &[u8], data: &[u8]) -> Message {
         Message::for_tests(MessageId { epoch: Epoch(77), offset: Offset(5) }, kind, content_type, event, data)
     }
 
     #[test]
     fn messages() {
-        let hello = sample(Kind::Text, b"", b"", b"a \"b\"\n");
+        let hello = sample(MessageKind::Text, b"", b"", b"a \"b\"\n");
         assert_eq!(message(&hello, "77:5", b""), r#"{"op":"message","id":"77:5","data":"a \"b\"\u000a"}"#);
-        let typed = sample(Kind::Text, b"text/plain", b"news", "é".as_bytes());
+        let typed = sample(MessageKind::Text, b"text/plain", b"news", "é".as_bytes());
         assert_eq!(
             message(&typed, "77:5", b"r\"1"),
             r#"{"op":"message","channel":"r\"1","id":"77:5","type":"text/plain","event":"news","data":"é"}"#
         );
-        let octets = sample(Kind::Binary, b"application/octet-stream", b"", b"\x00\xff");
+        let octets = sample(MessageKind::Binary, b"application/octet-stream", b"", b"\x00\xff");
         assert_eq!(
             message(&octets, "77:5", b"a"),
             r#"{"op":"message","channel":"a","id":"77:5","type":"application/octet-stream","base64":"AP8="}"#
         );
-        let broken = sample(Kind::Text, b"\xff", b"", b"\xff");
+        let broken = sample(MessageKind::Text, b"\xff", b"", b"\xff");
         assert_eq!(
             message(&broken, "77:5", b""),
             "{\"op\":\"message\",\"id\":\"77:5\",\"type\":\"\u{fffd}\",\"base64\":\"/w==\"}"

@@ -16,7 +16,7 @@ use websocket::{Framing, Style};
 
 /// How a subscriber gets its messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
+pub enum WireForm {
     /// WebSocket messages.
     WebSocket(Framing),
     /// Events of an EventSource.
@@ -44,7 +44,7 @@ impl Encoded {
     }
 }
 
-impl Form {
+impl WireForm {
     /// Whether the message is sent as [`Message::frame`].
     pub fn is_frame(&self) -> bool {
         matches!(self, Self::WebSocket(Framing { style: Style::Plain, fragment: 0, deflate: None }))

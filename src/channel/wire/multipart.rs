@@ -45,13 +45,13 @@ pub fn part(message: &Message, id: &str) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::channel::position::{Epoch, MessageId, Offset};
-    use crate::ws::Kind;
+    use crate::ws::MessageKind;
 
     #[test]
     fn parts_follow_each_other() {
         let message = |content_type: &[u8]| {
             let id = MessageId { epoch: Epoch(7), offset: Offset(1) };
-            Message::for_tests(id, Kind::Text, content_type, b"", b"data")
+            Message::for_tests(id, MessageKind::Text, content_type, b"", b"data")
         };
         let body = [
             FIRST.to_vec(),

@@ -6,7 +6,7 @@ use super::{Encoded, json};
 use crate::channel::message::Message;
 use crate::ws::Scratch;
 use crate::ws::deflate::compress_message;
-use crate::ws::frame::{Header, Kind, MAX_SERVER_HEADER, Opcode};
+use crate::ws::frame::{Header, MAX_SERVER_HEADER, MessageKind, Opcode};
 
 /// The subprotocol whose messages begin with lines about themselves.
 pub const META: &str = "ws+meta.nchan";
@@ -59,7 +59,7 @@ pub fn message(framing: &Framing, message: &Message, id: &str, channel: &[u8], s
         }
         Style::Json { named } => {
             let text = json::message(message, id, if named { channel } else { b"" });
-            frames(framing, Kind::Text, text.as_bytes(), scratch)
+            frames(framing, MessageKind::Text, text.as_bytes(), scratch)
         }
     }
 }
@@ -72,7 +72,7 @@ pub fn gap(framing: &Framing, lost: u64, id: &str, channel: &[u8]) -> Option<Enc
         Style::Meta => format!("id: {id}\ngap: {lost}\n\n"),
         Style::Json { named } => json::gap(lost, id, if named { channel } else { b"" }),
     };
-    Some(Encoded::plain(split(framing.fragment, Kind::Text, payload.as_bytes(), false)))
+    Some(Encoded::plain(split(framing.fragment, MessageKind::Text, payload.as_bytes(), false)))
 }
 
 /// The lines of [`META`] before the data. A message without content type has no such line.
@@ -88,7 +88,7 @@ fn prefix(id: &str, content_type: &[u8]) -> Vec<u8> {
     out
 }
 
-fn frames(framing: &Framing, kind: Kind, payload: &[u8], scratch: &mut Scratch) -> Encoded {
+fn frames(framing: &Framing, kind: MessageKind, payload: &[u8], scratch: &mut Scratch) -> Encoded {
     if let Some(Deflate { level, window, min_size }) = framing.deflate
         && payload.len() as u64 >= min_size
         && let Ok(Some(compressed)) = compress_message(payload, level, window, scratch)
@@ -100,7 +100,7 @@ fn frames(framing: &Framing, kind: Kind, payload: &[u8], scratch: &mut Scratch) 
 
 /// A payload in frames of at most `fragment` octets (RFC 6455, section 5.4); a compressed one has RSV1 in the first
 /// (RFC 7692, section 6).
-fn split(fragment: u64, kind: Kind, payload: &[u8], compressed: bool) -> Vec<u8> {
+fn split(fragment: u64, kind: MessageKind, payload: &[u8], compressed: bool) -> Vec<u8> {
     let most = match usize::try_from(fragment) {
         Ok(0) | Err(_) => payload.len().max(1),
         Ok(most) => most,
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::channel::position::{Epoch, MessageId, Offset};
 
-    fn sample(kind: Kind, content_type: &[u8], data: &[u8]) -> Message {
+    fn sample(kind: MessageKind, content_type: &[u8], data: &[u8]) -> Message {
         let id = MessageId { epoch: Epoch(77), offset: Offset(5) };
         Message::for_tests(id, kind, content_type, b"", data)
     }
@@ -135,17 +135,17 @@ mod tests {
 
     #[test]
     fn plain_frames() {
-        let hello = sample(Kind::Text, b"text/plain", b"hello");
+        let hello = sample(MessageKind::Text, b"text/plain", b"hello");
         assert_eq!(hello.frame(), b"\x81\x05hello");
         assert_eq!(encode(Framing::default(), &hello).octets, hello.frame());
-        let empty = sample(Kind::Binary, b"", b"");
+        let empty = sample(MessageKind::Binary, b"", b"");
         assert_eq!(encode(Framing { fragment: 3, ..Framing::default() }, &empty).octets, b"\x82\x00");
     }
 
     #[test]
     fn fragments() {
         let fragment =
-            |fragment| encode(Framing { fragment, ..Framing::default() }, &sample(Kind::Text, b"", b"hello!"));
+            |fragment| encode(Framing { fragment, ..Framing::default() }, &sample(MessageKind::Text, b"", b"hello!"));
         assert_eq!(fragment(3).octets, b"\x01\x03hel\x80\x03lo!");
         assert_eq!(fragment(4).octets, b"\x01\x04hell\x80\x02o!");
         assert_eq!(fragment(6).octets, b"\x81\x06hello!");
@@ -155,11 +155,11 @@ mod tests {
     #[test]
     fn meta_lines() {
         let framing = Framing { style: Style::Meta, ..Framing::default() };
-        let typed = encode(framing, &sample(Kind::Text, b"text/plain", b"hello")).octets;
+        let typed = encode(framing, &sample(MessageKind::Text, b"text/plain", b"hello")).octets;
         assert_eq!(typed, b"\x81\x28id: 77:5\ncontent-type: text/plain\n\nhello");
-        let untyped = encode(framing, &sample(Kind::Binary, b"", b"hello")).octets;
+        let untyped = encode(framing, &sample(MessageKind::Binary, b"", b"hello")).octets;
         assert_eq!(untyped, b"\x82\x0fid: 77:5\n\nhello");
-        let lines = encode(framing, &sample(Kind::Text, b"a\r\nid: 9", b"")).octets;
+        let lines = encode(framing, &sample(MessageKind::Text, b"a\r\nid: 9", b"")).octets;
         assert_eq!(&lines[2..], b"id: 77:5\ncontent-type: aid: 9\n\n");
         let told = gap(&framing, 3, "77:4", b"room").unwrap().octets;
         assert_eq!(&told[2..], b"id: 77:4\ngap: 3\n\n");
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn objects() {
         let framing = |named| Framing { style: Style::Json { named }, ..Framing::default() };
-        let octets = sample(Kind::Binary, b"", b"\x00");
+        let octets = sample(MessageKind::Binary, b"", b"\x00");
         let object = encode(framing(true), &octets).octets;
         assert_eq!(object[0], 0x81, "octets are a text as well");
         assert_eq!(&object[2..], br#"{"op":"message","channel":"room","id":"77:5","base64":"AA=="}"#);
@@ -182,16 +182,16 @@ mod tests {
     #[test]
     fn compression() {
         let deflate = Some(Deflate { level: 6, window: 12, min_size: 100 });
-        let long = sample(Kind::Text, b"", &[b'x'; 1000]);
+        let long = sample(MessageKind::Text, b"", &[b'x'; 1000]);
         let encoded = encode(Framing { deflate, ..Framing::default() }, &long);
         assert!(encoded.compressed && encoded.octets.len() < 100);
         assert_eq!(encoded.octets[0], 0xc1, "FIN, RSV1, text");
         let fragments = encode(Framing { deflate, fragment: 4, ..Framing::default() }, &long).octets;
         assert_eq!((fragments[0], fragments[6]), (0x41, 0x00), "RSV1 on the first only");
-        let short = encode(Framing { deflate, ..Framing::default() }, &sample(Kind::Text, b"", &[b'x'; 99]));
+        let short = encode(Framing { deflate, ..Framing::default() }, &sample(MessageKind::Text, b"", &[b'x'; 99]));
         assert!(!short.compressed);
         let noise: Vec<u8> = (0..200_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let noise = encode(Framing { deflate, ..Framing::default() }, &sample(Kind::Binary, b"", &noise));
+        let noise = encode(Framing { deflate, ..Framing::default() }, &sample(MessageKind::Binary, b"", &noise));
         assert!(!noise.compressed, "what does not get smaller goes out as it is");
     }
 }

@@ -26,7 +26,7 @@ pub use channel::{
 };
 pub use group::{Group, INLINE_GROUP};
 pub use message::{INLINE_MESSAGE, Message};
-pub use program::{INLINE_INPUT, Input, PROGRAM_CELLS, Program, REASON, SlotSet, phase};
+pub use program::{INLINE_INPUT, Input, PROGRAM_CELLS, ProgramRecord, REASON, SlotSet, phase};
 
 use std::num::NonZeroU32;
 
@@ -174,7 +174,7 @@ shared! {
         message_cells: Word,
         /// A scan over all buckets goes on at this bucket; at the number of buckets it rests.
         scan: Word,
-        /// First [`Program`].
+        /// First [`ProgramRecord`].
         programs: Word,
         /// Cells of messages for programs.
         input_cells: Word,
@@ -221,7 +221,7 @@ shared! {
         dirty_tail: Word,
         /// The worker has been told to go.
         leaving: Word,
-        /// There are news of programs for it, see [`Program`].
+        /// There are news of programs for it, see [`ProgramRecord`].
         programs: Word,
         /// Not used.
         spare: [Word; 7],

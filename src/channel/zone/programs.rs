@@ -7,7 +7,7 @@
 
 use super::cells::{Chain, cells_for};
 use super::interest::Wake;
-use super::layout::{Cell, INLINE_INPUT, Input, PROGRAM_CELLS, Program, Record, SlotSet, phase, tag};
+use super::layout::{Cell, INLINE_INPUT, Input, PROGRAM_CELLS, ProgramRecord, Record, SlotSet, phase, tag};
 use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
@@ -32,8 +32,8 @@ impl SlotSet {
 
 impl<'a> Memory<'a> {
     /// The program in a cell.
-    pub fn program(self, cell: Cell) -> Result<&'a Program, Corrupt> {
-        let program: &Program = self.cell(cell)?;
+    pub fn program(self, cell: Cell) -> Result<&'a ProgramRecord, Corrupt> {
+        let program: &ProgramRecord = self.cell(cell)?;
         if program.tag.get() == tag::PROGRAM { Ok(program) } else { Err(Corrupt) }
     }
 
@@ -44,12 +44,12 @@ impl<'a> Memory<'a> {
     }
 
     /// The slots that have clients of a program.
-    fn client_slots(self, program: &Program) -> Result<&'a SlotSet, Corrupt> {
+    fn client_slots(self, program: &ProgramRecord) -> Result<&'a SlotSet, Corrupt> {
         self.cell(Cell::new(program.next.get()).ok_or(Corrupt)?)
     }
 
     /// The slots that have not looked at it since something happened.
-    fn news_slots(self, program: &Program) -> Result<&'a SlotSet, Corrupt> {
+    fn news_slots(self, program: &ProgramRecord) -> Result<&'a SlotSet, Corrupt> {
         self.cell(Cell::new(self.client_slots(program)?.next.get()).ok_or(Corrupt)?)
     }
 
@@ -86,7 +86,7 @@ impl<'a> Memory<'a> {
     }
 
     /// The slot of the worker that runs a program, if that is still there.
-    pub fn owner(self, program: &Program) -> Result<Option<usize>, Corrupt> {
+    pub fn owner(self, program: &ProgramRecord) -> Result<Option<usize>, Corrupt> {
         let Some(nth) = program.owner.get().checked_sub(1) else { return Ok(None) };
         let slot = self.slot(nth as usize)?;
         let valid = slot.pid.get() != 0 && slot.generation.get() == program.generation.get();
@@ -94,18 +94,18 @@ impl<'a> Memory<'a> {
     }
 
     /// Slots that have clients of a program.
-    pub fn clients(self, program: &Program) -> Result<Wake, Corrupt> {
+    pub fn clients(self, program: &ProgramRecord) -> Result<Wake, Corrupt> {
         Ok(self.client_slots(program)?.get())
     }
 
     /// A worker has clients of a program, or has none.
-    pub fn set_clients(self, program: &Program, slot: usize, some: bool) -> Result<(), Corrupt> {
+    pub fn set_clients(self, program: &ProgramRecord, slot: usize, some: bool) -> Result<(), Corrupt> {
         self.client_slots(program)?.put(slot, some);
         Ok(())
     }
 
     /// No worker has clients of a program but those in `slots`.
-    pub fn keep_clients(self, program: &Program, slots: Wake) -> Result<Wake, Corrupt> {
+    pub fn keep_clients(self, program: &ProgramRecord, slots: Wake) -> Result<Wake, Corrupt> {
         let clients = self.clients(program)?;
         let kept = clients.common(slots);
         if kept != clients {
@@ -127,7 +127,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Lets workers know that something has happened to a program. Those are returned that are to be woken.
-    pub fn tell(self, program: &Program, slots: Wake) -> Result<Wake, Corrupt> {
+    pub fn tell(self, program: &ProgramRecord, slots: Wake) -> Result<Wake, Corrupt> {
         let mut wake = Wake::default();
         for nth in slots {
             let slot = self.slot(nth)?;
@@ -143,7 +143,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Lets the worker that runs a program know.
-    pub fn tell_owner(self, program: &Program) -> Result<Wake, Corrupt> {
+    pub fn tell_owner(self, program: &ProgramRecord) -> Result<Wake, Corrupt> {
         match self.owner(program)? {
             Some(owner) => {
                 let mut slots = Wake::default();
@@ -155,18 +155,18 @@ impl<'a> Memory<'a> {
     }
 
     /// A worker has looked.
-    pub fn looked(self, program: &Program, slot: usize) -> Result<(), Corrupt> {
+    pub fn looked(self, program: &ProgramRecord, slot: usize) -> Result<(), Corrupt> {
         self.news_slots(program)?.put(slot, false);
         Ok(())
     }
 
     /// Whether it has not.
-    pub fn has_news_of(self, program: &Program, slot: usize) -> Result<bool, Corrupt> {
+    pub fn has_news_of(self, program: &ProgramRecord, slot: usize) -> Result<bool, Corrupt> {
         Ok(self.news_slots(program)?.get().has(slot))
     }
 
     /// Nobody runs a program any more.
-    pub fn disown(self, program: &Program) {
+    pub fn disown(self, program: &ProgramRecord) {
         program.phase.set(phase::IDLE);
         program.pid.set(0);
         program.owner.commit(0);
@@ -235,7 +235,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Adds a message to the input of a program. There are enough free cells.
-    pub fn push_input(self, program: &Program, kind: u32, data: &[u8]) -> Result<(), Corrupt> {
+    pub fn push_input(self, program: &ProgramRecord, kind: u32, data: &[u8]) -> Result<(), Corrupt> {
         let header = self.header()?;
         let cells = Self::input_cells(data.len());
         let chain = self.take_cells(cells, tag::INPUT)?;
@@ -258,7 +258,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Drops the oldest message of the input. Whether there was one.
-    pub fn pop_input(self, program: &Program) -> Result<bool, Corrupt> {
+    pub fn pop_input(self, program: &ProgramRecord) -> Result<bool, Corrupt> {
         let Some(cell) = Cell::new(program.input.get()) else { return Ok(false) };
         let input = self.input(cell)?;
         let after = input.after.get();
@@ -275,12 +275,12 @@ impl<'a> Memory<'a> {
     }
 
     /// Drops all of the input. [Checkpoints](Self::checkpoint) every now and then.
-    pub fn discard_input(self, program: &Program) -> Result<(), Corrupt> {
+    pub fn discard_input(self, program: &ProgramRecord) -> Result<(), Corrupt> {
         self.drop_input(program, usize::MAX)
     }
 
     /// Drops so many of the oldest messages of the input. [Checkpoints](Self::checkpoint) every now and then.
-    pub fn drop_input(self, program: &Program, most: usize) -> Result<(), Corrupt> {
+    pub fn drop_input(self, program: &ProgramRecord, most: usize) -> Result<(), Corrupt> {
         let mut dropped = 0;
         while dropped < most && self.pop_input(program)? {
             dropped += 1;
@@ -292,7 +292,7 @@ impl<'a> Memory<'a> {
     }
 
     /// The program of a channel, if it has one.
-    pub fn program_of(self, record: &Record) -> Result<Option<&'a Program>, Corrupt> {
+    pub fn program_of(self, record: &Record) -> Result<Option<&'a ProgramRecord>, Corrupt> {
         Cell::new(record.program.get()).map(|cell| self.program(cell)).transpose()
     }
 }

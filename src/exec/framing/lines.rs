@@ -3,7 +3,7 @@
 //! `lines`: what ends with `\n` or `\r\n` is a text message.
 
 use super::reader::{Found, FramingError, Source, Step, hold};
-use super::{HOLD, Kind};
+use super::{HOLD, MessageKind};
 use crate::ws::utf8::Validator;
 
 /// The line that the output is in.
@@ -82,7 +82,7 @@ impl Lines {
 }
 
 fn piece(source: Source, last: bool) -> Found {
-    Found::Piece { kind: Kind::Text, source, last }
+    Found::Piece { kind: MessageKind::Text, source, last }
 }
 
 fn without_carriage_return(line: &[u8]) -> usize {

@@ -25,7 +25,7 @@ mod records;
 mod tests;
 mod writer;
 
-pub use crate::ws::frame::Kind;
+pub use crate::ws::frame::MessageKind;
 pub use reader::{FramingError, Output, Reader};
 pub use writer::{WriteError, Writer};
 

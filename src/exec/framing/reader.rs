@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::lines::Lines;
 use super::records::Records;
-use super::{Format, Kind};
+use super::{Format, MessageKind};
 use crate::ws::close::CloseCode;
 use crate::ws::utf8::InvalidUtf8;
 
@@ -17,7 +17,7 @@ pub enum Output<'a> {
     /// The next octets of the current message. Text may be cut inside a code point.
     Piece {
         /// The type of the message, the same for all of its pieces.
-        kind: Kind,
+        kind: MessageKind,
         /// The octets. Only a last piece may be empty.
         payload: &'a [u8],
         /// The message ends here.
@@ -44,7 +44,7 @@ pub enum FramingError {
     /// The length of a record is not `SP 1*19DIGIT`.
     InvalidLength,
     /// A message was begun as this type and goes on as the other one.
-    MixedTypes(Kind),
+    MixedTypes(MessageKind),
     /// A `C` record without a code that may be sent (RFC 6455, section 7.4.1).
     InvalidClose,
     /// The output ended inside a record, or with a message that has more to follow.
@@ -76,8 +76,8 @@ impl std::fmt::Display for FramingError {
             Self::UnknownRecord(octet) => write!(f, "a record that begins with \"{}\"", octet.escape_ascii()),
             Self::HeaderTooLong => f.write_str("a record header that is too long"),
             Self::InvalidLength => f.write_str("a record with an invalid length"),
-            Self::MixedTypes(Kind::Text) => f.write_str("a binary record inside a text message"),
-            Self::MixedTypes(Kind::Binary) => f.write_str("a text record inside a binary message"),
+            Self::MixedTypes(MessageKind::Text) => f.write_str("a binary record inside a text message"),
+            Self::MixedTypes(MessageKind::Binary) => f.write_str("a text record inside a binary message"),
             Self::InvalidClose => f.write_str("a close record with an invalid code"),
             Self::Unfinished => f.write_str("the end of the output inside a message"),
             Self::OutOfMemory => f.write_str("a message for which there is no memory"),
@@ -111,7 +111,7 @@ pub(super) enum Source {
 
 /// An output that was found.
 pub(super) enum Found {
-    Piece { kind: Kind, source: Source, last: bool },
+    Piece { kind: MessageKind, source: Source, last: bool },
     Close { code: CloseCode, reason: Source },
 }
 
@@ -174,7 +174,7 @@ impl Reader {
             Rules::Lines(lines) => lines.advance(&mut self.held, input)?,
             Rules::Bytes => {
                 let source = Source::Input(0..input.len());
-                (input.len(), Some(Found::Piece { kind: Kind::Binary, source, last: true }))
+                (input.len(), Some(Found::Piece { kind: MessageKind::Binary, source, last: true }))
             }
             Rules::Messages(records) => records.advance(&mut self.held, input)?,
         };

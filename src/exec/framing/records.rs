@@ -3,7 +3,7 @@
 //! `messages`: records with type and length.
 
 use super::reader::{Found, FramingError, Source, Step, hold};
-use super::{HOLD, Kind};
+use super::{HOLD, MessageKind};
 use crate::ws::close::CloseCode;
 use crate::ws::utf8::Validator;
 
@@ -17,7 +17,7 @@ const MAX_CLOSE_LINE: usize = 1024;
 pub(super) struct Records {
     state: State,
     /// The type of the message that has been begun and not ended.
-    open: Option<Kind>,
+    open: Option<MessageKind>,
     text: Validator,
 }
 
@@ -33,7 +33,7 @@ enum State {
 
 #[derive(Debug, Clone, Copy)]
 struct Record {
-    kind: Kind,
+    kind: MessageKind,
     /// Octets that are still to come.
     left: u64,
     /// The message goes on after this record.
@@ -143,7 +143,7 @@ impl Records {
     ) -> Result<Step, FramingError> {
         let take = usize::try_from(record.left).map_or(rest.len(), |left| left.min(rest.len()));
         let part = rest.get(..take).unwrap_or(rest);
-        if record.kind == Kind::Text {
+        if record.kind == MessageKind::Text {
             self.text.push(part)?;
         }
         record.left -= take as u64;
@@ -152,7 +152,7 @@ impl Records {
         let last = complete && !record.more;
         if last {
             self.open = None;
-            if record.kind == Kind::Text {
+            if record.kind == MessageKind::Text {
                 self.text.finish()?;
             }
         }
@@ -174,10 +174,10 @@ impl Records {
 fn parse(line: &[u8]) -> Result<Header<'_>, FramingError> {
     let Some((&first, rest)) = line.split_first() else { return Err(FramingError::UnknownRecord(b'\n')) };
     let (kind, more) = match first {
-        b'T' => (Kind::Text, false),
-        b't' => (Kind::Text, true),
-        b'B' => (Kind::Binary, false),
-        b'b' => (Kind::Binary, true),
+        b'T' => (MessageKind::Text, false),
+        b't' => (MessageKind::Text, true),
+        b'B' => (MessageKind::Binary, false),
+        b'b' => (MessageKind::Binary, true),
         b'C' => return parse_close(rest),
         octet => return Err(FramingError::UnknownRecord(octet)),
     };

@@ -8,24 +8,24 @@ use crate::ws::close::CloseCode;
 /// What came out: whole messages, put together from their pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Event {
-    Message(Kind, Vec<u8>),
+    Message(MessageKind, Vec<u8>),
     Close(u16, String),
     Failed(FramingError),
 }
 
 fn text(payload: &[u8]) -> Event {
-    Event::Message(Kind::Text, payload.to_vec())
+    Event::Message(MessageKind::Text, payload.to_vec())
 }
 
 fn binary(payload: &[u8]) -> Event {
-    Event::Message(Kind::Binary, payload.to_vec())
+    Event::Message(MessageKind::Binary, payload.to_vec())
 }
 
 #[derive(Default)]
 struct Collector {
     events: Vec<Event>,
     /// Pieces of the message that is open.
-    pieces: Vec<(Kind, Vec<u8>)>,
+    pieces: Vec<(MessageKind, Vec<u8>)>,
 }
 
 impl Collector {
@@ -175,8 +175,8 @@ fn malformed_records() {
         (b"C 10000\n", InvalidClose),
         (b"C 1000bye\n", InvalidClose),
         (&endless, HeaderTooLong),
-        (b"t 1\naB 1\nb", MixedTypes(Kind::Text)),
-        (b"b 1\nat 1\nb", MixedTypes(Kind::Binary)),
+        (b"t 1\naB 1\nb", MixedTypes(MessageKind::Text)),
+        (b"b 1\nat 1\nb", MixedTypes(MessageKind::Binary)),
         (b"T 1\n\xe2", InvalidUtf8),
         (b"t 1\n\xe2T 1\na", InvalidUtf8),
     ];
@@ -267,7 +267,7 @@ fn a_record_is_held_whole_up_to_the_limit() {
     assert_eq!(pieces(Format::Messages, &[&whole]).0, [(HOLD + 1, true)]);
 }
 
-fn write(format: Format, kind: Kind, pieces: &[&[u8]]) -> Vec<u8> {
+fn write(format: Format, kind: MessageKind, pieces: &[&[u8]]) -> Vec<u8> {
     let mut writer = Writer::new(format);
     let mut stdin = Vec::new();
     for (n, piece) in pieces.iter().enumerate() {
@@ -279,7 +279,7 @@ fn write(format: Format, kind: Kind, pieces: &[&[u8]]) -> Vec<u8> {
 
 #[test]
 fn written() {
-    use Kind::{Binary, Text};
+    use MessageKind::{Binary, Text};
     assert_eq!(write(Format::Lines, Text, &[b"hi"]), b"hi\n");
     assert_eq!(write(Format::Lines, Text, &[b""]), b"\n");
     assert_eq!(write(Format::Lines, Text, &[b"h", b"", b"i"]), b"hi\n");
@@ -296,10 +296,10 @@ fn a_message_in_pieces_reaches_the_program_whole_or_not_at_all() {
     for format in [Format::Lines, Format::Messages] {
         let mut writer = Writer::new(format);
         let mut stdin = Vec::new();
-        writer.write(Kind::Text, &[b'x'; HOLD], true, false, &mut stdin).unwrap();
+        writer.write(MessageKind::Text, &[b'x'; HOLD], true, false, &mut stdin).unwrap();
         assert_eq!(stdin, b"");
         // The next one begins: the unfinished one is gone.
-        writer.write(Kind::Text, b"new", true, true, &mut stdin).unwrap();
+        writer.write(MessageKind::Text, b"new", true, true, &mut stdin).unwrap();
         let expected: &[u8] = if format == Format::Lines { b"new\n" } else { b"T 3\nnew" };
         assert_eq!(stdin, expected);
     }
@@ -310,22 +310,22 @@ fn a_large_message_is_streamed_to_the_program() {
     let start = vec![b'x'; HOLD];
     let mut writer = Writer::new(Format::Messages);
     let mut stdin = Vec::new();
-    writer.write(Kind::Text, &start, true, false, &mut stdin).unwrap();
-    writer.write(Kind::Text, b"y", false, false, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, &start, true, false, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, b"y", false, false, &mut stdin).unwrap();
     assert_eq!(writer.held.capacity(), 0);
-    writer.write(Kind::Text, b"", false, false, &mut stdin).unwrap();
-    writer.write(Kind::Text, b"z", false, false, &mut stdin).unwrap();
-    writer.write(Kind::Text, b"", false, true, &mut stdin).unwrap();
-    writer.write(Kind::Text, b"small", true, true, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, b"", false, false, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, b"z", false, false, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, b"", false, true, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, b"small", true, true, &mut stdin).unwrap();
     let expected = [b"t 65537\n".as_slice(), &start, b"yt 1\nzT 0\nT 5\nsmall"].concat();
     assert!(stdin == expected);
 
     let mut writer = Writer::new(Format::Lines);
     stdin.clear();
-    writer.write(Kind::Text, &start, true, false, &mut stdin).unwrap();
-    writer.write(Kind::Text, b"y", false, false, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, &start, true, false, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, b"y", false, false, &mut stdin).unwrap();
     assert_eq!(stdin.len(), HOLD + 1);
-    writer.write(Kind::Text, b"z", false, true, &mut stdin).unwrap();
+    writer.write(MessageKind::Text, b"z", false, true, &mut stdin).unwrap();
     assert!(stdin.ends_with(b"xyz\n"));
 }
 
@@ -333,7 +333,7 @@ fn a_large_message_is_streamed_to_the_program() {
 fn binary_for_a_program_that_reads_lines() {
     let mut stdin = Vec::new();
     let mut writer = Writer::new(Format::Lines);
-    assert_eq!(writer.write(Kind::Binary, b"x", true, true, &mut stdin), Err(WriteError::Binary));
+    assert_eq!(writer.write(MessageKind::Binary, b"x", true, true, &mut stdin), Err(WriteError::Binary));
     assert_eq!(stdin, b"");
 }
 
@@ -345,12 +345,12 @@ fn names() {
     assert_eq!(Format::from_name(b"Lines"), None);
 }
 
-fn message() -> impl Strategy<Value = (Kind, Vec<u8>)> {
-    let long_text = (HOLD - 4..HOLD + 4).prop_map(|n| (Kind::Text, vec![b'a'; n]));
-    let long_binary = (HOLD - 4..3 * HOLD).prop_map(|n| (Kind::Binary, vec![0xFF; n]));
+fn message() -> impl Strategy<Value = (MessageKind, Vec<u8>)> {
+    let long_text = (HOLD - 4..HOLD + 4).prop_map(|n| (MessageKind::Text, vec![b'a'; n]));
+    let long_binary = (HOLD - 4..3 * HOLD).prop_map(|n| (MessageKind::Binary, vec![0xFF; n]));
     prop_oneof![
-        8 => ".{0,20}".prop_map(|s| (Kind::Text, s.into_bytes())),
-        8 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(|b| (Kind::Binary, b)),
+        8 => ".{0,20}".prop_map(|s| (MessageKind::Text, s.into_bytes())),
+        8 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(|b| (MessageKind::Binary, b)),
         1 => long_text,
         1 => long_binary,
     ]

@@ -5,7 +5,7 @@
 use std::collections::TryReserveError;
 use std::io::Write as _;
 
-use super::{Format, HOLD, Kind};
+use super::{Format, HOLD, MessageKind};
 use crate::ws::close::CloseCode;
 
 /// The message cannot be given to the program.
@@ -73,7 +73,7 @@ impl Writer {
     /// [`WriteError::Binary`] at the first piece of a binary message in the `lines` format.
     pub fn write(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: &[u8],
         first: bool,
         last: bool,
@@ -85,7 +85,7 @@ impl Writer {
         }
         match self.format {
             Format::Bytes => append(stdin, payload),
-            Format::Lines if kind == Kind::Binary => Err(WriteError::Binary),
+            Format::Lines if kind == MessageKind::Binary => Err(WriteError::Binary),
             Format::Lines | Format::Messages => {
                 if !last && !self.streaming && self.held.len() + payload.len() <= HOLD {
                     return append(&mut self.held, payload);
@@ -111,16 +111,22 @@ impl Writer {
         Ok(())
     }
 
-    fn write_record(&self, kind: Kind, payload: &[u8], last: bool, stdin: &mut Vec<u8>) -> Result<(), WriteError> {
+    fn write_record(
+        &self,
+        kind: MessageKind,
+        payload: &[u8],
+        last: bool,
+        stdin: &mut Vec<u8>,
+    ) -> Result<(), WriteError> {
         let length = self.held.len() + payload.len();
         if length == 0 && !last {
             return Ok(());
         }
         let letter = match (kind, last) {
-            (Kind::Text, true) => 'T',
-            (Kind::Text, false) => 't',
-            (Kind::Binary, true) => 'B',
-            (Kind::Binary, false) => 'b',
+            (MessageKind::Text, true) => 'T',
+            (MessageKind::Text, false) => 't',
+            (MessageKind::Binary, true) => 'B',
+            (MessageKind::Binary, false) => 'b',
         };
         // "T ", 20 digits and a newline at most.
         stdin.try_reserve(length + 23)?;

@@ -5,7 +5,7 @@
 use std::ffi::c_int;
 
 use super::sys::privileges;
-use super::{Failure, Stage};
+use super::{Failure, StartStep};
 
 /// A user with its groups, as the system's lists had them when the configuration was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Account {
     ///
     /// The process may be anything in between, and is to end.
     pub(super) fn assume(&self) -> Result<(), Failure> {
-        let failed = |errno: c_int| Failure { stage: Stage::User, errno };
+        let failed = |errno: c_int| Failure { stage: StartStep::User, errno };
         privileges::change_user(self.uid, self.gid, &self.groups)
             .map_err(|error| failed(error.raw_os_error().unwrap_or(libc::EPERM)))?;
         // What has just been done is looked at: a program must never run with more than this.

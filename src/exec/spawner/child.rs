@@ -19,7 +19,7 @@ use super::limits::Limit;
 use super::search::{self, Candidate};
 use super::sys::{self, raw};
 use super::wire;
-use super::{Failure, Stage};
+use super::{Failure, StartStep};
 
 /// Octets of the stack on which the new process runs before it executes the program.
 const STACK: usize = 64 * 1024;
@@ -68,7 +68,7 @@ pub(super) struct Starting {
 
 /// What has become of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum StartOutcome {
     /// The program runs, or has been killed on the way.
     Running,
     /// The process has ended, or is about to.
@@ -96,8 +96,8 @@ impl Launcher {
         mark: Option<u64>,
     ) -> Result<Starting, Failure> {
         let failure = |stage, errno| Failure { stage, errno };
-        let invalid = || failure(Stage::Request, libc::EINVAL);
-        let exhausted = |error: io::Error| failure(Stage::Fork, error.raw_os_error().unwrap_or(libc::ENOMEM));
+        let invalid = || failure(StartStep::Request, libc::EINVAL);
+        let exhausted = |error: io::Error| failure(StartStep::Fork, error.raw_os_error().unwrap_or(libc::ENOMEM));
         let start = wire::read_start(&description).ok_or_else(invalid)?;
         let (answer, reply) = sys::pipe().map_err(exhausted)?;
         let candidates = match opened {
@@ -106,7 +106,9 @@ impl Launcher {
                 let file = CString::new([b"./", start.path].concat()).map_err(|_| invalid())?;
                 vec![Candidate { file, directory: CString::default() }]
             }
-            None => search::candidates(start.path, start.environment).map_err(|errno| failure(Stage::Search, errno))?,
+            None => {
+                search::candidates(start.path, start.environment).map_err(|errno| failure(StartStep::Search, errno))?
+            }
         };
         let directory = match (start.directory, &opened) {
             (_, Some(directory)) => Directory::Opened(directory.as_raw_fd()),
@@ -179,11 +181,11 @@ impl Starting {
     }
 
     /// What has become of it; `None` if nothing yet.
-    pub(super) fn outcome(&mut self) -> Option<Outcome> {
+    pub(super) fn outcome(&mut self) -> Option<StartOutcome> {
         let mut octets = [0; 8];
         loop {
             match sys::read(self.answer.as_fd(), &mut octets) {
-                Ok(0) => return Some(self.failure.map_or(Outcome::Running, Outcome::Failed)),
+                Ok(0) => return Some(self.failure.map_or(StartOutcome::Running, StartOutcome::Failed)),
                 Ok(count) => self.failure = octets.get(..count).and_then(wire::read_failure).or(self.failure),
                 Err(_) => return None,
             }
@@ -306,31 +308,33 @@ fn carry_out(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
         call(libc::SYS_close, [descriptor as usize, 0, 0, 0, 0]).ok();
     }
     if plan.terminal {
-        call(libc::SYS_setsid, [0; 5]).map_err(at(Stage::Session))?;
+        call(libc::SYS_setsid, [0; 5]).map_err(at(StartStep::Session))?;
     } else {
-        call(libc::SYS_setpgid, [0; 5]).map_err(at(Stage::Session))?;
+        call(libc::SYS_setpgid, [0; 5]).map_err(at(StartStep::Session))?;
     }
     // If the spawner itself is killed, it cannot take the program down.
     call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0]).ok();
     if call(libc::SYS_getppid, [0; 5]) != Ok(plan.spawner as usize) {
-        return Err(Failure { stage: Stage::Fork, errno: libc::ESRCH });
+        return Err(Failure { stage: StartStep::Fork, errno: libc::ESRCH });
     }
     for (target, &descriptor) in (0..).zip(&plan.stdio) {
-        call(libc::SYS_dup3, [descriptor as usize, target, 0, 0, 0]).map_err(at(Stage::Descriptors))?;
+        call(libc::SYS_dup3, [descriptor as usize, target, 0, 0, 0]).map_err(at(StartStep::Descriptors))?;
     }
     if plan.terminal {
-        call(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0]).map_err(at(Stage::Terminal))?;
+        call(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0]).map_err(at(StartStep::Terminal))?;
     }
     let candidate = find(plan)?;
     let (entered, stage) = match &plan.directory {
         // What is wrong with it is wrong with the way to the file.
-        Directory::OfProgram => (change_directory(&candidate.directory), Stage::Execute),
-        Directory::Path(path) => (change_directory(path), Stage::Directory),
-        Directory::Opened(descriptor) => (call(libc::SYS_fchdir, [*descriptor as usize, 0, 0, 0, 0]), Stage::Execute),
+        Directory::OfProgram => (change_directory(&candidate.directory), StartStep::Execute),
+        Directory::Path(path) => (change_directory(path), StartStep::Directory),
+        Directory::Opened(descriptor) => {
+            (call(libc::SYS_fchdir, [*descriptor as usize, 0, 0, 0, 0]), StartStep::Execute)
+        }
     };
     entered.map_err(at(stage))?;
     for limit in &plan.limits {
-        set_limit(limit.resource.number(), limit.value).map_err(at(Stage::Limits))?;
+        set_limit(limit.resource.number(), limit.value).map_err(at(StartStep::Limits))?;
     }
     if let Some(mark) = plan.mark {
         set_limit(libc::RLIMIT_LOCKS as c_int, mark).ok();
@@ -349,7 +353,7 @@ fn carry_out(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     };
     let errno = executed.err().unwrap_or(libc::EINVAL);
     let is_there = || call(libc::SYS_faccessat, [here, file, libc::F_OK as usize, 0, 0]).is_ok();
-    let stage = if errno == libc::ENOENT && is_there() { Stage::Interpreter } else { Stage::Execute };
+    let stage = if errno == libc::ENOENT && is_there() { StartStep::Interpreter } else { StartStep::Execute };
     Err(Failure { stage, errno })
 }
 
@@ -368,7 +372,7 @@ fn find(plan: &Plan) -> Result<&Candidate, Failure> {
             errno = libc::EACCES;
         }
     }
-    Err(Failure { stage: Stage::Search, errno })
+    Err(Failure { stage: StartStep::Search, errno })
 }
 
 fn is_file(path: &CStr) -> bool {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::keeper::Keeper;
 use super::launch::{self, Baseline, Role};
 use super::wire::Greeting;
-use super::{Failure, Ladder, Program, ProgramId, Report, Stage, sys, wire};
+use super::{Failure, Ladder, ProgramDescription, ProgramId, Report, StartStep, sys, wire};
 
 thread_local! {
     /// Guards that had not ended when they were looked at last. There are few: a worker has one spawner, unless that dies.
@@ -112,10 +112,10 @@ impl Spawner {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a program that is not as [`Program`] says, of which no report
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a program that is not as [`ProgramDescription`] says, of which no report
     /// follows. ENOMEM, EMFILE and ENFILE if a large request could not be put into a file, likewise; ENOBUFS, ENOMEM and
     /// ETOOMANYREFS if the system cannot take the request now, likewise. Anything else: the spawner is dead.
-    pub fn start(&mut self, id: ProgramId, program: &Program<'_>, stdio: [OwnedFd; 3]) -> io::Result<()> {
+    pub fn start(&mut self, id: ProgramId, program: &ProgramDescription<'_>, stdio: [OwnedFd; 3]) -> io::Result<()> {
         check(program)?;
         self.request(id, program, Vec::from(stdio), false)
     }
@@ -131,7 +131,7 @@ impl Spawner {
     pub fn start_in(
         &mut self,
         id: ProgramId,
-        program: &Program<'_>,
+        program: &ProgramDescription<'_>,
         stdio: [OwnedFd; 3],
         directory: OwnedFd,
     ) -> io::Result<()> {
@@ -153,7 +153,7 @@ impl Spawner {
     pub fn start_on_terminal(
         &mut self,
         id: ProgramId,
-        program: &Program<'_>,
+        program: &ProgramDescription<'_>,
         directory: Option<OwnedFd>,
     ) -> io::Result<()> {
         check(program)?;
@@ -172,7 +172,7 @@ impl Spawner {
     fn request(
         &mut self,
         id: ProgramId,
-        program: &Program<'_>,
+        program: &ProgramDescription<'_>,
         mut descriptors: Vec<OwnedFd>,
         opened: bool,
     ) -> io::Result<()> {
@@ -219,7 +219,7 @@ impl Spawner {
                 }
                 Err(error) => match (exhaustion(&error), first.starts) {
                     (Some(errno), Some(id)) => {
-                        let failure = Failure { stage: Stage::Request, errno };
+                        let failure = Failure { stage: StartStep::Request, errno };
                         self.failed.push_back(Report::Failed { id, failure });
                     }
                     (Some(_), None) => {
@@ -344,7 +344,7 @@ fn exhaustion(error: &io::Error) -> Option<i32> {
     error.raw_os_error().filter(|errno| matches!(*errno, libc::ENOMEM | libc::ENOBUFS | libc::ETOOMANYREFS))
 }
 
-fn check(program: &Program<'_>) -> io::Result<()> {
+fn check(program: &ProgramDescription<'_>) -> io::Result<()> {
     let is_absolute = |path: &[u8]| path.starts_with(b"/");
     let has_nul = |path: &[u8]| path.contains(&0);
     let path = program.path;

@@ -24,7 +24,7 @@ use super::account::Account;
 use super::launch::{self, Baseline, Role};
 use super::sys::{self, Packet, SignalSet, Watches, privileges};
 use super::wire;
-use super::{Failure, Stage};
+use super::{Failure, StartStep};
 
 /// Milliseconds that the keeper may take to begin. What it does until then cannot wait for anything.
 const BEGINNING: u64 = 10_000;
@@ -103,7 +103,7 @@ fn become_keeper(socket: OwnedFd, accounts: &[Account], baseline: &Baseline, mut
                 serve(socket, accounts, baseline, in_child)
             }
             Err(error) => {
-                let failure = Failure { stage: Stage::User, errno: error.raw_os_error().unwrap_or(libc::EPERM) };
+                let failure = Failure { stage: StartStep::User, errno: error.raw_os_error().unwrap_or(libc::EPERM) };
                 sys::send(socket.as_fd(), &wire::write_unable(failure), &[])
             }
         }
@@ -149,7 +149,7 @@ fn serve(socket: OwnedFd, accounts: &[Account], baseline: &Baseline, mut in_chil
             -1 => {
                 let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
                 // The worker may be gone.
-                let _ = sys::send(end.as_fd(), &wire::write_unable(Failure { stage: Stage::Fork, errno }), &[]);
+                let _ = sys::send(end.as_fd(), &wire::write_unable(Failure { stage: StartStep::Fork, errno }), &[]);
             }
             _ => {}
         }

@@ -90,7 +90,7 @@ impl Default for Ladder {
 
 /// A program to be started.
 #[derive(Debug, Clone, Copy)]
-pub struct Program<'a> {
+pub struct ProgramDescription<'a> {
     /// The file: an absolute path, or a name without a slash, which is looked for in the absolute directories of the
     /// `PATH` in `environment`. There is no shell, also not for a text file without `#!`.
     pub path: &'a [u8],
@@ -167,14 +167,14 @@ impl std::fmt::Display for ExitStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
     /// What was being done.
-    pub stage: Stage,
+    pub stage: StartStep,
     /// The error of the system.
     pub errno: c_int,
 }
 
 /// A step on the way to a running program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum StartStep {
     /// Passing the request and the descriptors to the spawner.
     Request,
     /// Looking for the program in `PATH`.
@@ -218,18 +218,18 @@ pub const fn is_exhaustion(errno: c_int) -> bool {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.stage {
-            Stage::Request => "passing the request to the spawner failed",
-            Stage::Search if self.errno == libc::EACCES => "what is found in PATH cannot be executed",
-            Stage::Search => "not found in PATH",
-            Stage::Fork => "making a process failed",
-            Stage::Session => "making a process group failed",
-            Stage::Descriptors => "placing the descriptors failed",
-            Stage::Terminal => "setting the controlling terminal failed",
-            Stage::Directory => "entering the working directory failed",
-            Stage::Limits => "setting the resource limits failed",
-            Stage::Execute => "executing it failed",
-            Stage::Interpreter => "executing it failed, its interpreter is missing",
-            Stage::User => "changing to its user failed",
+            StartStep::Request => "passing the request to the spawner failed",
+            StartStep::Search if self.errno == libc::EACCES => "what is found in PATH cannot be executed",
+            StartStep::Search => "not found in PATH",
+            StartStep::Fork => "making a process failed",
+            StartStep::Session => "making a process group failed",
+            StartStep::Descriptors => "placing the descriptors failed",
+            StartStep::Terminal => "setting the controlling terminal failed",
+            StartStep::Directory => "entering the working directory failed",
+            StartStep::Limits => "setting the resource limits failed",
+            StartStep::Execute => "executing it failed",
+            StartStep::Interpreter => "executing it failed, its interpreter is missing",
+            StartStep::User => "changing to its user failed",
         })?;
         write!(f, " ({})", std::io::Error::from_raw_os_error(self.errno))
     }

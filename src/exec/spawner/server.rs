@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::child::{Launcher, Outcome, Starting};
+use super::child::{Launcher, StartOutcome, Starting};
 use super::descendants::{Descendants, Marks};
 use super::groups::{Groups, Target};
 use super::sys::{self, Packet, Watches};
-use super::wire::{self, Request};
-use super::{Failure, ProgramId, Report, Stage};
+use super::wire::{self, SpawnerRequest};
+use super::{Failure, ProgramId, Report, StartStep};
 use crate::exec::terminal;
 
 /// Octets of a description in a file. The kernel takes 6 MB of arguments and environment at most.
@@ -124,9 +124,9 @@ impl Server {
         let (_, starting) = self.starting.remove(index);
         self.launcher.put_away(starting);
         match outcome {
-            Outcome::Running => self.report(vec![Report::Started { id, pid }]),
+            StartOutcome::Running => self.report(vec![Report::Started { id, pid }]),
             // It is told when nothing is left of it.
-            Outcome::Failed(failure) => drop(self.failed.insert(pid, (id, failure))),
+            StartOutcome::Failed(failure) => drop(self.failed.insert(pid, (id, failure))),
         }
         true
     }
@@ -172,16 +172,24 @@ impl Server {
         }
     }
 
-    fn handle(&mut self, request: Request<'_>, descriptors: Vec<OwnedFd>, truncated: bool, reports: &mut Vec<Report>) {
+    fn handle(
+        &mut self,
+        request: SpawnerRequest<'_>,
+        descriptors: Vec<OwnedFd>,
+        truncated: bool,
+        reports: &mut Vec<Report>,
+    ) {
         let started = match request {
-            Request::Signal { id, signal } => return self.groups.signal(id, signal, &mut self.descendants),
-            Request::Stop { id, ladder } => return self.groups.stop(self.now(), id, ladder),
+            SpawnerRequest::Signal { id, signal } => return self.groups.signal(id, signal, &mut self.descendants),
+            SpawnerRequest::Stop { id, ladder } => return self.groups.stop(self.now(), id, ladder),
             // What is missing from a packet is descriptors: requests fit into the buffer.
-            Request::Start { id, .. } | Request::StartByFile { id, .. } if truncated => {
-                (id, Err(Failure { stage: Stage::Request, errno: libc::EMFILE }))
+            SpawnerRequest::Start { id, .. } | SpawnerRequest::StartByFile { id, .. } if truncated => {
+                (id, Err(Failure { stage: StartStep::Request, errno: libc::EMFILE }))
             }
-            Request::Start { id, description } => (id, self.start(id, description.to_vec(), descriptors, reports)),
-            Request::StartByFile { id, length } => (id, self.start_by_file(id, length, descriptors, reports)),
+            SpawnerRequest::Start { id, description } => {
+                (id, self.start(id, description.to_vec(), descriptors, reports))
+            }
+            SpawnerRequest::StartByFile { id, length } => (id, self.start_by_file(id, length, descriptors, reports)),
         };
         if let (id, Err(failure)) = started {
             reports.push(Report::Failed { id, failure });
@@ -195,10 +203,10 @@ impl Server {
         mut descriptors: Vec<OwnedFd>,
         reports: &mut Vec<Report>,
     ) -> Result<(), Failure> {
-        let failure = |errno| Failure { stage: Stage::Request, errno };
+        let failure = |errno| Failure { stage: StartStep::Request, errno };
         let file = File::from(descriptors.pop().ok_or(failure(libc::EBADF))?);
         if length > MAX_DESCRIPTION {
-            return Err(Failure { stage: Stage::Execute, errno: libc::E2BIG });
+            return Err(Failure { stage: StartStep::Execute, errno: libc::E2BIG });
         }
         let length = usize::try_from(length).map_err(|_| failure(libc::E2BIG))?;
         let mut description = Vec::new();
@@ -216,13 +224,15 @@ impl Server {
         mut descriptors: Vec<OwnedFd>,
         reports: &mut Vec<Report>,
     ) -> Result<(), Failure> {
-        let invalid = Failure { stage: Stage::Request, errno: libc::EINVAL };
+        let invalid = Failure { stage: StartStep::Request, errno: libc::EINVAL };
         let start = wire::read_start(&description).ok_or(invalid)?;
         let ladder = start.ladder;
         let directory = if start.opened { Some(descriptors.pop().ok_or(invalid)?) } else { None };
         let (stdio, terminal) = if start.terminal && descriptors.is_empty() {
-            let failure =
-                |error: io::Error| Failure { stage: Stage::Terminal, errno: error.raw_os_error().unwrap_or(libc::EIO) };
+            let failure = |error: io::Error| Failure {
+                stage: StartStep::Terminal,
+                errno: error.raw_os_error().unwrap_or(libc::EIO),
+            };
             let (ours, theirs) = terminal::open(terminal::Size::default()).map_err(failure)?;
             (theirs, Some(ours))
         } else {

@@ -7,7 +7,7 @@
 //! packet cannot hold the megabytes that execve takes.
 
 use super::limits::{Limit, Resource};
-use super::{Daemons, ExitStatus, Failure, Ladder, Program, ProgramId, Report, Stage};
+use super::{Daemons, ExitStatus, Failure, Ladder, ProgramDescription, ProgramId, Report, StartStep};
 
 /// Octets of a request that travels as a packet of its own; a longer one goes by a file.
 pub(super) const MAX_INLINE: usize = 32 * 1024;
@@ -19,7 +19,7 @@ const STOP: u8 = 4;
 
 /// A request of the worker, as the spawner reads it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Request<'a> {
+pub(super) enum SpawnerRequest<'a> {
     /// Start a program: its description is [`read_start`]'s to read.
     Start { id: ProgramId, description: &'a [u8] },
     /// The same, with the description in a file of this length.
@@ -44,7 +44,7 @@ pub(super) struct Start<'a> {
     pub(super) opened: bool,
 }
 
-pub(super) fn write_start(id: ProgramId, program: &Program<'_>, opened: bool) -> Vec<u8> {
+pub(super) fn write_start(id: ProgramId, program: &ProgramDescription<'_>, opened: bool) -> Vec<u8> {
     let blocks = [program.path, program.arguments.as_block(), program.environment.as_block()];
     let mut to = Vec::with_capacity(128 + blocks.iter().map(|block| block.len()).sum::<usize>());
     head(&mut to, START, id);
@@ -151,15 +151,15 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads a request; `None` if it is not one.
-pub(super) fn read_request(packet: &[u8]) -> Option<Request<'_>> {
+pub(super) fn read_request(packet: &[u8]) -> Option<SpawnerRequest<'_>> {
     let mut fields = Fields(packet);
     let tag = fields.u8()?;
     let id = fields.id()?;
     match tag {
-        START => Some(Request::Start { id, description: fields.0 }),
-        START_BY_FILE => Some(Request::StartByFile { id, length: fields.u64()? }),
-        SIGNAL => Some(Request::Signal { id, signal: fields.i32()? }),
-        STOP => Some(Request::Stop { id, ladder: fields.ladder()? }),
+        START => Some(SpawnerRequest::Start { id, description: fields.0 }),
+        START_BY_FILE => Some(SpawnerRequest::StartByFile { id, length: fields.u64()? }),
+        SIGNAL => Some(SpawnerRequest::Signal { id, signal: fields.i32()? }),
+        STOP => Some(SpawnerRequest::Stop { id, ladder: fields.ladder()? }),
         _ => None,
     }
 }
@@ -303,25 +303,25 @@ fn resource(number: u8) -> Option<Resource> {
     Resource::NAMES.into_iter().map(|(_, resource)| resource).find(|resource| *resource as u8 == number)
 }
 
-const STAGES: [Stage; 11] = [
-    Stage::Request,
-    Stage::Search,
-    Stage::Fork,
-    Stage::Session,
-    Stage::Descriptors,
-    Stage::Terminal,
-    Stage::Directory,
-    Stage::Limits,
-    Stage::Execute,
-    Stage::Interpreter,
-    Stage::User,
+const STAGES: [StartStep; 11] = [
+    StartStep::Request,
+    StartStep::Search,
+    StartStep::Fork,
+    StartStep::Session,
+    StartStep::Descriptors,
+    StartStep::Terminal,
+    StartStep::Directory,
+    StartStep::Limits,
+    StartStep::Execute,
+    StartStep::Interpreter,
+    StartStep::User,
 ];
 
-fn stage_number(stage: Stage) -> u32 {
+fn stage_number(stage: StartStep) -> u32 {
     stage as u32
 }
 
-fn stage(number: u32) -> Option<Stage> {
+fn stage(number: u32) -> Option<StartStep> {
     STAGES.into_iter().find(|stage| *stage as u32 == number)
 }
 
@@ -346,7 +346,7 @@ mod tests {
         let arguments = strings(&[b"cat", b"-u"]);
         let environment = strings(&[b"A=1", b"B="]);
         let limits = Resource::NAMES.map(|(_, resource)| Limit { resource, value: u64::MAX });
-        let mut program = Program {
+        let mut program = ProgramDescription {
             path: b"/bin/cat",
             arguments: &arguments,
             environment: &environment,
@@ -357,7 +357,7 @@ mod tests {
         };
         for opened in [true, false] {
             let packet = write_start(ID, &program, opened);
-            let Some(Request::Start { id, description }) = read_request(&packet) else { panic!("not a start") };
+            let Some(SpawnerRequest::Start { id, description }) = read_request(&packet) else { panic!("not a start") };
             assert_eq!(id, ID);
             let start = read_start(description).unwrap();
             assert_eq!(start.path, b"/bin/cat");
@@ -373,17 +373,17 @@ mod tests {
             let (packet, file) = by_file(ID, &packet);
             assert_eq!(file, description);
             let length = file.len() as u64;
-            assert_eq!(read_request(&packet), Some(Request::StartByFile { id: ID, length }));
-            program = Program { directory: None, limits: &[], terminal: false, ..program };
+            assert_eq!(read_request(&packet), Some(SpawnerRequest::StartByFile { id: ID, length }));
+            program = ProgramDescription { directory: None, limits: &[], terminal: false, ..program };
         }
     }
 
     #[test]
     fn other_requests() {
         let signal = write_signal(ID, 15);
-        assert_eq!(read_request(&signal), Some(Request::Signal { id: ID, signal: 15 }));
+        assert_eq!(read_request(&signal), Some(SpawnerRequest::Signal { id: ID, signal: 15 }));
         let stop = write_stop(ID, LADDER);
-        assert_eq!(read_request(&stop), Some(Request::Stop { id: ID, ladder: LADDER }));
+        assert_eq!(read_request(&stop), Some(SpawnerRequest::Stop { id: ID, ladder: LADDER }));
         for packet in [signal, stop] {
             for cut in 0..packet.len() {
                 assert_eq!(read_request(&packet[..cut]), None);
@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(read_greeting(&write_ready(4_000_000)), Some(Greeting::Ready(4_000_000)));
         assert_eq!(read_report(&write_ready(7)), None);
         assert_eq!(read_greeting(&write_report(&Report::Gone { id: ID })), None);
-        let failure = Failure { stage: Stage::Interpreter, errno: libc::ENOENT };
+        let failure = Failure { stage: StartStep::Interpreter, errno: libc::ENOENT };
         assert_eq!(read_greeting(&write_unable(failure)), Some(Greeting::Unable(failure)));
         assert_eq!(read_report(&write_unable(failure)), None);
         assert_eq!(read_failure(&write_failure(failure)), Some(failure));

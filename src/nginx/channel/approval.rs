@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use crate::channel::hook::Publishing;
 use crate::channel::message::{OCTET_STREAM, kind_of};
-use crate::nginx::detached::{self, Answer, Question};
+use crate::nginx::detached::{self, HookAnswer, Question};
 use crate::nginx::log::Level;
 use crate::nginx::request::Request;
 use crate::nginx::status::Status;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// A message that is not published yet.
 pub struct Draft {
@@ -45,13 +45,13 @@ pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decis
     let target = request.settings().channel_publish_request().ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let Draft { content_type: kept, message } = draft;
     let content_type = match (&*kept, kind_of(&kept, &[&message])) {
-        (b"", Kind::Text) => b"text/plain; charset=utf-8".to_vec(),
-        (b"", Kind::Binary) => OCTET_STREAM.to_vec(),
+        (b"", MessageKind::Text) => b"text/plain; charset=utf-8".to_vec(),
+        (b"", MessageKind::Binary) => OCTET_STREAM.to_vec(),
         (named, _) => named.to_vec(),
     };
     let limit = if limit == 0 { usize::MAX } else { limit };
     let question = Question::Message { content_type, message, limit };
-    let decide = |answer: Answer, copy: Option<Request>| {
+    let decide = |answer: HookAnswer, copy: Option<Request>| {
         done(match Publishing::of(answer.status) {
             Publishing::Replace => {
                 Decision::Publish(Draft { content_type: answer.content_type, message: Rc::new(answer.body) })

@@ -14,7 +14,7 @@ use crate::nginx::backend;
 use crate::nginx::log::{self, Octets};
 use crate::nginx::request::Request;
 use crate::nginx::status::Status;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// Where the events of a request go.
 pub struct Events {
@@ -55,7 +55,7 @@ impl Events {
         let Some(key) = Key::in_space(self.backend.space(), &self.group, &self.id) else { return };
         let event = Event { happening, channel, who: self.who.as_deref(), unix: hub::time().unix }.render();
         let publication =
-            Publication { kind: Kind::Text, content_type: CONTENT_TYPE, event: b"", data: &[event.as_bytes()] };
+            Publication { kind: MessageKind::Text, content_type: CONTENT_TYPE, event: b"", data: &[event.as_bytes()] };
         match self.backend.publish(key, &publication, self.policy) {
             Answer::Now(Ok(_)) => {}
             Answer::Now(Err(failure)) => report(&self.id, failure),

@@ -19,7 +19,7 @@ use crate::channel::store::{
     Budget, Deleted, GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Now, Policy, Presence, PublishError,
     Published, ReadError, Slot, Store, SubscribeError, Usage, Wake,
 };
-use crate::channel::wire::Form;
+use crate::channel::wire::WireForm;
 use crate::nginx::backend;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -68,7 +68,7 @@ pub struct Hub {
     scratch: Scratch,
     /// Room to put messages together in.
     room: Vec<u8>,
-    forms: Vec<Rc<Form>>,
+    forms: Vec<Rc<WireForm>>,
     /// The bell is heard as long as this lives.
     _watch: Watch,
     turn: Timer,
@@ -295,7 +295,7 @@ impl Hub {
     }
 
     /// One form for all subscribers that get their messages in the same one.
-    pub fn form(&mut self, form: Form) -> Rc<Form> {
+    pub fn form(&mut self, form: WireForm) -> Rc<WireForm> {
         if let Some(known) = self.forms.iter().find(|known| ***known == form) {
             return Rc::clone(known);
         }

@@ -28,7 +28,7 @@ const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;
 const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 
 /// Somebody on a channel whose join and leave are told.
-pub struct Member {
+pub struct ChannelMember {
     /// Invariant: it is held by whoever has the member, so that its variables are those with which it came.
     request: Request,
     /// Its request is about one channel after another, and this is the one that the member is on.
@@ -77,7 +77,7 @@ pub fn ask(
             }
         });
     };
-    let done = move |answer: detached::Answer, copy: Option<Request>| {
+    let done = move |answer: detached::HookAnswer, copy: Option<Request>| {
         let mut decision = JoinDecision::new(Joining::of(answer.status), farewell);
         decision.challenges = answer.challenges;
         decision.hook = true;
@@ -131,7 +131,7 @@ impl Channels {
 
 /// What was said about a request that wants to subscribe.
 ///
-/// Invariant: whoever was let in by a hook either becomes a [`Member`], whose end is told, or is told to have left at once.
+/// Invariant: whoever was let in by a hook either becomes a [`ChannelMember`], whose end is told, or is told to have left at once.
 pub struct JoinDecision {
     joining: Joining,
     challenges: Vec<Vec<u8>>,
@@ -169,9 +169,9 @@ impl JoinDecision {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn apply(mut self, request: Request) -> Result<Option<Member>, Status> {
+    pub fn apply(mut self, request: Request) -> Result<Option<ChannelMember>, Status> {
         let status = match self.joining {
-            Joining::Admit if self.opened => match Member::admitted(request) {
+            Joining::Admit if self.opened => match ChannelMember::admitted(request) {
                 Ok(mut member) => {
                     // From now on it is the member that tells.
                     self.notice = None;
@@ -195,7 +195,7 @@ impl JoinDecision {
         Err(status)
     }
 
-    /// Whether a hook has let the client in; else the status to tell it. Who asks makes a [`Member`] of a client that is let in.
+    /// Whether a hook has let the client in; else the status to tell it. Who asks makes a [`ChannelMember`] of a client that is let in.
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ pub fn refuse(request: Request, status: u16, challenges: &[Vec<u8>]) -> Status {
     Status::http(status)
 }
 
-impl Member {
+impl ChannelMember {
     /// For a request that is about to subscribe, and about which nobody was asked. `None` where nobody wants to know.
     ///
     /// # Errors
@@ -263,7 +263,7 @@ impl Member {
             (Some(_), Some(channel)) => Ids::of(request, channel)?.keys().iter().map(|key| key.id().into()).collect(),
             _ => Box::default(),
         };
-        Ok(Some(Member { request, place: None, farewell, events, channels, known: false, announced: false }))
+        Ok(Some(ChannelMember { request, place: None, farewell, events, channels, known: false, announced: false }))
     }
 
     /// For a request that is about one channel after another; `copy` is about the one that is to be subscribed to. `by_hook` if a hook
@@ -288,7 +288,15 @@ impl Member {
             return Ok(None);
         }
         let channels = ids.keys().iter().map(|key| key.id().into()).collect();
-        Ok(Some(Member { request, place: Some(place), farewell, events, channels, known: by_hook, announced: false }))
+        Ok(Some(ChannelMember {
+            request,
+            place: Some(place),
+            farewell,
+            events,
+            channels,
+            known: by_hook,
+            announced: false,
+        }))
     }
 
     /// It has subscribed.
@@ -307,7 +315,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for ChannelMember {
     fn drop(&mut self) {
         if self.announced {
             self.tell(Happening::Leave);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::access::{self, Access};
 use super::approval::{self, Decision, Draft};
 use super::link::Link;
-use super::member::{self, JoinDecision, Member, Place};
+use super::member::{self, ChannelMember, JoinDecision, Place};
 use super::subscription::{Ids, Subscription};
 use super::websocket::step;
 use super::{hub, presence_of};
@@ -24,7 +24,7 @@ use crate::channel::position::{Asked, Epoch, MessageId, Offset};
 use crate::channel::store::{Info, Presence, PublishError, ReadError};
 use crate::channel::v1::answer::{self, About};
 use crate::channel::v1::{Begin, Command, Conversation, Fault, Operation, Said};
-use crate::channel::wire::Form;
+use crate::channel::wire::WireForm;
 use crate::channel::wire::websocket::{Deflate, Framing, Style};
 use crate::nginx::ffi;
 use crate::nginx::request::Request;
@@ -35,7 +35,7 @@ use crate::session::endpoint::{Ending, Endpoint, Input, Outlet, Produced, Starte
 use crate::session::program::LeftProgram;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 const FAILED: u16 = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as u16;
 const FORBIDDEN: u16 = ffi::NGX_HTTP_FORBIDDEN as u16;
@@ -65,7 +65,7 @@ struct Joined {
     /// Nothing is asked of the hub before it calls again.
     is_blocked: bool,
     /// Those who want to know are told when this goes.
-    member: Option<Box<Member>>,
+    member: Option<Box<ChannelMember>>,
 }
 
 impl Drop for Joined {
@@ -198,11 +198,11 @@ impl Multiplex {
     fn join(&mut self, about: &About, asked: &Asked, by_hook: bool) -> Result<(), Refusal> {
         let (request, window, place) = (self.request, self.window, &about.channel);
         let joined = self.with_ids(place, |copy, ids| {
-            let member = Member::on_place(request, copy, place.clone(), ids, by_hook)?;
+            let member = ChannelMember::on_place(request, copy, place.clone(), ids, by_hook)?;
             let session = request.existing_context().and_then(|context| session::of(context));
             let session = session.ok_or(Status::http(FAILED))?;
             let settings = request.settings();
-            let form = Form::WebSocket(Framing {
+            let form = WireForm::WebSocket(Framing {
                 style: Style::Json { named: place.is_some() },
                 fragment: settings.fragment_size(),
                 deflate: window.map(|window| Deflate {
@@ -255,7 +255,7 @@ impl Multiplex {
         }
         let publisher = access.publisher(self.request, &about.channel).map_err(plain)?;
         let content_type = match (said.kind, said.content_type.as_bytes()) {
-            (Kind::Binary, b"") => OCTET_STREAM,
+            (MessageKind::Binary, b"") => OCTET_STREAM,
             (_, named) => named,
         };
         let event = said.event.as_bytes();
@@ -373,7 +373,7 @@ impl Multiplex {
             && let Some(text) = self.conversation.next_answer()
         {
             // A connection that is closing for a reason of its own needs no answers.
-            some |= outlet.message(Kind::Text, text.as_bytes()).is_ok();
+            some |= outlet.message(MessageKind::Text, text.as_bytes()).is_ok();
         }
         some
     }
@@ -431,7 +431,7 @@ impl Endpoint for Multiplex {
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
-        if data.kind == Kind::Binary {
+        if data.kind == MessageKind::Binary {
             return Err(Ending { code: CloseCode::UNSUPPORTED, reason: "commands are text".to_owned() });
         }
         if data.first && data.last {

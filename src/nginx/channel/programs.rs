@@ -5,7 +5,7 @@
 use super::hub::{Hub, time};
 use crate::channel::memory::Corrupt;
 use crate::channel::store::{Ended, Input, InputError, Key, Process, ProgramHandle, ProgramView, SubscribeError, Wake};
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 impl Hub {
     /// Wakes those who are concerned, of whatever was done; a damaged zone concerns nobody before it is repaired.
@@ -91,7 +91,13 @@ impl Hub {
     /// # Errors
     ///
     /// [`InputError`].
-    pub fn push_input(&mut self, handle: ProgramHandle, kind: Kind, data: &[u8], most: u64) -> Result<(), InputError> {
+    pub fn push_input(
+        &mut self,
+        handle: ProgramHandle,
+        kind: MessageKind,
+        data: &[u8],
+        most: u64,
+    ) -> Result<(), InputError> {
         let wake = self.store.programs().push_input(handle, kind, data, most, time())?;
         self.wake(wake);
         Ok(())

@@ -141,7 +141,7 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
 
 /// Publishes the body of a request, once a hook was asked about it if there is one; returns what a content handler returns.
 fn received(request: Request) -> Result<Status, Status> {
-    let Some(conf::Endpoint::Channel(channel)) = &request.settings().endpoint else {
+    let Some(conf::EndpointSettings::Channel(channel)) = &request.settings().endpoint else {
         return Err(Status::INTERNAL_SERVER_ERROR);
     };
     let ids = Ids::of(request, channel)?;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::channel::fanout::{OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
-use crate::channel::wire::Form;
+use crate::channel::wire::WireForm;
 use crate::conf::Channel;
 use crate::nginx::backend;
 use crate::nginx::listeners::Listener;
@@ -146,7 +146,7 @@ impl<'r> Subscription<'r> {
     pub fn begin(
         &self,
         request: Request,
-        form: Form,
+        form: WireForm,
         on_gap: OnGap,
         listener: Listener,
     ) -> Result<SubscriberId, Status> {

@@ -12,16 +12,16 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
 use super::hub;
-use super::member::Member;
+use super::member::ChannelMember;
 use super::subscription::{Ids, Subscription};
 use crate::channel::fanout::OnGap;
 use crate::channel::position::Start;
-use crate::channel::wire::Form;
+use crate::channel::wire::WireForm;
 use crate::conf::ChannelLag;
 use crate::ledger::{OpenSession, Opening};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
-use crate::nginx::hold::{self, Holder, Kind};
+use crate::nginx::hold::{self, Holder, HolderKind};
 use crate::nginx::ledger;
 use crate::nginx::listeners::{self, Calls, Head, Listener};
 use crate::nginx::log::Level;
@@ -61,7 +61,7 @@ static CALLS: Calls = Calls {
     terminate: |listener| run(listener.client(), Subscriber::terminate),
 };
 
-static HOLDER: Kind = Kind {
+static HOLDER: HolderKind = HolderKind {
     let_go: |_, holder| {
         if let Some(waiting) = holder.of_kind(&HOLDER) {
             let_go(waiting);
@@ -81,7 +81,7 @@ pub struct NginxHost {
     /// What is known of the request; in its pool.
     context: NonNull<Context>,
     /// Those who want to know are told when this goes.
-    member: Option<Member>,
+    member: Option<ChannelMember>,
     timer: Timer,
     /// Its place in the worker's list, as long as it is on it.
     place: Option<usize>,
@@ -157,7 +157,12 @@ impl Host for NginxHost {
 /// # Errors
 ///
 /// The status to answer.
-pub fn start(request: Request, delivery: Delivery, ids: &Ids<'_>, member: Option<Member>) -> Result<Status, Status> {
+pub fn start(
+    request: Request,
+    delivery: Delivery,
+    ids: &Ids<'_>,
+    member: Option<ChannelMember>,
+) -> Result<Status, Status> {
     if request.method() == b"HEAD" && request.settings().channel_create() && !hub::has_channels(&ids.keys()) {
         return head_of_nothing(request, &delivery);
     }
@@ -169,8 +174,8 @@ pub fn start(request: Request, delivery: Delivery, ids: &Ids<'_>, member: Option
             };
             (streaming.form(), streaming.on_gap(otherwise), false)
         }
-        Delivery::LongPoll | Delivery::Poll => (Form::Body, OnGap::Tell, false),
-        Delivery::FirstPoll => (Form::Body, OnGap::Tell, true),
+        Delivery::LongPoll | Delivery::Poll => (WireForm::Body, OnGap::Tell, false),
+        Delivery::FirstPoll => (WireForm::Body, OnGap::Tell, true),
     };
     let waiting = create(request, delivery, member)?;
     let listener = listener(waiting);
@@ -241,7 +246,7 @@ fn settings(request: Request) -> Settings {
 
 /// Makes the subscriber and gives it to the request: its subscription ends with the request, its memory, which nginx may
 /// still be sending from, with the pool.
-fn create(request: Request, delivery: Delivery, member: Option<Member>) -> Result<NonNull<Waiting>, Status> {
+fn create(request: Request, delivery: Delivery, member: Option<ChannelMember>) -> Result<NonNull<Waiting>, Status> {
     let context = NonNull::from(request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?);
     // SAFETY: the request is alive; each cleanup runs once, the one of the pool last.
     unsafe {

@@ -9,7 +9,7 @@ use super::approval::{self, Decision, Draft};
 use super::failure::{Failure, published};
 use super::hub;
 use super::link::{Link, News};
-use super::member::{self, JoinDecision, Member};
+use super::member::{self, ChannelMember, JoinDecision};
 use super::publish::Publisher;
 use super::subscription::{Ids, Subscription};
 use crate::channel::backend::Answer;
@@ -18,7 +18,7 @@ use crate::channel::info::InfoForm;
 use crate::channel::message::{OCTET_STREAM, Publication, kind_of};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Budget, Info, ReadError};
-use crate::channel::wire::Form;
+use crate::channel::wire::WireForm;
 use crate::channel::wire::websocket::{Deflate, Framing, META, Style};
 use crate::conf::ChannelLag;
 use crate::nginx::request::Request;
@@ -29,7 +29,7 @@ use crate::session::endpoint::{Ending, Endpoint, Input, Outlet, Produced, Starte
 use crate::session::program::LeftProgram;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// Messages that are looked at in one step.
 const STEP: usize = 64;
@@ -47,7 +47,7 @@ pub struct Channel {
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
     /// Those who want to know are told when this goes.
-    member: Option<Box<Member>>,
+    member: Option<Box<ChannelMember>>,
     publisher: Option<Rc<Publisher>>,
     /// A hook is asked about messages before they are published.
     asks: bool,
@@ -103,7 +103,7 @@ impl Channel {
     pub fn join(&mut self, ids: &Ids<'_>) -> Result<(), Status> {
         self.window = session::enter(self.session, |session| session.shared_window());
         if !member::must_ask(self.request) {
-            let member = Member::of(self.request)?;
+            let member = ChannelMember::of(self.request)?;
             return self.subscribe(ids, member);
         }
         let link = self.link();
@@ -134,11 +134,11 @@ impl Channel {
     }
 
     /// Subscribes the session to channels. A member whose subscription fails goes at once.
-    fn subscribe(&mut self, ids: &Ids<'_>, member: Option<Member>) -> Result<(), Status> {
+    fn subscribe(&mut self, ids: &Ids<'_>, member: Option<ChannelMember>) -> Result<(), Status> {
         let request = self.request;
         let settings = request.settings();
         let meta = request.existing_context().and_then(|context| context.protocol) == Some(META);
-        let form = Form::WebSocket(Framing {
+        let form = WireForm::WebSocket(Framing {
             style: if meta { Style::Meta } else { Style::Plain },
             fragment: settings.fragment_size(),
             deflate: self.window.map(|window| Deflate {
@@ -176,13 +176,13 @@ impl Channel {
         self.blocked
     }
 
-    fn publish(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Ending> {
+    fn publish(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), Ending> {
         let Some(publisher) = &self.publisher else {
             return Err(Ending { code: CloseCode::POLICY, reason: "publishing is not allowed here".to_owned() });
         };
         let content_type = match kind {
-            Kind::Text => b"",
-            Kind::Binary => OCTET_STREAM,
+            MessageKind::Text => b"",
+            MessageKind::Binary => OCTET_STREAM,
         };
         if self.asks {
             return self.submit(content_type, payload);
@@ -276,7 +276,7 @@ impl Channel {
             && let Some(reply) = self.replies.pop_front()
         {
             // A connection that is closing for a reason of its own needs no answers.
-            some |= outlet.message(Kind::Text, reply.as_bytes()).is_ok();
+            some |= outlet.message(MessageKind::Text, reply.as_bytes()).is_ok();
         }
         some
     }

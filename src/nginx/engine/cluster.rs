@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::address::Host;
 use super::line::{Happened, Line, Lines};
 use super::link::Link;
-use super::servers::{Command, Outcome};
+use super::servers::{Command, CommandOutcome};
 use super::{Settings, figures, random};
 use crate::ledger::engines::Figures;
 use crate::nginx::log::{self, Level};
@@ -24,7 +24,7 @@ use crate::redis::url::{Node, Place};
 const LINGER: u64 = 30_000;
 
 /// A node that commands go to, or went to.
-struct Member {
+struct ClusterNode {
     node: Node,
     lines: Lines,
     /// When something was last sent to it.
@@ -40,7 +40,7 @@ pub struct Cluster {
     dispatch: Dispatch,
     /// Publications among the commands that were not answered. They have connections of their own where they have to be at replicas.
     publications: HashSet<Token>,
-    members: Vec<Member>,
+    members: Vec<ClusterNode>,
     survey: Option<(Survey, Link)>,
     /// No node can be asked for the slots, as the last line in the log said.
     lost: bool,
@@ -190,17 +190,17 @@ impl Cluster {
     }
 
     /// Sends what is to be sent; the first action that is not to send is returned.
-    fn act(&mut self) -> Option<Outcome> {
+    fn act(&mut self) -> Option<CommandOutcome> {
         while let Some(action) = self.dispatch.next_action() {
             match action {
                 Action::Send { token, node, asking } => self.send(token, &node, asking),
                 Action::Answer(token, reply) => {
                     self.publications.remove(&token);
-                    return Some(Outcome::Answered(token, reply));
+                    return Some(CommandOutcome::Answered(token, reply));
                 }
                 Action::Fail(token, unanswered) => {
                     self.publications.remove(&token);
-                    return Some(Outcome::Failed(token, unanswered));
+                    return Some(CommandOutcome::Failed(token, unanswered));
                 }
             }
         }
@@ -221,7 +221,7 @@ impl Cluster {
         line.post();
     }
 
-    fn member(&mut self, node: &Node) -> Option<&mut Member> {
+    fn member(&mut self, node: &Node) -> Option<&mut ClusterNode> {
         let at = match self.members.iter().position(|member| member.node == *node) {
             Some(at) => at,
             None => {
@@ -230,7 +230,7 @@ impl Cluster {
                 // Whether the engine is there is not what one of its nodes says.
                 let mut lines = Lines::new(&self.settings, &name, None, self.handler, self.owner);
                 lines.aim(&host);
-                self.members.push(Member { node: node.clone(), lines, used: now() });
+                self.members.push(ClusterNode { node: node.clone(), lines, used: now() });
                 self.members.len() - 1
             }
         };
@@ -238,7 +238,7 @@ impl Cluster {
     }
 
     /// What has become of commands.
-    pub fn next(&mut self) -> Option<Outcome> {
+    pub fn next(&mut self) -> Option<CommandOutcome> {
         loop {
             if let Some(outcome) = self.act() {
                 return Some(outcome);

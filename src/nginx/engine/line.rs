@@ -12,7 +12,7 @@ use super::{Settings, figures, random};
 use crate::ledger::engines::{Figures, Loss};
 use crate::nginx::log::{self, Level};
 use crate::nginx::timer::{Handler, now};
-use crate::redis::batch::{Batches, Outcome};
+use crate::redis::batch::{Batches, PublicationOutcome};
 use crate::redis::connection::{End, Event, Refused, Token, Unanswered};
 use crate::redis::resp::Value;
 
@@ -229,8 +229,8 @@ impl Line {
             }
             if let Some(outcome) = self.batches.as_mut().and_then(Batches::next_outcome) {
                 return Some(match outcome {
-                    Outcome::Answered(token, reply) => Happened::Answered(token, reply),
-                    Outcome::Failed(token, unanswered) => Happened::Failed(token, unanswered),
+                    PublicationOutcome::Answered(token, reply) => Happened::Answered(token, reply),
+                    PublicationOutcome::Failed(token, unanswered) => Happened::Failed(token, unanswered),
                 });
             }
             let event = self.link.next_event()?;

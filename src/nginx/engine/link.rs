@@ -28,7 +28,7 @@ const SURVEY_LIMIT: u64 = 1_500;
 const READS: usize = 16;
 
 /// How far the connection is.
-enum Stage {
+enum LinkStage {
     /// There is none before this time.
     Down { until: u64 },
     /// The server was asked, and is to answer until then.
@@ -47,7 +47,7 @@ pub struct Link {
     told: Rc<connection::Settings>,
     /// What the connection is made to; none while that is not known.
     host: Option<Rc<Host>>,
-    stage: Stage,
+    stage: LinkStage,
     timer: Timer,
     backoff: Backoff,
     events: VecDeque<Event>,
@@ -76,7 +76,7 @@ impl Link {
             settings,
             told,
             host: None,
-            stage: Stage::Down { until: 0 },
+            stage: LinkStage::Down { until: 0 },
             timer,
             backoff: Backoff::default(),
             events: VecDeque::new(),
@@ -98,12 +98,12 @@ impl Link {
         self.tried = 0;
         self.backoff.reset();
         match &self.stage {
-            Stage::Up { .. } => self.end(why),
-            Stage::Connecting { .. } | Stage::Handshaking { .. } => self.events.push_back(Event::Ended(why)),
-            Stage::Down { .. } => {}
+            LinkStage::Up { .. } => self.end(why),
+            LinkStage::Connecting { .. } | LinkStage::Handshaking { .. } => self.events.push_back(Event::Ended(why)),
+            LinkStage::Down { .. } => {}
         }
         self.backoff.reset();
-        self.stage = Stage::Down { until: 0 };
+        self.stage = LinkStage::Down { until: 0 };
         self.timer.post_next();
     }
 
@@ -115,9 +115,9 @@ impl Link {
     /// The connection ends if there is one, and another one is made: to this server, after the wait that failures before have earned.
     pub fn go_on(&mut self, host: &Rc<Host>) {
         self.host = Some(Rc::clone(host));
-        if !matches!(self.stage, Stage::Down { .. }) {
+        if !matches!(self.stage, LinkStage::Down { .. }) {
             // Nobody waits for anything of it.
-            self.stage = Stage::Down { until: 0 };
+            self.stage = LinkStage::Down { until: 0 };
         }
         self.events.clear();
         self.timer.post_next();
@@ -137,32 +137,32 @@ impl Link {
 
     /// Whether commands are taken.
     pub fn is_ready(&self) -> bool {
-        matches!(&self.stage, Stage::Up { connection, .. } if connection.is_ready())
+        matches!(&self.stage, LinkStage::Up { connection, .. } if connection.is_ready())
     }
 
     /// Whether the connection is being made for the first time since it was lost, and may be there soon.
     pub fn is_hopeful(&self) -> bool {
         match &self.stage {
             // At time 0 nothing has failed yet.
-            Stage::Down { until } => self.host.is_none() || *until == 0,
-            Stage::Connecting { .. } | Stage::Handshaking { .. } => true,
-            Stage::Up { connection, .. } => !connection.is_ready(),
+            LinkStage::Down { until } => self.host.is_none() || *until == 0,
+            LinkStage::Connecting { .. } | LinkStage::Handshaking { .. } => true,
+            LinkStage::Up { connection, .. } => !connection.is_ready(),
         }
     }
 
     /// Octets that were asked for and have not left.
     pub fn backlog(&self) -> usize {
         match &self.stage {
-            Stage::Up { connection, unsent, sent, .. } => unsent.len() - sent + connection.outgoing(),
-            Stage::Down { .. } | Stage::Connecting { .. } | Stage::Handshaking { .. } => 0,
+            LinkStage::Up { connection, unsent, sent, .. } => unsent.len() - sent + connection.outgoing(),
+            LinkStage::Down { .. } | LinkStage::Connecting { .. } | LinkStage::Handshaking { .. } => 0,
         }
     }
 
     /// The connection, while it is there. What was asked of it leaves with the next [`advance`](Self::advance).
     pub fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.stage {
-            Stage::Up { connection, .. } => Some(connection),
-            Stage::Down { .. } | Stage::Connecting { .. } | Stage::Handshaking { .. } => None,
+            LinkStage::Up { connection, .. } => Some(connection),
+            LinkStage::Down { .. } | LinkStage::Connecting { .. } | LinkStage::Handshaking { .. } => None,
         }
     }
 
@@ -185,17 +185,17 @@ impl Link {
     pub fn advance(&mut self) {
         self.timer.take_expired();
         match &mut self.stage {
-            Stage::Down { until } if *until > now() => {}
-            Stage::Down { .. } => self.connect(),
-            Stage::Connecting { .. } => self.finish_connecting(),
-            Stage::Handshaking { socket, deadline, .. } => {
+            LinkStage::Down { until } if *until > now() => {}
+            LinkStage::Down { .. } => self.connect(),
+            LinkStage::Connecting { .. } => self.finish_connecting(),
+            LinkStage::Handshaking { socket, deadline, .. } => {
                 if tls::is_over(socket) {
                     self.finish_handshake();
                 } else if now() >= *deadline {
                     self.failed();
                 }
             }
-            Stage::Up { .. } => {}
+            LinkStage::Up { .. } => {}
         }
         self.exchange();
         self.arm();
@@ -222,7 +222,7 @@ impl Link {
         let limit = self.settings.connect_timeout;
         // Where another one can be asked nobody waits long for this one.
         let limit = if self.told.purpose.needs_master() { limit } else { limit.min(SURVEY_LIMIT) };
-        self.stage = Stage::Connecting { socket, deadline: now() + limit };
+        self.stage = LinkStage::Connecting { socket, deadline: now() + limit };
         if result == Status::OK {
             self.finish_connecting();
         }
@@ -231,12 +231,12 @@ impl Link {
     /// No connection was made.
     fn failed(&mut self) {
         let wait = self.backoff.next((self.random)());
-        self.stage = Stage::Down { until: now() + wait };
+        self.stage = LinkStage::Down { until: now() + wait };
         self.events.push_back(Event::Ended(End::Lost));
     }
 
     fn finish_connecting(&mut self) {
-        let Stage::Connecting { socket, deadline } = &self.stage else { return };
+        let LinkStage::Connecting { socket, deadline } = &self.stage else { return };
         if !socket.writable() {
             if now() >= *deadline {
                 self.failed();
@@ -247,7 +247,8 @@ impl Link {
             return self.failed();
         }
         let deadline = *deadline;
-        let Stage::Connecting { socket, .. } = std::mem::replace(&mut self.stage, Stage::Down { until: 0 }) else {
+        let LinkStage::Connecting { socket, .. } = std::mem::replace(&mut self.stage, LinkStage::Down { until: 0 })
+        else {
             return;
         };
         let (Some(context), Some(host)) = (self.settings.tls, &self.host) else {
@@ -255,7 +256,7 @@ impl Link {
         };
         let identity = self.settings.identity(host);
         match identity.begin(context, &socket, on_handshake) {
-            Handshake::Waiting => self.stage = Stage::Handshaking { socket, identity, deadline },
+            Handshake::Waiting => self.stage = LinkStage::Handshaking { socket, identity, deadline },
             Handshake::Done => self.connected(socket, deadline),
             Handshake::Failed => self.failed(),
         }
@@ -263,8 +264,8 @@ impl Link {
 
     /// TLS has come to an end, one way or the other.
     fn finish_handshake(&mut self) {
-        if let Stage::Handshaking { socket, identity, deadline } =
-            std::mem::replace(&mut self.stage, Stage::Down { until: 0 })
+        if let LinkStage::Handshaking { socket, identity, deadline } =
+            std::mem::replace(&mut self.stage, LinkStage::Down { until: 0 })
         {
             match identity.finish(&socket) {
                 Handshake::Done => self.connected(socket, deadline),
@@ -277,12 +278,12 @@ impl Link {
         // TLS has taken the events for its handshake.
         socket.wake(self.owner, self.handler);
         let connection = Connection::new(Rc::clone(&self.told), now(), deadline);
-        self.stage = Stage::Up { socket, connection: Box::new(connection), unsent: Vec::new(), sent: 0 };
+        self.stage = LinkStage::Up { socket, connection: Box::new(connection), unsent: Vec::new(), sent: 0 };
     }
 
     /// Reads what has come and writes what is to leave.
     fn exchange(&mut self) {
-        let Stage::Up { socket, connection, unsent, sent } = &mut self.stage else { return };
+        let LinkStage::Up { socket, connection, unsent, sent } = &mut self.stage else { return };
         let mut lost = false;
         for _ in 0..READS {
             if !socket.readable() {
@@ -328,7 +329,7 @@ impl Link {
     }
 
     fn end(&mut self, end: End) {
-        if let Stage::Up { connection, .. } = &mut self.stage {
+        if let LinkStage::Up { connection, .. } = &mut self.stage {
             connection.end(end);
         }
         self.collect();
@@ -336,7 +337,7 @@ impl Link {
 
     /// Takes the events of the connection over. With the last one it is closed.
     fn collect(&mut self) {
-        let Stage::Up { connection, .. } = &mut self.stage else { return };
+        let LinkStage::Up { connection, .. } = &mut self.stage else { return };
         let mut ended = false;
         while let Some(event) = connection.next_event() {
             match &event {
@@ -348,16 +349,16 @@ impl Link {
         }
         if ended {
             let wait = self.backoff.next((self.random)());
-            self.stage = Stage::Down { until: now() + wait };
+            self.stage = LinkStage::Down { until: now() + wait };
         }
     }
 
     fn arm(&mut self) {
         let deadline = match &self.stage {
-            Stage::Down { .. } if self.host.is_none() => None,
-            Stage::Down { until } => Some(*until),
-            Stage::Connecting { deadline, .. } | Stage::Handshaking { deadline, .. } => Some(*deadline),
-            Stage::Up { connection, .. } => connection.deadline(),
+            LinkStage::Down { .. } if self.host.is_none() => None,
+            LinkStage::Down { until } => Some(*until),
+            LinkStage::Connecting { deadline, .. } | LinkStage::Handshaking { deadline, .. } => Some(*deadline),
+            LinkStage::Up { connection, .. } => connection.deadline(),
         };
         let deadline = [deadline, self.wake_by].into_iter().flatten().min();
         match deadline {

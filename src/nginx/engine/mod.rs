@@ -46,7 +46,7 @@ use crate::redis::script::Failure;
 use crate::status;
 use backend::Redis;
 use relay::Node;
-use servers::{Command, Outcome, Servers};
+use servers::{Command, CommandOutcome, Servers};
 
 /// Why an engine has not done what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,9 +228,9 @@ fn run(number: usize) {
     with(number, |engine| engine.servers.advance());
     while let Some((outcome, done)) = with(number, Engine::next_outcome).flatten() {
         match outcome {
-            Outcome::Answered(_, reply) => done(Ok(reply)),
-            Outcome::Failed(_, Unanswered::NotSent) => done(Err(Failed::Unavailable)),
-            Outcome::Failed(_, Unanswered::Unknown) => done(Err(Failed::Unknown)),
+            CommandOutcome::Answered(_, reply) => done(Ok(reply)),
+            CommandOutcome::Failed(_, Unanswered::NotSent) => done(Err(Failed::Unavailable)),
+            CommandOutcome::Failed(_, Unanswered::Unknown) => done(Err(Failed::Unknown)),
         }
     }
     with(number, |engine| engine.servers.advance());
@@ -251,10 +251,10 @@ fn run_node(number: usize) {
 
 impl Engine {
     /// What has become of a command, and who waits for that.
-    fn next_outcome(&mut self) -> Option<(Outcome, Done)> {
+    fn next_outcome(&mut self) -> Option<(CommandOutcome, Done)> {
         loop {
             let outcome = self.servers.next()?;
-            let (Outcome::Answered(token, _) | Outcome::Failed(token, _)) = &outcome;
+            let (CommandOutcome::Answered(token, _) | CommandOutcome::Failed(token, _)) = &outcome;
             let asked = self.asked.remove(token);
             if self.asked.is_empty() {
                 self.keep.disarm();
@@ -263,13 +263,13 @@ impl Engine {
             if let Some(figures) = self.figures {
                 figures.pending(self.asked.len());
                 match &outcome {
-                    Outcome::Answered(_, reply) => {
+                    CommandOutcome::Answered(_, reply) => {
                         figures.answered(u64::try_from(asked.since.elapsed().as_micros()).unwrap_or(u64::MAX));
                         if matches!(reply, Value::Error(_)) {
                             figures.failed();
                         }
                     }
-                    Outcome::Failed(..) => figures.failed(),
+                    CommandOutcome::Failed(..) => figures.failed(),
                 }
             }
             return Some((outcome, asked.done));

@@ -9,7 +9,7 @@ use super::Settings;
 use super::address::Host;
 use super::line::{Happened, Lines};
 use super::sentinels::Sentinels;
-use super::servers::{Command, Outcome};
+use super::servers::{Command, CommandOutcome};
 use crate::ledger::engines::Figures;
 use crate::nginx::timer::Handler;
 use crate::redis::connection::Token;
@@ -126,11 +126,11 @@ impl One {
     }
 
     /// What has become of commands.
-    pub fn next(&mut self) -> Option<Outcome> {
+    pub fn next(&mut self) -> Option<CommandOutcome> {
         while let Some(lines) = self.retired.first_mut() {
             match lines.next() {
-                Some(Happened::Answered(token, reply)) => return Some(Outcome::Answered(token, reply)),
-                Some(Happened::Failed(token, unanswered)) => return Some(Outcome::Failed(token, unanswered)),
+                Some(Happened::Answered(token, reply)) => return Some(CommandOutcome::Answered(token, reply)),
+                Some(Happened::Failed(token, unanswered)) => return Some(CommandOutcome::Failed(token, unanswered)),
                 Some(Happened::Ready | Happened::Ended) => {}
                 None if lines.is_idle() => drop(self.retired.remove(0)),
                 None => break,
@@ -138,8 +138,8 @@ impl One {
         }
         loop {
             match self.lines.next()? {
-                Happened::Answered(token, reply) => return Some(Outcome::Answered(token, reply)),
-                Happened::Failed(token, unanswered) => return Some(Outcome::Failed(token, unanswered)),
+                Happened::Answered(token, reply) => return Some(CommandOutcome::Answered(token, reply)),
+                Happened::Failed(token, unanswered) => return Some(CommandOutcome::Failed(token, unanswered)),
                 Happened::Ready => self.trust(),
                 Happened::Ended => self.doubt(),
             }

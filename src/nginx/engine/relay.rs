@@ -25,7 +25,7 @@ use crate::nginx::timer::{Handler, now};
 use crate::redis::envelope::Envelope;
 use crate::redis::presence;
 use crate::redis::relay::{Channel, Copies, Copy};
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// Octets of requests for channels that may wait for the relay.
 const MOST_INPUT: u64 = 4 << 20;
@@ -146,7 +146,8 @@ impl Node {
             } else if let Some(handle) = self.handle.filter(|_| relay != 0) {
                 let request = encode(slot, opening.history, opening.since, key);
                 // What a full input does not take is asked for again.
-                taken &= hub::with(|hub| hub.push_input(handle, Kind::Binary, &request, MOST_INPUT)) == Some(Ok(()));
+                taken &=
+                    hub::with(|hub| hub.push_input(handle, MessageKind::Binary, &request, MOST_INPUT)) == Some(Ok(()));
             }
         }
         opening.asked = if taken { relay } else { 0 };

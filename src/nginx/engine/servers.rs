@@ -27,7 +27,7 @@ pub struct Command {
 }
 
 /// What has become of a command.
-pub enum Outcome {
+pub enum CommandOutcome {
     /// It was answered, with an error also.
     Answered(Token, Value),
     /// It will not be answered.
@@ -119,7 +119,7 @@ impl Servers {
     }
 
     /// What has become of commands.
-    pub fn next(&mut self) -> Option<Outcome> {
+    pub fn next(&mut self) -> Option<CommandOutcome> {
         match self {
             Servers::One(one) => one.next(),
             Servers::Cluster(cluster) => cluster.next(),

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::conf::{Endpoint, EnvEntry, Settings, Template};
+use crate::conf::{EndpointSettings, EnvEntry, Settings, Template};
 use crate::exec::lookup::{self, Problem};
 use crate::nginx::ffi;
 use crate::nginx::identity::{self, Identity};
@@ -60,10 +60,10 @@ enum What {
 /// Notes what is to be looked at of a location that has inherited its settings.
 pub fn enter(checks: &mut Vec<Check>, settings: &Settings<NginxCompiler>) {
     let words: &[ComplexValue] = match &settings.endpoint {
-        Some(Endpoint::Exec(words)) => words,
-        Some(Endpoint::Shared(shared)) => &shared.program,
-        Some(Endpoint::ExecDir(_)) => &[],
-        Some(Endpoint::Channel(_) | Endpoint::Tcp(_)) | None => return,
+        Some(EndpointSettings::Exec(words)) => words,
+        Some(EndpointSettings::Shared(shared)) => &shared.program,
+        Some(EndpointSettings::ExecDir(_)) => &[],
+        Some(EndpointSettings::Channel(_) | EndpointSettings::Tcp(_)) | None => return,
     };
     if let Some((program, arguments)) = words.split_first() {
         if let Some(path) = search_path(settings).filter(|_| program.constant().is_some()) {
@@ -73,7 +73,7 @@ pub fn enter(checks: &mut Vec<Check>, settings: &Settings<NginxCompiler>) {
             note(checks, What::Argument, word, None);
         }
     }
-    if let Some(Endpoint::ExecDir(directory)) = &settings.endpoint {
+    if let Some(EndpointSettings::ExecDir(directory)) = &settings.endpoint {
         // It is the worker that looks for programs there.
         note(checks, What::Directory("websocket_exec_dir"), directory, None);
     }

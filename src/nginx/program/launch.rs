@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::client::OneClient;
 use super::command::{Command, refusal};
 use super::feed::Feed;
-use super::{Listener, Program, Stderr, Stdin, backlog};
+use super::{Listener, RunningProgram, Stderr, Stdin, backlog};
 use crate::conf::ExecStderr;
 use crate::exec::framing::{Reader, Writer};
 use crate::exec::spawner;
@@ -80,7 +80,7 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
     let name = &command.name;
     let ladder = settings.exec_stop();
     let terminal = settings.exec_pty();
-    let description = spawner::Program {
+    let description = spawner::ProgramDescription {
         path: &command.path,
         arguments: &command.arguments,
         environment: command.environment.variables(),
@@ -128,7 +128,7 @@ pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Res
         user,
     };
     let id = programs::start(asked, &description, theirs, found).map_err(refused)?;
-    Ok(Box::new(Program {
+    Ok(Box::new(RunningProgram {
         id,
         name: name.clone(),
         session,

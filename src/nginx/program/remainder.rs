@@ -49,7 +49,7 @@ pub struct Remainder {
     end: Rc<ProgramEnd>,
     ladder: Ladder,
     terminal: bool,
-    stage: Stage,
+    stage: RemainderStage,
     feed: Feed,
     stdout: Option<Pipe>,
     stderr: Option<Stderr>,
@@ -80,7 +80,7 @@ pub struct Left {
 
 /// How far the program is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum RemainderStage {
     /// It is given its input; the next look at what it has read comes after this time.
     Feeding { pause: u64 },
     /// It is being stopped, and has been told by its terminal that the input ends, which is hung up at this time.
@@ -100,7 +100,7 @@ pub fn begin(left: Left, input: Input) {
         end,
         ladder,
         terminal,
-        stage: Stage::Feeding { pause: FIRST_LOOK },
+        stage: RemainderStage::Feeding { pause: FIRST_LOOK },
         feed,
         stdout,
         stderr,
@@ -201,12 +201,12 @@ impl Remainder {
     fn go_on(&mut self) {
         self.read();
         match self.stage {
-            Stage::Feeding { pause } => self.feed_on(pause),
-            Stage::HangingUp { at } if at <= now() || self.end.status().is_some() => {
+            RemainderStage::Feeding { pause } => self.feed_on(pause),
+            RemainderStage::HangingUp { at } if at <= now() || self.end.status().is_some() => {
                 self.hang_up();
                 self.stay();
             }
-            Stage::HangingUp { .. } | Stage::Stopping => {}
+            RemainderStage::HangingUp { .. } | RemainderStage::Stopping => {}
         }
     }
 
@@ -235,7 +235,7 @@ impl Remainder {
             self.hang_up();
             return self.stop();
         }
-        self.stage = Stage::Feeding { pause: (pause * 2).min(LAST_LOOK) };
+        self.stage = RemainderStage::Feeding { pause: (pause * 2).min(LAST_LOOK) };
         self.timer.disarm();
         self.timer.arm(pause.min(left));
     }
@@ -263,7 +263,7 @@ impl Remainder {
             self.feed.flush();
         }
         self.stop();
-        self.stage = Stage::HangingUp { at: now() + HANG_UP };
+        self.stage = RemainderStage::HangingUp { at: now() + HANG_UP };
         self.timer.disarm();
         self.timer.arm(HANG_UP);
     }
@@ -274,13 +274,13 @@ impl Remainder {
         if self.terminal {
             self.stdout = None;
         }
-        self.stage = Stage::Stopping;
+        self.stage = RemainderStage::Stopping;
     }
 
     /// It is taken down by its ladder from now on.
     fn stop(&mut self) {
         programs::stop(self.id, self.ladder);
-        self.stage = Stage::Stopping;
+        self.stage = RemainderStage::Stopping;
         self.stay();
     }
 

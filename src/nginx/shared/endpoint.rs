@@ -22,7 +22,7 @@ use crate::session::program::LeftProgram;
 use crate::session::shared::{Pushed, State};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// One client of a shared program: its subscription, and what it has sent that the program has not been given yet.
 struct SharedProgramClient {
@@ -135,7 +135,7 @@ impl SharedProgramClient {
         moved
     }
 
-    fn take(&mut self, kind: Kind, payload: Vec<u8>) {
+    fn take(&mut self, kind: MessageKind, payload: Vec<u8>) {
         let message = Input { kind, data: payload };
         self.held_octets += weight(&message);
         self.held.push_back(message);
@@ -169,7 +169,7 @@ impl Endpoint for SharedProgramClient {
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
-        if self.format == Format::Lines && data.kind == Kind::Binary {
+        if self.format == Format::Lines && data.kind == MessageKind::Binary {
             let error = WriteError::Binary;
             return Err(Ending { code: error.close_code(), reason: error.to_string() });
         }

@@ -87,8 +87,8 @@ impl Parameters {
     }
 
     /// What the spawner is told.
-    pub fn description(&self) -> spawner::Program<'_> {
-        spawner::Program {
+    pub fn description(&self) -> spawner::ProgramDescription<'_> {
+        spawner::ProgramDescription {
             path: &self.path,
             arguments: &self.arguments,
             environment: &self.environment,

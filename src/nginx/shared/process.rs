@@ -30,7 +30,7 @@ use crate::session::program::ProgramEnd;
 use crate::session::shared::host::{Progress, SharedProcess};
 use crate::session::shared::{RunEnd, SharedProgramId};
 use crate::ws::close::CloseCode;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// Octets of standard output that are published before other events get their turn.
 const TURN: usize = 256 << 10;
@@ -68,7 +68,7 @@ pub struct Process {
 /// What it says, on its way to the channel.
 struct Publication {
     /// A message that has begun and not ended.
-    unfinished: Option<(Kind, Vec<u8>)>,
+    unfinished: Option<(MessageKind, Vec<u8>)>,
     /// The last message was refused, and that is in the log.
     refusing: Rc<Cell<bool>>,
 }
@@ -376,10 +376,10 @@ impl Publication {
     }
 
     /// Publishes a message. One that the channel does not take is dropped.
-    fn publish(&mut self, kind: Kind, message: &[u8], parameters: &Parameters) {
+    fn publish(&mut self, kind: MessageKind, message: &[u8], parameters: &Parameters) {
         let content_type = match kind {
-            Kind::Text => b"",
-            Kind::Binary => OCTET_STREAM,
+            MessageKind::Text => b"",
+            MessageKind::Binary => OCTET_STREAM,
         };
         let publication = message::Publication { kind, content_type, event: b"", data: &[message] };
         let publish = || parameters.publisher.publish(&publication);
@@ -426,7 +426,7 @@ impl StderrReader for Sink<'_> {
     }
 
     fn text(&mut self, line: &str) {
-        self.output.publish(Kind::Text, line.as_bytes(), self.parameters);
+        self.output.publish(MessageKind::Text, line.as_bytes(), self.parameters);
     }
 
     fn complain(&self, text: std::fmt::Arguments<'_>) {

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use super::address::{Address, Literal, Target, socket_address};
-use crate::conf::{Endpoint, Settings};
+use crate::conf::{EndpointSettings, Settings};
 use crate::nginx::ffi;
 use crate::nginx::log::{self, Level, Octets};
 use crate::nginx::request::Request;
@@ -15,7 +15,7 @@ use crate::tcp::allow::{Rule, chosen_by_client};
 
 /// Whether the configuration says where the address of a location may lead, if it has to. If not, that is logged.
 pub fn is_said(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> bool {
-    let Some(Endpoint::Tcp(Address::Template(address))) = &settings.endpoint else { return true };
+    let Some(EndpointSettings::Tcp(Address::Template(address))) = &settings.endpoint else { return true };
     if settings.tcp_allow.is_some() {
         return true;
     }

@@ -2,7 +2,7 @@
 
 //! TLS to a service, as its location says.
 
-use crate::conf::{Endpoint, Settings};
+use crate::conf::{EndpointSettings, Settings};
 use crate::nginx::ffi;
 use crate::nginx::log;
 use crate::nginx::request::Request;
@@ -12,7 +12,7 @@ use crate::nginx::tls::{Files, Identity, Tls};
 /// Makes the context for a location that needs one, after it has inherited its settings. `false` when it cannot be; the
 /// reason is logged.
 pub fn prepare(cf: *mut ffi::ngx_conf_t, settings: &mut Settings<NginxCompiler>) -> bool {
-    if !matches!(settings.endpoint, Some(Endpoint::Tcp(_))) || !settings.tcp_ssl() {
+    if !matches!(settings.endpoint, Some(EndpointSettings::Tcp(_))) || !settings.tcp_ssl() {
         return true;
     }
     let file = settings.tcp_ssl_trusted_certificate();

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::spawners::{self, Running, Spawners};
-use crate::exec::spawner::{ExitStatus, Failure, Ladder, Program, ProgramId, Report, Stage};
+use crate::exec::spawner::{ExitStatus, Failure, Ladder, ProgramDescription, ProgramId, Report, StartStep};
 use crate::ledger::Place;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -99,7 +99,7 @@ impl Entry {
     fn as_whom(&self, failure: Failure) -> identity::AsWhom {
         match (&self.user, failure.stage) {
             // Who asks for the user is root.
-            (_, Stage::User) => identity::concerning(0),
+            (_, StartStep::User) => identity::concerning(0),
             (Some(user), _) => identity::concerning_user(failure.errno, user),
             (None, _) => identity::concerning(failure.errno),
         }
@@ -107,7 +107,7 @@ impl Entry {
 
     /// Whether the failure is that of a file that its user may not execute.
     fn is_denied(&self, failure: Failure) -> bool {
-        self.found && self.user.is_some() && failure.stage == Stage::Execute && failure.errno == libc::EACCES
+        self.found && self.user.is_some() && failure.stage == StartStep::Execute && failure.errno == libc::EACCES
     }
 }
 
@@ -184,7 +184,7 @@ pub fn failed(key: u64) {
 /// There is no spawner, or it does not take requests.
 pub fn start(
     asked: Asked,
-    program: &Program,
+    program: &ProgramDescription,
     pipes: Option<[OwnedFd; 3]>,
     found: Option<OwnedFd>,
 ) -> io::Result<ProgramId> {

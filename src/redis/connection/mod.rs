@@ -147,7 +147,7 @@ struct Pending {
 
 /// How far a connection is.
 #[derive(Debug)]
-enum Stage {
+enum ConnectionStage {
     /// Hello was said.
     Greeting {
         greeting: Greeting,
@@ -164,7 +164,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct Connection {
     settings: Rc<Settings>,
-    stage: Stage,
+    stage: ConnectionStage,
     parser: Parser,
     /// What is to be sent.
     outgoing: Vec<u8>,
@@ -189,7 +189,7 @@ impl Connection {
         let greeting = Greeting::begin(&settings, &mut outgoing);
         Connection {
             parser: Parser::new(settings.limits),
-            stage: Stage::Greeting { greeting, deadline },
+            stage: ConnectionStage::Greeting { greeting, deadline },
             queued: outgoing.len() as u64,
             outgoing,
             sent: 0,
@@ -203,7 +203,7 @@ impl Connection {
 
     /// Whether commands are taken.
     pub fn is_ready(&self) -> bool {
-        matches!(self.stage, Stage::Ready)
+        matches!(self.stage, ConnectionStage::Ready)
     }
 
     /// Whether no command waits for its answer.
@@ -326,7 +326,7 @@ impl Connection {
     pub fn receive(&mut self, octets: &[u8], now: u64) {
         self.heard = now;
         let mut input = octets;
-        while !matches!(self.stage, Stage::Over) {
+        while !matches!(self.stage, ConnectionStage::Over) {
             match self.parser.next(&mut input) {
                 Ok(Some(reply)) => self.take(reply),
                 Ok(None) => return,
@@ -337,10 +337,10 @@ impl Connection {
 
     /// The connection was lost, or its owner has closed it.
     pub fn end(&mut self, end: End) {
-        if matches!(self.stage, Stage::Over) {
+        if matches!(self.stage, ConnectionStage::Over) {
             return;
         }
-        self.stage = Stage::Over;
+        self.stage = ConnectionStage::Over;
         for Pending { asked, begin, .. } in mem::take(&mut self.pending) {
             if let Asked::Command(token) = asked {
                 let unanswered = if begin >= self.sent { Unanswered::NotSent } else { Unanswered::Unknown };
@@ -360,12 +360,12 @@ impl Connection {
     /// When [`on_time`](Self::on_time) is to be called.
     pub fn deadline(&self) -> Option<u64> {
         match &self.stage {
-            Stage::Greeting { deadline, .. } => Some(*deadline),
-            Stage::Ready => {
+            ConnectionStage::Greeting { deadline, .. } => Some(*deadline),
+            ConnectionStage::Ready => {
                 let quiet = self.heard + QUIET;
                 Some(self.pending.front().map_or(quiet, |pending| pending.deadline))
             }
-            Stage::Over => None,
+            ConnectionStage::Over => None,
         }
     }
 
@@ -391,11 +391,11 @@ impl Connection {
             }
             return;
         }
-        if let Stage::Greeting { greeting, .. } = &mut self.stage {
+        if let ConnectionStage::Greeting { greeting, .. } = &mut self.stage {
             match greeting.answered(&reply, &self.settings) {
                 Ok(None) => {}
                 Ok(Some(server)) => {
-                    self.stage = Stage::Ready;
+                    self.stage = ConnectionStage::Ready;
                     self.events.push_back(Event::Ready(server));
                 }
                 Err(unfit) => self.end(End::Unfit(unfit)),

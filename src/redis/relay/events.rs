@@ -2,7 +2,7 @@
 
 //! What a [`Relay`] makes of what its server says: messages of Pub/Sub, what was read of streams, and notices.
 
-use super::{AGAIN, Asked, Copies, Relay, Stage};
+use super::{AGAIN, Asked, ChannelStage, Copies, Relay};
 use crate::channel::position::MessageId;
 use crate::channel::store::{Appended, Original};
 use crate::redis::connection::{Connection, Event};
@@ -43,18 +43,18 @@ impl Relay {
             }
             Event::Notice(Notice::Subscribed { topic }) => {
                 if let Some(state) = self.channels.get_mut(&*topic)
-                    && state.stage == Stage::Subscribing
+                    && state.stage == ChannelStage::Subscribing
                 {
-                    state.stage = Stage::Due;
+                    state.stage = ChannelStage::Due;
                     self.due.push_back(topic.into());
                 }
             }
             Event::Notice(Notice::Unsubscribed { topic }) => {
                 // The channel may have been let go and be wanted again, or the server has moved it.
                 if let Some(state) = self.channels.get_mut(&*topic)
-                    && state.stage != Stage::Subscribing
+                    && state.stage != ChannelStage::Subscribing
                 {
-                    state.stage = Stage::Wanted;
+                    state.stage = ChannelStage::Wanted;
                     self.due.push_back(topic.into());
                 }
             }
@@ -62,7 +62,7 @@ impl Relay {
                 for topic in topics {
                     self.displace(&topic, &error);
                     if let Some(state) = self.channels.get_mut(&*topic) {
-                        state.stage = Stage::Wanted;
+                        state.stage = ChannelStage::Wanted;
                         self.later(now + AGAIN, topic.into());
                     }
                 }
@@ -93,20 +93,20 @@ impl Relay {
     fn look_again(&mut self, topic: &[u8]) {
         let Some(state) = self.channels.get_mut(topic) else { return };
         match &mut state.stage {
-            Stage::Complete => {
-                state.stage = Stage::Due;
+            ChannelStage::Complete => {
+                state.stage = ChannelStage::Due;
                 self.due.push_back(topic.into());
             }
-            Stage::Reading { again } => *again = true,
-            Stage::Wanted | Stage::Subscribing | Stage::Due => {}
+            ChannelStage::Reading { again } => *again = true,
+            ChannelStage::Wanted | ChannelStage::Subscribing | ChannelStage::Due => {}
         }
     }
 
     /// What was read of a channel's stream.
     fn read(&mut self, topic: Box<[u8]>, found: Result<Fetched, Failure>, copies: &mut impl Copies, now: u64) {
         let Some(state) = self.channels.get_mut(&topic) else { return };
-        let Stage::Reading { again } = state.stage else { return };
-        state.stage = Stage::Due;
+        let ChannelStage::Reading { again } = state.stage else { return };
+        state.stage = ChannelStage::Due;
         self.counts.failed += u64::from(found.is_err());
         if let Err(Failure::Refused(error)) = &found {
             self.displace(&topic, error);
@@ -144,7 +144,7 @@ impl Relay {
             self.due.push_back(topic);
             return;
         }
-        state.stage = Stage::Complete;
+        state.stage = ChannelStage::Complete;
         copies.keep(&state.channel, Some(state.reading));
         state.kept = true;
         for slot in state.waiting.drain(..) {

@@ -5,7 +5,7 @@
 //! A channel takes along what is known of it, so that nobody who waits for it is forgotten, and is subscribed to and compared
 //! anew where it comes to: what was published meanwhile is fetched.
 
-use super::{Copies, Relay, Stage, State};
+use super::{ChannelStage, Copies, Relay, State};
 use crate::redis::connection::Connection;
 use crate::redis::error::{ErrorReply, Redirect};
 
@@ -56,7 +56,7 @@ impl Relay {
     pub fn take(&mut self, topic: &[u8], connection: Option<&mut Connection>, now: u64) -> Option<Moving> {
         let state = self.channels.remove(topic)?;
         if let Some(connection) = connection
-            && !matches!(state.stage, Stage::Wanted)
+            && !matches!(state.stage, ChannelStage::Wanted)
         {
             // Refused where the connection is not ready, and listens to nothing then.
             let _ = connection.unsubscribe(&[topic], now);
@@ -68,7 +68,7 @@ impl Relay {
     pub fn adopt(&mut self, moving: Moving, asking: bool, now: u64) {
         let Moving(mut state) = moving;
         let topic: Box<[u8]> = state.names.topic.clone().into();
-        state.stage = Stage::Wanted;
+        state.stage = ChannelStage::Wanted;
         state.asking = asking;
         // The node that has the channel now is told of the subscribers, and each queue has one entry of it.
         state.announced.forget();
@@ -97,8 +97,8 @@ impl Relay {
             // The slot is being moved: others of its channels may be there as well, and are told of nothing here.
             let slot = to.slot;
             for (topic, state) in &mut self.channels {
-                if state.stage == Stage::Complete && state.names.slot() == slot {
-                    state.stage = Stage::Due;
+                if state.stage == ChannelStage::Complete && state.names.slot() == slot {
+                    state.stage = ChannelStage::Due;
                     self.due.push_back(topic.clone());
                 }
             }
@@ -316,9 +316,9 @@ mod tests {
         listener.relay.open(channel("a"), None, 0, &mut copies, 0);
         let topic: Box<[u8]> = names("a").topic.into();
         listener.relay.due.clear();
-        listener.relay.channels.get_mut(&topic).unwrap().stage = Stage::Complete;
+        listener.relay.channels.get_mut(&topic).unwrap().stage = ChannelStage::Complete;
         listener.relay.displace(b"another", &error);
-        assert_eq!(listener.relay.channels[&topic].stage, Stage::Due);
+        assert_eq!(listener.relay.channels[&topic].stage, ChannelStage::Due);
         assert_eq!(listener.relay.due, [topic]);
         listener.relay.displace(b"another", &ErrorReply::TryAgain);
         assert_eq!(listener.relay.take_displaced().len(), 1);

@@ -3,7 +3,7 @@
 //! What the client of a simulated session hears, read as a strict client would.
 
 use super::*;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// What a client hears.
 pub struct Heard {
@@ -36,7 +36,7 @@ pub fn frames(mut octets: &[u8]) -> Heard {
         match first & 15 {
             kind @ 0..=2 => {
                 assert_eq!(kind == 0, begun.is_some(), "a message in another one, or the rest of none");
-                let kind = if kind == 2 { Kind::Binary } else { Kind::Text };
+                let kind = if kind == 2 { MessageKind::Binary } else { MessageKind::Text };
                 begun.get_or_insert((kind, Vec::new())).1.extend_from_slice(payload);
                 if last {
                     heard.messages.extend(begun.take());

@@ -6,7 +6,7 @@ use super::*;
 use crate::session::endpoint::{HttpStatus, Produced, Started};
 use crate::session::{Flow, Session, SessionEnd, Settings};
 use crate::ws::connection::Limits;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 use crate::ws::timing;
 
 /// Reads numbers off a string of octets; zeroes follow it.
@@ -36,7 +36,7 @@ impl Script<'_> {
     }
 
     fn message(&mut self) -> Message {
-        let kind = if self.next() & 1 == 0 { Kind::Text } else { Kind::Binary };
+        let kind = if self.next() & 1 == 0 { MessageKind::Text } else { MessageKind::Binary };
         let (length, letter) = (self.length(), b'a' + self.next() % 26);
         (kind, vec![letter; length])
     }

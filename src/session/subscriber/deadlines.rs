@@ -2,7 +2,7 @@
 
 //! What a waiting request waits for besides messages, and until when.
 
-use super::{Delivery, Flow, Host, Response, Stage, Subscriber, SubscriberEnd};
+use super::{Delivery, Flow, Host, Response, Subscriber, SubscriberEnd, SubscriberStage};
 use crate::session::host::Severity;
 
 /// A request that has nothing to do keeps a timer all the same, and with it a worker that is told to go.
@@ -28,7 +28,7 @@ impl<H: Host> Subscriber<H> {
         let after = |begin: Option<u64>, time: u64| begin.filter(|_| time != 0).map(|begin| begin.saturating_add(time));
         let stuck = after(self.response.stuck_since(), settings.send_timeout);
         let (give_up, drain, idle, keepalive) = match self.stage {
-            Stage::Waiting { .. } => {
+            SubscriberStage::Waiting { .. } => {
                 let has_keepalive = match &self.delivery {
                     Delivery::Streaming(streaming) => streaming.keepalive().is_some(),
                     Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => false,
@@ -37,8 +37,12 @@ impl<H: Host> Subscriber<H> {
                 let idle = after(Some(self.spoke), settings.idle_timeout);
                 (stuck, self.drain, idle, after(silent, settings.ping_interval))
             }
-            Stage::Closing { until } => (Some(stuck.map_or(until, |stuck| stuck.min(until))), None, None, None),
-            Stage::Created | Stage::Starting { .. } | Stage::Over => (None, None, None, None),
+            SubscriberStage::Closing { until } => {
+                (Some(stuck.map_or(until, |stuck| stuck.min(until))), None, None, None)
+            }
+            SubscriberStage::Created | SubscriberStage::Starting { .. } | SubscriberStage::Over => {
+                (None, None, None, None)
+            }
         };
         [
             give_up.map(|at| (at, Due::GiveUp)),

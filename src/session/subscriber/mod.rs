@@ -209,7 +209,7 @@ pub struct Settings {
 }
 
 /// How far a request has come, and what only that stage has.
-enum Stage<S> {
+enum SubscriberStage<S> {
     /// It has no source yet.
     Created,
     /// The program that it shares is being started; nothing was answered yet.
@@ -229,7 +229,7 @@ pub struct Subscriber<H: Host> {
     record: H::Record,
     delivery: Delivery,
     settings: Settings,
-    stage: Stage<H::Source>,
+    stage: SubscriberStage<H::Source>,
     /// When the last message was sent.
     spoke: u64,
     /// When it ends because its worker does.
@@ -242,7 +242,17 @@ impl<H: Host> Subscriber<H> {
     /// A subscriber that is given its source by [`attach`](Self::attach).
     pub fn new(host: H, response: H::Response, record: H::Record, delivery: Delivery, settings: Settings) -> Self {
         let spoke = host.now();
-        Subscriber { host, response, record, delivery, settings, stage: Stage::Created, spoke, drain: None, open: None }
+        Subscriber {
+            host,
+            response,
+            record,
+            delivery,
+            settings,
+            stage: SubscriberStage::Created,
+            spoke,
+            drain: None,
+            open: None,
+        }
     }
 
     /// The server in which it lives.
@@ -257,14 +267,14 @@ impl<H: Host> Subscriber<H> {
 
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Over)
+        matches!(self.stage, SubscriberStage::Over)
     }
 
     /// Its subscription has begun: begins to answer, unless a program has to be started first.
     pub fn attach(&mut self, source: H::Source) -> Flow {
-        debug_assert!(matches!(self.stage, Stage::Created), "a subscriber has one source");
+        debug_assert!(matches!(self.stage, SubscriberStage::Created), "a subscriber has one source");
         let is_starting = source.program() == Some(State::Starting);
-        self.stage = Stage::Starting { source };
+        self.stage = SubscriberStage::Starting { source };
         if is_starting {
             self.host.watch_client();
         } else {
@@ -276,11 +286,11 @@ impl<H: Host> Subscriber<H> {
 
     /// Begins to answer.
     fn begin(&mut self) -> Flow {
-        self.stage = match mem::replace(&mut self.stage, Stage::Created) {
-            Stage::Starting { source } => Stage::Waiting { source, is_blocked: true },
+        self.stage = match mem::replace(&mut self.stage, SubscriberStage::Created) {
+            SubscriberStage::Starting { source } => SubscriberStage::Waiting { source, is_blocked: true },
             other => other,
         };
-        if let Stage::Waiting { source, .. } = &self.stage
+        if let SubscriberStage::Waiting { source, .. } = &self.stage
             && let Some(State::Running(pid)) = source.program()
         {
             self.record.exec_pid = Some(pid);
@@ -305,7 +315,7 @@ impl<H: Host> Subscriber<H> {
 
     /// The program may have been started.
     fn started(&mut self) -> Flow {
-        let Stage::Starting { source } = &self.stage else { return Flow::Continue(()) };
+        let SubscriberStage::Starting { source } = &self.stage else { return Flow::Continue(()) };
         match source.program() {
             Some(State::Starting) => Flow::Continue(()),
             Some(State::Refused(HttpStatus::UNAVAILABLE)) => Flow::Break(SubscriberEnd::TryAgain),
@@ -316,7 +326,7 @@ impl<H: Host> Subscriber<H> {
 
     /// Whether the program that it shared has ended, and there is nothing more of it.
     fn is_deserted(&mut self) -> bool {
-        let Stage::Waiting { source, .. } = &mut self.stage else { return false };
+        let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return false };
         let Some(State::Ended(outcome)) = source.program() else { return false };
         if source.has_news() {
             // The last of what it said may be among them.
@@ -330,12 +340,14 @@ impl<H: Host> Subscriber<H> {
     /// Sends what can be sent now.
     pub fn pump(&mut self) -> Flow {
         match &self.stage {
-            Stage::Starting { .. } => self.started()?,
-            Stage::Waiting { .. } => match &self.delivery {
+            SubscriberStage::Starting { .. } => self.started()?,
+            SubscriberStage::Waiting { .. } => match &self.delivery {
                 Delivery::Streaming(_) => self.stream()?,
                 Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => self.answer()?,
             },
-            Stage::Created | Stage::Closing { .. } | Stage::Over => return Flow::Continue(()),
+            SubscriberStage::Created | SubscriberStage::Closing { .. } | SubscriberStage::Over => {
+                return Flow::Continue(());
+            }
         }
         self.arm();
         Flow::Continue(())
@@ -344,10 +356,12 @@ impl<H: Host> Subscriber<H> {
     /// Ends the request before there was all that it could have waited for: the client comes back and goes on.
     pub fn dismiss(&mut self) -> Flow {
         match (&self.stage, &self.delivery) {
-            (Stage::Created | Stage::Starting { .. }, _) => Flow::Break(SubscriberEnd::TryAgain),
-            (Stage::Closing { .. } | Stage::Over, _) => Flow::Continue(()),
-            (Stage::Waiting { .. }, Delivery::Streaming(_)) => self.close(),
-            (Stage::Waiting { .. }, Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll) => self.time_out(),
+            (SubscriberStage::Created | SubscriberStage::Starting { .. }, _) => Flow::Break(SubscriberEnd::TryAgain),
+            (SubscriberStage::Closing { .. } | SubscriberStage::Over, _) => Flow::Continue(()),
+            (SubscriberStage::Waiting { .. }, Delivery::Streaming(_)) => self.close(),
+            (SubscriberStage::Waiting { .. }, Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll) => {
+                self.time_out()
+            }
         }
     }
 
@@ -365,9 +379,12 @@ impl<H: Host> Subscriber<H> {
         }
         if self.response.is_empty() {
             match self.stage {
-                Stage::Closing { .. } => return Flow::Break(SubscriberEnd::Finished),
-                Stage::Waiting { is_blocked: true, .. } => self.unblock(),
-                Stage::Created | Stage::Starting { .. } | Stage::Waiting { .. } | Stage::Over => {}
+                SubscriberStage::Closing { .. } => return Flow::Break(SubscriberEnd::Finished),
+                SubscriberStage::Waiting { is_blocked: true, .. } => self.unblock(),
+                SubscriberStage::Created
+                | SubscriberStage::Starting { .. }
+                | SubscriberStage::Waiting { .. }
+                | SubscriberStage::Over => {}
             }
         }
         self.arm();
@@ -376,26 +393,26 @@ impl<H: Host> Subscriber<H> {
 
     /// The position that the client can come back with.
     fn position(&self) -> String {
-        let Stage::Waiting { source, .. } = &self.stage else { return String::new() };
+        let SubscriberStage::Waiting { source, .. } = &self.stage else { return String::new() };
         source.position().unwrap_or_default()
     }
 
     /// Tries again later what cannot be read now.
     fn retry(&mut self) {
-        if let Stage::Waiting { source, .. } = &mut self.stage {
+        if let SubscriberStage::Waiting { source, .. } = &mut self.stage {
             source.retry();
         }
     }
 
     fn block(&mut self) {
-        if let Stage::Waiting { source, is_blocked } = &mut self.stage {
+        if let SubscriberStage::Waiting { source, is_blocked } = &mut self.stage {
             *is_blocked = true;
             source.block();
         }
     }
 
     fn unblock(&mut self) {
-        if let Stage::Waiting { source, is_blocked } = &mut self.stage {
+        if let SubscriberStage::Waiting { source, is_blocked } = &mut self.stage {
             *is_blocked = false;
             source.unblock();
         }
@@ -412,7 +429,7 @@ impl<H: Host> Subscriber<H> {
 
     /// No longer subscribed: the rest of the response has until then.
     fn leave(&mut self, until: u64) {
-        drop(mem::replace(&mut self.stage, Stage::Closing { until }));
+        drop(mem::replace(&mut self.stage, SubscriberStage::Closing { until }));
     }
 
     /// Lets go of everything but the memory, of the request above all.
@@ -420,7 +437,7 @@ impl<H: Host> Subscriber<H> {
         if self.is_over() {
             return;
         }
-        let stage = mem::replace(&mut self.stage, Stage::Over);
+        let stage = mem::replace(&mut self.stage, SubscriberStage::Over);
         self.host.stop();
         if let Some(open) = self.open.take() {
             open.ended(self.host.now());

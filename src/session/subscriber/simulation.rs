@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use super::{Delivery, Flow, Host, Lost, Response, Settings, Source, Stage, Subscriber, SubscriberEnd};
+use super::{Delivery, Flow, Host, Lost, Response, Settings, Source, Subscriber, SubscriberEnd, SubscriberStage};
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::lock::Unshared;
 use crate::channel::memory::Region;
@@ -25,14 +25,14 @@ use crate::channel::message::Publication;
 use crate::channel::position::{Asked, Start};
 use crate::channel::store::{Budget, GroupLimits, History, Key, Now, Policy, Process, ReadError, Slot, Store, Terms};
 use crate::channel::streaming::{Content, Streaming};
-use crate::channel::wire::Form;
+use crate::channel::wire::WireForm;
 use crate::ledger::OpenSession;
 use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::host::{Log, Severity};
 use crate::session::record::Record;
 use crate::session::shared::{Run, RunEnd, State};
 use crate::ws::close::CloseCode;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 use crate::ws::scratch::Scratch;
 
 /// Octets of a message: its number, in as many digits.
@@ -375,7 +375,7 @@ impl Simulation {
     fn subscribe(&mut self, on_gap: OnGap) {
         let form = match &self.delivery {
             Delivery::Streaming(streaming) => streaming.form(),
-            Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => Form::Body,
+            Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => WireForm::Body,
         };
         let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
         let start = if self.delivery == Delivery::FirstPoll { Start::Last(1) } else { Start::Newest };
@@ -408,7 +408,7 @@ impl Simulation {
     pub fn publish(&mut self) {
         self.published += 1;
         let data = message(self.published);
-        let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&data] };
+        let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[&data] };
         let policy = Policy { history: History { length: self.history, time: 0 }, group: NO_LIMITS };
         let published = self.world.store.log().publish(key(), &publication, policy, self.world.time());
         assert!(published.is_ok(), "{published:?}");
@@ -492,7 +492,7 @@ impl Simulation {
     /// The subscriber is brought to its end, whatever it has been through: what was promised is looked at.
     pub fn conclude(mut self) {
         self.settle();
-        if self.end.is_none() && matches!(self.subscriber.stage, Stage::Waiting { .. }) {
+        if self.end.is_none() && matches!(self.subscriber.stage, SubscriberStage::Waiting { .. }) {
             assert!(self.world.wire.borrow().pieces.is_empty(), "octets wait for nothing");
             assert!(matches!(self.delivery, Delivery::Streaming(_) | Delivery::LongPoll), "a poll does not wait");
             if self.delivery == Delivery::LongPoll {

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::{Delivery, FAILED, Flow, Host, Response, Source, Stage, Subscriber, SubscriberEnd};
+use super::{Delivery, FAILED, Flow, Host, Response, Source, Subscriber, SubscriberEnd, SubscriberStage};
 use crate::channel::fanout::{Batch, Buffer, Next, Shared};
 use crate::channel::position::{MAX_POSITIONS, etag};
 use crate::channel::store::{Budget, ReadError};
@@ -36,7 +36,7 @@ impl<H: Host> Subscriber<H> {
     /// Answers with the next message, if it is there.
     pub(super) fn answer(&mut self) -> Flow {
         let newest = self.delivery == Delivery::FirstPoll && self.settings.begins_with_newest;
-        let Stage::Waiting { source, .. } = &mut self.stage else { return Flow::Continue(()) };
+        let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return Flow::Continue(()) };
         let mut found = None;
         let mut serve = |source: &mut H::Source| {
             source.serve(Budget { messages: 1, octets: 1 }, |batch: &Batch| {

@@ -4,7 +4,7 @@
 //!
 //! [`Streaming`]: crate::channel::streaming::Streaming
 
-use super::{Delivery, FAILED, Flow, Host, Response, Source, Stage, Subscriber, SubscriberEnd};
+use super::{Delivery, FAILED, Flow, Host, Response, Source, Subscriber, SubscriberEnd, SubscriberStage};
 use crate::channel::fanout::{Batch, Next};
 use crate::channel::position::etag;
 use crate::channel::store::{Budget, ReadError};
@@ -17,7 +17,7 @@ impl<H: Host> Subscriber<H> {
     /// Begins the response. `false` when the client wants nothing but the head.
     pub(super) fn open(&mut self) -> Result<bool, SubscriberEnd> {
         let Delivery::Streaming(streaming) = &self.delivery else { return Ok(true) };
-        let Stage::Waiting { source, .. } = &mut self.stage else { return Err(FAILED) };
+        let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return Err(FAILED) };
         let losses = if streaming.has_losses_in_head() { source.take_losses() } else { None };
         let position = source.position().unwrap_or_default();
         let response = &mut self.response;
@@ -53,7 +53,8 @@ impl<H: Host> Subscriber<H> {
                 return Flow::Continue(());
             }
             let budget = Budget { messages: STEP, octets: self.settings.send_limit - in_flight };
-            let (Delivery::Streaming(streaming), Stage::Waiting { source, .. }) = (&self.delivery, &mut self.stage)
+            let (Delivery::Streaming(streaming), SubscriberStage::Waiting { source, .. }) =
+                (&self.delivery, &mut self.stage)
             else {
                 return Flow::Continue(());
             };

@@ -258,7 +258,7 @@ fn nothing_is_kept_without_context() {
         run.feed(end);
         assert_eq!(held(&run), (inflater_kept, false));
         let mut out = Vec::new();
-        run.connection.message(Kind::Text, &[b'x'; 100], &mut run.scratch, &mut out).unwrap();
+        run.connection.message(MessageKind::Text, &[b'x'; 100], &mut run.scratch, &mut out).unwrap();
         assert_eq!(held(&run), (inflater_kept, compressor_kept));
         run.connection.shrink();
         assert_eq!(held(&run), (inflater_kept, false));
@@ -293,19 +293,19 @@ fn small_messages_stay_plain() {
     let agreed = agreed("permessage-deflate", Settings { min_size: 20, ..Settings::default() });
     let mut c = Connection::with(Limits::default(), Some(agreed));
     let (mut s, mut out) = (Scratch::new(), Vec::new());
-    c.message(Kind::Text, &[b'x'; 19], &mut s, &mut out).unwrap();
+    c.message(MessageKind::Text, &[b'x'; 19], &mut s, &mut out).unwrap();
     assert_eq!(out[0], 0x81);
     out.clear();
-    c.message(Kind::Text, &[b'x'; 20], &mut s, &mut out).unwrap();
+    c.message(MessageKind::Text, &[b'x'; 20], &mut s, &mut out).unwrap();
     assert_eq!(out[0], 0xc1);
     assert!(out.len() < 12);
-    assert!(c.header(Kind::Text, 20, true).is_none());
-    assert!(c.header(Kind::Text, 19, true).is_some());
-    assert!(c.header(Kind::Text, 0, false).is_none(), "of unknown length");
+    assert!(c.header(MessageKind::Text, 20, true).is_none());
+    assert!(c.header(MessageKind::Text, 19, true).is_some());
+    assert!(c.header(MessageKind::Text, 0, false).is_none(), "of unknown length");
     // What would not get smaller is sent as it is, where nobody remembers it.
     let mut c = Connection::with(Limits::default(), Some(no_context()));
     out.clear();
-    c.message(Kind::Binary, &noise(100), &mut s, &mut out).unwrap();
+    c.message(MessageKind::Binary, &noise(100), &mut s, &mut out).unwrap();
     assert_eq!((out[0], out.len()), (0x82, 102));
 }
 
@@ -316,7 +316,7 @@ fn empty_messages_have_an_empty_block() {
         let (mut s, mut out) = (Scratch::new(), Vec::new());
         for _ in 0..2 {
             out.clear();
-            c.message(Kind::Text, b"", &mut s, &mut out).unwrap();
+            c.message(MessageKind::Text, b"", &mut s, &mut out).unwrap();
             // Without context it would not get smaller, and is sent as it is.
             assert_eq!(out, if agreed.server_no_context { &[0x81, 0][..] } else { &[0xc1, 1, 0] });
         }
@@ -330,8 +330,8 @@ fn output_that_just_fits_its_steps() {
     for len in 16_300..16_450 {
         let mut c = Connection::with(Limits::default(), Some(simple()));
         let mut out = Vec::new();
-        c.message(Kind::Binary, &whole[..len], &mut s, &mut out).unwrap();
-        c.message(Kind::Binary, b"next", &mut s, &mut out).unwrap();
+        c.message(MessageKind::Binary, &whole[..len], &mut s, &mut out).unwrap();
+        c.message(MessageKind::Binary, b"next", &mut s, &mut out).unwrap();
         let mut run = Run::new(client(simple()));
         run.feed(&masked(&out));
         assert_eq!(run.seen, [binary(&whole[..len]), binary(b"next")], "{len}");
@@ -344,17 +344,17 @@ fn pieces_are_one_compressed_message() {
         let mut c = Connection::with(Limits { fragment_size: 50, ..Limits::default() }, Some(agreed));
         let (mut s, mut out) = (Scratch::new(), Vec::new());
         let long = noise(200_000);
-        c.piece(Kind::Binary, b"begin", false, &mut s, &mut out).unwrap();
-        assert!(c.sending_message() && c.header(Kind::Binary, 1, false).is_none());
-        assert_eq!(c.message(Kind::Text, b"", &mut s, &mut out), Err(SendError::Unfinished));
+        c.piece(MessageKind::Binary, b"begin", false, &mut s, &mut out).unwrap();
+        assert!(c.sending_message() && c.header(MessageKind::Binary, 1, false).is_none());
+        assert_eq!(c.message(MessageKind::Text, b"", &mut s, &mut out), Err(SendError::Unfinished));
         assert!(!c.ready_made(false));
         c.shrink();
         c.ping(b"", &mut out).unwrap();
-        c.piece(Kind::Binary, &long, false, &mut s, &mut out).unwrap();
-        c.piece(Kind::Binary, b"", true, &mut s, &mut out).unwrap();
+        c.piece(MessageKind::Binary, &long, false, &mut s, &mut out).unwrap();
+        c.piece(MessageKind::Binary, b"", true, &mut s, &mut out).unwrap();
         assert!(!c.sending_message());
-        c.message(Kind::Text, b"", &mut s, &mut out).unwrap();
-        c.message(Kind::Text, b"next", &mut s, &mut out).unwrap();
+        c.message(MessageKind::Text, b"", &mut s, &mut out).unwrap();
+        c.message(MessageKind::Text, b"next", &mut s, &mut out).unwrap();
         let mut run = Run::new(client(agreed));
         run.feed(&masked(&out));
         let whole = [b"begin", &long[..]].concat();
@@ -379,7 +379,7 @@ fn shared_messages_between_own_ones() {
             len: payload.len() as u64,
         };
         for _ in 0..3 {
-            c.message(Kind::Text, &own, &mut s, &mut out).unwrap();
+            c.message(MessageKind::Text, &own, &mut s, &mut out).unwrap();
             assert!(c.ready_made(true));
             out.extend_from_slice(&header.encode());
             out.extend_from_slice(&payload);
@@ -407,7 +407,7 @@ fn every_window_and_level() {
                 let mut c = Connection::with(Limits::default(), Some(agreed));
                 let (mut s, mut out) = (Scratch::new(), Vec::new());
                 for _ in 0..3 {
-                    c.message(Kind::Binary, &message, &mut s, &mut out).unwrap();
+                    c.message(MessageKind::Binary, &message, &mut s, &mut out).unwrap();
                 }
                 assert!(out.len() < message.len() * 3);
                 let mut run = Run::new(client(agreed));
@@ -461,12 +461,12 @@ proptest! {
         for send in sends {
             match send {
                 Send::Message(payload) => {
-                    c.message(Kind::Binary, &payload, &mut s, &mut out).unwrap();
+                    c.message(MessageKind::Binary, &payload, &mut s, &mut out).unwrap();
                     expected.push(binary(&payload));
                 }
                 Send::Pieces(pieces) => {
                     for (i, piece) in pieces.iter().enumerate() {
-                        c.piece(Kind::Binary, piece, i + 1 == pieces.len(), &mut s, &mut out).unwrap();
+                        c.piece(MessageKind::Binary, piece, i + 1 == pieces.len(), &mut s, &mut out).unwrap();
                     }
                     expected.push(binary(&pieces.concat()));
                 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::Limits;
 use crate::ws::close::{self, CloseCode};
 use crate::ws::deflate::{Agreed, Corrupt, End, Inflater};
-use crate::ws::frame::{ClientHeader, Expected, Kind, MAX_CLIENT_HEADER, MAX_CONTROL, Opcode};
+use crate::ws::frame::{ClientHeader, Expected, MAX_CLIENT_HEADER, MAX_CONTROL, MessageKind, Opcode};
 use crate::ws::mask;
 use crate::ws::scratch::{INFLATED, Scratch};
 use crate::ws::utf8::Validator;
@@ -16,7 +16,7 @@ use crate::ws::violation::Violation;
 /// What the reader found.
 pub(super) enum Item<'r> {
     /// A piece of a message.
-    Piece { kind: Kind, payload: Payload, first: bool, last: bool, pending: usize },
+    Piece { kind: MessageKind, payload: Payload, first: bool, last: bool, pending: usize },
     /// A Ping; [`Reader::control`] is its payload.
     Ping,
     /// A Pong.
@@ -62,7 +62,7 @@ impl Frame {
 /// The message that is being read.
 #[derive(Debug, Clone, Copy)]
 struct Message {
-    kind: Kind,
+    kind: MessageKind,
     /// No piece of it was handed on yet.
     fresh: bool,
     /// Frames so far.
@@ -259,8 +259,8 @@ impl Reader {
     /// A data frame begins: its message, and the limits, which are decided by the declared length.
     fn begin_data(&mut self, header: ClientHeader, discard: bool) -> Result<(), Violation> {
         let kind = match header.opcode {
-            Opcode::Text => Kind::Text,
-            _ => Kind::Binary,
+            Opcode::Text => MessageKind::Text,
+            _ => MessageKind::Binary,
         };
         let compressed = header.rsv1;
         let fresh = Message { kind, fresh: true, fragments: 0, compressed, octets: 0, text: Validator::new() };
@@ -308,7 +308,7 @@ impl Reader {
         // corrupt is checked, but not the octet over the limit.
         let over_limit = exceeds(message.octets, self.limits.message);
         let made = out.get(..progress.made - usize::from(over_limit)).unwrap_or_default();
-        let wrong = if message.kind == Kind::Text && message.text.push(made).is_err() {
+        let wrong = if message.kind == MessageKind::Text && message.text.push(made).is_err() {
             Some(Violation::Text)
         } else if over_limit {
             Some(Violation::MessageTooBig)
@@ -378,8 +378,8 @@ const STRIDE: usize = 8192;
 fn unmask(payload: &mut [u8], frame: Frame, message: &mut Message) -> Result<u8, Violation> {
     let mut phase = frame.phase;
     match message.kind {
-        Kind::Binary => phase = mask::apply(payload, frame.key, phase),
-        Kind::Text => {
+        MessageKind::Binary => phase = mask::apply(payload, frame.key, phase),
+        MessageKind::Text => {
             for part in payload.chunks_mut(STRIDE) {
                 phase = mask::apply(part, frame.key, phase);
                 message.text.push(part)?;

@@ -53,7 +53,7 @@ pub(super) const LAST: u8 = 0x80;
 /// What came out of a connection, with the pieces of each message put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
-    Message(Kind, Vec<u8>),
+    Message(MessageKind, Vec<u8>),
     Ping,
     Pong,
     Close(Option<u16>, String),
@@ -65,7 +65,7 @@ pub(super) struct Run {
     pub(super) scratch: Scratch,
     pub(super) reply: Vec<u8>,
     pub(super) seen: Vec<Seen>,
-    message: Option<(Kind, Vec<u8>)>,
+    message: Option<(MessageKind, Vec<u8>)>,
 }
 
 impl Run {
@@ -88,7 +88,7 @@ impl Run {
                     assert_eq!(message.0, data.kind);
                     assert!(!data.payload.is_empty() || data.last);
                     message.1.extend(data.payload);
-                    if data.kind == Kind::Text {
+                    if data.kind == MessageKind::Text {
                         let error_at = std::str::from_utf8(&message.1).map_or_else(|e| e.valid_up_to(), |s| s.len());
                         assert_eq!(data.pending, message.1.len() - error_at);
                     }
@@ -135,11 +135,11 @@ fn run(octets: &[u8]) -> (Vec<Seen>, Vec<u8>) {
 }
 
 pub(super) fn text(s: &str) -> Seen {
-    Seen::Message(Kind::Text, s.into())
+    Seen::Message(MessageKind::Text, s.into())
 }
 
 pub(super) fn binary(octets: &[u8]) -> Seen {
-    Seen::Message(Kind::Binary, octets.into())
+    Seen::Message(MessageKind::Binary, octets.into())
 }
 
 /// The octets are refused with this, and nothing behind them is looked at.
@@ -384,10 +384,10 @@ fn nothing_after_the_close() {
     let mut r = Run::new(Connection::new(Limits::default()));
     r.feed(&octets);
     let mut out = Vec::new();
-    assert_eq!(r.connection.message(Kind::Text, b"x", &mut r.scratch, &mut out), Err(SendError::Closed));
-    assert_eq!(r.connection.piece(Kind::Text, b"x", true, &mut r.scratch, &mut out), Err(SendError::Closed));
+    assert_eq!(r.connection.message(MessageKind::Text, b"x", &mut r.scratch, &mut out), Err(SendError::Closed));
+    assert_eq!(r.connection.piece(MessageKind::Text, b"x", true, &mut r.scratch, &mut out), Err(SendError::Closed));
     assert_eq!(r.connection.ping(b"", &mut out), Err(SendError::Closed));
-    assert!(r.connection.header(Kind::Text, 1, true).is_none());
+    assert!(r.connection.header(MessageKind::Text, 1, true).is_none());
     assert!(!r.connection.close(CloseCode::GOING_AWAY, "", &mut out));
     assert!(out.is_empty());
 }
@@ -432,7 +432,7 @@ fn what_comes_before_the_answer_to_our_close_can_be_listened_to() {
     assert!(r.connection.close(CloseCode::NORMAL, "", &mut out));
     r.connection.keep_listening();
     r.feed(&[frame(LAST, b"lf"), frame(PING, b"late"), frame(CLOSE, b"\x03\xe8"), frame(TEXT, b"never")].concat());
-    let message = Seen::Message(Kind::Text, b"half".to_vec());
+    let message = Seen::Message(MessageKind::Text, b"half".to_vec());
     assert_eq!(r.seen, [message, Seen::Ping, Seen::Close(Some(1000), String::new())]);
     assert!(r.reply.is_empty(), "no Pong after our Close");
     assert!(r.connection.finished());
@@ -454,7 +454,7 @@ fn answers_may_go_out_between_a_violation_and_its_close() {
     r.feed(&[0xff, 0xff]);
     assert!(!r.connection.is_open() && r.connection.can_send() && !r.connection.finished());
     let mut out = Vec::new();
-    r.connection.message(Kind::Text, b"answer", &mut r.scratch, &mut out).unwrap();
+    r.connection.message(MessageKind::Text, b"answer", &mut r.scratch, &mut out).unwrap();
     r.feed(&frame(CLOSE, b""));
     assert!(r.connection.close(CloseCode::PROTOCOL_ERROR, "why", &mut out));
     assert_eq!(out, [&[0x81, 6][..], b"answer", &[0x88, 5, 0x03, 0xea], b"why"].concat());
@@ -476,20 +476,20 @@ fn outgoing_messages() {
     let mut c = Connection::new(Limits::default());
     let mut s = Scratch::new();
     let mut out = Vec::new();
-    c.message(Kind::Text, b"hi", &mut s, &mut out).unwrap();
-    c.message(Kind::Binary, b"", &mut s, &mut out).unwrap();
-    c.piece(Kind::Binary, b"a", false, &mut s, &mut out).unwrap();
+    c.message(MessageKind::Text, b"hi", &mut s, &mut out).unwrap();
+    c.message(MessageKind::Binary, b"", &mut s, &mut out).unwrap();
+    c.piece(MessageKind::Binary, b"a", false, &mut s, &mut out).unwrap();
     assert!(c.sending_message());
-    assert_eq!(c.message(Kind::Text, b"x", &mut s, &mut out), Err(SendError::Unfinished));
+    assert_eq!(c.message(MessageKind::Text, b"x", &mut s, &mut out), Err(SendError::Unfinished));
     c.ping(b"p", &mut out).unwrap();
-    c.piece(Kind::Binary, b"b", false, &mut s, &mut out).unwrap();
-    c.piece(Kind::Binary, b"", true, &mut s, &mut out).unwrap();
+    c.piece(MessageKind::Binary, b"b", false, &mut s, &mut out).unwrap();
+    c.piece(MessageKind::Binary, b"", true, &mut s, &mut out).unwrap();
     assert_eq!(c.ping(&[0; 126], &mut out), Err(SendError::TooLong));
     let expected: [&[u8]; 6] =
         [&[0x81, 2, b'h', b'i'], &[0x82, 0], &[0x02, 1, b'a'], &[0x89, 1, b'p'], &[0, 1, b'b'], &[0x80, 0]];
     assert_eq!(out, expected.concat());
-    assert_eq!(c.header(Kind::Text, 300, false).unwrap().as_ref(), [0x01, 126, 1, 44]);
-    assert_eq!(c.header(Kind::Text, 0, true).unwrap().as_ref(), [0x80, 0]);
+    assert_eq!(c.header(MessageKind::Text, 300, false).unwrap().as_ref(), [0x01, 126, 1, 44]);
+    assert_eq!(c.header(MessageKind::Text, 0, true).unwrap().as_ref(), [0x80, 0]);
 }
 
 #[test]
@@ -497,15 +497,15 @@ fn outgoing_fragments() {
     let mut c = Connection::new(Limits { fragment_size: 3, ..Limits::default() });
     let mut s = Scratch::new();
     let mut out = Vec::new();
-    c.message(Kind::Text, b"12345678", &mut s, &mut out).unwrap();
-    c.message(Kind::Text, b"123", &mut s, &mut out).unwrap();
-    c.piece(Kind::Binary, b"1234", false, &mut s, &mut out).unwrap();
-    c.piece(Kind::Binary, b"56", true, &mut s, &mut out).unwrap();
+    c.message(MessageKind::Text, b"12345678", &mut s, &mut out).unwrap();
+    c.message(MessageKind::Text, b"123", &mut s, &mut out).unwrap();
+    c.piece(MessageKind::Binary, b"1234", false, &mut s, &mut out).unwrap();
+    c.piece(MessageKind::Binary, b"56", true, &mut s, &mut out).unwrap();
     let expected: [&[u8]; 7] =
         [b"\x01\x03123", b"\x00\x03456", b"\x80\x0278", b"\x81\x03123", b"\x02\x03123", b"\x00\x014", b"\x80\x0256"];
     assert_eq!(out, expected.concat());
-    assert!(c.header(Kind::Text, 4, true).is_none());
-    assert!(c.header(Kind::Text, 3, true).is_some());
+    assert!(c.header(MessageKind::Text, 4, true).is_none());
+    assert!(c.header(MessageKind::Text, 3, true).is_some());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use super::Limits;
 use crate::ws::close::{CloseCode, truncate_reason};
 use crate::ws::deflate::{Agreed, Compressor, NoMemory};
-use crate::ws::frame::{Header, HeaderBytes, Kind, MAX_CONTROL, MAX_SERVER_HEADER, Opcode};
+use crate::ws::frame::{Header, HeaderBytes, MAX_CONTROL, MAX_SERVER_HEADER, MessageKind, Opcode};
 use crate::ws::scratch::Scratch;
 
 /// Nothing was sent.
@@ -73,7 +73,7 @@ impl Writer {
 
     pub(super) fn message(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: &[u8],
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
@@ -86,7 +86,7 @@ impl Writer {
 
     pub(super) fn piece(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: &[u8],
         last: bool,
         scratch: &mut Scratch,
@@ -116,7 +116,7 @@ impl Writer {
     #[allow(clippy::too_many_arguments)]
     fn compressed(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: &[u8],
         last: bool,
         agreed: Agreed,
@@ -153,7 +153,7 @@ impl Writer {
     /// Sends a payload in as many frames as it takes.
     fn frames(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         payload: &[u8],
         last: bool,
         compressed: bool,
@@ -176,14 +176,14 @@ impl Writer {
         }
     }
 
-    pub(super) fn header(&mut self, kind: Kind, len: u64, last: bool) -> Option<HeaderBytes> {
+    pub(super) fn header(&mut self, kind: MessageKind, len: u64, last: bool) -> Option<HeaderBytes> {
         let compresses = self.deflate.is_some_and(|agreed| self.compresses(agreed, len, last));
         let one_frame = self.fragment_size == 0 || len <= self.fragment_size;
         (one_frame && !compresses).then(|| self.next_header(kind, len, last, false))
     }
 
     /// The header of the next frame of the current message, or of the first of a new one.
-    fn next_header(&mut self, kind: Kind, len: u64, fin: bool, compressed: bool) -> HeaderBytes {
+    fn next_header(&mut self, kind: MessageKind, len: u64, fin: bool, compressed: bool) -> HeaderBytes {
         let (opcode, rsv1) = match self.sending {
             Sending::Nothing | Sending::Pending => (kind.opcode(), compressed),
             Sending::Begun { .. } => (Opcode::Continuation, false),

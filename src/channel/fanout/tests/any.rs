@@ -70,7 +70,7 @@ struct Watcher {
     worker: usize,
     session: usize,
     channels: Vec<usize>,
-    form: Rc<Form>,
+    form: Rc<WireForm>,
     /// By epoch: the next offset that it must get.
     expected: HashMap<u64, u64>,
     /// Items and octets of the current connection that have been looked at.
@@ -99,10 +99,10 @@ impl Run {
 
     fn subscribe(&mut self, worker: usize, channels: &[usize], room: usize, form: u8, oldest: bool) {
         let form = match form {
-            0 => Rc::new(Form::Body),
-            1 => Rc::new(Form::EventSource),
+            0 => Rc::new(WireForm::Body),
+            1 => Rc::new(WireForm::EventSource),
             2 => meta(),
-            _ => Rc::new(Form::Raw(b"\n".as_slice().into())),
+            _ => Rc::new(WireForm::Raw(b"\n".as_slice().into())),
         };
         let start = if oldest { Start::Oldest } else { Start::Newest };
         let (session, expected) = self.connect(worker, channels, "", &form, start, room);
@@ -125,7 +125,7 @@ impl Run {
         worker: usize,
         channels: &[usize],
         asked: &str,
-        form: &Rc<Form>,
+        form: &Rc<WireForm>,
         start: Start,
         room: usize,
     ) -> (usize, HashMap<u64, u64>) {
@@ -165,7 +165,7 @@ impl Run {
             }
         }
         watcher.items = client.items.len();
-        if client.rest.is_none() && *watcher.form == Form::Raw(b"\n".as_slice().into()) {
+        if client.rest.is_none() && *watcher.form == WireForm::Raw(b"\n".as_slice().into()) {
             // What it was sent is what was to be sent.
             let text: String = watcher.serials.iter().flat_map(|text| [text.as_str(), "\n"]).collect();
             assert_eq!(String::from_utf8_lossy(&client.received), text);

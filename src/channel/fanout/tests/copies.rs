@@ -28,7 +28,7 @@ impl Rig {
 
     fn append(&self, epoch: u64, offsets: std::ops::RangeInclusive<u64>) {
         for offset in offsets {
-            let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
+            let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
             let id = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
             let appended = self.store.copies().append(copy_of("a"), id, &publication, 0, self.now());
             assert!(matches!(appended, Ok(Appended::Done(_))), "{appended:?}");
@@ -43,7 +43,7 @@ impl Rig {
             |options| {
                 options.keys = Box::leak(Box::new([copy_of("a")]));
                 options.on_gap = OnGap::Tell;
-                options.form = Box::leak(Box::new(Rc::new(Form::EventSource)));
+                options.form = Box::leak(Box::new(Rc::new(WireForm::EventSource)));
             },
             usize::MAX,
         )

@@ -31,7 +31,7 @@ fn a_burst_leaves_in_one_write() {
 #[test]
 fn all_subscribers_share_one_copy_of_each_form() {
     let mut rig = rig(1);
-    let forms = [frame(), meta(), Rc::new(Form::EventSource)];
+    let forms = [frame(), meta(), Rc::new(WireForm::EventSource)];
     for n in 0..9 {
         rig.try_subscribe(0, &["a"], "", |options| options.form = Box::leak(Box::new(Rc::clone(&forms[n % 3]))), 1)
             .unwrap();
@@ -82,7 +82,7 @@ fn losses_are_told_in_the_way_of_the_form() {
     let mut rig = rig(1);
     let epoch = (0..20).map(|_| rig.publish("a", b"x", 4)).last().unwrap().id.epoch.0;
     let asked = format!("{epoch}:10");
-    let mut subscribe = |form: Rc<Form>, on_gap| {
+    let mut subscribe = |form: Rc<WireForm>, on_gap| {
         let options = |options: &mut SubscribeOptions<'_>| {
             options.form = Box::leak(Box::new(form));
             options.on_gap = on_gap;
@@ -100,9 +100,9 @@ fn losses_are_told_in_the_way_of_the_form() {
     assert_eq!(texts[0], format!("id: {epoch}:16\ngap: 6\n\n"));
     assert_eq!(texts[1], format!("id: {epoch}:17\n\nx"));
     assert_eq!(texts.len(), 5);
-    let events = String::from_utf8(subscribe(Rc::new(Form::EventSource), OnGap::Tell).received).unwrap();
+    let events = String::from_utf8(subscribe(Rc::new(WireForm::EventSource), OnGap::Tell).received).unwrap();
     assert!(events.starts_with(&format!("id: {epoch}:16\nevent: gap\ndata: 6\n\nid: {epoch}:17\ndata: x\n\n")));
-    let body = subscribe(Rc::new(Form::Body), OnGap::Tell);
+    let body = subscribe(Rc::new(WireForm::Body), OnGap::Tell);
     assert_eq!(body.items[0], Got::Lost(6));
     assert_eq!(body.items.iter().filter(|got| matches!(got, Got::Lost(_))).count(), 1);
 }
@@ -117,7 +117,7 @@ fn losses_can_be_told_in_another_way() {
         b = rig.publish("b", b"x", 4).id.epoch.0;
     }
     let options = |options: &mut SubscribeOptions<'_>| {
-        options.form = Box::leak(Box::new(Rc::new(Form::Raw(b";".as_slice().into()))));
+        options.form = Box::leak(Box::new(Rc::new(WireForm::Raw(b";".as_slice().into()))));
         options.on_gap = OnGap::Close;
     };
     let session = rig.try_subscribe(0, &["a", "b"], &format!("{epoch}:10,1:1"), options, usize::MAX).unwrap();
@@ -139,7 +139,7 @@ fn a_lost_channel_is_told_even_if_nothing_is_there() {
     let epoch = rig.publish("a", b"x", 4).id.epoch.0;
     rig.store.log().delete(key("a"), rig.now()).unwrap();
     let options = |options: &mut SubscribeOptions<'_>| {
-        options.form = Box::leak(Box::new(Rc::new(Form::EventSource)));
+        options.form = Box::leak(Box::new(Rc::new(WireForm::EventSource)));
         options.on_gap = OnGap::Tell;
     };
     let session = rig.try_subscribe(0, &["a"], &format!("{epoch}:1"), options, usize::MAX).unwrap();
@@ -388,7 +388,7 @@ fn written_octets_tell_what_was_begun() {
     let mut batch = Batch::default();
     for offset in 1..=3 {
         let id = MessageIdOf(offset).id();
-        let shared = Shared::new(crate::channel::message::Message::for_tests(id, Kind::Text, b"", b"", b"abc"));
+        let shared = Shared::new(crate::channel::message::Message::for_tests(id, MessageKind::Text, b"", b"", b"abc"));
         batch.push(Item {
             buffer: Buffer::Frame(shared),
             message: None,

@@ -96,7 +96,7 @@ impl Run {
         room: usize,
     ) -> (usize, String, Vec<(u64, u64)>) {
         let ids: Vec<_> = channels.iter().map(|nth| IDS[*nth]).collect();
-        let form = Box::leak(Box::new(Rc::new(Form::EventSource)));
+        let form = Box::leak(Box::new(Rc::new(WireForm::EventSource)));
         let options = |options: &mut SubscribeOptions<'_>| {
             options.form = form;
             options.start = start;

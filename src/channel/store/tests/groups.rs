@@ -23,7 +23,7 @@ fn groups_know_what_they_have() {
             rig.subscribe("a", one, 1);
         }
     }
-    let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
+    let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
     rig.store.log().publish(other, &publication, policy(KEEP), rig.now()).unwrap();
     rig.drain(one);
     assert_eq!(used(b"group"), GroupUse { channels: 2, subscribers: 3, messages: 20, bytes: 150 });
@@ -48,7 +48,7 @@ fn groups_have_limits_for_what_is_new() {
     let location = GroupLimits { channels: 2, subscribers: 2, messages: 5, bytes: 100 };
     let publish = |id: &str, len: usize, length: u32| {
         let data = vec![0; len];
-        let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&data] };
+        let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[&data] };
         let policy = Policy { history: History { length, time: 0 }, group: location };
         rig.store.log().publish(key(id), &publication, policy, rig.now()).map(|published| published.id.offset.0)
     };
@@ -102,7 +102,7 @@ fn what_is_gone_counts_no_more() {
     let one = rig.claim(11);
     let location = GroupLimits { channels: 3, subscribers: 2, messages: 3, bytes: 0 };
     let publish = |id: &str, time: u64| {
-        let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
+        let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
         let policy = Policy { history: History { length: 10, time }, group: location };
         rig.store.log().publish(key(id), &publication, policy, rig.now()).map(|published| published.id.offset.0)
     };
@@ -159,7 +159,7 @@ fn a_group_is_deleted_with_all_its_channels() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);
     let other = Key::new(b"other", b"a").unwrap();
-    let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
+    let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
     rig.store.log().publish(other, &publication, policy(KEEP), rig.now()).unwrap();
     let subscribed = rig.subscribe("3", one, 4);
     for n in 0..500 {

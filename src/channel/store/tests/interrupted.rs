@@ -415,7 +415,7 @@ fn a_damaged_zone_is_repaired_too() {
             let rig = rig.copy();
             let region = rig.store.zone.unlocked().region;
             region.at::<crate::channel::memory::Word>(at / 4 * 4).unwrap().set(value);
-            let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
+            let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
             for _ in 0..3 {
                 let _ = rig.store.log().publish(key("a"), &publication, policy(KEEP), rig.now());
                 let _ = rig.store.log().drain(Slot(0), ALL, rig.now(), &mut Vec::new());

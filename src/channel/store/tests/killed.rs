@@ -119,7 +119,7 @@ fn is_whole(data: &[u8]) -> bool {
 
 fn publish(store: &Store<PidLock>, id: &str, data: &[u8], history: History) -> Published {
     let (head, tail) = data.split_at(data.len() / 2);
-    let publication = Publication { kind: Kind::Binary, content_type: b"a/b", event: b"", data: &[head, tail] };
+    let publication = Publication { kind: MessageKind::Binary, content_type: b"a/b", event: b"", data: &[head, tail] };
     store.log().publish(key(id), &publication, policy(history), NOW).unwrap()
 }
 

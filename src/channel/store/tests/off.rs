@@ -112,7 +112,7 @@ fn groups_are_charged_for_nothing() {
     let rig = Rig::new(LEN);
     let group = GroupLimits { channels: 1, messages: 1, bytes: 10, ..NO_LIMITS };
     let publish = |id, history| {
-        let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&[0; 100]] };
+        let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[&[0; 100]] };
         rig.store
             .log()
             .publish(key(id), &publication, Policy { history, group }, rig.now())

@@ -25,10 +25,16 @@ fn offsets_count_from_one_without_holes() {
 fn what_was_published_is_read() {
     let rig = Rig::new(LEN);
     let long: Vec<u8> = (0..100_000_u32).flat_map(|n| n.to_le_bytes()).collect();
-    for (len, kind) in [(0, Kind::Text), (1, Kind::Binary), (140, Kind::Text), (150, Kind::Text), (160, Kind::Text)]
-        .into_iter()
-        .chain((398..420).map(|len| (len, Kind::Binary)))
-        .chain([(70_000, Kind::Text), (400_000, Kind::Binary)])
+    for (len, kind) in [
+        (0, MessageKind::Text),
+        (1, MessageKind::Binary),
+        (140, MessageKind::Text),
+        (150, MessageKind::Text),
+        (160, MessageKind::Text),
+    ]
+    .into_iter()
+    .chain((398..420).map(|len| (len, MessageKind::Binary)))
+    .chain([(70_000, MessageKind::Text), (400_000, MessageKind::Binary)])
     {
         let (left, right) = long[..len].split_at(len / 3);
         let publication = Publication { kind, content_type: b"text/x", event: b"tick", data: &[left, b"", right] };
@@ -40,7 +46,7 @@ fn what_was_published_is_read() {
         assert_eq!((message.content_type(), message.event()), (&b"text/x"[..], &b"tick"[..]));
         assert_eq!((message.kind, message.id, message.unix), (kind, published.id, rig.now().unix));
         assert!(message.frame().ends_with(&long[..len]));
-        assert_eq!(message.frame()[0], if kind == Kind::Text { 0x81 } else { 0x82 });
+        assert_eq!(message.frame()[0], if kind == MessageKind::Text { 0x81 } else { 0x82 });
         rig.check();
     }
 }
@@ -407,7 +413,7 @@ fn keys_are_told_apart() {
         (b"x", &long),
     ];
     for (nth, (group, id)) in keys.iter().enumerate() {
-        let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[&[nth as u8]] };
+        let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[&[nth as u8]] };
         for _ in 0..=nth {
             rig.store.log().publish(Key::new(group, id).unwrap(), &publication, policy(KEEP), rig.now()).unwrap();
         }
@@ -474,7 +480,7 @@ fn a_zone_is_found_again() {
     assert_eq!(Store::attach(lend(), Unshared).unwrap_err(), AttachError::NoZone);
     let store = Store::create(lend(), Unshared, 4, [5, 6]).unwrap();
     let now = Now { clock: 1, unix: 1 };
-    let publication = Publication { kind: Kind::Text, content_type: b"", event: b"", data: &[b"x"] };
+    let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
     let published = store.log().publish(key("a"), &publication, policy(KEEP), now).unwrap();
     let other = Store::attach(lend(), Unshared).unwrap();
     assert_eq!(other.log().info(key("a"), now).unwrap().unwrap(), published.info);

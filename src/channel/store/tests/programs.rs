@@ -20,7 +20,7 @@ impl Rig {
     }
 
     fn push(&self, program: ProgramHandle, data: &[u8]) -> Result<Vec<usize>, InputError> {
-        self.store.programs().push_input(program, Kind::Text, data, MOST, self.now()).map(Wake::collect)
+        self.store.programs().push_input(program, MessageKind::Text, data, MOST, self.now()).map(Wake::collect)
     }
 
     fn input(&self, program: ProgramHandle, slot: Slot) -> Vec<Vec<u8>> {

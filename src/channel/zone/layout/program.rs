@@ -23,7 +23,7 @@ pub mod phase {
 shared! {
     /// The program that the clients of one channel share. It is there as long as a worker has clients of it or runs it.
     /// The reason of its end follows in the same cell; the rest of the chain is two [`SlotSet`].
-    pub struct Program {
+    pub struct ProgramRecord {
         /// The slots that have clients.
         next: Word,
         /// See [`super::tag`].
@@ -74,7 +74,7 @@ shared! {
 pub const PROGRAM_CELLS: usize = 3;
 
 /// Octets of a reason.
-pub const REASON: usize = CELL - size_of::<Program>();
+pub const REASON: usize = CELL - size_of::<ProgramRecord>();
 
 shared! {
     /// The first cell of a message for a program; its data follow, in this cell and down the chain.

@@ -17,7 +17,7 @@ use crate::session::endpoint::Ending;
 use crate::session::shared::host::{ProgramHost, ProgramZone, Progress, SharedProcess, StartParameters, Timers};
 use crate::session::shared::{ProgramMembership, Pushed, RunEnd, SharedProgramId, State};
 use crate::ws::close::CloseCode;
-use crate::ws::frame::Kind;
+use crate::ws::frame::MessageKind;
 
 /// Milliseconds for which a program that reads nothing is waited for when its clients have gone.
 const PATIENCE: u64 = 1_000;
@@ -340,7 +340,7 @@ impl Client {
         }
         loop {
             let Some(number) = self.held.borrow().front().copied() else { break };
-            let message = Input { kind: Kind::Text, data: number.to_le_bytes().to_vec() };
+            let message = Input { kind: MessageKind::Text, data: number.to_le_bytes().to_vec() };
             let pushed = self.membership.borrow().as_ref().map(|membership| membership.push(&message));
             match pushed {
                 Some(Pushed::Taken) => drop(self.held.borrow_mut().pop_front()),
