@@ -13,7 +13,7 @@ use super::strings::Strings;
 
 /// What a request says about itself. Values are as the server knows them; nothing is decoded or encoded here.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RequestFacts<'a> {
+pub struct CgiRequest<'a> {
     /// `REQUEST_METHOD`.
     pub method: &'a [u8],
     /// `REQUEST_URI`: the target as the client sent it, with the query.
@@ -119,7 +119,7 @@ impl Environment {
     /// `headers` are the fields of the request, name and value, in any order; `path` is the server's own `PATH`, and
     /// `settings` are the administrator's variables.
     pub fn new<'h>(
-        request: &RequestFacts<'_>,
+        request: &CgiRequest<'_>,
         headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>,
         path: Option<&[u8]>,
         settings: &[Setting<'_>],
@@ -157,7 +157,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn add_meta_variables(&mut self, request: &RequestFacts<'_>) {
+    fn add_meta_variables(&mut self, request: &CgiRequest<'_>) {
         self.add(b"GATEWAY_INTERFACE", b"websocket-CGI/0.1");
         self.add(b"SERVER_SOFTWARE", request.software);
         self.add(b"SERVER_PROTOCOL", request.protocol);
@@ -271,7 +271,7 @@ fn clean(value: &[u8]) -> impl Iterator<Item = u8> {
 mod tests {
     use super::*;
 
-    const REQUEST: RequestFacts<'_> = RequestFacts {
+    const REQUEST: CgiRequest<'_> = CgiRequest {
         method: b"GET",
         uri: b"/exec/a%20b?x=1&y",
         query: b"x=1&y",
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn optional_meta_variables() {
-        let request = RequestFacts { https: true, remote_user: Some(b"ann"), path_translated: None, ..REQUEST };
+        let request = CgiRequest { https: true, remote_user: Some(b"ann"), path_translated: None, ..REQUEST };
         let environment = Environment::new(&request, [], None, &[]);
         assert_eq!(environment.get(b"HTTPS"), Some(&b"on"[..]));
         assert_eq!(environment.get(b"REMOTE_USER"), Some(&b"ann"[..]));
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn headers() {
         assert_eq!(
-            http(&[("Host", "example.com"), ("x-RequestFacts-ID", " a b\t")]),
+            http(&[("Host", "example.com"), ("x-Request-ID", " a b\t")]),
             ["HTTP_HOST=example.com", "HTTP_X_REQUEST_ID=a b"]
         );
         assert_eq!(http(&[("X-1", ""), ("X-2", "  ")]), ["HTTP_X_1=", "HTTP_X_2="]);
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn control_octets_become_spaces() {
         let all: Vec<u8> = (0..=255).collect();
-        let request = RequestFacts { path_info: &all, ..REQUEST };
+        let request = CgiRequest { path_info: &all, ..REQUEST };
         let setting = Setting { name: b"SET", value: b"a\nb\0c" };
         let environment = Environment::new(&request, [(&b"X"[..], &b"1\r\n2\x7f3\0"[..])], Some(b"/a\n"), &[setting]);
         assert_eq!(environment.get(b"HTTP_X"), Some(&b"1  2 3 "[..]));

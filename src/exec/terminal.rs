@@ -57,7 +57,7 @@ fn number(digits: &[u8]) -> Option<u16> {
 }
 
 /// A new terminal: our side, non-blocking, and the program's, three times. The program is to be started with
-/// [`Program::terminal`](super::spawner::ProgramDescription::terminal).
+/// [`ProgramDescription::terminal`](super::spawner::ProgramDescription::terminal).
 ///
 /// When our side is closed, in all its duplicates, the session on the terminal gets SIGHUP. When the last process has
 /// closed the other side, reading gives EIO.

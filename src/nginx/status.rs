@@ -5,7 +5,8 @@
 use super::ffi;
 use crate::session::endpoint::HttpStatus;
 
-/// nginx's `ngx_int_t` where it says how something went: a code of nginx's own, which is zero or negative, or the status of an answer.
+/// nginx's `ngx_int_t` where it says how something went: a code of nginx's own, which is zero or negative, or the status of an answer
+/// by HTTP, which is 100 or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status(ffi::ngx_int_t);
 
@@ -32,27 +33,27 @@ impl Status {
     /// A hook was asked because of itself (RFC 5842, section 7.2; 508).
     pub const LOOP_DETECTED: Self = Self::http(508);
 
-    /// The status of an answer.
+    /// A status of HTTP.
     pub const fn http(status: u16) -> Self {
         Self(status as ffi::ngx_int_t)
     }
 
-    /// What one part of the beginning says, which has logged why it failed.
+    /// [`OK`](Self::OK), or [`ERROR`](Self::ERROR) for what has failed and was logged.
     pub const fn ok_if(succeeded: bool) -> Self {
         if succeeded { Self::OK } else { Self::ERROR }
     }
 
-    /// What nginx returned.
+    /// What a function of nginx has returned.
     pub const fn of(returned: ffi::ngx_int_t) -> Self {
         Self(returned)
     }
 
-    /// What nginx is told.
+    /// What a handler returns to nginx.
     pub const fn raw(self) -> ffi::ngx_int_t {
         self.0
     }
 
-    /// The status of an answer; `None` for a code of nginx's own.
+    /// The status of HTTP; `None` for a code of nginx's own.
     pub fn answer(self) -> Option<u16> {
         u16::try_from(self.0).ok().filter(|status| *status >= 100)
     }
@@ -74,7 +75,7 @@ impl From<HttpStatus> for Status {
     }
 }
 
-/// What a function of nginx returned is compared as it is.
+/// What a function of nginx has returned can be compared without [`Status::of`].
 impl PartialEq<Status> for ffi::ngx_int_t {
     fn eq(&self, status: &Status) -> bool {
         *self == status.0

@@ -5,7 +5,7 @@
 //!
 //! WAIT asks for the replicas that have what *its own connection* has written, and holds that connection up: so these publications have one
 //! that carries nothing else, and what comes while a WAIT is on its way is the next batch. Who owns the connection passes its
-//! events in and takes [outcomes](PublicationOutcome) out.
+//! events in and takes [`PublicationOutcome`]s out.
 
 use std::collections::VecDeque;
 

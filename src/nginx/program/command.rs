@@ -222,18 +222,18 @@ fn environment(request: Request, script: usize, environs: Environs) -> Result<En
     let user = request.variable(b"remote_user");
     let path = spawners::own_environment(b"PATH");
     if environs == Environs::Channel {
-        let meta = environment::RequestFacts {
+        let meta = environment::CgiRequest {
             method: b"GET",
             script_name: prefix(request).unwrap_or_default(),
             server_name: request.variable(b"server_name"),
             server_port: request.variable(b"server_port"),
             protocol: b"HTTP/1.1",
             software: &software,
-            ..environment::RequestFacts::default()
+            ..environment::CgiRequest::default()
         };
         return Ok(Environment::new(&meta, [], path.as_deref(), &variables));
     }
-    let meta = environment::RequestFacts {
+    let meta = environment::CgiRequest {
         method: request.method(),
         uri: request.unparsed_uri(),
         query: request.arguments(),
