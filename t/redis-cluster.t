@@ -27,6 +27,9 @@ sub node {
     location = /oldest { websocket_channel $arg_id; websocket_channel_start oldest; }
     location = /info   { websocket_channel $arg_id mode=info; }
     location = /sure   { websocket_channel $arg_id mode=pub; websocket_channel_redis_replicas 1; websocket_channel_redis_prefix sure:; }
+    location = /group  { websocket_channel_group $arg_group; websocket_channel_group_info; }
+    location = /inside { websocket_channel_group $arg_group; websocket_channel $arg_id mode=pub; websocket_channel_group_limits messages=2; }
+    location = /member { websocket_channel_group $arg_group; websocket_channel $arg_id; websocket_channel_group_limits channels=2 subscribers=2; }
     location = /many   { websocket_channel $arg_id; websocket_channel_split ","; }
 SERVER
 }
@@ -124,6 +127,25 @@ case 'channels of all slots' => sub {
     is(request($ports[1], 'DELETE', "/pub?id=$ids[7]")->{status}, 200);
     like($clients[7][1]->server_close, qr/1001/, 'a channel is deleted at all nodes');
     is(request($ports[1], 'DELETE', "/pub?id=$ids[7]")->{status}, 404);
+};
+
+case 'groups are counted by each machine' => sub {
+    my @clients = map { Ws::Client->open($ports[0], "/member?id=$_&group=g") } qw(a b);
+    for my $path ('/member?id=c&group=g', '/member?id=a&group=g') {
+        is(request($ports[0], 'GET', $path)->{status}, 403, $path);
+    }
+    my $other = Ws::Client->open($ports[1], '/member?id=a&group=g');
+    is(request($ports[0], 'POST', "/inside?id=$_&group=g", body => 'x')->{status}, 201) for qw(a b);
+    is($clients[$_]->message->{payload}, 'x') for 0, 1;
+    is(request($ports[0], 'POST', '/inside?id=a&group=g', body => 'x')->{status}, 403, 'what it has copies of');
+    my $group = decode_json(request($ports[0], 'GET', '/group?group=g', Accept => 'text/json')->{body});
+    is("$group->{channels} $group->{subscribers} $group->{messages}", '2 2 2');
+    $group = decode_json(request($ports[0], 'POST', '/group?group=g&messages=3', Accept => 'text/json')->{body});
+    is($group->{limits}{messages}, 3);
+    is(request($ports[0], 'POST', '/inside?id=a&group=g', body => 'x')->{status}, 201);
+    my $response = request($ports[0], 'DELETE', '/group?group=g');
+    is("$response->{status} $response->{headers}{allow}[0]", '405 GET, HEAD, POST', 'nobody has a list of the channels');
+    $_->close(1000) for @clients, $other;
 };
 
 case 'publications that a replica of their master has' => sub {

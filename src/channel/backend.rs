@@ -37,6 +37,19 @@ impl PublishReply {
     }
 }
 
+/// What is to be there of channels before somebody subscribes to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// What the zone is to keep of them.
+    pub history: History,
+    /// The epochs of the subscriber's position: of one that the zone does not have it must be found out whether it is newer.
+    pub known: Vec<Epoch>,
+    /// Whether a channel may begin to which nobody has published.
+    pub create: bool,
+    /// What their group may have, if nobody has set that.
+    pub group: GroupLimits,
+}
+
 /// Whoever has the channels of a location.
 ///
 /// The operations on one channel take effect in the order in which they were asked for, whenever they are answered: two messages that
@@ -58,9 +71,11 @@ pub trait Backend {
     fn needs_opening(&self) -> bool;
 
     /// Brings what these channels have into the zone, and keeps it complete there as long as they have subscribers: what is after the
-    /// position of somebody who subscribes when this was answered is there. `history` is what the zone is to keep of them; `known` are the
-    /// epochs of that position: of one that the zone does not have it must be found out whether it is newer.
-    fn open(&self, keys: &[Key<'_>], history: History, known: &[Epoch]) -> Answer<(), SubscribeError>;
+    /// position of somebody who subscribes when this was answered is there.
+    fn open(&self, keys: &[Key<'_>], demand: &Demand) -> Answer<(), SubscribeError>;
+
+    /// Of the limits of a group those that are kept in the zone, when somebody subscribes there.
+    fn limits_in_zone(&self, location: GroupLimits) -> GroupLimits;
 
     /// What is known about a channel; `None` if there is no such channel.
     fn info(&self, key: Key<'_>) -> Answer<Option<Info>, Corrupt>;

@@ -24,6 +24,8 @@ pub struct Names {
     pub nodes: Vec<u8>,
     /// The key of the hash of who these are.
     pub presence: Vec<u8>,
+    /// The key of the list of the sizes of its messages, where its group is counted.
+    pub sizes: Vec<u8>,
     /// Its Pub/Sub channel. These know no database, so that its number is a part of the name.
     pub topic: Vec<u8>,
 }
@@ -38,6 +40,7 @@ impl Names {
             hash: with(b":h"),
             nodes: with(b":n"),
             presence: with(b":p"),
+            sizes: with(b":s"),
             topic: with(format!(":{database}").as_bytes()),
         }
     }
@@ -45,6 +48,40 @@ impl Names {
     /// The slot of all of them.
     pub fn slot(&self) -> u16 {
         slot(&self.stream)
+    }
+}
+
+/// The names of a group. They are in another slot than those of its channels, so that a cluster cannot count it in one step.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GroupNames {
+    /// The key of the hash with its sums and limits.
+    pub hash: Vec<u8>,
+    /// The key of the sorted set of when its channels are looked at.
+    pub due: Vec<u8>,
+    /// The key of the hash of what its channels have.
+    pub uses: Vec<u8>,
+    /// The key of the hash of how many subscribers nodes have.
+    pub nodes: Vec<u8>,
+    /// What the names of its channels begin with.
+    pub begin: Vec<u8>,
+}
+
+impl GroupNames {
+    /// The names of a group.
+    pub fn of(prefix: &[u8], group: &[u8]) -> Self {
+        let tag = URL_SAFE_NO_PAD.encode(group);
+        let with = |end: &[u8]| [prefix, b"{", tag.as_bytes(), end].concat();
+        GroupNames { hash: with(b"}:g"), due: with(b"}:d"), uses: with(b"}:u"), nodes: with(b"}:n"), begin: with(b".") }
+    }
+
+    /// What the names of a channel begin with besides `begin`.
+    pub fn member(id: &[u8]) -> Vec<u8> {
+        URL_SAFE_NO_PAD.encode(id).into_bytes()
+    }
+
+    /// What the names of the Pub/Sub channels end with after the hash tag.
+    pub fn topic_end(database: u32) -> Vec<u8> {
+        format!(":{database}").into_bytes()
     }
 }
 
@@ -106,7 +143,16 @@ mod tests {
         assert_eq!(names.hash, b"ws:{dGVhbQ.bmV3cw}:h");
         assert_eq!(names.nodes, b"ws:{dGVhbQ.bmV3cw}:n");
         assert_eq!(names.presence, b"ws:{dGVhbQ.bmV3cw}:p");
+        assert_eq!(names.sizes, b"ws:{dGVhbQ.bmV3cw}:s");
         assert_eq!(names.topic, b"ws:{dGVhbQ.bmV3cw}:3");
+        let group = GroupNames::of(b"ws:", b"team");
+        assert_eq!(group.hash, b"ws:{dGVhbQ}:g");
+        assert_eq!(group.due, b"ws:{dGVhbQ}:d");
+        assert_eq!(group.uses, b"ws:{dGVhbQ}:u");
+        assert_eq!(group.nodes, b"ws:{dGVhbQ}:n");
+        let (begin, member) = (group.begin, GroupNames::member(b"news"));
+        assert_eq!([&begin, &member, &b"}:m"[..]].concat(), names.stream);
+        assert_eq!([&begin, &member, &b"}"[..], &GroupNames::topic_end(3)].concat(), names.topic);
     }
 
     #[test]
@@ -135,7 +181,7 @@ mod tests {
             id in proptest::collection::vec(any::<u8>(), 1..40),
         ) {
             let names = Names::of(b"ws:", 1, &group, &id);
-            for name in [&names.hash, &names.nodes, &names.presence, &names.topic] {
+            for name in [&names.hash, &names.nodes, &names.presence, &names.sizes, &names.topic] {
                 prop_assert_eq!(slot(name), names.slot());
             }
             prop_assert_eq!(channel_of_topic(b"ws:", 1, &names.topic), Some((group, id)));

@@ -21,6 +21,7 @@ use super::connection::{Connection, Token};
 use super::envelope;
 use super::names::Names;
 use super::script;
+use super::script::group::{Counted, Counting};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Appended, History, Original};
 use announce::Announced;
@@ -71,6 +72,10 @@ pub trait Copies {
     fn look(&mut self, channel: &Channel) -> Copy;
     /// Who of the node's subscribers has said who it is, as in [`presence`](super::presence).
     fn presence(&mut self, channel: &Channel) -> Vec<u8>;
+    /// Subscribers that the node has of all channels of a channel's group.
+    fn group_subscribers(&mut self, channel: &Channel) -> u32;
+    /// The group of a channel has a limit of subscribers of its own, or has none.
+    fn limit_group(&mut self, channel: &Channel, subscribers: Option<u32>);
     /// The copy is to be of this original. Whether there is room for it.
     fn follow(&mut self, channel: &Channel, original: Original) -> bool;
     /// Adds a message, published at `unix`. [`Appended::NoCopy`] also when the copy cannot be used at the moment.
@@ -115,6 +120,10 @@ enum ChannelStage {
 struct State {
     channel: Channel,
     names: Names,
+    /// Where its group is counted.
+    counted: Option<Counted>,
+    /// What the engine has said of the group's own limit of subscribers.
+    limit: Option<Option<u32>>,
     stage: ChannelStage,
     /// The copy has been complete since it was first asked for, and is kept.
     kept: bool,
@@ -164,6 +173,7 @@ pub struct Counts {
 pub struct Relay {
     prefix: Vec<u8>,
     database: u32,
+    counting: Counting,
     /// The name of the node.
     node: Vec<u8>,
     channels: HashMap<Box<[u8]>, State>,
@@ -205,6 +215,7 @@ impl Relay {
         Relay {
             prefix,
             database,
+            counting: Counting::Nothing,
             node,
             channels: HashMap::new(),
             asked: HashMap::new(),
@@ -219,6 +230,11 @@ impl Relay {
             displaced: Vec::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// The same relay where these groups are counted.
+    pub fn counting(self, counting: Counting) -> Self {
+        Relay { counting, ..self }
     }
 
     /// What has been done since the relay began.
@@ -280,6 +296,8 @@ impl Relay {
             return;
         }
         let state = State {
+            counted: self.counting.of(&self.prefix, &channel.group, &channel.id),
+            limit: None,
             channel,
             names,
             stage: ChannelStage::Wanted,
@@ -403,8 +421,9 @@ impl Relay {
             } else if state.stage == ChannelStage::Due {
                 let after = copies.look(&state.channel).next.previous();
                 let (token, epoch) = (Token(self.next_token), Epoch(copies.draw()));
-                let names = &state.names;
-                let read = |out: &mut Vec<u8>| script::read(names, epoch, after, MESSAGES, OCTETS, LIFETIME, out);
+                let (names, counted) = (&state.names, state.counted.as_ref());
+                let wanted = script::Wanted { after, messages: MESSAGES, octets: OCTETS, lifetime: LIFETIME };
+                let read = |out: &mut Vec<u8>| script::read(names, counted, epoch, wanted, out);
                 if connection.command_as(token, state.asking, now, read).is_ok() {
                     self.next_token += 1;
                     self.counts.sent += 1;
@@ -416,12 +435,17 @@ impl Relay {
                 }
             }
             if state.announced.changed && !refused && state.stage != ChannelStage::Subscribing {
-                let subscribers = copies.look(&state.channel).subscribers.max(state.announced.expected);
+                let present = copies.look(&state.channel).subscribers;
+                let subscribers = present.max(state.announced.expected);
                 let who = if subscribers > 0 { copies.presence(&state.channel) } else { Vec::new() };
                 let announcement = state.announced.prepare(subscribers, who, now);
                 let (token, names, node, who) = (Token(self.next_token), &state.names, &self.node, &announcement.who);
+                let counted = state.counted.as_ref().map(|counted| {
+                    let others = copies.group_subscribers(&state.channel).saturating_sub(present);
+                    (&counted.group, others.saturating_add(subscribers))
+                });
                 let write = |out: &mut Vec<u8>| {
-                    script::announce(names, node, announce::LIFETIME, subscribers, who.as_deref(), out);
+                    script::announce(names, node, announce::LIFETIME, subscribers, who.as_deref(), counted, out);
                 };
                 if connection.command_as(token, state.asking, now, write).is_ok() {
                     self.next_token += 1;

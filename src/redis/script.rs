@@ -5,58 +5,96 @@
 //! Their texts are in `scripts/`, each with what it takes and what it replies; here they are called, and their replies read.
 //! Names, ids and messages are arguments and never a part of a text.
 
+pub mod group;
+
 use std::sync::OnceLock;
 
 use sha1::{Digest, Sha1};
 
 use super::command::append;
 use super::error::ErrorReply;
-use super::names::Names;
+use super::names::{GroupNames, Names};
 use super::resp::Value;
 use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
 use crate::channel::store::Presence;
+use group::Counted;
 
-/// One script.
+/// One script. Those with `Counted` in their names do the same as the others where the channel's [group] is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Script {
     /// Publishes a message.
     Publish,
+    /// The same.
+    PublishCounted,
     /// Compares a channel and reads what is newer.
     Read,
+    /// The same.
+    ReadCounted,
     /// Deletes a channel.
     Delete,
+    /// The same.
+    DeleteCounted,
     /// Tells what a channel is.
     Info,
     /// Announces a node's subscribers.
     Announce,
     /// Tells who is on a channel.
     Presence,
+    /// Tells whether a channel may be subscribed to.
+    Admit,
+    /// Tells what a group has and may have.
+    GroupInfo,
+    /// Changes the limits of a group.
+    GroupLimit,
+    /// Deletes channels of a group.
+    GroupDelete,
 }
 
 impl Script {
     /// All of them. A connection loads each before its first command.
-    pub const ALL: [Self; 6] = [Self::Publish, Self::Read, Self::Delete, Self::Info, Self::Announce, Self::Presence];
+    pub const ALL: [Self; 13] = [
+        Self::Publish,
+        Self::PublishCounted,
+        Self::Read,
+        Self::ReadCounted,
+        Self::Delete,
+        Self::DeleteCounted,
+        Self::Info,
+        Self::Announce,
+        Self::Presence,
+        Self::Admit,
+        Self::GroupInfo,
+        Self::GroupLimit,
+        Self::GroupDelete,
+    ];
 
     /// Its text.
     pub fn text(self) -> &'static str {
         macro_rules! text {
-            ($file:literal) => {
-                concat!(include_str!("scripts/prelude.lua"), include_str!($file))
+            ($($file:literal),*) => {
+                concat!(include_str!("scripts/prelude.lua"), $(include_str!($file)),*)
             };
         }
         match self {
             Self::Publish => text!("scripts/publish.lua"),
+            Self::PublishCounted => text!("scripts/group.lua", "scripts/publish.lua"),
             Self::Read => text!("scripts/read.lua"),
+            Self::ReadCounted => text!("scripts/group.lua", "scripts/read.lua"),
             Self::Delete => text!("scripts/delete.lua"),
+            Self::DeleteCounted => text!("scripts/group.lua", "scripts/delete.lua"),
             Self::Info => text!("scripts/info.lua"),
             Self::Announce => text!("scripts/announce.lua"),
             Self::Presence => text!("scripts/presence.lua"),
+            Self::Admit => text!("scripts/group.lua", "scripts/admit.lua"),
+            Self::GroupInfo => text!("scripts/group.lua", "scripts/group_info.lua"),
+            Self::GroupLimit => text!("scripts/group.lua", "scripts/group_limit.lua"),
+            Self::GroupDelete => text!("scripts/group.lua", "scripts/group_delete.lua"),
         }
     }
 
     /// The name by which the server knows it once it is loaded: the hexadecimal SHA-1 of its text.
     pub fn digest(self) -> &'static str {
-        static DIGESTS: OnceLock<[String; 6]> = OnceLock::new();
+        static DIGESTS: OnceLock<[String; Script::ALL.len()]> = OnceLock::new();
         let digests = DIGESTS.get_or_init(|| {
             Self::ALL.map(|script| {
                 let digest = Sha1::digest(script.text().as_bytes());
@@ -173,8 +211,16 @@ pub enum Failure {
     Malformed,
 }
 
-/// Asks the server to publish a message. `epoch` is drawn at random for each call: see `scripts/publish.lua`.
-pub fn publish(names: &Names, epoch: Epoch, sealed: &[u8], keeping: &Keeping, out: &mut Vec<u8>) {
+/// Asks the server to publish a message. `epoch` is drawn at random for each call: see `scripts/publish.lua`. `counted`: the group of
+/// the channel is counted, and may have limits.
+pub fn publish(
+    names: &Names,
+    epoch: Epoch,
+    sealed: &[u8],
+    keeping: &Keeping,
+    counted: Option<&group::Message<'_>>,
+    out: &mut Vec<u8>,
+) {
     let kept = match keeping.messages {
         Kept::All => "all".to_owned(),
         Kept::Newest(count) => count.to_string(),
@@ -189,29 +235,38 @@ pub fn publish(names: &Names, epoch: Epoch, sealed: &[u8], keeping: &Keeping, ou
         &names.topic,
         publish_command(keeping.sharded),
     ];
-    Script::Publish.call(&[&names.stream, &names.hash, &names.nodes], &arguments, out);
+    let keys: [&[u8]; 3] = [&names.stream, &names.hash, &names.nodes];
+    match counted {
+        None => Script::Publish.call(&keys, &arguments, out),
+        Some(message) => message.publish(names, &keys, &arguments, out),
+    }
 }
 
-/// Reads the reply to [`publish`].
+/// Reads the reply to [`publish`]; `None` if the channel's group may not have so much, and nothing was published.
 ///
 /// # Errors
 ///
 /// [`Failure`]: nothing was published, unless it is [`Failure::Malformed`].
-pub fn published(reply: &Value) -> Result<Published, Failure> {
+pub fn published(reply: &Value) -> Result<Option<Published>, Failure> {
+    if let [word] = values(reply)?
+        && word.octets() == Some(b"group")
+    {
+        return Ok(None);
+    }
     let [epoch, offset, begins, nodes, entries, announcements, now, requested] = values(reply)? else {
         return Err(Failure::Malformed);
     };
     let id = MessageId { epoch: Epoch(unsigned(epoch)?), offset: Offset(unsigned(offset)?) };
     let nodes = nodes.number().ok_or(Failure::Malformed)?;
     let now = unsigned(now)?;
-    Ok(Published {
+    Ok(Some(Published {
         id,
         begins_epoch: unsigned(begins)? == 1,
         nodes: u64::try_from(nodes).ok(),
         messages: unsigned(entries)?,
         subscribers: subscribers(&announcements_of(values(announcements)?)?, now),
         requested: ago(requested, now)?,
-    })
+    }))
 }
 
 /// How long ago a time was that is 0 for never.
@@ -226,20 +281,32 @@ fn subscribers(announced: &[Announced], now: u64) -> u64 {
     counts.filter_map(|announced| decimal(&announced.text)).fold(0, u64::saturating_add)
 }
 
-/// Asks for at most `messages` messages after an offset, of about `octets` octets; 0 messages only compare. The channel lives
-/// `lifetime` milliseconds more; 0 leaves that as it is.
-pub fn read(
-    names: &Names,
-    epoch: Epoch,
-    after: Offset,
-    messages: usize,
-    octets: usize,
-    lifetime: u64,
-    out: &mut Vec<u8>,
-) {
+/// What is asked for of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Messages after this offset.
+    pub after: Offset,
+    /// At most so many; 0 only compares.
+    pub messages: usize,
+    /// Of about so many octets.
+    pub octets: usize,
+    /// The channel lives so many milliseconds more; 0 leaves that as it is.
+    pub lifetime: u64,
+}
+
+/// Asks for messages of a channel. `counted`: the group of the channel is counted.
+pub fn read(names: &Names, counted: Option<&Counted>, epoch: Epoch, wanted: Wanted, out: &mut Vec<u8>) {
+    let Wanted { after, messages, octets, lifetime } = wanted;
     let words = [epoch.0, after.0, messages as u64, octets as u64, lifetime].map(|number| number.to_string());
     let arguments = words.each_ref().map(|word| word.as_bytes());
-    Script::Read.call(&[&names.stream, &names.hash], &arguments, out);
+    let keys: [&[u8]; 2] = [&names.stream, &names.hash];
+    match counted {
+        None => Script::Read.call(&keys, &arguments, out),
+        Some(counted) => {
+            let keys = [&keys[..], &counted.keys()].concat();
+            Script::ReadCounted.call(&keys, &[&arguments[..], &counted.name()].concat(), out);
+        }
+    }
 }
 
 /// Reads the reply to [`read`].
@@ -271,10 +338,17 @@ fn lineage(value: &Value) -> Result<Lineage, Failure> {
     Ok(Lineage { base: Offset(base), previous })
 }
 
-/// Asks the server to delete a channel.
-pub fn delete(names: &Names, sharded: bool, out: &mut Vec<u8>) {
+/// Asks the server to delete a channel. `counted`: the group of the channel is counted.
+pub fn delete(names: &Names, sharded: bool, counted: Option<&Counted>, out: &mut Vec<u8>) {
     let keys: [&[u8]; 3] = [&names.stream, &names.hash, &names.nodes];
-    Script::Delete.call(&keys, &[&names.topic, publish_command(sharded)], out);
+    let arguments: [&[u8]; 2] = [&names.topic, publish_command(sharded)];
+    match counted {
+        None => Script::Delete.call(&keys, &arguments, out),
+        Some(counted) => {
+            let keys = [&keys[..], &counted.keys(), &[&names.sizes, &counted.group.nodes]].concat();
+            Script::DeleteCounted.call(&keys, &[&arguments[..], &counted.name()].concat(), out);
+        }
+    }
 }
 
 /// Asks what a channel is.
@@ -303,13 +377,28 @@ pub fn state(reply: &Value) -> Result<ChannelState, Failure> {
 }
 
 /// Announces for so many milliseconds how many subscribers this node has of a channel, and who they are, in a text of
-/// [`presence`](super::presence); `None`: as was announced before.
-pub fn announce(names: &Names, node: &[u8], lifetime: u64, subscribers: u32, who: Option<&[u8]>, out: &mut Vec<u8>) {
+/// [`presence`](super::presence); `None`: as was announced before. `counted`: the group of the channel is counted, and the node has so many
+/// subscribers of all of its channels.
+pub fn announce(
+    names: &Names,
+    node: &[u8],
+    lifetime: u64,
+    subscribers: u32,
+    who: Option<&[u8]>,
+    counted: Option<(&GroupNames, u32)>,
+    out: &mut Vec<u8>,
+) {
     let lifetime = lifetime.to_string();
     let count = if subscribers == 0 { String::new() } else { subscribers.to_string() };
+    let mut keys: Vec<&[u8]> = vec![&names.nodes, &names.presence, &names.hash];
     let mut arguments = vec![node, lifetime.as_bytes(), count.as_bytes()];
+    let sum = counted.map(|(_, sum)| sum.to_string());
+    if let Some(((group, _), sum)) = counted.zip(sum.as_deref()) {
+        keys.extend([&group.nodes[..], &group.hash]);
+        arguments.push(sum.as_bytes());
+    }
     arguments.extend(who);
-    Script::Announce.call(&[&names.nodes, &names.presence, &names.hash], &arguments, out);
+    Script::Announce.call(&keys, &arguments, out);
 }
 
 /// What the server says to an announcement.
@@ -317,6 +406,8 @@ pub fn announce(names: &Names, node: &[u8], lifetime: u64, subscribers: u32, who
 pub struct Noted {
     /// The server knows who the node's subscribers are.
     pub has_presence: bool,
+    /// Subscribers that the group may have at each node, where that was set for it.
+    pub limit: Option<u32>,
     /// What the nodes have announced, without what is void.
     pub announced: Vec<Announced>,
 }
@@ -327,8 +418,12 @@ pub struct Noted {
 ///
 /// [`Failure`].
 pub fn noted(reply: &Value) -> Result<Noted, Failure> {
-    let [has_presence, announced @ ..] = values(reply)? else { return Err(Failure::Malformed) };
-    Ok(Noted { has_presence: unsigned(has_presence)? == 1, announced: announcements_of(announced)? })
+    let [has_presence, limit, announced @ ..] = values(reply)? else { return Err(Failure::Malformed) };
+    Ok(Noted {
+        has_presence: unsigned(has_presence)? == 1,
+        limit: optional(limit)?.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+        announced: announcements_of(announced)?,
+    })
 }
 
 /// Asks who is on a channel.
@@ -445,8 +540,9 @@ mod tests {
         };
         let id = MessageId { epoch: Epoch(42), offset: Offset(7) };
         let told = Published { id, begins_epoch: true, nodes: Some(3), messages: 5, subscribers: 7, requested: None };
-        assert_eq!(published(&reply(3)), Ok(told));
-        assert_eq!(published(&reply(-1)), Ok(Published { nodes: None, ..told }));
+        assert_eq!(published(&reply(3)), Ok(Some(told)));
+        assert_eq!(published(&reply(-1)), Ok(Some(Published { nodes: None, ..told })));
+        assert_eq!(published(&Value::Array(vec![bulk("group")])), Ok(None));
         let refused = published(&Value::Error(b"OOM no".to_vec()));
         assert_eq!(refused, Err(Failure::Refused(ErrorReply::OutOfMemory)));
         assert_eq!(published(&Value::Array(vec![bulk("42")])), Err(Failure::Malformed));

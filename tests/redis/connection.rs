@@ -7,11 +7,24 @@ use ngx_ws_exec::redis::error::ErrorReply;
 
 use crate::harness::Server;
 
-/// The rights that `docs/scaling.md` names, of a user "channels".
-const RIGHTS: &str = "~ws:* &ws:* +hello +ping +select +info +script|load +evalsha +time +hmget +hget +hset +hvals +hgetall +hdel +xadd \
+/// The rights that `docs/directives.md` names, of a user "channels".
+pub const RIGHTS: &str = "~ws:* &ws:* +hello +ping +select +info +script|load +evalsha +time +hmget +hget +hset +hvals +hgetall +hdel +xadd \
     +xtrim +xdel +xlen +xrange +xinfo|stream +del +pexpire +persist +pttl +publish +subscribe +unsubscribe";
 
-fn with_user(server: &Server, rights: &str) {
+/// Those that it names for groups.
+pub const GROUP_RIGHTS: &str =
+    "+hlen +hexists +zadd +zrem +zrange +zcard +rpush +lrange +ltrim +llen +lindex +pexpireat";
+
+#[test]
+fn the_rights_are_the_documented_ones() {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let document = words(include_str!("../../docs/directives.md"));
+    for rights in [RIGHTS, GROUP_RIGHTS] {
+        assert!(document.contains(&format!("``` {} ```", words(rights))), "{rights}");
+    }
+}
+
+pub fn with_user(server: &Server, rights: &str) {
     let mut client = server.connect();
     let words: Vec<&str> =
         ["ACL", "SETUSER", "channels", "on", ">secret"].into_iter().chain(rights.split(' ')).collect();

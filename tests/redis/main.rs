@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connection;
+mod groups;
 mod harness;
 mod relay;
 mod scripts;

@@ -34,6 +34,7 @@ struct Logs {
     ready: BTreeSet<usize>,
     deleted: usize,
     drawn: u64,
+    limit: Option<u32>,
 }
 
 impl Copies for Logs {
@@ -58,6 +59,14 @@ impl Copies for Logs {
         }
         log.next = log.next.max(original.oldest.0);
         true
+    }
+
+    fn group_subscribers(&mut self, _: &Channel) -> u32 {
+        self.logs.values().map(|log| log.subscribers).sum()
+    }
+
+    fn limit_group(&mut self, _: &Channel, subscribers: Option<u32>) {
+        self.limit = subscribers;
     }
 
     fn append(&mut self, channel: &Channel, id: MessageId, _: u64, envelope: &Envelope<'_>) -> Appended {
@@ -159,7 +168,7 @@ fn publish(client: &mut Client, id: &str, data: &str) -> MessageId {
     let keeping = Keeping { messages: Kept::Newest(10), age: 0, lifetime: 0, sharded: false };
     let names = Names::of(b"ws:", 0, b"", id.as_bytes());
     let sealed = envelope::seal(MessageKind::Text, b"", b"", &[data.as_bytes()]).unwrap();
-    published(&client.ask(|out| script::publish(&names, epoch, &sealed, &keeping, out))).unwrap().id
+    published(&client.ask(|out| script::publish(&names, epoch, &sealed, &keeping, None, out))).unwrap().unwrap().id
 }
 
 #[test]
@@ -247,7 +256,7 @@ fn a_deleted_channel_begins_anew_where_it_is_listened_to() {
     node.until(|node| node.logs.ready.contains(&0));
     publish(&mut publisher, "a", "1");
     let names = Names::of(b"ws:", 0, b"", b"a");
-    publisher.ask(|out| script::delete(&names, false, out));
+    publisher.ask(|out| script::delete(&names, false, None, out));
     node.until(|node| node.logs.deleted == 1);
     assert!(node.relay.is_empty(), "nobody makes it anew by listening on");
     let state = script::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();

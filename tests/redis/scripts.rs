@@ -11,7 +11,7 @@ use ngx_ws_exec::redis::notice::Notice;
 use ngx_ws_exec::redis::presence;
 use ngx_ws_exec::redis::resp::Value;
 use ngx_ws_exec::redis::script::{
-    self, ChannelState, Entry, Failure, Fetched, Keeping, Kept, Published, Script, fetched, noted, published,
+    self, ChannelState, Entry, Failure, Fetched, Keeping, Kept, Published, Script, Wanted, fetched, noted, published,
 };
 
 use crate::harness::{Client, Server};
@@ -24,12 +24,21 @@ fn names(id: &[u8]) -> Names {
 
 fn publish(client: &mut Client, id: &[u8], epoch: u64, message: &str, keeping: &Keeping) -> Result<Published, Failure> {
     let names = names(id);
-    published(&client.ask(|out| script::publish(&names, Epoch(epoch), message.as_bytes(), keeping, out)))
+    let write = |out: &mut Vec<u8>| script::publish(&names, Epoch(epoch), message.as_bytes(), keeping, None, out);
+    published(&client.ask(write)).map(|published| published.expect("no group is counted"))
 }
 
 fn read(client: &mut Client, id: &[u8], epoch: u64, after: u64, most: usize) -> Result<Fetched, Failure> {
     let names = names(id);
-    fetched(&client.ask(|out| script::read(&names, Epoch(epoch), Offset(after), most, 1 << 20, 0, out)))
+    fetched(&client.ask(|out| {
+        script::read(
+            &names,
+            None,
+            Epoch(epoch),
+            Wanted { after: Offset(after), messages: most, octets: 1 << 20, lifetime: 0 },
+            out,
+        )
+    }))
 }
 
 fn info(client: &mut Client, id: &[u8]) -> ChannelState {
@@ -88,7 +97,9 @@ fn octets_bound_what_is_read_but_never_to_nothing() {
     }
     let names = names(b"news");
     let mut count = |octets| {
-        let reply = client.ask(|out| script::read(&names, Epoch(1), Offset(0), 1000, octets, 0, out));
+        let reply = client.ask(|out| {
+            script::read(&names, None, Epoch(1), Wanted { after: Offset(0), messages: 1000, octets, lifetime: 0 }, out)
+        });
         fetched(&reply).unwrap().entries.len()
     };
     assert_eq!((count(1), count(5000), count(1 << 20)), (1, 5, 40));
@@ -225,11 +236,11 @@ fn a_deleted_channel_is_told_of_and_begins_anew() {
     let names = names(b"news");
     listener.subscribe(&names.topic);
     publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
-    let state = script::state(&client.ask(|out| script::delete(&names, false, out))).unwrap();
+    let state = script::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
     assert_eq!((state.epoch, state.newest, state.messages), (Some(Epoch(1)), Offset(1), 1));
     assert!(matches!(listener.notice(), Notice::Message { .. }));
     assert_eq!(listener.notice(), Notice::Deleted { topic: names.topic.clone(), epoch: Epoch(1) });
-    let state = script::state(&client.ask(|out| script::delete(&names, false, out))).unwrap();
+    let state = script::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
     assert_eq!(state.epoch, None);
     assert_eq!(publish(&mut client, b"news", 2, "x", &KEEP).unwrap().id, at(2, 1));
 }
@@ -240,7 +251,7 @@ fn what_a_node_has_announced_is_void_after_a_while() {
     let mut client = server.connect();
     let names = names(b"news");
     let announce = |client: &mut Client, node: &str, lifetime, count: u32| -> Vec<Vec<u8>> {
-        let reply = client.ask(|out| script::announce(&names, node.as_bytes(), lifetime, count, None, out));
+        let reply = client.ask(|out| script::announce(&names, node.as_bytes(), lifetime, count, None, None, out));
         let mut texts: Vec<_> = noted(&reply).unwrap().announced.into_iter().map(|announced| announced.text).collect();
         texts.sort();
         texts
@@ -262,7 +273,16 @@ fn who_listens_before_anybody_publishes_begins_the_epoch() {
     let mut client = server.connect();
     let names = names(b"news");
     let mut listen = |epoch, lifetime| {
-        fetched(&client.ask(|out| script::read(&names, Epoch(epoch), Offset(0), 10, 1000, lifetime, out))).unwrap()
+        fetched(&client.ask(|out| {
+            script::read(
+                &names,
+                None,
+                Epoch(epoch),
+                Wanted { after: Offset(0), messages: 10, octets: 1000, lifetime },
+                out,
+            )
+        }))
+        .unwrap()
     };
     assert_eq!(listen(1, 0).epoch, None);
     assert_eq!(listen(2, 60_000).epoch, Some(Epoch(2)));
@@ -280,7 +300,7 @@ fn a_publisher_hears_of_the_subscribers_of_all_nodes() {
     let mut client = server.connect();
     let names = names(b"news");
     for (node, count) in [("a", 3), ("b", 4)] {
-        client.ask(|out| script::announce(&names, node.as_bytes(), 60_000, count, None, out));
+        client.ask(|out| script::announce(&names, node.as_bytes(), 60_000, count, None, None, out));
     }
     assert_eq!(publish(&mut client, b"news", 1, "x", &KEEP).unwrap().subscribers, 7);
 }
@@ -293,7 +313,7 @@ fn many_void_announcements_go_at_once() {
     for node in 0..500 {
         client.words(&["HSET", text(&names.nodes), &node.to_string(), "1:x"]);
     }
-    let reply = client.ask(|out| script::announce(&names, b"a", 1000, 1, None, out));
+    let reply = client.ask(|out| script::announce(&names, b"a", 1000, 1, None, None, out));
     assert_eq!(noted(&reply).unwrap().announced.len(), 1);
 }
 
@@ -318,7 +338,7 @@ fn who_is_on_a_channel_is_known_of_all_nodes() {
         let names: BTreeMap<Vec<u8>, u32> = who.into_iter().map(|who| (who.to_vec(), count)).collect();
         let text = who.map(|_| presence::write(&names));
         let write = |out: &mut Vec<u8>| {
-            script::announce(&self::names(b"news"), node.as_bytes(), lifetime, count, text.as_deref(), out);
+            script::announce(&self::names(b"news"), node.as_bytes(), lifetime, count, text.as_deref(), None, out);
         };
         noted(&client.ask(write)).unwrap().has_presence
     };
@@ -337,7 +357,7 @@ fn who_is_on_a_channel_is_known_of_all_nodes() {
     assert_eq!(found.names, [(b"anna".to_vec(), 4)].into_iter().collect());
     // Who takes its count back is not there any more.
     let mut client = server.connect();
-    client.ask(|out| script::announce(&names, b"b", 60_000, 0, None, out));
+    client.ask(|out| script::announce(&names, b"b", 60_000, 0, None, None, out));
     let reply = client.ask(|out| script::presence(&names, out));
     assert_eq!(script::present(&reply).unwrap().unwrap().names, [(b"anna".to_vec(), 2)].into_iter().collect());
     // The dead one is cleared away with the next announcement.
@@ -350,12 +370,12 @@ fn when_somebody_was_last_there_is_remembered() {
     let mut client = server.connect();
     let names = names(b"news");
     assert_eq!(publish(&mut client, b"news", 1, "x", &KEEP).unwrap().requested, None);
-    client.ask(|out| script::announce(&names, b"a", 60_000, 0, None, out));
+    client.ask(|out| script::announce(&names, b"a", 60_000, 0, None, None, out));
     assert_eq!(info(&mut client, b"news").requested, None, "nobody came");
-    client.ask(|out| script::announce(&names, b"a", 60_000, 1, None, out));
+    client.ask(|out| script::announce(&names, b"a", 60_000, 1, None, None, out));
     assert!(info(&mut client, b"news").requested.unwrap() < 10_000);
     client.words(&["HSET", text(&names.hash), "q", "1"]);
-    client.ask(|out| script::announce(&names, b"a", 60_000, 0, None, out));
+    client.ask(|out| script::announce(&names, b"a", 60_000, 0, None, None, out));
     let published = publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
     assert_eq!(published.subscribers, 0);
     assert!(published.requested.unwrap() < 10_000, "when it went");

@@ -2,7 +2,10 @@
 
 //! Groups of channels: what they have and what they may have.
 
-use super::{GroupChange, GroupLimits, GroupUse, Groups, Key, MAX_KEY_PART, MOST_DROPS, Now, SubscribeError, Wake};
+use super::publish::growth;
+use super::{
+    GroupChange, GroupLimits, GroupUse, Groups, Key, MAX_KEY_PART, MOST_DROPS, Now, Policy, SubscribeError, Wake,
+};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::Memory;
@@ -59,6 +62,45 @@ impl<L: Lock> Groups<'_, L> {
             let clock = memory.clock(now.clock)?;
             memory.tend(clock, MOST_LOOKS)?;
             GroupInfo::of(memory, key, location)
+        })
+    }
+
+    /// Subscribers of all channels of a group; those of dead workers until their channels are looked at.
+    pub fn subscribers<'a>(&self, key: impl Into<GroupKey<'a>>) -> Result<u32, Corrupt> {
+        let GroupKey { space, name } = key.into();
+        self.zone.view(|memory| match memory.find_group(space, name)? {
+            Some(cell) => Ok(memory.group(cell)?.subscribers.get()),
+            None => Ok(0),
+        })
+    }
+
+    /// Whether there is this channel, or its group may have another one.
+    pub fn allow_channel(&self, key: Key<'_>, location: GroupLimits, now: Now) -> Result<bool, Corrupt> {
+        let hash = self.zone.unlocked().hash(key)?;
+        let another = || Ok(GroupUse { channels: 1, ..GroupUse::default() });
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            if memory.find(key, hash)?.is_some() || memory.group_allows(key, None, location, another)? {
+                return Ok(true);
+            }
+            tidy(memory, key, hash, clock)?;
+            memory.group_allows(key, None, location, another)
+        })
+    }
+
+    /// Whether the group of a channel may have another message of so many octets. Where there is no such channel, nothing of it is
+    /// counted.
+    pub fn allow(&self, key: Key<'_>, octets: usize, policy: Policy, now: Now) -> Result<bool, Corrupt> {
+        let hash = self.zone.unlocked().hash(key)?;
+        self.zone.update(|memory| {
+            let clock = memory.clock(now.clock)?;
+            let more = |channel| growth(memory, Some(channel), octets, policy.history);
+            let Some(channel) = memory.find(key, hash)? else { return Ok(true) };
+            if memory.group_allows(key, Some(channel), policy.group, || more(channel))? {
+                return Ok(true);
+            }
+            let Some(channel) = tidy(memory, key, hash, clock)? else { return Ok(true) };
+            memory.group_allows(key, Some(channel), policy.group, || more(channel))
         })
     }
 

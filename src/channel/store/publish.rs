@@ -187,7 +187,7 @@ impl<L: Lock> Log<'_, L> {
 }
 
 /// What a message adds to its group: nothing where it takes the place of another one, or where it is not kept.
-fn growth(memory: Memory<'_>, own: Option<Cell>, len: usize, history: History) -> Result<GroupUse, Corrupt> {
+pub(super) fn growth(memory: Memory<'_>, own: Option<Cell>, len: usize, history: History) -> Result<GroupUse, Corrupt> {
     let stored = if history.is_off() { (0, 0) } else { (1, len as u64) };
     let mut more = GroupUse { channels: 0, subscribers: 0, messages: stored.0, bytes: stored.1 };
     let Some(channel) = own else { return Ok(GroupUse { channels: 1, ..more }) };

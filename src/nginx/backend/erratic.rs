@@ -17,13 +17,11 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use super::ZoneAlone;
-use crate::channel::backend::{Answer, Backend, Failure, Outcome, PublishReply, later};
+use crate::channel::backend::{Answer, Backend, Demand, Failure, Outcome, PublishReply, later};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
-use crate::channel::position::Epoch;
 use crate::channel::store::{
-    GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError, ReadError,
-    SubscribeError,
+    GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Policy, Presence, PublishError, ReadError, SubscribeError,
 };
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -343,8 +341,12 @@ impl Backend for Erratic {
         true
     }
 
-    fn open(&self, _: &[Key<'_>], _: History, _: &[Epoch]) -> Answer<(), SubscribeError> {
+    fn open(&self, _: &[Key<'_>], _: &Demand) -> Answer<(), SubscribeError> {
         self.ask(Operation::Open, || Answer::Now(Ok(())))
+    }
+
+    fn limits_in_zone(&self, location: GroupLimits) -> GroupLimits {
+        location
     }
 
     fn info(&self, key: Key<'_>) -> Answer<Option<Info>, Corrupt> {

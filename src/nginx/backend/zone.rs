@@ -2,13 +2,11 @@
 
 //! The zone alone, which always answers now.
 
-use crate::channel::backend::{Answer, Backend, Failure, PublishReply};
+use crate::channel::backend::{Answer, Backend, Demand, Failure, PublishReply};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
-use crate::channel::position::Epoch;
 use crate::channel::store::{
-    GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError, ReadError,
-    SubscribeError,
+    GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Policy, Presence, PublishError, ReadError, SubscribeError,
 };
 use crate::nginx::channel::hub::{self, Hub};
 
@@ -46,8 +44,12 @@ impl Backend for ZoneAlone {
         false
     }
 
-    fn open(&self, _: &[Key<'_>], _: History, _: &[Epoch]) -> Answer<(), SubscribeError> {
+    fn open(&self, _: &[Key<'_>], _: &Demand) -> Answer<(), SubscribeError> {
         Answer::Now(Ok(()))
+    }
+
+    fn limits_in_zone(&self, location: GroupLimits) -> GroupLimits {
+        location
     }
 
     fn info(&self, key: Key<'_>) -> Answer<Option<Info>, Corrupt> {

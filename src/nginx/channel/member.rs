@@ -10,11 +10,10 @@ use std::rc::Rc;
 use super::events::Events;
 use super::publish::policy;
 use super::subscription::{self, Ids};
-use crate::channel::backend::{Answer, Backend, Outcome};
+use crate::channel::backend::{Answer, Backend, Demand, Failure, Outcome};
 use crate::channel::event::Happening;
 use crate::channel::hook::Joining;
-use crate::channel::position::Epoch;
-use crate::channel::store::{History, Key, SubscribeError};
+use crate::channel::store::{Key, Policy, SubscribeError};
 use crate::nginx::backend;
 use crate::nginx::detached::{self, PreparedNotice, Question};
 use crate::nginx::ffi;
@@ -25,6 +24,7 @@ use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
 
 const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;
+const FORBIDDEN: u16 = ffi::NGX_HTTP_FORBIDDEN as u16;
 const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 
 /// Somebody on a channel whose join and leave are told.
@@ -101,9 +101,7 @@ struct Channels {
     backend: Rc<dyn Backend>,
     group: Box<[u8]>,
     ids: Box<[Box<[u8]>]>,
-    history: History,
-    /// The epochs of the client's position.
-    known: Vec<Epoch>,
+    demand: Demand,
 }
 
 impl Channels {
@@ -113,19 +111,24 @@ impl Channels {
             return Ok(None);
         }
         let keys = ids.keys();
+        let Policy { history, group } = policy(request)?;
         Ok(Some(Channels {
             backend,
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
             ids: keys.iter().map(|key| key.id().into()).collect(),
-            history: policy(request)?.history,
-            known: subscription::epochs(request),
+            demand: Demand {
+                history,
+                known: subscription::epochs(request),
+                create: request.settings().channel_create(),
+                group,
+            },
         }))
     }
 
     fn open(&self) -> Answer<(), SubscribeError> {
         let space = self.backend.space();
         let keys: Vec<Key<'_>> = self.ids.iter().filter_map(|id| Key::in_space(space, &self.group, id)).collect();
-        self.backend.open(&keys, self.history, &self.known)
+        self.backend.open(&keys, &self.demand)
     }
 }
 
@@ -139,20 +142,20 @@ pub struct JoinDecision {
     farewell: Option<ComplexValue>,
     /// A hook has said so.
     hook: bool,
-    /// What it asks to subscribe to is there.
-    opened: bool,
+    /// Whether what it asks to subscribe to is there; else why not.
+    opened: Outcome<(), SubscribeError>,
     /// Told to `farewell` of somebody whose request may be gone by now.
     notice: Option<PreparedNotice>,
 }
 
 impl JoinDecision {
     fn new(joining: Joining, farewell: Option<ComplexValue>) -> Self {
-        JoinDecision { joining, challenges: Vec::new(), farewell, hook: false, opened: true, notice: None }
+        JoinDecision { joining, challenges: Vec::new(), farewell, hook: false, opened: Ok(()), notice: None }
     }
 
     /// The same, once it is known whether the channels are open.
     fn of_backend(mut self, opened: &Outcome<(), SubscribeError>) -> Self {
-        self.opened = opened.is_ok();
+        self.opened = *opened;
         self
     }
 
@@ -171,7 +174,7 @@ impl JoinDecision {
     /// The status to answer.
     pub fn apply(mut self, request: Request) -> Result<Option<ChannelMember>, Status> {
         let status = match self.joining {
-            Joining::Admit if self.opened => match ChannelMember::admitted(request) {
+            Joining::Admit if self.opened.is_ok() => match ChannelMember::admitted(request) {
                 Ok(mut member) => {
                     // From now on it is the member that tells.
                     self.notice = None;
@@ -183,8 +186,10 @@ impl JoinDecision {
                 Err(status) => status,
             },
             Joining::Admit => {
-                request.report(Level::Info, format_args!("the engine of the channel is not available"));
-                try_again(request)
+                if let Err(failure) = &self.opened {
+                    request.report(Level::Info, format_args!("cannot subscribe: {failure}"));
+                }
+                if self.is_forbidden() { Status::FORBIDDEN } else { try_again(request) }
             }
             Joining::Refuse(status) => {
                 request.report(Level::Info, format_args!("\"websocket_channel_join_request\" refuses: {status}"));
@@ -195,6 +200,11 @@ impl JoinDecision {
         Err(status)
     }
 
+    /// Whether whoever has the channels does not let the client have them.
+    fn is_forbidden(&self) -> bool {
+        matches!(self.opened, Err(Failure::Own(SubscribeError::Group | SubscribeError::Missing)))
+    }
+
     /// Whether a hook has let the client in; else the status to tell it. Who asks makes a [`ChannelMember`] of a client that is let in.
     ///
     /// # Errors
@@ -202,10 +212,11 @@ impl JoinDecision {
     /// The status.
     pub fn verdict(&mut self) -> Result<bool, u16> {
         match self.joining {
-            Joining::Admit if self.opened => {
+            Joining::Admit if self.opened.is_ok() => {
                 self.notice = None;
                 Ok(self.hook)
             }
+            Joining::Admit if self.is_forbidden() => Err(FORBIDDEN),
             Joining::Admit => Err(UNAVAILABLE),
             Joining::Refuse(status) => Err(status),
         }

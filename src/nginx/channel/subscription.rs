@@ -154,7 +154,7 @@ impl<'r> Subscription<'r> {
         let terms = Terms {
             create: settings.channel_create(),
             max_subscribers: u32::try_from(settings.channel_max_subscribers()).unwrap_or(u32::MAX),
-            group: limits::of_group(request)?,
+            group: backend::of(settings.engine).limits_in_zone(limits::of_group(request)?),
             presence: match &settings.channel_presence {
                 Some(Some(template)) => template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?,
                 Some(None) | None => b"",

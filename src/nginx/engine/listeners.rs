@@ -89,6 +89,7 @@ impl Listeners {
 
     fn relay(&self) -> Relay {
         let relay = Relay::new(self.settings.prefix.clone(), self.settings.database, self.name.clone());
+        let relay = relay.counting(self.settings.counting());
         if self.settings.is_sharded() { relay.sharded() } else { relay }
     }
 

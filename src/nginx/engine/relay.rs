@@ -16,7 +16,8 @@ use super::{Failed, Settings, random, wake};
 use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
 use crate::channel::store::{
-    Appended, CopyFound, History, Input, Key, Now, Original, Owner, ProgramHandle, ProgramPhase, Wake,
+    Appended, Change, CopyFound, GroupChange, GroupKey, History, Input, Key, Now, Original, Owner, ProgramHandle,
+    ProgramPhase, Wake,
 };
 use crate::ledger::engines::Figures;
 use crate::nginx::channel::hub::{self, Hub};
@@ -118,6 +119,12 @@ impl Node {
             .map(|copy| copy.epoch)
             .collect();
         known.iter().any(|epoch| !epochs.contains(epoch))
+    }
+
+    /// Whether a copy of this channel is here and complete.
+    pub fn has(&mut self, key: Key<'_>) -> bool {
+        let relay = self.current_relay();
+        relay != 0 && is_complete(self.settings.space, key.group(), key.id(), relay, 0)
     }
 
     /// Waits for channels, until they were compared since then where that is asked for.
@@ -438,6 +445,18 @@ impl Copies for Zone {
     fn presence(&mut self, channel: &Channel) -> Vec<u8> {
         let found = self.key(channel).and_then(|key| hub::with(|hub| hub.presence(key).ok().flatten()).flatten());
         found.map(|presence| presence::write(&presence.names)).unwrap_or_default()
+    }
+
+    fn group_subscribers(&mut self, channel: &Channel) -> u32 {
+        let group = GroupKey { space: self.space, name: &channel.group };
+        hub::with(|hub| hub.store.groups().subscribers(group).ok()).flatten().unwrap_or(0)
+    }
+
+    fn limit_group(&mut self, channel: &Channel, subscribers: Option<u32>) {
+        let group = GroupKey { space: self.space, name: &channel.group };
+        let subscribers = subscribers.map_or(Change::Location, Change::To);
+        // Without room in the zone the limits of the locations hold, and the next announcement says it again.
+        hub::with(|hub| hub.limit_group(group, GroupChange { subscribers, ..GroupChange::default() }).ok());
     }
 
     fn follow(&mut self, channel: &Channel, original: Original) -> bool {

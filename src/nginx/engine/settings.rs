@@ -2,6 +2,7 @@
 
 //! The engines that a configuration names, and what workers need to know of each.
 
+use std::cell::Cell;
 use std::fmt::Arguments;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use crate::nginx::template::{self, NginxCompiler};
 use crate::nginx::tls::{Files, Identity, Tls};
 use crate::redis::connection::{self, Purpose};
 use crate::redis::resp::Limits;
+use crate::redis::script::group::Counting;
 use crate::redis::url::{Node, Place, Url};
 
 /// How long an answer of a Sentinel, or of a node that is asked for the slots, may take at most, in milliseconds: another one may know
@@ -77,6 +79,8 @@ pub struct Settings {
     pub replicas: u64,
     /// The context of connections that are TLS.
     pub tls: Option<Tls>,
+    /// A location has limits for groups, or shows them: the one without a name may be meant.
+    counts_all: Cell<bool>,
 }
 
 impl Settings {
@@ -93,6 +97,15 @@ impl Settings {
     /// Whether its Pub/Sub channels belong to slots.
     pub fn is_sharded(&self) -> bool {
         self.connection.purpose.is_sharded()
+    }
+
+    /// Which groups it counts: in a cluster the channels of a group are at different nodes.
+    pub fn counting(&self) -> Counting {
+        match (self.is_sharded(), self.counts_all.get()) {
+            (true, _) => Counting::Nothing,
+            (false, false) => Counting::Named,
+            (false, true) => Counting::All,
+        }
     }
 
     /// Who a server has to be.
@@ -160,6 +173,7 @@ impl Settings {
             survey: Rc::new(survey),
             replicas: wanted.replicas,
             tls,
+            counts_all: Cell::new(false),
             prefix: wanted.prefix.clone(),
             wanted,
         })
@@ -282,7 +296,20 @@ impl Engines {
     /// The number of the engine of a location, 0 for none. `None` when there is something wrong, which was logged.
     pub fn enter(&mut self, cf: *mut ffi::ngx_conf_t, settings: &conf::Settings<NginxCompiler>) -> Option<usize> {
         let Some(url) = settings.channel_redis() else { return Some(0) };
-        let wanted = Wanted::read(cf, settings, &url)?;
+        let number = self.find(cf, settings, &url)?;
+        if settings.group_info || settings.channel_group_limits.is_some() {
+            self.all[number - 1].counts_all.set(true);
+        }
+        Some(number)
+    }
+
+    fn find(
+        &mut self,
+        cf: *mut ffi::ngx_conf_t,
+        settings: &conf::Settings<NginxCompiler>,
+        url: &Rc<Url>,
+    ) -> Option<usize> {
+        let wanted = Wanted::read(cf, settings, url)?;
         if let Some(known) = self.all.iter().position(|known| known.wanted == wanted) {
             return Some(known + 1);
         }

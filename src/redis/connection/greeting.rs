@@ -171,7 +171,7 @@ impl Greeting {
             // Rights are found missing now and not by the first client. No channel of a client has an empty id.
             let names = Names::of(prefix, settings.database, b"", b"");
             let keeping = Keeping { messages: Kept::Newest(0), age: 0, lifetime: PROBE_LIFETIME, sharded: false };
-            script::publish(&names, Epoch(1), b"", &keeping, out);
+            script::publish(&names, Epoch(1), b"", &keeping, None, out);
             steps.push_back(Step::Probe);
         }
         Greeting { steps, server: Server::default() }
@@ -201,7 +201,7 @@ impl Greeting {
                 return Err(Unfit::Malformed("SCRIPT LOAD"));
             }
             Step::Probe => match script::published(reply) {
-                Ok(published) if published.nodes.is_some() => {}
+                Ok(Some(published)) if published.nodes.is_some() => {}
                 Ok(_) => return Err(Unfit::Rights),
                 Err(_) => return Err(Unfit::Malformed(step.command())),
             },

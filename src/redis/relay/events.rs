@@ -17,7 +17,7 @@ impl Relay {
         match event {
             Event::Answered(token, reply) => match self.asked.remove(&token) {
                 Some(Asked::Read(topic)) => self.read(topic, script::fetched(&reply), copies, now),
-                Some(Asked::Announcement(topic)) => self.noted(topic, &script::noted(&reply)),
+                Some(Asked::Announcement(topic)) => self.noted(topic, &script::noted(&reply), copies),
                 None => {}
             },
             Event::Abandoned(token, _) => {
@@ -153,10 +153,16 @@ impl Relay {
     }
 
     /// What the engine says to an announcement.
-    fn noted(&mut self, topic: Box<[u8]>, noted: &Result<Noted, Failure>) {
+    fn noted(&mut self, topic: Box<[u8]>, noted: &Result<Noted, Failure>, copies: &mut impl Copies) {
         self.counts.failed += u64::from(noted.is_err());
         self.forgotten |= *noted == Err(Failure::Refused(ErrorReply::NoScript));
         let Some(state) = self.channels.get_mut(&topic) else { return };
+        if let Ok(noted) = noted
+            && state.counted.is_some()
+            && state.limit.replace(noted.limit) != Some(noted.limit)
+        {
+            copies.limit_group(&state.channel, noted.limit);
+        }
         let was_changed = state.announced.changed;
         match noted {
             Ok(noted) if !noted.has_presence => state.announced.forget_who(),

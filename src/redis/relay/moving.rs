@@ -164,6 +164,12 @@ mod tests {
             Vec::new()
         }
 
+        fn group_subscribers(&mut self, _: &Channel) -> u32 {
+            0
+        }
+
+        fn limit_group(&mut self, _: &Channel, _: Option<u32>) {}
+
         fn follow(&mut self, _: &Channel, _: Original) -> bool {
             true
         }

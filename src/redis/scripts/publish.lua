@@ -3,11 +3,15 @@
 -- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks,
 --         q when a subscriber was last known of, p the epoch before, where it is known
 --       3 how many subscribers the nodes have: see announce.lua
+--       Where the channel's group is counted: 4 the group's hash   5 due   6 uses   7 the channel's list: see group.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
 --       4 milliseconds that an entry is kept, 0 for ever   5 milliseconds that the keys live, 0 for ever
 --       6 name of the Pub/Sub channel   7 PUBLISH, or SPUBLISH in a cluster
+--       Where the group is counted: 8 what the names of its channels begin with   9 the channel's name behind that   10 octets of the
+--       message's data   11 to 13 what the group may have of channels, messages and octets, 0 for any number
 -- Reply {epoch, offset, 1 if the epoch is new else 0, nodes that were told, or -1 if something after the message was stored failed,
---       entries, [announcement ...], milliseconds of the server's clock, when a subscriber was last known of, or 0}
+--       entries, [announcement ...], milliseconds of the server's clock, when a subscriber was last known of, or 0};
+--       {"group"} where the group may not have so much: nothing was published
 --
 -- There is no roll-back in Redis: the message is stored first, and whatever fails after that leaves it published. An epoch ends when
 -- the server may have gone back, which its replication id tells. What is stored stays and gets the new epoch; offsets go on.
@@ -17,6 +21,25 @@ local now = clock()
 local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q')
 local epoch, newest = hash[1], tonumber(hash[2] or '0')
 local is_new = not epoch or hash[3] ~= id
+local group, plan
+
+if KEYS[4] then
+  group = open_group(KEYS[4], KEYS[5], KEYS[6], ARGV[8], now)
+  local function plan_it()
+    local is_there = epoch or redis.call('XLEN', KEYS[1]) > 0
+    plan = plan_message(group, ARGV[9], KEYS[1], KEYS[7], epoch and hash[2], is_there, ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[10]))
+    return allows(group, {ARGV[11], ARGV[12], ARGV[13]}, plan.channels, plan.more, plan.larger)
+  end
+  if not plan_it() then
+    look_closely(group)
+    if not plan_it() then
+      save_group(group)
+      return {'group'}
+    end
+  end
+  -- Refused where there is no memory, or no right to count: before anything is stored.
+  if not plan.before then redis.call('ZADD', group.due, now, plan.member) end
+end
 
 local function add()
   local entry = string.format('%.0f-0', newest + 1)
@@ -55,7 +78,7 @@ else
 end
 
 local age = tonumber(ARGV[4])
-if age > 0 and tonumber(now) - tonumber(hash[4] or '0') >= age / 8 then
+if age > 0 and not group and tonumber(now) - tonumber(hash[4] or '0') >= age / 8 then
   -- At most ten marks "time:offset;". What is before a mark that is older than `age` may go. Readers leave out what is too old by
   -- its field t, so this bounds the memory only.
   local marks, first = (hash[5] or '') .. now .. ':' .. offset .. ';', nil
@@ -75,6 +98,15 @@ elseif is_new or newest == 0 then
   try('PERSIST', KEYS[2])
 end
 local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. '\n' .. ARGV[2])
-local entries, announced = try('XLEN', KEYS[1]), try('HVALS', KEYS[3])
+local entries
+if group then
+  local lives = ARGV[5] ~= '0' and tonumber(ARGV[5]) or redis.call('PTTL', KEYS[2])
+  local counted
+  counted, entries = pcall(count_message, group, plan, KEYS[1], offset, ARGV[5], lives < 0 and 0 or group.now + lives)
+  if not counted then failed = true end
+else
+  entries = try('XLEN', KEYS[1])
+end
+local announced = try('HVALS', KEYS[3])
 if failed then nodes, entries, announced = -1, 0, {} end
 return {epoch, offset, is_new and 1 or 0, nodes, entries, announced, now, hash[6] or '0'}

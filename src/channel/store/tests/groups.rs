@@ -188,3 +188,30 @@ fn a_group_is_deleted_with_all_its_channels() {
     assert_eq!(rig.store.groups().delete(b"nobody", 0, rig.now(), &mut wake), Ok(None));
     rig.check();
 }
+
+#[test]
+fn who_has_only_copies_counts_what_they_have() {
+    let rig = Rig::new(LEN);
+    let groups = rig.store.groups();
+    let location = GroupLimits { channels: 1, subscribers: 0, messages: 3, bytes: 40 };
+    let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"0123456789"] };
+    let own = Policy { history: History { length: 2, time: 0 }, group: location };
+    let allow = |id: &str, octets: usize, policy| groups.allow(key(id), octets, policy, rig.now()).unwrap();
+    assert!(allow("a", 1000, own), "of what is not here nothing is counted");
+    assert!(groups.allow_channel(key("a"), location, rig.now()).unwrap());
+    rig.store.log().publish(key("a"), &publication, own, rig.now()).unwrap();
+    assert!(groups.allow_channel(key("a"), location, rig.now()).unwrap(), "it is there");
+    assert!(!groups.allow_channel(key("b"), location, rig.now()).unwrap());
+    assert!(groups.allow_channel(key("b"), NO_LIMITS, rig.now()).unwrap());
+    assert!(allow("a", 30, own) && !allow("a", 31, own));
+    rig.store.log().publish(key("a"), &publication, own, rig.now()).unwrap();
+    assert!(allow("a", 30, own), "in the place of another one");
+    let longer = Policy { history: KEEP, ..own };
+    rig.store.log().publish(key("a"), &publication, longer, rig.now()).unwrap();
+    assert!(!allow("a", 1, longer), "a fourth message");
+    assert!(allow("a", 1, Policy { history: History::OFF, ..own }), "what is not kept");
+    let one = rig.claim(11);
+    rig.subscribe("a", one, 1);
+    assert_eq!(groups.subscribers(b"group"), Ok(1));
+    assert_eq!(groups.subscribers(b"nobody"), Ok(0));
+}
