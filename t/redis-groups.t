@@ -247,6 +247,29 @@ case 'the group without a name' => sub {
     has('', channels => 0, messages => 0);
 };
 
+case 'who only looks makes no channel' => sub {
+    for my $path ('/sub?id=head&group=h', '/known?id=head&group=h', '/pub?id=head&group=h') {
+        for my $accept ('*/*', 'text/event-stream') {
+            my @statuses = map { status($_, 'HEAD', $path, Accept => $accept) } @ports;
+            my $expected = $path =~ /pub/ ? 404 : $path =~ /known/ ? 403 : $accept eq '*/*' ? 304 : 200;
+            is("@statuses", "$expected $expected", "HEAD $path $accept");
+        }
+        is(both('GET', "/pub?id=head&group=h"), '404 404');
+    }
+    is(both('DELETE', '/pub?id=head&group=h'), '404 404');
+    is(both('GET', '/pub?id=head&group=h&presence'), '404 404');
+    is(refused($_, '/known?id=head&group=h'), 403, 'nor who must not make it') for @ports;
+    is(status($_, 'GET', '/known?id=head&group=h'), 403) for @ports;
+    is(keys_like('ws:{aA*'), 0, 'nothing is in the engine');
+    publish($one, '/pub?id=head&group=h', 'x');
+    my $head = request($two, 'HEAD', '/sub?id=head&group=h&last_event_id=0:0');
+    ok($head->{status} == 200 || $head->{status} == 304, "HEAD of a channel: $head->{status}");
+    my $client = subscribe($two, '/known?id=head&group=h');
+    publish($one, '/pub?id=head&group=h', 'y');
+    is($client->text, 'y');
+    $client->close(1000);
+};
+
 case 'an engine that has lost all, and one that is away' => sub {
     my $client = subscribe($two, '/limited/sub?id=a&group=l');
     publish($one, '/limited/pub?id=a&group=l', 'x') for 1 .. 5;

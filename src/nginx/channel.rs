@@ -99,7 +99,9 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
         } else if mode.subscribes() {
             let delivery = if attended { choose(request).ok_or(Status::NOT_ACCEPTABLE)? } else { poll(request)? };
             let Some(delivery) = delivery else { return Ok(RequestOutcome::WebSocket) };
-            if member::must_ask(request) {
+            if is(b"HEAD") && backend::of(request.settings().engine).needs_opening() {
+                look(request, channel, delivery)?
+            } else if member::must_ask(request) {
                 ask(request, channel, delivery)?
             } else {
                 subscribe(request, channel, delivery, ChannelMember::of(request)?)?
@@ -162,6 +164,34 @@ fn subscribe(
 ) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     waiting::start(request, delivery, &ids, member)
+}
+
+/// Answers a HEAD where who has the channels makes those that are subscribed to: only if they are there it goes on as a GET would.
+/// Returns what the content handler returns.
+fn look(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<Status, Status> {
+    let ids = Ids::of(request, channel)?;
+    let backend = backend::of(request.settings().engine);
+    let infos = ids.keys().into_iter().map(|key| backend.info(key));
+    // Those of one of them are there only if they are of all.
+    let all = gather(infos, |first, other| first.zip(other).map(|(first, other)| first.and(other)));
+    Ok(caller::wait_for(request, all, move |request, outcome| {
+        let Some(channel) = request.settings().channel() else { return Status::INTERNAL_SERVER_ERROR };
+        let looked = match outcome {
+            Ok(None | Some(None)) if request.settings().channel_create() => {
+                waiting::head_of_nothing(request, &delivery)
+            }
+            Ok(None | Some(None)) => {
+                request.report(Level::Info, format_args!("nobody has published to the channel"));
+                Err(Status::FORBIDDEN)
+            }
+            // Nobody knows: the copy of this machine is what there is.
+            Ok(Some(Some(_))) | Err(_) if member::must_ask(request) => ask(request, channel, delivery),
+            Ok(Some(Some(_))) | Err(_) => {
+                ChannelMember::of(request).and_then(|member| subscribe(request, channel, delivery, member))
+            }
+        };
+        looked.unwrap_or_else(|status| status)
+    }))
 }
 
 /// Asks whether a request may wait for messages; returns what the content handler returns.

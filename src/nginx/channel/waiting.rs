@@ -210,7 +210,7 @@ pub fn start(
 }
 
 /// Answers a HEAD of channels that do not exist, which must not be created by it: what a GET of them would begin with.
-fn head_of_nothing(request: Request, delivery: &Delivery) -> Result<Status, Status> {
+pub fn head_of_nothing(request: Request, delivery: &Delivery) -> Result<Status, Status> {
     if !request.add_header("Cache-Control", b"no-cache") {
         return Err(Status::INTERNAL_SERVER_ERROR);
     }
