@@ -11,7 +11,7 @@ use super::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::R
 use super::seat::{self, CLEARING};
 use crate::status::engine::{BOUNDS, Engine, Latency, Listening};
 
-/// Engines that are counted. A row that no worker uses any more is given to the next one.
+/// Engines that are counted. A row that no worker uses any more and no configuration names is given to the next one.
 pub const ROWS: usize = 16;
 
 /// Workers that use an engine at the same time.
@@ -88,15 +88,26 @@ pub struct Figures {
 }
 
 impl Table {
-    /// A seat in the row of an engine. `None` when there are too many engines or workers.
+    /// Gives each engine of a configuration a row, as far as there are any. Only the master does so, before it starts the workers of
+    /// the configuration: of two workers that looked for a row at the same time, each might find another one.
+    pub fn enter(&self, keys: &[u64], lives: impl Fn(Identity) -> bool) {
+        for &key in keys {
+            if self.find(key).is_some() {
+                continue;
+            }
+            let is_free = |row: &&Row| match row.key.load(Relaxed) {
+                0 => true,
+                old => !keys.contains(&old) && !row.is_used(&lives),
+            };
+            if let Some(row) = self.rows.iter().find(is_free) {
+                row.become_that_of(key);
+            }
+        }
+    }
+
+    /// A seat in the row of an engine. `None` where it has no row, or too many workers.
     pub fn claim(&'static self, key: u64, own: Identity, lives: impl Fn(Identity) -> bool + Copy) -> Option<Figures> {
-        let row = self.find(key).or_else(|| self.rows.iter().find(|row| row.take(0, key))).or_else(|| {
-            self.rows.iter().find(|row| {
-                let owners = row.gauges.iter().map(|gauge| gauge.owner.load(Acquire) & !CLEARING);
-                let old = row.key.load(Relaxed);
-                owners.filter(|owner| *owner != 0).all(|owner| !lives(owner)) && row.take(old, key)
-            })
-        })?;
+        let row = self.find(key)?;
         let clear = |gauge: &Gauge| {
             for word in [&gauge.pending, &gauge.up, &gauge.down] {
                 word.store(0, Relaxed);
@@ -150,17 +161,19 @@ impl Table {
 }
 
 impl Row {
+    /// Whether a worker that lives has a seat.
+    fn is_used(&self, lives: impl Fn(Identity) -> bool) -> bool {
+        let owners = self.gauges.iter().map(|gauge| gauge.owner.load(Acquire) & !CLEARING);
+        owners.filter(|owner| *owner != 0).any(lives)
+    }
+
     /// Becomes the row of another engine.
-    fn take(&self, old: u64, key: u64) -> bool {
-        if self.key.compare_exchange(old, key, Acquire, Relaxed).is_err() {
-            return false;
-        }
-        if old != 0 {
-            let words = [&self.losses, &self.sent, &self.failed, &self.fetched, &self.epochs, &self.latency_sum];
-            let listener = [&self.listener, &self.listening, &self.deaf];
-            words.into_iter().chain(listener).chain(&self.latency).for_each(|word| word.store(0, Relaxed));
-        }
-        true
+    fn become_that_of(&self, key: u64) {
+        let words = [&self.losses, &self.sent, &self.failed, &self.fetched, &self.epochs, &self.latency_sum];
+        let listener = [&self.listener, &self.listening, &self.deaf];
+        words.into_iter().chain(listener).chain(&self.latency).for_each(|word| word.store(0, Relaxed));
+        // Release: whoever finds the row finds it empty.
+        self.key.store(key, Release);
     }
 }
 
@@ -280,10 +293,28 @@ mod tests {
         Box::leak(Box::new(Table { rows: std::array::from_fn(|_| row()) }))
     }
 
+    /// A table with the row of one engine.
+    fn table_of(key: u64) -> &'static Table {
+        let table = table();
+        table.enter(&[key], |_| true);
+        table
+    }
+
+    #[test]
+    fn workers_that_start_at_the_same_time_have_one_row() {
+        const WORKERS: u64 = 8;
+        let table = table_of(7);
+        let claim = |own| move || assert!(table.claim(7, own, |_| true).is_some());
+        std::thread::scope(|scope| (1..=WORKERS).for_each(|own| drop(scope.spawn(claim(own)))));
+        assert_eq!(table.read(7, |_| true).unwrap().workers, WORKERS);
+        assert!(table.claim(8, 1, |_| true).is_none(), "nobody has entered it");
+    }
+
     #[test]
     fn figures_of_workers_are_summed() {
         let table = table();
         assert!(table.read(7, |_| true).is_none());
+        table.enter(&[7], |_| true);
         let [one, two] = [1, 2].map(|own| table.claim(7, own, |_| true).unwrap());
         let empty = table.read(7, |_| true).unwrap();
         assert_eq!((empty.workers, empty.connected, empty.since), (2, 0, 0));
@@ -314,7 +345,7 @@ mod tests {
 
     #[test]
     fn who_listens_must_live() {
-        let table = table();
+        let table = table_of(7);
         let one = table.claim(7, 1, |_| true).unwrap();
         one.listening(1, true, 10);
         one.listening(1, true, 20);
@@ -329,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_once() {
-        let table = table();
+        let table = table_of(7);
         let [one, two] = [1, 2].map(|own| table.claim(7, own, |_| true).unwrap());
         assert!(!one.regained(Loss::Commands), "nothing was lost");
         assert!(one.lost(Loss::Commands));
@@ -344,13 +375,18 @@ mod tests {
     #[test]
     fn rows_of_engines_that_are_gone_are_used_again() {
         let table = table();
-        for key in 1..=ROWS as u64 {
+        let keys: Vec<u64> = (1..=ROWS as u64).collect();
+        table.enter(&keys, |_| true);
+        for &key in &keys {
             table.claim(key, key, |_| true).unwrap().sent(1);
         }
-        assert!(table.claim(99, 99, |_| true).is_none());
-        let other = table.claim(99, 99, |owner| owner != 5).unwrap();
+        table.enter(&[99], |_| true);
+        assert!(table.claim(99, 99, |_| true).is_none(), "each of the others has a worker");
+        table.enter(&[5, 99], |owner| owner != 5 && owner != 6);
+        let other = table.claim(99, 99, |_| true).unwrap();
         assert_eq!(table.read(99, |_| true).unwrap().sent, 0);
-        assert!(table.read(5, |_| true).is_none());
+        assert!(table.read(6, |_| true).is_none(), "it has none, and is not configured");
+        assert_eq!(table.read(5, |_| true).unwrap().sent, 1, "it has none yet");
         other.release();
     }
 }

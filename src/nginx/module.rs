@@ -94,6 +94,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
             // They are not needed a second time.
             check::run(cycle, &std::mem::take(&mut main.checks));
             capacity::run(cycle, &std::mem::take(&mut main.limits), main.channels.is_some());
+            main.engines.enter_figures();
         }
         Status::OK
     })

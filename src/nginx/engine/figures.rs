@@ -4,6 +4,7 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
 use super::Settings;
 use crate::channel::store::Now;
@@ -67,6 +68,14 @@ fn table(zone: Zone) -> Option<&'static Table> {
     unsafe {
         let pool = (*zone.as_ptr()).shm.addr.cast::<ffi::ngx_slab_pool_t>().as_ref()?;
         pool.data.cast::<Table>().as_ref()
+    }
+}
+
+/// Gives each engine of a configuration, whose zones are mapped, a place for its figures. For the master.
+pub fn enter(zone: Option<Zone>, all: &[Rc<Settings>]) {
+    let keys: Vec<u64> = all.iter().map(|settings| settings.space).collect();
+    if let Some(table) = zone.and_then(table) {
+        table.enter(&keys, process::lives_as);
     }
 }
 

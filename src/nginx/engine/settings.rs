@@ -293,6 +293,11 @@ impl Engines {
         self.zone.is_some()
     }
 
+    /// All of the configuration was read, and its zones are there.
+    pub fn enter_figures(&self) {
+        figures::enter(self.zone, &self.all);
+    }
+
     /// The number of the engine of a location, 0 for none. `None` when there is something wrong, which was logged.
     pub fn enter(&mut self, cf: *mut ffi::ngx_conf_t, settings: &conf::Settings<NginxCompiler>) -> Option<usize> {
         let Some(url) = settings.channel_redis() else { return Some(0) };
