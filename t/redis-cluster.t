@@ -22,6 +22,7 @@ sub node {
         http    => 'websocket_channel_zone 8m; websocket_channel_history length=10000; websocket_channel_redis_timeout 2s; '
             . 'websocket_channel_redis ' . $cluster->url . ';',
         server => <<'SERVER');
+    location = /status { websocket_status; }
     location = /pub    { websocket_channel $arg_id mode=pub; }
     location = /sub    { websocket_channel $arg_id; }
     location = /oldest { websocket_channel $arg_id; websocket_channel_start oldest; }
@@ -66,6 +67,14 @@ sub working {
     }
     return $longest;
 }
+
+case 'the status of a cluster to which nobody has subscribed' => sub {
+    Ws::Redis::connected(@nodes);
+    my ($engine) = @{decode_json(request($ports[0], 'GET', '/status')->{body})->{engines}};
+    is($engine->{engine}, $cluster->url);
+    like($engine->{master}, qr/^127\.0\.0\.1:\d+, /);
+    ok($engine->{listening}{connected}, 'it misses nothing');
+};
 
 my @ids = map { "channel$_" } 1 .. 30;
 working($_) for @ids[0 .. 5];

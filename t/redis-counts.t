@@ -31,14 +31,13 @@ sub node {
     location = /both   { websocket_channel $arg_id $arg_other mode=pub; }
     location = /drop   { websocket_channel $arg_id mode=pub; websocket_channel_publish_request /nothing; }
     location = /nothing { return 204; }
+    location = /status  { websocket_status; }
 SERVER
 }
 
 my @nodes = (node(), node());
 my ($one, $two) = map { $_->port } @nodes;
-for my $port ($one, $two) {
-    await('the engine', sub { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} == 202 });
-}
+Ws::Redis::connected(@nodes);
 
 sub info {
     my ($port, $id) = @_;

@@ -29,17 +29,12 @@ sub node {
     location = /sub { websocket_channel $arg_id; websocket_channel_start oldest; }
     location = /two { websocket_channel $arg_id other; websocket_channel_start oldest; }
     location = /pub { websocket_channel $arg_id mode=pub; }
+    location = /status { websocket_status; }
 SERVER
 }
 
 my @nodes = (node($redis->url), node("redis://127.0.0.1:$port_of_relay"));
 my ($one, $two) = map { $_->port } @nodes;
-
-sub ready {
-    for my $port ($one, $two) {
-        await('the engine', sub { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} == 202 });
-    }
-}
 
 # A client of ws+meta.nchan, after a position.
 sub subscribe {
@@ -66,7 +61,8 @@ sub got {
     }
 }
 
-ready();
+Ws::Redis::connected(@nodes);
+publish($_, '/pub?id=ready', 'x') for $one, $two;
 
 case 'an engine that comes back with less' => sub {
     publish($one, '/pub?id=less', $_) for 1 .. 3;
@@ -78,7 +74,7 @@ case 'an engine that comes back with less' => sub {
     my (undef, $other) = got(subscribe($one, '/sub?id=ready'), 'x');
     $redis->kill;
     $redis->launch;
-    ready();
+    Ws::Redis::connected(@nodes);
     publish($two, '/pub?id=less', $_) for 7 .. 8;
     for my $port ($one, $two) {
         is((got(subscribe($port, '/sub?id=less', $after_six), 8))[0], 'gap 0 7 8', "nothing comes again at $port");
@@ -102,7 +98,7 @@ case 'an engine that comes back from before an epoch' => sub {
     is((got($there[1], 8))[0], '7 8');
     $redis->kill;
     $redis->launch;
-    ready();
+    Ws::Redis::connected(@nodes);
     publish($one, '/pub?id=undone', 9);
     is((got($_, 9))[0], 'gap 0 9', 'who was there gets nothing of before') for @there;
     is((got(subscribe($_, '/sub?id=undone', $id), 9))[0], 'gap 0 9', 'nor who comes back') for $one, $two;

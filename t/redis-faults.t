@@ -23,6 +23,7 @@ my $ngx = Ws::Nginx->start(workers => 3, connections => 1024, http => $http, ser
     location = /ask { websocket_channel $arg_id; websocket_channel_join_request /yes; }
     location = /no  { websocket_channel $arg_id; websocket_channel_join_request /never; }
     location = /yes { return 200; }
+    location = /status { websocket_status; }
     location = /never { return 403; }
     location = /few    { websocket_channel $arg_id; websocket_channel_start oldest; websocket_channel_history length=3; }
     location = /fewpub { websocket_channel $arg_id mode=pub; websocket_channel_history length=3; }
@@ -32,7 +33,7 @@ my $port = $ngx->port;
 # The last one is nginx's, where the worker had the lock of the zone.
 $ngx->{noise} = [qr/exited on signal 9/, qr/shared memory zone "ws_exec_channels" was locked by/];
 
-await('the engine', sub { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} == 202 });
+Ws::Redis::connected($ngx);
 
 # The numbers that come, until the last one.
 sub numbers {
@@ -139,7 +140,8 @@ case 'a server that stalls' => sub {
     $local->send(text('here'));
     is($local->message->{payload}, 'here', 'other locations do not notice');
     $redis->signal('CONT');
-    await('the engine', sub { request($port, 'POST', '/pub?id=stall', body => 'end')->{status} == 201 });
+    Ws::Redis::connected($ngx);
+    publish($port, '/pub?id=stall', 'end');
     my @got;
     push @got, $client->message->{payload} while !@got || $got[-1] ne 'end';
     is(scalar(grep { $refused{$_} } @got), 0, 'what was refused was not published');

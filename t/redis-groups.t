@@ -27,6 +27,7 @@ sub node {
     location = /known    { websocket_channel $arg_id; websocket_channel_create off; }
     location = /pub      { websocket_channel $arg_id mode=pub; websocket_channel_history length=5; }
     location = /group    { websocket_channel_group_info; }
+    location = /status   { websocket_status; }
     location /limited/ {
         websocket_channel_group_limits channels=2 subscribers=3 messages=6 bytes=100;
         location = /limited/sub   { websocket_channel $arg_id; }
@@ -40,14 +41,6 @@ SERVER
 my @nodes = (node(), node());
 my @ports = map { $_->port } @nodes;
 my ($one, $two) = @ports;
-
-sub ready {
-    for my $port (@ports) {
-        my $row = 0;
-        await('the engine', sub { $row = status($port, 'POST', '/pub?id=ready', body => 'x') == 202 ? $row + 1 : 0; return $row >= 8 }, 60);
-    }
-    return;
-}
 
 sub status { my ($port, $method, $path, @rest) = @_; return request($port, $method, $path, @rest)->{status} }
 
@@ -95,7 +88,7 @@ sub refused {
 # keys_like(pattern): how many of them the engine has.
 sub keys_like { my ($part) = @_; return scalar @{$redis->command('KEYS', $part)} }
 
-ready();
+Ws::Redis::connected(@nodes);
 
 case 'what is counted is that of both nodes' => sub {
     publish($one, "/pub?id=$_&group=c", '12345') for qw(a a b);
@@ -282,7 +275,7 @@ case 'an engine that has lost all, and one that is away' => sub {
     is(both('DELETE', '/group?group=l'), '503 503');
     is(both('POST', '/group?group=l&channels=1'), '503 503');
     $redis->launch;
-    ready();
+    Ws::Redis::connected(@nodes);
     # It is listened to, so it is a channel, and so is what the others have.
     has('l', channels => 1, subscribers => 1, messages => 0, bytes => 0);
     is_deeply(group($_, 'l')->{limits}, limits(0, 0, 0, 0)) for @ports;
@@ -300,7 +293,7 @@ case 'a restart that loses nothing keeps what is counted and set' => sub {
     $redis->command('SAVE');
     $redis->kill;
     $redis->launch;
-    ready();
+    Ws::Redis::connected(@nodes);
     has('p', channels => 2, messages => 2, bytes => 6);
     is(both('POST', '/pub?id=c&group=p', body => 'x'), '403 403');
     is(status($one, 'DELETE', '/group?group=p'), 200);

@@ -89,13 +89,13 @@ my %engines = (
 my $database = 0;
 my $locations = join '', map {
     my ($redis, $lines) = @{$engines{$_}};
-    my $url = $urls{$_} // 'rediss://127.0.0.1:' . $redis->tls_port . '/' . $database++;
+    my $url = $urls{$_} //= 'rediss://127.0.0.1:' . $redis->tls_port . '/' . $database++;
     "location = /$_ { websocket_channel \$arg_id mode=pubsub; websocket_channel_redis $url; $lines }\n"
 } sort keys %engines;
 my $ngx = Ws::Nginx->start(
     workers => 2,
     http    => 'websocket_channel_zone 4m; websocket_channel_redis_timeout 2s; websocket_channel_redis_connect_timeout 3s;',
-    server  => $locations,
+    server  => $locations . 'location = /status { websocket_status; }',
 );
 my $port = $ngx->port;
 
@@ -118,7 +118,7 @@ sub published {
 
 for my $name (qw(plain verified named shown sentinel cluster)) {
     case "there: $name" => sub {
-        await('the engine', sub { published($name) == 202 });
+        Ws::Redis::connected_to(qr/^\Q$urls{$name}\E$/, $ngx);
         my $client = Ws::Client->open($port, "/$name?id=a");
         my $big = 'x' x 200_000;
         publish($port, "/$name?id=a", $_) for 'first', $big, 'last';

@@ -44,13 +44,7 @@ sub info {
     return $response->{status} == 200 ? decode_json($response->{body}) : undef;
 }
 
-sub ready {
-    my ($port) = @_;
-
-    return await('the engine', sub { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} == 202 });
-}
-
-ready($_) for $one, $two;
+Ws::Redis::connected(@nodes);
 
 case 'what one node publishes, subscribers of all get' => sub {
     my @clients = map { Ws::Client->open($_, '/sub?id=a') } $one, $one, $two, $two;
@@ -142,7 +136,7 @@ case 'a server that was restarted' => sub {
     is($nowhere->{status}, 503, 'which is not what nobody here has asked for');
     ok($nowhere->{headers}{'retry-after'});
     $redis->launch;
-    ready($_) for $one, $two;
+    Ws::Redis::connected(@nodes);
     # Each worker connects by itself.
     await('a publication', sub { request($two, 'POST', '/pub?id=restart', body => 'after')->{status} =~ /^20[12]$/ });
     for my $client (@clients) {

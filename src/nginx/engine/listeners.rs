@@ -57,7 +57,7 @@ pub struct Listeners {
     gone: Counts,
     /// What of all counts is in the figures of the engine.
     counted: Counts,
-    /// The figures say that somebody listens.
+    /// The figures say that this worker listens.
     is_listening: bool,
 }
 
@@ -127,11 +127,24 @@ impl Listeners {
         self.all[0].link.post();
     }
 
+    /// Whether messages of all channels are heard. A cluster's nodes are connected to for channels only: where there are none, nothing is
+    /// missed as long as the cluster is there.
+    fn hears_all(&self, servers: &Servers) -> bool {
+        match servers {
+            Servers::One(_) => self.all.iter().all(|listener| listener.link.is_ready()),
+            Servers::Cluster(cluster) => {
+                cluster.slots().is_some()
+                    && !cluster.is_away()
+                    && self.all.iter().all(|listener| listener.relay.is_empty() || listener.link.is_ready())
+            }
+        }
+    }
+
     /// Tells the figures what has been done, and whether anybody listens.
-    fn tell(&mut self) {
+    fn tell(&mut self, servers: &Servers) {
         let counts = self.all.iter().fold(self.gone, |sum, listener| sum.and(listener.relay.counts()));
         figures::relayed(self.figures, &mut self.counted, counts);
-        let is_listening = self.all.iter().any(|listener| listener.link.is_ready());
+        let is_listening = self.hears_all(servers);
         if std::mem::replace(&mut self.is_listening, is_listening) != is_listening {
             figures::listens(self.figures, is_listening);
         }
@@ -157,7 +170,7 @@ impl Listeners {
                 listener.advance(&self.settings, self.figures, self.number, &mut report);
             }
         }
-        self.tell();
+        self.tell(servers);
         report
     }
 

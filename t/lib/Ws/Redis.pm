@@ -7,8 +7,10 @@ use warnings;
 
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
+use JSON::PP qw(decode_json);
 use POSIX ();
 use Time::HiRes qw(sleep);
+use Ws::Http ();
 use Ws::Nginx ();
 
 # One program is all of Redis: the name by which it is called tells which part it is.
@@ -103,6 +105,23 @@ sub command {
     }
     print $socket '*', scalar @words, "\r\n", map { '$' . length($_) . "\r\n$_\r\n" } @words;
     return _reply($socket);
+}
+
+# connected(node ...): when each worker of these nodes has its connections to each engine, and each node listens to all. Until then a request
+# may be answered by the one worker that still tries. The nodes have the location "/status", with the status as JSON.
+sub connected { return connected_to(qr//, @_) }
+
+# connected_to(regex, node ...): the same of the engines whose URL is like it.
+sub connected_to {
+    my ($url, @nodes) = @_;
+
+    for my $node (@nodes) {
+        Ws::Nginx::await('all connections to the engine', sub {
+            my $engines = decode_json(Ws::Http::request($node->port, 'GET', '/status')->{body})->{engines};
+            return !grep { $_->{engine} =~ $url && ($_->{workers}{connected} != $node->{workers} || !$_->{listening}{connected}) } @$engines;
+        }, 60);
+    }
+    return;
 }
 
 sub _reply {
