@@ -273,7 +273,7 @@ impl Relay {
         if let Some(state) = self.channels.get_mut(&topic) {
             state.channel.history = channel.history;
             state.used = now;
-            state.announced.expected = copies.look(&state.channel).subscribers + 1;
+            state.announced.expect(copies.look(&state.channel).subscribers + 1, now);
             if !std::mem::replace(&mut state.announced.changed, true) {
                 self.due.push_back(topic.clone());
             }
@@ -304,7 +304,7 @@ impl Relay {
             kept: false,
             waiting: slot.into_iter().collect(),
             used: now,
-            announced: Announced::expecting(1),
+            announced: Announced::expecting(1, now),
             compare_at: now + COMPARE,
             count_at: now + COUNT,
             asking: false,
@@ -374,8 +374,9 @@ impl Relay {
         for _ in 0..STEP {
             let Some((time, topic)) = first_due(&mut self.count, now) else { break };
             let Some(state) = self.channels.get_mut(&topic).filter(|state| state.count_at == time) else { continue };
-            let subscribers = copies.look(&state.channel).subscribers;
-            if !state.announced.is_of(subscribers, now) && !std::mem::replace(&mut state.announced.changed, true) {
+            let present = copies.look(&state.channel).subscribers;
+            let is_known = !state.announced.is_expecting() && state.announced.is_of(present, now);
+            if !is_known && !std::mem::replace(&mut state.announced.changed, true) {
                 self.due.push_back(topic.clone());
             }
             state.count_at = now + COUNT;
@@ -436,7 +437,11 @@ impl Relay {
             }
             if state.announced.changed && !refused && state.stage != ChannelStage::Subscribing {
                 let present = copies.look(&state.channel).subscribers;
-                let subscribers = present.max(state.announced.expected);
+                if !state.waiting.is_empty() {
+                    // Nobody can have come before the copy is complete.
+                    state.announced.expect_longer(now);
+                }
+                let subscribers = state.announced.count(present, now);
                 let who = if subscribers > 0 { copies.presence(&state.channel) } else { Vec::new() };
                 let announcement = state.announced.prepare(subscribers, who, now);
                 let (token, names, node, who) = (Token(self.next_token), &state.names, &self.node, &announcement.who);
@@ -452,8 +457,8 @@ impl Relay {
                     self.counts.sent += 1;
                     self.asked.insert(token, Asked::Announcement(topic.clone()));
                     state.announced.told(&announcement, now);
-                    if std::mem::take(&mut state.announced.expected) > 0 {
-                        // Who was expected has come then, or has not.
+                    if state.announced.take_news() {
+                        // Who was expected has come then as a rule. Otherwise it is looked with each count.
                         soon.push((now + SOON, topic.clone()));
                     }
                     soon.extend(announcement.again_at.map(|time| (time, topic.clone())));

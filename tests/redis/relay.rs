@@ -269,6 +269,31 @@ fn a_deleted_channel_begins_anew_where_it_is_listened_to() {
 }
 
 #[test]
+fn a_worker_that_takes_its_time_has_its_subscriber_counted_meanwhile() {
+    let server = Server::start(&[]);
+    let mut publisher = server.connect();
+    let names = Names::of(b"ws:", 0, b"", b"a");
+    let mut counted = || {
+        let state = script::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
+        state.subscribers
+    };
+    let mut node = Node::new(&server, "one");
+    node.open("a", 0);
+    node.until(|node| node.logs.ready.contains(&0));
+    let opened = node.now();
+    assert_eq!(counted(), 1, "before anything was said to the client");
+    node.until(|node| node.now() > opened + 400);
+    assert_eq!(counted(), 1, "the worker is busy");
+    node.until(|node| node.now() > opened + 2_500);
+    assert_eq!(counted(), 0, "it will not come");
+    node.open("a", 0);
+    node.log("a").subscribers = 1;
+    let opened = node.now();
+    node.until(|node| node.now() > opened + 2_500);
+    assert_eq!(counted(), 1, "it has come");
+}
+
+#[test]
 fn subscribers_of_all_nodes_are_known() {
     let server = Server::start(&[]);
     let mut publisher = server.connect();

@@ -11,6 +11,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 const AGAIN: u64 = 8_000;
 pub(super) const LIFETIME: u64 = 24_000;
 
+/// How long somebody is counted who was to come at once and has not, in milliseconds: the worker may be busy.
+const PATIENCE: u64 = 1_000;
+
 /// Octets of who is on a channel that are sent in a millisecond: where very many come and go, the engine is told less often.
 const RATE: u64 = 100;
 
@@ -27,8 +30,12 @@ pub(super) struct Announced {
     next_who: u64,
     /// Subscribers have come or gone.
     pub changed: bool,
-    /// Subscribers that there will be at once, if the engine is told before they have come.
-    pub expected: u32,
+    /// Subscribers that there will be at once: the engine is told before they have come. 0: nobody is expected.
+    expected: u32,
+    /// Until when they are expected.
+    expected_until: u64,
+    /// The engine was not yet told of those that are expected.
+    news: bool,
 }
 
 /// What is to be told.
@@ -43,13 +50,44 @@ pub(super) struct Announcement {
 
 impl Announced {
     /// Nothing was told, and so many subscribers will be there soon.
-    pub fn expecting(subscribers: u32) -> Self {
-        Announced { changed: true, expected: subscribers, ..Announced::default() }
+    pub fn expecting(subscribers: u32, now: u64) -> Self {
+        let mut announced = Announced { changed: true, ..Announced::default() };
+        announced.expect(subscribers, now);
+        announced
+    }
+
+    /// So many subscribers will be there soon.
+    pub fn expect(&mut self, subscribers: u32, now: u64) {
+        (self.expected, self.expected_until, self.news) = (subscribers, now + PATIENCE, true);
+    }
+
+    /// Those that are expected could not come until now.
+    pub fn expect_longer(&mut self, now: u64) {
+        self.expected_until = now + PATIENCE;
+    }
+
+    /// Whether somebody is expected.
+    pub fn is_expecting(&self) -> bool {
+        self.expected > 0
+    }
+
+    /// Whether the engine has to be told of those that are expected; after that it was.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The subscribers to tell of where so many are present: those that are expected count until they have come, or time is up.
+    pub fn count(&mut self, present: u32, now: u64) -> u32 {
+        if present >= self.expected || self.expected_until <= now {
+            self.expected = 0;
+        }
+        present.max(self.expected)
     }
 
     /// Notes that the engine knows nothing of it any more.
     pub fn forget(&mut self) {
-        *self = Announced::expecting(self.expected);
+        let Announced { expected, expected_until, .. } = *self;
+        *self = Announced { changed: true, expected, expected_until, news: true, ..Announced::default() };
     }
 
     /// Notes that the engine has not taken what it was told.
@@ -105,6 +143,20 @@ mod tests {
         let announcement = announced.prepare(subscribers, who.to_vec(), now);
         announced.told(&announcement, now);
         announcement
+    }
+
+    #[test]
+    fn who_is_expected_counts_until_it_has_come_or_time_is_up() {
+        let mut announced = Announced::expecting(1, 0);
+        assert_eq!((announced.count(0, 0), announced.take_news(), announced.take_news()), (1, true, false));
+        assert_eq!((announced.count(0, PATIENCE - 1), announced.is_expecting()), (1, true));
+        assert_eq!((announced.count(1, PATIENCE - 1), announced.is_expecting()), (1, false), "it has come");
+        assert_eq!(announced.count(0, PATIENCE - 1), 0, "and gone");
+        announced.expect(3, 2 * PATIENCE);
+        assert_eq!(announced.count(2, 2 * PATIENCE), 3);
+        announced.expect_longer(4 * PATIENCE);
+        assert_eq!(announced.count(2, 5 * PATIENCE - 1), 3, "it could not come yet");
+        assert_eq!((announced.count(2, 5 * PATIENCE), announced.is_expecting()), (2, false), "time is up");
     }
 
     #[test]
