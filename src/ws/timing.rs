@@ -242,7 +242,10 @@ impl Timers {
 
     /// When something is due next.
     pub fn deadline(&self) -> Option<u64> {
-        self.due().into_iter().flatten().map(|(at, _)| at).min()
+        // A number for "never", since the octets of an empty Option are not set, and the optimiser may compare them before it looks
+        // whether there is anything: harmless, but memory checkers report it.
+        let times = self.due().map(|due| due.map_or(u64::MAX, |(at, _)| at));
+        times.into_iter().min().filter(|at| *at != u64::MAX)
     }
 
     /// The timer of the event loop fired: what is due, if anything.
