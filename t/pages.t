@@ -60,7 +60,7 @@ my $LOOK = <<'EOJ';
 EOJ
 
 my $browser = Ws::Chromium->open('about:blank');
-for my $page (qw(html/index.html html/chat.html html/notifications.html log/index.html mqtt/index.html rooms/index.html tokens/index.html
+for my $page (qw(html/index.html html/chat.html html/notifications.html html/topics.html log/index.html mqtt/index.html rooms/index.html tokens/index.html
     fleet/index.html line)) {
     case $page => sub {
         for my $width (390, 1200) {
