@@ -132,14 +132,17 @@ EOT
         chmod 0700, $run->prefix . '/closed';
         chmod 0755, $run->prefix;
         $run->start;
-        for ('/closed', '/dir/runs', '/out/sh') {
+        # valgrind does not know openat2(2).
+        for ('/closed', under_valgrind() ? () : ('/dir/runs', '/out/sh')) {
             my $client = Ws::Client->connect(port => $run->port);
             is($client->handshake($_)->{status}, $_ eq '/closed' ? 500 : 403, $_);
             $client->abandon;
         }
         $run->await_log(qr{cannot start "\S+closed/runs".*Permission denied.*, as user "nobody"});
-        $run->await_log(qr{no program for "runs" in "\S+/closed": it cannot be executed by user "nobody"});
-        $run->await_log(qr{no program for "sh" in "\S+/open": a link leads out of the directory});
+        if (!under_valgrind()) {
+            $run->await_log(qr{no program for "runs" in "\S+/closed": it cannot be executed by user "nobody"});
+            $run->await_log(qr{no program for "sh" in "\S+/open": a link leads out of the directory});
+        }
         $run->stop;
     };
 }

@@ -67,7 +67,8 @@ case 'a flood: bounded, counted, and its end is there' => sub {
     like($client->server_close, qr/^close 1011 exit 4/);
     until_log(qr/the reason/);
     my $log = substr stock(), $before;
-    cmp_ok(length $log, '<', 1 << 20, 'of 18 MB');
+    # So much a second: a worker that is watched takes longer to read all of it.
+    cmp_ok(length $log, '<', instrumented() ? 8 << 20 : 1 << 20, 'of 18 MB');
     my $written = () = $log =~ /"flood \d+ x+"/g;
     my $dropped = 0;
     $dropped += $_ for $log =~ /(\d+) lines \(\d+ bytes\) are not logged/g;

@@ -279,6 +279,7 @@ case 'a program that clients share' => sub {
 };
 
 case 'limits' => sub {
+    plan skip_all => 'valgrind does not let a process change its limit of descriptors' if under_valgrind();
     my $client = Ws::Client->open($ngx->port, '/one');
     is(status_of('/one'), 503, 'websocket_exec_max');
     is($client->close(1000), 'close 1000');
@@ -293,6 +294,7 @@ case 'it is the user that may execute a program' => sub {
 };
 
 case 'websocket_exec_dir' => sub {
+    plan skip_all => 'valgrind does not know openat2(2)' if under_valgrind();
     is(said('/dir/mine'), "mine\n", 'a program that the workers may not execute');
     is(status_of('/other/mine'), 403, 'one that the user may not');
     is(status_of('/dir/nothing'), 404, 'none');

@@ -57,7 +57,7 @@ sub saved {
     my ($out) = @_;
 
     my $file = $ngx->prefix . "/$out";
-    await("the input of $out", sub { -e $file }, 30);
+    await("the input of $out", sub { -e $file }, instrumented() ? 120 : 30);
     return $ngx->read_file($out);
 }
 

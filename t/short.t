@@ -38,7 +38,7 @@ for my $path (qw(/tcp /cat /shared)) {
             for my $try (1 .. 6) {
                 $refused = undef;
                 for (1 .. 64) {
-                    my $client = Ws::Client->connect(port => $ngx->port, timeout => 4);
+                    my $client = Ws::Client->connect(port => $ngx->port, timeout => instrumented() ? 30 : 4);
                     my $response = eval { $client->handshake("$path?id=$try-$_") };
                     if (!$response || $response->{status} != 101) {
                         $refused = $response ? $response->{status} : 'no answer';

@@ -44,9 +44,16 @@ sub command {
     my $line = do { local $/; <$in> } // '';
     $line =~ s/\0+$//;
     $line =~ tr/\0/ /;
-    # Under valgrind nginx cannot change its arguments; that build of it says in its name what it is, cut to 15 octets.
+    # Under valgrind nginx cannot change its arguments; that build of it says in its name what it is, cut to 15 octets. A guard chooses
+    # its name itself.
     if ($line =~ /^\S*valgrind\S* / && open(my $name, '<', "/proc/$pid/comm")) {
-        my %title = ('worker process' => 'worker process', 'worker process ' => 'worker process is shutting down');
+        my %title = (
+            'worker process'  => 'worker process',
+            'worker process ' => 'worker process is shutting down',
+            'websocket spawn' => 'websocket spawner',
+            'ws-exec-guard'   => 'websocket guard',
+            'websocket keepe' => 'websocket keeper',
+        );
         chomp(my $said = <$name> // '');
         return "nginx: $title{$said}" if $title{$said};
     }
