@@ -31,6 +31,7 @@ use super::log::Level;
 use super::origin::{self, Trust};
 use super::request::Request;
 use super::session::SessionRef;
+use super::session::context::Context;
 use super::status::Status;
 use super::template::ComplexValue;
 use crate::channel::backend::{Answer, Outcome, gather};
@@ -66,7 +67,7 @@ pub enum RequestOutcome {
 /// # Errors
 ///
 /// The status to answer.
-pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<RequestOutcome, Status> {
+pub fn serve(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Result<RequestOutcome, Status> {
     let mode = channel.mode;
     request.restore_method();
     // The headers of a subrequest are those of the client's request: what they ask for is not asked of this location.
@@ -115,7 +116,7 @@ pub fn serve(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<
 
 /// Whether a client can have a WebSocket here. A publisher has no other way to keep its connection, so the transports do not
 /// concern it.
-fn takes_websockets(request: Request, mode: ChannelMode) -> bool {
+fn takes_websockets(request: Request<'_>, mode: ChannelMode) -> bool {
     match mode {
         ChannelMode::Sub | ChannelMode::PubSub => request.settings().channel_transports().offer(Transport::WebSocket),
         ChannelMode::Pub => true,
@@ -125,7 +126,7 @@ fn takes_websockets(request: Request, mode: ChannelMode) -> bool {
 
 /// Whether a browser is to get the page to try the location by hand: it asks for a page and not for one of the transports, and
 /// the page, which opens a WebSocket, can work.
-fn shows_console(request: Request, mode: ChannelMode) -> bool {
+fn shows_console(request: Request<'_>, mode: ChannelMode) -> bool {
     request.settings().console()
         && takes_websockets(request, mode)
         && transport::asks_for_page(&values(request, b"accept"))
@@ -138,11 +139,11 @@ fn shows_console(request: Request, mode: ChannelMode) -> bool {
 ///
 /// The status to answer.
 pub fn start(
-    request: Request,
+    request: Request<'_>,
     session: SessionRef,
     channel: &conf::Channel<ComplexValue>,
 ) -> Result<Box<dyn Endpoint>, Status> {
-    if request.existing_context().and_then(|context| context.protocol) == Some(v1::NAME) {
+    if request.existing_context().and_then(Context::protocol) == Some(v1::NAME) {
         return Ok(Box::new(Multiplex::new(request, session)));
     }
     let ids = Ids::of(request, channel)?;
@@ -157,7 +158,7 @@ pub fn start(
 
 /// Lets a request wait for messages; returns what the content handler returns.
 fn subscribe(
-    request: Request,
+    request: Request<'_>,
     channel: &conf::Channel<ComplexValue>,
     delivery: Delivery,
     member: Option<ChannelMember>,
@@ -168,7 +169,7 @@ fn subscribe(
 
 /// Answers a HEAD where who has the channels makes those that are subscribed to: only if they are there it goes on as a GET would.
 /// Returns what the content handler returns.
-fn look(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<Status, Status> {
+fn look(request: Request<'_>, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     let backend = backend::of(request.settings().engine);
     let infos = ids.keys().into_iter().map(|key| backend.info(key));
@@ -195,7 +196,7 @@ fn look(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Deliv
 }
 
 /// Asks whether a request may wait for messages; returns what the content handler returns.
-fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<Status, Status> {
+fn ask(request: Request<'_>, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<Status, Status> {
     // The variables of the hook's location tell of it.
     let ids = Ids::of(request, channel)?;
     let caller = Caller::of(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
@@ -213,7 +214,7 @@ fn ask(request: Request, channel: &conf::Channel<ComplexValue>, delivery: Delive
 }
 
 /// Lets a request wait for messages if that was decided; returns what the content handler returns.
-fn admit(request: Request, decision: JoinDecision, delivery: Delivery) -> Result<Status, Status> {
+fn admit(request: Request<'_>, decision: JoinDecision, delivery: Delivery) -> Result<Status, Status> {
     let Some(channel) = request.settings().channel() else {
         return Err(Status::INTERNAL_SERVER_ERROR);
     };
@@ -228,7 +229,7 @@ pub fn select_protocol<'p>(offered: &[&'p str], spoken: &[String], shares_progra
     offered.iter().copied().find(|name| own.contains(name) || spoken.iter().any(|other| other == name))
 }
 
-fn wants_upgrade(request: Request) -> bool {
+fn wants_upgrade(request: Request<'_>) -> bool {
     let websocket = |value: &[u8]| value.split(|&octet| octet == b',').any(|token| is_websocket(token.trim_ascii()));
     request.method() == b"GET"
         && request.headers().any(|(name, value)| name.eq_ignore_ascii_case(b"upgrade") && websocket(value))
@@ -239,13 +240,13 @@ fn is_websocket(token: &[u8]) -> bool {
 }
 
 /// The values of all headers of a name.
-fn values<'r>(request: Request, wanted: &[u8]) -> Vec<&'r [u8]> {
+fn values<'r>(request: Request<'r>, wanted: &[u8]) -> Vec<&'r [u8]> {
     request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value).collect()
 }
 
 /// How a request that is no upgrade is to be served: `Some(None)` if all it can become is a WebSocket, `None` if the location
 /// has no such way.
-fn choose(request: Request) -> Option<Option<Delivery>> {
+fn choose(request: Request<'_>) -> Option<Option<Delivery>> {
     let (accept, te) = (values(request, b"accept"), values(request, b"te"));
     let options = transport::TransportRequest { accept: &accept, te: &te, can_chunk: request.can_chunk() };
     Some(Some(match request.settings().channel_transports().choose(&options)? {
@@ -260,7 +261,7 @@ fn choose(request: Request) -> Option<Option<Delivery>> {
 }
 
 /// How a subrequest is served: it gets what is there. Waiting for a message would hold the response that it is part of.
-fn poll(request: Request) -> Result<Option<Delivery>, Status> {
+fn poll(request: Request<'_>) -> Result<Option<Delivery>, Status> {
     let transports = request.settings().channel_transports();
     if !transports.offer(Transport::Poll) && !transports.offer(Transport::LongPoll) {
         let reason = "a subrequest cannot wait for messages, and \"websocket_channel_transports\" offers neither poll nor longpoll";
@@ -272,7 +273,7 @@ fn poll(request: Request) -> Result<Option<Delivery>, Status> {
 
 /// Pages of other origins may do here what `websocket_origin` lets them, on every transport. What is answered depends on
 /// the origin also where there is none. A subrequest is made by the configuration and not by a page.
-fn check_origin(request: Request, subscribes: bool) -> Result<(), Status> {
+fn check_origin(request: Request<'_>, subscribes: bool) -> Result<(), Status> {
     if !request.is_attended() {
         return Ok(());
     }
@@ -294,7 +295,7 @@ fn check_origin(request: Request, subscribes: bool) -> Result<(), Status> {
 }
 
 /// Channel info, of several channels the sums; with the argument `presence` who is on them.
-fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
+fn info(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     if asks_for_presence(request.arguments()) {
         return Ok(presence(request, &ids));
@@ -305,7 +306,7 @@ fn info(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Statu
 }
 
 /// Answers with what is known of the channels together, if there are any.
-fn tell_info(request: Request, outcome: Outcome<Option<Option<Info>>, Corrupt>) -> Status {
+fn tell_info(request: Request<'_>, outcome: Outcome<Option<Option<Info>>, Corrupt>) -> Status {
     match outcome {
         Ok(info) => match info.flatten() {
             Some(info) => answer::info(request, HttpStatus::OK, &info),
@@ -321,14 +322,14 @@ fn asks_for_presence(query: &[u8]) -> bool {
 }
 
 /// Who is on the channels; `None` if there is none of them.
-fn presence_of(request: Request, ids: &Ids<'_>) -> Answer<Option<Presence>, ReadError> {
+fn presence_of(request: Request<'_>, ids: &Ids<'_>) -> Answer<Option<Presence>, ReadError> {
     let backend = backend::of(request.settings().engine);
     let all = ids.keys().into_iter().map(|key| backend.presence(key));
     gather(all, merge).map(|outcome| outcome.map(Option::flatten))
 }
 
 /// Tells who is on the channels.
-fn presence(request: Request, ids: &Ids<'_>) -> Status {
+fn presence(request: Request<'_>, ids: &Ids<'_>) -> Status {
     caller::wait_for(request, presence_of(request, ids), |request, outcome| {
         let all = match outcome {
             Ok(all) => all,
@@ -354,7 +355,7 @@ fn merge(first: Option<Presence>, other: Option<Presence>) -> Option<Presence> {
 }
 
 /// Deletes the channels; the answer is what they were.
-fn delete(request: Request, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
+fn delete(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     let events = Events::of(request)?.map(Rc::new);
     let backend = backend::of(request.settings().engine);

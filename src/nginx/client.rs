@@ -4,22 +4,26 @@
 
 use super::connection::Connection;
 use super::ffi;
-use super::request::Request;
+use super::request::{HeldRequest, Request};
 use super::status::Status;
 use crate::session::client::{self, Lost, Received, Sent, Sink};
 use crate::ws::timing::Look;
 
 /// The connection of a request that was upgraded.
 pub struct Client {
-    request: Request,
+    request: HeldRequest,
     connection: Connection,
 }
 
 impl Client {
     /// The client of this request.
-    pub fn new(request: Request) -> Self {
-        // SAFETY: the connection lives as long as its request, and the session does not outlive that.
-        Client { request, connection: unsafe { Connection::new(request.connection()) } }
+    ///
+    /// # Safety
+    ///
+    /// As for [`Request::held`].
+    pub unsafe fn new(request: Request<'_>) -> Self {
+        // SAFETY: the connection lives as long as its request, and the caller sees to the rest.
+        unsafe { Client { request: request.held(), connection: Connection::new(request.connection()) } }
     }
 
     /// nginx's connection.
@@ -69,7 +73,7 @@ impl client::Client for Client {
 
     fn drain(&mut self) -> Result<bool, Lost> {
         // SAFETY: the request is alive; a null chain sends what is buffered.
-        if unsafe { ffi::ngx_http_output_filter(self.request.raw(), std::ptr::null_mut()) } == Status::ERROR {
+        if unsafe { ffi::ngx_http_output_filter(self.request.get().raw(), std::ptr::null_mut()) } == Status::ERROR {
             return Err(Lost);
         }
         Ok(self.is_drained())

@@ -87,9 +87,13 @@ const fn arguments(arguments: Arguments) -> usize {
 const ERROR: *mut c_char = ptr::without_provenance_mut(usize::MAX);
 
 const WHOLE: Whole = Whole {
-    user: |cf, name, group| MainSettings::of(cf).ok_or(Refused::Reported)?.users.enter(name, group),
+    user: |cf, name, group| {
+        // SAFETY: nginx is reading a directive, and whoever reads it has no reference to the settings.
+        unsafe { MainSettings::of(cf) }.ok_or(Refused::Reported)?.users.enter(name, group)
+    },
     path: |cf, path| {
-        if let Some(main) = MainSettings::of(cf) {
+        // SAFETY: as above.
+        if let Some(main) = unsafe { MainSettings::of(cf) } {
             check::enter_tokens(&mut main.checks, cf, path);
         }
     },
@@ -99,14 +103,15 @@ const WHOLE: Whole = Whole {
 unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
     guard(ERROR, || {
         // SAFETY: nginx passes the row of COMMANDS, whose post is an index into ROWS, and the settings of
-        // create_loc_conf; the arguments are an array of strings with the name first.
+        // create_loc_conf; the arguments are an array of strings with the name first, which live as long as the configuration.
         let (row, settings, words) = unsafe {
             let row = &ROWS[(*command).post.addr()];
             let settings = &mut *conf.cast::<Settings<NginxCompiler>>();
             let args = &*(*cf).args;
-            (row, settings, std::slice::from_raw_parts(args.elts.cast::<ngx_str_t>(), args.nelts))
+            let words = std::slice::from_raw_parts(args.elts.cast::<ngx_str_t>(), args.nelts);
+            let words: Vec<&[u8]> = words.iter().map(|word| bytes(word)).collect();
+            (row, settings, words)
         };
-        let words: Vec<&[u8]> = words.iter().map(bytes).collect();
         let kind = |settings: &Settings<NginxCompiler>| settings.endpoint.as_ref().map(std::mem::discriminant);
         let had_endpoint = kind(settings);
         let had_status = settings.status.is_some();
@@ -119,7 +124,8 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
             );
             if has_endpoint || has_status || has_group_info {
                 content::take(cf, settings)?;
-                let main = MainSettings::of(cf).ok_or(Refused::Reported)?;
+                // SAFETY: the directive was read; what is called here does not ask for the settings.
+                let main = unsafe { MainSettings::of(cf) }.ok_or(Refused::Reported)?;
                 if has_endpoint {
                     main.use_endpoint(settings);
                 }
@@ -204,7 +210,8 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         here.path = path(cf, &above.path);
         let is_inherited = content::inherit(cf, above, here);
         if refuses && content::refuse(cf, here) {
-            let Some(main) = MainSettings::of(cf) else { return ERROR };
+            // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
+            let Some(main) = (unsafe { MainSettings::of(cf) }) else { return ERROR };
             main.use_sessions();
         }
         if let Some(name) = content::displaced(cf, here).filter(|_| !is_inherited) {
@@ -219,7 +226,8 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             return ERROR;
         }
         if let Some(endpoint) = here.endpoint.as_ref().filter(|_| !is_inherited)
-            && let Some(main) = MainSettings::of(cf)
+            // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
+            && let Some(main) = unsafe { MainSettings::of(cf) }
         {
             here.key = main.counted.enter(cf, here, endpoint.name());
             check::enter(&mut main.checks, here);
@@ -228,12 +236,14 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         // A block with "if" may have another user than the location around it.
         if here.has_program()
             && here.exec_user().is_some()
-            && let Some(main) = MainSettings::of(cf)
+            // SAFETY: as above.
+            && let Some(main) = unsafe { MainSettings::of(cf) }
         {
             main.users.need();
         }
         if here.channel().is_some() || here.group_info {
-            let Some(main) = MainSettings::of(cf) else { return ERROR };
+            // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
+            let Some(main) = (unsafe { MainSettings::of(cf) }) else { return ERROR };
             let Some(engine) = main.engines.enter(cf, here) else { return ERROR };
             if engine != 0 && matches!(here.endpoint, Some(EndpointSettings::Shared(_))) {
                 let reason = "a program that clients share is one machine's, and the channel is not: there is \"websocket_exec\" beside it";

@@ -32,7 +32,7 @@ const POLICY: &str = concat!(
 );
 
 /// Sends the page; returns what the content handler returns.
-pub fn send(request: Request) -> Status {
+pub fn send(request: Request<'_>) -> Status {
     let headers = [
         ("Content-Security-Policy", POLICY),
         ("X-Content-Type-Options", "nosniff"),

@@ -23,7 +23,8 @@ pub type Handler = unsafe extern "C" fn(*mut ffi::ngx_http_request_t) -> ffi::ng
 /// Another directive has done that already.
 pub fn take(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Result<(), Refused> {
     let Some(handler) = handler_of(settings) else { return Ok(()) };
-    let location = location(cf);
+    // SAFETY: the location is being read or merged, and this is the only reference to it here.
+    let location = unsafe { location(cf) };
     if location.handler.is_some_and(|present| !ptr::fn_addr_eq(present, handler)) {
         return Err(Refused::Usage("another directive of this location has taken its requests already".to_owned()));
     }
@@ -36,7 +37,8 @@ pub fn take(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Res
 ///
 /// A directive of another module in the block, such as "proxy_pass", answers in place of all that.
 pub fn inherit(cf: *mut ffi::ngx_conf_t, around: &Settings<NginxCompiler>, here: &mut Settings<NginxCompiler>) -> bool {
-    let location = location(cf);
+    // SAFETY: the location is being read or merged, and this is the only reference to it here.
+    let location = unsafe { location(cf) };
     // SAFETY: the location is alive.
     let (unnamed, limits, named) = unsafe {
         (
@@ -58,7 +60,8 @@ pub fn inherit(cf: *mut ffi::ngx_conf_t, around: &Settings<NginxCompiler>, here:
 
 /// Makes a named location that has nothing to answer requests with tell clients that they were refused. Whether it does now.
 pub fn refuse(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> bool {
-    let location = location(cf);
+    // SAFETY: the location is being read or merged, and this is the only reference to it here.
+    let location = unsafe { location(cf) };
     // SAFETY: the location is alive.
     let named = unsafe { ffi::ngx_ws_location_is_named(location) != 0 };
     let takes = named && location.handler.is_none() && !here.has_content();
@@ -72,7 +75,8 @@ pub fn refuse(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> bool 
 /// has taken them from it.
 pub fn displaced(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> Option<&'static str> {
     let wanted = handler_of(here)?;
-    let present = location(cf).handler.is_some_and(|present| ptr::fn_addr_eq(present, wanted));
+    // SAFETY: the location is being merged; the reference is not kept.
+    let present = unsafe { location(cf) }.handler.is_some_and(|present| ptr::fn_addr_eq(present, wanted));
     if present { None } else { here.content() }
 }
 
@@ -88,7 +92,12 @@ fn handler_of(settings: &Settings<NginxCompiler>) -> Option<Handler> {
 }
 
 /// nginx's own settings of the location that is being read or merged.
-fn location<'a>(cf: *mut ffi::ngx_conf_t) -> &'a mut ffi::ngx_http_core_loc_conf_t {
-    // SAFETY: called while a directive of a location is read, or a location is merged; nobody else refers to it then.
+///
+/// # Safety
+///
+/// A directive of a location is being read, or a location is being merged, and nothing else that refers to the settings is used as
+/// long as the result is.
+unsafe fn location<'a>(cf: *mut ffi::ngx_conf_t) -> &'a mut ffi::ngx_http_core_loc_conf_t {
+    // SAFETY: the caller sees to it.
     unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) }
 }

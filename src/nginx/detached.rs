@@ -76,7 +76,7 @@ pub struct HookAnswer {
 }
 
 /// Takes the answer, with the copy of the client's request if there is one on a connection.
-pub type Done = Box<dyn FnOnce(HookAnswer, Option<Request>)>;
+pub type Done = Box<dyn FnOnce(HookAnswer, Option<Request<'_>>)>;
 
 thread_local! {
     static EXCHANGES: RefCell<Option<Box<Exchanges>>> = const { RefCell::new(None) };
@@ -108,7 +108,7 @@ fn with<R>(step: impl FnOnce(&mut Exchanges) -> R) -> R {
 /// # Errors
 ///
 /// The status to answer, which was logged: the URI is none, the question goes round in a circle, the worker is too busy.
-pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Done) -> Result<(), Status> {
+pub fn ask(request: Request<'_>, target: &ComplexValue, question: Question, done: Done) -> Result<(), Status> {
     let is_notice = matches!(question, Question::Notice);
     if CLOSED.get() || (!is_notice && is_overtime(now())) {
         return Err(try_again(request));
@@ -129,7 +129,7 @@ pub fn ask(request: Request, target: &ComplexValue, question: Question, done: Do
 
 /// Copies the request and what is asked with it.
 fn copy(
-    request: Request,
+    request: Request<'_>,
     target: &ComplexValue,
     content_type: &[u8],
     message: Option<Rc<Vec<u8>>>,
@@ -164,7 +164,7 @@ impl PreparedNotice {
     /// # Errors
     ///
     /// The status to answer, which was logged: as with [`ask`].
-    pub fn of(request: Request, target: &ComplexValue) -> Result<Self, Status> {
+    pub fn of(request: Request<'_>, target: &ComplexValue) -> Result<Self, Status> {
         if CLOSED.get() {
             return Err(try_again(request));
         }
@@ -209,7 +209,7 @@ fn is_overtime(now: u64) -> bool {
 /// # Errors
 ///
 /// The status to answer, which was logged: as with [`ask`].
-pub fn can_notify(request: Request, target: &ComplexValue) -> Result<(), Status> {
+pub fn can_notify(request: Request<'_>, target: &ComplexValue) -> Result<(), Status> {
     if CLOSED.get() || with(|exchanges| exchanges.notices.len()) >= MOST_WAITING {
         return Err(try_again(request));
     }
@@ -224,14 +224,14 @@ pub fn can_notify(request: Request, target: &ComplexValue) -> Result<(), Status>
 }
 
 /// How many hooks a request has come through.
-fn hops_before(request: Request) -> Result<u32, Status> {
+fn hops_before(request: Request<'_>) -> Result<u32, Status> {
     hops(request.header(b"x-websocket-hops")).filter(|&hops| hops < MOST_HOPS).ok_or_else(|| {
         request.report(Level::Error, format_args!("a hook is asked because of itself more than {MOST_HOPS} times"));
         Status::LOOP_DETECTED
     })
 }
 
-fn no_target(request: Request, uri: &[u8]) -> Status {
+fn no_target(request: Request<'_>, uri: &[u8]) -> Status {
     let uri = Octets(uri);
     request.report(Level::Error, format_args!("a hook cannot be asked at \"{uri}\""));
     Status::INTERNAL_SERVER_ERROR
@@ -239,7 +239,7 @@ fn no_target(request: Request, uri: &[u8]) -> Status {
 
 /// Copies the request and what is asked with it.
 fn prepare(
-    request: Request,
+    request: Request<'_>,
     hops: u32,
     uri: &[u8],
     content_type: &[u8],
@@ -271,9 +271,8 @@ fn prepare(
         });
         let mut target = text(uri);
         let copy = Request::new(ffi::ngx_ws_detached_request(detached.as_ptr()));
-        let known = request.existing_context().map(|context| context.copy_for(copy));
-        if let (Some(Some(known)), Some(context)) = (known, copy.context()) {
-            *context = known;
+        if let (Some(known), Some(context)) = (request.existing_context(), copy.context()) {
+            known.tell(context);
         }
         let ready = if ffi::ngx_ws_detached_target(detached.as_ptr(), &raw mut target) != Status::OK {
             no_target(request, uri);
@@ -327,7 +326,7 @@ fn turn() {
 }
 
 /// Tells who has asked. The exchange itself lives as long as its request.
-fn answer(mut exchange: ExchangeRef, request: Option<Request>, status: Option<u16>) {
+fn answer(mut exchange: ExchangeRef, request: Option<Request<'_>>, status: Option<u16>) {
     // SAFETY: the exchange is alive; what is called here does not hold it.
     let state = unsafe { exchange.as_mut() };
     let done = state.done.take();

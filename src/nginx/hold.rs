@@ -23,7 +23,7 @@ use super::status::Status;
 /// What holders of one kind have in common. There is one of each, whose address tells the kinds apart.
 pub struct HolderKind {
     /// The holder lets go of everything: nginx is about to do something else with the request.
-    pub let_go: fn(Request, Holder),
+    pub let_go: fn(Request<'_>, Holder),
 }
 
 /// Who holds a request: a WebSocket, from the time when its endpoint is started, a subscriber that is no WebSocket, or
@@ -47,13 +47,13 @@ impl Holder {
 }
 
 /// The holder keeps the request from now on. The context is that of the request.
-pub fn take(context: &mut Context, holder: Holder) {
-    debug_assert!(context.holder.is_none(), "a request is held by two");
-    context.holder = Some(holder);
+pub fn take(context: &Context, holder: Holder) {
+    debug_assert!(context.holder.get().is_none(), "a request is held by two");
+    context.holder.set(Some(holder));
 }
 
 /// The request is not held any more: its events are nginx's again.
-pub fn release(request: Request, context: &mut Context) {
+pub fn release(request: Request<'_>, context: &Context) {
     if context.holder.take().is_none() {
         return;
     }
@@ -66,14 +66,14 @@ pub fn release(request: Request, context: &mut Context) {
 }
 
 /// Lets nginx tell of a client that goes away while nothing of it is read.
-pub fn watch_client(request: Request) {
+pub fn watch_client(request: Request<'_>) {
     // SAFETY: the request is alive.
     unsafe { (*request.raw()).read_event_handler = Some(on_reading) };
 }
 
 /// The holder of a request lets go of everything, if there is one.
-fn let_go(request: Request) {
-    if let Some(holder) = request.existing_context().and_then(|context| context.holder) {
+fn let_go(request: Request<'_>) {
+    if let Some(holder) = request.existing_context().and_then(|context| context.holder.get()) {
         (holder.kind.let_go)(request, holder);
     }
 }

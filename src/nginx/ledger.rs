@@ -88,13 +88,14 @@ impl Counted {
 
     /// Notes the location that is being merged. Its number in this configuration.
     pub fn enter(&mut self, cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>, endpoint: &str) -> u64 {
-        // SAFETY: called while a location is merged, when the servers have been.
-        let (server, location) = unsafe { (&*ffi::ngx_ws_conf_server_name(cf), &*ffi::ngx_ws_conf_core_loc_conf(cf)) };
-        let (server, location) = (bytes(server), bytes(&location.name));
+        // SAFETY: called while a location is merged, when the servers have been; the names live as long as the configuration.
+        let (server, location) =
+            unsafe { (bytes(&*ffi::ngx_ws_conf_server_name(cf)), bytes(&(*ffi::ngx_ws_conf_core_loc_conf(cf)).name)) };
         let mut addresses: Vec<&[u8]> = Vec::new();
         // SAFETY: as above; the texts live as long as the configuration.
         while let Some(address) = unsafe { ffi::ngx_ws_conf_server_address(cf, addresses.len()).as_ref() } {
-            addresses.push(bytes(address));
+            // SAFETY: as above.
+            addresses.push(unsafe { bytes(address) });
         }
         addresses.sort_unstable();
         let short = number(&(endpoint, server, &settings.path));
@@ -142,7 +143,8 @@ impl Counted {
 
     /// The counters of all locations. Those of zones that are not mapped yet are left out.
     fn chunks(&self) -> Vec<&'static Chunk> {
-        self.zones.iter().filter_map(|zone| chunk(*zone)).collect()
+        // SAFETY: add_zones() has added them, to the configuration that this is of.
+        self.zones.iter().filter_map(|zone| unsafe { chunk(*zone) }).collect()
     }
 
     /// The process begins to count, as `own`, or goes on after it has read this configuration.
@@ -267,7 +269,11 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
 }
 
 /// The chunk of a zone; `None` before it is mapped.
-fn chunk(zone: NonNull<ffi::ngx_shm_zone_t>) -> Option<&'static Chunk> {
+///
+/// # Safety
+///
+/// The zone is one that [`add_zone`] has added, of a configuration that is there.
+unsafe fn chunk(zone: NonNull<ffi::ngx_shm_zone_t>) -> Option<&'static Chunk> {
     // SAFETY: init_zone has put the chunk there, zeroed; it is mapped for the life of the process, since a zone stays as
     // long as a worker knows a location in it; it is aligned to a page by the slab allocator, and made of atomics only.
     unsafe {

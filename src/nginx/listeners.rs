@@ -129,7 +129,7 @@ fn places() -> usize {
 }
 
 /// When a client that begins now is to be drained: the others have their times already. `None` where nobody is.
-pub fn late_drain(request: Request) -> Option<u64> {
+pub fn late_drain(request: Request<'_>) -> Option<u64> {
     let (began, number) = LEAVING.get()?;
     let time = request.settings().drain();
     if time == 0 {

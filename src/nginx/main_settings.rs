@@ -44,15 +44,24 @@ pub struct MainSettings {
 
 impl MainSettings {
     /// Those of the configuration that is being read.
-    pub fn of<'a>(cf: *mut ffi::ngx_conf_t) -> Option<&'a mut Self> {
-        // SAFETY: cf is valid inside the http block; create() made the settings, and nobody else refers to them.
+    ///
+    /// # Safety
+    ///
+    /// The configuration is being read, inside its http block, and nothing else that refers to its settings is used as long as
+    /// the result is: neither an earlier result, nor one of a function that is called meanwhile.
+    pub unsafe fn of<'a>(cf: *mut ffi::ngx_conf_t) -> Option<&'a mut Self> {
+        // SAFETY: the caller sees to cf and to the other references; create() made the settings.
         unsafe { ffi::ngx_ws_conf_main_conf(cf, address::of_module()).cast::<Self>().as_mut() }
     }
 
     /// Those of a configuration that has been read; `None` without an http block.
-    pub fn of_cycle<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a mut Self> {
-        // SAFETY: nginx passes the cycle whose configuration it has read; create() made the settings, if there is an http
-        // block, and nobody else refers to them.
+    ///
+    /// # Safety
+    ///
+    /// The cycle is valid, and nothing else that refers to its settings is used as long as the result is.
+    pub unsafe fn of_cycle<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a mut Self> {
+        // SAFETY: the caller sees to the cycle and to the other references; create() made the settings, if there is an http
+        // block.
         unsafe { ffi::ngx_ws_cycle_main_conf(cycle, address::of_module()).cast::<Self>().as_mut() }
     }
 
@@ -129,7 +138,8 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
 /// Everything inside `http` was read and merged: adds the zones of what the workers count, and makes the process that
 /// starts programs as other users. Should the rest of the configuration be refused, that ends with its settings.
 pub fn finish(cf: *mut ffi::ngx_conf_t) -> bool {
-    let Some(settings) = MainSettings::of(cf) else { return false };
+    // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
+    let Some(settings) = (unsafe { MainSettings::of(cf) }) else { return false };
     #[cfg(feature = "test-backend")]
     if !super::backend::erratic::read_environment() {
         log::configuration(cf, format_args!("ws_exec: WS_TEST_BACKEND makes no sense"));

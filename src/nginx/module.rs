@@ -90,7 +90,8 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// All of a configuration has been read: by "nginx -t", at the start, or for a reload.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard_status(Status::ERROR, || {
-        if let Some(main) = MainSettings::of_cycle(cycle) {
+        // SAFETY: nginx passes the cycle that it has read; what is called here does not ask for the settings.
+        if let Some(main) = unsafe { MainSettings::of_cycle(cycle) } {
             // They are not needed a second time.
             check::run(cycle, &std::mem::take(&mut main.checks));
             capacity::run(cycle, &std::mem::take(&mut main.limits), main.channels.is_some());
@@ -106,7 +107,8 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 /// Counts refusals of other modules, if there is anything to count for.
 fn add_log_handler(cf: *mut ngx_conf_t) -> bool {
-    if !MainSettings::of(cf).is_some_and(|main| main.is_used()) {
+    // SAFETY: nginx is reading the configuration; the reference is not kept.
+    if !unsafe { MainSettings::of(cf) }.is_some_and(|main| main.is_used()) {
         return true;
     }
     // SAFETY: the configuration is being read, and nginx has not gone over to the handlers of its phases.

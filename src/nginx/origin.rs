@@ -17,12 +17,12 @@ pub enum Trust {
 
 /// Whether a page of this origin may connect to the location of the request. A request without `Origin` comes from no
 /// browser and may.
-pub fn is_allowed(request: Request, origin: Option<&[u8]>) -> bool {
+pub fn is_allowed(request: Request<'_>, origin: Option<&[u8]>) -> bool {
     origin.is_none_or(|origin| trust(request, origin).is_some())
 }
 
 /// Why a page of this origin may connect to the location of the request; `None` if it may not.
-pub fn trust(request: Request, origin: &[u8]) -> Option<Trust> {
+pub fn trust(request: Request<'_>, origin: &[u8]) -> Option<Trust> {
     let named = |matches: bool| matches.then_some(Trust::Named);
     let same = || named(is_same(origin, Target { host: request.authority(), tls: request.is_tls() }));
     let rules = request.settings().origin();
@@ -42,7 +42,7 @@ pub fn trust(request: Request, origin: &[u8]) -> Option<Trust> {
     if trust.is_none()
         && let Some(context) = request.context()
     {
-        context.is_foreign = true;
+        context.is_foreign.set(true);
     }
     trust
 }

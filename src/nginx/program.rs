@@ -161,7 +161,7 @@ impl Endpoint for RunningProgram {
         if let Some(status) = self.end.status()
             && self.stdout.is_none()
         {
-            outlet.record.exec_status = Some(status);
+            outlet.record.exec_status.set(Some(status));
             if let Some(stderr) = &mut self.stderr {
                 stderr.finish(outlet);
             }

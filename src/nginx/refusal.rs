@@ -18,7 +18,7 @@ const NOT_FOUND: u16 = 404;
 const UNAVAILABLE: u16 = 503;
 
 /// The Close that the client of a request is to get in place of this status; `None` if it gets the status.
-pub fn ending(request: Request, status: HttpStatus) -> Option<Ending> {
+pub fn ending(request: Request<'_>, status: HttpStatus) -> Option<Ending> {
     let HttpStatus(status) = status;
     let settings = request.settings();
     let code = settings.refuse_with_close().iter().find(|(known, _)| *known == status).map(|(_, code)| *code);
@@ -30,7 +30,7 @@ pub fn ending(request: Request, status: HttpStatus) -> Option<Ending> {
         },
         None => return None,
     };
-    let said = request.existing_context().and_then(|context| context.refusal);
+    let said = request.existing_context().and_then(|context| context.refusal.get());
     Some(Ending { code, reason: said.map_or_else(|| reason(status), str::to_owned) })
 }
 
@@ -57,7 +57,7 @@ fn reason(status: u16) -> String {
 
 /// Opens a session that is closed at once, for a request that would be answered with this status and has asked for a
 /// WebSocket. Returns what the content handler returns then; `None` if the request is to get the status.
-pub fn open(request: Request, accepted: &Accepted<'_>, status: Status) -> Option<Status> {
+pub fn open(request: Request<'_>, accepted: &Accepted<'_>, status: Status) -> Option<Status> {
     let status = status.answer().filter(|status| (400..600).contains(status))?;
     let ending = ending(request, HttpStatus(status))?;
     let acceptance = Box::new(Acceptance::refusing(request, accepted));

@@ -11,14 +11,14 @@ use super::status::Status;
 use crate::status::Refused;
 
 /// Counts the answer of this module to a request, if it is a refusal. To be called before an error page can take the request over.
-pub fn count(request: Request, status: Status) {
+pub fn count(request: Request<'_>, status: Status) {
     let Some(status) = refusing(status) else { return };
     let Some(context) = request.context() else { return };
-    if context.is_counted {
+    if context.is_counted.get() {
         return;
     }
-    context.is_counted = true;
-    note(request, if context.is_foreign { Refused::by_origin() } else { Refused::by_endpoint(status) });
+    context.is_counted.set(true);
+    note(request, if context.is_foreign.get() { Refused::by_origin() } else { Refused::by_endpoint(status) });
 }
 
 /// A status that refuses. A client that has gone before it was answered is not refused.
@@ -28,7 +28,7 @@ fn refusing(status: Status) -> Option<u16> {
     status.answer().filter(is_refusal)
 }
 
-fn note(request: Request, kind: Refused) {
+fn note(request: Request<'_>, kind: Refused) {
     let settings = request.settings();
     if request.is_main()
         && settings.endpoint.is_some()
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn on_log(request: *mut ffi::ngx_http_request_t) -> ffi::n
         let request = unsafe { Request::new(request) };
         let status = request.answered();
         match request.existing_context() {
-            Some(context) if context.endpoint.is_some() => count(request, status),
+            Some(context) if context.endpoint.get().is_some() => count(request, status),
             Some(_) | None => {
                 if let Some(status) = refusing(status) {
                     note(request, Refused::before(status));

@@ -2,7 +2,8 @@
 
 //! The request that a session belongs to.
 
-use std::ptr;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
 use std::slice;
 
 use super::address;
@@ -16,27 +17,73 @@ use crate::session::endpoint::HttpStatus;
 
 /// The octets of a string of nginx.
 ///
-/// The lifetime is the caller's claim: strings of a configuration live with it, strings of a request until it is freed.
-pub fn bytes<'a>(text: &ffi::ngx_str_t) -> &'a [u8] {
+/// # Safety
+///
+/// The octets stay where they are, and are not written to, as long as the result is used: those of a configuration as long as
+/// it lives, those of a request until it is freed.
+pub unsafe fn bytes<'a>(text: &ffi::ngx_str_t) -> &'a [u8] {
     if text.data.is_null() || text.len == 0 {
         return &[];
     }
-    // SAFETY: nginx keeps data and len of a string consistent, and pool memory outlives the request it is used for.
+    // SAFETY: nginx keeps data and len of a string consistent; the caller sees to the rest.
     unsafe { slice::from_raw_parts(text.data, text.len) }
 }
 
-/// A live request. Copies are made freely; none is used after the request was finalized.
-#[derive(Clone, Copy)]
-pub struct Request(*mut ffi::ngx_http_request_t);
+/// A copy of a text in a pool; `None` when there is no memory.
+///
+/// # Safety
+///
+/// The pool is alive.
+pub unsafe fn copy_to(pool: *mut ffi::ngx_pool_t, text: &[u8]) -> Option<ffi::ngx_str_t> {
+    // SAFETY: the caller sees to the pool; the allocation has room for the text.
+    unsafe {
+        let data = ffi::ngx_pnalloc(pool, text.len().max(1)).cast::<u8>();
+        if data.is_null() {
+            return None;
+        }
+        ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
+        Some(ffi::ngx_str_t { len: text.len(), data })
+    }
+}
 
-impl Request {
+/// A live request. Copies are made freely; what is got from one of them lives no longer than `'r`.
+///
+/// Invariant: the request is not freed during `'r`.
+#[derive(Clone, Copy)]
+pub struct Request<'r>(*mut ffi::ngx_http_request_t, PhantomData<&'r ffi::ngx_http_request_t>);
+
+/// A request in the memory of whoever holds it beyond the handler that nginx has called, or of what belongs to the holder: a
+/// session, its endpoint, a subscriber, a caller that waits.
+///
+/// Invariant: the holder is told to let go ([`super::hold`]) before the request is freed, and whoever has this belongs to the
+/// holder, or to the request itself.
+pub struct HeldRequest(Request<'static>);
+
+impl HeldRequest {
+    /// The request, as long as this is borrowed.
+    pub fn get(&self) -> Request<'_> {
+        self.0
+    }
+}
+
+impl<'r> Request<'r> {
     /// Wraps what nginx passed to a handler.
     ///
     /// # Safety
     ///
-    /// The request must live as long as the wrapper and its copies are used.
+    /// The request outlives `'r`, in which all of the wrapper's copies are used and whatever is got from them.
     pub unsafe fn new(request: *mut ffi::ngx_http_request_t) -> Self {
-        Request(request)
+        Request(request, PhantomData)
+    }
+
+    /// The same for somebody who keeps it beyond the handler.
+    ///
+    /// # Safety
+    ///
+    /// Whoever keeps the result holds the request, or belongs to whoever does or to the request: it is not used any more when the
+    /// request is freed.
+    pub unsafe fn held(self) -> HeldRequest {
+        HeldRequest(Request(self.0, PhantomData))
     }
 
     /// The request itself, for nginx's functions.
@@ -45,9 +92,19 @@ impl Request {
     }
 
     /// Its fields.
-    fn fields<'a>(self) -> &'a ffi::ngx_http_request_t {
+    fn fields(self) -> &'r ffi::ngx_http_request_t {
         // SAFETY: the promise of new(); no reference is kept over a call that changes the request.
         unsafe { &*self.0 }
+    }
+
+    /// The octets of a string that belongs to the request, its connection or its configuration.
+    ///
+    /// # Safety
+    ///
+    /// They are in the memory of one of these, and are not written to any more.
+    unsafe fn octets(self, text: &ffi::ngx_str_t) -> &'r [u8] {
+        // SAFETY: the caller names memory that lives as long as the request, which outlives 'r.
+        unsafe { bytes(text) }
     }
 
     /// Its client connection.
@@ -73,15 +130,16 @@ impl Request {
     }
 
     /// The settings of its location.
-    pub fn settings<'a>(self) -> &'a Settings<NginxCompiler> {
+    pub fn settings(self) -> &'r Settings<NginxCompiler> {
         // SAFETY: create_loc_conf made the settings of every location; they live as long as the cycle, and the cycle as
         // long as its requests.
         unsafe { &*ffi::ngx_ws_get_loc_conf(self.0, address::of_module()).cast::<Settings<NginxCompiler>>() }
     }
 
     /// The method's name.
-    pub fn method<'a>(self) -> &'a [u8] {
-        bytes(&self.fields().method_name)
+    pub fn method(self) -> &'r [u8] {
+        // SAFETY: the text is in the memory of the request's connection or pool.
+        unsafe { self.octets(&self.fields().method_name) }
     }
 
     /// 1.0 is 1000, 2 is 2000, as nginx counts.
@@ -135,64 +193,69 @@ impl Request {
 
     /// The client's own request.
     pub fn main(self) -> Self {
-        Request(self.fields().main)
+        Request(self.fields().main, PhantomData)
     }
 
     /// Path without arguments, decoded and normalised.
-    pub fn uri<'a>(self) -> &'a [u8] {
-        bytes(&self.fields().uri)
+    pub fn uri(self) -> &'r [u8] {
+        // SAFETY: the text is in the memory of the request's connection or pool.
+        unsafe { self.octets(&self.fields().uri) }
     }
 
     /// Path and arguments as the client sent them.
-    pub fn unparsed_uri<'a>(self) -> &'a [u8] {
-        bytes(&self.fields().unparsed_uri)
+    pub fn unparsed_uri(self) -> &'r [u8] {
+        // SAFETY: the text is in the memory of the request's connection or pool.
+        unsafe { self.octets(&self.fields().unparsed_uri) }
     }
 
     /// What follows the question mark.
-    pub fn arguments<'a>(self) -> &'a [u8] {
-        bytes(&self.fields().args)
+    pub fn arguments(self) -> &'r [u8] {
+        // SAFETY: the text is in the memory of the request's connection or pool.
+        unsafe { self.octets(&self.fields().args) }
     }
 
     /// `HTTP/1.1`
-    pub fn protocol<'a>(self) -> &'a [u8] {
-        bytes(&self.fields().http_protocol)
+    pub fn protocol(self) -> &'r [u8] {
+        // SAFETY: the text is in the memory of the request's connection or pool.
+        unsafe { self.octets(&self.fields().http_protocol) }
     }
 
     /// The host that was asked for, without port, in lower case.
-    pub fn host<'a>(self) -> &'a [u8] {
-        bytes(&self.fields().headers_in.server)
+    pub fn host(self) -> &'r [u8] {
+        // SAFETY: the text is in the memory of the request's connection or pool.
+        unsafe { self.octets(&self.fields().headers_in.server) }
     }
 
     /// The host that was asked for, as the client sent it, with the port if it named one.
-    pub fn authority<'a>(self) -> &'a [u8] {
+    pub fn authority(self) -> &'r [u8] {
         // SAFETY: the request lives, and so does what the client sent.
-        bytes(&unsafe { ffi::ngx_ws_request_authority(self.0) })
+        unsafe { self.octets(&ffi::ngx_ws_request_authority(self.0)) }
     }
 
     /// The name of the location, as written.
-    pub fn location<'a>(self) -> &'a [u8] {
-        // SAFETY: every request has a core location configuration.
-        unsafe { bytes(&(*ffi::ngx_ws_get_core_loc_conf(self.0)).name) }
+    pub fn location(self) -> &'r [u8] {
+        // SAFETY: every request has a core location configuration, which outlives it.
+        unsafe { self.octets(&(*ffi::ngx_ws_get_core_loc_conf(self.0)).name) }
     }
 
     /// The client's address in text form.
-    pub fn remote_address<'a>(self) -> &'a [u8] {
-        // SAFETY: a request has a connection.
-        unsafe { bytes(&(*self.connection()).addr_text) }
+    pub fn remote_address(self) -> &'r [u8] {
+        // SAFETY: a request has a connection, whose text is in its pool.
+        unsafe { self.octets(&(*self.connection()).addr_text) }
     }
 
     /// Header names and values as the client sent them.
-    pub fn headers<'a>(self) -> Headers<'a> {
+    pub fn headers(self) -> Headers<'r> {
         Headers::new(&self.fields().headers_in.headers)
     }
 
     /// The first header of this name, which is in lower case.
-    pub fn header<'r>(self, name: &[u8]) -> Option<&'r [u8]> {
+    pub fn header(self, name: &[u8]) -> Option<&'r [u8]> {
         self.headers().find(|(present, _)| present.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The value of a variable of nginx by its name in lower case; empty when it has none.
-    pub fn variable<'a>(self, name: &'static [u8]) -> &'a [u8] {
+    pub fn variable(self, name: &'static [u8]) -> &'r [u8] {
         let mut text = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
         // SAFETY: the name is in lower case already, so that hashing does not write to it; the value is in the request's pool.
         unsafe {
@@ -235,21 +298,8 @@ impl Request {
 
     /// A copy in the request's pool.
     pub fn copy(self, text: &[u8]) -> Option<ffi::ngx_str_t> {
-        // SAFETY: the allocation has room for the text.
-        unsafe {
-            let data = ffi::ngx_pnalloc(self.fields().pool, text.len().max(1)).cast::<u8>();
-            if data.is_null() {
-                return None;
-            }
-            ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
-            Some(ffi::ngx_str_t { len: text.len(), data })
-        }
-    }
-
-    /// A copy of a text in the request's pool: it lives as long as the request and everything that is kept for it.
-    pub fn keep_text(self, text: &str) -> Option<&'static str> {
-        let copy = self.copy(text.as_bytes())?;
-        str::from_utf8(bytes(&copy)).ok()
+        // SAFETY: the request lives, and its pool with it.
+        unsafe { copy_to(self.fields().pool, text) }
     }
 
     /// Whether it came by TLS.
@@ -271,69 +321,75 @@ impl Request {
     }
 
     /// What this module keeps for the request, made at the first call. `None` when there is no memory.
-    pub fn context<'a>(self) -> Option<&'a mut Context> {
-        // SAFETY: the slot is this module's; the context is written before the pointer is, and lives in the pool.
+    pub fn context(self) -> Option<&'r Context> {
+        // SAFETY: the slot is this module's; the context is written before the pointer is, and lives in the pool, which it may
+        // allocate from therefore. Nobody ever has a mutable reference to it.
         unsafe {
             let slot = self.fields().ctx.add((*address::of_module()).ctx_index);
             if (*slot).is_null() {
-                let context = ffi::ngx_palloc(self.fields().pool, size_of::<Context>()).cast::<Context>();
+                let pool = NonNull::new(self.fields().pool)?;
+                let context = ffi::ngx_palloc(pool.as_ptr(), size_of::<Context>()).cast::<Context>();
                 if context.is_null() {
                     return None;
                 }
-                context.write(Context::default());
+                context.write(Context::new(pool));
                 *slot = context.cast();
             }
-            Some(&mut *(*slot).cast::<Context>())
+            Some(&*(*slot).cast::<Context>())
         }
     }
 
     /// The same, if it was made.
-    pub fn existing_context<'a>(self) -> Option<&'a mut Context> {
+    pub fn existing_context(self) -> Option<&'r Context> {
         // SAFETY: as above; the array exists since the request was created.
         unsafe {
             let slot = self.fields().ctx.add((*address::of_module()).ctx_index);
-            (*slot).cast::<Context>().as_mut()
+            (*slot).cast::<Context>().as_ref()
         }
     }
 }
 
 /// Answers that the location is busy; `Retry-After` in seconds.
-pub fn try_again(request: Request) -> Status {
+pub fn try_again(request: Request<'_>) -> Status {
     request.add_header("Retry-After", b"5");
     Status::SERVICE_UNAVAILABLE
 }
 
 /// The parts of a list of headers.
-pub struct Headers<'a> {
-    part: Option<&'a ffi::ngx_list_part_t>,
+pub struct Headers<'r> {
+    part: *const ffi::ngx_list_part_t,
     place: usize,
+    request: PhantomData<Request<'r>>,
 }
 
-impl<'a> Headers<'a> {
-    fn new(list: &'a ffi::ngx_list_t) -> Self {
-        Headers { part: Some(&list.part), place: 0 }
+impl<'r> Headers<'r> {
+    fn new(list: &'r ffi::ngx_list_t) -> Self {
+        Headers { part: &raw const list.part, place: 0, request: PhantomData }
     }
 }
 
-impl<'a> Iterator for Headers<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+impl<'r> Iterator for Headers<'r> {
+    type Item = (&'r [u8], &'r [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let part = self.part?;
+        // SAFETY: the parts of a list are linked until a null pointer, and live as long as the request.
+        while let Some(part) = unsafe { self.part.as_ref() } {
             if self.place < part.nelts {
-                // SAFETY: a part has nelts elements of this type; place is below that.
-                let header = unsafe { &*part.elts.cast::<ffi::ngx_table_elt_t>().add(self.place) };
+                // SAFETY: a part has nelts elements of this type; place is below that. The texts live as long as the request.
+                let (is_there, key, value) = unsafe {
+                    let header = &*part.elts.cast::<ffi::ngx_table_elt_t>().add(self.place);
+                    (header.hash != 0, bytes(&header.key), bytes(&header.value))
+                };
                 self.place += 1;
                 // A header that a module has deleted keeps its place with a hash of 0.
-                if header.hash != 0 {
-                    return Some((bytes(&header.key), bytes(&header.value)));
+                if is_there {
+                    return Some((key, value));
                 }
                 continue;
             }
-            // SAFETY: the parts of a list are linked until a null pointer.
-            self.part = unsafe { part.next.as_ref() };
+            self.part = part.next;
             self.place = 0;
         }
+        None
     }
 }

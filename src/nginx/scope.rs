@@ -11,12 +11,12 @@ use std::ptr::NonNull;
 
 use super::ffi;
 use super::guard::guard;
-use super::request::{Request, bytes};
+use super::request::Request;
 use super::status::Status;
 
 /// What is to be done with the copy, and then what came of it.
-struct Step<F, R> {
-    copy: Request,
+struct Step<'r, F, R> {
+    copy: Request<'r>,
     step: Option<F>,
     result: Option<R>,
 }
@@ -27,7 +27,7 @@ struct Step<F, R> {
 /// # Errors
 ///
 /// 500: there is no memory.
-pub fn with<R>(request: Request, channel: Option<&[u8]>, step: impl FnOnce(Request) -> R) -> Result<R, Status> {
+pub fn with<R>(request: Request<'_>, channel: Option<&[u8]>, step: impl FnOnce(Request<'_>) -> R) -> Result<R, Status> {
     let hops = request.header(b"x-websocket-hops").unwrap_or(b"0");
     let mut hops = ffi::ngx_str_t { len: hops.len(), data: hops.as_ptr().cast_mut() };
     let mut content_type = ffi::ngx_str_t { len: 0, data: std::ptr::null_mut() };
@@ -54,29 +54,24 @@ pub fn with<R>(request: Request, channel: Option<&[u8]>, step: impl FnOnce(Reque
 }
 
 /// Lets the copy know what the request knows, and which channel it is about.
-fn prepare(request: Request, copy: Request, channel: Option<&[u8]>) -> Option<()> {
-    let known = match request.existing_context() {
-        Some(context) => Some(context.copy_for(copy)?),
-        None => None,
-    };
+fn prepare(request: Request<'_>, copy: Request<'_>, channel: Option<&[u8]>) -> Option<()> {
     let context = copy.context()?;
-    if let Some(known) = known {
-        *context = known;
+    if let Some(known) = request.existing_context()
+        && !known.tell(context)
+    {
+        return None;
     }
-    if let Some(channel) = channel {
-        context.channel_id = Some(bytes(&copy.copy(channel)?));
-    }
-    Some(())
+    channel.is_none_or(|channel| context.set_channel_id(channel)).then_some(())
 }
 
-fn handler<F: FnOnce(Request) -> R, R>(_: &Step<F, R>) -> unsafe extern "C" fn(*mut c_void) {
+fn handler<F: FnOnce(Request<'_>) -> R, R>(_: &Step<'_, F, R>) -> unsafe extern "C" fn(*mut c_void) {
     run::<F, R>
 }
 
-unsafe extern "C" fn run<F: FnOnce(Request) -> R, R>(data: *mut c_void) {
+unsafe extern "C" fn run<F: FnOnce(Request<'_>) -> R, R>(data: *mut c_void) {
     guard((), || {
         // SAFETY: the data is that of with(), which is on the stack below.
-        let told = unsafe { &mut *data.cast::<Step<F, R>>() };
+        let told = unsafe { &mut *data.cast::<Step<'_, F, R>>() };
         if let Some(step) = told.step.take() {
             told.result = Some(step(told.copy));
         }

@@ -12,10 +12,9 @@ mod linger;
 use std::ffi::c_void;
 use std::fmt::Arguments;
 use std::mem::offset_of;
-use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
-use context::Context;
+use context::{Context, HeldContext, RecordRef};
 
 use super::acceptance::Acceptance;
 use super::client::Client;
@@ -25,7 +24,7 @@ use super::hold::{self, Holder, HolderKind};
 use super::ledger;
 use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
-use super::request::Request;
+use super::request::{HeldRequest, Request};
 use super::status::Status;
 use super::timer::{self, Timer, now};
 use super::{refusal, refused};
@@ -35,7 +34,6 @@ use crate::nginx::template::NginxCompiler;
 pub use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::host::{Host, Log, Severity};
-use crate::session::record::Record;
 pub use crate::session::{Flow, SessionEnd};
 use crate::session::{HANGUP, SLOW_HANGUP, Settings};
 use crate::ws::connection::Limits;
@@ -63,7 +61,7 @@ pub struct Hosted {
 static CALLS: Calls = Calls {
     wake: |listener| run(listener.client(), Session::pump),
     serve: |listener, id, hub| enter(listener.client(), |session| hub.serve_directly(id, session)),
-    drain_time: |listener| enter(listener.client(), |session| session.host().request.settings().drain()),
+    drain_time: |listener| enter(listener.client(), |session| session.host().request().settings().drain()),
     drain: |listener, at| run(listener.client(), |session| session.drain(at)),
     terminate: |listener| terminate(listener.client()),
 };
@@ -78,7 +76,7 @@ static HOLDER: HolderKind = HolderKind {
 
 /// The session that holds the request with this context, if one does.
 pub fn of(context: &Context) -> Option<SessionRef> {
-    context.holder.and_then(|holder| holder.of_kind(&HOLDER))
+    context.holder.get().and_then(|holder| holder.of_kind(&HOLDER))
 }
 
 /// The session, for those who know only that it is a client.
@@ -89,49 +87,23 @@ pub fn listener(session: SessionRef) -> Listener {
 
 /// What a session has of nginx besides the connection of its client.
 pub struct NginxHost {
-    request: Request,
-    context: NonNull<Context>,
+    request: HeldRequest,
+    context: HeldContext,
     timer: Timer,
     /// Its place in the worker's list, as long as it is on it.
     place: Option<usize>,
 }
 
-/// The record of a session in the context of its request.
-pub struct RecordRef(NonNull<Context>);
-
-impl RecordRef {
-    /// The record of the request with this context, which outlives whoever has this.
-    pub fn new(context: NonNull<Context>) -> Self {
-        RecordRef(context)
-    }
-}
-
-impl Deref for RecordRef {
-    type Target = Record;
-
-    fn deref(&self) -> &Record {
-        // SAFETY: the context is in the pool of the request, which outlives the session.
-        unsafe { &self.0.as_ref().record }
-    }
-}
-
-impl DerefMut for RecordRef {
-    fn deref_mut(&mut self) -> &mut Record {
-        // SAFETY: as above.
-        unsafe { &mut self.0.as_mut().record }
-    }
-}
-
 impl NginxHost {
     /// The request that the session belongs to.
-    pub fn request(&self) -> Request {
-        self.request
+    pub fn request(&self) -> Request<'_> {
+        self.request.get()
     }
 }
 
 impl Log for NginxHost {
     fn report(&self, severity: Severity, text: Arguments<'_>) {
-        self.request.report(Level::from(severity), text);
+        self.request.get().report(Level::from(severity), text);
     }
 }
 
@@ -145,14 +117,14 @@ impl Host for NginxHost {
     }
 
     fn accept(&mut self, acceptance: &Box<Acceptance>) -> bool {
-        acceptance.answer(self.request)
+        acceptance.answer(self.request.get())
     }
 
     fn listen(&mut self, client: &mut Client, early: &mut Vec<u8>) -> bool {
         // SAFETY: the request is alive and from now on driven by the session; pos and last bound the unread part of the header
         // buffer.
         unsafe {
-            let request = self.request.raw();
+            let request = self.request.get().raw();
             let buffer = &mut *(*request).header_in;
             let length = buffer.last.offset_from(buffer.pos);
             if let Ok(length @ 1..) = usize::try_from(length) {
@@ -166,28 +138,27 @@ impl Host for NginxHost {
     }
 
     fn refusal(&self, status: HttpStatus, acceptance: &mut Box<Acceptance>) -> Option<Ending> {
-        refused::count(self.request, Status::http(status.0));
-        let ending = refusal::ending(self.request, status)?;
-        acceptance.refuse(self.request);
+        refused::count(self.request.get(), Status::http(status.0));
+        let ending = refusal::ending(self.request.get(), status)?;
+        acceptance.refuse(self.request.get());
         Some(ending)
     }
 
     fn open_account(&mut self) -> Option<OpenSession> {
         // The error page of a refusal counts nowhere.
-        let settings = self.request.settings();
+        let settings = self.request.get().settings();
         let subscribes = match settings.endpoint.as_ref()? {
             Target::Channel(channel) => channel.mode.subscribes(),
             Target::Shared(_) => true,
             Target::Exec(_) | Target::ExecDir(_) | Target::Tcp(_) => false,
         };
-        // SAFETY: the context is in the pool of the request, which outlives the session.
-        unsafe { self.context.as_mut() }.is_counted = true;
-        let opening = Opening { subscribes, waited: self.request.age(), now: now() };
+        self.context.is_counted.set(true);
+        let opening = Opening { subscribes, waited: self.request.get().age(), now: now() };
         ledger::own()?.open(settings.key as usize, opening)
     }
 
     fn late_drain(&mut self) -> Option<u64> {
-        listeners::late_drain(self.request)
+        listeners::late_drain(self.request.get())
     }
 
     fn set_timer(&mut self, milliseconds: u64) {
@@ -204,7 +175,7 @@ impl Host for NginxHost {
     }
 
     fn linger(&mut self, client: &mut Client) {
-        linger::begin(self.request, client);
+        linger::begin(self.request.get(), client);
     }
 
     fn release(&mut self) {
@@ -212,8 +183,7 @@ impl Host for NginxHost {
             listeners::remove(place);
         }
         self.timer.cancel();
-        // SAFETY: the context is in the pool of the request, which outlives the session.
-        hold::release(self.request, unsafe { self.context.as_mut() });
+        hold::release(self.request.get(), &self.context);
     }
 }
 
@@ -250,12 +220,16 @@ fn settings(location: &LocationSettings<NginxCompiler>, acceptance: &Acceptance)
 /// # Errors
 ///
 /// The status to answer: there is no memory.
-pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, Status> {
-    let context = NonNull::from(request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?);
+pub fn create(request: Request<'_>, acceptance: &Acceptance) -> Result<SessionRef, Status> {
+    let context = request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let settings = settings(request.settings(), acceptance);
     let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
-    let host = NginxHost { request, context, timer, place: None };
-    let session = Session::new(host, Client::new(request), RecordRef::new(context), &settings);
+    // SAFETY: the session holds the request, and is freed by the cleanup of the request, before its pool.
+    let (held, known, record) = unsafe { (request.held(), context.held(), RecordRef(context.held())) };
+    let host = NginxHost { request: held, context: known, timer, place: None };
+    // SAFETY: the same.
+    let client = unsafe { Client::new(request) };
+    let session = Session::new(host, client, record, &settings);
     let hosted = Box::new(Hosted { head: Head::new(&CALLS), session, running: false });
     // SAFETY: the request is alive; its cleanup frees the box, once.
     unsafe {
@@ -269,7 +243,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, S
         let host = (*session.as_ptr()).session.host_mut();
         host.timer.set_owner(session.as_ptr().cast());
         host.place = Some(listeners::add(listener(session)));
-        hold::take(&mut *context.as_ptr(), Holder::new(&HOLDER, session));
+        hold::take(context, Holder::new(&HOLDER, session));
         Ok(session)
     }
 }
@@ -283,7 +257,7 @@ pub fn create(request: Request, acceptance: &Acceptance) -> Result<SessionRef, S
 pub fn attach(session: SessionRef, acceptance: Box<Acceptance>, endpoint: Box<dyn Endpoint>) -> Result<(), Status> {
     enter(session, |state| {
         state.attach(acceptance, endpoint);
-        hold::watch_client(state.host().request);
+        hold::watch_client(state.host().request());
         let flow = guard(Flow::Break(SessionEnd::Dropped), || state.pump());
         conclude(state, flow).map_or(Ok(()), Err)
     })
@@ -293,10 +267,11 @@ pub fn attach(session: SessionRef, acceptance: Box<Acceptance>, endpoint: Box<dy
 /// else's.
 pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Flow) {
     let (status, request, connection) = enter(session, |state| {
-        let request = state.host().request;
+        let request = state.host().request();
+        let (request, connection) = (request.raw(), request.connection());
         let flow =
             guard(Flow::Break(SessionEnd::Dropped), || if state.is_over() { Flow::Continue(()) } else { body(state) });
-        (conclude(state, flow), request.raw(), request.connection())
+        (conclude(state, flow), request, connection)
     });
     let Some(status) = status else { return };
     // SAFETY: the request is alive until it is finalized here; the connection, which may be freed with it, is looked at by
@@ -358,7 +333,7 @@ pub fn refusal(status: Status) -> HttpStatus {
 /// The client can be read or written.
 unsafe extern "C" fn on_client(request: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request.
-    let session = unsafe { Request::new(request) }.existing_context().and_then(|context| of(context));
+    let session = unsafe { Request::new(request) }.existing_context().and_then(of);
     if let Some(session) = session {
         run(session, Session::pump);
     }

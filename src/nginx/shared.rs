@@ -49,7 +49,7 @@ fn programs() -> Rc<SharedPrograms<SharedHost>> {
 ///
 /// The status to answer, which was logged.
 pub fn join(
-    request: Request,
+    request: Request<'_>,
     program: &[ComplexValue],
     ids: &Ids<'_>,
     listener: Listener,

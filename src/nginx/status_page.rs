@@ -31,7 +31,7 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
 }
 
 /// `None` when there is no memory.
-fn send(request: Request, form: StatusForm, body: &str) -> Option<Status> {
+fn send(request: Request<'_>, form: StatusForm, body: &str) -> Option<Status> {
     let body = request.copy(body.as_bytes())?;
     if !request.add_header("Cache-Control", b"no-store") {
         return None;

@@ -129,7 +129,8 @@ impl Compiler for NginxCompiler {
         if status != Status::OK {
             return Err(Refused::Reported);
         }
-        let path = bytes(&path);
+        // SAFETY: the path is in that pool, and is used during this call.
+        let path = unsafe { bytes(&path) };
         (self.whole.path)(self.cf, path);
         Ok(path.to_vec())
     }
@@ -157,9 +158,11 @@ pub struct ComplexValue(*mut Compiled);
 
 impl Template for ComplexValue {
     fn constant(&self) -> Option<&[u8]> {
-        // SAFETY: the value lives as long as its configuration, and so do the settings that hold it.
-        let value = unsafe { &(*self.0).value };
-        value.lengths.is_null().then(|| bytes(&value.value))
+        // SAFETY: the value lives as long as its configuration, and so do its text and the settings that hold it.
+        unsafe {
+            let value = &(*self.0).value;
+            value.lengths.is_null().then(|| bytes(&value.value))
+        }
     }
 }
 
@@ -167,18 +170,17 @@ impl ComplexValue {
     /// The file of the configuration that it is written in, empty for nginx's command line, and the line there.
     pub fn written(&self) -> (&[u8], usize) {
         // SAFETY: the value lives as long as its configuration, and so does the name.
-        let compiled = unsafe { &*self.0 };
-        (bytes(&compiled.file), compiled.line)
+        unsafe { (bytes(&(*self.0).file), (*self.0).line) }
     }
 
     /// The text as it is written, with the names of its variables.
     pub fn text(&self) -> &[u8] {
         // SAFETY: the value lives as long as its configuration; nginx keeps the text in it.
-        bytes(unsafe { &(*self.0).value.value })
+        unsafe { bytes(&(*self.0).value.value) }
     }
 
     /// The text for one request; `None` when nginx has no memory.
-    pub fn evaluate<'r>(&self, request: Request) -> Option<&'r [u8]> {
+    pub fn evaluate<'r>(&self, request: Request<'r>) -> Option<&'r [u8]> {
         let mut text = ffi::ngx_str_t { len: 0, data: ptr::null_mut() };
         // SAFETY: request and configuration live; the result is in one of their pools, both outlive the borrow.
         unsafe {

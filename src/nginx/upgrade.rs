@@ -35,7 +35,7 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
 
 /// Tells the client by a Close that it was refused, if it has asked for a WebSocket and the location says so. Returns what the
 /// content handler returns then.
-fn refuse_openly(request: Request, status: Status) -> Option<Status> {
+fn refuse_openly(request: Request<'_>, status: Status) -> Option<Status> {
     let settings = request.settings();
     if !request.is_main() || (settings.refuse_with_close().is_empty() && !settings.tcp_accept()) {
         return None;
@@ -43,7 +43,7 @@ fn refuse_openly(request: Request, status: Status) -> Option<Status> {
     refusal::open(request, &acceptance::accepted(request)?, status)
 }
 
-fn serve(request: Request) -> Result<(), Status> {
+fn serve(request: Request<'_>) -> Result<(), Status> {
     let settings = request.settings();
     if let Some(status) = request.error_status()
         && settings.refuse_with_close().iter().any(|(known, _)| *known == status.0)
@@ -64,7 +64,7 @@ fn serve(request: Request) -> Result<(), Status> {
         return Err(Status::INTERNAL_SERVER_ERROR);
     }
     if let Some(context) = request.context() {
-        context.endpoint = Some(endpoint.name());
+        context.endpoint.set(Some(endpoint.name()));
     }
     if matches!(endpoint, EndpointSettings::Tcp(_)) {
         request.hide_arguments();
@@ -101,12 +101,11 @@ fn serve(request: Request) -> Result<(), Status> {
         }
         EndpointSettings::Tcp(_) => tcp::select_protocol(&accepted.protocols, &settings.protocols()),
     };
-    let protocol = selected.and_then(|name| request.keep_text(name));
-    if let Some(context) = request.context() {
-        context.protocol = protocol;
+    if let (Some(name), Some(context)) = (selected, request.context()) {
+        context.set_protocol(name);
     }
     let deflate = if settings.deflate() { negotiate(request, &accepted.extensions) } else { None };
-    let acceptance = Box::new(Acceptance { accept: accepted.accept, protocol, deflate });
+    let acceptance = Box::new(Acceptance { accept: accepted.accept, protocol: selected.map(Box::from), deflate });
     if let Some(HttpStatus(status)) = request.error_status() {
         let text = format_args!("the error page of {status} is a WebSocket, which it cannot be without \"=\"");
         request.report(Level::Error, text);
@@ -125,7 +124,7 @@ fn serve(request: Request) -> Result<(), Status> {
 /// Begins to start the endpoint of a session. Whether it has started is asked when the session has it, and again whenever
 /// the session is run.
 fn start(
-    request: Request,
+    request: Request<'_>,
     session: SessionRef,
     endpoint: &EndpointSettings<NginxCompiler>,
 ) -> Result<Box<dyn session::Endpoint>, Status> {
@@ -140,7 +139,7 @@ fn start(
     }
 }
 
-fn negotiate(request: Request, offers: &[&[u8]]) -> Option<deflate::Agreed> {
+fn negotiate(request: Request<'_>, offers: &[&[u8]]) -> Option<deflate::Agreed> {
     let settings = request.settings();
     // The directives keep both numbers below 16.
     let wanted = deflate::Settings {
@@ -153,7 +152,7 @@ fn negotiate(request: Request, offers: &[&[u8]]) -> Option<deflate::Agreed> {
 }
 
 /// Prepares the answer to a request that does not become a WebSocket; nginx makes its body.
-fn refuse(request: Request, version: HttpVersion, refusal: Refusal) -> Status {
+fn refuse(request: Request<'_>, version: HttpVersion, refusal: Refusal) -> Status {
     match refusal {
         Refusal::NotUpgrade if version <= HttpVersion::Http11 => request.report(
             Level::Info,

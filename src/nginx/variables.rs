@@ -18,33 +18,33 @@ type Value = fn(&Context) -> Option<String>;
 const TARGET: &str = "websocket_tcp_target";
 
 const VARIABLES: &[(&str, Value)] = &[
-    ("websocket_endpoint", |context| context.endpoint.map(str::to_owned)),
-    ("websocket_protocol", |context| context.protocol.map(str::to_owned)),
-    ("websocket_messages_in", |context| counter(context, context.record.messages_in)),
-    ("websocket_messages_out", |context| counter(context, context.record.messages_out)),
-    ("websocket_bytes_in", |context| counter(context, context.record.bytes_in)),
-    ("websocket_bytes_out", |context| counter(context, context.record.bytes_out)),
+    ("websocket_endpoint", |context| context.endpoint.get().map(str::to_owned)),
+    ("websocket_protocol", |context| context.protocol().map(str::to_owned)),
+    ("websocket_messages_in", |context| counter(context, context.record.messages_in.get())),
+    ("websocket_messages_out", |context| counter(context, context.record.messages_out.get())),
+    ("websocket_bytes_in", |context| counter(context, context.record.bytes_in.get())),
+    ("websocket_bytes_out", |context| counter(context, context.record.bytes_out.get())),
     ("websocket_close_code", |context| Some(context.record.close_code()?.to_string())),
     ("websocket_closed_by", |context| {
-        Some(match context.record.closed?.by {
+        Some(match context.record.closed.get()?.by {
             Side::Client => "client".to_owned(),
             Side::Server => "server".to_owned(),
         })
     }),
-    ("websocket_exec_pid", |context| context.record.exec_pid.map(|pid| pid.to_string())),
+    ("websocket_exec_pid", |context| context.record.exec_pid.get().map(|pid| pid.to_string())),
     ("websocket_exec_status", |context| {
-        Some(match context.record.exec_status? {
+        Some(match context.record.exec_status.get()? {
             ExitStatus::Code(code) => code.to_string(),
             ExitStatus::Signal(signal) => format!("signal {signal}"),
         })
     }),
-    ("websocket_channel_id", |context| Some(String::from_utf8_lossy(context.channel_id?).into_owned())),
-    ("websocket_message_id", |context| context.record.message_id.map(|id| id.to_string())),
+    ("websocket_channel_id", |context| Some(String::from_utf8_lossy(context.channel_id()?).into_owned())),
+    ("websocket_message_id", |context| context.record.message_id.get().map(|id| id.to_string())),
 ];
 
 /// A request that was no WebSocket has no counts.
 fn counter(context: &Context, count: u64) -> Option<String> {
-    context.endpoint.map(|_| count.to_string())
+    context.endpoint.get().map(|_| count.to_string())
 }
 
 /// Tells nginx of the variables. `false` when it refuses.
@@ -76,7 +76,7 @@ unsafe extern "C" fn get(
             Some((_, get)) => {
                 // A hook's location is asked by a subrequest, and internal redirections forget what a module keeps for one.
                 let context = request.existing_context().or_else(|| request.main().existing_context());
-                context.and_then(|context| get(context)).map(String::into_bytes)
+                context.and_then(get).map(String::into_bytes)
             }
             None => tcp::token_target(request),
         };

@@ -31,8 +31,12 @@ impl Account {
     /// Passes on what was counted since the last time.
     pub fn settle(&mut self, record: &Record) {
         let Some(open) = &self.open else { return };
-        let Record { messages_in, messages_out, bytes_in, bytes_out, .. } = *record;
-        let now = Traffic { messages_in, messages_out, bytes_in, bytes_out };
+        let now = Traffic {
+            messages_in: record.messages_in.get(),
+            messages_out: record.messages_out.get(),
+            bytes_in: record.bytes_in.get(),
+            bytes_out: record.bytes_out.get(),
+        };
         open.passed(now.since(self.passed));
         self.passed = now;
     }

@@ -94,8 +94,7 @@ impl<H: Host> Session<H> {
         if figures.is_some() {
             self.account.counted(messages, octets);
         }
-        self.record.messages_out += messages;
-        self.record.bytes_out += octets;
-        self.record.message_id = last.or(self.record.message_id);
+        self.record.sent(messages, octets);
+        self.record.message_id.set(last.or(self.record.message_id.get()));
     }
 }

@@ -169,7 +169,7 @@ pub struct Outlet<'a> {
     pub(super) limit: usize,
     pub(super) log: &'a dyn Log,
     /// What is known of the session when it is logged.
-    pub record: &'a mut Record,
+    pub record: &'a Record,
 }
 
 impl Outlet<'_> {

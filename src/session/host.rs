@@ -3,7 +3,7 @@
 //! The server in which a session lives, as far as the session needs it.
 
 use std::fmt;
-use std::ops::DerefMut;
+use std::ops::Deref;
 
 use super::client::Client;
 use super::endpoint::{Ending, HttpStatus};
@@ -32,7 +32,7 @@ pub trait Host: Log {
     /// What was agreed on in the handshake, and is answered when the endpoint has started.
     type Acceptance;
     /// What is known of the session when it is logged, after its end.
-    type Record: DerefMut<Target = Record>;
+    type Record: Deref<Target = Record>;
 
     /// Milliseconds of a monotonic clock, as of the current turn of the event loop.
     fn now(&self) -> u64;

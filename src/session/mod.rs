@@ -240,7 +240,7 @@ impl<H: Host> Session<H> {
         {
             return Flow::Break(SessionEnd::Refused(status));
         }
-        self.record.exec_pid = Some(pid);
+        self.record.exec_pid.set(Some(pid));
         self.opened()
     }
 
@@ -332,9 +332,9 @@ impl<H: Host> Session<H> {
             program.is_awaited.set(false);
             program.end.status()
         });
-        self.record.closed = closed;
-        self.record.ended = opened;
-        self.record.exec_status = self.record.exec_status.or(status);
+        self.record.closed.set(closed);
+        self.record.ended.set(opened);
+        self.record.exec_status.set(self.record.exec_status.get().or(status));
         self.account.close(&self.record, closed.as_ref(), self.host.now());
         if !self.output.is_empty() {
             self.client.give_up();

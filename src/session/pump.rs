@@ -429,7 +429,7 @@ impl<H: Host> Session<H> {
             ws: &mut self.ws,
             output: &mut self.output,
             scratch: &mut scratch,
-            record: &mut self.record,
+            record: &self.record,
             limit: self.send_limit,
             log: &self.host,
         });

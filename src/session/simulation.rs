@@ -431,9 +431,9 @@ impl Simulation {
             assert!(self.session.ws.closed().is_some());
         }
         let record = &self.session.record;
-        assert_eq!(record.messages_out as usize, other.said.len() - self.direct);
-        assert!(record.messages_in as usize >= other.inbox.len());
-        assert_eq!(record.ended, world.listening || (world.accepted && !world.accept_fails));
-        assert_eq!(record.closed, self.session.ws.closed());
+        assert_eq!(record.messages_out.get() as usize, other.said.len() - self.direct);
+        assert!(record.messages_in.get() as usize >= other.inbox.len());
+        assert_eq!(record.ended.get(), world.listening || (world.accepted && !world.accept_fails));
+        assert_eq!(record.closed.get(), self.session.ws.closed());
     }
 }

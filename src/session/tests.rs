@@ -32,7 +32,7 @@ fn an_endpoint_that_cannot_start_is_an_answer() {
     simulation.start(Started::No(HttpStatus(502)));
     simulation.turn(1);
     assert_eq!(simulation.end, Some(SessionEnd::Refused(HttpStatus(502))));
-    assert!(!simulation.record().ended, "no WebSocket was opened");
+    assert!(!simulation.record().ended.get(), "no WebSocket was opened");
     simulation.conclude();
 }
 
@@ -76,7 +76,7 @@ fn a_close_is_answered_behind_what_the_endpoint_has_said() {
     let heard = frames(&simulation.wire());
     assert!(heard.closed);
     assert_eq!(heard.messages, [(MessageKind::Binary, b"answer".to_vec())]);
-    assert_eq!(simulation.record().closed.map(|closed| closed.by), Some(crate::ws::connection::Side::Client));
+    assert_eq!(simulation.record().closed.get().map(|closed| closed.by), Some(crate::ws::connection::Side::Client));
     simulation.conclude();
 }
 
@@ -124,7 +124,7 @@ fn the_end_of_the_program_is_waited_for() {
     assert_eq!(simulation.end, None, "the program may end soon");
     simulation.program_ends();
     assert_eq!(simulation.end, Some(SessionEnd::Finished));
-    assert_eq!(simulation.record().exec_status, Some(crate::exec::spawner::ExitStatus::Code(0)));
+    assert_eq!(simulation.record().exec_status.get(), Some(crate::exec::spawner::ExitStatus::Code(0)));
     simulation.conclude();
 }
 

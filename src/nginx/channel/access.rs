@@ -11,7 +11,7 @@ use super::publish::Publisher;
 use super::subscription::Ids;
 use crate::conf::{ChannelMode, NameMode, NamePattern, name_mode};
 use crate::nginx::log::{Level, Octets};
-use crate::nginx::request::{Request, bytes};
+use crate::nginx::request::Request;
 use crate::nginx::scope;
 use crate::nginx::status::Status;
 
@@ -48,7 +48,7 @@ impl Access {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn publisher(&self, request: Request, place: &Place) -> Result<Rc<Publisher>, Status> {
+    pub fn publisher(&self, request: Request<'_>, place: &Place) -> Result<Rc<Publisher>, Status> {
         if let Some(publisher) = self.publisher.get() {
             return Ok(Rc::clone(publisher));
         }
@@ -67,7 +67,7 @@ impl Known {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn of(&mut self, request: Request, place: &Place) -> Result<Rc<Access>, Status> {
+    pub fn of(&mut self, request: Request<'_>, place: &Place) -> Result<Rc<Access>, Status> {
         if let Some((_, access)) = self.0.iter().find(|(known, _)| known == place) {
             return Ok(Rc::clone(access));
         }
@@ -80,7 +80,7 @@ impl Known {
     }
 }
 
-fn mode(request: Request, place: &Place) -> Result<Option<ChannelMode>, Status> {
+fn mode(request: Request<'_>, place: &Place) -> Result<Option<ChannelMode>, Status> {
     let settings = request.settings();
     let Some(name) = place else { return Ok(settings.channel().map(|channel| channel.mode)) };
     let rules = settings.channel_names();
@@ -125,9 +125,9 @@ fn mode(request: Request, place: &Place) -> Result<Option<ChannelMode>, Status> 
 ///
 /// The status to answer.
 pub fn with_ids<R>(
-    request: Request,
+    request: Request<'_>,
     place: &Place,
-    step: impl FnOnce(Request, &Ids<'_>) -> Result<R, Status>,
+    step: impl FnOnce(Request<'_>, &Ids<'_>) -> Result<R, Status>,
 ) -> Result<R, Status> {
     let name = place.as_deref().map(str::as_bytes);
     scope::with(request, name, |copy| match name {
@@ -141,10 +141,11 @@ pub fn with_ids<R>(
 }
 
 /// Lets the request know the ids of its location, which its copy has found out, for its line in the access log.
-fn tell_log(request: Request, copy: Request) {
+fn tell_log(request: Request<'_>, copy: Request<'_>) {
     if let (Some(context), Some(known)) = (request.context(), copy.existing_context())
-        && context.channel_id.is_none()
+        && context.channel_id().is_none()
+        && let Some(ids) = known.channel_id()
     {
-        context.channel_id = known.channel_id.and_then(|id| request.copy(id)).map(|id| bytes(&id));
+        context.set_channel_id(ids);
     }
 }

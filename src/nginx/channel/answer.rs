@@ -22,20 +22,20 @@ const REQUESTED: &[u8] = b"Accept, Authorization, Cache-Control, Content-Type, I
 const EXPOSED: &[u8] = b"ETag, Last-Modified, Retry-After, X-Channel-Gap";
 
 /// The form that the request wants channel info in.
-pub fn info_form(request: Request) -> InfoForm {
+pub fn info_form(request: Request<'_>) -> InfoForm {
     InfoForm::negotiate(
         request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"accept")).map(|(_, value)| value),
     )
 }
 
 /// Sends channel info; returns what the content handler returns.
-pub fn info(request: Request, status: HttpStatus, info: &Info) -> Status {
+pub fn info(request: Request<'_>, status: HttpStatus, info: &Info) -> Status {
     let form = info_form(request);
     text(request, status, form.content_type(), &form.render(info))
 }
 
 /// The status that says why a backend has not done something; `own` has that of the operation's own errors.
-pub fn failed<E>(request: Request, failure: Failure<E>, own: impl FnOnce(E) -> Status) -> Status {
+pub fn failed<E>(request: Request<'_>, failure: Failure<E>, own: impl FnOnce(E) -> Status) -> Status {
     match failure {
         Failure::Unavailable => try_again(request),
         Failure::Unknown => Status::GATEWAY_TIME_OUT,
@@ -46,7 +46,7 @@ pub fn failed<E>(request: Request, failure: Failure<E>, own: impl FnOnce(E) -> S
 }
 
 /// Sends a text; returns what the content handler returns.
-pub fn text(request: Request, status: HttpStatus, content_type: &'static str, text: &str) -> Status {
+pub fn text(request: Request<'_>, status: HttpStatus, content_type: &'static str, text: &str) -> Status {
     let Some(body) = request.copy(text.as_bytes()) else {
         return Status::INTERNAL_SERVER_ERROR;
     };
@@ -63,7 +63,7 @@ pub fn methods(mode: ChannelMode, deletes: bool) -> &'static [u8] {
 }
 
 /// Answers a preflight (Fetch, section 3.2) or a plain `OPTIONS`; returns what the content handler returns.
-pub fn options(request: Request, methods: &'static [u8]) -> Status {
+pub fn options(request: Request<'_>, methods: &'static [u8]) -> Status {
     // SAFETY: the request is alive and nothing was sent yet.
     unsafe {
         if ffi::ngx_http_discard_request_body(request.raw()) != Status::OK {
@@ -85,7 +85,7 @@ pub fn options(request: Request, methods: &'static [u8]) -> Status {
 }
 
 /// Tells caches what the answer depends on (RFC 9110, section 12.5.5), at a location that may be subscribed to or another one. `false` when there is no memory.
-pub fn vary(request: Request, subscribes: bool) -> bool {
+pub fn vary(request: Request<'_>, subscribes: bool) -> bool {
     let fields: &[u8] = match request.method() {
         b"GET" | b"HEAD" if subscribes => b"If-None-Match, Last-Event-ID, Accept, TE, Origin",
         b"GET" | b"HEAD" => b"Accept, Origin",
@@ -97,14 +97,14 @@ pub fn vary(request: Request, subscribes: bool) -> bool {
 /// Tells a page of another origin that it may read the answer (Fetch, section 3.2). A page that the location names may come
 /// with what the browser knows of the user, as it may for a WebSocket; where every page is allowed, each comes as nobody.
 /// `false` when there is no memory.
-pub fn expose(request: Request, origin: &[u8], named: bool) -> bool {
+pub fn expose(request: Request<'_>, origin: &[u8], named: bool) -> bool {
     request.add_header("Access-Control-Allow-Origin", origin)
         && (!named || request.add_header("Access-Control-Allow-Credentials", b"true"))
         && request.add_header("Access-Control-Expose-Headers", EXPOSED)
 }
 
 /// Refuses a method; returns what the content handler returns. The body is read and dropped.
-pub fn refuse_method(request: Request, methods: &'static [u8]) -> Status {
+pub fn refuse_method(request: Request<'_>, methods: &'static [u8]) -> Status {
     request.add_header("Allow", methods);
     // SAFETY: the request is alive. A body that cannot be dropped ends the connection.
     unsafe { ffi::ngx_http_discard_request_body(request.raw()) };

@@ -41,7 +41,12 @@ pub enum Decision {
 /// # Errors
 ///
 /// The status to answer.
-pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decision) + 'static) -> Result<(), Status> {
+pub fn ask(
+    request: Request<'_>,
+    draft: Draft,
+    limit: usize,
+    done: impl FnOnce(Decision) + 'static,
+) -> Result<(), Status> {
     let target = request.settings().channel_publish_request().ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let Draft { content_type: kept, message } = draft;
     let content_type = match (&*kept, kind_of(&kept, &[&message])) {
@@ -51,7 +56,7 @@ pub fn ask(request: Request, draft: Draft, limit: usize, done: impl FnOnce(Decis
     };
     let limit = if limit == 0 { usize::MAX } else { limit };
     let question = Question::Message { content_type, message, limit };
-    let decide = |answer: HookAnswer, copy: Option<Request>| {
+    let decide = |answer: HookAnswer, copy: Option<Request<'_>>| {
         done(match Publishing::of(answer.status) {
             Publishing::Replace => {
                 Decision::Publish(Draft { content_type: answer.content_type, message: Rc::new(answer.body) })

@@ -31,7 +31,7 @@ impl Events {
     /// # Errors
     ///
     /// The status to answer: 500 when there is no memory, or the history cannot be read.
-    pub fn of(request: Request) -> Result<Option<Self>, Status> {
+    pub fn of(request: Request<'_>) -> Result<Option<Self>, Status> {
         let settings = request.settings();
         let Some(id) = settings.channel_events() else { return Ok(None) };
         let id = id.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
@@ -97,7 +97,7 @@ fn report(id: &[u8], failure: Failure<PublishError>) {
 }
 
 /// Who the client is, for those who watch. `None` where that is not known.
-fn who(request: Request) -> Result<Option<Box<[u8]>>, Status> {
+fn who(request: Request<'_>) -> Result<Option<Box<[u8]>>, Status> {
     let Some(Some(presence)) = &request.settings().channel_presence else { return Ok(None) };
     let who = presence.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     Ok((!who.is_empty()).then(|| who.into()))

@@ -28,7 +28,7 @@ pub(in crate::nginx) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_re
     })
 }
 
-fn serve(request: Request) -> Result<Status, Status> {
+fn serve(request: Request<'_>) -> Result<Status, Status> {
     request.restore_method();
     check_origin(request, false)?;
     if request.method() == b"POST" {
@@ -63,14 +63,14 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
 }
 
 /// What the group has and may have.
-fn info(request: Request) -> Result<Answer<GroupInfo, Corrupt>, Status> {
+fn info(request: Request<'_>) -> Result<Answer<GroupInfo, Corrupt>, Status> {
     let (name, limits) = (group_name(request)?, limits::of_group(request)?);
     let backend = backend::of(request.settings().engine);
     Ok(backend.group(GroupKey { space: backend.space(), name }, limits))
 }
 
 /// Shows the group.
-fn get(request: Request) -> Result<Status, Status> {
+fn get(request: Request<'_>) -> Result<Status, Status> {
     Ok(wait_for(request, info(request)?, |request, outcome| match outcome {
         Ok(group) => show(request, &group),
         Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),
@@ -78,13 +78,13 @@ fn get(request: Request) -> Result<Status, Status> {
 }
 
 /// Answers with what a group has and may have.
-fn show(request: Request, group: &GroupInfo) -> Status {
+fn show(request: Request<'_>, group: &GroupInfo) -> Status {
     let form = answer::info_form(request);
     answer::text(request, HttpStatus::OK, form.content_type(), &form.render_group(group))
 }
 
 /// Sets the limits that query and body name.
-fn set(request: Request) -> Result<Status, Status> {
+fn set(request: Request<'_>) -> Result<Status, Status> {
     let name = group_name(request)?;
     let body = Body::of(request)?.parts().concat();
     let mut change = GroupChange::default();
@@ -109,7 +109,7 @@ fn set(request: Request) -> Result<Status, Status> {
 }
 
 /// Deletes all channels of the group; the answer is what it was.
-fn delete(request: Request) -> Result<Status, Status> {
+fn delete(request: Request<'_>) -> Result<Status, Status> {
     Ok(wait_for(request, info(request)?, |request, outcome| match outcome {
         Ok(group) => delete_all(request, group).unwrap_or_else(|status| status),
         Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),
@@ -117,7 +117,7 @@ fn delete(request: Request) -> Result<Status, Status> {
 }
 
 /// Deletes all channels of a group, which was this.
-fn delete_all(request: Request, group: GroupInfo) -> Result<Status, Status> {
+fn delete_all(request: Request<'_>, group: GroupInfo) -> Result<Status, Status> {
     let name = group_name(request)?;
     let backend = backend::of(request.settings().engine);
     let answer = backend.delete_group(GroupKey { space: backend.space(), name });
@@ -136,7 +136,7 @@ fn delete_all(request: Request, group: GroupInfo) -> Result<Status, Status> {
 }
 
 /// Tells the log why a group could not be changed.
-fn report<E: std::fmt::Display>(request: Request, what: &str, failure: &Failure<E>) {
+fn report<E: std::fmt::Display>(request: Request<'_>, what: &str, failure: &Failure<E>) {
     let level = match failure {
         Failure::Own(_) => Level::Crit,
         Failure::Unavailable => Level::Info,

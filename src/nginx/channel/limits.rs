@@ -15,7 +15,7 @@ use crate::nginx::template::ComplexValue;
 ///
 /// The status to answer, which was logged.
 pub fn amount(
-    request: Request,
+    request: Request<'_>,
     directive: &str,
     amount: &Amount<ComplexValue>,
     read: fn(&[u8]) -> Result<u64, Refused>,
@@ -37,7 +37,7 @@ pub fn amount(
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn of_group(request: Request) -> Result<GroupLimits, Status> {
+pub fn of_group(request: Request<'_>) -> Result<GroupLimits, Status> {
     let settings = request.settings();
     let Some(limits) = &settings.channel_group_limits else { return Ok(GroupLimits::default()) };
     let limit = |limit, read| amount(request, "websocket_channel_group_limits", limit, read);
@@ -55,7 +55,7 @@ pub fn of_group(request: Request) -> Result<GroupLimits, Status> {
 /// # Errors
 ///
 /// 500 when there is no memory.
-pub fn group_name<'r>(request: Request) -> Result<&'r [u8], Status> {
+pub fn group_name(request: Request<'_>) -> Result<&[u8], Status> {
     match request.settings().channel_group() {
         Some(group) => group.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR),
         None => Ok(b""),

@@ -18,7 +18,7 @@ use crate::nginx::backend;
 use crate::nginx::detached::{self, PreparedNotice, Question};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
-use crate::nginx::request::{Request, try_again};
+use crate::nginx::request::{HeldRequest, Request, try_again};
 use crate::nginx::scope;
 use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
@@ -30,7 +30,7 @@ const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
 /// Somebody on a channel whose join and leave are told.
 pub struct ChannelMember {
     /// Invariant: it is held by whoever has the member, so that its variables are those with which it came.
-    request: Request,
+    request: HeldRequest,
     /// Its request is about one channel after another, and this is the one that the member is on.
     place: Option<Place>,
     /// Who is told that it has gone, by the location that let it in.
@@ -47,7 +47,7 @@ pub struct ChannelMember {
 pub type Place = Option<Box<str>>;
 
 /// Whether somebody has to be asked before this request may subscribe: a hook, or whoever has the channels.
-pub fn must_ask(request: Request) -> bool {
+pub fn must_ask(request: Request<'_>) -> bool {
     let settings = request.settings();
     settings.channel_join_request().is_some() || backend::of(settings.engine).needs_opening()
 }
@@ -59,9 +59,9 @@ pub fn must_ask(request: Request) -> bool {
 ///
 /// The status to answer.
 pub fn ask(
-    request: Request,
+    request: Request<'_>,
     ids: &Ids<'_>,
-    done: impl FnOnce(JoinDecision, Option<Request>) + 'static,
+    done: impl FnOnce(JoinDecision, Option<Request<'_>>) + 'static,
 ) -> Result<Option<JoinDecision>, Status> {
     can_notify(request)?;
     let farewell = request.settings().channel_leave_request();
@@ -77,7 +77,7 @@ pub fn ask(
             }
         });
     };
-    let done = move |answer: detached::HookAnswer, copy: Option<Request>| {
+    let done = move |answer: detached::HookAnswer, copy: Option<Request<'_>>| {
         let mut decision = JoinDecision::new(Joining::of(answer.status), farewell);
         decision.challenges = answer.challenges;
         decision.hook = true;
@@ -105,7 +105,7 @@ struct Channels {
 }
 
 impl Channels {
-    fn of(request: Request, ids: &Ids<'_>) -> Result<Option<Self>, Status> {
+    fn of(request: Request<'_>, ids: &Ids<'_>) -> Result<Option<Self>, Status> {
         let backend = backend::of(request.settings().engine);
         if !backend.needs_opening() {
             return Ok(None);
@@ -160,7 +160,7 @@ impl JoinDecision {
     }
 
     /// Prepares for the case that the request is gone when the channels are open. `copy` is the hook's copy of it.
-    fn prepare_farewell(&mut self, copy: Option<Request>) {
+    fn prepare_farewell(&mut self, copy: Option<Request<'_>>) {
         if let (Some(copy), Some(target)) = (copy, &self.farewell) {
             // What went wrong was logged, and there is nobody to tell.
             self.notice = PreparedNotice::of(copy, target).ok();
@@ -172,7 +172,7 @@ impl JoinDecision {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn apply(mut self, request: Request) -> Result<Option<ChannelMember>, Status> {
+    pub fn apply(mut self, request: Request<'_>) -> Result<Option<ChannelMember>, Status> {
         let status = match self.joining {
             Joining::Admit if self.opened.is_ok() => match ChannelMember::admitted(request) {
                 Ok(mut member) => {
@@ -224,7 +224,7 @@ impl JoinDecision {
 
     /// The client has gone before it could be let in, or could not be let in: if a hook has let it in, that it has left is told.
     /// `copy` is its request, or one of its copies.
-    pub fn discard(mut self, copy: Option<Request>) {
+    pub fn discard(mut self, copy: Option<Request<'_>>) {
         if !self.hook || self.joining != Joining::Admit {
             return;
         }
@@ -245,7 +245,7 @@ impl Drop for JoinDecision {
 }
 
 /// The status with which a hook refuses a request. What it wants to be shown goes with a 401.
-pub fn refuse(request: Request, status: u16, challenges: &[Vec<u8>]) -> Status {
+pub fn refuse(request: Request<'_>, status: u16, challenges: &[Vec<u8>]) -> Status {
     if status == UNAUTHORIZED && !challenges.iter().all(|challenge| request.add_header("WWW-Authenticate", challenge)) {
         return Status::INTERNAL_SERVER_ERROR;
     }
@@ -258,12 +258,12 @@ impl ChannelMember {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn of(request: Request) -> Result<Option<Self>, Status> {
+    pub fn of(request: Request<'_>) -> Result<Option<Self>, Status> {
         can_notify(request)?;
         Self::admitted(request)
     }
 
-    fn admitted(request: Request) -> Result<Option<Self>, Status> {
+    fn admitted(request: Request<'_>) -> Result<Option<Self>, Status> {
         let settings = request.settings();
         let events = Events::of(request)?;
         let farewell = settings.channel_leave_request();
@@ -274,6 +274,8 @@ impl ChannelMember {
             (Some(_), Some(channel)) => Ids::of(request, channel)?.keys().iter().map(|key| key.id().into()).collect(),
             _ => Box::default(),
         };
+        // SAFETY: whoever has the member holds the request.
+        let request = unsafe { request.held() };
         Ok(Some(ChannelMember { request, place: None, farewell, events, channels, known: false, announced: false }))
     }
 
@@ -284,8 +286,8 @@ impl ChannelMember {
     ///
     /// The status to answer.
     pub fn on_place(
-        request: Request,
-        copy: Request,
+        request: Request<'_>,
+        copy: Request<'_>,
         place: Place,
         ids: &Ids<'_>,
         by_hook: bool,
@@ -299,6 +301,8 @@ impl ChannelMember {
             return Ok(None);
         }
         let channels = ids.keys().iter().map(|key| key.id().into()).collect();
+        // SAFETY: whoever has the member holds the request.
+        let request = unsafe { request.held() };
         Ok(Some(ChannelMember {
             request,
             place: Some(place),
@@ -333,11 +337,11 @@ impl Drop for ChannelMember {
         }
         if let (true, Some(target)) = (self.known, &self.farewell) {
             match &self.place {
-                None => leave(self.request, target),
+                None => leave(self.request.get(), target),
                 Some(place) => {
                     // Without memory for it there is nobody to tell.
                     let channel = place.as_deref().map(str::as_bytes);
-                    let _ = scope::with(self.request, channel, |copy| leave(copy, target));
+                    let _ = scope::with(self.request.get(), channel, |copy| leave(copy, target));
                 }
             }
         }
@@ -345,12 +349,12 @@ impl Drop for ChannelMember {
 }
 
 /// Who could not be told of when it goes is not let in: a client must not be able to stay unseen.
-fn can_notify(request: Request) -> Result<(), Status> {
+fn can_notify(request: Request<'_>) -> Result<(), Status> {
     request.settings().channel_leave_request().map_or(Ok(()), |target| detached::can_notify(request, &target))
 }
 
 /// Tells the hook that the subscriber of a request has gone.
-fn leave(request: Request, target: &ComplexValue) {
+fn leave(request: Request<'_>, target: &ComplexValue) {
     // What went wrong was logged, and there is nobody to tell.
     let _ = detached::ask(request, target, Question::Notice, Box::new(|_, _| {}));
 }

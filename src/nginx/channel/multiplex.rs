@@ -27,7 +27,7 @@ use crate::channel::v1::{Begin, Command, Conversation, Fault, Operation, Said};
 use crate::channel::wire::WireForm;
 use crate::channel::wire::websocket::{Deflate, Framing, Style};
 use crate::nginx::ffi;
-use crate::nginx::request::Request;
+use crate::nginx::request::{HeldRequest, Request};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
 use crate::nginx::timer::now;
@@ -78,7 +78,7 @@ impl Drop for Joined {
 /// The channels behind a WebSocket that chooses them.
 pub struct Multiplex {
     /// Invariant: it is held by the session that has the endpoint.
-    request: Request,
+    request: HeldRequest,
     link: Rc<Link<News>>,
     /// The window of compressed messages for several sessions.
     window: Option<u8>,
@@ -92,10 +92,11 @@ pub struct Multiplex {
 
 impl Multiplex {
     /// A client that has subscribed to nothing yet.
-    pub fn new(request: Request, session: SessionRef) -> Self {
+    pub fn new(request: Request<'_>, session: SessionRef) -> Self {
         let most = usize::try_from(request.settings().channel_max_subscriptions()).unwrap_or(usize::MAX);
         Multiplex {
-            request,
+            // SAFETY: the session, which has the endpoint, holds the request.
+            request: unsafe { request.held() },
             link: Link::new(session),
             window: session::enter(session, |session| session.shared_window()),
             conversation: Conversation::new(most),
@@ -156,16 +157,16 @@ impl Multiplex {
 
     /// What the client may do with a channel.
     fn access(&mut self, place: &Place) -> Result<Rc<Access>, Refusal> {
-        self.access.of(self.request, place).map_err(plain)
+        self.access.of(self.request.get(), place).map_err(plain)
     }
 
     /// Gives `step` a copy of the request that is about this channel, and the ids that it comes to.
     fn with_ids<R>(
         &self,
         place: &Place,
-        step: impl FnOnce(Request, &Ids<'_>) -> Result<R, Status>,
+        step: impl FnOnce(Request<'_>, &Ids<'_>) -> Result<R, Status>,
     ) -> Result<R, Refusal> {
-        access::with_ids(self.request, place, step).map_err(plain)
+        access::with_ids(self.request.get(), place, step).map_err(plain)
     }
 
     fn subscribe(&mut self, about: &About, asked: Asked) -> Result<(), Refusal> {
@@ -173,7 +174,7 @@ impl Multiplex {
         if !self.access(place)?.subscribes() {
             return Err((FORBIDDEN, "subscribing is not allowed".to_owned()));
         }
-        if !member::must_ask(self.request) {
+        if !member::must_ask(self.request.get()) {
             return self.join(about, &asked, false);
         }
         let (link, told, after) = (Rc::clone(&self.link), about.clone(), asked.clone());
@@ -196,10 +197,10 @@ impl Multiplex {
 
     /// Subscribes. `by_hook` if a hook has let the client in.
     fn join(&mut self, about: &About, asked: &Asked, by_hook: bool) -> Result<(), Refusal> {
-        let (request, window, place) = (self.request, self.window, &about.channel);
+        let (request, window, place) = (self.request.get(), self.window, &about.channel);
         let joined = self.with_ids(place, |copy, ids| {
             let member = ChannelMember::on_place(request, copy, place.clone(), ids, by_hook)?;
-            let session = request.existing_context().and_then(|context| session::of(context));
+            let session = request.existing_context().and_then(session::of);
             let session = session.ok_or(Status::http(FAILED))?;
             let settings = request.settings();
             let form = WireForm::WebSocket(Framing {
@@ -253,21 +254,21 @@ impl Multiplex {
         if said.event == GAP {
             return Err((400, "\"gap\" is how clients are told of lost messages".to_owned()));
         }
-        let publisher = access.publisher(self.request, &about.channel).map_err(plain)?;
+        let publisher = access.publisher(self.request.get(), &about.channel).map_err(plain)?;
         let content_type = match (said.kind, said.content_type.as_bytes()) {
             (MessageKind::Binary, b"") => OCTET_STREAM,
             (_, named) => named,
         };
         let event = said.event.as_bytes();
         let (link, told) = (Rc::clone(&self.link), about.clone());
-        if self.request.settings().channel_publish_request().is_some() {
+        if self.request.get().settings().channel_publish_request().is_some() {
             let mut message = Vec::new();
             if message.try_reserve_exact(said.data.len()).is_err() {
                 return Err((FAILED, "no memory for the message".to_owned()));
             }
             message.extend_from_slice(&said.data);
             let draft = Draft { content_type: content_type.to_vec(), message: Rc::new(message) };
-            let limit = usize::try_from(self.request.settings().max_message_size()).unwrap_or(usize::MAX);
+            let limit = usize::try_from(self.request.get().settings().max_message_size()).unwrap_or(usize::MAX);
             let event: Box<[u8]> = event.into();
             // A publisher that has gone needs no answer; its message was complete.
             let done = move |decision| {
@@ -315,7 +316,7 @@ impl Multiplex {
         if !self.access(&about.channel)?.tells_presence() {
             return Err((FORBIDDEN, "who is there is not told".to_owned()));
         }
-        let request = self.request;
+        let request = self.request.get();
         match self.with_ids(&about.channel, |_, ids| Ok(presence_of(request, ids)))? {
             Answer::Now(outcome) => {
                 let presence = present(outcome)?;

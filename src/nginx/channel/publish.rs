@@ -43,7 +43,7 @@ impl Publisher {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn new(request: Request, ids: &Ids<'_>) -> Result<Self, Status> {
+    pub fn new(request: Request<'_>, ids: &Ids<'_>) -> Result<Self, Status> {
         let keys = ids.keys();
         Ok(Publisher {
             group: keys.first().map(|key| key.group()).unwrap_or_default().into(),
@@ -98,12 +98,12 @@ pub fn log_level(failure: &Failure<PublishError>) -> Level {
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub(super) fn policy(request: Request) -> Result<Policy, Status> {
+pub(super) fn policy(request: Request<'_>) -> Result<Policy, Status> {
     Ok(Policy { history: history(request)?, group: limits::of_group(request)? })
 }
 
 /// What the channels keep, with the values that the variables have for this request.
-fn history(request: Request) -> Result<History, Status> {
+fn history(request: Request<'_>) -> Result<History, Status> {
     match request.settings().channel_history() {
         conf::History::Off => Ok(History::OFF),
         conf::History::Kept { length, time } => {
@@ -115,7 +115,7 @@ fn history(request: Request) -> Result<History, Status> {
 }
 
 /// Reads the body of a request and publishes it; returns what the content handler returns.
-pub fn receive(request: Request) -> Status {
+pub fn receive(request: Request<'_>) -> Status {
     if !request.body_is_there() {
         let reason =
             "nothing is published: the body of the request was passed on, dropped or never read before it came here";
@@ -140,7 +140,7 @@ unsafe extern "C" fn on_body(request: *mut ffi::ngx_http_request_t) {
 }
 
 /// Publishes the body of a request, once a hook was asked about it if there is one; returns what a content handler returns.
-fn received(request: Request) -> Result<Status, Status> {
+fn received(request: Request<'_>) -> Result<Status, Status> {
     let Some(conf::EndpointSettings::Channel(channel)) = &request.settings().endpoint else {
         return Err(Status::INTERNAL_SERVER_ERROR);
     };
@@ -167,7 +167,7 @@ fn received(request: Request) -> Result<Status, Status> {
 
 /// Asks what to do with a message; the request waits for it. A message that has come whole is published even if its publisher
 /// has gone.
-fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<Status, Status> {
+fn submit(request: Request<'_>, publisher: Publisher, content_type: &[u8], parts: &[&[u8]]) -> Result<Status, Status> {
     let caller = Caller::of(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let waiting = caller.clone();
     let event: Box<[u8]> = request.header(b"x-eventsource-event").unwrap_or_default().into();
@@ -190,7 +190,7 @@ fn submit(request: Request, publisher: Publisher, content_type: &[u8], parts: &[
 }
 
 /// Tells a publisher what became of its message.
-fn answer_publisher(request: Request, outcome: Outcome<PublishReply, PublishError>) -> Status {
+fn answer_publisher(request: Request<'_>, outcome: Outcome<PublishReply, PublishError>) -> Status {
     let reply = match outcome {
         Ok(reply) => reply,
         Err(failure) => {
@@ -203,14 +203,14 @@ fn answer_publisher(request: Request, outcome: Outcome<PublishReply, PublishErro
         }
     };
     if let Some(context) = request.context() {
-        context.record.message_id = Some(reply.id);
+        context.record.message_id.set(Some(reply.id));
     }
     let status = if reply.info.subscribers > 0 { ffi::NGX_HTTP_CREATED } else { ffi::NGX_HTTP_ACCEPTED };
     answer::info(request, HttpStatus(status as u16), &reply.info)
 }
 
 /// Tells a publisher that nobody gets its message, and that this is all right.
-fn no_content(request: Request) -> Status {
+fn no_content(request: Request<'_>) -> Status {
     // SAFETY: the request is alive and nothing was sent yet.
     unsafe {
         ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NO_CONTENT as usize);
@@ -243,7 +243,7 @@ impl<'r> Body<'r> {
     /// # Errors
     ///
     /// The status to answer.
-    pub fn of(request: Request) -> Result<Self, Status> {
+    pub fn of(request: Request<'_>) -> Result<Self, Status> {
         let mut parts = Vec::new();
         // SAFETY: the body of a live request is a chain of buffers that stay until it is freed.
         unsafe {

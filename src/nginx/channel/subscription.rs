@@ -34,7 +34,7 @@ impl<'r> Ids<'r> {
     /// # Errors
     ///
     /// The status to answer: 404 for an empty id, 403 for one that is too long or for too many of them.
-    pub fn of(request: Request, channel: &Channel<ComplexValue>) -> Result<Self, Status> {
+    pub fn of(request: Request<'r>, channel: &Channel<ComplexValue>) -> Result<Self, Status> {
         let settings = request.settings();
         let group = limits::group_name(request)?;
         let split = settings.channel_split();
@@ -78,7 +78,7 @@ impl<'r> Ids<'r> {
         }
         if let Some(context) = request.context() {
             let joined = ids.ids.join(&b","[..]);
-            context.channel_id = request.copy(&joined).map(|copy| crate::nginx::request::bytes(&copy));
+            context.set_channel_id(&joined);
         }
         Ok(ids)
     }
@@ -88,7 +88,7 @@ impl<'r> Ids<'r> {
     /// # Errors
     ///
     /// The status to answer: 404 for an empty id, 403 for one that is too long.
-    pub fn named(request: Request, id: &'r [u8]) -> Result<Self, Status> {
+    pub fn named(request: Request<'r>, id: &'r [u8]) -> Result<Self, Status> {
         let settings = request.settings();
         if id.is_empty() {
             return Err(Status::NOT_FOUND);
@@ -116,18 +116,18 @@ pub struct Subscription<'r> {
 
 impl<'r> Subscription<'r> {
     /// From the request.
-    pub fn of(request: Request, ids: &Ids<'r>) -> Self {
+    pub fn of(request: Request<'_>, ids: &Ids<'r>) -> Self {
         Subscription { keys: ids.keys(), asked: asked(request), start: request.settings().channel_start() }
     }
 
     /// For a client that names its position itself; that of its request counts if it names none.
-    pub fn after(request: Request, ids: &Ids<'r>, asked: Asked) -> Self {
+    pub fn after(request: Request<'_>, ids: &Ids<'r>, asked: Asked) -> Self {
         Subscription { keys: ids.keys(), asked, start: request.settings().channel_start() }
     }
 
     /// The same for a request that gets no more than is there: where others begin with what comes, it begins with the newest
     /// message.
-    pub fn of_what_is_there(request: Request, ids: &Ids<'r>) -> Self {
+    pub fn of_what_is_there(request: Request<'_>, ids: &Ids<'r>) -> Self {
         let subscription = Self::of(request, ids);
         let start = match subscription.start {
             Start::Newest => Start::Last(1),
@@ -145,7 +145,7 @@ impl<'r> Subscription<'r> {
     /// as it may have, 507 where the zone is full.
     pub fn begin(
         &self,
-        request: Request,
+        request: Request<'_>,
         form: WireForm,
         on_gap: OnGap,
         listener: Listener,
@@ -197,7 +197,7 @@ impl<'r> Subscription<'r> {
 }
 
 /// The epochs that the position of a request names.
-pub fn epochs(request: Request) -> Vec<Epoch> {
+pub fn epochs(request: Request<'_>) -> Vec<Epoch> {
     let ids = match asked(request) {
         Asked::Nothing | Asked::Unknown => Vec::new(),
         Asked::After(ids) => ids,
@@ -207,13 +207,13 @@ pub fn epochs(request: Request) -> Vec<Epoch> {
 }
 
 /// Whether a subrequest names a position.
-pub fn names_position(request: Request) -> bool {
+pub fn names_position(request: Request<'_>) -> bool {
     asked(request) != Asked::Nothing
 }
 
 /// The position that a request names. Headers come first: a client that comes back repeats the address that it began with.
 /// The headers of a subrequest are its parent's, and name what the client has of another response.
-fn asked(request: Request) -> Asked {
+fn asked(request: Request<'_>) -> Asked {
     if !request.is_attended() {
         return Asked::id(&decoded(request.variable(b"arg_last_event_id")));
     }

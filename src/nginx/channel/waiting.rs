@@ -25,8 +25,8 @@ use crate::nginx::hold::{self, Holder, HolderKind};
 use crate::nginx::ledger;
 use crate::nginx::listeners::{self, Calls, Head, Listener};
 use crate::nginx::log::Level;
-use crate::nginx::request::{Request, try_again};
-use crate::nginx::session::{RecordRef, context::Context};
+use crate::nginx::request::{HeldRequest, Request, try_again};
+use crate::nginx::session::context::{HeldContext, RecordRef};
 use crate::nginx::shared;
 use crate::nginx::status::Status;
 use crate::nginx::timer::{self, Timer, now};
@@ -56,7 +56,7 @@ pub struct Waiting {
 static CALLS: Calls = Calls {
     wake: |listener| run(listener.client(), Subscriber::pump),
     serve: |_, _, _| false,
-    drain_time: |listener| enter(listener.client(), |waiting| waiting.host().request.settings().drain()),
+    drain_time: |listener| enter(listener.client(), |waiting| waiting.host().request.get().settings().drain()),
     drain: |listener, at| run(listener.client(), |waiting| waiting.on_drain(at)),
     terminate: |listener| run(listener.client(), Subscriber::terminate),
 };
@@ -77,9 +77,9 @@ fn listener(waiting: NonNull<Waiting>) -> Listener {
 
 /// What a subscriber has of nginx besides its response.
 pub struct NginxHost {
-    request: Request,
+    request: HeldRequest,
     /// What is known of the request; in its pool.
-    context: NonNull<Context>,
+    context: HeldContext,
     /// Those who want to know are told when this goes.
     member: Option<ChannelMember>,
     timer: Timer,
@@ -89,7 +89,7 @@ pub struct NginxHost {
 
 impl Log for NginxHost {
     fn report(&self, severity: Severity, text: Arguments<'_>) {
-        self.request.report(Level::from(severity), text);
+        self.request.get().report(Level::from(severity), text);
     }
 }
 
@@ -103,30 +103,29 @@ impl Host for NginxHost {
     }
 
     fn watch_client(&mut self) {
-        hold::watch_client(self.request);
+        hold::watch_client(self.request.get());
     }
 
     fn listen(&mut self) {
-        hold::watch_client(self.request);
+        hold::watch_client(self.request.get());
         // SAFETY: the request is alive and from now on driven by the events of its client and of the hub.
         unsafe {
-            (*self.request.raw()).write_event_handler = Some(on_writable);
-            if self.request.http_version() < 2000 {
+            (*self.request.get().raw()).write_event_handler = Some(on_writable);
+            if self.request.get().http_version() < 2000 {
                 // Without it the second of two events waits until the first was acknowledged.
-                ffi::ngx_ws_tcp_nodelay(self.request.connection());
+                ffi::ngx_ws_tcp_nodelay(self.request.get().connection());
             }
         }
     }
 
     fn open_account(&mut self, subscribes: bool) -> Option<OpenSession> {
-        // SAFETY: the context is in the pool of the request, which outlives the subscriber.
-        unsafe { self.context.as_mut() }.is_counted = true;
-        let opening = Opening { subscribes, waited: self.request.age(), now: now() };
-        ledger::own()?.open(self.request.settings().key as usize, opening)
+        self.context.is_counted.set(true);
+        let opening = Opening { subscribes, waited: self.request.get().age(), now: now() };
+        ledger::own()?.open(self.request.get().settings().key as usize, opening)
     }
 
     fn late_drain(&mut self) -> Option<u64> {
-        listeners::late_drain(self.request)
+        listeners::late_drain(self.request.get())
     }
 
     fn set_timer(&mut self, milliseconds: u64) {
@@ -146,8 +145,7 @@ impl Host for NginxHost {
 
     fn release(&mut self) {
         self.member = None;
-        // SAFETY: the context is in the pool of the request, which outlives the subscriber.
-        hold::release(self.request, unsafe { self.context.as_mut() });
+        hold::release(self.request.get(), &self.context);
     }
 }
 
@@ -158,7 +156,7 @@ impl Host for NginxHost {
 ///
 /// The status to answer.
 pub fn start(
-    request: Request,
+    request: Request<'_>,
     delivery: Delivery,
     ids: &Ids<'_>,
     member: Option<ChannelMember>,
@@ -210,7 +208,7 @@ pub fn start(
 }
 
 /// Answers a HEAD of channels that do not exist, which must not be created by it: what a GET of them would begin with.
-pub fn head_of_nothing(request: Request, delivery: &Delivery) -> Result<Status, Status> {
+pub fn head_of_nothing(request: Request<'_>, delivery: &Delivery) -> Result<Status, Status> {
     if !request.add_header("Cache-Control", b"no-cache") {
         return Err(Status::INTERNAL_SERVER_ERROR);
     }
@@ -232,7 +230,7 @@ pub fn head_of_nothing(request: Request, delivery: &Delivery) -> Result<Status, 
 }
 
 /// What the location says about its subscribers.
-fn settings(request: Request) -> Settings {
+fn settings(request: Request<'_>) -> Settings {
     let location = request.settings();
     Settings {
         send_limit: usize::try_from(location.send_buffer()).unwrap_or(usize::MAX),
@@ -246,8 +244,8 @@ fn settings(request: Request) -> Settings {
 
 /// Makes the subscriber and gives it to the request: its subscription ends with the request, its memory, which nginx may
 /// still be sending from, with the pool.
-fn create(request: Request, delivery: Delivery, member: Option<ChannelMember>) -> Result<NonNull<Waiting>, Status> {
-    let context = NonNull::from(request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?);
+fn create(request: Request<'_>, delivery: Delivery, member: Option<ChannelMember>) -> Result<NonNull<Waiting>, Status> {
+    let context = request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?;
     // SAFETY: the request is alive; each cleanup runs once, the one of the pool last.
     unsafe {
         let last = ffi::ngx_pool_cleanup_add((*request.raw()).pool, 0);
@@ -257,8 +255,8 @@ fn create(request: Request, delivery: Delivery, member: Option<ChannelMember>) -
         }
         let apart = matches!(&delivery, Delivery::Streaming(streaming) if streaming.is_in_chunks());
         let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
-        let host = NginxHost { request, context, member, timer, place: None };
-        let (response, record) = (NginxResponse::new(request, apart), RecordRef::new(context));
+        let host = NginxHost { request: request.held(), context: context.held(), member, timer, place: None };
+        let (response, record) = (NginxResponse::new(request, apart), RecordRef(context.held()));
         let subscriber = Subscriber::new(host, response, record, delivery, settings(request));
         let waiting =
             NonNull::from(Box::leak(Box::new(Waiting { head: Head::new(&CALLS), subscriber, running: false })));
@@ -269,13 +267,13 @@ fn create(request: Request, delivery: Delivery, member: Option<ChannelMember>) -
         (*last).data = waiting.as_ptr().cast();
         (*first).handler = Some(on_end);
         (*first).data = waiting.as_ptr().cast();
-        hold::take(&mut *context.as_ptr(), Holder::new(&HOLDER, waiting));
+        hold::take(context, Holder::new(&HOLDER, waiting));
         Ok(waiting)
     }
 }
 
 /// What nginx is told of the end of a request.
-fn status(request: Request, end: SubscriberEnd) -> Status {
+fn status(request: Request<'_>, end: SubscriberEnd) -> Status {
     match end {
         SubscriberEnd::Finished => Status::OK,
         SubscriberEnd::Lost => Status::ERROR,
@@ -288,7 +286,7 @@ fn status(request: Request, end: SubscriberEnd) -> Status {
 /// else's.
 pub fn run(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Subscriber) -> Flow) {
     let (end, request) = enter(waiting, |subscriber| {
-        let request = subscriber.host().request;
+        let request = subscriber.host().request.get().raw();
         let flow = guard(Flow::Break(SubscriberEnd::Lost), || {
             if subscriber.is_over() { Flow::Continue(()) } else { body(subscriber) }
         });
@@ -298,10 +296,11 @@ pub fn run(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Subscriber) -> Flow
         (flow, request)
     });
     let Flow::Break(end) = end else { return };
-    let connection = request.connection();
     // SAFETY: the request is alive until it is finalized here; nginx looks at the connection only if requests were posted
     // to it.
     unsafe {
+        let request = Request::new(request);
+        let connection = request.connection();
         ffi::ngx_http_finalize_request(request.raw(), status(request, end).raw());
         ffi::ngx_http_run_posted_requests(connection);
     }
@@ -330,7 +329,7 @@ pub fn enter<R>(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Subscriber) ->
 /// The client can be written.
 unsafe extern "C" fn on_writable(request: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request.
-    let holder = unsafe { Request::new(request) }.existing_context().and_then(|context| context.holder);
+    let holder = unsafe { Request::new(request) }.existing_context().and_then(|context| context.holder.get());
     if let Some(waiting) = holder.and_then(|holder| holder.of_kind(&HOLDER)) {
         run(waiting, Subscriber::writable);
     }

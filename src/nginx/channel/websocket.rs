@@ -21,7 +21,8 @@ use crate::channel::store::{Budget, Info, ReadError};
 use crate::channel::wire::WireForm;
 use crate::channel::wire::websocket::{Deflate, Framing, META, Style};
 use crate::conf::ChannelLag;
-use crate::nginx::request::Request;
+use crate::nginx::request::{HeldRequest, Request};
+use crate::nginx::session::context::Context;
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
 use crate::nginx::timer::now;
@@ -39,7 +40,7 @@ const MOST_REPLIES: usize = 64;
 
 /// The channels behind a WebSocket.
 pub struct Channel {
-    request: Request,
+    request: HeldRequest,
     session: SessionRef,
     /// By it come the answers that are not there at once. Made when there is one to wait for.
     link: Option<Rc<Link<News>>>,
@@ -73,9 +74,15 @@ pub struct Channel {
 
 impl Channel {
     /// A WebSocket that publishes, if `publisher` is there; `answers` is the form in which it is told of each message.
-    pub fn new(request: Request, session: SessionRef, publisher: Option<Publisher>, answers: Option<InfoForm>) -> Self {
+    pub fn new(
+        request: Request<'_>,
+        session: SessionRef,
+        publisher: Option<Publisher>,
+        answers: Option<InfoForm>,
+    ) -> Self {
         Channel {
-            request,
+            // SAFETY: the session, which has the endpoint, holds the request.
+            request: unsafe { request.held() },
             session,
             link: None,
             subscriber: None,
@@ -102,19 +109,19 @@ impl Channel {
     /// The status to answer.
     pub fn join(&mut self, ids: &Ids<'_>) -> Result<(), Status> {
         self.window = session::enter(self.session, |session| session.shared_window());
-        if !member::must_ask(self.request) {
-            let member = ChannelMember::of(self.request)?;
+        if !member::must_ask(self.request.get()) {
+            let member = ChannelMember::of(self.request.get())?;
             return self.subscribe(ids, member);
         }
         let link = self.link();
-        let decided = member::ask(self.request, ids, move |decision, copy| {
+        let decided = member::ask(self.request.get(), ids, move |decision, copy| {
             if let Some(News::Join(decision)) = link.tell(News::Join(decision)) {
                 decision.discard(copy);
             }
         })?;
         match decided {
             Some(decision) => {
-                let member = decision.apply(self.request)?;
+                let member = decision.apply(self.request.get())?;
                 self.subscribe(ids, member)
             }
             None => {
@@ -126,18 +133,20 @@ impl Channel {
 
     /// Subscribes the session, about which somebody was asked.
     fn admitted(&mut self, decision: JoinDecision) -> Result<(), Status> {
-        let member = decision.apply(self.request)?;
-        let Some(channel) = self.request.settings().channel() else {
+        // SAFETY: the session holds the request during this call.
+        let request = unsafe { Request::new(self.request.get().raw()) };
+        let member = decision.apply(request)?;
+        let Some(channel) = request.settings().channel() else {
             return Err(Status::INTERNAL_SERVER_ERROR);
         };
-        self.subscribe(&Ids::of(self.request, channel)?, member)
+        self.subscribe(&Ids::of(request, channel)?, member)
     }
 
     /// Subscribes the session to channels. A member whose subscription fails goes at once.
     fn subscribe(&mut self, ids: &Ids<'_>, member: Option<ChannelMember>) -> Result<(), Status> {
-        let request = self.request;
+        let request = self.request.get();
         let settings = request.settings();
-        let meta = request.existing_context().and_then(|context| context.protocol) == Some(META);
+        let meta = request.existing_context().and_then(Context::protocol) == Some(META);
         let form = WireForm::WebSocket(Framing {
             style: if meta { Style::Meta } else { Style::Plain },
             fragment: settings.fragment_size(),
@@ -217,10 +226,10 @@ impl Channel {
         }
         message.extend_from_slice(payload);
         let draft = Draft { content_type: content_type.to_vec(), message: Rc::new(message) };
-        let limit = usize::try_from(self.request.settings().max_message_size()).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.request.get().settings().max_message_size()).unwrap_or(usize::MAX);
         let link = self.link();
         // A publisher that has gone needs no answer; its message was complete.
-        let asked = approval::ask(self.request, draft, limit, move |decision| match decision {
+        let asked = approval::ask(self.request.get(), draft, limit, move |decision| match decision {
             Decision::Publish(draft) => {
                 let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
                 let kind = kind_of(content_type, &parts);
@@ -439,7 +448,7 @@ pub(super) fn step(id: SubscriberId, outlet: &mut Outlet<'_>) -> Option<Result<N
                 let message = item.message.as_ref().map(|shared| &shared.message);
                 outlet.ready_made(&item.buffer, message.map_or(0, |message| message.data().len()));
                 if let Some(message) = message {
-                    outlet.record.message_id = Some(message.id);
+                    outlet.record.message_id.set(Some(message.id));
                 }
             }
             batch.items().len()

@@ -61,7 +61,11 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
 }
 
 /// The table; `None` before the zone is mapped.
-fn table(zone: Zone) -> Option<&'static Table> {
+///
+/// # Safety
+///
+/// The zone is the one of the figures, of a configuration that is there.
+unsafe fn table(zone: Zone) -> Option<&'static Table> {
     // SAFETY: init_zone has put the table there, zeroed; it is mapped for the life of the process, since the zone stays as long
     // as a configuration names an engine, and a worker has the mapping of its own one until it ends; it is aligned to a page by
     // the slab allocator, and made of atomics only.
@@ -74,19 +78,23 @@ fn table(zone: Zone) -> Option<&'static Table> {
 /// Gives each engine of a configuration, whose zones are mapped, a place for its figures. For the master.
 pub fn enter(zone: Option<Zone>, all: &[Rc<Settings>]) {
     let keys: Vec<u64> = all.iter().map(|settings| settings.space).collect();
-    if let Some(table) = zone.and_then(table) {
+    // SAFETY: a configuration has no other zone than that of add_zone().
+    if let Some(table) = zone.and_then(|zone| unsafe { table(zone) }) {
         table.enter(&keys, process::lives_as);
     }
 }
 
 /// The seat of this worker for an engine.
 pub fn claim(zone: Option<Zone>, settings: &Settings) -> Option<Figures> {
-    table(zone?)?.claim(settings.space, process::identity(), process::lives_as)
+    // SAFETY: a configuration has no other zone than that of add_zone().
+    unsafe { table(zone?) }?.claim(settings.space, process::identity(), process::lives_as)
 }
 
 /// The figures of an engine, for the status page.
 pub fn read(zone: Option<Zone>, settings: &Settings) -> Engine {
-    let figures = zone.and_then(table).and_then(|table| table.read(settings.space, process::lives_as));
+    // SAFETY: as above.
+    let table = zone.and_then(|zone| unsafe { table(zone) });
+    let figures = table.and_then(|table| table.read(settings.space, process::lives_as));
     Engine { name: settings.name(), ..figures.unwrap_or_default() }
 }
 

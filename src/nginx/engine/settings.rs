@@ -356,7 +356,8 @@ fn first_line(cf: *mut ffi::ngx_conf_t, file: &[u8]) -> Result<String, String> {
     if unsafe { ffi::ngx_conf_full_name((*cf).cycle, &raw mut name, 1) } != Status::OK {
         return Err("no memory".to_owned());
     }
-    let path = String::from_utf8_lossy(bytes(&name)).into_owned();
+    // SAFETY: the name is in a pool of the configuration.
+    let path = String::from_utf8_lossy(unsafe { bytes(&name) }).into_owned();
     let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),

@@ -170,7 +170,9 @@ fn own_path(cycle: *mut ffi::ngx_cycle_t) -> Option<Vec<u8>> {
             false => std::slice::from_raw_parts(env.elts.cast::<ffi::ngx_str_t>(), env.nelts),
         }
     };
-    let mut declared = entries.iter().filter(|entry| bytes(entry) == b"PATH").filter_map(|entry| {
+    // SAFETY: the names live as long as the cycle.
+    let is_path = |entry: &&ffi::ngx_str_t| unsafe { bytes(entry) } == b"PATH";
+    let mut declared = entries.iter().filter(is_path).filter_map(|entry| {
         // SAFETY: nginx cuts an entry at the "=", but leaves the value behind it, ended by a NUL.
         let whole = unsafe { CStr::from_ptr(entry.data.cast()) };
         whole.to_bytes().strip_prefix(b"PATH=").map(<[u8]>::to_vec)

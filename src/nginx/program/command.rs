@@ -53,7 +53,7 @@ impl<'r> Command<'r> {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn of_words(request: Request, words: &[ComplexValue], environs: Environs) -> Result<Self, Status> {
+    pub fn of_words(request: Request<'r>, words: &[ComplexValue], environs: Environs) -> Result<Self, Status> {
         let words: Vec<&'r [u8]> = words
             .iter()
             .map(|word| word.evaluate(request))
@@ -85,7 +85,7 @@ impl<'r> Command<'r> {
     /// # Errors
     ///
     /// The status to answer, which was logged: 404 and 403 as for a static file, or a failure.
-    pub fn in_directory(request: Request, root: &ComplexValue) -> Result<Self, Status> {
+    pub fn in_directory(request: Request<'r>, root: &ComplexValue) -> Result<Self, Status> {
         let root = root.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let uri = request.uri();
         let start = prefix(request).map_or(0, <[u8]>::len);
@@ -123,7 +123,7 @@ impl<'r> Command<'r> {
     }
 
     fn new(
-        request: Request,
+        request: Request<'r>,
         path: Cow<'r, [u8]>,
         found: Option<Found>,
         words: &[&[u8]],
@@ -181,18 +181,18 @@ impl<'r> Command<'r> {
 }
 
 /// The name of the location, if the path begins with it; a regular expression has none.
-fn prefix<'r>(request: Request) -> Option<&'r [u8]> {
+fn prefix(request: Request<'_>) -> Option<&[u8]> {
     let name = request.location();
     (!name.is_empty() && request.uri().starts_with(name)).then_some(name)
 }
 
 /// What is short for a while is worth another try; everything else is a mistake.
-pub fn refusal(request: Request, error: &io::Error) -> Status {
+pub fn refusal(request: Request<'_>, error: &io::Error) -> Status {
     if exhaustion::passes(error) { try_again(request) } else { Status::INTERNAL_SERVER_ERROR }
 }
 
 /// The variables; the program was led to by the first `script` octets of the path.
-fn environment(request: Request, script: usize, environs: Environs) -> Result<Environment, Status> {
+fn environment(request: Request<'_>, script: usize, environs: Environs) -> Result<Environment, Status> {
     let settings = request.settings();
     let entries = settings.exec_env();
     let mut values: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(entries.len() + 4);

@@ -75,7 +75,7 @@ impl Stdio {
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn start(request: Request, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
+pub fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
     let settings = request.settings();
     let name = &command.name;
     let ladder = settings.exec_stop();

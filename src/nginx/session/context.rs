@@ -2,53 +2,136 @@
 
 //! What this module keeps for a request.
 
+use std::cell::Cell;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use crate::nginx::ffi;
 use crate::nginx::hold::Holder;
-use crate::nginx::request::{Request, bytes};
+use crate::nginx::request::{bytes, copy_to};
 use crate::session::record::Record;
 
 /// The values behind the `$websocket_…` variables, and who holds the request. It lives in the request's pool: nginx writes
-/// the log after the session is gone.
-#[derive(Default)]
+/// the log after the session is gone. Several look at it at once: the session, what is called by it, and the variables.
 pub struct Context {
+    /// The pool that it is in itself.
+    pool: NonNull<ffi::ngx_pool_t>,
     /// Who holds the request, while somebody does.
-    pub holder: Option<Holder>,
+    pub holder: Cell<Option<Holder>>,
     /// `exec`, `channel` or `tcp`.
-    pub endpoint: Option<&'static str>,
-    /// The subprotocol that was selected; the text is in the pool of the request.
-    pub protocol: Option<&'static str>,
+    pub endpoint: Cell<Option<&'static str>>,
+    /// The subprotocol that was selected.
+    protocol: Cell<Option<Text>>,
     /// What became of the request is counted: that it was opened, or refused.
-    pub is_counted: bool,
+    pub is_counted: Cell<bool>,
     /// The page comes from an origin that the location does not allow.
-    pub is_foreign: bool,
+    pub is_foreign: Cell<bool>,
     /// Why the request is refused, for a client that is told.
-    pub refusal: Option<&'static str>,
-    /// The channel ids of the request, joined by commas; the text is in the pool of the request.
-    pub channel_id: Option<&'static [u8]>,
+    pub refusal: Cell<Option<&'static str>>,
+    /// The channel ids of the request, joined by commas.
+    channel_id: Cell<Option<Text>>,
     /// What has happened since.
     pub record: Record,
 }
 
+/// The context of a request, in the memory of whoever holds that.
+///
+/// Invariant: the pool of the request outlives whoever has this.
+pub struct HeldContext(NonNull<Context>);
+
+impl Deref for HeldContext {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        // SAFETY: the invariant; nobody ever has a mutable reference to a context.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// The record in the context of a request.
+pub struct RecordRef(pub HeldContext);
+
+impl Deref for RecordRef {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.0.record
+    }
+}
+
+/// A text in the pool of a context.
+#[derive(Clone, Copy)]
+struct Text(ffi::ngx_str_t);
+
 impl Context {
-    /// What a copy of the request is to know; the texts are copied. `None` when there is no memory.
-    pub fn copy_for(&self, copy: Request) -> Option<Self> {
-        let protocol = match self.protocol {
-            Some(protocol) => Some(copy.keep_text(protocol)?),
-            None => None,
-        };
-        let channel_id = match self.channel_id {
-            Some(id) => Some(bytes(&copy.copy(id)?)),
-            None => None,
-        };
-        let (endpoint, record) = (self.endpoint, self.record.clone());
-        Some(Context {
-            holder: None,
-            endpoint,
-            protocol,
-            is_counted: false,
-            is_foreign: false,
-            refusal: None,
-            channel_id,
-            record,
-        })
+    /// Nothing is known yet.
+    ///
+    /// # Safety
+    ///
+    /// The pool is that which the context is put into: it lives as long as the context is used.
+    pub unsafe fn new(pool: NonNull<ffi::ngx_pool_t>) -> Self {
+        Context {
+            pool,
+            holder: Cell::new(None),
+            endpoint: Cell::new(None),
+            protocol: Cell::new(None),
+            is_counted: Cell::new(false),
+            is_foreign: Cell::new(false),
+            refusal: Cell::new(None),
+            channel_id: Cell::new(None),
+            record: Record::default(),
+        }
+    }
+
+    /// The subprotocol that was selected.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.get().and_then(|text| str::from_utf8(self.octets(text)).ok())
+    }
+
+    /// Notes the subprotocol that was selected. `false` when there is no memory.
+    pub fn set_protocol(&self, name: &str) -> bool {
+        let copy = self.copy(name.as_bytes());
+        self.protocol.set(copy);
+        copy.is_some()
+    }
+
+    /// The channel ids of the request, joined by commas.
+    pub fn channel_id(&self) -> Option<&[u8]> {
+        self.channel_id.get().map(|text| self.octets(text))
+    }
+
+    /// Notes the channel ids. `false` when there is no memory.
+    pub fn set_channel_id(&self, ids: &[u8]) -> bool {
+        let copy = self.copy(ids);
+        self.channel_id.set(copy);
+        copy.is_some()
+    }
+
+    /// The same for whoever keeps it beyond the handler.
+    ///
+    /// # Safety
+    ///
+    /// Whoever keeps the result does not use it any more when the pool of the request is freed.
+    pub unsafe fn held(&self) -> HeldContext {
+        HeldContext(NonNull::from(self))
+    }
+
+    /// Lets the context of a copy of the request know what it is to know. `false` when there is no memory.
+    pub fn tell(&self, copy: &Context) -> bool {
+        copy.endpoint.set(self.endpoint.get());
+        copy.record.copy_from(&self.record);
+        let protocol = self.protocol().is_none_or(|name| copy.set_protocol(name));
+        let channel_id = self.channel_id().is_none_or(|ids| copy.set_channel_id(ids));
+        protocol && channel_id
+    }
+
+    fn copy(&self, text: &[u8]) -> Option<Text> {
+        // SAFETY: the pool is alive, by the promise of new().
+        unsafe { copy_to(self.pool.as_ptr(), text) }.map(Text)
+    }
+
+    fn octets(&self, Text(text): Text) -> &[u8] {
+        // SAFETY: texts are made by copy() only: they are in the pool, which frees none of them before it goes itself.
+        unsafe { bytes(&text) }
     }
 }

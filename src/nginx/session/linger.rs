@@ -35,7 +35,7 @@ struct Lingering {
 }
 
 /// Keeps the connection open beyond its request, if the location lingers. To be called before the request is finalized.
-pub fn begin(request: Request, client: &Client) {
+pub fn begin(request: Request<'_>, client: &Client) {
     let (mut total, mut silence) = (0, 0);
     // SAFETY: the request is alive.
     let on = unsafe { ffi::ngx_ws_request_lingering(request.raw(), &raw mut total, &raw mut silence) != 0 };

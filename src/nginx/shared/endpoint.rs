@@ -13,7 +13,7 @@ use crate::nginx::channel::hub;
 use crate::nginx::channel::{Ids, WebSocket};
 use crate::nginx::log::Level;
 use crate::nginx::program::{backlog, stuck};
-use crate::nginx::request::{Request, try_again};
+use crate::nginx::request::{HeldRequest, Request, try_again};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
@@ -26,7 +26,7 @@ use crate::ws::frame::MessageKind;
 
 /// One client of a shared program: its subscription, and what it has sent that the program has not been given yet.
 struct SharedProgramClient {
-    request: Request,
+    request: HeldRequest,
     membership: Option<Membership>,
     channel: WebSocket,
     format: Format,
@@ -47,14 +47,16 @@ struct SharedProgramClient {
 ///
 /// The status to answer.
 pub fn start(
-    request: Request,
+    request: Request<'_>,
     session: SessionRef,
     shared: &conf::Shared<ComplexValue>,
 ) -> Result<Box<dyn Endpoint>, Status> {
     let ids = Ids::of(request, &shared.channel)?;
     let settings = request.settings();
+    // SAFETY: the session, which has the endpoint, holds the request.
+    let held = unsafe { request.held() };
     let mut client = SharedProgramClient {
-        request,
+        request: held,
         membership: None,
         channel: WebSocket::new(request, session, None, None),
         format: settings.exec_format(),
@@ -68,23 +70,22 @@ pub fn start(
     // Before the program begins: its first client gets all that it says.
     client.channel.join(&ids)?;
     if !client.channel.is_waiting() {
-        client.share(&ids, session)?;
+        client.membership = Some(client.share(&ids, session)?);
     }
     Ok(Box::new(client))
 }
 
 impl SharedProgramClient {
     fn note(&self, pid: i32) {
-        if let Some(context) = self.request.existing_context() {
-            context.record.exec_pid = Some(pid);
+        if let Some(context) = self.request.get().existing_context() {
+            context.record.exec_pid.set(Some(pid));
         }
     }
 
     /// Shares the program of the channel.
-    fn share(&mut self, ids: &Ids<'_>, session: SessionRef) -> Result<(), Status> {
-        let program = self.request.settings().shared_program().ok_or(Status::INTERNAL_SERVER_ERROR)?;
-        self.membership = Some(join(self.request, program, ids, session::listener(session))?);
-        Ok(())
+    fn share(&self, ids: &Ids<'_>, session: SessionRef) -> Result<Membership, Status> {
+        let program = self.request.get().settings().shared_program().ok_or(Status::INTERNAL_SERVER_ERROR)?;
+        join(self.request.get(), program, ids, session::listener(session))
     }
 
     /// Whether a hook has let the client in, and it shares the program now.
@@ -94,16 +95,16 @@ impl SharedProgramClient {
             other @ (Started::NotYet | Started::No(_)) => return other,
         }
         let shares = || {
-            let channel = self.request.settings().channel().ok_or(Status::INTERNAL_SERVER_ERROR)?;
-            let session = self
-                .request
-                .existing_context()
-                .and_then(|context| session::of(context))
-                .ok_or(Status::INTERNAL_SERVER_ERROR)?;
-            Ok((Ids::of(self.request, channel)?, session))
+            let channel = self.request.get().settings().channel().ok_or(Status::INTERNAL_SERVER_ERROR)?;
+            let session =
+                self.request.get().existing_context().and_then(session::of).ok_or(Status::INTERNAL_SERVER_ERROR)?;
+            self.share(&Ids::of(self.request.get(), channel)?, session)
         };
-        match shares().and_then(|(ids, session)| self.share(&ids, session)) {
-            Ok(()) => Started::Yes,
+        match shares() {
+            Ok(membership) => {
+                self.membership = Some(membership);
+                Started::Yes
+            }
             Err(status) => Started::No(session::refusal(status)),
         }
     }
@@ -157,7 +158,7 @@ impl Endpoint for SharedProgramClient {
                 self.note(pid);
                 Started::Yes
             }
-            State::Refused(HttpStatus::UNAVAILABLE) => Started::No(session::refusal(try_again(self.request))),
+            State::Refused(HttpStatus::UNAVAILABLE) => Started::No(session::refusal(try_again(self.request.get()))),
             State::Refused(status) => Started::No(status),
             // It has run, and what it said is there.
             State::Ended(_) => Started::Yes,
@@ -207,7 +208,7 @@ impl Endpoint for SharedProgramClient {
             membership.look_later();
             return produced;
         }
-        outlet.record.exec_status = end.status;
+        outlet.record.exec_status.set(end.status);
         Produced::Ended(end.ending)
     }
 
@@ -223,7 +224,7 @@ impl Endpoint for SharedProgramClient {
         self.leave_input();
         if !self.held.is_empty() {
             let count = self.held.len();
-            self.request.report(
+            self.request.get().report(
                 Level::Warn,
                 format_args!("the program does not read: {count} messages of a client that has gone are lost"),
             );

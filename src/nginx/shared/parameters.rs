@@ -56,7 +56,7 @@ impl Parameters {
     /// # Errors
     ///
     /// The status to answer, which was logged.
-    pub fn of(request: Request, program: &[ComplexValue], ids: &Ids<'_>) -> Result<Self, Status> {
+    pub fn of(request: Request<'_>, program: &[ComplexValue], ids: &Ids<'_>) -> Result<Self, Status> {
         let command = Command::of_words(request, program, Environs::Channel)?;
         let settings = request.settings();
         let id = ids.keys().first().map(|key| key.id()).ok_or(Status::INTERNAL_SERVER_ERROR)?;

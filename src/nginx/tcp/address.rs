@@ -43,7 +43,7 @@ impl Group {
     }
 
     /// Its name, or the host of its address.
-    pub fn host<'a>(self) -> &'a [u8] {
+    pub fn host(&self) -> &[u8] {
         // SAFETY: the group lives as long as its configuration, which outlives its requests.
         unsafe { bytes(&(*self.0).host) }
     }
@@ -101,7 +101,7 @@ impl Resolved {
     }
 
     /// The address itself, where it was no name.
-    pub fn path_or_address<'a>(self) -> Option<Literal<'a>> {
+    pub fn path_or_address(&self) -> Option<Literal<'_>> {
         // SAFETY: in the pool of the request, like the host; the address is null or one that nginx has made of the text.
         unsafe {
             let address = (*self.0).sockaddr.as_ref()?;
@@ -113,7 +113,7 @@ impl Resolved {
     }
 
     /// The host of the address.
-    pub fn host<'a>(self) -> &'a [u8] {
+    pub fn host(&self) -> &[u8] {
         // SAFETY: in the pool of the request, like the text of the host.
         unsafe { bytes(&(*self.0).host) }
     }
@@ -132,7 +132,7 @@ pub enum Unusable {
 /// # Errors
 ///
 /// [`Unusable`].
-pub fn target(request: Request, text: &[u8]) -> Result<Target, Unusable> {
+pub fn target(request: Request<'_>, text: &[u8]) -> Result<Target, Unusable> {
     // nginx looks one octet ahead in paths of unix sockets.
     let mut text = request.copy(&[text, b"\0"].concat()).ok_or(Unusable::NoMemory)?;
     text.len -= 1;
@@ -176,7 +176,7 @@ pub fn target(request: Request, text: &[u8]) -> Result<Target, Unusable> {
 }
 
 /// The upstream block, or the group of a constant address, of this host and port.
-fn group_of(request: Request, host: &[u8], port: ffi::in_port_t, no_port: bool) -> Option<Group> {
+fn group_of(request: Request<'_>, host: &[u8], port: ffi::in_port_t, no_port: bool) -> Option<Group> {
     // SAFETY: nginx's upstream module is always there; its array holds pointers to groups.
     let groups = unsafe {
         let groups = &(*ffi::ngx_ws_upstream_main_conf(request.raw())).upstreams;

@@ -47,7 +47,7 @@ pub enum Judgement {
 }
 
 /// Looks at a target that variables have named.
-pub fn judge(request: Request, target: &Target) -> Judgement {
+pub fn judge(request: Request<'_>, target: &Target) -> Judgement {
     let settings = request.settings();
     let Some(rules) = &settings.tcp_allow else { return Judgement::Allowed };
     let any = |allows: &dyn Fn(&Rule) -> bool| rules.iter().any(allows);
@@ -83,7 +83,7 @@ fn decided(allowed: bool) -> Judgement {
 }
 
 /// Those of the addresses of a name that may be connected on this port. That there is none was logged.
-pub fn among(request: Request, addresses: &[ffi::ngx_resolver_addr_t], port: u16) -> Vec<ffi::ngx_resolver_addr_t> {
+pub fn among(request: Request<'_>, addresses: &[ffi::ngx_resolver_addr_t], port: u16) -> Vec<ffi::ngx_resolver_addr_t> {
     let settings = request.settings();
     let rules = settings.tcp_allow.as_deref().unwrap_or_default();
     let is_allowed = |address: &&ffi::ngx_resolver_addr_t| {
@@ -101,7 +101,7 @@ pub fn among(request: Request, addresses: &[ffi::ngx_resolver_addr_t], port: u16
 }
 
 /// The address is not named: it may be what the client sent as a secret.
-fn report(request: Request) {
+fn report(request: Request<'_>) {
     request.report(Level::Error, format_args!("the address of the service is not allowed by \"websocket_tcp_allow\""));
 }
 

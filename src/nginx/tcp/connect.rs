@@ -13,7 +13,7 @@ use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::refusal;
-use crate::nginx::request::{Request, try_again};
+use crate::nginx::request::{HeldRequest, Request, try_again};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::status::Status;
 use crate::nginx::tls::{Handshake, Identity};
@@ -24,7 +24,7 @@ use crate::ws::close::CloseCode;
 
 /// A connection that is being made.
 pub struct Connecting {
-    request: Request,
+    request: HeldRequest,
     session: SessionRef,
     step: Step,
     /// Dropped after the socket.
@@ -50,7 +50,7 @@ enum Step {
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn start(request: Request, session: SessionRef, address: &Address) -> Result<Box<dyn Endpoint>, Status> {
+pub fn start(request: Request<'_>, session: SessionRef, address: &Address) -> Result<Box<dyn Endpoint>, Status> {
     let mut judgement = Judgement::Allowed;
     let target = match address {
         Address::Group(group) => Target::Group(*group),
@@ -83,7 +83,9 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
         Target::Server(resolved) | Target::Name(resolved) => resolved.host(),
     };
     let mut peer = Peer::new(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
-    let mut connecting = Connecting { request, session, step: Step::Idle, peer: None, host: host.to_vec() };
+    // SAFETY: the session, which has the endpoint, holds the request.
+    let held = unsafe { request.held() };
+    let mut connecting = Connecting { request: held, session, step: Step::Idle, peer: None, host: host.to_vec() };
     match target {
         Target::Group(group) => {
             if !peer.use_group(group) {
@@ -112,12 +114,12 @@ pub fn start(request: Request, session: SessionRef, address: &Address) -> Result
 impl Connecting {
     /// Whether the client is answered before the service is connected.
     pub fn is_accepted(&self) -> bool {
-        self.request.settings().tcp_accept()
+        self.request.get().settings().tcp_accept()
     }
 
     /// The Close of a client that was answered before its service was found not to be there.
     pub fn refusal(&self, status: Status) -> Ending {
-        let known = refusal::ending(self.request, session::refusal(status));
+        let known = refusal::ending(self.request.get(), session::refusal(status));
         known.unwrap_or_else(|| Ending { code: CloseCode::INTERNAL, reason: "no service".to_owned() })
     }
 
@@ -169,7 +171,7 @@ impl Connecting {
 
     /// The servers are known: asks the first one.
     fn begin(&mut self) -> Result<(), Status> {
-        let tries = self.request.settings().tcp_next_upstream_tries();
+        let tries = self.request.get().settings().tcp_next_upstream_tries();
         if let Some(peer) = &mut self.peer {
             peer.begin(usize::try_from(tries).unwrap_or(usize::MAX));
         }
@@ -182,7 +184,7 @@ impl Connecting {
             let peer = self.peer.as_mut().ok_or(Status::INTERNAL_SERVER_ERROR)?;
             match peer.connect(self.session) {
                 Connect::Begun(socket) => {
-                    let limit = self.request.settings().tcp_connect_timeout();
+                    let limit = self.request.get().settings().tcp_connect_timeout();
                     if limit != 0 {
                         socket.set_timer(limit);
                     }
@@ -191,16 +193,16 @@ impl Connecting {
                 }
                 Connect::Refused if peer.failed(Status::BAD_GATEWAY) => {}
                 Connect::Refused => {
-                    because(self.request, "connection refused");
+                    because(self.request.get(), "connection refused");
                     return Err(Status::BAD_GATEWAY);
                 }
                 Connect::NoServer => {
-                    because(self.request, "no server can be used");
-                    self.request.report(Level::Error, format_args!("no server of the service can be used"));
+                    because(self.request.get(), "no server can be used");
+                    self.request.get().report(Level::Error, format_args!("no server of the service can be used"));
                     peer.failed(Status::BAD_GATEWAY);
                     return Err(Status::BAD_GATEWAY);
                 }
-                Connect::Failed => return Err(failure(self.request)),
+                Connect::Failed => return Err(failure(self.request.get())),
             }
         }
     }
@@ -208,24 +210,24 @@ impl Connecting {
     /// This server does not do.
     fn next_server(&mut self, socket: Socket, status: Status, why: &'static str) -> Result<Option<Relay>, Status> {
         if status == Status::GATEWAY_TIME_OUT {
-            self.request.report(Level::Error, format_args!("the service did not answer in time"));
+            self.request.get().report(Level::Error, format_args!("the service did not answer in time"));
         }
         drop(socket);
         let peer = self.peer.as_mut().ok_or(Status::INTERNAL_SERVER_ERROR)?;
         if !peer.failed(status) {
-            because(self.request, if status == Status::GATEWAY_TIME_OUT { "connection timed out" } else { why });
+            because(self.request.get(), if status == Status::GATEWAY_TIME_OUT { "connection timed out" } else { why });
             return Err(status);
         }
         self.connect().map(|()| None)
     }
 
     fn connected(&mut self, mut socket: Socket) -> Result<Option<Relay>, Status> {
-        let settings = self.request.settings();
+        let settings = self.request.get().settings();
         if !socket.no_delay() {
             return Err(Status::INTERNAL_SERVER_ERROR);
         }
         if let Some(version) = settings.tcp_proxy_protocol() {
-            let header = proxy_protocol::header(version, &ends(self.request));
+            let header = proxy_protocol::header(version, &ends(self.request.get()));
             // A new connection has room for the whole of it.
             match socket.send(&header) {
                 Sent::Octets(count) if count == header.len() => {}
@@ -237,7 +239,7 @@ impl Connecting {
         match settings.tcp_tls {
             None => self.ready(socket).map(Some),
             Some(context) => {
-                let identity = tls::identity(self.request, &self.host).ok_or(Status::INTERNAL_SERVER_ERROR)?;
+                let identity = tls::identity(self.request.get(), &self.host).ok_or(Status::INTERNAL_SERVER_ERROR)?;
                 let handshake = identity.begin(context, &socket, on_handshake);
                 self.handshake(socket, identity, handshake)
             }
@@ -256,7 +258,7 @@ impl Connecting {
     }
 
     fn ready(&mut self, socket: Socket) -> Result<Relay, Status> {
-        let settings = self.request.settings();
+        let settings = self.request.get().settings();
         socket.clear_timer();
         // TLS has taken the events for its handshake.
         socket.wake(self.session.as_ptr().cast(), session::on_endpoint);
@@ -268,14 +270,14 @@ impl Connecting {
 }
 
 /// Notes why there is no service, for a client that is told by a Close.
-pub(super) fn because(request: Request, why: &'static str) {
+pub(super) fn because(request: Request<'_>, why: &'static str) {
     if let Some(context) = request.context() {
-        context.refusal = Some(why);
+        context.refusal.set(Some(why));
     }
 }
 
 /// The status for a connection that could not even be begun, which is logged: what is short may be there again soon.
-pub(super) fn failure(request: Request) -> Status {
+pub(super) fn failure(request: Request<'_>) -> Status {
     match exhaustion::of_connections() {
         Some(error) => {
             request.report(Level::Error, format_args!("cannot connect to the service: {}", Explained(&error)));
@@ -286,7 +288,7 @@ pub(super) fn failure(request: Request) -> Status {
 }
 
 /// Both ends of the client's connection, as realip and the like have left them.
-fn ends(request: Request) -> Ends {
+fn ends(request: Request<'_>) -> Ends {
     // SAFETY: a request has a connection; nginx asks the kernel for the local address if it does not know it.
     unsafe {
         let connection = request.connection();

@@ -7,14 +7,14 @@ use std::ptr::NonNull;
 use super::address::{Group, Resolved};
 use super::socket::Socket;
 use crate::nginx::ffi;
-use crate::nginx::request::{Request, bytes};
+use crate::nginx::request::{HeldRequest, Request, bytes};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
 
 /// What nginx knows of the connection of a request to its service: the state of the balancer, and what the `$upstream_…`
 /// variables say. The server that was chosen is given back on drop.
 pub struct Peer {
-    request: Request,
+    request: HeldRequest,
     upstream: NonNull<ffi::ngx_http_upstream_t>,
     /// Octets that the server got and sent, for the variables.
     pub sent: u64,
@@ -35,16 +35,16 @@ pub enum Connect {
 }
 
 /// Makes servers of one address or of those that the resolver has found. `false` when there is no memory.
-pub fn know_servers(request: Request, resolved: Resolved) -> bool {
+pub fn know_servers(request: Request<'_>, resolved: Resolved) -> bool {
     // SAFETY: the request has the upstream that Peer::new() made; nginx copies what does not live as long as the request.
     unsafe { ffi::ngx_http_upstream_create_round_robin_peer(request.raw(), resolved.raw()) == Status::OK }
 }
 
 impl Peer {
     /// For a request that begins to connect. `None` when there is no memory.
-    pub fn new(request: Request) -> Option<Self> {
+    pub fn new(request: Request<'_>) -> Option<Self> {
         const SCHEMA: &[u8] = b"tcp://";
-        // SAFETY: the request lives; everything is allocated in its pool.
+        // SAFETY: the request lives, and is held by the session that has the peer; everything is allocated in its pool.
         unsafe {
             let raw = request.raw();
             if ffi::ngx_http_upstream_create(raw) != Status::OK {
@@ -54,7 +54,7 @@ impl Peer {
             (*upstream.as_ptr()).conf = ffi::ngx_ws_upstream_conf();
             (*upstream.as_ptr()).schema = ffi::ngx_str_t { len: SCHEMA.len(), data: SCHEMA.as_ptr().cast_mut() };
             ffi::ngx_ws_socket_keepalive(&raw mut (*upstream.as_ptr()).peer);
-            let mut peer = Peer { request, upstream, sent: 0, received: 0 };
+            let mut peer = Peer { request: request.held(), upstream, sent: 0, received: 0 };
             if (*raw).upstream_states.is_null() {
                 (*raw).upstream_states =
                     ffi::ngx_array_create((*raw).pool, 1, size_of::<ffi::ngx_http_upstream_state_t>());
@@ -80,7 +80,7 @@ impl Peer {
         // SAFETY: nginx has set the function when all of the configuration was read.
         unsafe {
             let Some(init) = (*group.raw()).peer.init else { return false };
-            init(self.request.raw(), group.raw()) == Status::OK
+            init(self.request.get().raw(), group.raw()) == Status::OK
         }
     }
 
@@ -113,7 +113,7 @@ impl Peer {
             let connection = std::mem::replace(&mut upstream.peer.connection, std::ptr::null_mut());
             match result {
                 Status::OK | Status::AGAIN if !connection.is_null() => {
-                    let socket = Socket::new(connection, self.request.log());
+                    let socket = Socket::new(connection, self.request.get().log());
                     socket.wake(session.as_ptr().cast(), session::on_endpoint);
                     if result == Status::OK {
                         socket.post();
@@ -121,7 +121,7 @@ impl Peer {
                     return Connect::Begun(socket);
                 }
                 Status::DONE if !connection.is_null() => {
-                    drop(Socket::new(connection, self.request.log()));
+                    drop(Socket::new(connection, self.request.get().log()));
                     let tries = self.upstream().peer.tries;
                     self.give_back(0);
                     self.upstream().peer.tries = tries;
@@ -170,8 +170,8 @@ impl Peer {
         self.finish_state();
         // SAFETY: the array exists; all zeroes is a state.
         unsafe {
-            let state =
-                ffi::ngx_array_push((*self.request.raw()).upstream_states).cast::<ffi::ngx_http_upstream_state_t>();
+            let state = ffi::ngx_array_push((*self.request.get().raw()).upstream_states)
+                .cast::<ffi::ngx_http_upstream_state_t>();
             if state.is_null() {
                 return false;
             }
@@ -201,10 +201,10 @@ impl Peer {
 
     /// Keeps the server's name: a server of a group in shared memory may be gone before the request is logged.
     fn remember_name(&mut self) -> bool {
-        let request = self.request;
-        let upstream = self.upstream();
-        // SAFETY: the balancer has set the name to that of its server, or left it.
+        let request = self.request.get();
+        // SAFETY: the balancer has set the name to that of its server, or left it; the upstream is in the pool of the request.
         unsafe {
+            let upstream = self.upstream.as_mut();
             let Some(name) = upstream.peer.name.as_ref() else { return true };
             let Some(copy) = request.copy(bytes(name)) else { return false };
             let kept = ffi::ngx_palloc((*request.raw()).pool, size_of::<ffi::ngx_str_t>()).cast::<ffi::ngx_str_t>();
@@ -242,7 +242,7 @@ impl Drop for Peer {
         self.give_back(0);
         // SAFETY: who has the peer holds the request.
         unsafe {
-            let raw = self.request.raw();
+            let raw = self.request.get().raw();
             if (*raw).upstream == self.upstream.as_ptr() {
                 (*raw).upstream = std::ptr::null_mut();
             }

@@ -11,7 +11,7 @@ use super::peer;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{Level, Octets};
-use crate::nginx::request::Request;
+use crate::nginx::request::{HeldRequest, Request};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::status::Status;
 
@@ -23,7 +23,7 @@ pub struct Lookup {
 /// What nginx's resolver has a pointer to.
 struct Question {
     context: *mut ffi::ngx_resolver_ctx_t,
-    request: Request,
+    request: HeldRequest,
     session: SessionRef,
     resolved: Resolved,
     judgement: Judgement,
@@ -38,13 +38,15 @@ impl Lookup {
     ///
     /// The status to answer, which was logged.
     pub fn start(
-        request: Request,
+        request: Request<'_>,
         session: SessionRef,
         resolved: Resolved,
         judgement: Judgement,
     ) -> Result<Self, Status> {
         let context = std::ptr::null_mut();
-        let mut question = Box::new(Question { context, request, session, resolved, judgement, answer: None });
+        // SAFETY: the session, whose endpoint has this, holds the request.
+        let held = unsafe { request.held() };
+        let mut question = Box::new(Question { context, request: held, session, resolved, judgement, answer: None });
         // SAFETY: the location lives as long as the request; the box stays where it is until the lookup is done or
         // dropped, which tells nginx.
         unsafe {
@@ -115,17 +117,17 @@ impl Question {
             if state != 0 {
                 let why = CStr::from_ptr(ffi::ngx_ws_resolve_error(state)).to_string_lossy();
                 let host = Octets(self.resolved.host());
-                self.request.report(Level::Error, format_args!("\"{host}\" could not be resolved: {why}"));
-                because(self.request, "host not found");
+                self.request.get().report(Level::Error, format_args!("\"{host}\" could not be resolved: {why}"));
+                because(self.request.get(), "host not found");
                 return Err(Status::BAD_GATEWAY);
             }
             let mut allowed = Vec::new();
             let (mut count, mut addresses) = ((*context).naddrs, (*context).addrs);
             if self.judgement == Judgement::ByAddress {
                 let all = std::slice::from_raw_parts(addresses, count);
-                allowed = allow::among(self.request, all, self.resolved.port());
+                allowed = allow::among(self.request.get(), all, self.resolved.port());
                 if allowed.is_empty() {
-                    because(self.request, "address not allowed");
+                    because(self.request.get(), "address not allowed");
                     return Err(Status::FORBIDDEN);
                 }
                 // The array itself is nginx's, which frees by it what the addresses are in.
@@ -134,7 +136,7 @@ impl Question {
             let resolved = &mut *self.resolved.raw();
             resolved.naddrs = count;
             resolved.addrs = addresses;
-            let known = peer::know_servers(self.request, self.resolved);
+            let known = peer::know_servers(self.request.get(), self.resolved);
             resolved.naddrs = 0;
             resolved.addrs = std::ptr::null_mut();
             drop(allowed);

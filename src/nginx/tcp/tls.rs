@@ -28,7 +28,7 @@ pub fn prepare(cf: *mut ffi::ngx_conf_t, settings: &mut Settings<NginxCompiler>)
 }
 
 /// Who the service of a request has to be: the name that is configured, or that of the address. `None` when there is no memory.
-pub fn identity(request: Request, host: &[u8]) -> Option<Identity> {
+pub fn identity(request: Request<'_>, host: &[u8]) -> Option<Identity> {
     let settings = request.settings();
     let name = match settings.tcp_ssl_name() {
         Some(template) => template.evaluate(request)?,

@@ -9,7 +9,7 @@ use crate::tcp::tokens::argument;
 
 /// The address of the request's argument `token` in the file or directory of its location. `None` where there is none, so that
 /// `websocket_tcp` answers 404.
-pub fn token_target(request: Request) -> Option<Vec<u8>> {
+pub fn token_target(request: Request<'_>) -> Option<Vec<u8>> {
     let tokens = request.settings().tcp_tokens()?;
     let token = argument(request.arguments())?;
     let mut report = |text: &str| {

@@ -18,7 +18,7 @@ mod stream;
 mod tests;
 
 use std::mem;
-use std::ops::{ControlFlow, DerefMut};
+use std::ops::{ControlFlow, Deref};
 
 use super::client::Lost;
 use super::endpoint::HttpStatus;
@@ -161,7 +161,7 @@ pub trait Host: Log {
     /// Where its messages come from.
     type Source: Source;
     /// What is known of it when it is logged.
-    type Record: DerefMut<Target = Record>;
+    type Record: Deref<Target = Record>;
 
     /// Milliseconds of a monotonic clock, as of the current turn of the event loop.
     fn now(&self) -> u64;
@@ -293,7 +293,7 @@ impl<H: Host> Subscriber<H> {
         if let SubscriberStage::Waiting { source, .. } = &self.stage
             && let Some(State::Running(pid)) = source.program()
         {
-            self.record.exec_pid = Some(pid);
+            self.record.exec_pid.set(Some(pid));
         }
         match self.open() {
             Ok(true) => {}
@@ -333,7 +333,7 @@ impl<H: Host> Subscriber<H> {
             source.look_again();
             return false;
         }
-        self.record.exec_status = outcome.status;
+        self.record.exec_status.set(outcome.status);
         true
     }
 
@@ -418,10 +418,10 @@ impl<H: Host> Subscriber<H> {
         }
     }
 
-    fn count(record: &mut Record, open: Option<&OpenSession>, message: &Message) {
+    fn count(record: &Record, open: Option<&OpenSession>, message: &Message) {
         let octets = message.data().len();
         record.message_out(octets);
-        record.message_id = Some(message.id);
+        record.message_id.set(Some(message.id));
         if let Some(open) = open {
             open.figures().sent(1, octets as u64);
         }

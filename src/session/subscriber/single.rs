@@ -85,7 +85,7 @@ impl<H: Host> Subscriber<H> {
         let Found { buffer, shared, lost } = found;
         let message = &shared.message;
         self.spoke = self.host.now();
-        Self::count(&mut self.record, self.open.as_ref(), message);
+        Self::count(&self.record, self.open.as_ref(), message);
         let response = &mut self.response;
         let headers = response.add_header("ETag", &etag(position))
             && response.add_header("Last-Modified", &http_date(message.unix / 1000))

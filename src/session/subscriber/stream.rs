@@ -58,7 +58,7 @@ impl<H: Host> Subscriber<H> {
             else {
                 return Flow::Continue(());
             };
-            let (response, record, open) = (&mut self.response, &mut self.record, self.open.as_ref());
+            let (response, record, open) = (&mut self.response, &self.record, self.open.as_ref());
             let served = source.serve(budget, |batch: &Batch| {
                 for item in batch.items() {
                     streaming.item(item, |content| response.push(content, false));

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::channel::streaming::Content;
 use crate::nginx::ffi;
-use crate::nginx::request::Request;
+use crate::nginx::request::{HeldRequest, Request};
 use crate::nginx::status::Status;
 use crate::nginx::timer::now;
 use crate::session::client::Lost;
@@ -34,7 +34,7 @@ impl Piece {
 
 /// The pieces of one body, in order.
 pub struct Body {
-    request: Request,
+    request: HeldRequest,
     /// Each piece is a chunk of its own where the response has chunks.
     apart: bool,
     in_flight: VecDeque<Piece>,
@@ -53,9 +53,14 @@ pub struct Body {
 
 impl Body {
     /// Without any pieces. `apart`: each of them is to be a chunk.
-    pub fn new(request: Request, apart: bool) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// As for [`Request::held`].
+    pub unsafe fn new(request: Request<'_>, apart: bool) -> Self {
         Body {
-            request,
+            // SAFETY: the caller sees to it.
+            request: unsafe { request.held() },
             apart,
             in_flight: VecDeque::new(),
             spare: Vec::new(),
@@ -93,7 +98,7 @@ impl Body {
     /// Lets the head leave that has nothing behind it yet.
     pub fn flush_head(&mut self) -> Result<(), Lost> {
         // SAFETY: the request is alive, and its head was sent.
-        let sent = unsafe { ffi::ngx_ws_flush_head(self.request.raw()) };
+        let sent = unsafe { ffi::ngx_ws_flush_head(self.request.get().raw()) };
         if sent == Status::ERROR { Err(Lost) } else { Ok(()) }
     }
 
@@ -110,7 +115,7 @@ impl Body {
         // SAFETY: the octets live as long as the content, which is kept beside the buffer; nginx only reads them.
         unsafe {
             let (start, len) = (octets.as_ptr().cast_mut(), octets.len());
-            ffi::ngx_ws_body_buf(&raw mut *buffer, start, len, last.into(), self.request.is_main().into());
+            ffi::ngx_ws_body_buf(&raw mut *buffer, start, len, last.into(), self.request.get().is_main().into());
         }
         self.in_flight.push_back(Piece { buffer, _content: content });
         self.fresh += 1;
@@ -122,7 +127,7 @@ impl Body {
         self.fresh = 0;
         let mut buffers: Vec<*mut ffi::ngx_buf_t> =
             self.in_flight.iter_mut().skip(known).map(|piece| &raw mut *piece.buffer).collect();
-        let request = self.request.raw();
+        let request = self.request.get().raw();
         // SAFETY: the request is alive, and the buffers stay where they are until they are empty.
         let sent = unsafe {
             ffi::ngx_ws_body_send(request, buffers.as_mut_ptr(), buffers.len(), self.apart.into()) != Status::ERROR

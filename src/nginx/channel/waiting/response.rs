@@ -5,7 +5,7 @@
 use super::body::Body;
 use crate::channel::streaming::Content;
 use crate::nginx::ffi;
-use crate::nginx::request::Request;
+use crate::nginx::request::{HeldRequest, Request};
 use crate::nginx::status::Status;
 use crate::session::client::Lost;
 use crate::session::endpoint::HttpStatus;
@@ -13,14 +13,19 @@ use crate::session::subscriber::{Response, SubscriberEnd};
 
 /// Head and body.
 pub struct NginxResponse {
-    request: Request,
+    request: HeldRequest,
     body: Body,
 }
 
 impl NginxResponse {
     /// Nothing was sent yet. `apart`: each piece of the body is to be a chunk.
-    pub fn new(request: Request, apart: bool) -> Self {
-        NginxResponse { request, body: Body::new(request, apart) }
+    ///
+    /// # Safety
+    ///
+    /// As for [`Request::held`].
+    pub unsafe fn new(request: Request<'_>, apart: bool) -> Self {
+        // SAFETY: the caller sees to it.
+        unsafe { NginxResponse { request: request.held(), body: Body::new(request, apart) } }
     }
 }
 
@@ -34,13 +39,13 @@ fn not_sent(sent: Status) -> SubscriberEnd {
 
 impl Response for NginxResponse {
     fn add_header(&mut self, name: &'static str, value: &str) -> bool {
-        self.request.add_header(name, value.as_bytes())
+        self.request.get().add_header(name, value.as_bytes())
     }
 
     fn begin(&mut self, content_type: &[u8], length: i64) -> Result<bool, SubscriberEnd> {
         const NO_MEMORY: SubscriberEnd = SubscriberEnd::Refused(HttpStatus::INTERNAL);
-        let content_type = self.request.copy(content_type).ok_or(NO_MEMORY)?;
-        let request = self.request.raw();
+        let content_type = self.request.get().copy(content_type).ok_or(NO_MEMORY)?;
+        let request = self.request.get().raw();
         // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
         unsafe {
             ffi::ngx_ws_response_open(request, ffi::NGX_HTTP_OK as usize, content_type, length);
@@ -55,8 +60,8 @@ impl Response for NginxResponse {
     fn empty(&mut self, HttpStatus(status): HttpStatus) -> Result<(), SubscriberEnd> {
         // SAFETY: the request is alive and nothing was sent yet.
         let sent = unsafe {
-            ffi::ngx_ws_response_empty(self.request.raw(), status.into());
-            ffi::ngx_http_send_header(self.request.raw())
+            ffi::ngx_ws_response_empty(self.request.get().raw(), status.into());
+            ffi::ngx_http_send_header(self.request.get().raw())
         };
         if sent == Status::ERROR { Err(SubscriberEnd::Lost) } else { Ok(()) }
     }
