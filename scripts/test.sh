@@ -109,7 +109,10 @@ fi
 
 if [ -n "$reports" ]; then
     # What the watchers have to say about themselves, such as an unknown system call or a thread that has ended, is no report.
-    find "$reports" -type f -exec sed -i '/^--[0-9]*-- /d; /^==[0-9]*==Unable to get registers from thread [0-9]*\.$/d' {} +
+    find "$reports" -type f -exec sed -i '
+        /^--[0-9]*-- /d
+        /^==[0-9]*==Unable to get registers from thread [0-9]*\.$/d
+        /^==[0-9]*== Warning: noted but unhandled ioctl /,/README_MISSING_SYSCALL_OR_IOCTL/d' {} +
     find "$reports" -type f -empty -delete
     count=$(find "$reports" -type f | wc -l)
     if [ "$count" -gt 0 ]; then

@@ -13,7 +13,8 @@ use Ws::Frame;
 use Ws::Http;
 
 my $STATUS = 'location = /status { websocket_status; }';
-my $EXEC = 'websocket_exec /bin/cat; websocket_exec_max 1; websocket_exec_stop 50ms 50ms;';
+# Clients that stay do not look for Pings.
+my $EXEC = 'websocket_exec /bin/cat; websocket_exec_max 1; websocket_exec_stop 50ms 50ms; websocket_ping_interval 0;';
 
 # try_open(port, path, host): a client, or the status.
 sub try_open {

@@ -232,7 +232,8 @@ case 'no Sentinel is there, or none knows the name' => sub {
         some     => "redis+sentinel://:of-the-servers\@127.0.0.1:$nobody,127.0.0.1:$sentinel->{port}/news/1",
     );
     my $ngx = Ws::Nginx->new(
-        http => 'websocket_channel_zone 1m; websocket_channel_redis_timeout 2s; websocket_channel_redis_sentinel_password_file %%PREFIX%%/sentinels;',
+        http => 'websocket_channel_zone 1m; websocket_channel_redis_sentinel_password_file %%PREFIX%%/sentinels; '
+            . (instrumented() ? 'websocket_channel_redis_timeout 20s; websocket_channel_redis_connect_timeout 20s;' : 'websocket_channel_redis_timeout 2s;'),
         server => join '', map { "location = /$_ { websocket_channel x mode=pub; websocket_channel_redis $engines{$_}; }\n" } sort keys %engines,
     );
     $ngx->file('sentinels', "of-the-sentinels\n");

@@ -94,7 +94,10 @@ my $locations = join '', map {
 } sort keys %engines;
 my $ngx = Ws::Nginx->start(
     workers => 2,
-    http    => 'websocket_channel_zone 4m; websocket_channel_redis_timeout 2s; websocket_channel_redis_connect_timeout 3s;',
+    # Keys of RSA take their time in a worker that is watched.
+    http    => 'websocket_channel_zone 4m; ' . (instrumented()
+        ? 'websocket_channel_redis_timeout 20s; websocket_channel_redis_connect_timeout 30s;'
+        : 'websocket_channel_redis_timeout 2s; websocket_channel_redis_connect_timeout 3s;'),
     server  => $locations . 'location = /status { websocket_status; }',
 );
 my $port = $ngx->port;

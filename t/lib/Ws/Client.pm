@@ -14,7 +14,7 @@ use IO::Socket::INET;
 use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER SO_RCVBUF SO_SNDBUF SHUT_WR);
 use Time::HiRes qw(time sleep);
 
-use Ws::Frame qw(parse_frame describe close_frame upgrade ACCEPT CONT TEXT CLOSE PING);
+use Ws::Frame qw(parse_frame describe close_frame upgrade ACCEPT CONT TEXT CLOSE PING pong);
 use Ws::Nginx ();
 
 # Seconds. Long enough for a machine that does other work at the same time; a test that passes never waits for it.
@@ -212,7 +212,10 @@ sub message {
     while (1) {
         my $frame = $self->frame($timeout);
         # What a watched worker does may take longer than a client is left alone.
-        next if $frame->{opcode} == PING && Ws::Nginx::instrumented();
+        if ($frame->{opcode} == PING && Ws::Nginx::instrumented()) {
+            $self->send(pong($frame->{payload}));
+            next;
+        }
         die 'expected a message, got ' . describe($frame) . "\n" if $frame->{opcode} & 8;
         die "continuation of nothing\n" if !$message && $frame->{opcode} == CONT;
         die "message inside a message\n" if $message && $frame->{opcode} != CONT;
