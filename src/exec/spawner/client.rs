@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::keeper::Keeper;
 use super::launch::{self, Baseline, Role};
 use super::wire::Greeting;
-use super::{Failure, Ladder, ProgramDescription, ProgramId, Report, StartStep, sys, wire};
+use super::{Failure, Ladder, ProgramDescription, ProgramId, Report, StartStep, is_exhaustion, sys, wire};
 
 thread_local! {
     /// Guards that had not ended when they were looked at last. There are few: a worker has one spawner, unless that dies.
@@ -341,7 +341,7 @@ impl Queued {
 
 /// The error, if it says that the system lacks something and not that the spawner is dead.
 fn exhaustion(error: &io::Error) -> Option<i32> {
-    error.raw_os_error().filter(|errno| matches!(*errno, libc::ENOMEM | libc::ENOBUFS | libc::ETOOMANYREFS))
+    error.raw_os_error().filter(|errno| is_exhaustion(*errno))
 }
 
 fn check(program: &ProgramDescription<'_>) -> io::Result<()> {
