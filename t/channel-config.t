@@ -47,6 +47,7 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocke
     'websocket_channel_names news;', 'websocket_channel_names ~^room/ ~*^chat/ inbox-$remote_user mode=pubsub;',
     'websocket_channel_names "~^room/[a-z]{1,8}$" mode=$arg_mode;', 'websocket_channel_names ~^secret/ mode=off;',
     "websocket_channel_names ~^a;\nwebsocket_channel_names b mode=pub;", 'websocket_channel_names off;',
+    'websocket_channel_tell_id on;', 'websocket_channel_tell_id event;', 'websocket_channel_tell_id off;',
     'websocket_channel_max_subscriptions 1;', 'websocket_channel_max_subscriptions 1024;';
 
 refused('websocket_channel mode=sub;', qr/websocket_channel/, qr/id of a channel is missing/);
@@ -59,6 +60,7 @@ refused("websocket_channel_names $_;", qr/websocket_channel_names/, qr/"[^"]*"/)
     for '""', '~', '~*', '~(', 'a mode=both', 'a mode=', 'a mode=sub mode=pub', 'a,', 'sub', 'mode:sub';
 refused("websocket_channel_names $_", qr/websocket_channel_names/, qr/"off" stands alone|not a switch/)
     for 'off a;', 'a off;', "off;\nwebsocket_channel_names a;", "a;\nwebsocket_channel_names off;";
+refused("websocket_channel_tell_id $_;", qr/websocket_channel_tell_id/, qr/"$_"/, qr/"off", "on" or "event"/) for qw(yes field);
 refused("websocket_channel_max_subscriptions $_;", qr/websocket_channel_max_subscriptions/, qr/"$_"/, qr/number from 1 to 1024/)
     for qw(0 1025 x -1);
 refused('websocket_channel "";', qr/the id of a channel/);

@@ -12,6 +12,7 @@ interface Said {
   base64: string;
   type?: string;
   event?: string;
+  channel?: string;
   lost: number;
   status?: number;
   reason?: string;
@@ -25,7 +26,7 @@ const v1: Subprotocol = (sink, socket) => {
     const { id } = said;
     if (said.op === "message") {
       const data = said.data ?? Uint8Array.from(atob(said.base64), (octet) => octet.charCodeAt(0)).buffer;
-      sink.message(data, id, { contentType: said.type, name: said.event });
+      sink.message(data, id, { contentType: said.type, name: said.event, channel: said.channel });
     } else if (said.op === "gap") sink.gap(said.lost, id);
     // It is refused, or the channel is gone.
     else if (said.status) sink.end(said);
@@ -43,7 +44,7 @@ const meta: Subprotocol = (sink) => {
     const line = (name: string) => new RegExp(`^${name}: (.*)`, "m").exec(text.slice(0, end))?.[1];
     const gap = line("gap");
     if (gap) sink.gap(Number(gap), line("id"));
-    else sink.message(data.slice(end + 2), line("id"), { contentType: line("content-type"), channel: line("channel") });
+    else sink.message(data.slice(end + 2), line("id"), { contentType: line("content-type") });
   };
 };
 

@@ -91,7 +91,7 @@ impl Asked {
     /// Reads a `Last-Event-ID` header or a `last_event_id` argument. Empty is nothing: an EventSource that has not seen an
     /// id yet sends none, but some libraries send the header all the same.
     pub fn id(octets: &[u8]) -> Self {
-        let octets = octets.trim_ascii();
+        let octets = within(octets.trim_ascii());
         if octets.is_empty() {
             return Self::Nothing;
         }
@@ -152,6 +152,31 @@ pub fn join(ids: impl IntoIterator<Item = Option<MessageId>>) -> String {
         joined.push_str(&id.to_string());
     }
     joined
+}
+
+/// What a server in between adds to the entity tag of a response that it has compressed: Apache's `mod_deflate` and `mod_brotli`, and others.
+const CODINGS: [&[u8]; 4] = [b"-gzip", b"-br", b"-deflate", b"-zstd"];
+
+/// An entity tag without what a server in between has added.
+fn without_coding(tag: &[u8]) -> &[u8] {
+    CODINGS.iter().find_map(|coding| tag.strip_suffix(*coding)).unwrap_or(tag)
+}
+
+/// The position in what a client has made of an entity tag. NchanSubscriber.js puts the seconds of `Last-Modified` and a colon before the
+/// tag as it came.
+fn within(octets: &[u8]) -> &[u8] {
+    let mut octets = octets;
+    if let Some(open) = octets.iter().position(|&octet| octet == b'"')
+        && let Some(close) = octets.iter().rposition(|&octet| octet == b'"').filter(|&close| close > open)
+    {
+        let (before, behind) = (octets.get(..open).unwrap_or_default(), octets.get(close + 1..).unwrap_or_default());
+        let seconds = before.strip_suffix(b"W/").unwrap_or(before).strip_suffix(b":");
+        let is_tag = seconds.is_some_and(|seconds| number(seconds).is_some()) && without_coding(behind).is_empty();
+        if is_tag {
+            octets = octets.get(open + 1..close).unwrap_or_default();
+        }
+    }
+    without_coding(octets)
 }
 
 /// An id as an entity tag (RFC 9110, section 8.8.3).
@@ -374,6 +399,18 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_nchan_subscriber() {
+        let after = Asked::After(vec![id(77, 5)]);
+        for text in ["1700000000:\"77:5\"", "1700000000:W/\"77:5\"", "0:\"77:5-gzip\"", " 17:\"77:5\"-gzip "] {
+            assert_eq!(Asked::id(text.as_bytes()), after, "{text}");
+        }
+        assert_eq!(Asked::id(b"17:\"77:5,1:0\""), Asked::After(vec![id(77, 5), id(1, 0)]));
+        for text in ["17:\"77:5", "17\"77:5\"", "x:\"77:5\"", "17:\"77:5\"x", "17:\"\"77:5\"\"", "17:\"\"", "\""] {
+            assert!(!matches!(Asked::id(text.as_bytes()), Asked::After(_) | Asked::Cut(_)), "{text}");
+        }
+    }
+
+    #[test]
     fn anything_else_is_unknown() {
         let unknown = [
             "7",
@@ -410,6 +447,9 @@ mod tests {
             assert_eq!(Asked::etag(tag.as_bytes()), after, "{tag}");
         }
         assert_eq!(Asked::etag(b"\"77:5,3:4\""), Asked::After(vec![id(77, 5), id(3, 4)]));
+        for tag in ["\"77:5-gzip\"", "W/\"77:5-gzip\"", "\"77:5\"-gzip", "77:5-gzip", "\"77:5-br\"", "77:5-zstd"] {
+            assert_eq!(Asked::etag(tag.as_bytes()), after, "{tag}");
+        }
         for tag in ["*", "\"abc\"", "\"77:5", "\"", "\"\""] {
             assert_eq!(Asked::etag(tag.as_bytes()), Asked::Unknown, "{tag}");
         }

@@ -2,6 +2,7 @@
 
 //! Directives whose value is one of a few words.
 
+use crate::channel::wire::Naming;
 use crate::exec::framing::Format;
 use crate::status::StatusForm;
 use crate::tcp::proxy_protocol;
@@ -79,6 +80,9 @@ pub(super) const CHANNEL_MODES: &[(&str, ChannelMode)] = &[
     ("pubsub", ChannelMode::PubSub),
     ("info", ChannelMode::Info),
 ];
+
+pub(super) const CHANNEL_TELL_IDS: &[(&str, Option<Naming>)] =
+    &[("off", None), ("on", Some(Naming::Field)), ("event", Some(Naming::Event))];
 
 pub(super) const CHANNEL_LAGS: &[(&str, ChannelLag)] = &[("close", ChannelLag::Close), ("skip", ChannelLag::Skip)];
 

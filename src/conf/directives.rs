@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use super::channel;
 use super::choices::{
-    CHANNEL_LAGS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
+    CHANNEL_LAGS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS,
+    TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
 use super::{Compiler, Refused, Template, names, redis, refusals, value, words};
@@ -106,6 +107,9 @@ impl<C: Compiler + 'static> Table<C> {
             once(&mut to.channel_lag, value::choice(from[0], CHANNEL_LAGS))
         }),
         row(c"websocket_channel_split", Place::Anywhere, Arguments::Exactly(1), channel::split),
+        row(c"websocket_channel_tell_id", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_tell_id, value::choice(from[0], CHANNEL_TELL_IDS))
+        }),
         row(c"websocket_channel_create", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_create, value::flag(from[0]))
         }),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::{ChannelLag, ChannelMode, Compiler, Engine, ExecStderr, Refused, value};
 use crate::channel::position::Start;
 use crate::channel::transport::Transports;
+use crate::channel::wire::Naming;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::status::StatusForm;
@@ -448,6 +449,8 @@ settings! {
     channel_lag: ChannelLag, ChannelLag::Close;
     /// What separates the ids in one value; none where a value is one id.
     channel_split: Option<Rc<[u8]>>, None;
+    /// How a subscriber is told which channel a message is from; none where it is not.
+    channel_tell_id: Option<Naming>, None;
     /// Whether channels may be subscribed to that nobody has published to.
     channel_create: bool, true;
     /// Whether clients may delete channels; none where that depends on what else they may do.

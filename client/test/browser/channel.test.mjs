@@ -298,6 +298,52 @@ check("many channels in one connection", async (id, tab) => {
   }
 });
 
+check("channels.v1 is what a WebSocket speaks", async (id, tab) => {
+  const page = await tab();
+  await begin(page, `/channel/${id}`, { transports: ["websocket"] });
+  await until("it is open", async () => (await state(page)) === "open");
+  // The other subprotocol has no position before the first message.
+  assert.match(await page.evaluate("channel.position"), /^\d+:0$/);
+  await page.evaluate("channel.close()");
+});
+
+for (const subscriber of ["websocket", "eventsource", "longpoll"]) {
+  check(`NchanSubscriber.js, as it is: ${subscriber}: resumes, and survives a gap`, async (id, tab) => {
+    const page = await tab();
+    await page.evaluate(`new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      Object.assign(script, { src: "/test/node_modules/nchan/NchanSubscriber.js", onload: resolve, onerror: reject });
+      document.head.append(script);
+    })`);
+    const run = (position) =>
+      page.evaluate(`{
+        window.got = [];
+        window.thrown = [];
+        addEventListener("error", ({ message }) => thrown.push(message));
+        window.nchan = new NchanSubscriber("/channel/${id}", { subscriber: "${subscriber}", msgId: ${position} });
+        nchan.on("message", (message) => got.push(message));
+        nchan.start();
+      }`);
+    const got = async () => JSON.parse(await page.evaluate("JSON.stringify({ got, thrown })"));
+    for (const message of numbers(1, 3)) await nginx.publish(`/short/${id}`, message);
+    await run("undefined");
+    await until("three messages", async () => (await got()).got.length === 3);
+    const position = await page.evaluate("nchan.stop(), nchan.lastMessageId");
+    await publishAll(nginx.port, `/short/${id}`, numbers(4, 6));
+    await run(JSON.stringify(position));
+    await until("it goes on", async () => (await got()).got.length === 3);
+    assert.deepEqual(await got(), { got: numbers(4, 6), thrown: [] });
+    const later = await page.evaluate("nchan.stop(), nchan.lastMessageId");
+    await publishAll(nginx.port, `/short/${id}`, numbers(7, 100));
+    await run(JSON.stringify(later));
+    await until("the last one", async () => (await got()).got.at(-1) === "100");
+    const end = await got();
+    await page.evaluate("nchan.stop()");
+    if (subscriber === "websocket") assert.deepEqual(JSON.parse(end.got.shift()), {});
+    assert.deepEqual(end, { got: numbers(71, 100), thrown: [] });
+  });
+}
+
 check("in a worker", async (id, tab) => {
   await nginx.publish(`/channel/${id}`, "1");
   const page = await tab();

@@ -28,6 +28,8 @@ pub struct Item {
     pub message: Option<Rc<Shared>>,
     /// Messages lost before it, where the form itself has no way to tell; 0: nobody knows how many.
     pub lost: Option<u64>,
+    /// The id of the channel that it is from, where the form [names](crate::channel::wire::WireForm::names_channel) it.
+    pub channel: Option<Rc<[u8]>>,
     /// Which of the subscriber's channels it is from.
     pub(super) which: usize,
     /// Where the subscriber is in that channel afterwards.
@@ -47,7 +49,17 @@ impl Batch {
         let encoded = crate::channel::wire::Encoded { octets, compressed: false };
         let mut batch = Batch::default();
         let (buffer, next) = (Buffer::Made(Rc::new(encoded)), Offset(0));
-        batch.push(Item { buffer, message: None, lost: None, which: 0, next, delivered: 0, cut: 0, told: true });
+        batch.push(Item {
+            buffer,
+            message: None,
+            lost: None,
+            channel: None,
+            which: 0,
+            next,
+            delivered: 0,
+            cut: 0,
+            told: true,
+        });
         batch
     }
 

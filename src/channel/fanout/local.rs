@@ -77,7 +77,7 @@ pub struct Local {
     /// The channel.
     pub handle: Handle,
     /// Its id, once there is a subscriber whose form names it.
-    pub name: Box<[u8]>,
+    pub name: Rc<[u8]>,
     /// Its subscribers in this worker.
     pub members: Vec<LocalSubscriber>,
     /// The newest message that has been copied, or that was there before the first subscriber.
@@ -105,7 +105,7 @@ impl Local {
     pub fn new(handle: Handle, head: Offset) -> Self {
         Self {
             handle,
-            name: Box::default(),
+            name: Rc::from([]),
             members: Vec::new(),
             head,
             deleted: false,

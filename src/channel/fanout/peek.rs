@@ -149,9 +149,9 @@ struct Order {
 }
 
 /// The id of one of the subscriber's channels, for the forms that name it.
-fn name<'c>(subscriber: &Subscriber, channels: &'c Slab<Local>, which: usize) -> &'c [u8] {
-    let membership = subscriber.memberships().get(which).filter(|_| subscriber.form.names_channel());
-    membership.and_then(|membership| channels.by_index(membership.channel.0)).map_or(b"", |local| &local.name)
+fn name(subscriber: &Subscriber, channels: &Slab<Local>, which: usize) -> Option<Rc<[u8]>> {
+    let membership = subscriber.memberships().get(which).filter(|_| subscriber.form.names_channel())?;
+    channels.by_index(membership.channel.0).map(|local| Rc::clone(&local.name))
 }
 
 fn tell_gap(
@@ -178,13 +178,15 @@ fn tell_gap(
             // Everything that is there comes after it.
             let cut = first.map_or(order.horizon, |first| order.horizon.min(first.saturating_sub(1)));
             let id = position(subscriber, batch, which, cut, order);
-            match subscriber.form.gap(lost, &id, name(subscriber, channels, which)) {
+            let channel = name(subscriber, channels, which);
+            match subscriber.form.gap(lost, &id, channel.as_deref().unwrap_or_default()) {
                 // It goes with the next message.
                 None => Gap::None,
                 Some(encoded) => Gap::Tell(Item {
                     buffer: Buffer::Made(Rc::new(encoded)),
                     message: None,
                     lost: None,
+                    channel,
                     which,
                     next,
                     delivered: batch.delivered.get(which).copied().unwrap_or(u64::MAX),
@@ -198,7 +200,7 @@ fn tell_gap(
 
 fn push_message(
     subscriber: &Subscriber,
-    channel: &[u8],
+    channel: Option<Rc<[u8]>>,
     which: usize,
     shared: Rc<Shared>,
     scratch: &mut Scratch,
@@ -213,6 +215,7 @@ fn push_message(
     let membership = subscriber.memberships().get(which);
     // Only the first message after a gap has it before itself.
     let lost = membership.filter(|membership| Some(membership.next) == here).and_then(|membership| membership.lost);
+    let named = channel.as_deref().unwrap_or_default();
     let buffer = if subscriber.form.has_id() && subscriber.memberships().len() > 1 {
         if let Some(cursor) = batch.cursors.get_mut(which) {
             *cursor = next;
@@ -221,11 +224,11 @@ fn push_message(
             *delivered = serial;
         }
         let id = position(subscriber, batch, which, cut, order);
-        Buffer::Made(Rc::new(subscriber.form.message(&shared.message, &id, channel, scratch)))
+        Buffer::Made(Rc::new(subscriber.form.message(&shared.message, &id, named, scratch)))
     } else {
-        shared.form(&subscriber.form, channel, scratch)
+        shared.form(&subscriber.form, named, scratch)
     };
-    batch.push(Item { buffer, message: Some(shared), lost, which, next, delivered: serial, cut, told: true });
+    batch.push(Item { buffer, message: Some(shared), lost, channel, which, next, delivered: serial, cut, told: true });
 }
 
 /// Where the subscriber is after the batch and one more item, which tells it what it has lost in the channel `told`. What it has

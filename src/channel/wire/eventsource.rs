@@ -8,17 +8,19 @@ pub const KEEPALIVE: &[u8] = b":\n\n";
 /// The content type of the stream.
 pub const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
-/// An event with this id.
+/// An event with this id; `channel` is the one that it is from, if that is to be told.
 ///
 /// The lines of a stream end in CR LF, LF or CR, so data is cut at each of these, and the client puts it together with
 /// LF. A line end at the end of the data is data as well: it makes an empty last line.
-pub fn event(id: &str, event: &[u8], data: &[u8]) -> Vec<u8> {
+pub fn event(id: &str, event: &[u8], channel: Option<&[u8]>, data: &[u8]) -> Vec<u8> {
     let lines = memchr::memchr2_iter(b'\n', b'\r', data).count() + 1;
     let mut out = Vec::with_capacity(id.len() + event.len() + data.len() + lines * 7 + 16);
     field(&mut out, b"id", id.as_bytes());
     if !event.is_empty() {
-        let name: Vec<u8> = event.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
-        field(&mut out, b"event", &name);
+        field(&mut out, b"event", &line(event));
+    }
+    if let Some(channel) = channel {
+        field(&mut out, b"channel", &line(channel));
     }
     let mut rest = data;
     while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
@@ -34,9 +36,14 @@ pub fn event(id: &str, event: &[u8], data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What cannot end the line that it is on.
+fn line(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect()
+}
+
 /// Tells that `lost` messages before the position after `id` are lost. The id makes sure that it is not told again.
-pub fn gap(id: &str, lost: u64) -> Vec<u8> {
-    event(id, b"gap", lost.to_string().as_bytes())
+pub fn gap(id: &str, channel: Option<&[u8]>, lost: u64) -> Vec<u8> {
+    event(id, b"gap", channel, lost.to_string().as_bytes())
 }
 
 /// Lets the client know its position without an event: it comes back with this id if it loses the connection before the
@@ -92,15 +99,15 @@ mod tests {
 
     #[test]
     fn fields_and_their_order() {
-        assert_eq!(text(event("7:1", b"", b"hello")), "id: 7:1\ndata: hello\n\n");
-        assert_eq!(text(event("7:1", b"tick", b"")), "id: 7:1\nevent: tick\ndata: \n\n");
-        assert_eq!(text(gap("7:1", 3)), "id: 7:1\nevent: gap\ndata: 3\n\n");
+        assert_eq!(text(event("7:1", b"", None, b"hello")), "id: 7:1\ndata: hello\n\n");
+        assert_eq!(text(event("7:1", b"tick", None, b"")), "id: 7:1\nevent: tick\ndata: \n\n");
+        assert_eq!(text(gap("7:1", None, 3)), "id: 7:1\nevent: gap\ndata: 3\n\n");
     }
 
     #[test]
     fn lines() {
         let data = |data: &str| {
-            let octets = text(event("1:1", b"", data.as_bytes()));
+            let octets = text(event("1:1", b"", None, data.as_bytes()));
             octets.strip_prefix("id: 1:1\n").and_then(|rest| rest.strip_suffix('\n')).unwrap().to_owned()
         };
         assert_eq!(data("a\nb"), "data: a\ndata: b\n");
@@ -115,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_event_name_cannot_make_lines() {
-        assert_eq!(text(event("1:1", b"a\nid: 9\rb", b"x")), "id: 1:1\nevent: aid: 9b\ndata: x\n\n");
+        assert_eq!(text(event("1:1", b"a\nid: 9\rb", None, b"x")), "id: 1:1\nevent: aid: 9b\ndata: x\n\n");
     }
 
     #[test]
@@ -129,7 +136,7 @@ mod tests {
         fn a_client_gets_what_was_sent(messages in proptest::collection::vec("[a-c:\\r\\n \u{e9}\u{0}]{0,12}", 1..5)) {
             let mut stream = String::new();
             for (nth, data) in messages.iter().enumerate() {
-                stream += &text(event(&format!("5:{nth}"), b"e", data.as_bytes()));
+                stream += &text(event(&format!("5:{nth}"), b"e", None, data.as_bytes()));
                 stream += &text(KEEPALIVE.to_vec());
             }
             let (_, events) = client(&stream);

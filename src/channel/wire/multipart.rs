@@ -7,6 +7,7 @@
 //! what subscribers share; it follows each [`part`] by itself.
 
 use super::date::http_date;
+use super::header_value;
 use crate::channel::message::Message;
 use crate::channel::position::etag;
 
@@ -26,14 +27,18 @@ pub fn gap(lost: u64) -> Vec<u8> {
     format!("\r\nX-Channel-Gap: {lost}").into_bytes()
 }
 
-/// A message as a part, from after a boundary to before the next one.
-pub fn part(message: &Message, id: &str) -> Vec<u8> {
+/// A message as a part, from after a boundary to before the next one; `channel` is the one that it is from, if that is to be told.
+pub fn part(message: &Message, id: &str, channel: Option<&[u8]>) -> Vec<u8> {
     let date = http_date(message.unix / 1000);
     let mut out = format!("\r\nLast-Modified: {date}\r\nEtag: {}", etag(id)).into_bytes();
     out.reserve_exact(message.data().len() + message.content_type().len() + 28);
     if !message.content_type().is_empty() {
         out.extend_from_slice(b"\r\nContent-Type: ");
         out.extend(message.content_type().iter().filter(|octet| !matches!(octet, b'\r' | b'\n')));
+    }
+    if let Some(channel) = channel {
+        out.extend_from_slice(b"\r\nX-Channel-Id: ");
+        out.extend_from_slice(header_value(channel).as_bytes());
     }
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(message.data());
@@ -56,12 +61,12 @@ mod tests {
         let body = [
             FIRST.to_vec(),
             b"B".to_vec(),
-            part(&message(b"text/plain"), "7:1"),
+            part(&message(b"text/plain"), "7:1", None),
             b"B".to_vec(),
             gap(3),
-            part(&message(b"a\r\nb: c"), "7:5"),
+            part(&message(b"a\r\nb: c"), "7:5", None),
             b"B".to_vec(),
-            part(&message(b""), "7:6"),
+            part(&message(b""), "7:6", None),
             b"B".to_vec(),
             LAST.to_vec(),
         ];

@@ -20,10 +20,7 @@ pub enum Style {
     /// The lines of [`META`].
     Meta,
     /// As an object of the subprotocol `channels.v1`.
-    Json {
-        /// Which names the channel.
-        named: bool,
-    },
+    Json,
 }
 
 /// How a location frames its messages.
@@ -48,17 +45,23 @@ pub struct Deflate {
     pub min_size: u64,
 }
 
-/// A message in frames.
-pub fn message(framing: &Framing, message: &Message, id: &str, channel: &[u8], scratch: &mut Scratch) -> Encoded {
+/// A message in frames; `channel` is the one that it is from, if that is to be told.
+pub fn message(
+    framing: &Framing,
+    message: &Message,
+    id: &str,
+    channel: Option<&[u8]>,
+    scratch: &mut Scratch,
+) -> Encoded {
     match framing.style {
         Style::Plain => frames(framing, message.kind, message.data(), scratch),
         Style::Meta => {
-            let prefix = prefix(id, message.content_type());
+            let prefix = prefix(id, message.content_type(), channel);
             let payload = [&prefix, message.data()].concat();
             frames(framing, message.kind, &payload, scratch)
         }
-        Style::Json { named } => {
-            let text = json::message(message, id, if named { channel } else { b"" });
+        Style::Json => {
+            let text = json::message(message, id, channel.unwrap_or_default());
             frames(framing, MessageKind::Text, text.as_bytes(), scratch)
         }
     }
@@ -66,23 +69,46 @@ pub fn message(framing: &Framing, message: &Message, id: &str, channel: &[u8], s
 
 /// Tells that `lost` messages before the position after `id` are lost. The id makes sure that it is not told again. `None` where there
 /// is no way to.
-pub fn gap(framing: &Framing, lost: u64, id: &str, channel: &[u8]) -> Option<Encoded> {
+pub fn gap(framing: &Framing, lost: u64, id: &str, channel: Option<&[u8]>) -> Option<Encoded> {
     let payload = match framing.style {
         Style::Plain => return None,
-        Style::Meta => format!("id: {id}\ngap: {lost}\n\n"),
-        Style::Json { named } => json::gap(lost, id, if named { channel } else { b"" }),
+        Style::Meta => meta_gap(lost, id, channel),
+        Style::Json => json::gap(lost, id, channel.unwrap_or_default()),
     };
     Some(Encoded::plain(split(framing.fragment, MessageKind::Text, payload.as_bytes(), false)))
 }
 
+/// A message with the line of the gap. NchanSubscriber.js 1.0.10 knows no such line, and fails on a message that does not begin with the
+/// id and perhaps a content type, or has them somewhere; as many characters as these lines have it then takes away from the
+/// beginning. So the line of the gap comes first, and what is left is the end of the other ones: such a client gets an empty object of
+/// JSON with blanks before it, and the position.
+fn meta_gap(lost: u64, id: &str, channel: Option<&[u8]>) -> String {
+    let mut first = format!("gap: {lost}\n");
+    if let Some(channel) = channel {
+        first += &format!("channel: {}\n", String::from_utf8_lossy(&line(channel)));
+    }
+    // What counts are characters of UTF-16. The object and the ends of two lines are among those that are left.
+    let blanks = " ".repeat(first.encode_utf16().count() - 4);
+    format!("{first}id: {id}\ncontent-type: application/json;{blanks}{{}}\n\n")
+}
+
+/// What cannot end the line that it is on.
+fn line(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect()
+}
+
 /// The lines of [`META`] before the data. A message without content type has no such line.
-fn prefix(id: &str, content_type: &[u8]) -> Vec<u8> {
+fn prefix(id: &str, content_type: &[u8], channel: Option<&[u8]>) -> Vec<u8> {
     let mut out = Vec::with_capacity(id.len() + content_type.len() + 24);
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(id.as_bytes());
     if !content_type.is_empty() {
         out.extend_from_slice(b"\ncontent-type: ");
-        out.extend(content_type.iter().filter(|octet| !matches!(octet, b'\r' | b'\n')));
+        out.extend_from_slice(&line(content_type));
+    }
+    if let Some(channel) = channel {
+        out.extend_from_slice(b"\nchannel: ");
+        out.extend_from_slice(&line(channel));
     }
     out.extend_from_slice(b"\n\n");
     out
@@ -130,7 +156,7 @@ mod tests {
     }
 
     fn encode(framing: Framing, message: &Message) -> Encoded {
-        super::message(&framing, message, &message.id.to_string(), b"room", &mut Scratch::new())
+        super::message(&framing, message, &message.id.to_string(), None, &mut Scratch::new())
     }
 
     #[test]
@@ -161,22 +187,55 @@ mod tests {
         assert_eq!(untyped, b"\x82\x0fid: 77:5\n\nhello");
         let lines = encode(framing, &sample(MessageKind::Text, b"a\r\nid: 9", b"")).octets;
         assert_eq!(&lines[2..], b"id: 77:5\ncontent-type: aid: 9\n\n");
-        let told = gap(&framing, 3, "77:4", b"room").unwrap().octets;
-        assert_eq!(&told[2..], b"id: 77:4\ngap: 3\n\n");
+        let told = gap(&framing, 3, "77:4", None).unwrap().octets;
+        assert_eq!(&told[2..], b"gap: 3\nid: 77:4\ncontent-type: application/json;   {}\n\n");
         assert_eq!(told[0], 0x81);
+    }
+
+    /// What `NchanSubscriber.js` makes of a message: `evt.data.match(/^id: (.*)\n(content-type: (.*)\n)?\n/m)`, and the data
+    /// without as many characters as matched.
+    fn nchan_subscriber(text: &str) -> Option<(String, String)> {
+        let begin = if text.starts_with("id: ") { 0 } else { text.find("\nid: ")? + 1 };
+        let mut lines = text[begin..].split_inclusive('\n');
+        let id = lines.next()?;
+        let mut matched = id.to_owned();
+        let mut last = lines.next()?;
+        if last.starts_with("content-type: ") {
+            matched += last;
+            last = lines.next()?;
+        }
+        if last != "\n" {
+            return None;
+        }
+        matched += last;
+        let units: Vec<u16> = text.encode_utf16().collect();
+        let rest = &units[matched.encode_utf16().count()..];
+        Some((id.trim_end().trim_start_matches("id: ").to_owned(), String::from_utf16(rest).unwrap()))
+    }
+
+    #[test]
+    fn a_gap_is_survived_by_clients_that_know_none() {
+        for channel in [None, Some(&b"room"[..]), Some("r\u{f6}\u{1f600}".as_bytes())] {
+            for lost in [0, 3, 1_000_000] {
+                let text = meta_gap(lost, "77:4", channel);
+                let (id, data) = nchan_subscriber(&text).unwrap();
+                assert_eq!((id.as_str(), data.trim()), ("77:4", "{}"), "{text}");
+                assert!(data.trim_start_matches([' ', '\n']).starts_with('{'));
+            }
+        }
     }
 
     #[test]
     fn objects() {
-        let framing = |named| Framing { style: Style::Json { named }, ..Framing::default() };
+        let framing = Framing { style: Style::Json, ..Framing::default() };
         let octets = sample(MessageKind::Binary, b"", b"\x00");
-        let object = encode(framing(true), &octets).octets;
-        assert_eq!(object[0], 0x81, "octets are a text as well");
-        assert_eq!(&object[2..], br#"{"op":"message","channel":"room","id":"77:5","base64":"AA=="}"#);
-        assert_eq!(&encode(framing(false), &octets).octets[2..], br#"{"op":"message","id":"77:5","base64":"AA=="}"#);
-        let told = gap(&framing(true), 3, "77:4", b"room").unwrap().octets;
+        let object = |channel| message(&framing, &octets, "77:5", channel, &mut Scratch::new()).octets;
+        assert_eq!(object(None)[0], 0x81, "octets are a text as well");
+        assert_eq!(&object(Some(b"room"))[2..], br#"{"op":"message","channel":"room","id":"77:5","base64":"AA=="}"#);
+        assert_eq!(&object(None)[2..], br#"{"op":"message","id":"77:5","base64":"AA=="}"#);
+        let told = gap(&framing, 3, "77:4", Some(b"room")).unwrap().octets;
         assert_eq!(&told[2..], br#"{"op":"gap","channel":"room","id":"77:4","lost":3}"#);
-        assert_eq!(gap(&Framing::default(), 3, "77:4", b"room"), None);
+        assert_eq!(gap(&Framing::default(), 3, "77:4", None), None);
     }
 
     #[test]

@@ -18,8 +18,9 @@ const REMEMBER: &[u8] = b"86400";
 const REQUESTED: &[u8] = b"Accept, Authorization, Cache-Control, Content-Type, If-Modified-Since, If-None-Match, \
     Last-Event-ID, X-EventSource-Event, X-Requested-With";
 
-/// What a page needs to go on after what it got, and to know what it lost.
+/// What a page needs to go on after what it got, and to know what it lost; and the same where the channel is told as well.
 const EXPOSED: &[u8] = b"ETag, Last-Modified, Retry-After, X-Channel-Gap";
+const EXPOSED_WITH_ID: &[u8] = b"ETag, Last-Modified, Retry-After, X-Channel-Gap, X-Channel-Id";
 
 /// The form that the request wants channel info in.
 pub fn info_form(request: Request<'_>) -> InfoForm {
@@ -98,9 +99,10 @@ pub fn vary(request: Request<'_>, subscribes: bool) -> bool {
 /// with what the browser knows of the user, as it may for a WebSocket; where every page is allowed, each comes as nobody.
 /// `false` when there is no memory.
 pub fn expose(request: Request<'_>, origin: &[u8], named: bool) -> bool {
+    let exposed = if request.settings().channel_tell_id().is_some() { EXPOSED_WITH_ID } else { EXPOSED };
     request.add_header("Access-Control-Allow-Origin", origin)
         && (!named || request.add_header("Access-Control-Allow-Credentials", b"true"))
-        && request.add_header("Access-Control-Expose-Headers", EXPOSED)
+        && request.add_header("Access-Control-Expose-Headers", exposed)
 }
 
 /// Refuses a method; returns what the content handler returns. The body is read and dropped.

@@ -24,8 +24,8 @@ use crate::channel::position::{Asked, Epoch, MessageId, Offset};
 use crate::channel::store::{Info, Presence, PublishError, ReadError};
 use crate::channel::v1::answer::{self, About};
 use crate::channel::v1::{Begin, Command, Conversation, Fault, Operation, Said};
-use crate::channel::wire::WireForm;
 use crate::channel::wire::websocket::{Deflate, Framing, Style};
+use crate::channel::wire::{Naming, WireForm};
 use crate::nginx::ffi;
 use crate::nginx::request::{HeldRequest, Request};
 use crate::nginx::session::{self, SessionRef};
@@ -204,7 +204,7 @@ impl Multiplex {
             let session = session.ok_or(Status::http(FAILED))?;
             let settings = request.settings();
             let form = WireForm::WebSocket(Framing {
-                style: Style::Json { named: place.is_some() },
+                style: Style::Json,
                 fragment: settings.fragment_size(),
                 deflate: window.map(|window| Deflate {
                     level: settings.deflate_level() as u8,
@@ -212,6 +212,11 @@ impl Multiplex {
                     min_size: settings.deflate_min_size(),
                 }),
             });
+            let naming = if place.is_some() { Some(Naming::Field) } else { settings.channel_tell_id() };
+            let form = match naming {
+                Some(naming) => WireForm::Named(naming, Box::new(form)),
+                None => form,
+            };
             let subscription = match (place, asked) {
                 (None, Asked::Nothing) => Subscription::of(request, ids),
                 (_, asked) => Subscription::after(copy, ids, asked.clone()),

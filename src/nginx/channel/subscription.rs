@@ -228,6 +228,10 @@ fn asked(request: Request<'_>) -> Asked {
         if name.eq_ignore_ascii_case(b"if-none-match") {
             asked = Asked::etag(value);
         }
+        // NchanSubscriber.js says by this one where a long-poll goes on that it begins anew.
+        if name.eq_ignore_ascii_case(b"etag") && asked == Asked::Nothing {
+            asked = Asked::id(value);
+        }
     }
     match asked {
         Asked::Nothing => Asked::id(&decoded(request.variable(b"arg_last_event_id"))),

@@ -175,6 +175,10 @@ pub fn start(
         Delivery::LongPoll | Delivery::Poll => (WireForm::Body, OnGap::Tell, false),
         Delivery::FirstPoll => (WireForm::Body, OnGap::Tell, true),
     };
+    let form = match request.settings().channel_tell_id() {
+        Some(naming) => WireForm::Named(naming, Box::new(form)),
+        None => form,
+    };
     let waiting = create(request, delivery, member)?;
     let listener = listener(waiting);
     let ended = enter(waiting, |subscriber| {

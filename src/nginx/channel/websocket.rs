@@ -156,6 +156,10 @@ impl Channel {
                 min_size: settings.deflate_min_size(),
             }),
         });
+        let form = match settings.channel_tell_id() {
+            Some(naming) if meta => WireForm::Named(naming, Box::new(form)),
+            Some(_) | None => form,
+        };
         let on_gap = match settings.channel_lag() {
             _ if meta => OnGap::Tell,
             ChannelLag::Close => OnGap::Close,

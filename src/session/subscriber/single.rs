@@ -10,6 +10,7 @@ use crate::channel::position::{MAX_POSITIONS, etag};
 use crate::channel::store::{Budget, ReadError};
 use crate::channel::streaming::{Content, TEXT};
 use crate::channel::wire::date::http_date;
+use crate::channel::wire::header_value;
 use crate::session::endpoint::HttpStatus;
 
 /// The channel was deleted (RFC 9110, section 15.5.11).
@@ -30,6 +31,8 @@ struct Found {
     buffer: Buffer,
     shared: Rc<Shared>,
     lost: Option<u64>,
+    /// The channel that it is from, if that is to be told.
+    channel: Option<Rc<[u8]>>,
 }
 
 impl<H: Host> Subscriber<H> {
@@ -42,7 +45,7 @@ impl<H: Host> Subscriber<H> {
             source.serve(Budget { messages: 1, octets: 1 }, |batch: &Batch| {
                 found = batch.items().first().and_then(|item| {
                     let shared = Rc::clone(item.message.as_ref()?);
-                    Some(Found { buffer: item.buffer.clone(), shared, lost: item.lost })
+                    Some(Found { buffer: item.buffer.clone(), shared, lost: item.lost, channel: item.channel.clone() })
                 });
                 1
             })
@@ -82,7 +85,7 @@ impl<H: Host> Subscriber<H> {
     }
 
     fn respond(&mut self, found: Found, position: &str) -> Result<(), SubscriberEnd> {
-        let Found { buffer, shared, lost } = found;
+        let Found { buffer, shared, lost, channel } = found;
         let message = &shared.message;
         self.spoke = self.host.now();
         Self::count(&self.record, self.open.as_ref(), message);
@@ -90,7 +93,8 @@ impl<H: Host> Subscriber<H> {
         let headers = response.add_header("ETag", &etag(position))
             && response.add_header("Last-Modified", &http_date(message.unix / 1000))
             && response.add_header("Cache-Control", "no-cache")
-            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
+            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()))
+            && channel.is_none_or(|channel| response.add_header("X-Channel-Id", &header_value(&channel)));
         if !headers {
             return Err(FAILED);
         }

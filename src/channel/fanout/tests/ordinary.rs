@@ -97,7 +97,7 @@ fn losses_are_told_in_the_way_of_the_form() {
     assert_eq!(skipped.offsets(), [17, 18, 19, 20]);
     let told = subscribe(meta(), OnGap::Tell);
     let texts: Vec<_> = payloads(&told.received).into_iter().map(|text| String::from_utf8(text).unwrap()).collect();
-    assert_eq!(texts[0], format!("id: {epoch}:16\ngap: 6\n\n"));
+    assert_eq!(texts[0], format!("gap: 6\nid: {epoch}:16\ncontent-type: application/json;   {{}}\n\n"));
     assert_eq!(texts[1], format!("id: {epoch}:17\n\nx"));
     assert_eq!(texts.len(), 5);
     let events = String::from_utf8(subscribe(Rc::new(WireForm::EventSource), OnGap::Tell).received).unwrap();
@@ -393,6 +393,7 @@ fn written_octets_tell_what_was_begun() {
             buffer: Buffer::Frame(shared),
             message: None,
             lost: None,
+            channel: None,
             which: 0,
             next: Offset(offset + 1),
             delivered: 0,

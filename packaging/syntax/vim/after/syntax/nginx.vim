@@ -37,6 +37,7 @@ execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_redis_
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_separator'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_split'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_start'
+execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_tell_id'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_transports'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_zone'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_close_timeout'
