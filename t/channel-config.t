@@ -35,7 +35,7 @@ sub refused {
     like($emerg // '', $_) for @expected;
 }
 
-accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocket_channel a b $uri mode=pubsub;',
+accepted($_) for 'websocket_channel a;', 'websocket_channel a publish=b;', 'websocket_channel a $arg_b publish=$arg_c publish=d mode=pubsub;', 'websocket_channel $arg_id;', 'websocket_channel a b $uri mode=pubsub;',
     'websocket_channel mode=pub a;', 'websocket_channel a mode=info;', 'websocket_channel_delete on;',
     'websocket_channel_delete off;', 'http: websocket_channel_zone 1m;', 'http: websocket_channel_zone 2m;',
     'websocket_channel_group $host;', 'websocket_channel_history length=0 time=0;', 'websocket_channel_history time=1h;', 'websocket_channel_history off;',
@@ -51,6 +51,9 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel $arg_id;', 'websocke
     'websocket_channel_max_subscriptions 1;', 'websocket_channel_max_subscriptions 1024;';
 
 refused('websocket_channel mode=sub;', qr/websocket_channel/, qr/id of a channel is missing/);
+refused("websocket_channel $_;", qr/websocket_channel/, qr/publish=/) for 'a publish=', 'a publish=b mode=sub', 'a publish=b mode=info';
+refused('websocket_channel publish=b;', qr/id of a channel is missing/);
+refused("websocket_exec /bin/cat;\nwebsocket_channel a publish=b;", qr/cannot publish/);
 refused('websocket_channel a mode=both;', qr/"both"/, qr/"sub", "pub", "pubsub" or "info"/);
 refused('websocket_channel a mode=sub mode=pub;', qr/one "mode="/);
 refused('websocket_channel_delete yes;', qr/"yes"/, qr/"on" or "off"/);

@@ -23,7 +23,15 @@ pub(super) fn channel<C: Compiler>(
 ) -> Result<(), Refused> {
     let mut mode = None;
     let mut ids = Vec::with_capacity(arguments.len());
+    let mut publish = Vec::new();
     for &argument in arguments {
+        if let Some(id) = argument.strip_prefix(b"publish=") {
+            if id.is_empty() {
+                return Err(Refused::value(argument, "the id of a channel after \"publish=\""));
+            }
+            publish.push(id);
+            continue;
+        }
         match argument.strip_prefix(b"mode=") {
             Some(word) if mode.is_none() => mode = Some(value::choice(word, CHANNEL_MODES)?),
             Some(_) => return Err(Refused::value(argument, "one \"mode=\"")),
@@ -34,12 +42,21 @@ pub(super) fn channel<C: Compiler>(
     if ids.is_empty() {
         return Err(Refused::Usage("the id of a channel is missing".to_owned()));
     }
-    words::ids(&ids, mode.is_some())?;
-    if ids.len() > MAX_POSITIONS {
+    words::ids(&ids, mode.is_some() || !publish.is_empty())?;
+    words::ids(&publish, true)?;
+    if !publish.is_empty() && mode.is_some_and(|mode| mode != ChannelMode::PubSub) {
+        let reason = "\"publish=\" is for clients that subscribe to some channels and publish to others (mode=pubsub)";
+        return Err(Refused::Usage(reason.to_owned()));
+    }
+    if ids.len().max(publish.len()) > MAX_POSITIONS {
         return Err(Refused::Usage(format!("there are more than {MAX_POSITIONS} ids")));
     }
     let ids = compile_all(compiler, &ids)?;
-    connect(settings, EndpointSettings::Channel(Channel { ids, mode: mode.unwrap_or(ChannelMode::Sub) }))
+    let (publish, otherwise) = match publish.as_slice() {
+        [] => (None, ChannelMode::Sub),
+        publish => (Some(compile_all(compiler, publish)?), ChannelMode::PubSub),
+    };
+    connect(settings, EndpointSettings::Channel(Channel { ids, publish, mode: mode.unwrap_or(otherwise) }))
 }
 
 pub(super) fn zone<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

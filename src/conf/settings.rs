@@ -24,6 +24,8 @@ use crate::ws::origin;
 pub struct Channel<T> {
     /// Their ids.
     pub ids: Rc<[T]>,
+    /// The ids of those that are published to, if they are others.
+    pub publish: Option<Rc<[T]>>,
     /// What clients may do.
     pub mode: ChannelMode,
 }

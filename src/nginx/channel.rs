@@ -146,8 +146,16 @@ pub fn start(
     if request.existing_context().and_then(Context::protocol) == Some(v1::NAME) {
         return Ok(Box::new(Multiplex::new(request, session)));
     }
+    let publisher = if channel.mode.publishes() {
+        Some(Publisher::new(request, &Ids::to_publish(request, channel)?)?)
+    } else {
+        None
+    };
+    // Hooks that are asked about messages are told of these, everybody else of the others.
+    if let Some(context) = request.existing_context().filter(|_| publisher.is_some()) {
+        context.note_publishes_to();
+    }
     let ids = Ids::of(request, channel)?;
-    let publisher = if channel.mode.publishes() { Some(Publisher::new(request, &ids)?) } else { None };
     let answers = (channel.mode == ChannelMode::Pub).then(|| answer::info_form(request));
     let mut endpoint = WebSocket::new(request, session, publisher, answers);
     if channel.mode.subscribes() {

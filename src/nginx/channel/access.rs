@@ -52,7 +52,7 @@ impl Access {
         if let Some(publisher) = self.publisher.get() {
             return Ok(Rc::clone(publisher));
         }
-        let publisher = Rc::new(with_ids(request, place, Publisher::new)?);
+        let publisher = Rc::new(with_ids_to_publish(request, place, Publisher::new)?);
         Ok(Rc::clone(self.publisher.get_or_init(|| publisher)))
     }
 }
@@ -138,6 +138,25 @@ pub fn with_ids<R>(
             step(copy, &ids)
         }
     })?
+}
+
+/// The same with the ids that a client publishes to.
+///
+/// # Errors
+///
+/// The status to answer.
+pub fn with_ids_to_publish<R>(
+    request: Request<'_>,
+    place: &Place,
+    step: impl FnOnce(Request<'_>, &Ids<'_>) -> Result<R, Status>,
+) -> Result<R, Status> {
+    match place {
+        Some(_) => with_ids(request, place, step),
+        None => scope::with(request, None, |copy| {
+            let ids = Ids::to_publish(copy, copy.settings().channel().ok_or(Status::INTERNAL_SERVER_ERROR)?)?;
+            step(copy, &ids)
+        })?,
+    }
 }
 
 /// Lets the request know the ids of its location, which its copy has found out, for its line in the access log.

@@ -296,7 +296,10 @@ impl Multiplex {
                     })),
                 }
             };
-            self.with_ids(&about.channel, |copy, _| approval::ask(copy, draft, limit, done))?;
+            access::with_ids_to_publish(self.request.get(), &about.channel, |copy, _| {
+                approval::ask(copy, draft, limit, done)
+            })
+            .map_err(plain)?;
             self.conversation.publishing(true);
             return Ok(());
         }

@@ -144,7 +144,7 @@ fn received(request: Request<'_>) -> Result<Status, Status> {
     let Some(conf::EndpointSettings::Channel(channel)) = &request.settings().endpoint else {
         return Err(Status::INTERNAL_SERVER_ERROR);
     };
-    let ids = Ids::of(request, channel)?;
+    let ids = Ids::to_publish(request, channel)?;
     let publisher = Publisher::new(request, &ids)?;
     let body = Body::of(request)?;
     let parts = body.parts();

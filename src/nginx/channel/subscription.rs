@@ -35,17 +35,30 @@ impl<'r> Ids<'r> {
     ///
     /// The status to answer: 404 for an empty id, 403 for one that is too long or for too many of them.
     pub fn of(request: Request<'r>, channel: &Channel<ComplexValue>) -> Result<Self, Status> {
+        Self::of_templates(request, &channel.ids)
+    }
+
+    /// The channels that a client of the location publishes to.
+    ///
+    /// # Errors
+    ///
+    /// As with [`of`](Self::of).
+    pub fn to_publish(request: Request<'r>, channel: &Channel<ComplexValue>) -> Result<Self, Status> {
+        Self::of_templates(request, channel.publish.as_ref().unwrap_or(&channel.ids))
+    }
+
+    fn of_templates(request: Request<'r>, templates: &[ComplexValue]) -> Result<Self, Status> {
         let settings = request.settings();
         let group = limits::group_name(request)?;
         let split = settings.channel_split();
-        let mut ids = Vec::with_capacity(channel.ids.len());
+        let mut ids = Vec::with_capacity(templates.len());
         let mut known = HashSet::new();
         let mut add = |id| {
             if known.insert(id) {
                 ids.push(id);
             }
         };
-        for template in channel.ids.iter() {
+        for template in templates {
             let mut rest = template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
             if let Some(delimiter) = &split {
                 while let Some(at) = memchr::memmem::find(rest, delimiter) {

@@ -233,7 +233,7 @@ impl Channel {
         let limit = usize::try_from(self.request.get().settings().max_message_size()).unwrap_or(usize::MAX);
         let link = self.link();
         // A publisher that has gone needs no answer; its message was complete.
-        let asked = approval::ask(self.request.get(), draft, limit, move |decision| match decision {
+        let decided = move |decision| match decision {
             Decision::Publish(draft) => {
                 let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
                 let kind = kind_of(content_type, &parts);
@@ -253,7 +253,13 @@ impl Channel {
             Decision::Refuse { status, .. } => {
                 link.tell(News::Published(Err(Failure::of_hook(status))));
             }
-        });
+        };
+        let request = self.request.get();
+        let ask = || approval::ask(request, draft, limit, decided);
+        let asked = match request.existing_context() {
+            Some(context) => context.as_publisher(ask),
+            None => ask(),
+        };
         if let Err(status) = asked {
             return self.answer(Err(Failure::of_asking(status)));
         }

@@ -30,6 +30,8 @@ pub struct Context {
     pub refusal: Cell<Option<&'static str>>,
     /// The channel ids of the request, joined by commas.
     channel_id: Cell<Option<Text>>,
+    /// The ids of the channels that a client publishes to, which gets messages of others.
+    publishes_to: Cell<Option<Text>>,
     /// What has happened since.
     pub record: Record,
 }
@@ -79,6 +81,7 @@ impl Context {
             is_foreign: Cell::new(false),
             refusal: Cell::new(None),
             channel_id: Cell::new(None),
+            publishes_to: Cell::new(None),
             record: Record::default(),
         }
     }
@@ -105,6 +108,20 @@ impl Context {
         let copy = self.copy(ids);
         self.channel_id.set(copy);
         copy.is_some()
+    }
+
+    /// The channel ids are those that the client publishes to. Those of the channels that it gets messages of come after that.
+    pub fn note_publishes_to(&self) {
+        self.publishes_to.set(self.channel_id.get());
+    }
+
+    /// Takes a step in which the channel ids are those that the client publishes to.
+    pub fn as_publisher<R>(&self, step: impl FnOnce() -> R) -> R {
+        let Some(ids) = self.publishes_to.get() else { return step() };
+        let others = self.channel_id.replace(Some(ids));
+        let result = step();
+        self.channel_id.set(others);
+        result
     }
 
     /// The same for whoever keeps it beyond the handler.
