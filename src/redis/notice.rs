@@ -3,7 +3,7 @@
 //! What a server says on a connection that listens, without having been asked.
 
 use super::resp::Value;
-use super::script::decimal;
+use super::script::reply::decimal;
 use crate::channel::position::{Epoch, MessageId, Offset};
 
 /// What has happened, by the Pub/Sub channel of the channel that it has happened to.

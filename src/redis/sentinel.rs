@@ -11,7 +11,7 @@ use super::command::append;
 use super::connection::{Connection, Event, Token};
 use super::notice::Notice;
 use super::resp::Value;
-use super::script::decimal;
+use super::script::reply::decimal;
 use super::url::Node;
 
 /// The Pub/Sub channels by which a Sentinel tells that a master is being replaced, or was. It is asked then: what it tells has no

@@ -14,7 +14,8 @@ use ngx_ws_exec::redis::resp::Value;
 use ngx_ws_exec::redis::script::group::{
     self, Admission, Counted, GroupState, Message, admitted, deleted, limited, state,
 };
-use ngx_ws_exec::redis::script::{self, Failure, Keeping, Kept, Published, Wanted, fetched, noted, published};
+use ngx_ws_exec::redis::script::reply::{Failure, Published, fetched, noted, published};
+use ngx_ws_exec::redis::script::{self, Keeping, Kept, Wanted};
 use ngx_ws_exec::ws::frame::MessageKind;
 
 use crate::connection::{GROUP_RIGHTS, RIGHTS, with_user};

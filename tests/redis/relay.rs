@@ -11,7 +11,8 @@ use ngx_ws_exec::redis::connection::Event;
 use ngx_ws_exec::redis::envelope::{self, Envelope};
 use ngx_ws_exec::redis::names::Names;
 use ngx_ws_exec::redis::relay::{Channel, Copies, Copy, Relay};
-use ngx_ws_exec::redis::script::{self, Keeping, Kept, published};
+use ngx_ws_exec::redis::script::reply::published;
+use ngx_ws_exec::redis::script::{self, Keeping, Kept};
 use ngx_ws_exec::ws::frame::MessageKind;
 
 use crate::harness::{Client, Server};
@@ -259,7 +260,7 @@ fn a_deleted_channel_begins_anew_where_it_is_listened_to() {
     publisher.ask(|out| script::delete(&names, false, None, out));
     node.until(|node| node.logs.deleted == 1);
     assert!(node.relay.is_empty(), "nobody makes it anew by listening on");
-    let state = script::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
+    let state = script::reply::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
     assert_eq!(state.epoch, None);
     publish(&mut publisher, "a", "2");
     node.logs.ready.clear();
@@ -274,7 +275,7 @@ fn a_worker_that_takes_its_time_has_its_subscriber_counted_meanwhile() {
     let mut publisher = server.connect();
     let names = Names::of(b"ws:", 0, b"", b"a");
     let mut counted = || {
-        let state = script::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
+        let state = script::reply::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
         state.subscribers
     };
     let mut node = Node::new(&server, "one");
@@ -307,12 +308,12 @@ fn subscribers_of_all_nodes_are_known() {
         node.until(|node| node.now() > now + 300);
     }
     let names = Names::of(b"ws:", 0, b"", b"a");
-    let state = script::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
+    let state = script::reply::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
     assert_eq!(state.subscribers, 5);
     nodes[0].log("a").subscribers = 0;
     let now = nodes[0].now();
     nodes[0].relay.changed(b"", b"a", now);
     nodes[0].until(|node| node.now() > now + 300);
-    let state = script::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
+    let state = script::reply::state(&publisher.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
     assert_eq!(state.subscribers, 3);
 }

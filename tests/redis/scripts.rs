@@ -10,9 +10,8 @@ use ngx_ws_exec::redis::names::Names;
 use ngx_ws_exec::redis::notice::Notice;
 use ngx_ws_exec::redis::presence;
 use ngx_ws_exec::redis::resp::Value;
-use ngx_ws_exec::redis::script::{
-    self, ChannelState, Entry, Failure, Fetched, Keeping, Kept, Published, Script, Wanted, fetched, noted, published,
-};
+use ngx_ws_exec::redis::script::reply::{ChannelState, Entry, Failure, Fetched, Published, fetched, noted, published};
+use ngx_ws_exec::redis::script::{self, Keeping, Kept, Script, Wanted};
 
 use crate::harness::{Client, Server};
 
@@ -43,7 +42,7 @@ fn read(client: &mut Client, id: &[u8], epoch: u64, after: u64, most: usize) -> 
 
 fn info(client: &mut Client, id: &[u8]) -> ChannelState {
     let names = names(id);
-    script::state(&client.ask(|out| script::info(&names, Epoch(99), out))).unwrap()
+    script::reply::state(&client.ask(|out| script::info(&names, Epoch(99), out))).unwrap()
 }
 
 fn at(epoch: u64, offset: u64) -> MessageId {
@@ -236,11 +235,11 @@ fn a_deleted_channel_is_told_of_and_begins_anew() {
     let names = names(b"news");
     listener.subscribe(&names.topic);
     publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
-    let state = script::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
+    let state = script::reply::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
     assert_eq!((state.epoch, state.newest, state.messages), (Some(Epoch(1)), Offset(1), 1));
     assert!(matches!(listener.notice(), Notice::Message { .. }));
     assert_eq!(listener.notice(), Notice::Deleted { topic: names.topic.clone(), epoch: Epoch(1) });
-    let state = script::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
+    let state = script::reply::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
     assert_eq!(state.epoch, None);
     assert_eq!(publish(&mut client, b"news", 2, "x", &KEEP).unwrap().id, at(2, 1));
 }
@@ -349,7 +348,7 @@ fn who_is_on_a_channel_is_known_of_all_nodes() {
     assert!(announce("dead", 1, 9, Some(b"ghost")));
     std::thread::sleep(std::time::Duration::from_millis(20));
     let mut client = server.connect();
-    let mut present = || script::present(&client.ask(|out| script::presence(&names, out))).unwrap();
+    let mut present = || script::reply::present(&client.ask(|out| script::presence(&names, out))).unwrap();
     assert_eq!(present(), None, "nobody has made the channel");
     publish(&mut server.connect(), b"news", 1, "x", &KEEP).unwrap();
     let found = present().unwrap();
@@ -359,7 +358,7 @@ fn who_is_on_a_channel_is_known_of_all_nodes() {
     let mut client = server.connect();
     client.ask(|out| script::announce(&names, b"b", 60_000, 0, None, None, out));
     let reply = client.ask(|out| script::presence(&names, out));
-    assert_eq!(script::present(&reply).unwrap().unwrap().names, [(b"anna".to_vec(), 2)].into_iter().collect());
+    assert_eq!(script::reply::present(&reply).unwrap().unwrap().names, [(b"anna".to_vec(), 2)].into_iter().collect());
     // The dead one is cleared away with the next announcement.
     assert_eq!(client.words(&["HLEN", text(&names.presence)]), Value::Integer(1));
 }

@@ -17,7 +17,8 @@ use crate::redis::envelope;
 use crate::redis::names::{GroupNames, Names};
 use crate::redis::resp::Value;
 use crate::redis::script::group::{self, Admission, Counted, Counting, Message};
-use crate::redis::script::{self, ChannelState, Keeping, Kept};
+use crate::redis::script::reply::ChannelState;
+use crate::redis::script::{self, Keeping, Kept};
 
 /// The shortest time that a channel lives in the engine whose messages all expire, in milliseconds.
 const LIFETIME: u64 = 60_000;
@@ -58,7 +59,7 @@ impl Redis {
     fn ask<T: 'static, E: 'static>(
         &self,
         command: Command,
-        read_reply: fn(&Value) -> Result<T, script::Failure>,
+        read_reply: fn(&Value) -> Result<T, script::reply::Failure>,
     ) -> Answer<T, E> {
         if is_away(self.number) {
             return Answer::Now(Err(Failure::Unavailable));
@@ -220,7 +221,7 @@ impl Backend for Redis {
             }
         }
         let command = Command { publishes: true, ..command };
-        self.ask(command, script::published).map(|outcome: Outcome<_, PublishError>| match outcome? {
+        self.ask(command, script::reply::published).map(|outcome: Outcome<_, PublishError>| match outcome? {
             Some(published) => Ok(reply_of(&published)),
             None => Err(Failure::Own(PublishError::Group)),
         })
@@ -275,7 +276,7 @@ impl Backend for Redis {
     fn info(&self, key: Key<'_>) -> Answer<Option<Info>, Corrupt> {
         let command = self.command(key, |names, out| script::info(names, epoch(), out));
         let Some(command) = command else { return Answer::Now(Err(Failure::Unavailable)) };
-        self.ask(command, |reply| script::state(reply).map(|state| info_of(&state)))
+        self.ask(command, |reply| script::reply::state(reply).map(|state| info_of(&state)))
     }
 
     fn delete(&self, key: Key<'_>) -> Answer<Option<Info>, Corrupt> {
@@ -283,13 +284,13 @@ impl Backend for Redis {
         let write = |names: &Names, out: &mut Vec<u8>| script::delete(names, self.is_sharded(), counted.as_ref(), out);
         let command = self.command(key, write);
         let Some(command) = command else { return Answer::Now(Err(Failure::Unavailable)) };
-        self.ask(command, |reply| script::state(reply).map(|state| info_of(&state)))
+        self.ask(command, |reply| script::reply::state(reply).map(|state| info_of(&state)))
     }
 
     fn presence(&self, key: Key<'_>) -> Answer<Option<Presence>, ReadError> {
         let command = self.command(key, script::presence);
         let Some(command) = command else { return Answer::Now(Err(Failure::Unavailable)) };
-        self.ask(command, script::present)
+        self.ask(command, script::reply::present)
     }
 
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {
@@ -331,7 +332,7 @@ fn limit_here(key: GroupKey<'_>, subscribers: Change<u32>) {
     hub::with(|hub| hub.limit_group(key, GroupChange { subscribers, ..GroupChange::default() }).ok());
 }
 
-fn reply_of(published: &script::Published) -> PublishReply {
+fn reply_of(published: &script::reply::Published) -> PublishReply {
     PublishReply {
         id: published.id,
         info: Info {

@@ -42,7 +42,7 @@ use crate::redis::connection::{Token, Unanswered};
 use crate::redis::error::ErrorReply;
 use crate::redis::names::Names;
 use crate::redis::resp::Value;
-use crate::redis::script::Failure;
+use crate::redis::script::reply::Failure;
 use crate::status;
 use backend::Redis;
 use relay::Node;

@@ -10,7 +10,7 @@ use super::slots::Slots;
 use crate::redis::command::append;
 use crate::redis::connection::{Connection, Event, Token};
 use crate::redis::resp::Value;
-use crate::redis::script::decimal;
+use crate::redis::script::reply::decimal;
 use crate::redis::url::Node;
 
 /// How often a node is asked, in milliseconds: while all is well, and while something was found at another place.

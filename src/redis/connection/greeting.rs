@@ -200,7 +200,7 @@ impl Greeting {
             Step::Load(script) if reply.octets() != Some(script.digest().as_bytes()) => {
                 return Err(Unfit::Malformed("SCRIPT LOAD"));
             }
-            Step::Probe => match script::published(reply) {
+            Step::Probe => match script::reply::published(reply) {
                 Ok(Some(published)) if published.nodes.is_some() => {}
                 Ok(_) => return Err(Unfit::Rights),
                 Err(_) => return Err(Unfit::Malformed(step.command())),

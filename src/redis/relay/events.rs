@@ -9,15 +9,16 @@ use crate::redis::connection::{Connection, Event};
 use crate::redis::envelope;
 use crate::redis::error::ErrorReply;
 use crate::redis::notice::Notice;
-use crate::redis::script::{self, Failure, Fetched, Noted};
+use crate::redis::script;
+use crate::redis::script::reply::{Failure, Fetched, Noted};
 
 impl Relay {
     /// Something has happened on the connection.
     pub fn on_event(&mut self, event: Event, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
         match event {
             Event::Answered(token, reply) => match self.asked.remove(&token) {
-                Some(Asked::Read(topic)) => self.read(topic, script::fetched(&reply), copies, now),
-                Some(Asked::Announcement(topic)) => self.noted(topic, &script::noted(&reply), copies),
+                Some(Asked::Read(topic)) => self.read(topic, script::reply::fetched(&reply), copies, now),
+                Some(Asked::Announcement(topic)) => self.noted(topic, &script::reply::noted(&reply), copies),
                 None => {}
             },
             Event::Abandoned(token, _) => {

@@ -5,10 +5,12 @@
 //! A group is counted by the scripts that change its channels, in keys of its own: see `scripts/group.lua`. Those are in another slot
 //! than the channels, so that it is not counted in a cluster.
 
-use super::{Failure, Script, Value, announcements_of, optional, subscribers, unsigned, values};
+use super::Script;
+use super::reply::{Failure, announcements_of, optional, subscribers, unsigned, values};
 use crate::channel::position::Epoch;
 use crate::channel::store::{Change, GroupChange, GroupInfo, GroupLimits, GroupUse};
 use crate::redis::names::{GroupNames, Names};
+use crate::redis::resp::Value;
 
 /// Channels that are deleted in one step.
 pub const DELETED_AT_ONCE: u64 = 64;
