@@ -24,7 +24,10 @@ use crate::status::engine::Engine;
 const NAME: &[u8] = b"ws_exec_engines";
 
 /// The zone in which a configuration has the figures of its engines.
-pub type Zone = NonNull<ffi::ngx_shm_zone_t>;
+///
+/// Invariant: made by [`add_zone`], and used by what belongs to its configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Zone(NonNull<ffi::ngx_shm_zone_t>);
 
 /// Adds the zone to the configuration that is being read. `None` when nginx refuses, which was logged.
 pub fn add_zone(cf: *mut ffi::ngx_conf_t) -> Option<Zone> {
@@ -37,7 +40,7 @@ pub fn add_zone(cf: *mut ffi::ngx_conf_t) -> Option<Zone> {
         let zone = ffi::ngx_shared_memory_add(cf, &raw mut name, size, address::of_module().cast());
         let zone = NonNull::new(zone)?;
         (*zone.as_ptr()).init = Some(init_zone);
-        Some(zone)
+        Some(Zone(zone))
     }
 }
 
@@ -61,11 +64,7 @@ unsafe extern "C" fn init_zone(zone: *mut ffi::ngx_shm_zone_t, _: *mut c_void) -
 }
 
 /// The table; `None` before the zone is mapped.
-///
-/// # Safety
-///
-/// The zone is the one of the figures, of a configuration that is there.
-unsafe fn table(zone: Zone) -> Option<&'static Table> {
+fn table(Zone(zone): Zone) -> Option<&'static Table> {
     // SAFETY: init_zone has put the table there, zeroed; it is mapped for the life of the process, since the zone stays as long
     // as a configuration names an engine, and a worker has the mapping of its own one until it ends; it is aligned to a page by
     // the slab allocator, and made of atomics only.
@@ -78,23 +77,19 @@ unsafe fn table(zone: Zone) -> Option<&'static Table> {
 /// Gives each engine of a configuration, whose zones are mapped, a place for its figures. For the master.
 pub fn enter(zone: Option<Zone>, all: &[Rc<Settings>]) {
     let keys: Vec<u64> = all.iter().map(|settings| settings.space).collect();
-    // SAFETY: a configuration has no other zone than that of add_zone().
-    if let Some(table) = zone.and_then(|zone| unsafe { table(zone) }) {
+    if let Some(table) = zone.and_then(table) {
         table.enter(&keys, process::lives_as);
     }
 }
 
 /// The seat of this worker for an engine.
 pub fn claim(zone: Option<Zone>, settings: &Settings) -> Option<Figures> {
-    // SAFETY: a configuration has no other zone than that of add_zone().
-    unsafe { table(zone?) }?.claim(settings.space, process::identity(), process::lives_as)
+    table(zone?)?.claim(settings.space, process::identity(), process::lives_as)
 }
 
 /// The figures of an engine, for the status page.
 pub fn read(zone: Option<Zone>, settings: &Settings) -> Engine {
-    // SAFETY: as above.
-    let table = zone.and_then(|zone| unsafe { table(zone) });
-    let figures = table.and_then(|table| table.read(settings.space, process::lives_as));
+    let figures = zone.and_then(table).and_then(|table| table.read(settings.space, process::lives_as));
     Engine { name: settings.name(), ..figures.unwrap_or_default() }
 }
 

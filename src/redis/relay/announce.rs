@@ -87,7 +87,7 @@ impl Announced {
     /// Notes that the engine knows nothing of it any more.
     pub fn forget(&mut self) {
         let Announced { expected, expected_until, .. } = *self;
-        *self = Announced { changed: true, expected, expected_until, news: true, ..Announced::default() };
+        *self = Announced { changed: true, expected, expected_until, news: expected > 0, ..Announced::default() };
     }
 
     /// Notes that the engine has not taken what it was told.
