@@ -25,7 +25,7 @@ impl Alive {
         self.is_there.get().then(|| self.request.get())
     }
 
-    /// The same, for the last time.
+    /// The request, for the last time: it is not there any more.
     fn take(&self) -> Option<Request<'_>> {
         self.is_there.replace(false).then(|| self.request.get())
     }

@@ -92,7 +92,7 @@ const WHOLE: Whole = Whole {
         unsafe { MainSettings::of(cf) }.ok_or(Refused::Reported)?.users.enter(name, group)
     },
     path: |cf, path| {
-        // SAFETY: as above.
+        // SAFETY: nginx passes the configuration that it reads.
         if let Some(main) = unsafe { MainSettings::of(cf) } {
             check::enter_tokens(&mut main.checks, cf, path);
         }
@@ -236,7 +236,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         // A block with "if" may have another user than the location around it.
         if here.has_program()
             && here.exec_user().is_some()
-            // SAFETY: as above.
+            // SAFETY: nginx passes the configuration that it reads.
             && let Some(main) = unsafe { MainSettings::of(cf) }
         {
             main.users.need();

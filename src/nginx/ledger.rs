@@ -92,9 +92,9 @@ impl Counted {
         let (server, location) =
             unsafe { (bytes(&*ffi::ngx_ws_conf_server_name(cf)), bytes(&(*ffi::ngx_ws_conf_core_loc_conf(cf)).name)) };
         let mut addresses: Vec<&[u8]> = Vec::new();
-        // SAFETY: as above; the texts live as long as the configuration.
+        // SAFETY: cf is valid while the configuration is read.
         while let Some(address) = unsafe { ffi::ngx_ws_conf_server_address(cf, addresses.len()).as_ref() } {
-            // SAFETY: as above.
+            // SAFETY: the texts of addresses live as long as the configuration.
             addresses.push(unsafe { bytes(address) });
         }
         addresses.sort_unstable();

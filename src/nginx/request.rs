@@ -76,7 +76,7 @@ impl<'r> Request<'r> {
         Request(request, PhantomData)
     }
 
-    /// The same for somebody who keeps it beyond the handler.
+    /// The request for somebody who keeps it beyond the handler.
     ///
     /// # Safety
     ///

@@ -140,7 +140,7 @@ pub fn with_ids<R>(
     })?
 }
 
-/// The same with the ids that a client publishes to.
+/// Takes a step with the ids that a client publishes to, in a copy of its request, as [`with_ids`] does with those of the location.
 ///
 /// # Errors
 ///

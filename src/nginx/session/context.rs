@@ -124,7 +124,7 @@ impl Context {
         result
     }
 
-    /// The same for whoever keeps it beyond the handler.
+    /// The context for whoever keeps it beyond the handler.
     ///
     /// # Safety
     ///
