@@ -7,10 +7,12 @@
 //! would be hundreds of times as long as the messages that it comes with, and longer than a request may be. Whatever a client
 //! sends is either a position or unknown.
 
+mod asked;
 mod cut;
 
 use std::fmt;
 
+pub use asked::Asked;
 pub use cut::{Cut, MOST_LISTED, UNKNOWN};
 
 /// Drawn when a channel is created, so that a channel that is created again is another one. Below 2^53.
@@ -73,63 +75,6 @@ fn number(digits: &[u8]) -> Option<u64> {
 /// Channels that one position can name.
 pub const MAX_POSITIONS: usize = 256;
 
-/// What a client says about the last message that it has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Asked {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Something that is not an id of ours: it is a new subscriber.
-    Unknown,
-    /// One or several ids.
-    After(Vec<MessageId>),
-    /// A position in many channels.
-    Cut(Cut),
-}
-
-impl Asked {
-    /// Reads a `Last-Event-ID` header or a `last_event_id` argument. Empty is nothing: an EventSource that has not seen an
-    /// id yet sends none, but some libraries send the header all the same.
-    pub fn id(octets: &[u8]) -> Self {
-        let octets = within(octets.trim_ascii());
-        if octets.is_empty() {
-            return Self::Nothing;
-        }
-        if let Some(cut) = Cut::read(octets) {
-            return Self::Cut(cut);
-        }
-        let mut ids = Vec::new();
-        for part in octets.split(|&octet| octet == b',') {
-            match MessageId::parse(part.trim_ascii()) {
-                Some(id) if ids.len() < MAX_POSITIONS => ids.push(id),
-                _ => return Self::Unknown,
-            }
-        }
-        Self::After(ids)
-    }
-
-    /// Reads an `If-None-Match` header (RFC 9110, section 13.1.2): the first entity tag in it that is a position, strong or
-    /// weak. A tag without quotes is accepted too.
-    pub fn etag(octets: &[u8]) -> Self {
-        let mut rest = octets.trim_ascii();
-        if rest.is_empty() {
-            return Self::Nothing;
-        }
-        if !rest.contains(&b'"') {
-            return Self::id(rest);
-        }
-        while let Some(open) = rest.iter().position(|&octet| octet == b'"') {
-            let tag = rest.get(open + 1..).unwrap_or_default();
-            let Some(close) = tag.iter().position(|&octet| octet == b'"') else { break };
-            if let found @ (Self::After(_) | Self::Cut(_)) = Self::id(tag.get(..close).unwrap_or_default()) {
-                return found;
-            }
-            rest = tag.get(close + 1..).unwrap_or_default();
-        }
-        Self::Unknown
-    }
-}
-
 /// A position in no channel: whoever comes back with it and does not name a channel is told that messages may be lost there.
 const NOWHERE: MessageId = MessageId { epoch: Epoch(0), offset: Offset(0) };
 
@@ -152,31 +97,6 @@ pub fn join(ids: impl IntoIterator<Item = Option<MessageId>>) -> String {
         joined.push_str(&id.to_string());
     }
     joined
-}
-
-/// What a server in between adds to the entity tag of a response that it has compressed: Apache's `mod_deflate` and `mod_brotli`, and others.
-const CODINGS: [&[u8]; 4] = [b"-gzip", b"-br", b"-deflate", b"-zstd"];
-
-/// An entity tag without what a server in between has added.
-fn without_coding(tag: &[u8]) -> &[u8] {
-    CODINGS.iter().find_map(|coding| tag.strip_suffix(*coding)).unwrap_or(tag)
-}
-
-/// The position in what a client has made of an entity tag. NchanSubscriber.js puts the seconds of `Last-Modified` and a colon before the
-/// tag as it came.
-fn within(octets: &[u8]) -> &[u8] {
-    let mut octets = octets;
-    if let Some(open) = octets.iter().position(|&octet| octet == b'"')
-        && let Some(close) = octets.iter().rposition(|&octet| octet == b'"').filter(|&close| close > open)
-    {
-        let (before, behind) = (octets.get(..open).unwrap_or_default(), octets.get(close + 1..).unwrap_or_default());
-        let seconds = before.strip_suffix(b"W/").unwrap_or(before).strip_suffix(b":");
-        let is_tag = seconds.is_some_and(|seconds| number(seconds).is_some()) && without_coding(behind).is_empty();
-        if is_tag {
-            octets = octets.get(open + 1..close).unwrap_or_default();
-        }
-    }
-    without_coding(octets)
 }
 
 /// An id as an entity tag (RFC 9110, section 8.8.3).
@@ -396,64 +316,6 @@ mod tests {
         assert_eq!(join([id(77, 5), id(1, 0)].map(Some)), "77:5,1:0");
         assert_eq!(etag(&join([Some(id(77, 5))])), "\"77:5\"");
         assert_eq!(id(u64::MAX, u64::MAX).to_string().len(), MessageId::MAX_LEN);
-    }
-
-    #[test]
-    fn ids_of_nchan_subscriber() {
-        let after = Asked::After(vec![id(77, 5)]);
-        for text in ["1700000000:\"77:5\"", "1700000000:W/\"77:5\"", "0:\"77:5-gzip\"", " 17:\"77:5\"-gzip "] {
-            assert_eq!(Asked::id(text.as_bytes()), after, "{text}");
-        }
-        assert_eq!(Asked::id(b"17:\"77:5,1:0\""), Asked::After(vec![id(77, 5), id(1, 0)]));
-        for text in ["17:\"77:5", "17\"77:5\"", "x:\"77:5\"", "17:\"77:5\"x", "17:\"\"77:5\"\"", "17:\"\"", "\""] {
-            assert!(!matches!(Asked::id(text.as_bytes()), Asked::After(_) | Asked::Cut(_)), "{text}");
-        }
-    }
-
-    #[test]
-    fn anything_else_is_unknown() {
-        let unknown = [
-            "7",
-            ":",
-            "7:",
-            ":7",
-            "a:1",
-            "1:a",
-            "-1:2",
-            "1:2:3",
-            "1:2,",
-            ",1:2",
-            "+1:2",
-            "1:2 3:4",
-            "\u{0}",
-            "1:\u{0}",
-            "18446744073709551616:1",
-            "1:18446744073709551616",
-            "0x10:1",
-            "1:2;3:4",
-        ];
-        for text in unknown {
-            assert_eq!(Asked::id(text.as_bytes()), Asked::Unknown, "{text}");
-        }
-        assert_eq!(Asked::id(b"\xff\xfe"), Asked::Unknown);
-        assert_eq!(Asked::id(b"  "), Asked::Nothing);
-        assert_eq!(Asked::id(vec!["1:1"; MAX_POSITIONS + 1].join(",").as_bytes()), Asked::Unknown);
-    }
-
-    #[test]
-    fn entity_tags() {
-        let after = Asked::After(vec![id(77, 5)]);
-        for tag in ["\"77:5\"", "W/\"77:5\"", "77:5", "\"abc\", W/\"77:5\"", "\"\", \"77:5\""] {
-            assert_eq!(Asked::etag(tag.as_bytes()), after, "{tag}");
-        }
-        assert_eq!(Asked::etag(b"\"77:5,3:4\""), Asked::After(vec![id(77, 5), id(3, 4)]));
-        for tag in ["\"77:5-gzip\"", "W/\"77:5-gzip\"", "\"77:5\"-gzip", "77:5-gzip", "\"77:5-br\"", "77:5-zstd"] {
-            assert_eq!(Asked::etag(tag.as_bytes()), after, "{tag}");
-        }
-        for tag in ["*", "\"abc\"", "\"77:5", "\"", "\"\""] {
-            assert_eq!(Asked::etag(tag.as_bytes()), Asked::Unknown, "{tag}");
-        }
-        assert_eq!(Asked::etag(b""), Asked::Nothing);
     }
 
     #[test]
