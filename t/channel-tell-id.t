@@ -22,6 +22,8 @@ my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 4m;', s
     location = /untold { websocket_channel $arg_a $arg_b; websocket_origin any; }
     location = /name  { websocket_channel "rö $arg_x"; websocket_channel_tell_id on; }
     location = /odd   { websocket_channel "rö $arg_x" mode=pub; }
+    location ~ "^/octets/sub/(?<octets>.*)" { websocket_channel $octets; websocket_channel_tell_id on; }
+    location ~ "^/octets/pub/(?<octets>.*)" { websocket_channel $octets mode=pub; }
 SERVER
 my $port = $ngx->port;
 
@@ -93,6 +95,19 @@ case 'a page of another origin may read the header' => sub {
 case 'an id that a header cannot have' => sub {
     publish($port, '/odd?x=1%0d%0ax', 'x');
     is(request($port, 'GET', '/name?x=1%0d%0ax')->{headers}{'x-channel-id'}[0], 'r%C3%B6%201%250d%250ax');
+};
+
+case 'ids that would be something else on the wire' => sub {
+    publish($port, '/pub?id=gap&keep=1', 'no gap');
+    publish($port, '/octets/pub/a%ff', 'not UTF-8', 'Content-Type' => "text/plain; x=\xff");
+    my $stream = Ws::Client->connect(port => $port);
+    $stream->send(request_text('GET', '/event?a=gap&b=none', Accept => 'text/event-stream'));
+    $stream->wait_until(sub { $stream->{in} =~ /data: no gap\n\n/ }, 'the event');
+    like($stream->{in}, qr/^channel: gap\ndata: no gap\n/m);
+    unlike($stream->{in}, qr/^event:/m, 'a channel called "gap" loses nothing');
+    # text() dies of what is not UTF-8, as a browser closes the connection.
+    my $client = Ws::Client->open($port, '/octets/sub/a%ff', headers => ['Sec-WebSocket-Protocol' => 'ws+meta.nchan']);
+    like($client->text, qr/^content-type: text\/plain; x=\xef\xbf\xbd\nchannel: a\xef\xbf\xbd\n\nnot UTF-8/m);
 };
 
 case 'a gap' => sub {

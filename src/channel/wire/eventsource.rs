@@ -2,11 +2,16 @@
 
 //! EventSource (WHATWG HTML, "Server-sent events", section 9.2.6: interpreting an event stream).
 
+use super::one_line;
+
 /// A line that says nothing, to keep the connection alive.
 pub const KEEPALIVE: &[u8] = b":\n\n";
 
 /// The content type of the stream.
 pub const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
+
+/// The name of the event that tells how many messages are lost.
+pub const GAP: &[u8] = b"gap";
 
 /// An event with this id; `channel` is the one that it is from, if that is to be told.
 ///
@@ -17,10 +22,10 @@ pub fn event(id: &str, event: &[u8], channel: Option<&[u8]>, data: &[u8]) -> Vec
     let mut out = Vec::with_capacity(id.len() + event.len() + data.len() + lines * 7 + 16);
     field(&mut out, b"id", id.as_bytes());
     if !event.is_empty() {
-        field(&mut out, b"event", &line(event));
+        field(&mut out, b"event", &one_line(event));
     }
     if let Some(channel) = channel {
-        field(&mut out, b"channel", &line(channel));
+        field(&mut out, b"channel", &one_line(channel));
     }
     let mut rest = data;
     while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
@@ -36,14 +41,9 @@ pub fn event(id: &str, event: &[u8], channel: Option<&[u8]>, data: &[u8]) -> Vec
     out
 }
 
-/// What cannot end the line that it is on.
-fn line(text: &[u8]) -> Vec<u8> {
-    text.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect()
-}
-
 /// Tells that `lost` messages before the position after `id` are lost. The id makes sure that it is not told again.
 pub fn gap(id: &str, channel: Option<&[u8]>, lost: u64) -> Vec<u8> {
-    event(id, b"gap", channel, lost.to_string().as_bytes())
+    event(id, GAP, channel, lost.to_string().as_bytes())
 }
 
 /// Lets the client know its position without an event: it comes back with this id if it loses the connection before the

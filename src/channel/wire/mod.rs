@@ -28,7 +28,7 @@ pub enum WireForm {
     Part,
     /// The data, each followed by this separator.
     Raw(Rc<[u8]>),
-    /// The same with the id of the channel, where the form has a place for it.
+    /// Another form with the id of the channel, where that has a place for it.
     Named(Naming, Box<WireForm>),
 }
 
@@ -37,7 +37,7 @@ pub enum WireForm {
 pub enum Naming {
     /// By a field of its own, which an `EventSource` of a browser does not look at.
     Field,
-    /// By its name, unless it was published with one.
+    /// By its name, unless it was published with one, or the name would tell of a gap: then by the field.
     Event,
 }
 
@@ -90,15 +90,15 @@ impl WireForm {
         let channel = name.map(|(_, channel)| channel);
         match self {
             Self::WebSocket(framing) => websocket::message(framing, message, id, channel, scratch),
-            Self::EventSource => Encoded::plain(match name {
-                Some((Naming::Event, channel)) if message.event().is_empty() => {
-                    eventsource::event(id, channel, None, message.data())
-                }
-                Some((Naming::Event, _)) | None => eventsource::event(id, message.event(), None, message.data()),
-                Some((Naming::Field, channel)) => {
-                    eventsource::event(id, message.event(), Some(channel), message.data())
-                }
-            }),
+            Self::EventSource => {
+                let (event, field) = match name {
+                    Some((Naming::Event, _)) if !message.event().is_empty() => (message.event(), None),
+                    Some((Naming::Event, channel)) if one_line(channel) != eventsource::GAP => (channel, None),
+                    Some((_, channel)) => (message.event(), Some(channel)),
+                    None => (message.event(), None),
+                };
+                Encoded::plain(eventsource::event(id, event, field, message.data()))
+            }
             Self::Body => Encoded::plain(message.data().to_vec()),
             Self::Part => Encoded::plain(multipart::part(message, id, channel)),
             Self::Raw(separator) => Encoded::plain([message.data(), separator].concat()),
@@ -122,6 +122,11 @@ impl WireForm {
             Self::Named(_, form) => form.encode_gap(lost, id, channel),
         }
     }
+}
+
+/// A text without what would end the line that it is on.
+fn one_line(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect()
 }
 
 /// An id of a channel as the value of a header: what may not stand there is percent-encoded (RFC 3986, section 2.1).
@@ -167,6 +172,9 @@ mod tests {
         );
         assert_eq!(encode(&named(Naming::Event, WireForm::EventSource), b""), "id: 7:1\nevent: room\ndata: x\n\n");
         assert_eq!(encode(&named(Naming::Event, WireForm::EventSource), b"e"), "id: 7:1\nevent: e\ndata: x\n\n");
+        let gap =
+            named(Naming::Event, WireForm::EventSource).message(&message(b""), "7:1", b"g\nap", &mut Scratch::new());
+        assert_eq!(gap.octets, b"id: 7:1\nchannel: gap\ndata: x\n\n", "it does not look as if messages were lost");
         assert!(encode(&named(Naming::Field, WireForm::Part), b"").contains("\r\nX-Channel-Id: ro%0Aom\r\n"));
         assert_eq!(encode(&named(Naming::Field, WireForm::Body), b""), "x");
         let meta = WireForm::WebSocket(Framing { style: Style::Meta, ..Framing::default() });

@@ -7,7 +7,7 @@
 //! what subscribers share; it follows each [`part`] by itself.
 
 use super::date::http_date;
-use super::header_value;
+use super::{header_value, one_line};
 use crate::channel::message::Message;
 use crate::channel::position::etag;
 
@@ -34,7 +34,7 @@ pub fn part(message: &Message, id: &str, channel: Option<&[u8]>) -> Vec<u8> {
     out.reserve_exact(message.data().len() + message.content_type().len() + 28);
     if !message.content_type().is_empty() {
         out.extend_from_slice(b"\r\nContent-Type: ");
-        out.extend(message.content_type().iter().filter(|octet| !matches!(octet, b'\r' | b'\n')));
+        out.extend_from_slice(&one_line(message.content_type()));
     }
     if let Some(channel) = channel {
         out.extend_from_slice(b"\r\nX-Channel-Id: ");

@@ -2,7 +2,7 @@
 
 //! WebSocket messages: whole or in fragments, compressed or not, as they are or in the form of a subprotocol.
 
-use super::{Encoded, json};
+use super::{Encoded, json, one_line};
 use crate::channel::message::Message;
 use crate::ws::Scratch;
 use crate::ws::deflate::compress_message;
@@ -85,16 +85,17 @@ pub fn gap(framing: &Framing, lost: u64, id: &str, channel: Option<&[u8]>) -> Op
 fn meta_gap(lost: u64, id: &str, channel: Option<&[u8]>) -> String {
     let mut first = format!("gap: {lost}\n");
     if let Some(channel) = channel {
-        first += &format!("channel: {}\n", String::from_utf8_lossy(&line(channel)));
+        first += &format!("channel: {}\n", text(channel));
     }
     // What counts are characters of UTF-16. The object and the ends of two lines are among those that are left.
     let blanks = " ".repeat(first.encode_utf16().count() - 4);
     format!("{first}id: {id}\ncontent-type: application/json;{blanks}{{}}\n\n")
 }
 
-/// What cannot end the line that it is on.
-fn line(text: &[u8]) -> Vec<u8> {
-    text.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect()
+/// What stands in a line of [`META`]: a text message is UTF-8 as a whole, or the client closes the connection
+/// (RFC 6455, section 8.1).
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(&one_line(value)).into_owned()
 }
 
 /// The lines of [`META`] before the data. A message without content type has no such line.
@@ -104,11 +105,11 @@ fn prefix(id: &str, content_type: &[u8], channel: Option<&[u8]>) -> Vec<u8> {
     out.extend_from_slice(id.as_bytes());
     if !content_type.is_empty() {
         out.extend_from_slice(b"\ncontent-type: ");
-        out.extend_from_slice(&line(content_type));
+        out.extend_from_slice(text(content_type).as_bytes());
     }
     if let Some(channel) = channel {
         out.extend_from_slice(b"\nchannel: ");
-        out.extend_from_slice(&line(channel));
+        out.extend_from_slice(text(channel).as_bytes());
     }
     out.extend_from_slice(b"\n\n");
     out
@@ -187,6 +188,10 @@ mod tests {
         assert_eq!(untyped, b"\x82\x0fid: 77:5\n\nhello");
         let lines = encode(framing, &sample(MessageKind::Text, b"a\r\nid: 9", b"")).octets;
         assert_eq!(&lines[2..], b"id: 77:5\ncontent-type: aid: 9\n\n");
+        let foreign = sample(MessageKind::Text, b"a\xff", b"x");
+        let octets = super::message(&framing, &foreign, "77:5", Some(b"\xe9\n"), &mut Scratch::new()).octets;
+        let text = str::from_utf8(&octets[2..]).expect("a text message is UTF-8, whatever stands in its lines");
+        assert_eq!(text, "id: 77:5\ncontent-type: a\u{fffd}\nchannel: \u{fffd}\n\nx");
         let told = gap(&framing, 3, "77:4", None).unwrap().octets;
         assert_eq!(&told[2..], b"gap: 3\nid: 77:4\ncontent-type: application/json;   {}\n\n");
         assert_eq!(told[0], 0x81);

@@ -13,6 +13,7 @@ use crate::channel::event::Happening;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::{Publication, kind_of};
 use crate::channel::store::{History, Info, Key, Policy, PublishError};
+use crate::channel::wire::eventsource;
 use crate::conf::{self, count, value};
 use crate::nginx::backend;
 use crate::nginx::caller::{self, Caller};
@@ -24,9 +25,6 @@ use crate::session::endpoint::HttpStatus;
 
 use super::answer;
 use super::member::refuse;
-
-/// The name of the event that tells an EventSource of lost messages: nobody else may say so.
-const GAP: &[u8] = b"gap";
 
 /// Who publishes: to which channels, what they keep, and what their group may have.
 pub struct Publisher {
@@ -149,7 +147,7 @@ fn received(request: Request<'_>) -> Result<Status, Status> {
     let body = Body::of(request)?;
     let parts = body.parts();
     let content_type = request.header(b"content-type").unwrap_or_default();
-    if request.header(b"x-eventsource-event").is_some_and(|event| event.trim_ascii() == GAP) {
+    if request.header(b"x-eventsource-event").is_some_and(|event| event.trim_ascii() == eventsource::GAP) {
         let reason = "the name of the event is \"gap\", which is how subscribers are told of lost messages";
         request.report(Level::Info, format_args!("nothing is published: {reason}"));
         return Err(Status::BAD_REQUEST);
