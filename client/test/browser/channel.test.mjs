@@ -316,14 +316,14 @@ for (const subscriber of ["websocket", "eventsource", "longpoll"]) {
       document.head.append(script);
     })`);
     const run = (position) =>
-      page.evaluate(`{
+      page.evaluate(`(() => {
         window.got = [];
         window.thrown = [];
         addEventListener("error", ({ message }) => thrown.push(message));
         window.nchan = new NchanSubscriber("/channel/${id}", { subscriber: "${subscriber}", msgId: ${position} });
         nchan.on("message", (message) => got.push(message));
         nchan.start();
-      }`);
+      })()`);
     const got = async () => JSON.parse(await page.evaluate("JSON.stringify({ got, thrown })"));
     for (const message of numbers(1, 3)) await nginx.publish(`/short/${id}`, message);
     await run("undefined");
