@@ -242,9 +242,10 @@ impl Relay {
         self.counts
     }
 
-    /// Whether the server has forgotten the scripts: they are loaded when another connection begins.
-    pub fn needs_another_connection(&self) -> bool {
-        self.forgotten
+    /// Whether the server has forgotten the scripts, which are loaded when another connection begins. Said once: the next
+    /// connection, too, is one that has no scripts as long as it begins.
+    pub fn take_needs_another_connection(&mut self) -> bool {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Channels that it listens to, or is about to.

@@ -315,7 +315,7 @@ impl Listener {
             self.relay.on_time(connection, &mut copies(settings, number), now());
         }
         self.link.wake_by(self.relay.deadline().filter(|_| self.link.is_ready()));
-        if self.relay.needs_another_connection() {
+        if self.relay.take_needs_another_connection() {
             self.link.renew();
         }
         self.link.advance();
