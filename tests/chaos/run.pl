@@ -1,16 +1,19 @@
 #!/usr/bin/perl
-# run.pl [seconds [seed]]: two nodes and a third that comes and goes, one Redis, publishers and subscribers at all of them; whatever can be killed,
-# stopped, cut off or made to forget is, for so long. Afterwards each message is looked at: whether what was promised of it was kept
-# (docs/scaling.md). Ends with 0 if it was.
+# run.pl [seconds [seed [engine]]]: two nodes and a third that comes and goes, an engine, publishers and subscribers at all of them; whatever
+# can be killed, stopped, cut off or made to forget is, for so long. Afterwards each message is looked at: whether what was promised of it was
+# kept (docs/scaling.md). Ends with 0 if it was. The engine is one Redis ("single"), a master with replicas and Sentinels ("sentinel", and
+# "replicas" where publishers wait for one of these) or a cluster ("cluster").
 
 use strict;
 use warnings;
 
 use FindBin ();
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/../../t/lib";
+use Chaos::Engine::Cluster;
+use Chaos::Engine::Sentinel;
+use Chaos::Engine::Single;
 use Chaos::Model;
 use Chaos::Publisher;
-use Chaos::Relay;
 use Chaos::Subscriber;
 use File::Temp qw(tempdir);
 use POSIX ();
@@ -18,10 +21,12 @@ use Time::HiRes qw(time sleep);
 use Ws::Http;
 use Ws::Nginx;
 use Ws::Process qw(descendants children);
-use Ws::Redis;
 
-my ($seconds, $seed) = @ARGV;
+my ($seconds, $seed, $kind) = @ARGV;
 $seconds ||= 600;
+$kind ||= 'single';
+my $class = { single => 'Single', sentinel => 'Sentinel', replicas => 'Sentinel', cluster => 'Cluster' }->{$kind}
+    or die "there is no engine called $kind\n";
 $seed = time ^ $$ if !length($seed // '');
 $seed = int $seed;
 srand $seed;
@@ -30,21 +35,19 @@ $SIG{INT} = $SIG{TERM} = sub { exit 130 };
 
 my @CHANNELS = qw(a b c);
 my $directory = tempdir('ws-chaos-XXXXXXXX', TMPDIR => 1, CLEANUP => !$ENV{KEEP});
-my $redis = Ws::Redis->start(maxclients => 1000);
-my (%faults, @pids, @heal);
-
-# Each node has a way of its own to the engine.
-my (@relays, @nodes);
+my $engine = "Chaos::Engine::$class"->start(later => \&later, stop => \&stop, ended => \&ended, channels => \@CHANNELS);
+my $replicas = $kind eq 'replicas' ? 'websocket_channel_redis_replicas 1;' : '';
+my (%faults, @heal, @nodes);
 for my $nth (0 .. 2) {
-    my $port = Ws::Nginx::free_port();
-    push @relays, Chaos::Relay->new($port, $redis->port);
+    my $url = $engine->url($nth);
     push @nodes, Ws::Nginx->new(
         workers => 2,
         level   => 'notice',
         http    => <<"HTTP",
     websocket_channel_zone 4m;
     websocket_channel_history length=300 time=1h;
-    websocket_channel_redis redis://127.0.0.1:$port;
+    websocket_channel_redis $url;
+    $replicas
     websocket_channel_redis_timeout 1s;
     websocket_channel_redis_connect_timeout 1s;
     keepalive_requests 100000;
@@ -121,19 +124,6 @@ sub ended {
     return;
 }
 
-# engine(word ...): what it answers; undef if it does not, because it is stopped or asleep.
-sub engine {
-    my (@words) = @_;
-
-    return eval {
-        local $SIG{ALRM} = sub { die "no answer\n" };
-        alarm 3;
-        my $answer = eval { $redis->command(@words) };
-        alarm 0;
-        $answer;
-    };
-}
-
 sub running { return grep { $_->{master} } @nodes }
 
 sub kill_node {
@@ -182,51 +172,12 @@ my @FAULTS = (
         });
     }],
     ['reload', 3, sub { my $node = any(running()) or return 0; kill 'HUP', $node->master }],
-    ['engine killed, all lost', 2, sub { restart(sub { unlink glob "$redis->{directory}/dump.rdb" }) }],
-    ['engine killed, comes back with less', 3, sub { restart(sub { }) }],
-    ['engine saved', 4, sub { engine('SAVE') }],
-    ['engine stopped', 4, sub { my $pid = $redis->pid or return 0; stop(rand 3, $pid) }],
-    ['engine asleep', 2, sub {
-        # Who asks it to waits for the answer.
-        my $pid = fork // return 0;
-        if (!$pid) {
-            eval { $redis->command('DEBUG', 'SLEEP', sprintf '%.2f', rand 2) };
-            POSIX::_exit(0);
-        }
-        later(3, sub { ended($pid) });
-    }],
-    ['connections killed', 5, sub { engine('CLIENT', 'KILL', 'TYPE', any(qw(normal pubsub))) }],
-    ['scripts flushed', 3, sub { engine('SCRIPT', 'FLUSH') }],
-    ['no memory', 2, sub { engine('CONFIG', 'SET', 'maxmemory', 1); later(rand 2, sub { engine('CONFIG', 'SET', 'maxmemory', 0) }) }],
-    ['a key is lost', 3, sub {
-        my $keys = engine('KEYS', 'ws:*:' . any(qw(h m n))) or return 0;
-        return 0 if !@$keys;
-        engine('DEL', any(@$keys));
-    }],
-    ['network cut', 5, sub { any(@relays)->fault('cut') }],
-    ['network stalls', 4, sub { any(@relays)->fault('stall', rand 3) }],
-    ['network one way', 3, sub { any(@relays)->fault('oneway', rand 3) }],
-    ['network slow', 4, sub { any(@relays)->fault('delay', rand 4, sprintf '%.3f', rand 0.3) }],
-    ['network truncates', 5, sub { any(@relays)->fault('truncate') }],
-    ['network refuses', 3, sub { my $relay = any(@relays); $relay->fault('refuse', rand 2); $relay->fault('cut') }],
-    ['relay killed', 2, sub { my $relay = any(@relays); $relay->kill; $relay->launch }],
-    ['relay stopped', 2, sub { my $relay = any(@relays); stop(rand 2, $relay->pid) }],
+    $engine->faults,
 );
-
-sub restart {
-    my ($between) = @_;
-
-    return 0 if !$redis->pid;
-    kill 'CONT', $redis->pid;
-    $redis->kill;
-    $between->();
-    later(rand 2, sub { $redis->launch });
-    return;
-}
 
 my @weighted = map { my $fault = $_; ($fault) x $fault->[1] } @FAULTS;
 my $end = time + $seconds;
-print "seed $seed, $seconds s\n";
+print "seed $seed, $seconds s, $kind\n";
 my $shown = time;
 while (time < $end) {
     my $pause = time + rand(rand() < 0.2 ? 3 : 0.8);
@@ -249,6 +200,7 @@ while (@heal) {
     heal();
     sleep 0.05;
 }
+$engine->settle;
 kill 'TERM', map { $_->{pid} } @publishers;
 waitpid $_->{pid}, 0 for @publishers;
 my %sent = map { $_ => 0 } @CHANNELS;
@@ -289,7 +241,7 @@ for my $node (@nodes) {
 }
 
 my $counts = $model->counts;
-print "\nseed           $seed\n";
+print "\nseed           $seed, $kind\n";
 printf "messages       %d acknowledged, %d refused, %d of unknown unanswered\n", @$counts{qw(taken refused unknown)};
 printf "deliveries     %d\n", $counts->{deliveries};
 printf "faults         %s\n", join ', ', map { "$_ $faults{$_}" } sort keys %faults;
@@ -306,8 +258,7 @@ for my $node (running()) {
     kill 'TERM', $node->master;
     waitpid delete $node->{master}, 0;
 }
-$_->kill for @relays;
-$redis->kill;
+$engine->kill;
 exit(@problems ? 1 : 0);
 
 END {
