@@ -65,6 +65,14 @@ impl<T> Slots<T> {
 
 /// What a bare server does with its connections.
 pub trait Service {
+    /// The server begins.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn begin(&mut self, _epoll: &Epoll) -> io::Result<()> {
+        Ok(())
+    }
+
     /// A client has connected.
     ///
     /// # Errors
@@ -109,6 +117,7 @@ pub fn serve(address: SocketAddrV4, service: &mut impl Service) -> io::Result<()
     let listener = sys::listen(address)?;
     let epoll = Epoll::new()?;
     epoll.add(&listener, sys::IN, LISTENER)?;
+    service.begin(&epoll)?;
     let mut events: Vec<Event> = Vec::with_capacity(512);
     let mut timeout = None;
     loop {

@@ -3,6 +3,8 @@
 //! Load: publishers and subscribers of channels. Every subscriber must see every message of its channel, once, and in the order in
 //! which all others see them.
 
+mod seen;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::thread;
@@ -13,6 +15,7 @@ use crate::payload::{self, STAMP};
 use crate::process;
 use crate::sys::{self, Epoll, Event};
 use crate::wire::{self, BINARY, CLOSE, TEXT, wrong};
+use seen::Channel;
 
 /// Tokens from here on are publishers.
 const PUBLISHERS: u64 = 1 << 32;
@@ -31,6 +34,8 @@ pub struct Plan {
     pub window: usize,
     /// Octets of each message.
     pub length: usize,
+    /// Subscribers may get the messages of a channel in different orders.
+    pub any_order: bool,
     /// Time before the measurement.
     pub warm_up: Duration,
     /// Time of the measurement.
@@ -43,10 +48,16 @@ pub struct Outcome {
     pub deliveries: u64,
     /// Wall-clock time.
     pub wall: Duration,
+    /// Subscribers of each channel.
+    pub subscribers: usize,
     /// CPU time of the server's own processes.
     pub cpu: Duration,
+    /// CPU time of what is behind the server.
+    pub engine_cpu: Duration,
     /// How long each publisher waited for its answer.
     pub answers: Vec<Duration>,
+    /// From the publication to the arrival at the first subscriber of the last address.
+    pub arrivals: Vec<Duration>,
 }
 
 impl Outcome {
@@ -59,6 +70,11 @@ impl Outcome {
     pub fn cpu_per_delivery(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.deliveries as f64
     }
+
+    /// Messages that reached all of their subscribers.
+    pub fn publications(&self) -> f64 {
+        self.deliveries as f64 / self.subscribers as f64
+    }
 }
 
 struct Subscriber {
@@ -69,47 +85,10 @@ struct Subscriber {
     position: usize,
     /// A message of which a part is missing.
     partial: Vec<u8>,
-}
-
-/// What its subscribers have seen so far.
-#[derive(Default)]
-struct Channel {
-    published: u64,
-    /// Numbers of the messages in the order in which the fastest subscriber got them.
-    order: Vec<u64>,
-    /// Which numbers are in `order`.
-    known: Vec<bool>,
-    /// How many subscribers have got as far.
-    reached: Vec<usize>,
-    /// Messages that all have got.
-    complete: usize,
-}
-
-impl Channel {
-    /// A subscriber received message `number` as its message number `position`; true when it was the last to get it.
-    fn seen(&mut self, position: usize, number: u64, subscribers: usize) -> io::Result<bool> {
-        if position == self.order.len() {
-            let known = usize::try_from(number).unwrap_or(usize::MAX);
-            if number >= self.published || self.known.get(known) == Some(&true) {
-                return Err(wrong(format!("message {number} came again or was never published")));
-            }
-            self.known.resize(self.known.len().max(known + 1), false);
-            self.known[known] = true;
-            self.order.push(number);
-            self.reached.push(0);
-        } else if self.order.get(position) != Some(&number) {
-            let instead = self.order.get(position);
-            return Err(wrong(format!(
-                "message {number} came in place of {instead:?}: lost, repeated or out of order"
-            )));
-        }
-        self.reached[position] += 1;
-        let last = self.reached[position] == subscribers;
-        if last {
-            self.complete += 1;
-        }
-        Ok(last)
-    }
+    /// Which numbers have come, where they may come in any order.
+    seen: Vec<bool>,
+    /// It is told how long messages take to it.
+    is_timed: bool,
 }
 
 struct Publisher {
@@ -159,32 +138,38 @@ pub struct Fanout {
     under_way: usize,
     deliveries: u64,
     answers: Vec<Duration>,
+    arrivals: Vec<Duration>,
     body: Vec<u8>,
     buffer: Vec<u8>,
     events: Vec<Event>,
 }
 
 impl Fanout {
-    /// Connects all subscribers and publishers.
+    /// Connects all publishers to the first of the addresses, and the subscribers of each channel to all of them in turn.
     ///
     /// # Errors
-    /// When a connection is refused.
-    pub fn connect(plan: Plan, target: SocketAddrV4) -> io::Result<Self> {
+    /// When a connection is refused, or there is no address.
+    pub fn connect(plan: Plan, targets: &[SocketAddrV4]) -> io::Result<Self> {
+        let &[first, ..] = targets else { return Err(wrong("no address")) };
         let epoll = Epoll::new()?;
         let mut subscribers = Vec::with_capacity(plan.channels * plan.subscribers);
         for index in 0..plan.channels * plan.subscribers {
             let channel = index % plan.channels;
+            let which = index / plan.channels;
+            let target = targets[(which + channel) % targets.len()];
+            let is_timed = which == targets.len() - 1;
             let opened = link::open(link::source(index), target, &format!("/sub/c{channel}"), "")?;
             if !opened.early.is_empty() {
                 return Err(wrong("a message before anything was published"));
             }
             epoll.add(&opened.stream, sys::IN, index as u64)?;
             let (stream, reader) = (opened.stream, Reader::default());
-            subscribers.push(Subscriber { stream, reader, channel, position: 0, partial: Vec::new() });
+            let (partial, seen) = (Vec::new(), Vec::new());
+            subscribers.push(Subscriber { stream, reader, channel, position: 0, partial, seen, is_timed });
         }
         let mut publishers = Vec::with_capacity(plan.window);
         for index in 0..plan.window {
-            let stream = sys::connect(link::source(index), target)?;
+            let stream = sys::connect(link::source(index), first)?;
             stream.set_nonblocking(true)?;
             epoll.add(&stream, sys::IN, PUBLISHERS + index as u64)?;
             publishers.push(Publisher { stream, input: Vec::new(), asked: None });
@@ -202,6 +187,7 @@ impl Fanout {
             under_way: 0,
             deliveries: 0,
             answers: Vec::new(),
+            arrivals: Vec::new(),
             body: (0..plan.length).map(|at| b' ' + (at * 7 % 95) as u8).collect(),
             buffer: vec![0; 64 * 1024],
             events: Vec::with_capacity(BATCH),
@@ -226,8 +212,10 @@ impl Fanout {
             .into_bytes();
             request.extend_from_slice(&self.body);
             let publisher = &mut self.publishers[index];
-            publisher.asked = Some(Instant::now());
+            let now = Instant::now();
+            publisher.asked = Some(now);
             publisher.stream.write_all(&request)?;
+            channel.sent.push(now);
             channel.published += 1;
             self.under_way += 1;
             self.next = (self.next + 1) % self.channels.len();
@@ -244,8 +232,8 @@ impl Fanout {
     }
 
     fn receive(&mut self, index: usize) -> io::Result<()> {
-        let Self { subscribers, channels, buffer, plan, body, deliveries, under_way, .. } = self;
-        let Subscriber { stream, reader, channel, position, partial } = &mut subscribers[index];
+        let Self { subscribers, channels, buffer, plan, body, deliveries, under_way, arrivals, .. } = self;
+        let Subscriber { stream, reader, channel, position, partial, seen, is_timed } = &mut subscribers[index];
         let count = match stream.read(buffer) {
             Ok(0) => return Err(wrong("the server ended a subscriber's connection")),
             Ok(count) => count,
@@ -262,8 +250,16 @@ impl Fanout {
             {
                 return Err(wrong(format!("message {number} came changed")));
             }
-            if channel.seen(*position, number, plan.subscribers)? {
+            let is_last = if plan.any_order {
+                channel.seen_in_any_order(seen, number, plan.subscribers)?
+            } else {
+                channel.seen(*position, number, plan.subscribers)?
+            };
+            if is_last {
                 *under_way -= 1;
+            }
+            if *is_timed && let Some(sent) = usize::try_from(number).ok().and_then(|number| channel.sent.get(number)) {
+                arrivals.push(sent.elapsed());
             }
             *position += 1;
             *deliveries += 1;
@@ -330,18 +326,20 @@ impl Fanout {
         Ok(())
     }
 
-    /// Runs the plan; `pids` are the server's own processes.
+    /// Runs the plan; `pids` are the server's own processes, `engine` those of what is behind it.
     ///
     /// # Errors
     /// When a message is lost, repeated, changed or out of order.
-    pub fn run(&mut self, pids: &[u32]) -> io::Result<Outcome> {
+    pub fn run(&mut self, pids: &[u32], engine: &[u32]) -> io::Result<Outcome> {
         let start = Instant::now();
         while start.elapsed() < self.plan.warm_up {
             self.publish()?;
             self.busy_turn()?;
         }
         self.answers.clear();
-        let (deliveries, cpu, start) = (self.deliveries, process::cpu_time(pids), Instant::now());
+        self.arrivals.clear();
+        let (deliveries, cpu, engine_cpu) = (self.deliveries, process::cpu_time(pids), process::cpu_time(engine));
+        let start = Instant::now();
         // At least two messages, however many subscribers they go to.
         let enough = deliveries + 2 * (self.plan.subscribers * self.plan.channels.min(self.plan.window)) as u64;
         while start.elapsed() < self.plan.duration || self.deliveries < enough {
@@ -349,46 +347,16 @@ impl Fanout {
             self.busy_turn()?;
         }
         let cpu = process::cpu_time(pids) - cpu;
+        let engine_cpu = process::cpu_time(engine) - engine_cpu;
         let wall = start.elapsed();
         let deliveries = self.deliveries - deliveries;
-        let answers = self.answers.clone();
+        let (answers, arrivals) = (self.answers.clone(), self.arrivals.clone());
         self.drain()?;
         // Nothing may follow.
         if self.turn(Duration::from_millis(20))? {
             return Err(wrong("something came that was not published"));
         }
-        Ok(Outcome { deliveries, wall, cpu, answers })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn channel(published: u64) -> Channel {
-        Channel { published, ..Channel::default() }
-    }
-
-    #[test]
-    fn one_order_for_all_is_accepted() {
-        let mut channel = channel(3);
-        for number in [1, 0, 2] {
-            assert!(!channel.seen(channel.order.len(), number, 2).unwrap());
-        }
-        for (position, number) in [1, 0, 2].into_iter().enumerate() {
-            assert!(channel.seen(position, number, 2).unwrap());
-        }
-        assert_eq!(channel.complete, 3);
-    }
-
-    #[test]
-    fn loss_repeats_and_another_order_are_found() {
-        let mut channel = channel(3);
-        channel.seen(0, 0, 3).unwrap();
-        assert!(channel.seen(1, 0, 3).is_err(), "repeated");
-        assert!(channel.seen(1, 3, 3).is_err(), "never published");
-        channel.seen(1, 1, 3).unwrap();
-        assert!(channel.seen(0, 1, 3).is_err(), "the first one lost");
-        assert!(channel.seen(1, 2, 3).is_err(), "another order");
+        let subscribers = self.plan.subscribers;
+        Ok(Outcome { deliveries, wall, subscribers, cpu, engine_cpu, answers, arrivals })
     }
 }

@@ -13,6 +13,7 @@ pub mod bare;
 pub mod connect;
 pub mod deflate;
 pub mod echo;
+pub mod engine;
 pub mod fanout;
 pub mod figures;
 pub mod link;

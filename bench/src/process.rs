@@ -57,6 +57,11 @@ impl Server {
         Ok(server)
     }
 
+    /// The process that was started.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Every process of the server: the one that was started and all below it. A spawner is below its worker: its parent is a
     /// guard, which is a child of the worker.
     ///

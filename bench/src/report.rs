@@ -30,6 +30,8 @@ pub enum Unit {
     Memory,
     /// Octets.
     Octets,
+    /// A number of things.
+    Count,
 }
 
 impl Unit {
@@ -43,6 +45,7 @@ impl Unit {
             Self::Megabytes => format!("{} MB/s", thousands(value)),
             Self::Memory => format!("{:.1} kB", value / 1000.0),
             Self::Octets => format!("{value:.0} B"),
+            Self::Count => thousands(value),
         }
     }
 }
@@ -66,6 +69,10 @@ pub enum Goal {
     AtMostTimes(f64),
     /// At least this multiple of the peer's.
     AtLeastTimes(f64),
+    /// At most this part of what is in the column of this name.
+    AtMostTimesOf(f64, &'static str),
+    /// At least this multiple of what is in the column of this name.
+    AtLeastTimesOf(f64, &'static str),
     /// At most this.
     AtMost(f64),
     /// At least this.
@@ -79,21 +86,26 @@ impl Goal {
         match self {
             Self::AtMostTimes(times) => format!("at most {times}x"),
             Self::AtLeastTimes(times) => format!("at least {times}x"),
+            Self::AtMostTimesOf(times, column) => format!("at most {times}x {column}"),
+            Self::AtLeastTimesOf(times, column) => format!("at least {times}x {column}"),
             Self::AtMost(value) => format!("at most {}", unit.show(value)),
             Self::AtLeast(value) => format!("at least {}", unit.show(value)),
             Self::None => String::new(),
         }
     }
 
-    fn is_met(self, ours: f64, peer: f64) -> Option<bool> {
-        let met = match self {
-            Self::AtMostTimes(times) if !peer.is_nan() => ours <= peer * times,
-            Self::AtLeastTimes(times) if !peer.is_nan() => ours >= peer * times,
-            Self::AtMost(value) => ours <= value,
-            Self::AtLeast(value) => ours >= value,
-            _ => return None,
+    /// `of` has the medians of the columns by name, and for the empty name the peer's.
+    fn is_met(self, ours: f64, of: impl Fn(&str) -> f64) -> Option<bool> {
+        let (met, other) = match self {
+            Self::AtMostTimes(times) => (ours <= of("") * times, of("")),
+            Self::AtLeastTimes(times) => (ours >= of("") * times, of("")),
+            Self::AtMostTimesOf(times, column) => (ours <= of(column) * times, of(column)),
+            Self::AtLeastTimesOf(times, column) => (ours >= of(column) * times, of(column)),
+            Self::AtMost(value) => (ours <= value, value),
+            Self::AtLeast(value) => (ours >= value, value),
+            Self::None => return None,
         };
-        (!ours.is_nan()).then_some(met)
+        (!ours.is_nan() && !other.is_nan()).then_some(met)
     }
 }
 
@@ -149,7 +161,11 @@ impl Table {
             let shown: Vec<String> = medians.iter().map(|&value| row.unit.show(value)).collect();
             let ratio = ours / peer;
             let ratio = if ratio.is_nan() { String::new() } else { format!("{ratio:.2}") };
-            let verdict = match row.goal.is_met(ours, peer) {
+            let of = |column: &str| match self.columns.iter().position(|known| known == column) {
+                Some(at) => medians[at],
+                None => peer,
+            };
+            let verdict = match row.goal.is_met(ours, of) {
                 Some(true) => ": met",
                 Some(false) => ": **missed**",
                 None => "",
@@ -181,5 +197,17 @@ mod tests {
         let lines: Vec<String> = table.markdown().lines().map(str::to_owned).collect();
         assert_eq!(lines[2], "| echo | 1,000/s | 1,999/s | 2.00 | at least 2x: **missed** |");
         assert_eq!(lines[3], "| memory |  | 3.0 kB |  | at most 12.0 kB: met |");
+    }
+
+    #[test]
+    fn a_goal_may_be_a_part_of_another_column() {
+        let mut table = Table::new(&["peer", "floor", OURS]);
+        for (column, value) in [("peer", 400.0), ("floor", 100.0), (OURS, 131.0)] {
+            table.add("answer", Unit::Microseconds, Goal::AtMostTimesOf(1.3, "floor"), column, value);
+        }
+        table.add("rate", Unit::PerSecond, Goal::AtLeastTimesOf(0.7, "floor"), OURS, 70.0);
+        let lines: Vec<String> = table.markdown().lines().map(str::to_owned).collect();
+        assert_eq!(lines[2], "| answer | 400 us | 100 us | 131 us | 0.33 | at most 1.3x floor: **missed** |");
+        assert_eq!(lines[3], "| rate |  |  | 70/s |  | at least 0.7x floor |", "nothing to compare with");
     }
 }

@@ -3,14 +3,17 @@
 //! A WebSocket server that writes each published message to the subscribers of its channel, and nothing else: the limit for
 //! channels. What was published in one turn of the event loop leaves in one write for each subscriber.
 //!
-//! `bare-fanout ADDRESS`; subscribe at `/sub/<channel>`, publish by `POST /pub/<channel>`.
+//! `bare-fanout ADDRESS`; subscribe at `/sub/<channel>`, publish by `POST /pub/<channel>`. With the address of a Redis as the second
+//! argument it is one node of several: what is published goes through the script by which the module publishes.
 
 use std::collections::HashMap;
+use std::env;
 use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
 use ngx_ws_exec_bench::bare::{self, Input, Service, Slots};
+use ngx_ws_exec_bench::engine::{Engine, News};
 use ngx_ws_exec_bench::link::Outbox;
 use ngx_ws_exec_bench::sys::{self, Epoll};
 use ngx_ws_exec_bench::wire::{self, TEXT, wrong};
@@ -35,8 +38,11 @@ struct Fanout {
     connections: Slots<Connection>,
     channels: HashMap<String, Channel>,
     published: Vec<String>,
+    engine: Option<Engine>,
     buffer: Vec<u8>,
 }
+
+const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
 
 impl Connection {
     fn flush(&mut self, index: usize, epoll: &Epoll) -> io::Result<bool> {
@@ -66,20 +72,45 @@ impl Fanout {
                 connection.out.octets.extend_from_slice(&wire::handshake_answer());
                 connection.channel = Some(name.clone());
                 connection.input.drain(..length);
-                self.channels.entry(name).or_default().subscribers.push(index);
+                let channel = self.channels.entry(name.clone()).or_default();
+                if channel.subscribers.is_empty()
+                    && let Some(engine) = &mut self.engine
+                {
+                    engine.subscribe(&name);
+                }
+                channel.subscribers.push(index);
                 continue;
             }
             let name = target.strip_prefix("/pub/").ok_or_else(|| wrong("target"))?.to_owned();
             let body = wire::header(head, "Content-Length").and_then(|value| value.parse::<usize>().ok());
             let end = length + body.unwrap_or(0);
             let Some(body) = connection.input.get(length..end) else { return Ok(()) };
-            let channel = self.channels.entry(name.clone()).or_default();
-            if channel.ready.is_empty() {
-                self.published.push(name);
+            match &mut self.engine {
+                Some(engine) => engine.publish(&name, body, index),
+                None => {
+                    send(&mut self.channels, &mut self.published, name, body);
+                    connection.out.octets.extend_from_slice(CREATED);
+                }
             }
-            wire::write_plain(TEXT, body, &mut channel.ready);
             connection.input.drain(..end);
-            connection.out.octets.extend_from_slice(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
+        }
+        Ok(())
+    }
+
+    /// What has come from the engine.
+    fn news(&mut self, token: u64, epoll: &Epoll) -> io::Result<()> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        for news in engine.receive(token, &mut self.buffer)? {
+            match news {
+                // Publishers of the benchmark stay until they have their answers.
+                News::Published(index) => {
+                    if let Some(connection) = self.connections.get(index) {
+                        connection.out.octets.extend_from_slice(CREATED);
+                        connection.flush(index, epoll)?;
+                    }
+                }
+                News::Message(name, body) => send(&mut self.channels, &mut self.published, name, &body),
+            }
         }
         Ok(())
     }
@@ -93,7 +124,20 @@ impl Fanout {
     }
 }
 
+/// The message leaves at the end of this turn.
+fn send(channels: &mut HashMap<String, Channel>, published: &mut Vec<String>, name: String, body: &[u8]) {
+    let channel = channels.entry(name.clone()).or_default();
+    if channel.ready.is_empty() {
+        published.push(name);
+    }
+    wire::write_plain(TEXT, body, &mut channel.ready);
+}
+
 impl Service for Fanout {
+    fn begin(&mut self, epoll: &Epoll) -> io::Result<()> {
+        self.engine.as_ref().map_or(Ok(()), |engine| engine.watch(epoll))
+    }
+
     fn accept(&mut self, stream: TcpStream, epoll: &Epoll) -> io::Result<()> {
         let index = self.connections.insert(Connection {
             stream,
@@ -109,6 +153,9 @@ impl Service for Fanout {
     }
 
     fn ready(&mut self, token: u64, events: u32, epoll: &Epoll) -> io::Result<()> {
+        if Engine::is_token(token) {
+            return self.news(token, epoll);
+        }
         let index = token as usize;
         let Some(connection) = self.connections.get(index) else { return Ok(()) };
         let mut alive = true;
@@ -151,11 +198,17 @@ impl Service for Fanout {
             }
             channel.ready.clear();
         }
+        // As the module does: one write for the commands of a turn.
+        self.engine.as_mut().map_or(Ok(()), Engine::flush)?;
         Ok(None)
     }
 }
 
 fn main() -> io::Result<()> {
     let address = bare::address(&bare::argument(1)?)?;
-    bare::serve(address, &mut Fanout { buffer: vec![0; 64 * 1024], ..Fanout::default() })
+    let engine = match env::args().nth(2) {
+        Some(engine) => Some(Engine::connect(bare::address(&engine)?)?),
+        None => None,
+    };
+    bare::serve(address, &mut Fanout { buffer: vec![0; 64 * 1024], engine, ..Fanout::default() })
 }

@@ -150,6 +150,7 @@ fn measure(bench: &Bench, load: &Load, table: &mut Table) -> io::Result<()> {
         subscribers: if load.channels > 1 { load.subscribers } else { bench.effort.scaled(load.subscribers) },
         window: load.window,
         length: 100,
+        any_order: false,
         warm_up: bench.effort.warm_up(),
         duration: bench.effort.duration,
     };
@@ -157,9 +158,9 @@ fn measure(bench: &Bench, load: &Load, table: &mut Table) -> io::Result<()> {
         for (name, server) in &subjects {
             // New channels and subscribers in each round: old ones leave no trace in the figures.
             bench.effort.quiet.wait()?;
-            let mut fanout = Fanout::connect(plan, server.address)?;
+            let mut fanout = Fanout::connect(plan, &[server.address])?;
             // Not before: a worker may be started after its socket is there.
-            let outcome = fanout.run(&server.own()?)?;
+            let outcome = fanout.run(&server.own()?, &[])?;
             let answers: Vec<f64> = outcome.answers.iter().map(|time| time.as_secs_f64() * 1e3).collect();
             let values = [
                 (load.cpu, Unit::Microseconds, outcome.cpu_per_delivery()),
@@ -196,16 +197,17 @@ fn memory(bench: &Bench, table: &mut Table) -> io::Result<()> {
                 subscribers,
                 window: 1,
                 length: 100,
+                any_order: false,
                 warm_up: Duration::ZERO,
                 duration: Duration::ZERO,
             };
             // What a server sets up once is not to be counted.
-            Fanout::connect(plan(10), server.address)?.exchange(5)?;
+            Fanout::connect(plan(10), &[server.address])?.exchange(5)?;
             thread::sleep(Duration::from_millis(200));
             let pids = server.own()?;
             let before = process::memory(&pids)?;
             let subscribers = bench.effort.scaled(2000);
-            let mut fanout = Fanout::connect(plan(subscribers), server.address)?;
+            let mut fanout = Fanout::connect(plan(subscribers), &[server.address])?;
             fanout.exchange(5)?;
             thread::sleep(Duration::from_millis(500));
             let grown = process::memory(&pids)?.saturating_sub(before);

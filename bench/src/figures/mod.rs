@@ -4,6 +4,7 @@
 
 pub mod channel;
 pub mod exec;
+pub mod redis;
 pub mod tcp;
 pub mod ws;
 
@@ -56,7 +57,7 @@ impl Bench {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 4] = ["exec", "ws", "channel", "tcp"];
+pub const NAMES: [&str; 5] = ["exec", "ws", "channel", "redis", "tcp"];
 
 /// Measures one figure and prints its table.
 ///
@@ -67,6 +68,7 @@ pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
         "exec" => exec::run(bench)?,
         "ws" => ws::run(bench)?,
         "channel" => channel::run(bench)?,
+        "redis" => redis::run(bench)?,
         "tcp" => tcp::run(bench)?,
         other => return Err(wrong(format!("unknown: {other}"))),
     }
