@@ -177,8 +177,18 @@ void ngx_ws_socket_keepalive(ngx_peer_connection_t *pc);
 
 /* TLS to servers */
 
-ngx_ssl_t *ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx_str_t *certificate,
-    ngx_str_t *key);
+/* files, and ciphers; an empty one is none; versions: bits from TLS 1.0 on */
+
+typedef struct {
+    ngx_str_t   trusted;
+    ngx_str_t   certificate;
+    ngx_str_t   key;
+    ngx_str_t   crl;
+    ngx_str_t   ciphers;
+    ngx_uint_t  versions;
+} ngx_ws_ssl_parts_t;
+
+ngx_ssl_t *ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_ws_ssl_parts_t *parts);
 ngx_int_t ngx_ws_ssl_start(ngx_ssl_t *ssl, ngx_connection_t *c, ngx_str_t *name);
 ngx_int_t ngx_ws_ssl_handshake(ngx_connection_t *c, void (*handler)(ngx_connection_t *c));
 ngx_uint_t ngx_ws_ssl_handshaked(const ngx_connection_t *c);

@@ -12,10 +12,13 @@
 /* each of the files may be empty; a certificate is there with its key */
 
 ngx_ssl_t *
-ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx_str_t *certificate, ngx_str_t *key)
+ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_ws_ssl_parts_t *parts)
 {
+    ngx_uint_t           i, protocols;
     ngx_ssl_t           *ssl;
     ngx_pool_cleanup_t  *cln;
+
+    static ngx_uint_t  bits[] = { NGX_SSL_TLSv1, NGX_SSL_TLSv1_1, NGX_SSL_TLSv1_2, NGX_SSL_TLSv1_3 };
 
     ssl = ngx_pcalloc(cf->pool, sizeof(ngx_ssl_t));
     if (ssl == NULL) {
@@ -24,7 +27,15 @@ ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx
 
     ssl->log = cf->log;
 
-    if (ngx_ssl_create(ssl, NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3, NULL) != NGX_OK) {
+    protocols = 0;
+
+    for (i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
+        if (parts->versions & ((ngx_uint_t) 1 << i)) {
+            protocols |= bits[i];
+        }
+    }
+
+    if (ngx_ssl_create(ssl, protocols, NULL) != NGX_OK) {
         return NULL;
     }
 
@@ -39,11 +50,19 @@ ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx
 
     /* the depth is OpenSSL's own */
 
-    if (trusted->len && ngx_ssl_trusted_certificate(cf, ssl, trusted, 100) != NGX_OK) {
+    if (parts->ciphers.len && ngx_ssl_ciphers(cf, ssl, &parts->ciphers, 0) != NGX_OK) {
         return NULL;
     }
 
-    if (certificate->len && ngx_ssl_certificate(cf, ssl, certificate, key, NULL) != NGX_OK) {
+    if (parts->trusted.len && ngx_ssl_trusted_certificate(cf, ssl, &parts->trusted, 100) != NGX_OK) {
+        return NULL;
+    }
+
+    if (parts->crl.len && ngx_ssl_crl(cf, ssl, &parts->crl) != NGX_OK) {
+        return NULL;
+    }
+
+    if (parts->certificate.len && ngx_ssl_certificate(cf, ssl, &parts->certificate, &parts->key, NULL) != NGX_OK) {
         return NULL;
     }
 
@@ -191,7 +210,7 @@ ngx_ws_ssl_shutdown(ngx_connection_t *c)
 #else
 
 ngx_ssl_t *
-ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_str_t *trusted, ngx_str_t *certificate, ngx_str_t *key)
+ngx_ws_ssl_create(ngx_conf_t *cf, const char *directive, ngx_ws_ssl_parts_t *parts)
 {
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%s\" directive: this nginx was built without TLS", directive);
 

@@ -43,6 +43,7 @@ $ngx->{http} = <<"EOT";
     upstream limited { zone limited 64k; server $a max_conns=1; server $b max_conns=1; }
     upstream none    { server $nobody; server 127.0.0.2:1; }
     upstream hangs   { server 127.0.0.1:@{[$full->port]}; server $a backup; }
+    upstream stays   { server 127.0.0.1:@{[$full->port]} max_fails=0; server $a backup; }
     upstream kept    { server $a; keepalive 4; }
 
     map \$arg_token \$target {
@@ -67,6 +68,10 @@ $ngx->{server} = <<"EOT";
     location = /hangs    { websocket_tcp 127.0.0.1:@{[$full->port]}; websocket_tcp_connect_timeout 300ms; }
     location = /slow     { websocket_tcp 127.0.0.1:@{[$full->port]}; }
     location = /next     { websocket_tcp hangs; websocket_tcp_connect_timeout 300ms; }
+    location = /in-time  { websocket_tcp stays; websocket_tcp_connect_timeout 300ms; websocket_tcp_next_upstream_timeout 5m; }
+    location = /too-late { websocket_tcp stays; websocket_tcp_connect_timeout 300ms; websocket_tcp_next_upstream_timeout 100ms; }
+    location = /from     { websocket_tcp $a; websocket_tcp_bind \$arg_from; }
+    location = /unix     { websocket_tcp unix:$path; websocket_tcp_bind 127.0.0.5; }
     location = /first    { websocket_tcp first; }
     location = /once     { websocket_tcp first; websocket_tcp_next_upstream_tries 1; }
     location = /failing  { websocket_tcp failing; }
@@ -84,6 +89,7 @@ $ngx->{server} = <<"EOT";
     location = /map      { websocket_tcp \$target; }
     location = /resolve  { resolver @{[$dns->address]} ipv6=off; resolver_timeout 2s; websocket_tcp \$target; }
 EOT
+$ngx->{noise} = [qr/bind\(192\.0\.2\.1\) failed/];
 $ngx->start;
 
 # upgrade(path): the head of the answer.
@@ -142,6 +148,26 @@ case 'the next server' => sub {
     $ngx->await_access_log(qr{/next 101 \[127\.0\.0\.1:\d+, \Q$a\E\] \[504, -\]});
     is(status('/none'), 502, 'none left');
     $ngx->await_access_log(qr{/none 502 \[(?:\Q$nobody\E, 127\.0\.0\.2:1|127\.0\.0\.2:1, \Q$nobody\E)\] \[502, 502\]});
+};
+
+case 'no further server after websocket_tcp_next_upstream_timeout' => sub {
+    ok(greets('/in-time', $one), 'while there is time');
+    is(status('/too-late'), 504, 'and not later');
+    $ngx->await_access_log(qr{/too-late 504 \[127\.0\.0\.1:\d+\] \[504\]});
+};
+
+case 'the address that connections come from' => sub {
+    for my $from ('127.0.0.5', '') {
+        my $client = Ws::Client->open($ngx->port, "/from?from=$from");
+        my $peer = $one->accept;
+        is($peer->{socket}->peerhost, $from || '127.0.0.1', "from \"$from\"");
+        is($client->close(1000), 'close 1000');
+    }
+    ok(greets('/from?from=nowhere', $one), 'what is no address is left out');
+    $ngx->await_log(qr/\[error\].*"websocket_tcp_bind" has no address for this request: "nowhere"/);
+    is(status('/from?from=192.0.2.1'), 500, 'none of this machine');
+    $ngx->await_log(qr/\[crit\] .*bind\(192\.0\.2\.1\) failed/);
+    ok(greets('/unix', $unix), 'a unix socket has none');
 };
 
 case 'max_fails: a failed server is left alone' => sub {

@@ -23,12 +23,39 @@ my ($cert, $key) = CERT_create(
     subjectAltNames => [['DNS', 'service.test'], ['DNS', 'localhost'], ['DNS', 'group'], ['IP', '127.0.0.1']],
     issuer_cert => $ca, issuer_key => $ca_key, key => KEY_create_ec('prime256v1'),
 );
+my ($client_cert, $client_key) = CERT_create(
+    subject => { commonName => 'the gateway' }, purpose => 'client', issuer_cert => $ca, issuer_key => $ca_key, key => KEY_create_ec('prime256v1'),
+);
 my ($other_ca) = CERT_create(subject => { commonName => 'somebody' }, CA => 1, key => KEY_create_ec('prime256v1'));
 
 my $ngx = Ws::Nginx->new;
 $ngx->file('ca.pem', PEM_cert2string($ca));
 $ngx->file('other.pem', PEM_cert2string($other_ca));
+$ngx->file('client.pem', PEM_cert2string($client_cert));
+$ngx->file('client.key', PEM_key2string($client_key));
 my $listen = $ngx->prefix . '/nginx.sock';
+# An authority with two certificates, one of which it has revoked.
+my $authority = $ngx->prefix;
+$ngx->file('ca.cnf', <<"EOT");
+[ca]
+default_ca = here
+[here]
+database = $authority/index
+certificate = $authority/crl-ca.pem
+private_key = $authority/crl-ca.key
+default_md = sha256
+default_crl_days = 2
+EOT
+$ngx->file('index', '');
+sub openssl { system("openssl @_ >$authority/openssl.log 2>&1") == 0 or die "openssl @_\n" }
+my @new = ('-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2');
+openssl("req -x509 @new -subj /CN=revoker -keyout $authority/crl-ca.key -out $authority/crl-ca.pem");
+for my $who (qw(good bad)) {
+    openssl("req -x509 @new -subj /CN=$who -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE",
+        "-CA $authority/crl-ca.pem -CAkey $authority/crl-ca.key -keyout $authority/$who.key -out $authority/$who.pem");
+}
+openssl("ca -config $authority/ca.cnf -revoke $authority/bad.pem");
+openssl("ca -config $authority/ca.cnf -gencrl -out $authority/crl.pem");
 $ngx->{http} = <<"EOT";
     upstream group { server $address; }
     server {
@@ -62,6 +89,26 @@ $ngx->{server} = <<"EOT";
         websocket_tcp_ssl_trusted_certificate %%PREFIX%%/other.pem;
     }
     location = /address  { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_ssl_verify on; }
+    location = /shows    {
+        websocket_tcp $address;
+        websocket_tcp_ssl on;
+        websocket_tcp_ssl_certificate %%PREFIX%%/client.pem;
+        websocket_tcp_ssl_certificate_key %%PREFIX%%/client.key;
+    }
+    location = /older    { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_ssl_protocols TLSv1.2; }
+    location = /cipher   {
+        websocket_tcp $address;
+        websocket_tcp_ssl on;
+        websocket_tcp_ssl_protocols TLSv1.2;
+        websocket_tcp_ssl_ciphers ECDHE-ECDSA-AES256-GCM-SHA384;
+    }
+    location = /revoked  {
+        websocket_tcp localhost:$port;
+        websocket_tcp_ssl on;
+        websocket_tcp_ssl_verify on;
+        websocket_tcp_ssl_trusted_certificate %%PREFIX%%/crl-ca.pem;
+        websocket_tcp_ssl_crl %%PREFIX%%/crl.pem;
+    }
     location = /silent   { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_connect_timeout 300ms; }
     location = /v1       { websocket_tcp $address; websocket_tcp_proxy_protocol v1; }
     location = /v2       { websocket_tcp $address; websocket_tcp_proxy_protocol v2; }
@@ -76,6 +123,7 @@ EOT
 $ngx->start;
 
 my $name;
+our %wanted;
 
 # speak(peer): a connection of the service goes over to TLS; undef if that fails.
 sub speak {
@@ -84,7 +132,7 @@ sub speak {
     $name = undef;
     my $tls = IO::Socket::SSL->start_SSL(
         $peer->{socket},
-        SSL_server => 1, SSL_cert => $cert, SSL_key => $key, Timeout => 10,
+        SSL_server => 1, SSL_cert => $cert, SSL_key => $key, Timeout => 10, %wanted,
         # So that a client that does not like the certificate is heard of.
     ) or return;
     $name = $tls->get_servername;
@@ -113,6 +161,41 @@ case 'octets both ways' => sub {
     is($client->close(1000), 'close 1000');
     is($peer->rest, '');
     is($peer->how, 'eof', 'with the good-bye of TLS');
+};
+
+case 'a service that asks for a certificate' => sub {
+    local %wanted = (SSL_verify_mode => SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_ca => [$ca]);
+    my ($client, $peer) = secured('/shows');
+    is($peer->{socket}->peer_certificate('commonName'), 'the gateway');
+    is($client->close(1000), 'close 1000');
+    # With TLS 1.3 a client is not told before it reads that its certificate was missed.
+    %wanted = (%wanted, SSL_version => 'TLSv1_2');
+    my $other = Ws::Client->connect(port => $ngx->port);
+    $other->send(upgrade('/plain'));
+    is(speak($service->accept), undef, 'who has none is not talked to');
+    is($other->response->{status}, 502);
+};
+
+case 'a certificate that is revoked' => sub {
+    my %files = map { $_ => [SSL_cert => PEM_file2cert("$authority/$_.pem"), SSL_key => PEM_file2key("$authority/$_.key")] } qw(good bad);
+    local %wanted = @{$files{good}};
+    my ($client, $peer) = secured('/revoked');
+    is($client->close(1000), 'close 1000');
+    %wanted = @{$files{bad}};
+    is(secured('/revoked'), 502);
+    $ngx->await_log(qr/certificate of the service "localhost" is not to be trusted: certificate revoked/);
+};
+
+case 'versions and ciphers' => sub {
+    my ($client, $peer) = secured('/plain');
+    is($peer->{socket}->get_sslversion, 'TLSv1_3');
+    is($client->close(1000), 'close 1000');
+    ($client, $peer) = secured('/older');
+    is($peer->{socket}->get_sslversion, 'TLSv1_2');
+    is($client->close(1000), 'close 1000');
+    ($client, $peer) = secured('/cipher');
+    is($peer->{socket}->get_cipher, 'ECDHE-ECDSA-AES256-GCM-SHA384');
+    is($client->close(1000), 'close 1000');
 };
 
 case 'much, both ways' => sub {
@@ -242,6 +325,11 @@ case 'PROXY protocol for clients of a unix socket' => sub {
 case 'what nginx refuses' => sub {
     for (
         ['websocket_tcp_ssl on; websocket_tcp_ssl_verify on;', qr/needs "websocket_tcp_ssl_trusted_certificate"/],
+        ['websocket_tcp_ssl on; websocket_tcp_ssl_crl x;', qr/"websocket_tcp_ssl_crl" directive needs "websocket_tcp_ssl_trusted_certificate"/],
+        ['websocket_tcp_ssl on; websocket_tcp_ssl_certificate x;', qr/needs "websocket_tcp_ssl_certificate_key"/],
+        ['websocket_tcp_ssl on; websocket_tcp_ssl_certificate_key x;', qr/needs "websocket_tcp_ssl_certificate"/],
+        ['websocket_tcp_ssl on; websocket_tcp_ssl_certificate x; websocket_tcp_ssl_certificate_key x;', qr/cannot load certificate/],
+        ['websocket_tcp_ssl on; websocket_tcp_ssl_ciphers nonsense;', qr/SSL_CTX_set_cipher_list/],
         ['websocket_tcp_ssl on; websocket_tcp_ssl_trusted_certificate missing.pem;', qr/missing\.pem/],
     ) {
         my ($lines, $error) = @$_;

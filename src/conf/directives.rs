@@ -12,7 +12,7 @@ use super::choices::{
     TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
-use super::{Compiler, Refused, Template, names, redis, refusals, value, words};
+use super::{Compiler, Refused, Template, names, redis, refusals, tcp, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
@@ -176,13 +176,13 @@ impl<C: Compiler + 'static> Table<C> {
             c"websocket_channel_redis_ssl_trusted_certificate",
             Place::Anywhere,
             Arguments::Exactly(1),
-            |to, _, from| once(&mut to.channel_redis_ssl_trusted_certificate, redis::tls_file(from[0])),
+            |to, _, from| once(&mut to.channel_redis_ssl_trusted_certificate, tcp::file(from[0])),
         ),
         row(c"websocket_channel_redis_ssl_certificate", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
-            once(&mut to.channel_redis_ssl_certificate, redis::tls_file(from[0]))
+            once(&mut to.channel_redis_ssl_certificate, tcp::file(from[0]))
         }),
         row(c"websocket_channel_redis_ssl_certificate_key", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
-            once(&mut to.channel_redis_ssl_certificate_key, redis::tls_file(from[0]))
+            once(&mut to.channel_redis_ssl_certificate_key, tcp::file(from[0]))
         }),
         row(c"websocket_status", Place::Location, Arguments::AtMostOne, status),
         row(c"websocket_origin", Place::Anywhere, Arguments::Some, read_origin),
@@ -298,6 +298,12 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_tcp_next_upstream_tries", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_next_upstream_tries, value::number(from[0], 0, u64::from(u32::MAX)))
         }),
+        row(c"websocket_tcp_next_upstream_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_next_upstream_timeout, value::time(from[0]))
+        }),
+        row(c"websocket_tcp_bind", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.tcp_bind, tcp::bind(compiler, from[0]))
+        }),
         row(c"websocket_tcp_accept", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_accept, value::choice(from[0], TCP_ACCEPTS))
         }),
@@ -322,10 +328,22 @@ impl<C: Compiler + 'static> Table<C> {
             once(&mut to.tcp_ssl_verify, value::flag(from[0]))
         }),
         row(c"websocket_tcp_ssl_trusted_certificate", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
-            if from[0].is_empty() {
-                return Err(Refused::value(from[0], "a file"));
-            }
-            once(&mut to.tcp_ssl_trusted_certificate, Ok(Rc::from(from[0])))
+            once(&mut to.tcp_ssl_trusted_certificate, tcp::file(from[0]))
+        }),
+        row(c"websocket_tcp_ssl_certificate", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_ssl_certificate, tcp::file(from[0]))
+        }),
+        row(c"websocket_tcp_ssl_certificate_key", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_ssl_certificate_key, tcp::file(from[0]))
+        }),
+        row(c"websocket_tcp_ssl_crl", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_ssl_crl, tcp::file(from[0]))
+        }),
+        row(c"websocket_tcp_ssl_protocols", Place::Anywhere, Arguments::Some, |to, _, from| {
+            once(&mut to.tcp_ssl_protocols, tcp::tls_versions(from))
+        }),
+        row(c"websocket_tcp_ssl_ciphers", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.tcp_ssl_ciphers, tcp::ciphers(from[0]))
         }),
     ];
 }

@@ -15,6 +15,7 @@ mod redis;
 mod refusals;
 mod regex;
 mod settings;
+mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod value;
@@ -31,6 +32,7 @@ pub use settings::{
     Amount, Channel, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule,
     OriginRule, Settings, Shared,
 };
+pub use tcp::TlsVersions;
 
 /// Why an argument is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

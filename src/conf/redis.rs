@@ -99,14 +99,6 @@ pub(super) fn tls_name(text: &[u8]) -> Result<Option<Rc<[u8]>>, Refused> {
     Ok(Some(Rc::from(text)))
 }
 
-/// A file of certificates or a key.
-pub(super) fn tls_file(text: &[u8]) -> Result<Rc<[u8]>, Refused> {
-    if text.is_empty() {
-        return Err(Refused::value(text, "a file"));
-    }
-    Ok(Rc::from(text))
-}
-
 /// A time that is not endless: a publisher never waits longer.
 pub(super) fn timeout(text: &[u8]) -> Result<u64, Refused> {
     match value::time(text)? {

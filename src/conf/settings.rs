@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::{ChannelLag, ChannelMode, Compiler, Engine, ExecStderr, Refused, value};
+use super::{ChannelLag, ChannelMode, Compiler, Engine, ExecStderr, Refused, TlsVersions, value};
 use crate::channel::position::Start;
 use crate::channel::transport::Transports;
 use crate::channel::wire::Naming;
@@ -417,6 +417,10 @@ settings! {
     tcp_proxy_protocol: Option<proxy_protocol::Version>, None;
     /// Servers that are tried for one client, 0 for all of them.
     tcp_next_upstream_tries: u64, 0;
+    /// How long servers are tried one after the other, in milliseconds; 0 for no limit.
+    tcp_next_upstream_timeout: u64, 0;
+    /// The address of this machine that connections come from; none for the one that the system chooses.
+    tcp_bind: Option<C::Template>, None;
     /// Where an address with variables may lead; not looked at where this was not said.
     tcp_allow: Rc<[allow::Rule]>, Rc::from([]);
     /// The file or directory behind `$websocket_tcp_target`.
@@ -431,6 +435,16 @@ settings! {
     tcp_ssl_verify: bool, false;
     /// The file of the certificates that are trusted.
     tcp_ssl_trusted_certificate: Rc<[u8]>, Rc::from([]);
+    /// The file of the certificate that a service is shown; empty for none.
+    tcp_ssl_certificate: Rc<[u8]>, Rc::from([]);
+    /// The file of its key.
+    tcp_ssl_certificate_key: Rc<[u8]>, Rc::from([]);
+    /// The file of the certificates that are revoked; empty for none.
+    tcp_ssl_crl: Rc<[u8]>, Rc::from([]);
+    /// Versions of TLS that are spoken.
+    tcp_ssl_protocols: TlsVersions, TlsVersions::default();
+    /// Ciphers up to TLS 1.2, as OpenSSL lists them.
+    tcp_ssl_ciphers: Rc<[u8]>, Rc::from(*b"DEFAULT");
     /// Octets of shared memory for all channels; only known at the level of `http`.
     channel_zone: u64, 32 << 20;
     /// The namespace of the ids.

@@ -9,29 +9,36 @@ use super::ffi;
 use super::log::{self, Level, Octets};
 use super::status::Status;
 use super::tcp::socket::Socket;
+use crate::conf::TlsVersions;
 
 /// A context, in the pool of its configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Tls(*mut ffi::ngx_ssl_t);
 
-/// What a context is made of. Files are in the pool of the configuration, and empty where there is none.
-pub struct Files {
-    /// Certificates that are trusted.
+/// What a context is made of. All of it is in the pool of the configuration, and empty where there is none.
+pub struct Parts {
+    /// The file of the certificates that are trusted.
     pub trusted: ffi::ngx_str_t,
-    /// What this side shows, with its key.
+    /// The file of what this side shows, with its key.
     pub certificate: ffi::ngx_str_t,
-    /// The key of the certificate.
+    /// The file of the key of the certificate.
     pub key: ffi::ngx_str_t,
+    /// The file of the certificates that are revoked.
+    pub crl: ffi::ngx_str_t,
+    /// Ciphers up to TLS 1.2; empty for OpenSSL's own choice.
+    pub ciphers: ffi::ngx_str_t,
+    /// Versions that are spoken.
+    pub versions: TlsVersions,
 }
 
 impl Tls {
     /// Makes a context for `directive` of the configuration that is being read. `None` when that cannot be; the reason is logged.
-    pub fn create(cf: *mut ffi::ngx_conf_t, directive: &CStr, mut files: Files) -> Option<Self> {
-        let Files { trusted, certificate, key } = &mut files;
+    pub fn create(cf: *mut ffi::ngx_conf_t, directive: &CStr, parts: Parts) -> Option<Self> {
+        let Parts { trusted, certificate, key, crl, ciphers, versions } = parts;
+        let mut parts =
+            ffi::ngx_ws_ssl_parts_t { trusted, certificate, key, crl, ciphers, versions: usize::from(versions.0) };
         // SAFETY: the configuration is being read; nginx makes the paths full ones in its pool.
-        let context = unsafe {
-            ffi::ngx_ws_ssl_create(cf, directive.as_ptr(), &raw mut *trusted, &raw mut *certificate, &raw mut *key)
-        };
+        let context = unsafe { ffi::ngx_ws_ssl_create(cf, directive.as_ptr(), &raw mut parts) };
         (!context.is_null()).then_some(Tls(context))
     }
 }

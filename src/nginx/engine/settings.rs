@@ -9,13 +9,13 @@ use std::rc::Rc;
 
 use super::address::Host;
 use super::figures;
-use crate::conf;
+use crate::conf::{self, TlsVersions};
 use crate::nginx::ffi;
 use crate::nginx::log;
 use crate::nginx::request::bytes;
 use crate::nginx::status::Status;
 use crate::nginx::template::{self, NginxCompiler};
-use crate::nginx::tls::{Files, Identity, Tls};
+use crate::nginx::tls::{Identity, Parts, Tls};
 use crate::redis::connection::{self, Purpose};
 use crate::redis::resp::Limits;
 use crate::redis::script::group::Counting;
@@ -262,7 +262,10 @@ impl Secured {
     fn create(&self, cf: *mut ffi::ngx_conf_t) -> Option<Tls> {
         let copy = |file: &Rc<[u8]>| template::copy(cf, file).ok();
         let (trusted, certificate, key) = (copy(&self.trusted)?, copy(&self.certificate)?, copy(&self.key)?);
-        Tls::create(cf, c"websocket_channel_redis", Files { trusted, certificate, key })
+        let none = template::copy(cf, b"").ok()?;
+        let versions = TlsVersions::default();
+        let parts = Parts { trusted, certificate, key, crl: none, ciphers: none, versions };
+        Tls::create(cf, c"websocket_channel_redis", parts)
     }
 }
 

@@ -76,6 +76,17 @@ pub enum Target {
     Name(Resolved),
 }
 
+impl Target {
+    /// Whether it is one unix socket. A group may have some of them beside other servers.
+    pub fn is_unix(&self) -> bool {
+        match self {
+            Target::Group(group) => !group.is_block() && group.host().starts_with(b"/"),
+            Target::Server(resolved) => matches!(resolved.path_or_address(), Some(Literal::Path(_))),
+            Target::Name(_) => false,
+        }
+    }
+}
+
 /// An address that needs no looking up.
 pub enum Literal<'a> {
     /// Of a unix socket.

@@ -83,6 +83,14 @@ pub fn start(request: Request<'_>, session: SessionRef, address: &Address) -> Re
         Target::Server(resolved) | Target::Name(resolved) => resolved.host(),
     };
     let mut peer = Peer::new(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
+    if let Some(from) = request.settings().tcp_bind()
+        && !target.is_unix()
+    {
+        let from = from.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
+        if !from.is_empty() && !peer.bind(from) {
+            return Err(Status::INTERNAL_SERVER_ERROR);
+        }
+    }
     // SAFETY: the session, which has the endpoint, holds the request.
     let held = unsafe { request.held() };
     let mut connecting = Connecting { request: held, session, step: Step::Idle, peer: None, host: host.to_vec() };
@@ -171,9 +179,10 @@ impl Connecting {
 
     /// The servers are known: asks the first one.
     fn begin(&mut self) -> Result<(), Status> {
-        let tries = self.request.get().settings().tcp_next_upstream_tries();
+        let settings = self.request.get().settings();
+        let (tries, limit) = (settings.tcp_next_upstream_tries(), settings.tcp_next_upstream_timeout());
         if let Some(peer) = &mut self.peer {
-            peer.begin(usize::try_from(tries).unwrap_or(usize::MAX));
+            peer.begin(usize::try_from(tries).unwrap_or(usize::MAX), limit);
         }
         self.connect()
     }

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use super::address::{Group, Resolved};
 use super::socket::Socket;
 use crate::nginx::ffi;
+use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{HeldRequest, Request, bytes};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
@@ -16,6 +17,8 @@ use crate::nginx::status::Status;
 pub struct Peer {
     request: HeldRequest,
     upstream: NonNull<ffi::ngx_http_upstream_t>,
+    /// How long servers are tried one after the other, in milliseconds; 0 for no limit.
+    limit: u64,
     /// Octets that the server got and sent, for the variables.
     pub sent: u64,
     /// See `sent`.
@@ -54,7 +57,7 @@ impl Peer {
             (*upstream.as_ptr()).conf = ffi::ngx_ws_upstream_conf();
             (*upstream.as_ptr()).schema = ffi::ngx_str_t { len: SCHEMA.len(), data: SCHEMA.as_ptr().cast_mut() };
             ffi::ngx_ws_socket_keepalive(&raw mut (*upstream.as_ptr()).peer);
-            let mut peer = Peer { request: request.held(), upstream, sent: 0, received: 0 };
+            let mut peer = Peer { request: request.held(), upstream, limit: 0, sent: 0, received: 0 };
             if (*raw).upstream_states.is_null() {
                 (*raw).upstream_states =
                     ffi::ngx_array_create((*raw).pool, 1, size_of::<ffi::ngx_http_upstream_state_t>());
@@ -84,8 +87,37 @@ impl Peer {
         }
     }
 
-    /// Begins to count: at most so many servers are tried, 0 for all.
-    pub fn begin(&mut self, tries: usize) {
+    /// Connections come from this address of the machine. A text that is none is logged, and the system chooses, as nginx does it.
+    /// `false` when there is no memory.
+    pub fn bind(&mut self, text: &[u8]) -> bool {
+        let request = self.request.get();
+        let Some(mut name) = request.copy(text) else { return false };
+        // SAFETY: the request lives; what is allocated is in its pool, in which the address stays as long as the peer.
+        unsafe {
+            let pool = (*request.raw()).pool;
+            let address = ffi::ngx_pcalloc(pool, size_of::<ffi::ngx_addr_t>()).cast::<ffi::ngx_addr_t>();
+            if address.is_null() {
+                return false;
+            }
+            match Status::of(ffi::ngx_parse_addr_port(pool, address, name.data, name.len)) {
+                Status::OK => {
+                    std::mem::swap(&mut (*address).name, &mut name);
+                    self.upstream().peer.local = address;
+                }
+                Status::DECLINED => {
+                    let text =
+                        format_args!("\"websocket_tcp_bind\" has no address for this request: \"{}\"", Octets(text));
+                    request.report(Level::Error, text);
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Begins to count: at most so many servers are tried, 0 for all, and for so many milliseconds, 0 for ever.
+    pub fn begin(&mut self, tries: usize, limit: u64) {
+        self.limit = limit;
         let peer = &mut self.upstream().peer;
         // SAFETY: reads nginx's clock.
         peer.start_time = unsafe { ffi::ngx_ws_current_msec() };
@@ -139,7 +171,11 @@ impl Peer {
             state.status = status.answer().map_or(0, usize::from);
         }
         self.give_back(ffi::NGX_PEER_FAILED as usize);
-        self.upstream().peer.tries > 0
+        let limit = self.limit;
+        let peer = &self.upstream().peer;
+        // SAFETY: reads nginx's clock.
+        let taken = unsafe { ffi::ngx_ws_current_msec() }.wrapping_sub(peer.start_time);
+        peer.tries > 0 && (limit == 0 || u64::try_from(taken).is_ok_and(|taken| taken < limit))
     }
 
     /// Whether the server that was chosen is a unix socket.

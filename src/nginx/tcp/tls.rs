@@ -2,12 +2,12 @@
 
 //! TLS to a service, as its location says.
 
-use crate::conf::{EndpointSettings, Settings};
+use crate::conf::{EndpointSettings, Settings, TlsVersions};
 use crate::nginx::ffi;
 use crate::nginx::log;
 use crate::nginx::request::Request;
 use crate::nginx::template::{self, NginxCompiler};
-use crate::nginx::tls::{Files, Identity, Tls};
+use crate::nginx::tls::{Identity, Parts, Tls};
 
 /// Makes the context for a location that needs one, after it has inherited its settings. `false` when it cannot be; the
 /// reason is logged.
@@ -15,16 +15,30 @@ pub fn prepare(cf: *mut ffi::ngx_conf_t, settings: &mut Settings<NginxCompiler>)
     if !matches!(settings.endpoint, Some(EndpointSettings::Tcp(_))) || !settings.tcp_ssl() {
         return true;
     }
-    let file = settings.tcp_ssl_trusted_certificate();
-    if settings.tcp_ssl_verify() && file.is_empty() {
-        let needed = "\"websocket_tcp_ssl_verify\" directive needs \"websocket_tcp_ssl_trusted_certificate\"";
-        log::configuration(cf, format_args!("{needed}"));
-        return false;
+    let (trusted, crl) = (settings.tcp_ssl_trusted_certificate(), settings.tcp_ssl_crl());
+    let (certificate, key) = (settings.tcp_ssl_certificate(), settings.tcp_ssl_certificate_key());
+    let needs = [
+        (settings.tcp_ssl_verify(), &trusted, "verify", "trusted_certificate"),
+        (!crl.is_empty(), &trusted, "crl", "trusted_certificate"),
+        (!certificate.is_empty(), &key, "certificate", "certificate_key"),
+        (!key.is_empty(), &certificate, "certificate_key", "certificate"),
+    ];
+    for (is_set, file, directive, needed) in needs {
+        if is_set && file.is_empty() {
+            let reason = format!("\"websocket_tcp_ssl_{directive}\" directive needs \"websocket_tcp_ssl_{needed}\"");
+            log::configuration(cf, format_args!("{reason}"));
+            return false;
+        }
     }
-    let (Ok(trusted), Ok(none)) = (template::copy(cf, &file), template::copy(cf, b"")) else { return false };
-    let files = Files { trusted, certificate: none, key: none };
-    settings.tcp_tls = Tls::create(cf, c"websocket_tcp_ssl", files);
+    let ciphers = settings.tcp_ssl_ciphers();
+    settings.tcp_tls = create(cf, [&trusted, &certificate, &key, &crl, &ciphers], settings.tcp_ssl_protocols());
     settings.tcp_tls.is_some()
+}
+
+fn create(cf: *mut ffi::ngx_conf_t, texts: [&[u8]; 5], versions: TlsVersions) -> Option<Tls> {
+    let [trusted, certificate, key, crl, ciphers] = texts.map(|text| template::copy(cf, text).ok());
+    let (trusted, certificate, key, crl, ciphers) = (trusted?, certificate?, key?, crl?, ciphers?);
+    Tls::create(cf, c"websocket_tcp_ssl", Parts { trusted, certificate, key, crl, ciphers, versions })
 }
 
 /// Who the service of a request has to be: the name that is configured, or that of the address. `None` when there is no memory.
