@@ -153,19 +153,37 @@ mod module {
     fn write_layout() {
         let list = fs::read_to_string(LAYOUT).expect("the list for the layout guard is there");
         let (mut c, mut rust) = (String::new(), String::from("&[\n"));
+        let (mut setters, mut c_bits, mut rust_bits) = (String::new(), String::new(), String::from("&[\n"));
         for line in list.lines().filter(|line| !line.starts_with('#')) {
             let mut words = line.split_whitespace();
             let Some(name) = words.next() else { continue };
             c.push_str(&format!("    {{ \"sizeof({name})\", sizeof({name}) }},\n"));
             rust.push_str(&format!("    size_of::<{name}>(),\n"));
             for field in words {
+                if let Some(field) = field.strip_prefix(':') {
+                    setters.push_str(&format!(
+                        "static void\nngx_ws_set_{name}_{field}(void *s, ngx_uint_t ones)\n\
+                         {{\n    (({name} *) s)->{field} = ones;\n}}\n\n"
+                    ));
+                    c_bits.push_str(&format!("    {{ \"{name}.{field}\", ngx_ws_set_{name}_{field} }},\n"));
+                    rust_bits.push_str(&format!(
+                        "    BitField {{\n        size: size_of::<{name}>(),\n        \
+                         set: |all| unsafe {{ {name}::set_{field}_raw(all.cast(), !0) }},\n    }},\n"
+                    ));
+                    continue;
+                }
                 c.push_str(&format!("    {{ \"offsetof({name}, {field})\", offsetof({name}, {field}) }},\n"));
                 rust.push_str(&format!("    offset_of!({name}, {field}),\n"));
             }
         }
         rust.push_str("]\n");
-        fs::write(out("ngx_ws_layout.inc"), c).expect("the layout can be written");
-        fs::write(out("layout.rs"), rust).expect("the layout can be written");
+        rust_bits.push_str("]\n");
+        c_bits = format!("{setters}const ngx_ws_bits_t  ngx_ws_bits[] = {{\n{c_bits}}};\n");
+        for (file, text) in
+            [("ngx_ws_layout.inc", c), ("ngx_ws_bits.inc", c_bits), ("layout.rs", rust), ("bits.rs", rust_bits)]
+        {
+            fs::write(out(file), text).expect("the layout can be written");
+        }
     }
 
     /// nginx's items and those of the shim, apart: the compiler is to say which of the latter nobody uses.

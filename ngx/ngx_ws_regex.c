@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Regular expressions; without PCRE there are none.
+ * Regular expressions; without PCRE there are none. In C: without PCRE nginx's headers have neither the types nor the functions.
  */
 
 #include "ngx_ws_exec.h"

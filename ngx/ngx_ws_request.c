@@ -1,51 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Requests and their answers.
+ * Requests and their answers. In C: what looks at HTTP/2, HTTP/3 or TLS, of which nginx's headers may have nothing; the fields of an
+ * answer that nginx 1.23 has made lists of, and the host, which versions of nginx parse differently; links of chains, which are freed by a
+ * macro; and what writes to the log by nginx's formats.
  */
 
 #include "ngx_ws_exec.h"
-
-
-ngx_uint_t
-ngx_ws_request_is_main(const ngx_http_request_t *r)
-{
-    return r == r->main;
-}
-
-
-ngx_uint_t
-ngx_ws_request_http_version(const ngx_http_request_t *r)
-{
-    return r->http_version;
-}
-
-
-ngx_uint_t
-ngx_ws_request_header_only(const ngx_http_request_t *r)
-{
-    return r->header_only;
-}
-
-
-/* HTTP/2 and HTTP/3 have frames of their own, and the directive chunked_transfer_encoding may be off */
-
-ngx_uint_t
-ngx_ws_request_can_chunk(ngx_http_request_t *r)
-{
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    return r->http_version == NGX_HTTP_VERSION_11 && clcf->chunked_transfer_encoding;
-}
-
-
-ngx_uint_t
-ngx_ws_request_has_body(const ngx_http_request_t *r)
-{
-    return r->headers_in.content_length_n > 0 || r->headers_in.chunked;
-}
 
 
 /*
@@ -85,66 +46,6 @@ ngx_ws_request_authority(const ngx_http_request_t *r)
     }
 
     return r->headers_in.server;
-}
-
-
-/* whether ngx_http_special_response_handler() would go to an error_page */
-
-ngx_uint_t
-ngx_ws_request_has_error_page(ngx_http_request_t *r, ngx_uint_t status)
-{
-    ngx_uint_t                 i;
-    ngx_http_err_page_t       *page;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (r->error_page || clcf->error_pages == NULL || r->uri_changes == 0) {
-        return 0;
-    }
-
-    page = clcf->error_pages->elts;
-
-    for (i = 0; i < clcf->error_pages->nelts; i++) {
-        if (page[i].status == (ngx_int_t) status) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/* from here on the connection carries frames: it can never go back to HTTP */
-
-void
-ngx_ws_request_upgraded(ngx_http_request_t *r)
-{
-    r->keepalive = 0;
-    r->connection->log->action = "serving a WebSocket";
-}
-
-
-void
-ngx_ws_request_set_lingering(ngx_http_request_t *r)
-{
-    r->lingering_close = 1;
-}
-
-
-void
-ngx_ws_request_hold(ngx_http_request_t *r)
-{
-    r->main->count++;
-}
-
-
-/* the status that an error page without "=" keeps, or 0 */
-
-ngx_uint_t
-ngx_ws_request_err_status(const ngx_http_request_t *r)
-{
-    return r->err_status;
 }
 
 
@@ -257,41 +158,6 @@ gone:
 }
 
 
-/* whether what a client still sends is to be read for a while, and for how long: as nginx does after a response */
-
-ngx_uint_t
-ngx_ws_request_lingering(ngx_http_request_t *r, ngx_msec_t *total, ngx_msec_t *silence)
-{
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    *total = clcf->lingering_time;
-    *silence = clcf->lingering_timeout;
-
-    return clcf->lingering_close != NGX_HTTP_LINGERING_OFF;
-}
-
-
-ngx_table_elt_t *
-ngx_ws_add_header_out(ngx_http_request_t *r)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NULL;
-    }
-
-    /* the field "next" exists since nginx 1.23 */
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->hash = 1;
-
-    return h;
-}
-
-
 /*
  * The fields of an answer that nginx's own filters look for: "expires" changes the Cache-Control that is registered, and adds one
  * where none is; gzip makes the registered ETag a weak one; auth_basic and auth_request look for WWW-Authenticate.
@@ -346,233 +212,6 @@ ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h)
     }
 
     return NGX_OK;
-}
-
-
-void
-ngx_ws_response_101(ngx_http_request_t *r)
-{
-    r->headers_out.status = NGX_HTTP_SWITCHING_PROTOCOLS;
-    ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
-    r->headers_out.content_length_n = -1;
-    r->headers_out.content_type.len = 0;
-    r->headers_out.last_modified_time = -1;
-    r->keepalive = 0;
-    r->allow_ranges = 0;
-
-    /* as the error page of a refusal the request has a status that would be sent in place of this one */
-    r->err_status = 0;
-}
-
-
-/*
- * As nginx's upstream does with a Content-Type that it passes on: filters that are for certain types compare what is before the
- * charset, and the charset is a field of its own, which "charset" converts from.
- */
-
-static void
-ngx_ws_response_type(ngx_http_request_t *r, ngx_str_t type)
-{
-    u_char  *p, *last, *end;
-
-    r->headers_out.content_type = type;
-    r->headers_out.content_type_len = type.len;
-    r->headers_out.content_type_lowcase = NULL;
-    ngx_str_null(&r->headers_out.charset);
-
-    end = type.data + type.len;
-
-    for (p = type.data; p < end; p++) {
-
-        if (*p != ';') {
-            continue;
-        }
-
-        last = p;
-
-        do {
-            p++;
-        } while (p < end && *p == ' ');
-
-        if ((size_t) (end - p) <= sizeof("charset=") - 1
-            || ngx_strncasecmp(p, (u_char *) "charset=", sizeof("charset=") - 1) != 0)
-        {
-            p--;
-            continue;
-        }
-
-        p += sizeof("charset=") - 1;
-
-        r->headers_out.content_type_len = last - type.data;
-
-        if (*p == '"') {
-            p++;
-        }
-
-        if (p < end && *(end - 1) == '"') {
-            end--;
-        }
-
-        r->headers_out.charset.len = end - p;
-        r->headers_out.charset.data = p;
-
-        return;
-    }
-}
-
-
-/* the length is -1 where it is not known; validators are the module's own business */
-
-void
-ngx_ws_response_open(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, off_t length)
-{
-    r->headers_out.status = status;
-    r->headers_out.content_length_n = length;
-    r->headers_out.last_modified_time = -1;
-    r->disable_not_modified = 1;
-    r->allow_ranges = 0;
-    ngx_ws_response_type(r, type);
-}
-
-
-/* a whole answer, as ngx_http_send_response() sends one; the texts live as long as the request */
-
-ngx_int_t
-ngx_ws_response_text(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t type, ngx_str_t text)
-{
-    ngx_int_t    rc;
-    ngx_buf_t   *b;
-    ngx_chain_t  out;
-
-    rc = ngx_http_discard_request_body(r);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    b = ngx_calloc_buf(r->pool);
-    if (b == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    b->pos = text.data;
-    b->last = text.data + text.len;
-    b->memory = text.len ? 1 : 0;
-    b->last_buf = (r == r->main) ? 1 : 0;
-    b->last_in_chain = 1;
-    b->sync = (b->last_buf || b->memory) ? 0 : 1;
-
-    out.buf = b;
-    out.next = NULL;
-
-    r->headers_out.status = status;
-    r->headers_out.content_length_n = text.len;
-    ngx_ws_response_type(r, type);
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    return ngx_http_output_filter(r, &out);
-}
-
-
-void
-ngx_ws_response_empty(ngx_http_request_t *r, ngx_uint_t status)
-{
-    r->headers_out.status = status;
-    r->headers_out.content_length_n = (status == NGX_HTTP_NO_CONTENT || status == NGX_HTTP_NOT_MODIFIED) ? -1 : 0;
-    r->headers_out.last_modified_time = -1;
-    r->disable_not_modified = 1;
-    r->header_only = 1;
-}
-
-
-/*
- * What a request is to be finalized with so that the client gets this status. By some statuses nginx means that a connection is
- * to be closed without an answer, or answers another one: these are answered here, unless there is an error_page for them. It
- * may have been redirected afterwards, so that the caller must have let go of it.
- */
-
-ngx_int_t
-ngx_ws_request_answer(ngx_http_request_t *r, ngx_int_t rc)
-{
-    ngx_uint_t                 i;
-    ngx_http_err_page_t       *page;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    switch (rc) {
-
-    case NGX_HTTP_REQUEST_TIME_OUT:
-    case NGX_HTTP_CLOSE:
-    case NGX_HTTP_REQUEST_HEADER_TOO_LARGE:
-    case NGX_HTTPS_CERT_ERROR:
-    case NGX_HTTPS_NO_CERT:
-    case NGX_HTTP_TO_HTTPS:
-    case NGX_HTTP_CLIENT_CLOSED_REQUEST:
-        break;
-
-    default:
-        return rc;
-    }
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (!r->error_page && clcf->error_pages && r->uri_changes != 0) {
-
-        page = clcf->error_pages->elts;
-
-        for (i = 0; i < clcf->error_pages->nelts; i++) {
-            if (page[i].status == rc) {
-                return ngx_http_special_response_handler(r, rc);
-            }
-        }
-    }
-
-    ngx_ws_response_empty(r, rc);
-
-    return ngx_http_send_header(r);
-}
-
-
-ngx_uint_t
-ngx_ws_buf_in_file(const ngx_buf_t *b)
-{
-    return b->in_file;
-}
-
-
-ssize_t
-ngx_ws_buf_read_file(const ngx_buf_t *b, u_char *data, size_t size)
-{
-    return ngx_read_file(b->file, data, size, b->file_pos);
-}
-
-
-/* the octets belong to the caller, who keeps them until pos has come to last */
-
-void
-ngx_ws_body_buf(ngx_buf_t *b, u_char *data, size_t len, ngx_uint_t last, ngx_uint_t main)
-{
-    ngx_memzero(b, sizeof(ngx_buf_t));
-
-    if (len) {
-        b->start = data;
-        b->pos = data;
-        b->last = data + len;
-        b->end = b->last;
-        b->memory = 1;
-    }
-
-    /*
-     * To lua's and njs' filters both marks of the last one say that nothing comes after it. The end of a subrequest is not that
-     * of the response that it is part of.
-     */
-
-    b->flush = 1;
-    b->last_buf = (last && main) ? 1 : 0;
-    b->last_in_chain = last ? 1 : 0;
 }
 
 
@@ -666,29 +305,6 @@ ngx_ws_flush_head(ngx_http_request_t *r)
 }
 
 
-/* asks for the next write event if something waits to be sent */
-
-ngx_int_t
-ngx_ws_body_blocked(ngx_http_request_t *r)
-{
-    ngx_http_core_loc_conf_t  *clcf;
-
-    /* what a subrequest leaves behind is sent by nginx when it ends */
-
-    if (r != r->main || (!r->buffered && !r->postponed && !r->connection->buffered)) {
-        return NGX_OK;
-    }
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (ngx_handle_write_event(r->connection->write, clcf->send_lowat) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return NGX_AGAIN;
-}
-
-
 /* what nginx's own handler writes, without the arguments in the request line and in the referrer */
 
 static u_char *
@@ -755,28 +371,4 @@ void
 ngx_ws_request_hide_arguments(ngx_http_request_t *r)
 {
     r->log_handler = ngx_ws_log_request;
-}
-
-
-/* milliseconds since the first octets of the request were read, by the clock of the current turn */
-ngx_msec_t
-ngx_ws_request_age(const ngx_http_request_t *r)
-{
-    ngx_time_t      *now;
-    ngx_msec_int_t   age;
-
-    now = ngx_timeofday();
-    age = (ngx_msec_int_t) ((now->sec - r->start_sec) * 1000) + ((ngx_msec_int_t) now->msec - (ngx_msec_int_t) r->start_msec);
-    return age > 0 ? (ngx_msec_t) age : 0;
-}
-
-
-/* what $status says */
-ngx_uint_t
-ngx_ws_request_status(const ngx_http_request_t *r)
-{
-    if (r->err_status) {
-        return r->err_status;
-    }
-    return r->headers_out.status;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * TLS to a server; without nginx's SSL module there is none.
+ * TLS to a server; without nginx's SSL module there is none. In C: without it nginx's headers have neither the types nor the functions, and
+ * much of OpenSSL is macros, and differs between its versions.
  */
 
 #include "ngx_ws_exec.h"

@@ -1,22 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Requests that nginx has made of a client's request: subrequests, and what internal redirects have left of it.
+ * Requests that nginx has made of a client's request: subrequests, and what internal redirects have left of it. In C: whether HTTP/2 has
+ * dropped a body is behind a condition of the preprocessor, and the method of a redirected request is found by nginx's own macros for
+ * strings, as nginx's upstream does, to which it is compared when that changes.
  */
 
 #include "ngx_ws_exec.h"
-
-
-/*
- * Whether a client waits for just this response, and its connection may be kept for it. A subrequest is part of another
- * response or of none, and post_action goes on when its client has been answered or has gone.
- */
-
-ngx_uint_t
-ngx_ws_request_is_attended(const ngx_http_request_t *r)
-{
-    return r == r->main && !r->post_action;
-}
 
 
 /*

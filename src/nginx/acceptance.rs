@@ -56,8 +56,7 @@ impl Acceptance {
         }
         // SAFETY: the request is alive and nothing was sent yet.
         unsafe {
-            ffi::ngx_ws_response_101(request.raw());
-            ffi::ngx_ws_request_upgraded(request.raw());
+            request.switch_protocols();
             if Status::of(ffi::ngx_http_send_header(request.raw())).ends_answer() {
                 return false;
             }

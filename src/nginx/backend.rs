@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::engine::{self, Engines};
-use super::ffi;
+use super::process_state;
 use super::timer::now;
 use crate::channel::backend::Backend;
 
@@ -40,8 +40,7 @@ pub fn begin(engines: &Engines) {
 
 /// The worker has been told to go.
 pub fn leaving() {
-    // SAFETY: reads the configuration of the cycle.
-    let time = unsafe { ffi::ngx_ws_shutdown_timeout() } as u64;
+    let time = process_state::shutdown_timeout();
     if time != 0 {
         LEAVE_BY.set(Some(now() + time));
     }

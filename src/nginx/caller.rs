@@ -74,7 +74,7 @@ impl Caller {
         // SAFETY: the request is alive; the reference is given back when it is resumed.
         unsafe {
             (*request.raw()).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
-            ffi::ngx_ws_request_hold(request.raw());
+            request.hold();
         }
         Status::DONE
     }
@@ -98,8 +98,8 @@ impl Caller {
         // SAFETY: the request is alive until it is finalized here; nginx looks at the connection only if requests were
         // posted to it.
         unsafe {
-            let status = ffi::ngx_ws_request_answer(request.raw(), status.raw());
-            ffi::ngx_http_finalize_request(request.raw(), status);
+            let status = request.answer(status);
+            ffi::ngx_http_finalize_request(request.raw(), status.raw());
             ffi::ngx_http_run_posted_requests(connection);
         }
     }

@@ -4,6 +4,7 @@
 //! processes have too few connections or descriptors for so many sessions. Without it the limit would look like the one that
 //! counts, and the log would speak of connections on the day when there are many clients.
 
+use super::conf_ctx;
 use super::ffi;
 use super::log::{self, Level, Octets};
 use super::template::NginxCompiler;
@@ -86,7 +87,7 @@ impl Room {
         // SAFETY: every cycle has the settings of nginx's core and its listening sockets; the call writes to the struct.
         unsafe {
             libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-            let core = &*ffi::ngx_ws_core_conf(cycle);
+            let core = &*conf_ctx::core_of_cycle(cycle);
             let listening = (*cycle).listening.nelts as u64;
             Room {
                 workers: u64::try_from(core.worker_processes).unwrap_or(1).max(1),

@@ -43,7 +43,7 @@ impl client::Client for Client {
 
     fn hung_up(&self) -> bool {
         // SAFETY: the event belongs to the connection.
-        unsafe { ffi::ngx_ws_event_pending_eof(self.connection.read_event()) != 0 }
+        unsafe { (*self.connection.read_event()).pending_eof() != 0 }
     }
 
     fn has_unread(&self) -> bool {
@@ -68,7 +68,7 @@ impl client::Client for Client {
 
     fn is_drained(&self) -> bool {
         // SAFETY: the connection of a live request.
-        unsafe { ffi::ngx_ws_connection_buffered(self.connection()) == 0 }
+        unsafe { (*self.connection()).buffered() == 0 }
     }
 
     fn drain(&mut self) -> Result<bool, Lost> {
@@ -82,7 +82,7 @@ impl client::Client for Client {
     /// A TLS record that is cut short cannot be followed by a shutdown alert: nginx is told to close without one.
     fn give_up(&mut self) {
         // SAFETY: the connection lives as long as its request, and the session does not outlive that.
-        unsafe { ffi::ngx_ws_connection_set_error(self.connection()) }
+        unsafe { (*self.connection()).set_error(1) }
     }
 
     fn watch(&mut self) -> bool {

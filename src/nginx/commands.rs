@@ -6,6 +6,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use super::capacity;
+use super::conf_ctx;
 use super::content;
 use super::ffi::*;
 use super::guard::guard;
@@ -194,7 +195,7 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
 /// The names of the locations from the server to the one that is being merged, with what kind of location each is.
 fn path(cf: *mut ngx_conf_t, above: &[u8]) -> Vec<u8> {
     // SAFETY: called while a location is merged.
-    let (name, kind) = unsafe { (bytes(&(*ngx_ws_conf_core_loc_conf(cf)).name), ngx_ws_conf_location_kind(cf)) };
+    let (name, kind) = unsafe { (bytes(&(*conf_ctx::core_location_of(cf)).name), ngx_ws_conf_location_kind(cf)) };
     // The server itself, or http.
     if name.is_empty() { Vec::new() } else { [above, &[kind], name, &[0]].concat() }
 }

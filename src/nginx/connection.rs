@@ -71,7 +71,10 @@ impl Connection {
     /// There is room for so many octets at `room`.
     unsafe fn receive_at(&mut self, room: *mut u8, most: usize) -> Received {
         // SAFETY: the connection is there, as new() was promised, and so is the room.
-        match unsafe { ffi::ngx_ws_recv(self.raw, room, most) } {
+        let Some(received) = (unsafe { (*self.raw).recv.map(|recv| recv(self.raw, room, most)) }) else {
+            return Received::Lost;
+        };
+        match received {
             0 => Received::End,
             count if count > 0 => Received::Octets(count.unsigned_abs()),
             again if again == Status::AGAIN => Received::Blocked,
@@ -81,8 +84,10 @@ impl Connection {
 
     /// Sends once.
     pub fn send(&mut self, octets: &[u8]) -> Sent {
-        // SAFETY: nginx reads the octets; the type lacks a const.
-        match unsafe { ffi::ngx_ws_send(self.raw, octets.as_ptr().cast_mut(), octets.len()) } {
+        // SAFETY: the connection is there, as new() was promised; nginx reads the octets, and the type lacks a const.
+        let sent = unsafe { (*self.raw).send.map(|send| send(self.raw, octets.as_ptr().cast_mut(), octets.len())) };
+        let Some(sent) = sent else { return Sent::Lost };
+        match sent {
             count if count > 0 => Sent::Octets(count.unsigned_abs()),
             0 => Sent::Blocked,
             again if again == Status::AGAIN => Sent::Blocked,
@@ -93,13 +98,13 @@ impl Connection {
     /// Whether reading is worth a system call.
     pub fn readable(&self) -> bool {
         // SAFETY: the event belongs to the connection.
-        unsafe { ffi::ngx_ws_event_ready(self.read_event()) != 0 }
+        unsafe { (*self.read_event()).ready() != 0 }
     }
 
     /// Whether writing is worth a system call.
     pub fn writable(&self) -> bool {
         // SAFETY: the event belongs to the connection.
-        unsafe { ffi::ngx_ws_event_ready(self.write_event()) != 0 }
+        unsafe { (*self.write_event()).ready() != 0 }
     }
 
     /// Whether the connection is TLS.

@@ -10,7 +10,7 @@ use std::ptr;
 
 use super::channel::group;
 use super::template::NginxCompiler;
-use super::{ffi, status_page, upgrade};
+use super::{conf_ctx, ffi, status_page, upgrade};
 use crate::conf::{Refused, Settings};
 
 /// A content handler.
@@ -39,14 +39,7 @@ pub fn take(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> Res
 pub fn inherit(cf: *mut ffi::ngx_conf_t, around: &Settings<NginxCompiler>, here: &mut Settings<NginxCompiler>) -> bool {
     // SAFETY: the location is being read or merged, and this is the only reference to it here.
     let location = unsafe { location(cf) };
-    // SAFETY: the location is alive.
-    let (unnamed, limits, named) = unsafe {
-        (
-            ffi::ngx_ws_location_is_block(location) != 0,
-            ffi::ngx_ws_location_is_limit_except(location) != 0,
-            ffi::ngx_ws_location_is_named(location) != 0,
-        )
-    };
+    let (unnamed, limits, named) = (location.noname() != 0, location.lmt_excpt() != 0, location.named() != 0);
     here.named = named || (unnamed && around.named);
     if !unnamed || location.handler.is_some() || here.has_content() {
         return false;
@@ -62,9 +55,7 @@ pub fn inherit(cf: *mut ffi::ngx_conf_t, around: &Settings<NginxCompiler>, here:
 pub fn refuse(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> bool {
     // SAFETY: the location is being read or merged, and this is the only reference to it here.
     let location = unsafe { location(cf) };
-    // SAFETY: the location is alive.
-    let named = unsafe { ffi::ngx_ws_location_is_named(location) != 0 };
-    let takes = named && location.handler.is_none() && !here.has_content();
+    let takes = location.named() != 0 && location.handler.is_none() && !here.has_content();
     if takes {
         location.handler = Some(upgrade::handler);
     }
@@ -99,5 +90,5 @@ fn handler_of(settings: &Settings<NginxCompiler>) -> Option<Handler> {
 /// long as the result is.
 unsafe fn location<'a>(cf: *mut ffi::ngx_conf_t) -> &'a mut ffi::ngx_http_core_loc_conf_t {
     // SAFETY: the caller sees to it.
-    unsafe { &mut *ffi::ngx_ws_conf_core_loc_conf(cf) }
+    unsafe { &mut *conf_ctx::core_location_of(cf) }
 }

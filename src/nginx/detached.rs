@@ -19,6 +19,7 @@ use std::rc::Rc;
 use super::ffi;
 use super::guard::{guard, guard_status};
 use super::log::{self, Level, Octets};
+use super::process_state;
 use super::request::{Request, bytes, try_again};
 use super::status::Status;
 use super::template::ComplexValue;
@@ -192,8 +193,7 @@ impl Drop for PreparedNotice {
 
 /// The worker was told to go. What is on its way goes on.
 pub fn leaving() {
-    // SAFETY: reads the configuration of the cycle.
-    let time = unsafe { ffi::ngx_ws_shutdown_timeout() } as u64;
+    let time = process_state::shutdown_timeout();
     if time != 0 {
         LEAVE_BY.set(Some(now() + time));
     }

@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;
 
+use super::conf_ctx;
 use super::ffi;
 use super::log::Octets;
 use super::user::User;
@@ -29,7 +30,7 @@ impl Identity {
     pub fn of_workers(cycle: *mut ffi::ngx_cycle_t) -> Self {
         // SAFETY: every cycle has the settings of nginx's core; the name is a C string that lives as long as they.
         let (wanted, name) = unsafe {
-            let core = &*ffi::ngx_ws_core_conf(cycle);
+            let core = &*conf_ctx::core_of_cycle(cycle);
             let name = core.username.cast::<c_char>();
             ((core.user, core.group), (!name.is_null()).then(|| CStr::from_ptr(name).to_owned()))
         };

@@ -2,7 +2,7 @@
 
 //! The layout guard: what the bindings believe of nginx's structs, compared with what C saw when the shim was compiled.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::mem::{offset_of, size_of};
 
 use super::ffi::*;
@@ -11,8 +11,24 @@ use super::log;
 /// Made by build.rs of `ngx/layout`, like `ngx_ws_layout` in the shim.
 const LAYOUT: &[usize] = include!(concat!(env!("OUT_DIR"), "/layout.rs"));
 
+/// A bit field as the bindings have it.
+struct BitField {
+    /// The size of its struct.
+    size: usize,
+    /// Sets all bits of the field in a struct of this size.
+    set: unsafe fn(*mut c_void),
+}
+
+/// The bit fields of `ngx/layout`. Made by build.rs, like `ngx_ws_bits` in the shim.
+const BITS: &[BitField] = include!(concat!(env!("OUT_DIR"), "/bits.rs"));
+
 /// Whether bindings and shim agree; says in the log where they do not.
 pub fn agrees(cf: *mut ngx_conf_t) -> bool {
+    // The bit fields are only looked at in structs that have the size that the shim knows.
+    offsets_agree(cf) && bits_agree(cf)
+}
+
+fn offsets_agree(cf: *mut ngx_conf_t) -> bool {
     // SAFETY: both symbols are constants of the shim that is linked into this module.
     let (shim, count) = unsafe { (&raw const ngx_ws_layout as *const ngx_ws_layout_t, ngx_ws_nlayout) };
     if count != LAYOUT.len() {
@@ -35,5 +51,37 @@ pub fn agrees(cf: *mut ngx_conf_t) -> bool {
             );
         }
         value == bindings
+    })
+}
+
+fn bits_agree(cf: *mut ngx_conf_t) -> bool {
+    // SAFETY: as above.
+    let (shim, count) = unsafe { (&raw const ngx_ws_bits as *const ngx_ws_bits_t, ngx_ws_nbits) };
+    if count != BITS.len() {
+        log::configuration(cf, format_args!("ws_exec: the module was put together from parts of two versions"));
+        return false;
+    }
+    BITS.iter().enumerate().all(|(place, &BitField { size, set })| {
+        // What is aligned to a word is aligned for all of these structs.
+        let (mut here, mut there) = (vec![0_u64; size.div_ceil(8)], vec![0_u64; size.div_ceil(8)]);
+        // SAFETY: place is below the number of rows that the shim says it has; the names are C literals. Both functions write to a
+        // bit field of a struct of this size, for which all zeroes is a value.
+        let name = unsafe {
+            let row = &*shim.add(place);
+            set(here.as_mut_ptr().cast());
+            if let Some(set) = row.set {
+                set(there.as_mut_ptr().cast(), usize::MAX);
+            }
+            CStr::from_ptr(row.name).to_string_lossy()
+        };
+        if here != there {
+            log::configuration(
+                cf,
+                format_args!(
+                    "ws_exec: the bits of {name} are elsewhere in nginx's headers than in the module's bindings"
+                ),
+            );
+        }
+        here == there
     })
 }

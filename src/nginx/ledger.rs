@@ -14,6 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
+use super::conf_ctx;
 use super::ffi;
 use super::guard::guard_status;
 use super::log::{self, Level};
@@ -89,8 +90,9 @@ impl Counted {
     /// Notes the location that is being merged. Its number in this configuration.
     pub fn enter(&mut self, cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>, endpoint: &str) -> u64 {
         // SAFETY: called while a location is merged, when the servers have been; the names live as long as the configuration.
-        let (server, location) =
-            unsafe { (bytes(&*ffi::ngx_ws_conf_server_name(cf)), bytes(&(*ffi::ngx_ws_conf_core_loc_conf(cf)).name)) };
+        let (server, location) = unsafe {
+            (bytes(&(*conf_ctx::core_server_of(cf)).server_name), bytes(&(*conf_ctx::core_location_of(cf)).name))
+        };
         let mut addresses: Vec<&[u8]> = Vec::new();
         // SAFETY: cf is valid while the configuration is read.
         while let Some(address) = unsafe { ffi::ngx_ws_conf_server_address(cf, addresses.len()).as_ref() } {

@@ -90,7 +90,7 @@ fn line(text: fmt::Arguments<'_>) -> Line {
 pub fn write(log: *mut ffi::ngx_log_t, level: Level, text: fmt::Arguments<'_>) {
     // SAFETY: a log is only passed while the connection or the cycle that owns it lives.
     unsafe {
-        if ffi::ngx_ws_log_enabled(level as usize, log) != 0 {
+        if (*log).log_level >= level as usize {
             let line = line(text);
             ffi::ngx_ws_log(level as usize, log, 0, line.text.as_ptr(), line.text.len());
         }

@@ -8,6 +8,7 @@ use std::ptr;
 use super::address;
 use super::capacity::Limit;
 use super::channel::zone::ChannelZone;
+use super::conf_ctx;
 use super::engine::Engines;
 use super::ffi;
 use super::guard::guard;
@@ -51,7 +52,7 @@ impl MainSettings {
     /// the result is: neither an earlier result, nor one of a function that is called meanwhile.
     pub unsafe fn of<'a>(cf: *mut ffi::ngx_conf_t) -> Option<&'a mut Self> {
         // SAFETY: the caller sees to cf and to the other references; create() made the settings.
-        unsafe { ffi::ngx_ws_conf_main_conf(cf, address::of_module()).cast::<Self>().as_mut() }
+        unsafe { conf_ctx::main_of(cf, address::of_module()).cast::<Self>().as_mut() }
     }
 
     /// Those of a configuration that has been read; `None` without an http block.
@@ -62,7 +63,7 @@ impl MainSettings {
     pub unsafe fn of_cycle<'a>(cycle: *mut ffi::ngx_cycle_t) -> Option<&'a mut Self> {
         // SAFETY: the caller sees to the cycle and to the other references; create() made the settings, if there is an http
         // block.
-        unsafe { ffi::ngx_ws_cycle_main_conf(cycle, address::of_module()).cast::<Self>().as_mut() }
+        unsafe { conf_ctx::main_of_cycle(cycle, address::of_module()).cast::<Self>().as_mut() }
     }
 
     /// A location with a program was read.
@@ -161,7 +162,7 @@ pub unsafe extern "C" fn init(cf: *mut ffi::ngx_conf_t, settings: *mut c_void) -
     guard(ERROR, || {
         // SAFETY: nginx passes the settings of create(), and cf stands at the level of http, which has settings of its own.
         let (settings, http) = unsafe {
-            let http = ffi::ngx_ws_conf_loc_conf(cf, address::of_module()).cast::<Settings<NginxCompiler>>();
+            let http = conf_ctx::location_of(cf, address::of_module()).cast::<Settings<NginxCompiler>>();
             (&mut *settings.cast::<MainSettings>(), &*http)
         };
         if settings.needs_channels {

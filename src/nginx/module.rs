@@ -8,6 +8,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use super::commands::{self, COMMANDS};
+use super::conf_ctx;
 use super::ffi::*;
 use super::guard::{self, guard, guard_status};
 use super::main_settings::MainSettings;
@@ -111,8 +112,17 @@ fn add_log_handler(cf: *mut ngx_conf_t) -> bool {
     if !unsafe { MainSettings::of(cf) }.is_some_and(|main| main.is_used()) {
         return true;
     }
-    // SAFETY: the configuration is being read, and nginx has not gone over to the handlers of its phases.
-    unsafe { ngx_ws_conf_log_phase(cf, Some(refused::on_log)) == Status::OK }
+    // SAFETY: the configuration is being read, and nginx has not gone over to the handlers of its phases, which are arrays of functions.
+    unsafe {
+        let main = conf_ctx::main_of(cf, &raw const ngx_http_core_module).cast::<ngx_http_core_main_conf_t>();
+        let handlers = &raw mut (*main).phases[NGX_HTTP_LOG_PHASE as usize].handlers;
+        let place = ngx_array_push(handlers).cast::<ngx_http_handler_pt>();
+        if place.is_null() {
+            return false;
+        }
+        place.write(Some(refused::on_log));
+    }
+    true
 }
 
 unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {

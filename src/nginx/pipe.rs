@@ -103,11 +103,14 @@ impl Pipe {
     pub fn new(fd: OwnedFd, handler: Handler, data: *mut c_void, log: *mut ffi::ngx_log_t) -> io::Result<Self> {
         // SAFETY: nginx owns the descriptor once it has a connection; until then OwnedFd does.
         unsafe {
-            let connection = ffi::ngx_ws_pipe_connection(fd.as_raw_fd(), log);
+            let connection = ffi::ngx_get_connection(fd.as_raw_fd(), log);
             if connection.is_null() {
                 return Err(no_connection());
             }
             let _ = fd.into_raw_fd();
+            (*(*connection).read).log = log;
+            (*(*connection).write).log = log;
+            (*connection).set_log_error(ffi::NGX_ERROR_INFO);
             (*connection).data = data;
             (*(*connection).read).handler = Some(handler);
             (*(*connection).write).handler = Some(handler);
@@ -160,7 +163,7 @@ impl Pipe {
     /// Whether reading is worth a system call.
     pub fn readable(&self) -> bool {
         // SAFETY: the event belongs to our connection.
-        unsafe { ffi::ngx_ws_event_ready(self.read_event()) != 0 }
+        unsafe { (*self.read_event()).ready() != 0 }
     }
 
     /// Reads once. A short read leaves the pipe marked as not readable: it is watched level-triggered.
@@ -227,7 +230,7 @@ impl Pipe {
 
     fn clear_readable(&mut self) {
         // SAFETY: the event belongs to our connection.
-        unsafe { ffi::ngx_ws_event_set_ready(self.read_event(), 0) };
+        unsafe { (*self.read_event()).set_ready(0) };
     }
 
     /// Asks nginx to watch for something to read, or not to: a level-triggered event that nobody serves would spin.

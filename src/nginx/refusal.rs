@@ -5,8 +5,8 @@
 
 use super::acceptance::Acceptance;
 use super::request::Request;
+use super::session;
 use super::status::Status;
-use super::{ffi, session};
 use crate::conf::EndpointSettings;
 use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::refusing::Refusing;
@@ -67,7 +67,7 @@ pub fn open(request: Request<'_>, accepted: &Accepted<'_>, status: Status) -> Op
         session::let_go(session);
         return Some(result);
     }
-    // SAFETY: the request is alive, and stays so until the session ends: who ends it gives this reference back.
-    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
+    // Who ends the session gives this reference back.
+    request.hold();
     Some(Status::DONE)
 }

@@ -7,11 +7,13 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use super::address;
+use super::conf_ctx;
 use super::ffi;
 use super::log::{self, Level};
 use super::session::context::Context;
 use super::status::Status;
 use super::template::NginxCompiler;
+use super::timer;
 use crate::conf::Settings;
 use crate::session::endpoint::HttpStatus;
 
@@ -133,7 +135,7 @@ impl<'r> Request<'r> {
     pub fn settings(self) -> &'r Settings<NginxCompiler> {
         // SAFETY: create_loc_conf made the settings of every location; they live as long as the cycle, and the cycle as
         // long as its requests.
-        unsafe { &*ffi::ngx_ws_get_loc_conf(self.0, address::of_module()).cast::<Settings<NginxCompiler>>() }
+        unsafe { &*conf_ctx::location_of_request(self.0, address::of_module()).cast::<Settings<NginxCompiler>>() }
     }
 
     /// The method's name.
@@ -144,32 +146,32 @@ impl<'r> Request<'r> {
 
     /// 1.0 is 1000, 2 is 2000, as nginx counts.
     pub fn http_version(self) -> usize {
-        // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_http_version(self.0) }
+        self.fields().http_version
     }
 
-    /// Whether the response can be sent in chunks (RFC 9112, section 7.1).
+    /// Whether the response can be sent in chunks (RFC 9112, section 7.1): HTTP/2 and HTTP/3 have frames of their own, and the
+    /// directive `chunked_transfer_encoding` may be off.
     pub fn can_chunk(self) -> bool {
-        // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_can_chunk(self.0) != 0 }
+        // SAFETY: the settings of the location live as long as the request.
+        let is_on = unsafe { (*self.core_location()).chunked_transfer_encoding != 0 };
+        self.http_version() == ffi::NGX_HTTP_VERSION_11 as usize && is_on
     }
 
     /// Whether a body was announced.
     pub fn has_body(self) -> bool {
-        // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_has_body(self.0) != 0 }
+        let head = &self.fields().headers_in;
+        head.content_length_n > 0 || head.chunked() != 0
     }
 
     /// Whether it is the client's own request and not a subrequest.
     pub fn is_main(self) -> bool {
-        // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_is_main(self.0) != 0 }
+        ptr::eq(self.0, self.fields().main)
     }
 
-    /// Whether a client waits for just this response: it is no subrequest and no `post_action`.
+    /// Whether a client waits for just this response, and its connection may be kept for it. A subrequest is part of another response
+    /// or of none, and `post_action` goes on when its client has been answered or has gone.
     pub fn is_attended(self) -> bool {
-        // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_is_attended(self.0) != 0 }
+        self.is_main() && self.fields().post_action() == 0
     }
 
     /// Whether the body that was announced, if one was, can be had.
@@ -186,9 +188,7 @@ impl<'r> Request<'r> {
 
     /// The status that an error page (`error_page` without `=`) is to be sent with.
     pub fn error_status(self) -> Option<HttpStatus> {
-        // SAFETY: the request lives.
-        let status = unsafe { ffi::ngx_ws_request_err_status(self.0) };
-        u16::try_from(status).ok().filter(|status| *status != 0).map(HttpStatus)
+        u16::try_from(self.fields().err_status).ok().filter(|status| *status != 0).map(HttpStatus)
     }
 
     /// The client's own request.
@@ -235,7 +235,7 @@ impl<'r> Request<'r> {
     /// The name of the location, as written.
     pub fn location(self) -> &'r [u8] {
         // SAFETY: every request has a core location configuration, which outlives it.
-        unsafe { self.octets(&(*ffi::ngx_ws_get_core_loc_conf(self.0)).name) }
+        unsafe { self.octets(&(*self.core_location()).name) }
     }
 
     /// The client's address in text form.
@@ -273,10 +273,13 @@ impl<'r> Request<'r> {
         // SAFETY: list and copy are in the request's pool; the name is static and nginx only reads it.
         unsafe {
             let Some(copy) = self.copy(value) else { return false };
-            let header = ffi::ngx_ws_add_header_out(self.0);
+            let header = ffi::ngx_list_push(&raw mut (*self.0).headers_out.headers).cast::<ffi::ngx_table_elt_t>();
             if header.is_null() {
                 return false;
             }
+            // The field "next", which nginx 1.23 and later have, is to be null.
+            header.write_bytes(0, 1);
+            (*header).hash = 1;
             (*header).key = ffi::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
             (*header).value = copy;
             ffi::ngx_ws_register_header_out(self.0, header) == Status::OK
@@ -286,14 +289,16 @@ impl<'r> Request<'r> {
     /// Sends a whole answer; returns what the content handler returns. A body of the request is dropped.
     pub fn respond(self, HttpStatus(status): HttpStatus, content_type: &'static str, text: ffi::ngx_str_t) -> Status {
         let content_type = ffi::ngx_str_t { len: content_type.len(), data: content_type.as_ptr().cast_mut() };
-        // SAFETY: the request is alive; the texts are static or in its pool, and nginx only reads them.
-        Status::of(unsafe { ffi::ngx_ws_response_text(self.0, status.into(), content_type, text) })
+        self.send_answer(status, content_type, text)
     }
 
-    /// Whether the configuration has a page of its own for a status that is about to be answered.
-    pub fn has_error_page(self, status: u16) -> bool {
-        // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_has_error_page(self.0, usize::from(status)) != 0 }
+    /// Keeps the request beyond the content handler, which returns `NGX_DONE`: whoever finalizes it gives this reference back.
+    pub fn hold(self) {
+        // SAFETY: the request lives, and so does the client's own.
+        unsafe {
+            let main = self.main().0;
+            (*main).set_count((*main).count() + 1);
+        }
     }
 
     /// A copy in the request's pool.
@@ -308,16 +313,17 @@ impl<'r> Request<'r> {
         unsafe { ffi::ngx_ws_connection_is_ssl(self.connection()) != 0 }
     }
 
-    /// Milliseconds since its first octets were read.
+    /// Milliseconds since its first octets were read, by the clock of the current turn.
     pub fn age(self) -> u64 {
-        // SAFETY: the request lives.
-        unsafe { ffi::ngx_ws_request_age(self.raw()) as u64 }
+        let begun = timer::unix_of(self.fields().start_sec, self.fields().start_msec);
+        timer::unix().saturating_sub(begun)
     }
 
     /// The status of its answer; 0 if there was none.
     pub fn answered(self) -> Status {
-        // SAFETY: the request lives.
-        Status::of(unsafe { ffi::ngx_ws_request_status(self.raw()) as ffi::ngx_int_t })
+        let fields = self.fields();
+        let status = if fields.err_status == 0 { fields.headers_out.status } else { fields.err_status };
+        Status::of(status as ffi::ngx_int_t)
     }
 
     /// What this module keeps for the request, made at the first call. `None` when there is no memory.

@@ -277,9 +277,10 @@ pub fn run(session: SessionRef, body: impl FnOnce(&mut Session) -> Flow) {
     // SAFETY: the request is alive until it is finalized here; the connection, which may be freed with it, is looked at by
     // nginx only if requests were posted to it.
     unsafe {
-        refused::count(Request::new(request), status);
-        let status = ffi::ngx_ws_request_answer(request, status.raw());
-        ffi::ngx_http_finalize_request(request, status);
+        let own = Request::new(request);
+        refused::count(own, status);
+        let status = own.answer(status);
+        ffi::ngx_http_finalize_request(request, status.raw());
         ffi::ngx_http_run_posted_requests(connection);
     }
 }
@@ -356,7 +357,7 @@ pub unsafe extern "C" fn on_endpoint(event: *mut ffi::ngx_event_t) {
     };
     // SAFETY: the connection is alive. When the worker is being shut down nginx marks every connection; the client's own
     // mark, before or after this one, ends the session.
-    if unsafe { ffi::ngx_ws_connection_close_requested(connection) } != 0 {
+    if unsafe { (*connection).close() } != 0 {
         return;
     }
     if let Some(session) = session {

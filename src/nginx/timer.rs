@@ -78,7 +78,7 @@ impl Timer {
     /// The same timer, but it does not keep a worker that is told to go.
     pub fn cancelable(self) -> Self {
         // SAFETY: the event is initialised.
-        unsafe { ffi::ngx_ws_event_set_cancelable(self.event()) };
+        unsafe { (*self.event()).set_cancelable(1) };
         self
     }
 
@@ -121,8 +121,8 @@ impl Timer {
     pub fn take_expired(&mut self) -> bool {
         // SAFETY: the event is initialised.
         unsafe {
-            let expired = ffi::ngx_ws_event_timedout(self.event()) != 0;
-            ffi::ngx_ws_event_clear_timedout(self.event());
+            let expired = (*self.event()).timedout() != 0;
+            (*self.event()).set_timedout(0);
             expired
         }
     }
@@ -170,5 +170,17 @@ fn worker_log() -> *mut ffi::ngx_log_t {
 /// nginx's clock in milliseconds, as of the current turn of the event loop.
 pub fn now() -> u64 {
     // SAFETY: reads a global that nginx keeps up to date.
-    unsafe { ffi::ngx_ws_current_msec() as u64 }
+    unsafe { (&raw const ffi::ngx_current_msec).read_volatile() as u64 }
+}
+
+/// Milliseconds since 1970, as of the current turn of the event loop.
+pub fn unix() -> u64 {
+    // SAFETY: nginx lets the global point to a time before any module is called, and to the next one whenever it looks at the clock.
+    let time = unsafe { (&raw const ffi::ngx_cached_time).read_volatile().read_volatile() };
+    unix_of(time.sec, time.msec)
+}
+
+/// The same of a time that nginx has noted; 0 for one before 1970.
+pub fn unix_of(seconds: i64, milliseconds: usize) -> u64 {
+    u64::try_from(seconds).unwrap_or_default() * 1000 + milliseconds as u64
 }

@@ -116,8 +116,8 @@ fn serve(request: Request<'_>) -> Result<(), Status> {
     start(request, session, endpoint)
         .and_then(|endpoint| session::attach(session, acceptance, endpoint))
         .inspect_err(|_| session::let_go(session))?;
-    // SAFETY: the request is alive, and stays so until the session ends: who ends it gives this reference back.
-    unsafe { ffi::ngx_ws_request_hold(request.raw()) };
+    // Who ends the session gives this reference back.
+    request.hold();
     Ok(())
 }
 

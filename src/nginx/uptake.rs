@@ -20,8 +20,10 @@ pub struct Uptake {
 
 /// Octets that the kernel has for the other side: not acknowledged (TCP), or not read (unix).
 pub fn queued(connection: *mut ffi::ngx_connection_t) -> usize {
-    // SAFETY: the caller owns the connection, or a request that has it is alive.
-    unsafe { ffi::ngx_ws_socket_unsent(connection) }
+    let mut count: libc::c_int = 0;
+    // SAFETY: the caller owns the connection, or a request that has it is alive; the system writes one number.
+    let asked = unsafe { libc::ioctl((*connection).fd, libc::TIOCOUTQ, &raw mut count) };
+    if asked == -1 { 0 } else { usize::try_from(count).unwrap_or(0) }
 }
 
 impl Uptake {

@@ -58,7 +58,8 @@ pub fn add(cf: *mut ngx_conf_t) -> bool {
             if variable.is_null() {
                 return false;
             }
-            ngx_ws_variable_flags(variable, place, Some(get));
+            (*variable).get_handler = Some(get);
+            (*variable).data = place;
         }
         true
     })
@@ -89,10 +90,12 @@ unsafe extern "C" fn get(
         };
         // SAFETY: as above; the copy is in the request's pool.
         unsafe {
-            match copy {
-                Some(copy) => ngx_ws_variable_value(value, copy.data, copy.len, 1),
-                None => ngx_ws_variable_value(value, std::ptr::null_mut(), 0, 0),
-            }
+            let text = copy.unwrap_or(ngx_str_t { len: 0, data: std::ptr::null_mut() });
+            (*value).data = text.data;
+            (*value).set_len(text.len as std::ffi::c_uint);
+            (*value).set_valid(copy.is_some().into());
+            (*value).set_no_cacheable(1);
+            (*value).set_not_found(copy.is_none().into());
         }
         Status::OK
     })

@@ -2,10 +2,13 @@
 
 //! The beginning and the end of a worker.
 
+mod exit_watcher;
 pub mod programs;
 pub mod spawners;
 
-use std::cell::Cell;
+use std::cell::RefCell;
+
+use exit_watcher::ExitWatcher;
 
 use super::backend;
 use super::channel::hub;
@@ -14,20 +17,21 @@ use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
 use super::main_settings::MainSettings;
+use super::process_state;
 use super::shared;
 use super::tcp;
-use super::{address, ledger, listeners};
+use super::{address, conf_ctx, ledger, listeners};
 
 thread_local! {
-    static EXIT_WATCHER: Cell<*mut ffi::ngx_connection_t> = const { Cell::new(std::ptr::null_mut()) };
+    static EXIT_WATCHER: RefCell<Option<ExitWatcher>> = const { RefCell::new(None) };
 }
 
 /// A worker begins. `false` keeps nginx from starting it.
 pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
     // SAFETY: the cycle is the one that init_process got.
     let (serves, settings) = unsafe {
-        let settings = ffi::ngx_ws_cycle_main_conf(cycle, address::of_module()).cast::<MainSettings>();
-        (ffi::ngx_ws_serves_requests() != 0, settings.as_ref())
+        let settings = conf_ctx::main_of_cycle(cycle, address::of_module()).cast::<MainSettings>();
+        (process_state::serves_requests(), settings.as_ref())
     };
     if settings.as_ref().is_some_and(|settings| settings.programs) {
         spawners::hide_memory();
@@ -37,13 +41,11 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
         log::cycle(Level::Emerg, format_args!("ws_exec: no memory to count sessions and programs in"));
         return false;
     }
-    if !EXIT_WATCHER.get().is_null() {
+    if EXIT_WATCHER.with_borrow(Option::is_some) {
         // Without a master the process that read a new configuration goes on as its worker.
         return begin(settings);
     }
-    // SAFETY: as above; the connection is kept until the worker exits.
-    let watcher = unsafe { ffi::ngx_ws_exit_watcher(cycle, Some(on_exit_asked)) };
-    if watcher.is_null() {
+    let Some(watcher) = ExitWatcher::new(cycle, on_exit_asked) else {
         log::cycle(
             Level::Emerg,
             format_args!(
@@ -52,8 +54,8 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
             ),
         );
         return false;
-    }
-    EXIT_WATCHER.set(watcher);
+    };
+    EXIT_WATCHER.set(Some(watcher));
     begin(settings)
 }
 
@@ -73,11 +75,7 @@ fn begin(settings: &MainSettings) -> bool {
 /// nginx has told the worker to go and closes what is idle.
 unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
     guard((), || {
-        let watcher = EXIT_WATCHER.replace(std::ptr::null_mut());
-        if !watcher.is_null() {
-            // SAFETY: the connection is the one of start() and is let go once.
-            unsafe { ffi::ngx_ws_exit_watcher_close(watcher) };
-        }
+        drop(EXIT_WATCHER.take());
         detached::leaving();
         listeners::drain();
         backend::leaving();

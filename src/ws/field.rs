@@ -44,9 +44,48 @@ pub fn split_quoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
         .map(trim)
 }
 
+/// How many octets of a media type (section 8.3.1) are before its charset, and the charset, without quotes; all of them, and nothing,
+/// where it has none. As nginx's upstream reads one: what comes after the charset belongs to it.
+pub fn split_charset(media_type: &[u8]) -> (usize, &[u8]) {
+    const NAME: &[u8] = b"charset=";
+    let mut from = 0;
+    while let Some(at) = media_type.iter().skip(from).position(|&octet| octet == b';') {
+        let semicolon = from + at;
+        let blanks = media_type.iter().skip(semicolon + 1).take_while(|&&octet| octet == b' ').count();
+        from = semicolon + 1 + blanks;
+        let Some((name, value)) = media_type.get(from..).and_then(|rest| rest.split_at_checked(NAME.len())) else {
+            continue;
+        };
+        if value.is_empty() || !name.eq_ignore_ascii_case(NAME) {
+            continue;
+        }
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        return (semicolon, value.strip_suffix(b"\"").unwrap_or(value));
+    }
+    (media_type.len(), &[])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn charsets() {
+        let split = |text: &'static str| {
+            let (len, charset) = split_charset(text.as_bytes());
+            (&text[..len], str::from_utf8(charset).unwrap())
+        };
+        assert_eq!(split("text/plain"), ("text/plain", ""));
+        assert_eq!(split("text/plain; charset=utf-8"), ("text/plain", "utf-8"));
+        assert_eq!(split("text/plain;CHARSET=\"utf-8\""), ("text/plain", "utf-8"));
+        assert_eq!(split("a/b; c=d;   charset=x"), ("a/b; c=d", "x"));
+        assert_eq!(split("a/b;;charset=x"), ("a/b;", "x"));
+        assert_eq!(split("a/b; charset="), ("a/b; charset=", ""));
+        assert_eq!(split("a/b; charset=\""), ("a/b", ""));
+        assert_eq!(split("a/b; xcharset=y"), ("a/b; xcharset=y", ""));
+        assert_eq!(split("a/b;"), ("a/b;", ""));
+        assert_eq!(split(""), ("", ""));
+    }
 
     #[test]
     fn tokens() {

@@ -80,7 +80,7 @@ pub fn options(request: Request<'_>, methods: &'static [u8]) -> Status {
     }
     // SAFETY: as above.
     unsafe {
-        ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NO_CONTENT as usize);
+        request.empty_answer(ffi::NGX_HTTP_NO_CONTENT as u16);
         Status::of(ffi::ngx_http_send_header(request.raw()))
     }
 }

@@ -27,7 +27,7 @@ use crate::nginx::listeners::Listener;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
 use crate::nginx::process::lives;
-use crate::nginx::timer::{Timer, now};
+use crate::nginx::timer::{Timer, now, unix};
 use crate::session::{Direct, Session, host::Host};
 use crate::ws::scratch::Scratch;
 
@@ -119,8 +119,7 @@ pub fn has_channels(keys: &[Key<'_>]) -> bool {
 
 /// The time of this turn of the event loop.
 pub fn time() -> Now {
-    // SAFETY: reads a global that nginx keeps up to date.
-    Now { clock: now(), unix: unsafe { ffi::ngx_ws_unix_msec() } }
+    Now { clock: now(), unix: unix() }
 }
 
 impl Hub {

@@ -171,7 +171,7 @@ fn submit(request: Request<'_>, publisher: Publisher, content_type: &[u8], parts
     let event: Box<[u8]> = request.header(b"x-eventsource-event").unwrap_or_default().into();
     let draft = Draft { content_type: content_type.to_vec(), message: Rc::new(join(parts)?) };
     // SAFETY: every request has a core location configuration.
-    let limit = unsafe { (*ffi::ngx_ws_get_core_loc_conf(request.raw())).client_max_body_size };
+    let limit = unsafe { (*request.core_location()).client_max_body_size };
     approval::ask(request, draft, usize::try_from(limit).unwrap_or(0), move |decision| match decision {
         Decision::Publish(draft) => {
             let (content_type, parts) = (&draft.content_type, [draft.message.as_slice()]);
@@ -211,7 +211,7 @@ fn answer_publisher(request: Request<'_>, outcome: Outcome<PublishReply, Publish
 fn no_content(request: Request<'_>) -> Status {
     // SAFETY: the request is alive and nothing was sent yet.
     unsafe {
-        ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NO_CONTENT as usize);
+        request.empty_answer(ffi::NGX_HTTP_NO_CONTENT as u16);
         Status::of(ffi::ngx_http_send_header(request.raw()))
     }
 }
@@ -249,13 +249,14 @@ impl<'r> Body<'r> {
             let mut link = if body.is_null() { std::ptr::null_mut() } else { (*body).bufs };
             while !link.is_null() {
                 let buffer = &*(*link).buf;
-                if ffi::ngx_ws_buf_in_file(buffer) != 0 {
+                if buffer.in_file() != 0 {
                     let length = usize::try_from(buffer.file_last - buffer.file_pos)
                         .map_err(|_| Status::INTERNAL_SERVER_ERROR)?;
                     let mut octets = Vec::new();
                     octets.try_reserve_exact(length).map_err(|_| Status::INTERNAL_SERVER_ERROR)?;
                     octets.resize(length, 0);
-                    if ffi::ngx_ws_buf_read_file(buffer, octets.as_mut_ptr(), length) != length as isize {
+                    if ffi::ngx_read_file(buffer.file, octets.as_mut_ptr(), length, buffer.file_pos) != length as isize
+                    {
                         return Err(Status::INTERNAL_SERVER_ERROR);
                     }
                     parts.push(Part::File(octets));

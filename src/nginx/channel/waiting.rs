@@ -203,8 +203,8 @@ pub fn start(
     })?;
     match ended {
         Flow::Continue(()) => {
-            // SAFETY: the request is alive, and stays so until the subscriber ends: who ends it gives this reference back.
-            unsafe { ffi::ngx_ws_request_hold(request.raw()) };
+            // Who ends the subscriber gives this reference back.
+            request.hold();
             Ok(Status::DONE)
         }
         Flow::Break(end) => Ok(status(request, end)),
@@ -225,8 +225,8 @@ pub fn head_of_nothing(request: Request<'_>, delivery: &Delivery) -> Result<Stat
     // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
     let sent = unsafe {
         match content_type {
-            Some(content_type) => ffi::ngx_ws_response_open(request.raw(), ffi::NGX_HTTP_OK as usize, content_type, -1),
-            None => ffi::ngx_ws_response_empty(request.raw(), ffi::NGX_HTTP_NOT_MODIFIED as usize),
+            Some(content_type) => request.open_answer(ffi::NGX_HTTP_OK as u16, content_type, -1),
+            None => request.empty_answer(ffi::NGX_HTTP_NOT_MODIFIED as u16),
         }
         ffi::ngx_http_send_header(request.raw())
     };

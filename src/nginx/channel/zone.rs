@@ -29,15 +29,22 @@ const _: () = assert!(SLOTS >= ffi::NGX_MAX_PROCESSES as usize);
 #[derive(Debug, Clone, Copy)]
 pub struct ZoneLock(NonNull<ffi::ngx_shm_zone_t>);
 
+impl ZoneLock {
+    fn mutex(self) -> *mut ffi::ngx_shmtx_t {
+        // SAFETY: the zone is mapped as long as the cycle that this process works for, and begins with a slab pool.
+        unsafe { &raw mut (*(*self.0.as_ptr()).shm.addr.cast::<ffi::ngx_slab_pool_t>()).mutex }
+    }
+}
+
 impl Lock for ZoneLock {
     fn lock(&self) {
-        // SAFETY: the zone is mapped as long as the cycle that this process works for.
-        unsafe { ffi::ngx_ws_zone_lock(self.0.as_ptr()) };
+        // SAFETY: the mutex is in the zone.
+        unsafe { ffi::ngx_shmtx_lock(self.mutex()) };
     }
 
     fn unlock(&self) {
         // SAFETY: as above.
-        unsafe { ffi::ngx_ws_zone_unlock(self.0.as_ptr()) };
+        unsafe { ffi::ngx_shmtx_unlock(self.mutex()) };
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::{Done, LEAVE_BY, is_overtime};
 use crate::nginx::ffi;
+use crate::nginx::process_state;
 use crate::nginx::timer::{Timer, now};
 
 /// Requests of which nobody awaits the answer: so many are on their way at once, the others wait for them.
@@ -141,8 +142,7 @@ impl Exchanges {
 
     /// What there is no time or no room for any more.
     pub(super) fn surplus(&mut self, now: u64) -> Surplus {
-        // SAFETY: reads flags of nginx.
-        let leaving = unsafe { ffi::ngx_ws_worker_exiting() != 0 };
+        let leaving = process_state::is_leaving();
         let overtime = is_overtime(now);
         let no_more_notices = LEAVE_BY.get().is_some_and(|by| now >= by + OVERTIME);
         let is_late = |exchange: &ExchangeRef| {

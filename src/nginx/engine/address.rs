@@ -90,12 +90,14 @@ pub struct Host {
 impl Host {
     /// Looks a server up for the configuration that is being read. `None` when there is no such name, which was logged.
     pub fn look_up(cf: *mut ffi::ngx_conf_t, name: &str, text: &str) -> Option<Self> {
-        let mut copy = template::copy(cf, text.as_bytes()).ok()?;
+        let copy = template::copy(cf, text.as_bytes()).ok()?;
         // SAFETY: the configuration is being read, and nginx allocates in its pool. The url is a C struct for which all zeroes is a
-        // value, and the shim initialises it; its addresses are an array of the length that it says.
+        // value; its addresses are an array of the length that it says.
         unsafe {
             let mut url: ffi::ngx_url_t = std::mem::zeroed();
-            if ffi::ngx_ws_resolve_now((*cf).pool, &raw mut copy, 6379, &raw mut url) != Status::OK {
+            url.url = copy;
+            url.default_port = 6379;
+            if ffi::ngx_parse_url((*cf).pool, &raw mut url) != Status::OK {
                 let reason = match url.err.is_null() {
                     true => "no memory".to_owned(),
                     false => CStr::from_ptr(url.err).to_string_lossy().into_owned(),

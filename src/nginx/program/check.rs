@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::conf::{EndpointSettings, EnvEntry, Settings, Template};
 use crate::exec::lookup::{self, Problem};
+use crate::nginx::conf_ctx;
 use crate::nginx::ffi;
 use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{self, Level, Octets};
@@ -164,7 +165,7 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, checks: &[Check]) {
 fn own_path(cycle: *mut ffi::ngx_cycle_t) -> Option<Vec<u8>> {
     // SAFETY: every cycle has the settings of nginx's core; the array holds strings.
     let entries = unsafe {
-        let env = &(*ffi::ngx_ws_core_conf(cycle)).env;
+        let env = &(*conf_ctx::core_of_cycle(cycle)).env;
         match env.elts.is_null() {
             true => &[],
             false => std::slice::from_raw_parts(env.elts.cast::<ffi::ngx_str_t>(), env.nelts),

@@ -366,7 +366,7 @@ unsafe extern "C" fn on_pipe(event: *mut ffi::ngx_event_t) {
     // down nginx marks every connection; the end of the worker ends the program.
     let this = unsafe {
         let connection = (*event).data.cast::<ffi::ngx_connection_t>();
-        if ffi::ngx_ws_connection_close_requested(connection) != 0 {
+        if (*connection).close() != 0 {
             return;
         }
         NonNull::new((*connection).data.cast::<Remainder>())

@@ -36,12 +36,15 @@ struct Lingering {
 
 /// Keeps the connection open beyond its request, if the location lingers. To be called before the request is finalized.
 pub fn begin(request: Request<'_>, client: &Client) {
-    let (mut total, mut silence) = (0, 0);
-    // SAFETY: the request is alive.
-    let on = unsafe { ffi::ngx_ws_request_lingering(request.raw(), &raw mut total, &raw mut silence) != 0 };
-    if on && keep(client.connection(), total as u64, silence as u64).is_err() {
+    // SAFETY: the request is alive, and the settings of its location live as long.
+    let (is_on, total, silence) = unsafe {
+        let location = &*request.core_location();
+        let is_on = location.lingering_close != ffi::NGX_HTTP_LINGERING_OFF as usize;
+        (is_on, location.lingering_time as u64, location.lingering_timeout as u64)
+    };
+    if is_on && keep(client.connection(), total, silence).is_err() {
         // SAFETY: as above. nginx lingers then, which holds the request.
-        unsafe { ffi::ngx_ws_request_set_lingering(request.raw()) };
+        unsafe { (*request.raw()).set_lingering_close(1) };
     }
 }
 
@@ -121,7 +124,7 @@ unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
     // SAFETY: the data of the event is our connection, and its data the box.
     unsafe {
         let connection = (*event).data.cast::<ffi::ngx_connection_t>();
-        go_on((*connection).data.cast(), ffi::ngx_ws_connection_close_requested(connection) != 0);
+        go_on((*connection).data.cast(), (*connection).close() != 0);
     }
 }
 

@@ -118,7 +118,7 @@ pub unsafe extern "C" fn on_pipe(event: *mut ffi::ngx_event_t) {
         // its pipes. When the worker is being shut down nginx marks every connection; the end of the worker ends the program.
         let id = unsafe {
             let connection = (*event).data.cast::<ffi::ngx_connection_t>();
-            if ffi::ngx_ws_connection_close_requested(connection) != 0 {
+            if (*connection).close() != 0 {
                 return;
             }
             (*connection).data.cast::<Events>().as_ref().map(|events| events.id)

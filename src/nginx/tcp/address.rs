@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 
 use crate::conf::{Compiler, Refused};
+use crate::nginx::conf_ctx;
 use crate::nginx::ffi;
 use crate::nginx::request::{Request, bytes};
 use crate::nginx::status::Status;
@@ -59,9 +60,15 @@ impl Address {
         if argument.contains(&b'$') {
             return compiler.compile(argument).map(Address::Template);
         }
-        let mut text = compiler.copy(argument)?;
-        // SAFETY: the configuration is being read; the copy lives as long as it.
-        let group = unsafe { ffi::ngx_ws_upstream_add(compiler.cf(), &raw mut text) };
+        let text = compiler.copy(argument)?;
+        // SAFETY: the configuration is being read; the copy lives as long as it. The url is a C struct for which all zeroes is a value.
+        // nginx takes the group of this name, or makes one of the address, whose name it looks up once all of the configuration is read.
+        let group = unsafe {
+            let mut url: ffi::ngx_url_t = std::mem::zeroed();
+            url.url = text;
+            url.set_no_resolve(1);
+            ffi::ngx_http_upstream_add(compiler.cf(), &raw mut url, 0)
+        };
         if group.is_null() { Err(Refused::Reported) } else { Ok(Address::Group(Group(group))) }
     }
 }
@@ -147,18 +154,20 @@ pub fn target(request: Request<'_>, text: &[u8]) -> Result<Target, Unusable> {
     // nginx looks one octet ahead in paths of unix sockets.
     let mut text = request.copy(&[text, b"\0"].concat()).ok_or(Unusable::NoMemory)?;
     text.len -= 1;
-    // SAFETY: the request lives; what nginx allocates is in its pool. The url is a C struct for which all zeroes is a value,
-    // and the shim initialises it.
+    // SAFETY: the request lives; what nginx allocates is in its pool. The url is a C struct for which all zeroes is a value.
     unsafe {
         let pool = (*request.raw()).pool;
         let mut url: ffi::ngx_url_t = std::mem::zeroed();
-        if ffi::ngx_ws_parse_address(pool, &raw mut text, &raw mut url) != Status::OK {
+        url.url = text;
+        // To look the name up here would block the worker.
+        url.set_no_resolve(1);
+        if ffi::ngx_parse_url(pool, &raw mut url) != Status::OK {
             return Err(match url.err.is_null() {
                 true => Unusable::NoMemory,
                 false => Unusable::Invalid(std::ffi::CStr::from_ptr(url.err).to_string_lossy().into_owned()),
             });
         }
-        let no_port = ffi::ngx_ws_url_no_port(&raw const url) != 0;
+        let no_port = url.no_port() != 0;
         if let Some(group) = group_of(request, bytes(&url.host), url.port, no_port) {
             return Ok(Target::Group(group));
         }
@@ -190,7 +199,8 @@ pub fn target(request: Request<'_>, text: &[u8]) -> Result<Target, Unusable> {
 fn group_of(request: Request<'_>, host: &[u8], port: ffi::in_port_t, no_port: bool) -> Option<Group> {
     // SAFETY: nginx's upstream module is always there; its array holds pointers to groups.
     let groups = unsafe {
-        let groups = &(*ffi::ngx_ws_upstream_main_conf(request.raw())).upstreams;
+        let main = conf_ctx::main_of_request(request.raw(), &raw const ffi::ngx_http_upstream_module);
+        let groups = &(*main.cast::<ffi::ngx_http_upstream_main_conf_t>()).upstreams;
         match ptr::NonNull::new(groups.elts.cast::<*mut ffi::ngx_http_upstream_srv_conf_t>()) {
             Some(first) => std::slice::from_raw_parts(first.as_ptr(), groups.nelts),
             None => &[],

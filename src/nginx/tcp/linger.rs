@@ -134,7 +134,7 @@ unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
             let connection = (*event).data.cast::<ffi::ngx_connection_t>();
             let Some(this) = NonNull::new((*connection).data.cast::<Lingering>()) else { return };
             let lingering = &mut *this.as_ptr();
-            let next = if ffi::ngx_ws_connection_close_requested(connection) != 0 {
+            let next = if (*connection).close() != 0 {
                 Next::End
             } else if lingering.socket.timed_out() {
                 lingering.on_time()

@@ -11,6 +11,7 @@ use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{HeldRequest, Request, bytes};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
+use crate::nginx::timer::now;
 
 /// What nginx knows of the connection of a request to its service: the state of the balancer, and what the `$upstream_…`
 /// variables say. The server that was chosen is given back on drop.
@@ -43,6 +44,11 @@ pub fn know_servers(request: Request<'_>, resolved: Resolved) -> bool {
     unsafe { ffi::ngx_http_upstream_create_round_robin_peer(request.raw(), resolved.raw()) == Status::OK }
 }
 
+/// The time by which an upstream counts.
+fn clock() -> ffi::ngx_msec_t {
+    now() as ffi::ngx_msec_t
+}
+
 impl Peer {
     /// For a request that begins to connect. `None` when there is no memory.
     pub fn new(request: Request<'_>) -> Option<Self> {
@@ -56,7 +62,8 @@ impl Peer {
             let upstream = NonNull::new((*raw).upstream)?;
             (*upstream.as_ptr()).conf = ffi::ngx_ws_upstream_conf();
             (*upstream.as_ptr()).schema = ffi::ngx_str_t { len: SCHEMA.len(), data: SCHEMA.as_ptr().cast_mut() };
-            ffi::ngx_ws_socket_keepalive(&raw mut (*upstream.as_ptr()).peer);
+            // Nobody else notices a service whose machine has gone.
+            (*upstream.as_ptr()).peer.set_so_keepalive(1);
             let mut peer = Peer { request: request.held(), upstream, limit: 0, sent: 0, received: 0 };
             if (*raw).upstream_states.is_null() {
                 (*raw).upstream_states =
@@ -119,8 +126,7 @@ impl Peer {
     pub fn begin(&mut self, tries: usize, limit: u64) {
         self.limit = limit;
         let peer = &mut self.upstream().peer;
-        // SAFETY: reads nginx's clock.
-        peer.start_time = unsafe { ffi::ngx_ws_current_msec() };
+        peer.start_time = clock();
         if tries != 0 {
             peer.tries = peer.tries.min(tries);
         }
@@ -132,8 +138,7 @@ impl Peer {
             return Connect::Failed;
         }
         let upstream = self.upstream();
-        // SAFETY: reads nginx's clock.
-        upstream.start_time = unsafe { ffi::ngx_ws_current_msec() };
+        upstream.start_time = clock();
         // A server's connection that was kept for HTTP is none for this service: another one is made.
         loop {
             // SAFETY: the balancer was set by use_group() or know_servers().
@@ -173,8 +178,7 @@ impl Peer {
         self.give_back(ffi::NGX_PEER_FAILED as usize);
         let limit = self.limit;
         let peer = &self.upstream().peer;
-        // SAFETY: reads nginx's clock.
-        let taken = unsafe { ffi::ngx_ws_current_msec() }.wrapping_sub(peer.start_time);
+        let taken = clock().wrapping_sub(peer.start_time);
         peer.tries > 0 && (limit == 0 || u64::try_from(taken).is_ok_and(|taken| taken < limit))
     }
 
@@ -191,8 +195,7 @@ impl Peer {
     pub fn connected(&mut self) {
         let start = self.upstream().start_time;
         if let Some(state) = self.state() {
-            // SAFETY: reads nginx's clock.
-            state.connect_time = unsafe { ffi::ngx_ws_current_msec() }.wrapping_sub(start);
+            state.connect_time = clock().wrapping_sub(start);
         }
     }
 
@@ -227,8 +230,7 @@ impl Peer {
         if let Some(state) = self.state()
             && state.response_time == usize::MAX
         {
-            // SAFETY: reads nginx's clock.
-            state.response_time = unsafe { ffi::ngx_ws_current_msec() }.wrapping_sub(start);
+            state.response_time = clock().wrapping_sub(start);
             state.bytes_sent = sent;
             state.bytes_received = received;
             state.response_length = received;

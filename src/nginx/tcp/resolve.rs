@@ -50,7 +50,7 @@ impl Lookup {
         // SAFETY: the location lives as long as the request; the box stays where it is until the lookup is done or
         // dropped, which tells nginx.
         unsafe {
-            let location = ffi::ngx_ws_get_core_loc_conf(request.raw());
+            let location = request.core_location();
             let name = &raw mut (*resolved.raw()).host;
             let mut context = std::ptr::null_mut();
             match ffi::ngx_ws_resolve_start((*location).resolver, name, &raw mut context) {
@@ -95,7 +95,7 @@ unsafe extern "C" fn on_answer(context: *mut ffi::ngx_resolver_ctx_t) {
         // SAFETY: the context carries a pointer to its question, which lives until it was answered.
         let (question, later) = unsafe {
             let question = &mut *(*context).data.cast::<Question>();
-            (question, ffi::ngx_ws_resolve_async(context) != 0)
+            (question, (*context).async_() != 0)
         };
         question.answer = Some(question.take_over(context));
         // SAFETY: the context is nginx's until it is told that its answer was taken.
@@ -115,7 +115,7 @@ impl Question {
         unsafe {
             let state = (*context).state;
             if state != 0 {
-                let why = CStr::from_ptr(ffi::ngx_ws_resolve_error(state)).to_string_lossy();
+                let why = CStr::from_ptr(ffi::ngx_resolver_strerror(state)).to_string_lossy();
                 let host = Octets(self.resolved.host());
                 self.request.get().report(Level::Error, format_args!("\"{host}\" could not be resolved: {why}"));
                 because(self.request.get(), "host not found");

@@ -94,13 +94,13 @@ impl Socket {
     /// Whether the timer has fired.
     pub fn timed_out(&self) -> bool {
         // SAFETY: as above.
-        unsafe { ffi::ngx_ws_event_timedout(self.write_event()) != 0 }
+        unsafe { (*self.write_event()).timedout() != 0 }
     }
 
     /// The timer that has fired counts as not set.
     pub fn clear_timed_out(&self) {
         // SAFETY: as above.
-        unsafe { ffi::ngx_ws_event_clear_timedout(self.write_event()) };
+        unsafe { (*self.write_event()).set_timedout(0) };
     }
 
     /// Whether writing is worth a system call; before the connection is there, whether connect() has come to an end.
@@ -115,8 +115,19 @@ impl Socket {
 
     /// Whether connect() has failed; nginx has logged it then.
     pub fn connect_failed(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { ffi::ngx_ws_socket_error(self.raw()) != 0 }
+        let mut error: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: as above; the system writes one number, and nginx only reads the text.
+        unsafe {
+            let out = (&raw mut error).cast();
+            if libc::getsockopt((*self.raw()).fd, libc::SOL_SOCKET, libc::SO_ERROR, out, &raw mut length) == -1 {
+                error = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+            }
+            if error != 0 {
+                ffi::ngx_connection_error(self.raw(), error, c"connect() failed".as_ptr().cast_mut());
+            }
+        }
+        error != 0
     }
 
     /// Small messages leave at once. `false` when the socket refuses.
@@ -142,8 +153,14 @@ impl Socket {
 
     /// Breaks the connection, so that the service does not take what it has got for all of it.
     pub fn reset(self) {
-        // SAFETY: the connection is ours until drop, which closes it.
-        unsafe { ffi::ngx_ws_socket_reset(self.raw()) };
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        // SAFETY: the connection is ours until drop, which closes it; the system reads the struct. TLS says no good-bye on a connection
+        // that has timed out.
+        unsafe {
+            let (value, length) = ((&raw const linger).cast(), size_of::<libc::linger>() as libc::socklen_t);
+            libc::setsockopt((*self.raw()).fd, libc::SOL_SOCKET, libc::SO_LINGER, value, length);
+            (*self.raw()).set_timedout(1);
+        }
     }
 
     /// Nothing more will be written.
@@ -151,7 +168,7 @@ impl Socket {
         // SAFETY: as above.
         unsafe {
             ffi::ngx_ws_ssl_shutdown(self.raw());
-            ffi::ngx_ws_socket_shutdown_write(self.raw());
+            libc::shutdown((*self.raw()).fd, libc::SHUT_WR);
         }
     }
 

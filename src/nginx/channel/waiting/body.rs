@@ -32,6 +32,37 @@ impl Piece {
     }
 }
 
+/// Lets a buffer be about octets that stay where they are until its `pos` has come to its `last`.
+///
+/// To the filters of lua and njs both marks of the last buffer say that nothing comes after it. The end of a subrequest is not that of
+/// the response that it is part of.
+fn fill(buffer: &mut ffi::ngx_buf_t, octets: &[u8], is_last: bool, is_main: bool) {
+    // SAFETY: a buffer of nginx is plain data, for which all zeroes is empty.
+    *buffer = unsafe { std::mem::zeroed() };
+    if !octets.is_empty() {
+        let octets = octets.as_ptr_range();
+        (buffer.start, buffer.end) = (octets.start.cast_mut(), octets.end.cast_mut());
+        (buffer.pos, buffer.last) = (buffer.start, buffer.end);
+        buffer.set_memory(1);
+    }
+    buffer.set_flush(1);
+    buffer.set_last_buf((is_last && is_main).into());
+    buffer.set_last_in_chain(is_last.into());
+}
+
+/// Asks for the next event of the client if something waits to be sent. `false` when the system refuses. What a subrequest leaves behind
+/// is sent by nginx when it ends.
+fn wait_to_write(request: Request<'_>) -> bool {
+    // SAFETY: the request is alive, and so is its connection.
+    unsafe {
+        let (raw, connection) = (request.raw(), request.connection());
+        let waits = (*raw).buffered() != 0 || !(*raw).postponed.is_null() || (*connection).buffered() != 0;
+        !request.is_main()
+            || !waits
+            || ffi::ngx_handle_write_event((*connection).write, (*request.core_location()).send_lowat) == Status::OK
+    }
+}
+
 /// The pieces of one body, in order.
 pub struct Body {
     request: HeldRequest,
@@ -112,11 +143,8 @@ impl Body {
         let new = || Box::new(unsafe { std::mem::zeroed::<ffi::ngx_buf_t>() });
         let mut buffer = self.spare.pop().unwrap_or_else(new);
         let octets = content.octets();
-        // SAFETY: the octets live as long as the content, which is kept beside the buffer; nginx only reads them.
-        unsafe {
-            let (start, len) = (octets.as_ptr().cast_mut(), octets.len());
-            ffi::ngx_ws_body_buf(&raw mut *buffer, start, len, last.into(), self.request.get().is_main().into());
-        }
+        // The octets live as long as the content, which is kept beside the buffer; nginx only reads them.
+        fill(&mut buffer, octets, last, self.request.get().is_main());
         self.in_flight.push_back(Piece { buffer, _content: content });
         self.fresh += 1;
     }
@@ -131,7 +159,7 @@ impl Body {
         // SAFETY: the request is alive, and the buffers stay where they are until they are empty.
         let sent = unsafe {
             ffi::ngx_ws_body_send(request, buffers.as_mut_ptr(), buffers.len(), self.apart.into()) != Status::ERROR
-                && ffi::ngx_ws_body_blocked(request) != Status::ERROR
+                && wait_to_write(self.request.get())
         };
         let now = now();
         if !buffers.is_empty() {

@@ -48,19 +48,19 @@ impl Response for NginxResponse {
         let request = self.request.get().raw();
         // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
         unsafe {
-            ffi::ngx_ws_response_open(request, ffi::NGX_HTTP_OK as usize, content_type, length);
+            self.request.get().open_answer(ffi::NGX_HTTP_OK as u16, content_type, length);
             let sent = Status::of(ffi::ngx_http_send_header(request));
             if sent.ends_answer() {
                 return Err(not_sent(sent));
             }
-            Ok(ffi::ngx_ws_request_header_only(request) == 0)
+            Ok((*request).header_only() == 0)
         }
     }
 
     fn empty(&mut self, HttpStatus(status): HttpStatus) -> Result<(), SubscriberEnd> {
         // SAFETY: the request is alive and nothing was sent yet.
         let sent = unsafe {
-            ffi::ngx_ws_response_empty(self.request.get().raw(), status.into());
+            self.request.get().empty_answer(status);
             ffi::ngx_http_send_header(self.request.get().raw())
         };
         if sent == Status::ERROR { Err(SubscriberEnd::Lost) } else { Ok(()) }
