@@ -38,7 +38,7 @@ const OWN_CONNECTIONS: u64 = 5;
 const OWN_DESCRIPTORS: u64 = 16;
 
 /// With channels: those by which workers wake each other.
-const BELLS: u64 = 128;
+const WAKEUPS: u64 = 128;
 
 /// Notes the limits of a location that has inherited its settings.
 pub fn enter(limits: &mut Vec<Limit>, settings: &Settings<NginxCompiler>, location: &[u8]) {
@@ -94,7 +94,7 @@ impl Room {
                 connections: (*cycle).connection_n as u64,
                 descriptors: u64::try_from(core.rlimit_nofile).unwrap_or(limit.rlim_cur),
                 own_connections: OWN_CONNECTIONS + listening,
-                own_descriptors: OWN_DESCRIPTORS + listening + if has_channels { BELLS } else { 0 },
+                own_descriptors: OWN_DESCRIPTORS + listening + if has_channels { WAKEUPS } else { 0 },
             }
         }
     }

@@ -5,7 +5,6 @@
 mod access;
 mod answer;
 mod approval;
-mod bells;
 mod events;
 mod failure;
 pub mod group;
@@ -18,6 +17,7 @@ mod programs;
 mod publish;
 mod subscription;
 pub mod waiting;
+mod wakeups;
 mod websocket;
 pub mod zone;
 

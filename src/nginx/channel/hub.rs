@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::bells::Bells;
+use super::wakeups::Wakeups;
 use super::zone::{ChannelZone, ZoneLock};
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscribeOptions, SubscriberId};
 use crate::channel::memory::Corrupt;
@@ -62,14 +62,14 @@ pub struct ProgramCalls {
 pub struct Hub {
     pub(in crate::nginx) store: Store<ZoneLock>,
     pub(in crate::nginx) slot: Slot,
-    bells: Rc<Bells>,
+    wakeups: Rc<Wakeups>,
     fan: FanOut,
     batch: Batch,
     scratch: Scratch,
     /// Room to put messages together in.
     room: Vec<u8>,
     forms: Vec<Rc<WireForm>>,
-    /// The bell is heard as long as this lives.
+    /// Other workers wake this one as long as this lives.
     _watch: Watch,
     turn: Timer,
     later: Timer,
@@ -125,20 +125,20 @@ pub fn time() -> Now {
 impl Hub {
     fn new(zone: ChannelZone, programs: ProgramCalls) -> Result<Box<Self>, String> {
         let store = zone.store().map_err(|error| error.to_string())?;
-        let bells = zone.bells().ok_or("the zone has no bells")?;
+        let wakeups = zone.wakeups().ok_or("the zone has no descriptors to wake workers with")?;
         let claimed = store.claim(process::own(), lives).map_err(|error| error.to_string())?;
         let slot = claimed.slot;
-        let bell = bells.bell(slot.number()).ok_or("the zone has too few bells")?;
+        let eventfd = wakeups.of_slot(slot.number()).ok_or("the zone has too few descriptors to wake workers with")?;
         // SAFETY: ngx_cycle is set before workers begin.
         let log = unsafe { (*ffi::ngx_cycle).log };
-        let watch = Watch::of_arrivals(bell, on_bell, log)
+        let watch = Watch::of_arrivals(eventfd, on_wakeup, log)
             .map_err(|error| format!("this worker cannot hear of messages of other workers: {error}"))?;
         let tick = Timer::of_worker(on_tick).cancelable();
-        bells.ring(claimed.wake);
+        wakeups.wake(claimed.wake);
         let mut hub = Box::new(Hub {
             store,
             slot,
-            bells,
+            wakeups,
             fan: FanOut::new(Limits::default()),
             batch: Batch::default(),
             scratch: Scratch::default(),
@@ -157,7 +157,7 @@ impl Hub {
     fn release(self: Box<Self>) {
         // A zone that is damaged is repaired by its next user, who finds the slot's process dead.
         if let Ok(wake) = self.store.release(self.slot) {
-            self.bells.ring(wake);
+            self.wakeups.wake(wake);
         }
     }
 
@@ -256,7 +256,7 @@ impl Hub {
             others.remove(own);
             others
         };
-        self.bells.ring(others);
+        self.wakeups.wake(others);
         if wake.has(own) || self.store.log().has_news(self.slot) {
             self.turn.post_next();
         }
@@ -426,7 +426,7 @@ fn turn() {
 }
 
 /// Another worker has news for this one.
-unsafe extern "C" fn on_bell(_: *mut ffi::ngx_event_t) {
+unsafe extern "C" fn on_wakeup(_: *mut ffi::ngx_event_t) {
     guard((), || {
         turn();
     });

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::bells::Bells;
+use super::wakeups::Wakeups;
 use crate::channel::lock::Lock;
 use crate::channel::memory::Region;
 use crate::channel::store::{AttachError, MAX_SLOTS, Store};
@@ -82,11 +82,11 @@ impl ChannelZone {
         Store::attach(self.region()?, ZoneLock(self.0))
     }
 
-    /// The bells of its workers.
-    pub fn bells(self) -> Option<Rc<Bells>> {
+    /// What its workers wake each other by.
+    pub fn wakeups(self) -> Option<Rc<Wakeups>> {
         // SAFETY: data is null or came from Rc::into_raw and is held by the zone, which gains a second holder here.
         unsafe {
-            let data = (*self.0.as_ptr()).data.cast::<Bells>().cast_const();
+            let data = (*self.0.as_ptr()).data.cast::<Wakeups>().cast_const();
             if data.is_null() {
                 return None;
             }
@@ -115,7 +115,7 @@ static LAST_SIZE: AtomicUsize = AtomicUsize::new(0);
 unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, old: *mut c_void) -> ffi::ngx_int_t {
     guard_status(Status::ERROR, || {
         let Some(zone) = NonNull::new(zone) else { return Status::ERROR };
-        match prepare(ChannelZone(zone), old.cast::<Bells>().cast_const()) {
+        match prepare(ChannelZone(zone), old.cast::<Wakeups>().cast_const()) {
             Ok(()) => Status::OK,
             Err(reason) => {
                 log::cycle(Level::Emerg, format_args!("\"websocket_channel_zone\": {reason}"));
@@ -125,9 +125,9 @@ unsafe extern "C" fn init(zone: *mut ffi::ngx_shm_zone_t, old: *mut c_void) -> f
     })
 }
 
-fn prepare(zone: ChannelZone, old: *const Bells) -> Result<(), String> {
-    let bells = if old.is_null() {
-        let bells = Bells::new().map_err(|error| format!("no descriptors to wake workers with: {error}"))?;
+fn prepare(zone: ChannelZone, old: *const Wakeups) -> Result<(), String> {
+    let wakeups = if old.is_null() {
+        let wakeups = Wakeups::new().map_err(|error| format!("no descriptors to wake workers with: {error}"))?;
         // SAFETY: the zone is new, and nobody else is here yet.
         let size = unsafe { (*zone.0.as_ptr()).shm.size };
         let lock = ZoneLock(zone.0);
@@ -140,7 +140,7 @@ fn prepare(zone: ChannelZone, old: *const Bells) -> Result<(), String> {
                 format_args!("\"websocket_channel_zone\" was {last} octets and is {size} now: channels begin empty"),
             );
         }
-        Rc::into_raw(Rc::new(bells))
+        Rc::into_raw(Rc::new(wakeups))
     } else {
         zone.store().map_err(|error| error.to_string())?;
         // SAFETY: the data of the old zone came from here, and its holder is still there.
@@ -148,19 +148,19 @@ fn prepare(zone: ChannelZone, old: *const Bells) -> Result<(), String> {
         old
     };
     // SAFETY: the zone is being initialised, its data is empty.
-    unsafe { (*zone.0.as_ptr()).data = bells.cast_mut().cast() };
+    unsafe { (*zone.0.as_ptr()).data = wakeups.cast_mut().cast() };
     Ok(())
 }
 
-/// The configuration goes: its zone holds the bells no longer.
+/// The configuration goes: its zone holds their descriptors no longer.
 unsafe extern "C" fn discard(zone: *mut c_void) {
     guard((), || {
         // SAFETY: the description of the zone is still there; data is null or from Rc::into_raw, and taken away here.
         unsafe {
             let zone = zone.cast::<ffi::ngx_shm_zone_t>();
-            let bells = std::mem::replace(&mut (*zone).data, std::ptr::null_mut());
-            if !bells.is_null() {
-                drop(Rc::from_raw(bells.cast::<Bells>().cast_const()));
+            let wakeups = std::mem::replace(&mut (*zone).data, std::ptr::null_mut());
+            if !wakeups.is_null() {
+                drop(Rc::from_raw(wakeups.cast::<Wakeups>().cast_const()));
             }
         }
     });

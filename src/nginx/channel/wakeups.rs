@@ -12,41 +12,41 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::channel::store::Wake;
 
-/// How many there are.
-const BELLS: usize = 128;
+/// How many descriptors a zone has.
+const WAKEUPS: usize = 128;
 
-/// The bells of one zone.
+/// The eventfds of one zone.
 #[derive(Debug)]
-pub struct Bells(Vec<OwnedFd>);
+pub struct Wakeups(Vec<OwnedFd>);
 
-impl Bells {
-    /// Makes them.
+impl Wakeups {
+    /// Makes the descriptors.
     ///
     /// # Errors
     ///
     /// The process has no descriptors left.
     pub fn new() -> io::Result<Self> {
-        let bell = |_| {
+        let eventfd = |_| {
             // SAFETY: the call makes a descriptor that nobody else owns.
             unsafe {
                 let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
                 if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
             }
         };
-        (0..BELLS).map(bell).collect::<io::Result<_>>().map(Bells)
+        (0..WAKEUPS).map(eventfd).collect::<io::Result<_>>().map(Wakeups)
     }
 
     /// Wakes the workers of these slots.
-    pub fn ring(&self, wake: Wake) {
-        for bell in wake.filter_map(|slot| self.0.get(slot % BELLS)) {
+    pub fn wake(&self, wake: Wake) {
+        for eventfd in wake.filter_map(|slot| self.0.get(slot % WAKEUPS)) {
             // SAFETY: the descriptor is open. The write fails only if the count is at its top: then the worker is woken.
-            unsafe { libc::write(bell.as_raw_fd(), (&raw const ONE).cast(), size_of_val(&ONE)) };
+            unsafe { libc::write(eventfd.as_raw_fd(), (&raw const ONE).cast(), size_of_val(&ONE)) };
         }
     }
 
-    /// The bell of a slot, to watch it.
-    pub fn bell(&self, slot: usize) -> Option<BorrowedFd<'_>> {
-        self.0.get(slot % BELLS).map(AsFd::as_fd)
+    /// The eventfd that wakes the worker of a slot, to watch it.
+    pub fn of_slot(&self, slot: usize) -> Option<BorrowedFd<'_>> {
+        self.0.get(slot % WAKEUPS).map(AsFd::as_fd)
     }
 }
 
