@@ -35,7 +35,7 @@ pub struct Channel<T> {
 pub enum Amount<T> {
     /// A number, octets, or milliseconds; 0 for no limit.
     Fixed(u64),
-    /// The same, once its variables have values.
+    /// A text that is such a number once its variables have values.
     Template(T),
 }
 
@@ -212,9 +212,9 @@ pub struct NameRule<C: Compiler> {
 
 /// Which channels a rule is about.
 pub enum NamePattern<C: Compiler> {
-    /// The one of this name.
+    /// The channel of this name.
     Name(C::Template),
-    /// Those that it matches.
+    /// The channels whose names it matches.
     Regex(C::Regex),
 }
 

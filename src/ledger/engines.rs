@@ -72,7 +72,7 @@ pub struct Table {
 pub struct Relayed {
     /// Commands that were sent.
     pub sent: u64,
-    /// Those that were not answered, or by an error.
+    /// Commands that were not answered, or were answered by an error.
     pub failed: u64,
     /// Messages that were read because something was missing.
     pub fetched: u64,

@@ -13,14 +13,14 @@ use std::collections::{BTreeSet, HashMap};
 pub struct Keys {
     /// Of its server's name and addresses, its name, and its place among those for which all that is the same.
     pub full: u64,
-    /// The same without the addresses.
+    /// Of all that without the addresses.
     pub short: u64,
 }
 
 /// An entry that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
-    /// Where.
+    /// Its place in the table.
     pub place: usize,
     /// What it is known by.
     pub keys: Keys,
@@ -31,9 +31,9 @@ pub struct Present {
 /// The entry for a location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Where.
+    /// Its place in the table.
     pub place: usize,
-    /// It is there already, with what was counted.
+    /// True if the entry is there already, with what was counted.
     pub is_known: bool,
 }
 

@@ -19,7 +19,7 @@ pub struct Gauge {
     pub running: AtomicU32,
     /// Sessions that are open.
     pub open: AtomicU32,
-    /// Those of them that subscribe to channels.
+    /// Open sessions that subscribe to channels.
     pub subscribing: AtomicU32,
 }
 

@@ -134,7 +134,7 @@ impl fmt::Display for As<'_> {
     }
 }
 
-/// See [`concerning`].
+/// What a message says of the user that [`concerning`] has found to matter, or nothing.
 pub struct AsWhom(Option<Identity>);
 
 impl fmt::Display for AsWhom {

@@ -66,7 +66,7 @@ pub struct Counted {
     /// Something counts, or shows what was counted.
     is_needed: bool,
     named: Vec<(Keys, Named)>,
-    /// Those with what they are called, when all are known.
+    /// The locations with what they are called, when all are known.
     locations: Vec<(Keys, Label)>,
     /// How many there are of each name.
     names: HashMap<u64, u64>,

@@ -9,9 +9,9 @@ use crate::ws::origin::{Pattern, Target, is_same};
 /// Why a page is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
-    /// Every page is.
+    /// Pages of every origin are allowed.
     Any,
-    /// It is one of those that the location names.
+    /// Its origin is one of those that the location names.
     Named,
 }
 

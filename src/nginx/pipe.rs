@@ -50,7 +50,7 @@ pub type Handler = unsafe extern "C" fn(*mut ffi::ngx_event_t);
 pub struct Listener {
     /// Called with an event whose connection has `data`.
     pub handler: Handler,
-    /// See `handler`.
+    /// The data of the connection whose event `handler` gets.
     pub data: *mut c_void,
     /// Where lines about the pipe go.
     pub log: *mut ffi::ngx_log_t,

@@ -345,7 +345,7 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// The same, if it was made.
+    /// What this module keeps for the request, if it was made.
     pub fn existing_context(self) -> Option<&'r Context> {
         // SAFETY: as above; the array exists since the request was created.
         unsafe {

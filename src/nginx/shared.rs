@@ -37,7 +37,7 @@ thread_local! {
     static PROGRAMS: Rc<SharedPrograms<SharedHost>> = Rc::new(SharedPrograms::new(SharedHost));
 }
 
-/// Those of this worker.
+/// The programs of this worker that clients share.
 fn programs() -> Rc<SharedPrograms<SharedHost>> {
     PROGRAMS.with(Rc::clone)
 }

@@ -180,7 +180,7 @@ pub fn unix() -> u64 {
     unix_of(time.sec, time.msec)
 }
 
-/// The same of a time that nginx has noted; 0 for one before 1970.
+/// Milliseconds since 1970 of a time that nginx has noted; 0 for one before 1970.
 pub fn unix_of(seconds: i64, milliseconds: usize) -> u64 {
     u64::try_from(seconds).unwrap_or_default() * 1000 + milliseconds as u64
 }

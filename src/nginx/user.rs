@@ -20,7 +20,7 @@ pub struct User {
     shell: Vec<u8>,
     /// Its number in the keeper's list.
     number: u32,
-    /// That of the configuration, once it is there.
+    /// The keeper of the configuration, once it is there.
     keeper: Rc<OnceCell<Keeper>>,
 }
 

@@ -17,7 +17,7 @@ pub enum Notice {
         id: MessageId,
         /// When it was published, in milliseconds of Unix time by the server's clock.
         unix: u64,
-        /// See [`envelope`](super::envelope).
+        /// The message in its [`envelope`](super::envelope).
         sealed: Vec<u8>,
     },
     /// The channel was deleted.

@@ -164,7 +164,7 @@ pub struct Counts {
     pub epochs: u64,
     /// Commands that were sent.
     pub sent: u64,
-    /// Those that were not answered, or by an error.
+    /// Commands that were not answered, or were answered by an error.
     pub failed: u64,
 }
 
@@ -181,13 +181,14 @@ pub struct Relay {
     next_token: u64,
     /// Channels that something is to be asked for, in that order.
     due: VecDeque<Box<[u8]>>,
-    /// The same, not before a time. Invariant: times never decrease from front to back in each.
+    /// Channels that something is to be asked for, but not before a time. Invariant: times never decrease from front to back
+    /// in each queue.
     later: VecDeque<(u64, Box<[u8]>)>,
     compare: VecDeque<(u64, Box<[u8]>)>,
     count: VecDeque<(u64, Box<[u8]>)>,
     /// The server does not know the scripts any more.
     forgotten: bool,
-    /// It was connected before.
+    /// The relay was connected before.
     has_served: bool,
     /// Pub/Sub channels belong to slots.
     is_sharded: bool,

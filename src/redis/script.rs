@@ -49,7 +49,7 @@ pub enum Script {
 }
 
 impl Script {
-    /// All of them. A connection loads each before its first command.
+    /// All scripts. A connection loads each before its first command.
     pub const ALL: [Self; 13] = [
         Self::Publish,
         Self::PublishCounted,
@@ -114,7 +114,7 @@ impl Script {
 /// How many messages are kept of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// All of them.
+    /// All messages are kept.
     All,
     /// The newest so many; 0 keeps none.
     Newest(u64),

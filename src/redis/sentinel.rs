@@ -47,9 +47,9 @@ struct Question {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
-    /// Nothing.
+    /// The owner does nothing.
     Stay,
-    /// It connects to the Sentinel that [`Watch::target`] names now.
+    /// The owner connects to the Sentinel that [`Watch::target`] names now.
     Next,
 }
 

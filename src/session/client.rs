@@ -27,7 +27,7 @@ pub enum Received {
 pub enum Sent {
     /// This many were taken.
     Octets(usize),
-    /// None for now.
+    /// None can be taken for now.
     Blocked,
     /// The connection is broken.
     Lost,
@@ -36,7 +36,7 @@ pub enum Sent {
 /// What a client had sent that nobody wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// Nothing.
+    /// There is nothing unread.
     Nothing,
     /// Octets, and there may be more.
     Some,

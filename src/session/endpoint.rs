@@ -152,7 +152,7 @@ pub enum Produced {
     Some,
     /// Everything was sent; there will be nothing more.
     Ended(Ending),
-    /// The same, but what the client sends before it answers our Close is still taken.
+    /// Everything was sent, and what the client sends before it answers our Close is still taken.
     Silent(Ending),
     /// Everything was sent, and the end of a message that the client has begun is waited for.
     Leaving,

@@ -126,7 +126,7 @@ impl<A> SessionStage<A> {
         }
     }
 
-    /// The same, to be called.
+    /// The endpoint, to be called.
     fn endpoint_mut(&mut self) -> Option<&mut (dyn Endpoint + 'static)> {
         match self {
             SessionStage::Starting { endpoint, .. }
@@ -200,7 +200,7 @@ impl<H: Host> Session<H> {
         &self.host
     }
 
-    /// The same, to be changed.
+    /// The server in which the session lives, to be changed.
     pub fn host_mut(&mut self) -> &mut H {
         &mut self.host
     }

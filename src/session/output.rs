@@ -34,7 +34,7 @@ struct Chunk {
 
 /// Where the octets of a chunk are.
 enum Octets {
-    /// Here.
+    /// In a buffer of this chunk's own.
     Own(Vec<u8>),
     /// In a buffer that other clients get as well.
     Shared(Buffer),

@@ -29,7 +29,7 @@ pub struct Record {
     pub message_id: Cell<Option<MessageId>>,
     /// The process that served it.
     pub exec_pid: Cell<Option<i32>>,
-    /// How that ended.
+    /// How that process ended.
     pub exec_status: Cell<Option<ExitStatus>>,
 }
 

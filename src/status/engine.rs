@@ -20,11 +20,11 @@ pub struct Latency {
 /// Whether the node listens, and since when, in milliseconds of Unix time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listening {
-    /// It does.
+    /// The node has listened since then.
     Since(u64),
-    /// It does not; 0: it never did.
+    /// The node does not listen.
     Not {
-        /// Since when.
+        /// Since when it does not; 0: it never did.
         since: u64,
     },
 }
@@ -44,7 +44,7 @@ pub struct Engine {
     pub master: String,
     /// Workers that use it.
     pub workers: u64,
-    /// Those whose connection for commands is there.
+    /// Workers whose connection for commands is there.
     pub connected: u64,
     /// Since when one of them is there, or none, in milliseconds of Unix time; 0: never.
     pub since: u64,
@@ -52,9 +52,9 @@ pub struct Engine {
     pub listening: Listening,
     /// Commands that were sent.
     pub sent: u64,
-    /// Those that could not be sent, were not answered, or by an error.
+    /// Commands that could not be sent, were not answered, or were answered by an error.
     pub failed: u64,
-    /// Those that wait for an answer.
+    /// Commands that wait for an answer.
     pub pending: u64,
     /// How long answers took.
     pub latency: Latency,

@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 pub const EXPECTED: &str = "\"any\", \"upstream\", or an address with a port, a range of ports or \"*\": 10.1.2.3:5900, \
     10.1.0.0/16:5900-5999, [fd00::]/8:22, vm1.example.com:22, *.example.com:*, unix:/run/app.sock, unix:/run/vms/";
 
-/// One argument.
+/// One argument of `websocket_tcp_allow`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     /// Every address.
@@ -25,18 +25,18 @@ pub enum Rule {
     Network {
         /// The address.
         address: IpAddr,
-        /// Bits.
+        /// How many of its leading bits are compared.
         prefix: u8,
-        /// On these ports.
+        /// The ports that may be connected to.
         ports: RangeInclusive<u16>,
     },
     /// This host, whatever its addresses are.
     Name {
-        /// In lower case.
+        /// The name in lower case.
         name: Vec<u8>,
         /// The hosts below the name are meant, and not the name itself.
         below: bool,
-        /// On these ports.
+        /// The ports that may be connected to.
         ports: RangeInclusive<u16>,
     },
     /// This unix socket, or each of this directory if the path ends with a slash.

@@ -92,9 +92,9 @@ pub struct Data<'a> {
 /// Who sent the first Close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The client.
+    /// The client has sent it.
     Client,
-    /// We.
+    /// The server has sent it.
     Server,
 }
 
@@ -110,7 +110,7 @@ pub struct Closed {
 /// How far the connection is on its way to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Both directions.
+    /// Both directions are open.
     Open,
     /// The client broke a rule: nothing is read any more, our Close is due.
     Violated,

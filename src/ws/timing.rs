@@ -32,7 +32,7 @@ pub struct Settings {
 pub struct Look {
     /// The client's side has taken some since the last look.
     pub taken: bool,
-    /// It has taken all of them.
+    /// The client's side has taken all of them.
     pub all: bool,
 }
 

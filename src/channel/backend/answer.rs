@@ -167,7 +167,7 @@ impl<T: 'static, E: 'static> Gathered<T, E> {
         }
     }
 
-    /// That something may have been done is said before that something else was not.
+    /// Notes a failure. That something may have been done is told rather than that something else was not.
     fn fail(&mut self, place: usize, failure: Failure<E>) {
         let is_unknown = |failure: &Failure<E>| matches!(failure, Failure::Unknown);
         let counts_more = match &self.failed {
@@ -214,7 +214,7 @@ pub fn gather<T: 'static, E: 'static>(
     Answer::Now(Ok(merged))
 }
 
-/// The same from the first answer on that comes later.
+/// Gathers answers of which this one is the first that comes later.
 fn gather_later<T: 'static, E: 'static>(
     merged: Option<T>,
     first: Pending<T, E>,

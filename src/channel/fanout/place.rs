@@ -10,7 +10,7 @@ pub struct Place {
     pub epoch: Epoch,
     /// Its position; `None` if nothing of the channel is known to it.
     pub here: Option<MessageId>,
-    /// That is before losses of which it does not know.
+    /// The position is before losses of which the subscriber does not know.
     pub untold: bool,
     /// No message that it has got has a greater serial.
     pub delivered: u64,

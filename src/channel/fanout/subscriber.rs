@@ -23,7 +23,7 @@ pub struct Membership {
     /// Messages before that which are lost and of which nobody has told it. Invariant: until it was told, no position that is
     /// given to the client is behind them.
     pub lost: Option<u64>,
-    /// Those are of a channel that this one has replaced: no position in this channel is before them.
+    /// The lost messages are of a channel that this one has replaced: no position in this channel is before them.
     pub replaced: bool,
     /// No message before the next one has a greater serial.
     pub delivered: u64,

@@ -17,7 +17,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Those of another channel too.
+    /// Adds those who are on another channel.
     pub fn merge(&mut self, other: Self) {
         self.subscribers = self.subscribers.saturating_add(other.subscribers);
         for (name, count) in other.names {

@@ -80,7 +80,7 @@ impl<S> Conversation<S> {
         if self.held.is_empty() { self.begin_first(command) } else { Begin::Later }
     }
 
-    /// The same for one that no other one is before.
+    /// What is to be done with a command that no other one is before.
     fn begin_first(&self, command: &Command<'_>) -> Begin {
         let entry = self.place(command.channel.as_deref()).and_then(|at| self.entries.get(at));
         let is_joining = entry.is_some_and(|entry| entry.subscription.is_none());
@@ -171,7 +171,7 @@ impl<S> Conversation<S> {
         self.underway += 1;
     }
 
-    /// That has been answered.
+    /// Somebody who was asked has answered.
     pub fn answered(&mut self) {
         self.underway = self.underway.saturating_sub(1);
     }

@@ -49,12 +49,12 @@ impl GroupLimits {
 /// One limit of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Change<T> {
-    /// It stays as it is.
+    /// The limit stays as it is.
     #[default]
     Keep,
-    /// That of the location holds.
+    /// The limit of the location holds.
     Location,
-    /// This holds, in all locations.
+    /// This limit holds in all locations.
     To(T),
 }
 
@@ -91,13 +91,13 @@ impl GroupChange {
 
 /// Which limits a group has of its own.
 pub mod own {
-    /// See [`super::GroupLimits::channels`].
+    /// The group has a limit of its own for channels.
     pub const CHANNELS: u32 = 1;
-    /// See [`super::GroupLimits::subscribers`].
+    /// The group has a limit of its own for subscribers.
     pub const SUBSCRIBERS: u32 = 2;
-    /// See [`super::GroupLimits::messages`].
+    /// The group has a limit of its own for messages.
     pub const MESSAGES: u32 = 4;
-    /// See [`super::GroupLimits::bytes`].
+    /// The group has a limit of its own for octets of messages.
     pub const BYTES: u32 = 8;
 }
 

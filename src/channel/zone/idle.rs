@@ -13,12 +13,12 @@ use crate::channel::memory::{Corrupt, Word};
 /// Stands for the neighbour of the first one: 0 is that of a channel which is on no list.
 const FIRST: u32 = u32::MAX;
 
-/// Which channels.
+/// The channels that nobody uses, by whether they have ever had a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Idle {
-    /// That were only ever subscribed to.
+    /// Channels that were only ever subscribed to.
     NeverPublished,
-    /// That have had messages.
+    /// Channels that have had messages.
     Published,
 }
 

@@ -38,7 +38,7 @@ impl Wake {
         }
     }
 
-    /// Those that are in another set as well.
+    /// The members that are in another set as well.
     pub fn common(mut self, other: Self) -> Self {
         for (word, others) in self.0.iter_mut().zip(other.0) {
             *word &= others;

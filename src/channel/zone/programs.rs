@@ -154,13 +154,13 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// A worker has looked.
+    /// A worker has looked at the news of the program.
     pub fn looked(self, program: &ProgramRecord, slot: usize) -> Result<(), Corrupt> {
         self.news_slots(program)?.put(slot, false);
         Ok(())
     }
 
-    /// Whether it has not.
+    /// Whether a worker has not looked since there was news of the program.
     pub fn has_news_of(self, program: &ProgramRecord, slot: usize) -> Result<bool, Corrupt> {
         Ok(self.news_slots(program)?.get().has(slot))
     }

@@ -27,7 +27,7 @@ pub enum Need {
     Message(Cell),
     /// A channel that does not exist yet, and its first message.
     NewMessage,
-    /// That a worker has subscribers of this channel, or clients of its program.
+    /// The entry of a worker that has subscribers of this channel, or clients of its program.
     Worker(Cell),
     /// What a subscriber of this channel says of itself, or a message for its program.
     Subscriber(Cell),

@@ -250,7 +250,7 @@ fn pointers(block: &[u8]) -> Option<Vec<*const c_char>> {
 /// What the new process needs, prepared so that it has nothing to allocate.
 struct Plan {
     candidates: Vec<Candidate>,
-    /// They are places to look in.
+    /// The candidates are places to look in, and not the one program that was named.
     searched: bool,
     arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,

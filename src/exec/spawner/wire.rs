@@ -22,7 +22,7 @@ const STOP: u8 = 4;
 pub(super) enum SpawnerRequest<'a> {
     /// Start a program: its description is [`read_start`]'s to read.
     Start { id: ProgramId, description: &'a [u8] },
-    /// The same, with the description in a file of this length.
+    /// Start a program whose description is in a file of this length.
     StartByFile { id: ProgramId, length: u64 },
     /// Send a signal to the group of a program.
     Signal { id: ProgramId, signal: i32 },

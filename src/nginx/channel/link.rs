@@ -17,7 +17,8 @@ pub enum News {
     Join(JoinDecision),
     /// Its message was dealt with; what it is told of the channels.
     Published(Result<Info, Failure>),
-    /// The same of the message with this number, after which others may have been published already.
+    /// The message with this number was dealt with, after which others may have been published already; what its publisher
+    /// is told of the channels.
     Answered(u64, Result<Info, Failure>),
 }
 
@@ -29,7 +30,7 @@ pub struct Link<N> {
 }
 
 impl<N> Link<N> {
-    /// For a session.
+    /// A link to a session.
     pub fn new(session: SessionRef) -> Rc<Self> {
         Rc::new(Link { session: Cell::new(Some(session)), news: RefCell::default() })
     }

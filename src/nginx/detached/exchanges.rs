@@ -63,7 +63,7 @@ pub(super) struct Exchanges {
     pub(super) notices: VecDeque<ExchangeRef>,
     /// On their way, and not answered.
     pub(super) running: HashSet<ExchangeRef>,
-    /// Notices among them.
+    /// How many of the running exchanges are notices.
     pub(super) told: usize,
     /// Answered, and not over, in the order in which they were answered.
     pub(super) answered: BTreeMap<u64, Answered>,
@@ -131,7 +131,7 @@ impl Exchanges {
         self.asked.is_empty() && self.notices.is_empty() && self.running.is_empty() && self.answered.is_empty()
     }
 
-    /// Those whose answers are awaited.
+    /// How many exchanges there are whose answers are awaited.
     pub(super) fn questions(&self) -> usize {
         self.asked.len() + self.running.len() - self.told
     }
@@ -185,7 +185,7 @@ impl Exchanges {
 
 /// Exchanges that are given up.
 pub(super) struct Surplus {
-    /// On their way.
+    /// Exchanges that are on their way.
     pub(super) running: Vec<ExchangeRef>,
     /// In the background, by their places.
     pub(super) answered: Vec<u64>,

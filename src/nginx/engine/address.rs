@@ -34,12 +34,12 @@ impl Name {
 pub struct Address {
     /// A `sockaddr`.
     pub octets: Box<[u8]>,
-    /// The same in words.
+    /// The address in words.
     pub name: Name,
 }
 
 impl Address {
-    /// The same with another port; `None` for a unix socket.
+    /// The address with another port; `None` for a unix socket.
     fn with_port(&self, port: u16) -> Option<Self> {
         let family = self.octets.first_chunk().map(|family| u16::from_ne_bytes(*family))?;
         let ip: IpAddr = match i32::from(family) {

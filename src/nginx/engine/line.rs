@@ -35,7 +35,7 @@ pub enum Load {
 pub enum Happened {
     /// The server takes commands.
     Ready,
-    /// It does not any more, or the connection to it cannot be made.
+    /// The server takes no commands any more, or the connection to it cannot be made.
     Ended,
     /// A command was answered.
     Answered(Token, Value),

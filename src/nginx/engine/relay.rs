@@ -45,7 +45,7 @@ type Name = (Box<[u8]>, Box<[u8]>);
 
 /// A subscription that waits for its channels.
 struct Opening {
-    /// Those that are not there yet.
+    /// Channels that are not there yet.
     missing: Vec<Name>,
     /// What is to be kept of them here.
     history: History,

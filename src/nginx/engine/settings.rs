@@ -277,7 +277,7 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// All of them.
+    /// The settings of all engines.
     pub fn all(&self) -> &[Rc<Settings>] {
         &self.all
     }

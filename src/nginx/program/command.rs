@@ -22,7 +22,7 @@ use crate::nginx::worker::spawners;
 /// Whose request a program may know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environs {
-    /// That of its only client.
+    /// The program may know of the request of its only client.
     Client,
     /// Nobody's: what it says reaches the clients of a channel, and what one of them sent is not for the others. It knows
     /// of the server and of the location.

@@ -20,9 +20,9 @@ pub struct Peer {
     upstream: NonNull<ffi::ngx_http_upstream_t>,
     /// How long servers are tried one after the other, in milliseconds; 0 for no limit.
     limit: u64,
-    /// Octets that the server got and sent, for the variables.
+    /// Octets that the server got, for the variables.
     pub sent: u64,
-    /// See `sent`.
+    /// Octets that the server sent, for the variables.
     pub received: u64,
 }
 

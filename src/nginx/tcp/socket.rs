@@ -85,7 +85,7 @@ impl Socket {
         unsafe { ffi::ngx_ws_add_timer(self.write_event(), milliseconds) };
     }
 
-    /// Does not.
+    /// The handler is not called by the timer any more.
     pub fn clear_timer(&self) {
         // SAFETY: as above.
         unsafe { ffi::ngx_ws_del_timer(self.write_event()) };

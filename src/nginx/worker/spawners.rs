@@ -21,9 +21,9 @@ pub struct Running {
     pub serial: usize,
     /// Whose programs it starts; `None` for the worker's own user.
     pub user: Option<Rc<User>>,
-    /// Our end.
+    /// The worker's end of the socket to the spawner.
     pub spawner: Spawner,
-    /// nginx's watch over it.
+    /// nginx's watch over that socket.
     pub watch: Watch,
 }
 

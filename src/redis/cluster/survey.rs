@@ -27,9 +27,9 @@ const DOUBT: u64 = 3_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
-    /// Nothing.
+    /// The owner does nothing.
     Stay,
-    /// It connects to the node that [`Survey::target`] names now.
+    /// The owner connects to the node that [`Survey::target`] names now.
     Next,
 }
 

@@ -27,7 +27,7 @@ pub enum Purpose {
         /// What begins the names of the keys.
         prefix: Vec<u8>,
     },
-    /// The same, at one of the masters of a cluster.
+    /// Commands and messages of channels, at one of the masters of a cluster.
     ClusterNode,
     /// To ask where a master is.
     Sentinel,
@@ -70,18 +70,18 @@ pub struct Server {
 /// Why a server cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfit {
-    /// It is too old.
+    /// The server is too old.
     Version(String),
-    /// It is of another kind: standalone, cluster, sentinel.
+    /// The server is of another kind: standalone, cluster, sentinel.
     Mode {
-        /// What it is.
+        /// The kind of the server.
         found: String,
-        /// What the URL says.
+        /// The kind that the URL says.
         expected: &'static str,
     },
-    /// It is a replica.
+    /// The server is a replica.
     Replica,
-    /// It has answered one of the first commands by an error.
+    /// The server has answered one of the first commands by an error.
     Refused {
         /// The command.
         command: &'static str,

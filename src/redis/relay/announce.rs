@@ -42,7 +42,7 @@ pub(super) struct Announced {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Announcement {
     pub subscribers: u32,
-    /// `None`: as before.
+    /// Who they are; `None`: the same as before.
     pub who: Option<Vec<u8>>,
     /// Who they are has changed, but is not to be told before this time.
     pub again_at: Option<u64>,

@@ -21,9 +21,9 @@ pub enum Counting {
     /// None: it is a cluster.
     #[default]
     Nothing,
-    /// Those that have a name.
+    /// Groups that have a name.
     Named,
-    /// Also the one without: a location has limits for it, or shows it.
+    /// All groups, the one without a name too: a location has limits for it, or shows it.
     All,
 }
 
@@ -91,7 +91,7 @@ impl Message<'_> {
 /// Whether a channel may be subscribed to that a node has no copy of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It may.
+    /// The channel may be subscribed to.
     Admitted,
     /// Its group has as many channels as it may have.
     Group,

@@ -42,7 +42,7 @@ pub struct SharedPrograms<H: ProgramHost> {
 }
 
 impl<H: ProgramHost> SharedPrograms<H> {
-    /// None yet.
+    /// A worker that has no programs yet.
     pub fn new(host: H) -> Self {
         SharedPrograms { host, table: RefCell::default(), is_leaving: Cell::new(false), is_ending: Cell::new(false) }
     }
@@ -71,7 +71,7 @@ impl<H: ProgramHost> SharedPrograms<H> {
         self.table.borrow_mut().programs.get_mut(&id).map(step)
     }
 
-    /// All of them.
+    /// All programs that this worker knows.
     fn all(&self) -> Vec<SharedProgramId> {
         self.table.borrow().programs.keys().copied().collect()
     }

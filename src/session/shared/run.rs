@@ -67,7 +67,7 @@ impl RunEnd {
         Ended { code: u32::from(self.ending.code.number()), status: kind << 16 | number & 0xffff, reason }
     }
 
-    /// From another worker.
+    /// The end of a run as another worker has noted it in the zone.
     pub fn from_zone(ended: &Ended) -> Self {
         let number = ended.status & 0xffff;
         let status = match ended.status >> 16 {

@@ -31,9 +31,9 @@ pub(super) enum Phase {
 /// What the endpoint says next.
 pub(super) enum Say {
     Message(Message),
-    /// The same in two pieces.
+    /// A message in two pieces.
     Pieces(Message),
-    /// The same, framed where it was read.
+    /// A message that is framed where it was read.
     Read(Message),
 }
 

@@ -34,13 +34,14 @@ use crate::ledger::OpenSession;
 /// How the messages are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// One after another, in a response that goes on.
+    /// Messages come one after another, in a response that goes on.
     Streaming(Streaming),
-    /// One as the whole response, which waits for it.
+    /// One message is the whole response, which waits for it.
     LongPoll,
-    /// One as the whole response, if it is there.
+    /// One message is the whole response, if it is there.
     Poll,
-    /// The same for a subrequest that names no position: where others begin with what comes, it gets the newest message.
+    /// [`Poll`](Self::Poll) of a subrequest that names no position: where others begin with what comes, it gets the newest
+    /// message.
     FirstPoll,
 }
 
@@ -53,7 +54,7 @@ pub enum SubscriberEnd {
     Lost,
     /// Nothing was sent: this status is the answer.
     Refused(HttpStatus),
-    /// The same, and the client may come back soon: 503 with `Retry-After`.
+    /// Nothing was sent, and the client may come back soon: 503 with `Retry-After`.
     TryAgain,
 }
 
@@ -260,7 +261,7 @@ impl<H: Host> Subscriber<H> {
         &self.host
     }
 
-    /// The same, to be changed.
+    /// The server in which the subscriber lives, to be changed.
     pub fn host_mut(&mut self) -> &mut H {
         &mut self.host
     }

@@ -31,7 +31,7 @@ pub(super) enum Item<'r> {
 pub(super) enum Payload {
     /// In the input, unmasked.
     Input(Range<usize>),
-    /// So many at the beginning of [`Scratch::inflated`].
+    /// So many octets at the beginning of [`Scratch::inflated`].
     Inflated(usize),
 }
 
@@ -65,7 +65,7 @@ struct Message {
     kind: MessageKind,
     /// No piece of it was handed on yet.
     fresh: bool,
-    /// Frames so far.
+    /// Frames of the message so far.
     fragments: u32,
     /// Its payload is compressed.
     compressed: bool,

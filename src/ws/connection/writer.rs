@@ -43,7 +43,7 @@ impl From<NoMemory> for SendError {
 /// The message that is being sent in pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
-    /// None.
+    /// No message is being sent.
     Nothing,
     /// The next frame is a continuation; `compressed`: its payload comes out of the compressor.
     Begun { compressed: bool },

@@ -14,7 +14,7 @@ pub struct Agreed {
     pub client_no_context: bool,
     /// The base-2 logarithm of our window.
     pub server_window: u8,
-    /// That of the client's; it concerns nobody but the client, because we can inflate the largest.
+    /// The base-2 logarithm of the client's window; it concerns nobody but the client, because we can inflate the largest.
     pub client_window: u8,
     /// The client asked for a window of ours.
     server_window_asked: bool,

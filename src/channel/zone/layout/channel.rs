@@ -58,9 +58,9 @@ shared! {
         tag: Word,
         /// Next channel in the same bucket.
         hash_next: Word,
-        /// Neighbours in the wheel.
+        /// The channel before it in the wheel.
         wheel_prev: Word,
-        /// See `wheel_prev`.
+        /// The channel after it in the wheel.
         wheel_next: Word,
         /// Bucket of the wheel + 1; 0 if it is in none.
         wheel_bucket: Word,
@@ -102,9 +102,9 @@ shared! {
         presence: Word,
         /// The [`super::Program`] that its clients share, if they do.
         program: Word,
-        /// Neighbours among the channels that nobody uses; see [`super::super::idle`].
+        /// The channel before it among those that nobody uses ([`super::super::idle`]).
         idle_prev: Word,
-        /// See `idle_prev`.
+        /// The channel after it among those that nobody uses.
         idle_next: Word,
         /// The greatest serial of a message that may have been there and is not any more: of the newest one that was dropped; at
         /// first that of its own creation, as it may have been there before.

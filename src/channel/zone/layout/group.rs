@@ -28,11 +28,11 @@ shared! {
         messages: Word,
         /// Which limits it has of its own, see [`super::super::groups::own`]; the others are those of the location.
         limited: Word,
-        /// See [`super::super::groups::GroupLimits`].
+        /// Limit of channels, in [`super::super::groups::GroupLimits`].
         max_channels: Word,
-        /// See [`super::super::groups::GroupLimits`].
+        /// Limit of subscribers.
         max_subscribers: Word,
-        /// See [`super::super::groups::GroupLimits`].
+        /// Limit of messages.
         max_messages: Word,
         /// One of its channels has been published to.
         kept: Word,
@@ -42,7 +42,7 @@ shared! {
         space: Wide,
         /// Octets of messages.
         bytes: Wide,
-        /// See [`super::super::groups::GroupLimits`].
+        /// Limit of octets of messages.
         max_bytes: Wide,
     }
 }

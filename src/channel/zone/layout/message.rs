@@ -38,13 +38,13 @@ shared! {
         event_len: Word,
         /// Counts up by one from 1.
         offset: Wide,
-        /// See `jump`.
+        /// Offset of the message that `jump` leads to.
         jump_offset: Wide,
         /// Place in the order over all channels.
         serial: Wide,
         /// When it was published, milliseconds, monotonic.
         time: Wide,
-        /// The same as Unix time, milliseconds.
+        /// When it was published, milliseconds of Unix time.
         unix: Wide,
     }
 }

@@ -53,11 +53,11 @@ pub(in crate::exec) fn open_below(base: BorrowedFd<'_>, path: &CStr, links: Link
 /// Which links may be followed on the way to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::exec) enum Links {
-    /// None.
+    /// No links are followed.
     None,
-    /// Those that stay below the directory all the way.
+    /// Links that stay below the directory all the way are followed.
     Inside,
-    /// Wherever they lead. What is opened may be anywhere.
+    /// Links are followed wherever they lead: what is opened may be anywhere.
     Anywhere,
 }
 
