@@ -19,10 +19,14 @@ fn main() {
 
 #[cfg(feature = "module")]
 mod module {
+    use std::collections::HashSet;
     use std::env;
     use std::fs;
     use std::path::{Path, PathBuf};
     use std::process::Command;
+
+    use bindgen::FieldVisibilityKind;
+    use bindgen::callbacks::{FieldInfo, ParseCallbacks};
 
     const DEBIAN_TREE: &str = "/usr/share/nginx/src";
 
@@ -60,8 +64,9 @@ mod module {
 
         let tree = Tree::find();
         let includes = tree.includes();
-        write_layout();
-        bind(&includes);
+        let guarded = guarded();
+        write_layout(&guarded);
+        bind(&includes, &guarded);
         compile_shim(&includes);
     }
 
@@ -149,31 +154,49 @@ mod module {
         PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(file)
     }
 
-    /// Both sides of the layout guard, of one list.
-    fn write_layout() {
+    /// A struct that the layout guard looks at.
+    struct Guarded {
+        name: String,
+        fields: Vec<String>,
+        bit_fields: Vec<String>,
+    }
+
+    fn guarded() -> Vec<Guarded> {
         let list = fs::read_to_string(LAYOUT).expect("the list for the layout guard is there");
+        let structs = list.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let name = words.next()?.to_owned();
+            let (bit_fields, fields): (Vec<_>, Vec<_>) = words.partition(|word| word.starts_with(':'));
+            let fields = fields.into_iter().map(str::to_owned).collect();
+            let bit_fields = bit_fields.into_iter().map(|field| field[1..].to_owned()).collect();
+            Some(Guarded { name, fields, bit_fields })
+        });
+        structs.collect()
+    }
+
+    /// Both sides of the layout guard, of one list.
+    fn write_layout(guarded: &[Guarded]) {
         let (mut c, mut rust) = (String::new(), String::from("&[\n"));
         let (mut setters, mut c_bits, mut rust_bits) = (String::new(), String::new(), String::from("&[\n"));
-        for line in list.lines().filter(|line| !line.starts_with('#')) {
-            let mut words = line.split_whitespace();
-            let Some(name) = words.next() else { continue };
+        for Guarded { name, fields, bit_fields } in guarded {
             c.push_str(&format!("    {{ \"sizeof({name})\", sizeof({name}) }},\n"));
             rust.push_str(&format!("    size_of::<{name}>(),\n"));
-            for field in words {
-                if let Some(field) = field.strip_prefix(':') {
-                    setters.push_str(&format!(
-                        "static void\nngx_ws_set_{name}_{field}(void *s, ngx_uint_t ones)\n\
-                         {{\n    (({name} *) s)->{field} = ones;\n}}\n\n"
-                    ));
-                    c_bits.push_str(&format!("    {{ \"{name}.{field}\", ngx_ws_set_{name}_{field} }},\n"));
-                    rust_bits.push_str(&format!(
-                        "    BitField {{\n        size: size_of::<{name}>(),\n        \
-                         set: |all| unsafe {{ {name}::set_{field}_raw(all.cast(), !0) }},\n    }},\n"
-                    ));
-                    continue;
-                }
+            for field in fields {
                 c.push_str(&format!("    {{ \"offsetof({name}, {field})\", offsetof({name}, {field}) }},\n"));
+                // What is a word of Rust's has another name in the bindings.
+                let field = if field == "type" { "type_" } else { field };
                 rust.push_str(&format!("    offset_of!({name}, {field}),\n"));
+            }
+            for field in bit_fields {
+                setters.push_str(&format!(
+                    "static void\nngx_ws_set_{name}_{field}(void *s, ngx_uint_t ones)\n\
+                     {{\n    (({name} *) s)->{field} = ones;\n}}\n\n"
+                ));
+                c_bits.push_str(&format!("    {{ \"{name}.{field}\", sizeof({name}), ngx_ws_set_{name}_{field} }},\n"));
+                rust_bits.push_str(&format!(
+                    "    BitField {{\n        size: size_of::<{name}>(),\n        \
+                     set: |all| unsafe {{ {name}::set_{field}_raw(all.cast(), !0) }},\n    }},\n"
+                ));
             }
         }
         rust.push_str("]\n");
@@ -186,9 +209,38 @@ mod module {
         }
     }
 
+    /// Which fields of nginx's structs Rust can touch: those that the layout guard looks at, so that it cannot miss one.
+    #[derive(Debug)]
+    struct Visible(HashSet<(String, String)>);
+
+    impl Visible {
+        fn of(guarded: &[Guarded]) -> Self {
+            let of_struct = |guarded: &Guarded| {
+                let fields = guarded.fields.iter().chain(&guarded.bit_fields);
+                fields.map(|field| (tag(&guarded.name).to_owned(), field.clone())).collect::<Vec<_>>()
+            };
+            Self(guarded.iter().flat_map(of_struct).collect())
+        }
+    }
+
+    impl ParseCallbacks for Visible {
+        fn field_visibility(&self, field: FieldInfo<'_>) -> Option<FieldVisibilityKind> {
+            let FieldInfo { type_name, field_name, .. } = field;
+            let is_of_nginx = type_name.starts_with("ngx_") && !type_name.starts_with("ngx_ws_");
+            let is_guarded = self.0.contains(&(tag(type_name).to_owned(), field_name.trim_end_matches('_').to_owned()));
+            (is_of_nginx && !is_guarded).then_some(FieldVisibilityKind::Private)
+        }
+    }
+
+    /// The name of a struct without its ending: `ngx_buf_t` is `struct ngx_buf_s`.
+    fn tag(name: &str) -> &str {
+        name.strip_suffix("_t").or_else(|| name.strip_suffix("_s")).unwrap_or(name)
+    }
+
     /// nginx's items and those of the shim, apart: the compiler is to say which of the latter nobody uses.
-    fn bind(includes: &[PathBuf]) {
+    fn bind(includes: &[PathBuf], guarded: &[Guarded]) {
         let nginx = bindings(includes)
+            .parse_callbacks(Box::new(Visible::of(guarded)))
             .allowlist_item("ngx_.*|NGX_.*|nginx_version")
             .allowlist_type("in_port_t")
             .blocklist_item("ngx_(stream|mail)_.*|NGX_(STREAM|MAIL)_.*|ngx_ws_.*");

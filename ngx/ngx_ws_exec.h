@@ -34,10 +34,11 @@ extern const ngx_ws_layout_t  ngx_ws_layout[];
 extern const size_t           ngx_ws_nlayout;
 
 
-/* the same for bit fields: a function sets all bits of one in a struct of zeroes */
+/* bit fields: the size of the struct, and a function that sets all bits of the field in one that is all zeroes */
 
 typedef struct {
     const char  *name;
+    size_t       size;
     void       (*set)(void *s, ngx_uint_t ones);
 } ngx_ws_bits_t;
 

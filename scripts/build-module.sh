@@ -35,10 +35,10 @@ sanitize)
 esac
 case $with in
 torn)
-    # For the test of the layout guard: the C part sees other structs than the Rust part.
+    # For the test of the layout guard: the C part sees other structs than the Rust part, and one of the same size with other bits.
     nginx_module="$root/target/torn/ngx_ws_exec.so"
     mkdir -p "$root/target/torn"
-    WS_EXEC_SHIM_CFLAGS="-fpack-struct=4" cargo build --quiet --locked --features module --lib
+    WS_EXEC_SHIM_CFLAGS="-fpack-struct=4 -Drecycled=torn:1,recycled" cargo build --quiet --locked --features module --lib
     built="$cargo_target/debug/libngx_ws_exec.so"
     ;;
 static)

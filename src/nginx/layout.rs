@@ -24,8 +24,8 @@ const BITS: &[BitField] = include!(concat!(env!("OUT_DIR"), "/bits.rs"));
 
 /// Whether bindings and shim agree; says in the log where they do not.
 pub fn agrees(cf: *mut ngx_conf_t) -> bool {
-    // The bit fields are only looked at in structs that have the size that the shim knows.
-    offsets_agree(cf) && bits_agree(cf)
+    let (offsets, bits) = (offsets_agree(cf), bits_agree(cf));
+    offsets && bits
 }
 
 fn offsets_agree(cf: *mut ngx_conf_t) -> bool {
@@ -55,30 +55,35 @@ fn offsets_agree(cf: *mut ngx_conf_t) -> bool {
 }
 
 fn bits_agree(cf: *mut ngx_conf_t) -> bool {
-    // SAFETY: as above.
+    // SAFETY: both symbols are constants of the shim that is linked into this module.
     let (shim, count) = unsafe { (&raw const ngx_ws_bits as *const ngx_ws_bits_t, ngx_ws_nbits) };
     if count != BITS.len() {
         log::configuration(cf, format_args!("ws_exec: the module was put together from parts of two versions"));
         return false;
     }
     BITS.iter().enumerate().all(|(place, &BitField { size, set })| {
+        // SAFETY: place is below the number of rows that the shim says it has; the names are C literals.
+        let (name, row) = unsafe {
+            let row = &*shim.add(place);
+            (CStr::from_ptr(row.name).to_string_lossy(), row)
+        };
+        let (Some(set_by_shim), true) = (row.set, row.size == size) else {
+            // Two structs of different sizes are not comparable; the sizes are among what offsets_agree() looks at.
+            return true;
+        };
         // What is aligned to a word is aligned for all of these structs.
         let (mut here, mut there) = (vec![0_u64; size.div_ceil(8)], vec![0_u64; size.div_ceil(8)]);
-        // SAFETY: place is below the number of rows that the shim says it has; the names are C literals. Both functions write to a
-        // bit field of a struct of this size, for which all zeroes is a value.
-        let name = unsafe {
-            let row = &*shim.add(place);
+        // SAFETY: both functions write to a bit field of a struct of this size, for which all zeroes is a value.
+        unsafe {
             set(here.as_mut_ptr().cast());
-            if let Some(set) = row.set {
-                set(there.as_mut_ptr().cast(), usize::MAX);
-            }
-            CStr::from_ptr(row.name).to_string_lossy()
-        };
+            set_by_shim(there.as_mut_ptr().cast(), usize::MAX);
+        }
         if here != there {
             log::configuration(
                 cf,
                 format_args!(
-                    "ws_exec: the bits of {name} are elsewhere in nginx's headers than in the module's bindings"
+                    "ws_exec: the bits of {name} are others in nginx's headers than in the module's bindings: \
+                     rebuild the module for this nginx"
                 ),
             );
         }
