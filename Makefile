@@ -28,6 +28,7 @@ help:
 	@echo 'make test-distro DISTRO=trixie   make run and make test in a fresh minimal Debian; bookworm, sid; TARGETS="..." picks'
 	@echo 'make release         all of target/dist with SBOM and checksums; scripts/release.sh --check compares two builds'
 	@echo 'make bench           the measurements of docs/performance.md; BENCH="exec ws" picks some'
+	@echo 'make count COMMIT=a  instructions of a worker for a message, a publication, a delivery, by callgrind, beside another commit'
 	@echo 'make clean           removes target/ and what is built of client/'
 
 .PHONY: module
@@ -106,6 +107,10 @@ test-monitoring:
 .PHONY: bench
 bench:
 	@scripts/bench.sh $(BENCH)
+
+.PHONY: count
+count:
+	@scripts/count.sh $(COMMIT)
 
 .PHONY: docs
 docs:
