@@ -19,7 +19,7 @@ pub enum Happening {
     Leave,
     /// A message was published.
     Publish(MessageId),
-    /// It was deleted.
+    /// The channel was deleted.
     Delete,
 }
 
@@ -28,7 +28,7 @@ pub enum Happening {
 pub struct Event<'a> {
     /// What.
     pub happening: Happening,
-    /// To which channel.
+    /// The channel that it is told to.
     pub channel: &'a [u8],
     /// Who did it: the value of `websocket_channel_presence`.
     pub who: Option<&'a [u8]>,

@@ -21,7 +21,7 @@ pub const MOST_HOPS: u32 = 8;
 pub enum Publishing {
     /// The body of the answer is published in its place.
     Replace,
-    /// It is published as it came.
+    /// The message is published as it came.
     Keep,
     /// Nobody gets it; the publisher is told that all is well.
     Drop,
@@ -44,9 +44,9 @@ impl Publishing {
 /// What becomes of somebody who wants to subscribe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joining {
-    /// They may.
+    /// Whoever asks may join.
     Admit,
-    /// They may not, and are told this status.
+    /// Whoever asks may not join, and is told this status.
     Refuse(u16),
 }
 
@@ -73,7 +73,7 @@ fn refusal(status: Option<u16>) -> u16 {
 /// What a status of 400 to 599 says about the hook that decides about messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moderator {
-    /// It does not want this message.
+    /// The moderator does not want this message.
     Refuses,
     /// Nobody has looked at the message; later somebody may.
     Unreachable,

@@ -22,7 +22,7 @@ shared! {
     pub struct Head {
         /// Entries; more than there is room for if changes were made that are not noted.
         count: Word,
-        /// Not used.
+        /// Words that are not used.
         spare: [Word; 3],
     }
 }
@@ -32,7 +32,7 @@ shared! {
     struct Entry {
         /// The offset of the word, and its size in the upper half.
         place: Wide,
-        /// What it was.
+        /// The value before the write.
         value: Wide,
     }
 }

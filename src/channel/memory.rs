@@ -124,9 +124,9 @@ impl Word {
 /// value of it and a shared reference allows other processes to write.
 pub unsafe trait Shared {}
 
-// SAFETY: an atomic integer in a transparent wrapper.
+// SAFETY: the type is an atomic integer in a transparent wrapper: every bit pattern is a value, and others may write.
 unsafe impl Shared for Word {}
-// SAFETY: an atomic integer in a transparent wrapper.
+// SAFETY: the type is an atomic integer in a transparent wrapper: every bit pattern is a value, and others may write.
 unsafe impl Shared for Wide {}
 // SAFETY: an array of what may be looked at has no other contents.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
@@ -184,7 +184,7 @@ impl Region {
     /// Memory of this process alone, zeroed: for tests and measurements. `None` if the allocator refuses.
     pub fn private(len: usize) -> Option<Self> {
         let layout = Layout::from_size_align(len.max(1), ALIGN).ok()?;
-        // SAFETY: the size is not zero.
+        // SAFETY: the size of the layout is at least 1: max() sees to it.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         Some(Self { base, len, source: Source::Heap(layout) })
     }
@@ -193,7 +193,7 @@ impl Region {
     #[cfg(all(test, not(miri)))]
     pub fn shared(len: usize) -> std::io::Result<Self> {
         let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping, nothing is replaced.
+        // SAFETY: without MAP_FIXED the system makes a new mapping, which replaces nothing.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0) };
         match NonNull::new(base.cast::<u8>()) {
             Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { base, len, source: Source::Mapped }),
@@ -273,7 +273,7 @@ impl Region {
     pub fn clear(&self, offset: usize, len: usize) -> Result<(), Corrupt> {
         let at = self.checked(offset, len)?;
         fail::point();
-        // SAFETY: in bounds.
+        // SAFETY: checked() has seen to it that the octets are within the region.
         unsafe { std::ptr::write_bytes(at, 0, len) };
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Region {
     /// A pointer to `len` octets at `offset`, if they are all in the region.
     fn checked(&self, offset: usize, len: usize) -> Result<*mut u8, Corrupt> {
         match offset.checked_add(len) {
-            // SAFETY: the offset is within the region.
+            // SAFETY: the guard of this arm has seen to it that the offset is within the region.
             Some(end) if end <= self.len => Ok(unsafe { self.base.as_ptr().add(offset) }),
             _ => Err(Corrupt),
         }

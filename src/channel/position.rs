@@ -142,7 +142,7 @@ impl Lineage {
         if self.knows(id.epoch) { id.offset.min(self.base) } else { self.base }
     }
 
-    /// Whether it is the epoch before.
+    /// Whether an epoch is the one before.
     pub fn knows(&self, epoch: Epoch) -> bool {
         self.previous == Some(epoch)
     }
@@ -185,7 +185,7 @@ pub struct Gap {
 pub struct Beginning {
     /// The first message it gets.
     pub next: Offset,
-    /// What it has to be told before.
+    /// The gap that the subscriber has to be told of before.
     pub gap: Option<Gap>,
     /// No message before the first one has a greater serial.
     pub delivered: u64,

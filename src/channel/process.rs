@@ -22,7 +22,7 @@ pub fn lives(process: Process, exists: impl Fn(u32) -> bool) -> bool {
     is_there(process.pid, process.start, |start| start, exists)
 }
 
-/// The same for a process of whose beginning only the lower half is known.
+/// Whether a process of whose beginning only the lower half is known is still there, as for [`lives`].
 pub fn lives_as(pid: u32, start: u32, exists: impl Fn(u32) -> bool) -> bool {
     is_there(pid, u64::from(start), |start| u64::from(start as u32), exists)
 }
@@ -35,7 +35,7 @@ fn is_there(pid: u32, start: u64, kept: impl Fn(u64) -> u64, exists: impl Fn(u32
         // Its beginning was not found out when it was noted.
         Ok(found) if start == 0 => found.is_some(),
         Ok(found) => found.map(kept) == Some(start),
-        // It has just ended, unless there is nothing about any process.
+        // The process has just ended, unless there is nothing about any process.
         Err(error) if error.kind() == io::ErrorKind::NotFound => look(std::process::id()).is_err(),
         Err(_) => true,
     }

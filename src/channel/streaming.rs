@@ -18,11 +18,11 @@ pub const TEXT: &str = "text/plain; charset=utf-8";
 /// How the messages of a response that goes on are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Streaming {
-    /// Each is an event.
+    /// Each message is an event.
     EventSource,
     /// Each is a part; they have this boundary between them.
     Multipart(Rc<str>),
-    /// Each is a chunk.
+    /// Each message is a chunk.
     Chunked,
     /// Each has this separator behind it.
     Raw(Rc<[u8]>),

@@ -27,7 +27,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// All of them, with their names in the configuration.
+    /// All transports, with their names in the configuration.
     pub const NAMES: &[(&str, Self)] = &[
         ("websocket", Self::WebSocket),
         ("eventsource", Self::EventSource),

@@ -41,9 +41,9 @@ pub enum ChannelMode {
     Sub,
     /// Publish.
     Pub,
-    /// Both.
+    /// Clients subscribe and publish.
     PubSub,
-    /// Neither: they are told what is known of the channels and who is there.
+    /// Clients neither subscribe nor publish: they are told what is known of the channels and who is there.
     Info,
 }
 
@@ -68,9 +68,9 @@ impl ChannelMode {
 /// `websocket_channel_lag`: what is done with a subscriber that cannot be told of the messages it lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelLag {
-    /// It is closed: a WebSocket with 1013.
+    /// The subscriber is closed: a WebSocket with 1013.
     Close,
-    /// It goes on with the oldest message that is kept.
+    /// The subscriber goes on with the oldest message that is kept.
     Skip,
 }
 

@@ -37,7 +37,7 @@ pub enum Place {
 /// How many arguments a directive takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arguments {
-    /// None.
+    /// The directive takes no argument.
     None,
     /// Exactly this many.
     Exactly(u8),
@@ -57,7 +57,7 @@ type Read<C> = fn(&mut Settings<C>, &mut C, &[&[u8]]) -> Result<(), Refused>;
 pub struct Directive<C: Compiler + 'static> {
     /// Its name in the configuration, ended by the NUL that nginx compares as well.
     pub name: &'static CStr,
-    /// Where it may stand.
+    /// Where the directive may stand.
     pub place: Place,
     /// How many arguments it takes.
     pub arguments: Arguments,

@@ -42,7 +42,7 @@ pub enum Amount<T> {
 /// What is kept of the messages of a channel: `websocket_channel_history`.
 #[derive(Clone)]
 pub enum History<T> {
-    /// Nothing.
+    /// No message is kept.
     Off,
     /// The newest ones.
     Kept {

@@ -12,11 +12,11 @@ use super::spawner::sys::place;
 /// What is wrong with a program or a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// It cannot be looked at, or not be executed or searched: the error of the system.
+    /// The program cannot be looked at, or not be executed or searched: the error of the system.
     System(c_int),
     /// No directory of PATH has such a file.
     NotInPath,
-    /// It is no file, or is not a directory.
+    /// What was found is no file, or is not a directory.
     OtherKind(&'static str),
     /// There is no such file, but there is one whose name goes up to a blank.
     Blank,

@@ -39,9 +39,9 @@ impl Value<'_> {
 /// Why a text is no such object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// It is not JSON, or something follows the object.
+    /// The text is not JSON, or something follows the object.
     Syntax,
-    /// It is JSON, but no object; or a member is an object or an array.
+    /// The text is JSON, but no object; or a member is an object or an array.
     Nested,
     /// A member is there twice.
     Duplicate,

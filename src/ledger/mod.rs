@@ -60,7 +60,8 @@ struct Totals {
     closes: [AtomicU64; Closes::KINDS],
 }
 
-/// The same for what happens at most once or twice in a session, or in a request that does not become one.
+/// One part of what was counted for one location of what happens at most once or twice in a session, or in a request that does
+/// not become one.
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Rare {
@@ -135,7 +136,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// It could not be started.
+    /// The program could not be started.
     pub fn failed(&self) {
         add(&self.totals.failed, 1);
     }
@@ -173,7 +174,7 @@ pub struct OpenSession {
 /// What is known of a session that has just been opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Opening {
-    /// Whether it subscribes to channels.
+    /// Whether the session subscribes to channels.
     pub subscribes: bool,
     /// How long its client has waited for that, in milliseconds.
     pub waited: u64,
@@ -225,13 +226,13 @@ impl Drop for OpenSession {
 /// Messages, and octets of their payloads.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Traffic {
-    /// From clients.
+    /// Messages from clients.
     pub messages_in: u64,
-    /// To clients.
+    /// Messages to clients.
     pub messages_out: u64,
-    /// From clients.
+    /// Octets of messages from clients.
     pub bytes_in: u64,
-    /// To clients.
+    /// Octets of messages to clients.
     pub bytes_out: u64,
 }
 
@@ -385,7 +386,7 @@ impl Ledger {
         let take = |seat: usize| {
             seat::take(&first.seats[seat], own, has_seat, || {
                 for (nth, chunk) in chunks.iter().enumerate() {
-                    // Those of new entries are cleared when they are made: pages that nobody has used yet are not touched.
+                    // The gauges of new entries are cleared when they are made: pages that nobody has used yet are not touched.
                     for (entry, gauges) in chunk.entries.iter().zip(&chunk.gauges) {
                         if entry.name.key() != 0 {
                             gauges[seat].clear();

@@ -9,7 +9,7 @@ use crate::status::Label;
 /// A location as a configuration says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// What it is connected to.
+    /// What the location is connected to.
     pub endpoint: String,
     /// The first name of the server.
     pub server: String,

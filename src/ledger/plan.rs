@@ -22,7 +22,7 @@ pub struct Keys {
 pub struct Present {
     /// Its place in the table.
     pub place: usize,
-    /// What it is known by.
+    /// What the entry is known by.
     pub keys: Keys,
     /// The last configuration that had it.
     pub configuration: u64,
@@ -61,7 +61,7 @@ pub fn plan(present: &[Present], wanted: &[Keys], current: u64, oldest: u64) -> 
         let known = by_full.get(&keys.full).filter(|entry| taken.insert(entry.place));
         entries.push(known.map(|entry| Entry { place: entry.place, is_known: true }));
     }
-    // Those that have no entry yet, and the entries that no location has: where there is one of each, they belong together.
+    // Locations that have no entry yet, and entries that no location has: where there is one of each, they belong together.
     let mut unmatched: HashMap<u64, Vec<usize>> = HashMap::new();
     for (nth, keys) in wanted.iter().enumerate().filter(|(nth, _)| entries[*nth].is_none()) {
         unmatched.entry(keys.short).or_default().push(nth);

@@ -24,7 +24,7 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// Nothing is there.
+    /// From now on the gauge shows nothing.
     pub fn clear(&self) {
         self.running.store(0, Ordering::Relaxed);
         self.open.store(0, Ordering::Relaxed);

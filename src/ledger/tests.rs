@@ -115,7 +115,7 @@ fn as_many_workers_as_nginx_has_processes() {
     }
     assert_eq!(figures(&workers[0], 7), Some((0, 0, SEATS as u64)));
     assert!(workers[1000].admit(0, SEATS as u64).is_none());
-    // Those that were killed, and those that left, make room: seats are for the living.
+    // Workers that were killed, and those that left, make room: seats are for the living.
     for nth in 0..10_000 {
         let worker = workers.remove(nth % workers.len());
         if nth % 2 == 0 {

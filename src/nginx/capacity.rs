@@ -81,7 +81,7 @@ struct Room {
 }
 
 impl Room {
-    /// That of a configuration, all of which has been read.
+    /// The room that a configuration makes, all of which has been read.
     fn of(cycle: *mut ffi::ngx_cycle_t, has_channels: bool) -> Self {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: every cycle has the settings of nginx's core and its listening sockets; the call writes to the struct.

@@ -56,9 +56,9 @@ pub use websocket::Channel as WebSocket;
 
 /// What becomes of a request to a location with channels.
 pub enum RequestOutcome {
-    /// It is to become a WebSocket, or to be told that it must.
+    /// The request is to become a WebSocket, or to be told that it must.
     WebSocket,
-    /// It has been answered, or will be; what the content handler returns.
+    /// The request has been answered, or will be; what the content handler returns.
     Answered(Status),
 }
 
@@ -181,7 +181,7 @@ fn look(request: Request<'_>, channel: &conf::Channel<ComplexValue>, delivery: D
     let ids = Ids::of(request, channel)?;
     let backend = backend::of(request.settings().engine);
     let infos = ids.keys().into_iter().map(|key| backend.info(key));
-    // Those of one of them are there only if they are of all.
+    // Several channels are there only if each of them is.
     let all = gather(infos, |first, other| first.zip(other).map(|(first, other)| first.and(other)));
     Ok(caller::wait_for(request, all, move |request, outcome| {
         let Some(channel) = request.settings().channel() else { return Status::INTERNAL_SERVER_ERROR };

@@ -20,7 +20,7 @@ impl Client {
     ///
     /// # Safety
     ///
-    /// As for [`Request::held`].
+    /// The promise of [`Request::held`]: the client does not outlive the request.
     pub unsafe fn new(request: Request<'_>) -> Self {
         // SAFETY: the connection lives as long as its request, and the caller sees to the rest.
         unsafe { Client { request: request.held(), connection: Connection::new(request.connection()) } }
@@ -42,7 +42,7 @@ impl client::Client for Client {
     }
 
     fn hung_up(&self) -> bool {
-        // SAFETY: the event belongs to the connection.
+        // SAFETY: the connection, which has the event, lives as long as its request, and the session does not outlive that.
         unsafe { (*self.connection.read_event()).pending_eof() != 0 }
     }
 
@@ -62,12 +62,12 @@ impl client::Client for Client {
     }
 
     fn sent(&self) -> u64 {
-        // SAFETY: the connection of a live request.
+        // SAFETY: the connection lives as long as its request, and the session does not outlive that.
         unsafe { (*self.connection()).sent }.unsigned_abs()
     }
 
     fn is_drained(&self) -> bool {
-        // SAFETY: the connection of a live request.
+        // SAFETY: the connection lives as long as its request, and the session does not outlive that.
         unsafe { (*self.connection()).buffered() == 0 }
     }
 

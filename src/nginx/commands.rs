@@ -194,7 +194,7 @@ unsafe extern "C" fn discard(settings: *mut c_void) {
 
 /// The names of the locations from the server to the one that is being merged, with what kind of location each is.
 fn path(cf: *mut ngx_conf_t, above: &[u8]) -> Vec<u8> {
-    // SAFETY: called while a location is merged.
+    // SAFETY: nginx calls merge() while a location is merged, and nothing else calls this function.
     let (name, kind) = unsafe { (bytes(&(*conf_ctx::core_location_of(cf)).name), ngx_ws_conf_location_kind(cf)) };
     // The server itself, or http.
     if name.is_empty() { Vec::new() } else { [above, &[kind], name, &[0]].concat() }

@@ -45,9 +45,9 @@ pub unsafe fn main_of(cf: *mut ffi::ngx_conf_t, module: *const ffi::ngx_module_t
 ///
 /// # Safety
 ///
-/// As for [`main_of`].
+/// The configuration is being read, inside its http block, and the module is an http module.
 pub unsafe fn location_of(cf: *mut ffi::ngx_conf_t, module: *const ffi::ngx_module_t) -> *mut c_void {
-    // SAFETY: as in main_of().
+    // SAFETY: the caller sees to the context being one of http, which has settings for each http module at each of its levels.
     unsafe { *(*(*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>()).loc_conf.add((*module).ctx_index) }
 }
 
@@ -55,9 +55,9 @@ pub unsafe fn location_of(cf: *mut ffi::ngx_conf_t, module: *const ffi::ngx_modu
 ///
 /// # Safety
 ///
-/// As for [`main_of`], inside of a server.
+/// The configuration is being read, inside a server of its http block.
 pub unsafe fn core_server_of(cf: *mut ffi::ngx_conf_t) -> *mut ffi::ngx_http_core_srv_conf_t {
-    // SAFETY: as in main_of().
+    // SAFETY: the caller sees to the context being one of a server, which has settings for each http module.
     unsafe {
         let context = &*(*cf).ctx.cast::<ffi::ngx_http_conf_ctx_t>();
         (*context.srv_conf.add(ffi::ngx_http_core_module.ctx_index)).cast()
@@ -68,9 +68,9 @@ pub unsafe fn core_server_of(cf: *mut ffi::ngx_conf_t) -> *mut ffi::ngx_http_cor
 ///
 /// # Safety
 ///
-/// As for [`main_of`].
+/// The configuration is being read, inside its http block.
 pub unsafe fn core_location_of(cf: *mut ffi::ngx_conf_t) -> *mut ffi::ngx_http_core_loc_conf_t {
-    // SAFETY: as in main_of().
+    // SAFETY: the caller sees to the configuration, and nginx's core is an http module.
     unsafe { location_of(cf, &raw const ffi::ngx_http_core_module).cast() }
 }
 
@@ -80,7 +80,7 @@ pub unsafe fn core_location_of(cf: *mut ffi::ngx_conf_t) -> *mut ffi::ngx_http_c
 ///
 /// The request is alive, and the module is an http module.
 pub unsafe fn main_of_request(request: *mut ffi::ngx_http_request_t, module: *const ffi::ngx_module_t) -> *mut c_void {
-    // SAFETY: a request has settings for each http module.
+    // SAFETY: the caller sees to the request, and a request has settings for each http module.
     unsafe { *(*request).main_conf.add((*module).ctx_index) }
 }
 
@@ -88,11 +88,11 @@ pub unsafe fn main_of_request(request: *mut ffi::ngx_http_request_t, module: *co
 ///
 /// # Safety
 ///
-/// As for [`main_of_request`].
+/// The request is alive, and the module is an http module.
 pub unsafe fn location_of_request(
     request: *mut ffi::ngx_http_request_t,
     module: *const ffi::ngx_module_t,
 ) -> *mut c_void {
-    // SAFETY: as in main_of_request().
+    // SAFETY: the caller sees to the request, and a request has settings of its location for each http module.
     unsafe { *(*request).loc_conf.add((*module).ctx_index) }
 }

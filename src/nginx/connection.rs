@@ -97,13 +97,13 @@ impl Connection {
 
     /// Whether reading is worth a system call.
     pub fn readable(&self) -> bool {
-        // SAFETY: the event belongs to the connection.
+        // SAFETY: the connection, which has the event, is there, as new() was promised.
         unsafe { (*self.read_event()).ready() != 0 }
     }
 
     /// Whether writing is worth a system call.
     pub fn writable(&self) -> bool {
-        // SAFETY: the event belongs to the connection.
+        // SAFETY: the connection, which has the event, is there, as new() was promised.
         unsafe { (*self.write_event()).ready() != 0 }
     }
 
@@ -125,7 +125,7 @@ impl Connection {
 
     /// Asks nginx for the next event. `false` when the system refuses.
     pub fn watch(&self) -> bool {
-        // SAFETY: the events belong to the connection.
+        // SAFETY: the connection, which has the events, is there, as new() was promised.
         unsafe {
             ffi::ngx_handle_read_event(self.read_event(), 0) == Status::OK
                 && ffi::ngx_handle_write_event(self.write_event(), 0) == Status::OK

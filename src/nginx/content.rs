@@ -89,6 +89,6 @@ fn handler_of(settings: &Settings<NginxCompiler>) -> Option<Handler> {
 /// A directive of a location is being read, or a location is being merged, and nothing else that refers to the settings is used as
 /// long as the result is.
 unsafe fn location<'a>(cf: *mut ffi::ngx_conf_t) -> &'a mut ffi::ngx_http_core_loc_conf_t {
-    // SAFETY: the caller sees to it.
+    // SAFETY: the caller sees to the configuration being read or merged, and to the only reference being this one.
     unsafe { &mut *conf_ctx::core_location_of(cf) }
 }

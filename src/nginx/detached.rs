@@ -38,10 +38,10 @@ const UNWANTED: usize = 64 << 10;
 /// How often those that wait are looked after, in milliseconds.
 const TICK: u64 = 1000;
 
-/// The same when there was no connection to be had.
+/// How soon those that wait are looked after when there was no connection to be had, in milliseconds.
 const LATER: u64 = 100;
 
-/// The same when the worker is stopped at once: nginx's master does not wait for more than about a second.
+/// How long a worker that is stopped at once goes on, in milliseconds: nginx's master does not wait for more than about a second.
 const STOPPED: u64 = 500;
 
 /// What is asked.
@@ -185,7 +185,7 @@ impl PreparedNotice {
 impl Drop for PreparedNotice {
     fn drop(&mut self) {
         if let Some(exchange) = self.0.take() {
-            // SAFETY: prepared, and never started.
+            // SAFETY: the exchange was prepared and never started: who starts it takes it out of here.
             unsafe { ffi::ngx_ws_detached_discard((*exchange.as_ptr()).detached.as_ptr()) };
         }
     }
@@ -380,7 +380,7 @@ fn give_up(choose: impl FnOnce(&mut Exchanges) -> Surplus) {
         }
     }
     for exchange in waiting {
-        // SAFETY: taken from the list, and never started.
+        // SAFETY: the exchange was never started: it was on the list of those that wait, and is on none now.
         unsafe { ffi::ngx_ws_detached_discard((*exchange.as_ptr()).detached.as_ptr()) };
     }
 }
@@ -393,11 +393,11 @@ pub fn exit() {
     CLOSED.set(true);
     let asked: Vec<ExchangeRef> = with(|exchanges| exchanges.asked.drain(..).collect());
     for exchange in asked {
-        // SAFETY: taken from the list, and never started.
+        // SAFETY: the exchange was never started: it was on the list of those that wait, and is on none now.
         unsafe { ffi::ngx_ws_detached_discard((*exchange.as_ptr()).detached.as_ptr()) };
     }
     if with(|exchanges| exchanges.has_notices()) {
-        // SAFETY: the worker takes no more clients.
+        // SAFETY: the worker exits and takes no more clients: nothing needs the listening sockets.
         unsafe { ffi::ngx_ws_close_listening() };
     }
     let until = now() + STOPPED;
@@ -420,7 +420,7 @@ pub fn exit() {
     EXCHANGES.take();
 }
 
-/// Some of the body.
+/// Some of the body of an answer is there.
 unsafe extern "C" fn on_octets(data: *mut c_void, status: usize, octets: *const u8, len: usize) -> ffi::ngx_int_t {
     guard_status(Status::ERROR, || {
         // SAFETY: data is the exchange, which lives as long as its request; the octets are those of a buffer.

@@ -62,7 +62,7 @@ impl fmt::Display for Explained<'_> {
 /// The limit of descriptors of this process.
 fn open_files() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit fills the struct.
+    // SAFETY: getrlimit writes to the struct, which is ours.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     limit.rlim_cur
 }

@@ -67,7 +67,7 @@ pub fn release(request: Request<'_>, context: &Context) {
 
 /// Lets nginx tell of a client that goes away while nothing of it is read.
 pub fn watch_client(request: Request<'_>) {
-    // SAFETY: the request is alive.
+    // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
     unsafe { (*request.raw()).read_event_handler = Some(on_reading) };
 }
 

@@ -34,7 +34,7 @@ impl Identity {
             let name = core.username.cast::<c_char>();
             ((core.user, core.group), (!name.is_null()).then(|| CStr::from_ptr(name).to_owned()))
         };
-        // SAFETY: the calls only read.
+        // SAFETY: these calls take no pointer and always succeed.
         let own = unsafe { (libc::geteuid(), libc::getegid()) };
         match name {
             Some(name) if own.0 == 0 || own.0 == wanted.0 => Self { uid: wanted.0, gid: wanted.1, name: Some(name) },
@@ -53,7 +53,7 @@ impl Identity {
     /// Only what the system checks for files changes (setfsuid(2)), and only until this returns. The process must have
     /// one thread.
     pub fn act<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
-        // SAFETY: the call only reads.
+        // SAFETY: geteuid takes no pointer and always succeeds.
         if self.uid == unsafe { libc::geteuid() } {
             return Some(body());
         }
@@ -120,7 +120,7 @@ pub fn concerning(errno: i32) -> AsWhom {
     AsWhom(matches!(errno, libc::EACCES | libc::EPERM).then(Identity::of_this_process))
 }
 
-/// The same for a program that runs as another user.
+/// `, as user "name"` of a program that runs as another user, where an error of the system depends on that, else nothing.
 pub fn concerning_user(errno: i32, user: &User) -> AsWhom {
     AsWhom(matches!(errno, libc::EACCES | libc::EPERM).then(|| user.identity()))
 }

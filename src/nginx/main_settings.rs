@@ -44,7 +44,7 @@ pub struct MainSettings {
 }
 
 impl MainSettings {
-    /// Those of the configuration that is being read.
+    /// The settings of the configuration that is being read.
     ///
     /// # Safety
     ///
@@ -55,7 +55,7 @@ impl MainSettings {
         unsafe { conf_ctx::main_of(cf, address::of_module()).cast::<Self>().as_mut() }
     }
 
-    /// Those of a configuration that has been read; `None` without an http block.
+    /// The settings of a configuration that has been read; `None` without an http block.
     ///
     /// # Safety
     ///

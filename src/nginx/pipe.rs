@@ -23,7 +23,7 @@ pub fn pair(ours_reads: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     };
     let (ours, theirs) = if ours_reads { (reader, writer) } else { (writer, reader) };
     // O_NONBLOCK belongs to the open file description: the program's end stays as programs expect it.
-    // SAFETY: the descriptor is open.
+    // SAFETY: the descriptor is open as long as its owner, which is here.
     if unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -33,7 +33,7 @@ pub fn pair(ours_reads: bool) -> io::Result<(OwnedFd, OwnedFd)> {
 /// Lets a program of another user open one end of a pipe by its name in /proc, as `> /dev/stderr` does. Who else comes to
 /// such a name may look into the program anyway.
 pub fn let_open(end: &OwnedFd) {
-    // SAFETY: the descriptor is open. A pipe that cannot be opened again is one all the same.
+    // SAFETY: the descriptor is open as long as its owner, which is borrowed. A pipe that cannot be opened again is one all the same.
     unsafe { libc::fchmod(end.as_raw_fd(), 0o666) };
 }
 
@@ -76,7 +76,7 @@ pub struct Pipe {
 pub enum Read {
     /// This many octets.
     Data(usize),
-    /// Nothing for now.
+    /// There is nothing for now.
     Blocked,
     /// The other end is closed.
     End,
@@ -120,7 +120,7 @@ impl Pipe {
 
     /// Changes what the events of the connection have.
     pub fn set_data(&mut self, data: *mut c_void) {
-        // SAFETY: the connection is ours until drop.
+        // SAFETY: new() has taken the connection from nginx, and it is ours until drop.
         unsafe { (*self.connection).data = data };
     }
 
@@ -140,7 +140,7 @@ impl Pipe {
     }
 
     fn fd(&self) -> i32 {
-        // SAFETY: the connection is ours until drop.
+        // SAFETY: new() has taken the connection from nginx, and it is ours until drop.
         unsafe { (*self.connection).fd }
     }
 
@@ -151,18 +151,18 @@ impl Pipe {
     }
 
     fn read_event(&self) -> *mut ffi::ngx_event_t {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, and nginx gives its events to nobody else meanwhile.
         unsafe { (*self.connection).read }
     }
 
     fn write_event(&self) -> *mut ffi::ngx_event_t {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, and nginx gives its events to nobody else meanwhile.
         unsafe { (*self.connection).write }
     }
 
     /// Whether reading is worth a system call.
     pub fn readable(&self) -> bool {
-        // SAFETY: the event belongs to our connection.
+        // SAFETY: the event belongs to our connection, which drop gives back.
         unsafe { (*self.read_event()).ready() != 0 }
     }
 
@@ -229,7 +229,7 @@ impl Pipe {
     }
 
     fn clear_readable(&mut self) {
-        // SAFETY: the event belongs to our connection.
+        // SAFETY: the event belongs to our connection, which drop gives back.
         unsafe { (*self.read_event()).set_ready(0) };
     }
 
@@ -270,7 +270,7 @@ impl Pipe {
             match io::Error::last_os_error().kind() {
                 io::ErrorKind::Interrupted => {}
                 io::ErrorKind::WouldBlock => {
-                    // SAFETY: the event belongs to our connection.
+                    // SAFETY: the event belongs to our connection, which drop gives back.
                     let watched = unsafe { ffi::ngx_ws_add_edge_write(self.write_event()) };
                     return if watched == Status::OK { Written::Blocked } else { Written::Broken };
                 }
@@ -324,7 +324,7 @@ impl Watch {
     /// Asks to be called when the descriptor can be written, or not.
     pub fn write_when(&mut self, wanted: bool) {
         if wanted {
-            // SAFETY: the event belongs to our connection.
+            // SAFETY: the event belongs to our connection, which drop gives back.
             unsafe { ffi::ngx_ws_add_edge_write(self.pipe.write_event()) };
         }
     }

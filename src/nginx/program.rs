@@ -267,7 +267,7 @@ impl RunningProgram {
         outlet.message_from(MessageKind::Binary, PIPE, |buffer| stdout.append_to(buffer)).map_err(broken)
     }
 
-    /// The other formats.
+    /// Reads messages of the formats that have frames.
     fn frame(&mut self, outlet: &mut Outlet<'_>) -> Result<Read, Ending> {
         let Some(stdout) = &mut self.stdout else { return Ok(Read::Blocked) };
         let mut buffer = buffers::take_reading();

@@ -127,7 +127,7 @@ impl<'r> Request<'r> {
 
     /// Leaves the arguments, which may be secrets, out of the error log from now on.
     pub fn hide_arguments(self) {
-        // SAFETY: the request lives.
+        // SAFETY: a request is alive as long as it is called so: new() was promised that.
         unsafe { ffi::ngx_ws_request_hide_arguments(self.0) };
     }
 
@@ -176,7 +176,7 @@ impl<'r> Request<'r> {
 
     /// Whether the body that was announced, if one was, can be had.
     pub fn body_is_there(self) -> bool {
-        // SAFETY: the request lives.
+        // SAFETY: a request is alive as long as it is called so: new() was promised that.
         unsafe { ffi::ngx_ws_request_body_is_there(self.0) != 0 }
     }
 
@@ -307,9 +307,9 @@ impl<'r> Request<'r> {
         unsafe { copy_to(self.fields().pool, text) }
     }
 
-    /// Whether it came by TLS.
+    /// Whether the request came by TLS.
     pub fn is_tls(self) -> bool {
-        // SAFETY: a request has a connection.
+        // SAFETY: a request is alive as long as it is called so, and has a connection all the time.
         unsafe { ffi::ngx_ws_connection_is_ssl(self.connection()) != 0 }
     }
 
@@ -347,7 +347,8 @@ impl<'r> Request<'r> {
 
     /// What this module keeps for the request, if it was made.
     pub fn existing_context(self) -> Option<&'r Context> {
-        // SAFETY: as above; the array exists since the request was created.
+        // SAFETY: nginx has made the array of contexts with the request, which is alive. This module's place in it is null, or has what
+        // context() has put there.
         unsafe {
             let slot = self.fields().ctx.add((*address::of_module()).ctx_index);
             (*slot).cast::<Context>().as_ref()

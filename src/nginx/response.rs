@@ -38,7 +38,7 @@ impl Request<'_> {
     /// The answer is to have this status and a body, whose length is negative where it is not known. The text is in the request's pool.
     /// Validators are this module's own business.
     pub fn open_answer(self, status: u16, content_type: ffi::ngx_str_t, length: i64) {
-        // SAFETY: the request is alive.
+        // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
         unsafe {
             let request = self.raw();
             (*request).headers_out.status = status.into();
@@ -53,7 +53,7 @@ impl Request<'_> {
     /// The answer is to have this status and no body.
     pub fn empty_answer(self, status: u16) {
         let has_no_length = matches!(u32::from(status), ffi::NGX_HTTP_NO_CONTENT | ffi::NGX_HTTP_NOT_MODIFIED);
-        // SAFETY: the request is alive.
+        // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
         unsafe {
             let request = self.raw();
             (*request).headers_out.status = status.into();
@@ -145,7 +145,7 @@ impl Request<'_> {
             ffi::NGX_HTTP_CLIENT_CLOSED_REQUEST,
         ];
         let Some(own) = status.answer().filter(|&own| OF_NGINX.contains(&own.into())) else { return status };
-        // SAFETY: the request is alive.
+        // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
         unsafe {
             if self.has_error_page(own) {
                 return Status::of(ffi::ngx_http_special_response_handler(self.raw(), status.raw()));

@@ -36,7 +36,7 @@ pub fn with<R>(request: Request<'_>, channel: Option<&[u8]>, step: impl FnOnce(R
         NonNull::new(ffi::ngx_ws_detached_create(request.raw(), &raw mut hops, &raw mut content_type, 0))
             .ok_or(Status::INTERNAL_SERVER_ERROR)?
     };
-    // SAFETY: the copy lives until it is discarded.
+    // SAFETY: the copy lives until it is discarded, at the end of this function.
     let copy = unsafe { Request::new(ffi::ngx_ws_detached_request(detached.as_ptr())) };
     let is_ready = prepare(request, copy, channel).is_some();
     let mut told = Step { copy, step: is_ready.then_some(step), result: None };

@@ -227,7 +227,7 @@ pub fn create(request: Request<'_>, acceptance: &Acceptance) -> Result<SessionRe
     // SAFETY: the session holds the request, and is freed by the cleanup of the request, before its pool.
     let (held, known, record) = unsafe { (request.held(), context.held(), RecordRef(context.held())) };
     let host = NginxHost { request: held, context: known, timer, place: None };
-    // SAFETY: the same.
+    // SAFETY: the session holds the client as well, and is freed by the cleanup of the request, before its pool.
     let client = unsafe { Client::new(request) };
     let session = Session::new(host, client, record, &settings);
     let hosted = Box::new(Hosted { head: Head::new(&CALLS), session, running: false });

@@ -44,7 +44,7 @@ pub enum Service {
     Connecting(Box<Connecting>),
     /// Octets go both ways.
     Connected(Box<Relay>),
-    /// Nothing is left of it.
+    /// Nothing is left of the connection to the service.
     Gone,
 }
 
@@ -52,7 +52,7 @@ pub enum Service {
 pub struct Relay {
     socket: Socket,
     peer: Peer,
-    /// For the service.
+    /// Octets for the service.
     queue: Output,
     /// The system may have octets that the service has not taken. Not told of unix sockets: there it has those as well that
     /// a busy service has not got to yet.

@@ -147,7 +147,7 @@ fn lossy(text: &[u8]) -> String {
 /// What is kept of an argument.
 struct Compiled {
     value: ffi::ngx_http_complex_value_t,
-    /// Where it is written.
+    /// The file that the value is written in.
     file: ffi::ngx_str_t,
     line: usize,
 }

@@ -75,9 +75,9 @@ impl Timer {
         timer
     }
 
-    /// The same timer, but it does not keep a worker that is told to go.
+    /// A timer that does not keep a worker that is told to go.
     pub fn cancelable(self) -> Self {
-        // SAFETY: the event is initialised.
+        // SAFETY: the event was initialised by new(), and is ours until drop.
         unsafe { (*self.event()).set_cancelable(1) };
         self
     }
@@ -113,13 +113,13 @@ impl Timer {
     /// Calls the handler once, after the events that are waiting now.
     pub fn post_next(&mut self) {
         self.renew_log();
-        // SAFETY: as in arm().
+        // SAFETY: the event is initialised and stays where it is until drop, which takes it back.
         unsafe { ffi::ngx_ws_post_next_event(self.event()) };
     }
 
     /// Whether nginx is calling because the time is up (and not because the event was posted). Clears the mark.
     pub fn take_expired(&mut self) -> bool {
-        // SAFETY: the event is initialised.
+        // SAFETY: the event was initialised by new(), and is ours until drop.
         unsafe {
             let expired = (*self.event()).timedout() != 0;
             (*self.event()).set_timedout(0);
@@ -128,13 +128,13 @@ impl Timer {
     }
 
     fn event(&self) -> *mut ffi::ngx_event_t {
-        // SAFETY: allocated until drop.
+        // SAFETY: the timer's own memory is allocated until drop.
         unsafe { &raw mut (*self.armed.as_ptr()).event }
     }
 
     fn renew_log(&mut self) {
         if self.is_of_worker {
-            // SAFETY: allocated until drop.
+            // SAFETY: the timer's own memory is allocated until drop.
             unsafe { (*self.event()).log = worker_log() };
         }
     }

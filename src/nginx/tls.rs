@@ -54,15 +54,15 @@ pub fn ended(connection: *mut ffi::ngx_connection_t) {
 
 /// Whether the handshake of a connection is over, for whoever is called for other reasons too.
 pub fn is_over(socket: &Socket) -> bool {
-    // SAFETY: the connection lives as long as the socket.
+    // SAFETY: the socket has its connection until drop.
     unsafe { ffi::ngx_ws_ssl_is_over(socket.raw()) != 0 }
 }
 
 /// How far a handshake is.
 pub enum Handshake {
-    /// It goes on; whoever was named for its end is called.
+    /// The handshake goes on; whoever was named for its end is called.
     Waiting,
-    /// It is done, and the certificate is one to trust if that was asked for.
+    /// The handshake is done, and the certificate is one to trust if that was asked for.
     Done,
     /// The server cannot be talked to.
     Failed,
@@ -107,7 +107,7 @@ impl Identity {
         if unsafe { ffi::ngx_ws_ssl_start(tls.0, socket.raw(), &raw mut name) } != Status::OK {
             return Handshake::Failed;
         }
-        // SAFETY: as above.
+        // SAFETY: the connection lives, and has its TLS session since the call before this one has succeeded.
         match unsafe { ffi::ngx_ws_ssl_handshake(socket.raw(), Some(on_end)) } {
             again if again == Status::AGAIN => Handshake::Waiting,
             _ => self.look(socket),

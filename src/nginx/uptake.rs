@@ -31,7 +31,7 @@ impl Uptake {
     /// be taken unseen while much is sent.
     pub fn look(&mut self, connection: *mut ffi::ngx_connection_t) -> Look {
         let queued = queued(connection);
-        // SAFETY: as in queued().
+        // SAFETY: the caller owns the connection, or a request that has it is alive.
         let sent = unsafe { (*connection).sent };
         let since = usize::try_from(sent - self.sent).unwrap_or(0);
         let taken = self.queued.saturating_add(since) > queued;

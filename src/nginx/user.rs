@@ -69,7 +69,7 @@ impl Users {
     ///
     /// [`Refused`], with what is wrong about it.
     pub fn enter(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<Rc<User>, Refused> {
-        // SAFETY: the call only reads.
+        // SAFETY: geteuid takes no pointer and always succeeds.
         if unsafe { libc::geteuid() } != 0 {
             let reason = "only a master process that runs as root can start programs as another user";
             return Err(Refused::Usage(reason.to_owned()));

@@ -88,7 +88,7 @@ unsafe extern "C" fn get(
             },
             None => None,
         };
-        // SAFETY: as above; the copy is in the request's pool.
+        // SAFETY: nginx calls with a value to fill; the copy is in the request's pool.
         unsafe {
             let text = copy.unwrap_or(ngx_str_t { len: 0, data: std::ptr::null_mut() });
             (*value).data = text.data;

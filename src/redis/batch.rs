@@ -43,7 +43,7 @@ struct Sent {
 pub enum PublicationOutcome {
     /// The master has answered; if not by an error, the replicas have it too.
     Answered(Token, Value),
-    /// It was not done, or nobody knows whether enough servers have it.
+    /// The publication was not done, or nobody knows whether enough servers have it.
     Failed(Token, Unanswered),
 }
 
@@ -150,7 +150,7 @@ impl Batches {
             }
             Event::Abandoned(token, unanswered) => {
                 if Some(*token) == self.wait {
-                    // Those that were answered: the master has them, and who else nobody knows.
+                    // The master has the publications that were answered, and who else has them nobody knows.
                     self.wait = None;
                     return self.finish(false);
                 }

@@ -104,11 +104,11 @@ pub struct Channel {
 /// How far a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChannelStage {
-    /// It is to be subscribed to.
+    /// The channel is to be subscribed to.
     Wanted,
     /// The engine was asked to.
     Subscribing,
-    /// It is to be compared with its stream.
+    /// The channel is to be compared with its stream.
     Due,
     /// The engine was asked for what is missing. `again`: something has happened since that makes the answer old.
     Reading { again: bool },
@@ -139,7 +139,7 @@ struct State {
     count_at: u64,
     /// The node has this channel already, but not yet its slot.
     asking: bool,
-    /// When it came from another relay.
+    /// When the channel came from another relay.
     moved: u64,
     /// The last time at which somebody asked for it to be compared, and that of the comparison that is under way.
     wanted: u64,
@@ -233,7 +233,7 @@ impl Relay {
         }
     }
 
-    /// The same relay where these groups are counted.
+    /// The relay of a place where these groups are counted.
     pub fn counting(self, counting: Counting) -> Self {
         Relay { counting, ..self }
     }

@@ -148,7 +148,7 @@ struct Open {
 enum Text {
     Bulk,
     Error,
-    /// It begins with three letters and a colon, which tell its format.
+    /// The text begins with three letters and a colon, which tell its format.
     Verbatim,
 }
 

@@ -54,7 +54,7 @@ pub enum Place {
     Unix(String),
     /// The master of this name, for which these Sentinels are asked.
     Sentinel {
-        /// Any of them knows.
+        /// Sentinels, any of which knows the master.
         sentinels: Vec<Node>,
         /// The name that they know it by.
         name: String,
@@ -66,7 +66,7 @@ pub enum Place {
 /// An engine: two URLs that are equal name the same one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
-    /// Where it is.
+    /// Where the engine is.
     pub place: Place,
     /// Whether connections to it are TLS.
     pub tls: bool,

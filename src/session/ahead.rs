@@ -32,7 +32,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// For the endpoint.
+    /// The piece as the endpoint gets it.
     pub fn data(&self) -> Data<'_> {
         let Piece { kind, first, last, pending, .. } = *self;
         Data { kind, payload: &self.payload, first, last, pending }

@@ -14,9 +14,9 @@ const DISCARDED_READS: u32 = 16;
 pub enum Received {
     /// This many octets.
     Octets(usize),
-    /// Nothing for now.
+    /// There is nothing for now.
     Blocked,
-    /// It closed its side.
+    /// The client closed its side.
     End,
     /// The connection is broken.
     Lost,

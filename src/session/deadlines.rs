@@ -10,8 +10,8 @@ const NOTHING: u64 = 3_600_000;
 /// How long a client that hung up may wait for a program or a channel that takes nothing, in milliseconds.
 pub const HANGUP: u64 = 2_000;
 
-/// The same for a service, and while octets wait for the client: it may only have closed its sending side, and be slow to
-/// read.
+/// How long a client that hung up may wait for a service, or while octets wait for the client, in milliseconds: it may only have
+/// closed its sending side, and be slow to read.
 pub const SLOW_HANGUP: u64 = 5_000;
 
 /// The deadlines of a session on one timer of its server.

@@ -24,7 +24,7 @@ pub struct Passed {
 /// What became of ready-made messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direct {
-    /// All of them are sent.
+    /// All octets are sent.
     Sent,
     /// What the client did not take is queued: the session is to be driven as usual.
     Queued,

@@ -102,7 +102,7 @@ pub trait Endpoint {
 /// What the endpoint has got of what the client has sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// All of it, or all that counts.
+    /// The endpoint has got everything, or all that counts.
     Whole,
     /// The beginning: the rest was accepted by the system, and is lost.
     Cut,
@@ -126,11 +126,11 @@ impl HttpStatus {
 /// How far an endpoint is that was asked to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
-    /// It waits for something.
+    /// The endpoint waits for something.
     NotYet,
     /// Messages can go both ways.
     Yes,
-    /// It cannot; the status to answer.
+    /// The endpoint cannot start; the status to answer.
     No(HttpStatus),
 }
 
@@ -146,7 +146,7 @@ pub struct Ending {
 /// What [`Endpoint::produce`] did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Produced {
-    /// Nothing to send for now.
+    /// There is nothing to send for now.
     Nothing,
     /// Something was sent, or may be after the next turn.
     Some,

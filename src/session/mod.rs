@@ -72,9 +72,9 @@ pub struct Settings {
 /// How a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// It was refused before the 101.
+    /// The session was refused before the 101.
     Refused(HttpStatus),
-    /// It ends in order: nothing is left to be said.
+    /// The session ends in order: nothing is left to be said.
     Finished,
     /// The connection is broken or not worth a good-bye.
     Dropped,
@@ -85,7 +85,7 @@ pub type Flow = ControlFlow<SessionEnd>;
 
 /// How far a session has come, and what only that stage has.
 enum SessionStage<A> {
-    /// It has no endpoint yet, or that is just being told that the client has gone. Nothing was answered.
+    /// The session has no endpoint yet, or that is just being told that the client has gone. Nothing was answered.
     Created,
     /// The endpoint is being started; nothing was answered yet.
     Starting { acceptance: A, endpoint: Box<dyn Endpoint> },

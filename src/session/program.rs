@@ -15,7 +15,7 @@ pub struct ProgramEnd {
 }
 
 impl ProgramEnd {
-    /// How it ended, if it has.
+    /// How the program ended, if it has.
     pub fn status(&self) -> Option<ExitStatus> {
         self.status.get()
     }
@@ -25,7 +25,7 @@ impl ProgramEnd {
         self.gone.get()
     }
 
-    /// It has ended.
+    /// The program has ended.
     pub fn ended(&self, status: ExitStatus) {
         self.status.set(Some(status));
     }
@@ -39,7 +39,7 @@ impl ProgramEnd {
 /// A program that has been left, and whose end may come before its session is logged.
 #[derive(Debug)]
 pub struct LeftProgram {
-    /// How it ended.
+    /// How the program ended.
     pub end: Rc<ProgramEnd>,
     /// Milliseconds that its end is worth waiting for.
     pub patience: u64,

@@ -91,7 +91,7 @@ impl Engine {
         self.connected > 0
     }
 
-    /// Whether it listens, and since when.
+    /// Whether the node listens, and since when.
     pub fn listens(&self) -> (bool, u64) {
         match self.listening {
             Listening::Since(since) => (true, since),

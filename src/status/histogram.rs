@@ -4,7 +4,7 @@
 
 /// Where the buckets of a histogram end, in milliseconds; the last one has no end.
 pub trait Bounds {
-    /// In order.
+    /// The upper bounds, in ascending order.
     const BOUNDS: &'static [u64];
 }
 

@@ -29,7 +29,7 @@ impl Label {
         Label { text }
     }
 
-    /// For the table.
+    /// The label as the words of the table.
     pub fn words(&self) -> [u64; Self::WORDS] {
         let mut words = [0; Self::WORDS];
         for (word, octets) in words.iter_mut().zip(self.text.as_bytes().chunks(8)) {
@@ -40,7 +40,7 @@ impl Label {
         words
     }
 
-    /// From the table.
+    /// The label that the words of the table are.
     pub fn from_words(words: [u64; Self::WORDS]) -> Self {
         let octets: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
         let end = octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);

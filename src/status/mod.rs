@@ -89,7 +89,7 @@ pub struct Location {
     pub running: u64,
     /// Programs that could not be started.
     pub failures: u64,
-    /// Those of `current` that subscribe to channels.
+    /// How many of `current` subscribe to channels.
     pub subscribers: u64,
     /// WebSockets that ended, by [`Closes::index`].
     pub closes: [u64; Closes::KINDS],

@@ -68,7 +68,7 @@ impl std::error::Error for InvalidPattern {}
 pub struct Target<'r> {
     /// The authority of the request, in `Host` or elsewhere: a name or an address, and a port if it is not the default one.
     pub host: &'r [u8],
-    /// Whether it came by TLS.
+    /// Whether the request came by TLS.
     pub tls: bool,
 }
 

@@ -303,7 +303,7 @@ pub fn drain_at(now: u64, drain: u64, index: u64, count: u64) -> u64 {
     now.saturating_add(u64::try_from(share).unwrap_or(u64::MAX).min(drain))
 }
 
-/// The same for a session that begins when the others have their times already, before or after the `end` of that time. The
+/// When a session is to be closed that begins when the others have their times already, before or after the `end` of that time. The
 /// sessions that come late are numbered from 0; those that follow each other are far apart, and none is later than `end`.
 pub fn late_drain_at(now: u64, end: u64, number: u64) -> u64 {
     // The fractional part of a multiple of the golden ratio.
@@ -463,7 +463,7 @@ mod tests {
         t.on_ping(31_000, false);
         t.on_look(41_000, Look { taken: true, all: true });
         assert_eq!(t.expire(41_000), Some(Expiry::PingTimeout));
-        // The same for the other two.
+        // The send timeout and the close timeout know such signs of life as well.
         let mut t = timers(SETTINGS);
         t.on_blocked(2_000);
         t.on_look(62_000, Look { taken: true, all: false });

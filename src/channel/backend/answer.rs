@@ -9,15 +9,15 @@ use std::rc::Rc;
 /// Why a backend has not done what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure<E> {
-    /// It was not done: the backend is not there, or cannot do it now.
+    /// The operation was not done: the backend is not there, or cannot do it now.
     Unavailable,
-    /// It may have been done: the answer has not come.
+    /// The operation may have been done: the answer has not come.
     Unknown,
-    /// It was not done, and never will be: the backend refuses.
+    /// The operation was not done, and never will be: the backend refuses.
     Refused,
-    /// It cannot be done by this backend.
+    /// The operation cannot be done by this backend.
     Unsupported,
-    /// It was not done, for a reason that the operation itself has.
+    /// The operation was not done, for a reason of its own.
     Own(E),
 }
 
@@ -38,9 +38,9 @@ pub type Outcome<T, E> = Result<T, Failure<E>>;
 
 /// An answer. It is lost, and nothing else, if nobody takes it.
 pub enum Answer<T, E> {
-    /// It is there.
+    /// The answer is there.
     Now(Outcome<T, E>),
-    /// It comes in a later turn of the event loop.
+    /// The answer comes in a later turn of the event loop.
     Later(Pending<T, E>),
 }
 
@@ -72,11 +72,11 @@ type Taker<T, E> = Box<dyn FnOnce(Outcome<T, E>)>;
 enum State<T, E> {
     /// Nobody waits for it, and it is not there.
     Open,
-    /// It is awaited.
+    /// The answer is awaited.
     Awaited(Taker<T, E>),
-    /// It is there.
+    /// The answer is there.
     Answered(Outcome<T, E>),
-    /// It was taken, or nobody will take it.
+    /// The answer was taken, or nobody will take it.
     Over,
 }
 
@@ -308,7 +308,7 @@ mod tests {
         drop(promise);
         assert_eq!(watch(Answer::Later(pending)).get(), Some(Err(Failure::Unknown)));
 
-        // That of an answer which is made of several, too.
+        // Nobody waits for ever for an answer that is made of several, either.
         let (promise, pending) = later::<u32, &str>();
         let seen = watch(gather([Answer::Later(pending), Test::Now(Ok(1))], |a, b| a + b));
         drop(promise);

@@ -67,11 +67,11 @@ impl Default for Limits {
 /// What is done with a subscriber whose next message is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnGap {
-    /// It is told, and goes on with what is there.
+    /// The subscriber is told of the gap, and goes on with what is there.
     Tell,
-    /// It goes on with what is there.
+    /// The subscriber goes on with what is there.
     Skip,
-    /// It is closed.
+    /// The subscriber is closed.
     Close,
 }
 
@@ -82,11 +82,11 @@ pub struct SubscribeOptions<'a> {
     pub keys: &'a [Key<'a>],
     /// What the client has already.
     pub asked: &'a Asked,
-    /// Where it begins otherwise.
+    /// Where the subscription begins otherwise.
     pub start: Start,
-    /// On which terms.
+    /// The terms of the subscription.
     pub terms: Terms<'a>,
-    /// How it gets its messages.
+    /// The form in which the subscriber gets its messages.
     pub form: &'a Rc<WireForm>,
     /// What is done when messages are lost.
     pub on_gap: OnGap,
@@ -101,9 +101,9 @@ pub struct SubscriberId(slab::Place);
 pub enum Next {
     /// What the batch contains.
     Items,
-    /// Nothing.
+    /// Nothing is to be sent.
     UpToDate,
-    /// So many messages are lost, and it is to be closed.
+    /// So many messages are lost, and the subscriber is to be closed.
     Lagging {
         /// 0: nobody knows.
         lost: u64,

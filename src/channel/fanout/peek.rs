@@ -207,7 +207,7 @@ fn push_message(
     batch: &mut Batch,
     order: Order,
 ) {
-    // It is the first of all that are there.
+    // The message is the first of all that are there.
     let serial = shared.message.serial;
     let cut = order.horizon.min(serial);
     let next = shared.message.id.offset.next();

@@ -48,7 +48,7 @@ pub enum Buffer {
     Frame(Rc<Shared>),
     /// The data of a message.
     Body(Rc<Shared>),
-    /// Any other form.
+    /// A message in any other form.
     Made(Rc<Encoded>),
 }
 

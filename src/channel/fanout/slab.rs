@@ -5,7 +5,7 @@
 /// A place in a slab, as long as the same thing is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
-    /// From 0.
+    /// The index in the slab, from 0.
     pub index: u32,
     generation: u32,
 }
@@ -22,7 +22,7 @@ enum Content<T> {
     Vacant { next: Option<u32> },
 }
 
-/// See [`Place`].
+/// What is kept at [places](Place).
 #[derive(Debug)]
 pub struct Slab<T> {
     entries: Vec<Entry<T>>,

@@ -43,14 +43,14 @@ impl Membership {
         known.then(|| self.position(Offset(self.next.0.saturating_sub(self.lost.unwrap_or(0)))))
     }
 
-    /// It was told what it has lost.
+    /// The member was told what it has lost.
     pub fn told(&mut self) -> Option<u64> {
         self.replaced = false;
         self.lost.take()
     }
 
-    /// It goes on in another epoch, of which there are messages from `oldest` on. What it has lost nobody knows; what was published
-    /// in the new epoch it has not had.
+    /// The member goes on in another epoch, of which there are messages from `oldest` on. What it has lost nobody knows; it has had
+    /// nothing of what was published in the new epoch.
     pub fn replace(&mut self, epoch: Epoch, oldest: Offset, lineage: &Lineage) {
         let had = lineage.had(MessageId { epoch: self.epoch, offset: self.next.previous() });
         self.epoch = epoch;
@@ -86,16 +86,16 @@ pub struct Subscriber {
     /// Who is to be told when something is there for it: a number of the caller's, which means nothing here. The caller's
     /// subscribers are not only sessions.
     pub listener: usize,
-    /// How it gets its messages.
+    /// The form in which the subscriber gets its messages.
     pub form: Rc<WireForm>,
     /// What is done when messages are lost.
     pub on_gap: OnGap,
     /// A serial with which its positions can be written as a [`Cut`](crate::channel::position::Cut): what it has still to get
     /// is after that, in all channels without untold losses.
     pub cut: u64,
-    /// It takes nothing at the moment.
+    /// Whether the subscriber takes nothing at the moment.
     pub blocked: bool,
-    /// It is in the list of those that can take more.
+    /// Whether the subscriber is in the list of those that can take more.
     pub ready: bool,
 }
 

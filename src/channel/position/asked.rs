@@ -7,7 +7,7 @@ use super::{Cut, MAX_POSITIONS, MessageId, number};
 /// What a client says about the last message that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Asked {
-    /// Nothing.
+    /// The client has asked for no position.
     #[default]
     Nothing,
     /// Something that is not an id of ours: it is a new subscriber.

@@ -46,18 +46,18 @@ pub struct CopyState {
     pub subscribers: u32,
     /// The relay that keeps it complete; 0: none does.
     pub relay: u64,
-    /// It was compared with the original for those who asked up to this time.
+    /// The copy was compared with the original for those who asked up to this time.
     pub compared: u64,
 }
 
 /// What became of a message for a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// It is there; these workers are to be woken.
+    /// The message is in the zone; these workers are to be woken.
     Done(Wake),
-    /// It was there already, or it is older than what is.
+    /// The message was there already, or it is older than what is.
     Known,
-    /// This one is missing before it.
+    /// The message of this offset is missing before it.
     Behind(Offset),
     /// The copy is of another epoch.
     OtherEpoch,

@@ -32,9 +32,9 @@ impl<'a, N: AsRef<[u8]> + ?Sized> From<&'a N> for GroupKey<'a> {
 /// A group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupInfo {
-    /// What it has.
+    /// What the group has.
     pub used: GroupUse,
-    /// What it may have.
+    /// What the group may have.
     pub limits: GroupLimits,
 }
 

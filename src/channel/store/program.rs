@@ -46,11 +46,11 @@ pub enum Owner {
 /// How far a program is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramPhase {
-    /// It does not run.
+    /// The program does not run.
     Idle,
-    /// It is being started.
+    /// The program is being started.
     Starting,
-    /// It runs, as this process.
+    /// The program runs, as this process.
     Running(u32),
 }
 
@@ -70,7 +70,7 @@ pub struct Ended {
 pub struct ProgramView {
     /// Who runs it.
     pub owner: Owner,
-    /// How far it is.
+    /// How far the program is.
     pub phase: ProgramPhase,
     /// Counts up whenever it has ended by itself or could not be started.
     pub run: u32,
@@ -82,7 +82,7 @@ pub struct ProgramView {
     pub others: bool,
     /// Other workers have clients of it that have not been told to go.
     pub successors: bool,
-    /// There is input.
+    /// Whether there is input for the program.
     pub input: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct Input {
 pub enum InputError {
     /// As much as may wait is waiting. Workers with clients have news of the program once there is room.
     Full,
-    /// It never fits.
+    /// The input is larger than the program ever has room for.
     TooLarge,
     /// The channel is gone.
     Gone,
@@ -374,7 +374,7 @@ impl<L: Lock> Programs<'_, L> {
                 }
                 let mut data = Vec::new();
                 if data.try_reserve_exact(len).is_err() {
-                    // It is tried again when there is memory.
+                    // The input is read again when there is memory.
                     return Ok(());
                 }
                 memory.read_along(cell, size_of::<StoredInput>(), len, &mut data)?;

@@ -52,7 +52,7 @@ pub struct Policy {
 /// Why a message was not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
-    /// It does not fit into the zone, even if everything else goes.
+    /// The message does not fit into the zone, even if everything else goes.
     TooLarge,
     /// Its group has as many channels, messages or octets as it may have.
     Group,
@@ -94,7 +94,7 @@ pub struct Published {
 /// A channel has been deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deleted {
-    /// What it was.
+    /// What the channel was.
     pub info: Info,
     /// The workers that are to be woken, so that they close its subscribers.
     pub wake: Wake,

@@ -29,7 +29,7 @@ pub struct Terms<'a> {
 pub enum SubscribeError {
     /// Nobody has published to it.
     Missing,
-    /// It has as many subscribers as it may have.
+    /// The channel has as many subscribers as it may have.
     Full,
     /// Its group has as many channels or subscribers as it may have.
     Group,
@@ -37,7 +37,7 @@ pub enum SubscribeError {
     NoRoom,
     /// A subscription is to no channel, or to more than a position can name.
     Channels,
-    /// It says more about who the subscriber is than there is room for.
+    /// The request says more about who the subscriber is than there is room for.
     Presence,
     /// The zone is damaged; it is repaired when it is used next.
     Corrupt,
@@ -76,7 +76,7 @@ pub struct Subscribed {
     pub channel: Handle,
     /// What this worker calls it: the token that was offered if this is its first subscriber here.
     pub token: Token,
-    /// It is the first subscriber of the channel in this worker. News begin with the message after `window` then.
+    /// Whether it is the first subscriber of the channel in this worker. News begin with the message after `window` then.
     pub first: bool,
     /// What the channel has now.
     pub window: Window,

@@ -20,9 +20,9 @@ pub enum Operation<'t> {
     },
     /// To get no more of them.
     Unsubscribe,
-    /// To publish a message.
+    /// A message is to be published.
     Publish(Said<'t>),
-    /// To know who is there.
+    /// The client wants to know who is there.
     Presence,
     /// To know whether the server is there.
     Ping,
@@ -152,7 +152,7 @@ impl<'t> Command<'t> {
         Ok(Command { reference, channel, operation })
     }
 
-    /// The same, with memory of its own.
+    /// The command with memory of its own.
     pub fn into_owned(self) -> Command<'static> {
         fn text(text: Cow<'_, str>) -> Cow<'static, str> {
             Cow::Owned(text.into_owned())

@@ -17,11 +17,11 @@ const MOST_PENDING: usize = 64;
 /// What is to be done about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
-    /// It can be carried out.
+    /// The command can be carried out.
     Now,
-    /// It has to wait: it is to be [held](Conversation::hold).
+    /// The command has to wait: it is to be [held](Conversation::hold).
     Later,
-    /// It is refused, with the status and the reason to be told.
+    /// The command is refused, with the status and the reason to be told.
     Refuse(u16, &'static str),
 }
 
@@ -127,7 +127,7 @@ impl<S> Conversation<S> {
         self.underway += 1;
     }
 
-    /// It has subscribed: with an answer of somebody who was asked, or without.
+    /// The client has subscribed: with an answer of somebody who was asked, or without.
     pub fn joined(&mut self, channel: Option<&str>, subscription: S) {
         match self.place(channel).and_then(|at| self.entries.get_mut(at)) {
             Some(entry) => {
@@ -141,7 +141,7 @@ impl<S> Conversation<S> {
         }
     }
 
-    /// It may not subscribe after all.
+    /// The client may not subscribe after all.
     pub fn refused(&mut self, channel: Option<&str>) {
         if self.remove(channel).is_none() {
             self.underway = self.underway.saturating_sub(1);

@@ -14,7 +14,7 @@ pub const META: &str = "ws+meta.nchan";
 /// What a message is sent with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Style {
-    /// Nothing.
+    /// The data of the message and nothing else.
     #[default]
     Plain,
     /// The lines of [`META`].

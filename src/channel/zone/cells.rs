@@ -61,7 +61,7 @@ impl Memory<'_> {
                     this.tag.put(tag::BODY);
                     let last = &self.cell::<CellHead>(tail)?.next;
                     if tail.number() > header.fresh.get() {
-                        // It was never in use.
+                        // The cell was never in use.
                         last.put(cell.number());
                     } else if last.get() != cell.number() {
                         // Cells that were free are chained like this already.

@@ -61,13 +61,13 @@ pub enum Change<T> {
 /// What becomes of the limits of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupChange {
-    /// See [`GroupLimits::channels`].
+    /// The change of [`GroupLimits::channels`].
     pub channels: Change<u32>,
-    /// See [`GroupLimits::subscribers`].
+    /// The change of [`GroupLimits::subscribers`].
     pub subscribers: Change<u32>,
-    /// See [`GroupLimits::messages`].
+    /// The change of [`GroupLimits::messages`].
     pub messages: Change<u32>,
-    /// See [`GroupLimits::bytes`].
+    /// The change of [`GroupLimits::bytes`].
     pub bytes: Change<u64>,
 }
 
@@ -162,7 +162,7 @@ impl<'a> Memory<'a> {
         Ok(None)
     }
 
-    /// The same, which is made if need be. There must be [`group_cells`] free cells.
+    /// The group of this name, which is made if need be. There must be [`group_cells`] free cells.
     pub fn find_or_create_group(self, space: u64, name: &[u8]) -> Result<Cell, Corrupt> {
         if let Some(cell) = self.find_group(space, name)? {
             return Ok(cell);

@@ -241,7 +241,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// See [`Memory::interests`].
+/// The entries that [`Memory::interests`] goes through.
 #[derive(Debug)]
 pub struct Interests<'a> {
     memory: Memory<'a>,

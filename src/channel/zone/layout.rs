@@ -50,7 +50,7 @@ pub const WHEEL: usize = 256;
 
 /// What a cell is the first of, or part of. Contents never reach this word, so it cannot be forged.
 pub mod tag {
-    /// Not in use.
+    /// The cell is not in use.
     pub const FREE: u32 = 0;
     /// A channel.
     pub const CHANNEL: u32 = 0x4348_414e;
@@ -88,12 +88,12 @@ impl Cell {
         NonZeroU32::new(number).map(Self)
     }
 
-    /// From 1.
+    /// The number of the cell, from 1.
     pub fn number(self) -> u32 {
         self.0.get()
     }
 
-    /// From 0.
+    /// The index of the cell, from 0.
     pub fn index(self) -> usize {
         self.0.get() as usize - 1
     }
@@ -223,7 +223,7 @@ shared! {
         leaving: Word,
         /// There are news of programs for it, see [`ProgramRecord`].
         programs: Word,
-        /// Not used.
+        /// Words that are not used.
         spare: [Word; 7],
     }
 }
@@ -233,7 +233,7 @@ shared! {
     pub struct CellHead {
         /// Next cell of the chain, or of the free list.
         next: Word,
-        /// See [`tag`].
+        /// What the cell is used for, a value of [`tag`].
         tag: Word,
     }
 }
@@ -243,7 +243,7 @@ pub const BODY: usize = CELL - size_of::<CellHead>();
 
 const _: () = {
     assert!(INLINE_KEY == 48);
-    // It is read in one piece.
+    // What the zone says of copies is read in one piece.
     assert!(size_of::<Copied>() <= INLINE_KEY);
     assert!(INLINE_MESSAGE == 160);
     assert!(MAX_PRESENCE == 224);

@@ -204,9 +204,9 @@ impl<L: Lock> Drop for Held<'_, L> {
 /// The contents of a zone. All but the counters of the slots may only be used while the lock is held.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory<'a> {
-    /// Where it lies.
+    /// The region in which the zone lies.
     pub region: &'a Region,
-    /// How it is divided.
+    /// How the region is divided.
     pub geometry: &'a Geometry,
 }
 

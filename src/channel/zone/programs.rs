@@ -12,7 +12,7 @@ use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
 impl SlotSet {
-    /// All of it.
+    /// The whole set.
     fn get(&self) -> Wake {
         Wake::of(self.bits.each_ref().map(|word| word.get()))
     }

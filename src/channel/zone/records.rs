@@ -34,7 +34,7 @@ impl<'a> Key<'a> {
         Self::in_space(0, group, id)
     }
 
-    /// The same in an engine, 0 for none: an engine's channels have nothing to do with others of the same names.
+    /// The channel `id` of a group in an engine, 0 for none: an engine's channels have nothing to do with others of the same names.
     pub fn in_space(space: u64, group: &'a [u8], id: &'a [u8]) -> Option<Self> {
         (group.len() <= MAX_KEY_PART && id.len() <= MAX_KEY_PART).then_some(Self { space, group, id })
     }

@@ -281,7 +281,7 @@ impl<'a> Memory<'a> {
                 break;
             };
             if before.is_none() {
-                // It was to be dropped, and is still there.
+                // The message was to be dropped, and is still there.
                 record.missing.set(record.missing.get().min(message.serial.get().saturating_sub(1)));
             }
             self.link_back(record, message, before.map(|(cell, _)| cell))?;

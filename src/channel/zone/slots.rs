@@ -11,7 +11,7 @@ use crate::channel::memory::Corrupt;
 pub struct Process {
     /// Process id, not 0.
     pub pid: u32,
-    /// When it began, in any unit.
+    /// When the process began, in any unit.
     pub start: u64,
 }
 

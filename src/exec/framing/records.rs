@@ -23,9 +23,9 @@ pub(super) struct Records {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// In the line before the payload; what has come of it is held.
+    /// The line before a payload is being read; what has come of it is held.
     Header,
-    /// In the payload.
+    /// The payload of a record is being read.
     Payload(Record),
     /// The program has closed the WebSocket; nothing that follows counts.
     Closed,

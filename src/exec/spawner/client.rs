@@ -26,9 +26,9 @@ thread_local! {
 #[derive(Debug)]
 pub struct Spawner {
     socket: OwnedFd,
-    /// `None` before it has told, and once it has gone.
+    /// `None` before the spawner has told its process, and once it has gone.
     pid: Option<i32>,
-    /// It has told.
+    /// Whether the spawner has told its process.
     begun: bool,
     /// Its parent, which is our child and not reaped yet; `None` for a spawner of another user, which the keeper has made.
     guard: Option<i32>,
@@ -96,7 +96,7 @@ impl Spawner {
         self.pid
     }
 
-    /// Whether it has ever been there.
+    /// Whether the spawner has ever been there.
     pub const fn has_begun(&self) -> bool {
         self.begun
     }
@@ -127,7 +127,7 @@ impl Spawner {
     ///
     /// # Errors
     ///
-    /// Those of [`start`](Self::start); a name with a slash is refused, and so is another working directory.
+    /// The errors of [`start`](Self::start); a name with a slash is refused, and so is another working directory.
     pub fn start_in(
         &mut self,
         id: ProgramId,
@@ -149,7 +149,7 @@ impl Spawner {
     ///
     /// # Errors
     ///
-    /// Those of [`start`](Self::start), and of [`start_in`](Self::start_in) where there is a directory.
+    /// The errors of [`start`](Self::start), and of [`start_in`](Self::start_in) where there is a directory.
     pub fn start_on_terminal(
         &mut self,
         id: ProgramId,

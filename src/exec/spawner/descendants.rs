@@ -182,7 +182,7 @@ impl Signals for Descendants {
         let runs = self.programs.contains(&target.leader);
         let mut reach = sys::kill_group(target.leader, signal);
         if runs && reach == Reach::Nobody {
-            // It has not come to make the group yet.
+            // The program has not come to make the group yet.
             reach = sys::kill_process(target.leader, signal);
         }
         if signal == 0 && reach == Reach::Reached {
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn this_process_is_found() {
         let own = Place::of(std::process::id() as i32).unwrap();
-        // SAFETY: the calls only read.
+        // SAFETY: these calls take no pointer.
         assert_eq!((own.parent, own.group, own.session), unsafe {
             (libc::getppid(), libc::getpgrp(), libc::getsid(0))
         });

@@ -53,7 +53,7 @@ pub(super) enum Reach {
 }
 
 impl Reach {
-    /// Of two signals.
+    /// What two signals have reached together.
     pub(super) const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Reached, _) | (_, Self::Reached) => Self::Reached,

@@ -22,7 +22,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// All of them, by the names that the directive has for them.
+    /// All limits, by the names that the directive has for them.
     pub const NAMES: [(&'static str, Self); 6] = [
         ("nofile", Self::Nofile),
         ("cpu", Self::Cpu),

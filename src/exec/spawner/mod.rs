@@ -70,10 +70,10 @@ pub struct Ladder {
 /// What becomes of the processes that a program has made and that have made a session of their own (setsid(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Daemons {
-    /// They go with the program.
+    /// Daemons go with the program.
     #[default]
     Stop,
-    /// They are left alone.
+    /// Daemons are left alone.
     Keep,
 }
 
@@ -106,32 +106,32 @@ pub struct ProgramDescription<'a> {
     pub ladder: Ladder,
     /// Its stdin is a terminal, which becomes the controlling terminal of its session.
     ///
-    /// See [`Spawner::start_on_terminal`] for a terminal that the spawner makes.
+    /// For a terminal that the spawner makes there is [`Spawner::start_on_terminal`].
     pub terminal: bool,
 }
 
 /// What the spawner says about a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
-    /// It runs: the program itself, not merely a process that is going to become it.
+    /// The program itself runs, not merely a process that is going to become it.
     Started {
-        /// Which one.
+        /// The program that has started.
         id: ProgramId,
         /// Its process, which is also its group.
         pid: i32,
     },
-    /// It could not be started. Nothing of it is left, and nothing more is said about it.
+    /// The program could not be started. Nothing of it is left, and nothing more is said about it.
     Failed {
-        /// Which one.
+        /// The program that was not started.
         id: ProgramId,
-        /// Why.
+        /// Why the program was not started.
         failure: Failure,
     },
-    /// It has ended. What it wrote is in its pipes in full.
+    /// The program has ended. What it wrote is in its pipes in full.
     Exited {
-        /// Which one.
+        /// The program that has ended.
         id: ProgramId,
-        /// How.
+        /// How the program has ended.
         status: ExitStatus,
         /// No process of its group is left, and nothing more is said about it. Otherwise what is left is taken down by
         /// the ladder, which may take time, and [`Report::Gone`] follows.
@@ -139,7 +139,7 @@ pub enum Report {
     },
     /// The last process of the group of a program that had exited before is gone.
     Gone {
-        /// Which one.
+        /// The program of whose group nothing is left.
         id: ProgramId,
     },
 }
@@ -147,7 +147,7 @@ pub enum Report {
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// It exited with this status.
+    /// The program exited with this status.
     Code(u8),
     /// This signal killed it.
     Signal(u8),

@@ -125,14 +125,14 @@ impl Server {
         self.launcher.put_away(starting);
         match outcome {
             StartOutcome::Running => self.report(vec![Report::Started { id, pid }]),
-            // It is told when nothing is left of it.
+            // The failure is told when nothing is left of the program.
             StartOutcome::Failed(failure) => drop(self.failed.insert(pid, (id, failure))),
         }
         true
     }
 
     fn reap(&mut self) {
-        // All of them first: an orphan of a group that is still unreaped would make the group look alive.
+        // All children are reaped first: an orphan of a group that is still unreaped would make the group look alive.
         let mut ended = Vec::new();
         while let Some(child) = sys::reap_any() {
             ended.push(child);

@@ -233,9 +233,9 @@ pub(super) fn write_unable(failure: Failure) -> [u8; REPORT] {
 /// What the spawner says first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Greeting {
-    /// It is this process.
+    /// The spawner is there, as this process.
     Ready(i32),
-    /// There is none.
+    /// There is no spawner.
     Unable(Failure),
 }
 

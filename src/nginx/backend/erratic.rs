@@ -37,7 +37,7 @@ enum Mode {
     Prompt,
     /// In the order of the questions.
     Late,
-    /// In any order.
+    /// Answers come late, and in any order.
     Shuffled,
     /// Not before the timeout, whether it was done or not.
     Never,
@@ -275,7 +275,7 @@ impl Erratic {
         let delay = if mode == Mode::Never { self.0.timeout } else { 1 + random(LATEST) };
         with(|questions| {
             let last = questions.waiting.last().map_or(0, |question| question.due);
-            // Those that never come do not hold up the others.
+            // Questions that are never answered do not hold up the others.
             let due = match mode {
                 Mode::Late => (now() + delay).max(last.min(now() + LATEST)),
                 _ => now() + delay,

@@ -25,12 +25,12 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whether it may subscribe.
+    /// Whether the client may subscribe.
     pub fn subscribes(&self) -> bool {
         self.mode.is_some_and(ChannelMode::subscribes)
     }
 
-    /// Whether it may publish.
+    /// Whether the client may publish.
     pub fn publishes(&self) -> bool {
         self.mode.is_some_and(ChannelMode::publishes)
     }

@@ -78,7 +78,7 @@ pub fn options(request: Request<'_>, methods: &'static [u8]) -> Status {
     if !preflight || !request.add_header("Allow", methods) {
         return Status::INTERNAL_SERVER_ERROR;
     }
-    // SAFETY: as above.
+    // SAFETY: the request is alive and nothing was sent yet: this handler has its answer to make.
     unsafe {
         request.empty_answer(ffi::NGX_HTTP_NO_CONTENT as u16);
         Status::of(ffi::ngx_http_send_header(request.raw()))

@@ -432,7 +432,7 @@ unsafe extern "C" fn on_wakeup(_: *mut ffi::ngx_event_t) {
     });
 }
 
-/// There is more to do.
+/// The hub has more to do in this turn.
 unsafe extern "C" fn on_turn(_: *mut ffi::ngx_event_t) {
     guard((), || {
         with(|hub| {

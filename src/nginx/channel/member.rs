@@ -153,7 +153,7 @@ impl JoinDecision {
         JoinDecision { joining, challenges: Vec::new(), farewell, hook: false, opened: Ok(()), notice: None }
     }
 
-    /// The same, once it is known whether the channels are open.
+    /// The decision, once it is known whether the channels are open.
     fn of_backend(mut self, opened: &Outcome<(), SubscribeError>) -> Self {
         self.opened = *opened;
         self
@@ -314,7 +314,7 @@ impl ChannelMember {
         }))
     }
 
-    /// It has subscribed.
+    /// The client has subscribed.
     pub fn joined(&mut self) {
         self.known = true;
         self.announced = true;

@@ -64,7 +64,7 @@ struct Joined {
     id: SubscriberId,
     /// Nothing is asked of the hub before it calls again.
     is_blocked: bool,
-    /// Those who want to know are told when this goes.
+    /// Whoever wants to know that the client has left is told when this goes.
     member: Option<Box<ChannelMember>>,
 }
 
@@ -495,7 +495,7 @@ impl Endpoint for Multiplex {
         while let Some(command) = self.conversation.take_held() {
             if let Operation::Publish(said) = &command.operation {
                 let about = About { reference: None, channel: command.channel.as_deref().map(Into::into) };
-                // There is nobody to tell.
+                // Nobody is there any more to be told how it went.
                 let _ = self.publish(&about, said);
             }
         }
@@ -535,7 +535,7 @@ fn plain(status: Status) -> Refusal {
     (status, reason.to_owned())
 }
 
-/// The same of a hook.
+/// The status of a hook that refuses, and how it is told.
 fn told_by_hook(status: u16) -> Refusal {
     plain(Status::http(status))
 }

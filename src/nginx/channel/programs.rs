@@ -52,24 +52,24 @@ impl Hub {
         self.store.programs().claim(handle, self.slot) == Ok(true)
     }
 
-    /// It runs.
+    /// The program runs.
     pub fn program_runs(&mut self, handle: ProgramHandle, pid: u32) {
         let done = self.store.programs().runs(handle, self.slot, pid);
         self.done(done);
     }
 
-    /// It is being stopped.
+    /// The program is being stopped.
     pub fn program_stops(&mut self, handle: ProgramHandle) {
         let _ = self.store.programs().stops(handle, self.slot);
     }
 
-    /// It has ended by itself, or could not be started.
+    /// The program has ended by itself, or could not be started.
     pub fn program_ended(&mut self, handle: ProgramHandle, how: &Ended) {
         let done = self.store.programs().ended(handle, self.slot, how, time());
         self.done(done);
     }
 
-    /// It was stopped.
+    /// The program was stopped.
     pub fn program_left(&mut self, handle: ProgramHandle) {
         let done = self.store.programs().left(handle, self.slot, time());
         self.done(done);

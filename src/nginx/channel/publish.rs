@@ -236,7 +236,7 @@ enum Part<'r> {
 pub struct Body<'r>(Vec<Part<'r>>);
 
 impl<'r> Body<'r> {
-    /// Of this request.
+    /// The body of this request.
     ///
     /// # Errors
     ///

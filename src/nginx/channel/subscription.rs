@@ -128,7 +128,7 @@ pub struct Subscription<'r> {
 }
 
 impl<'r> Subscription<'r> {
-    /// From the request.
+    /// What this request subscribes to.
     pub fn of(request: Request<'_>, ids: &Ids<'r>) -> Self {
         Subscription { keys: ids.keys(), asked: asked(request), start: request.settings().channel_start() }
     }
@@ -138,7 +138,7 @@ impl<'r> Subscription<'r> {
         Subscription { keys: ids.keys(), asked, start: request.settings().channel_start() }
     }
 
-    /// The same for a request that gets no more than is there: where others begin with what comes, it begins with the newest
+    /// What a request subscribes to that gets no more than is there: where others begin with what comes, it begins with the newest
     /// message.
     pub fn of_what_is_there(request: Request<'_>, ids: &Ids<'r>) -> Self {
         let subscription = Self::of(request, ids);

@@ -80,7 +80,7 @@ pub struct NginxHost {
     request: HeldRequest,
     /// What is known of the request; in its pool.
     context: HeldContext,
-    /// Those who want to know are told when this goes.
+    /// Whoever wants to know that the client has left is told when this goes.
     member: Option<ChannelMember>,
     timer: Timer,
     /// Its place in the worker's list, as long as it is on it.

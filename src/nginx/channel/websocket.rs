@@ -47,12 +47,12 @@ pub struct Channel {
     subscriber: Option<SubscriberId>,
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
-    /// Those who want to know are told when this goes.
+    /// Whoever wants to know that the client has left is told when this goes.
     member: Option<Box<ChannelMember>>,
     publisher: Option<Rc<Publisher>>,
     /// A hook is asked about messages before they are published.
     asks: bool,
-    /// It is not known yet whether the session may subscribe, or what becomes of its message: nothing more is taken.
+    /// Whether it is not known yet if the session may subscribe, or what becomes of its message: nothing more is taken.
     waiting: bool,
     /// The window of compressed messages for several sessions.
     window: Option<u8>,
@@ -204,7 +204,7 @@ impl Channel {
         match publisher.publish(&publication) {
             Answer::Now(outcome) if self.unanswered.is_empty() => self.answer(published(outcome)),
             Answer::Now(outcome) => {
-                // Those before it are answered first.
+                // The publications before this one are answered first.
                 self.unanswered.push_back(Some(published(outcome)));
                 Ok(())
             }

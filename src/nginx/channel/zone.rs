@@ -38,12 +38,12 @@ impl ZoneLock {
 
 impl Lock for ZoneLock {
     fn lock(&self) {
-        // SAFETY: the mutex is in the zone.
+        // SAFETY: the mutex is in the zone, which is mapped as long as its cycle.
         unsafe { ffi::ngx_shmtx_lock(self.mutex()) };
     }
 
     fn unlock(&self) {
-        // SAFETY: as above.
+        // SAFETY: the mutex is in the zone, which is mapped as long as its cycle; lock() has taken it.
         unsafe { ffi::ngx_shmtx_unlock(self.mutex()) };
     }
 }

@@ -29,7 +29,8 @@ const OFTEN: u64 = 200;
 /// How long a worker that leaves goes on with what nobody awaits, in milliseconds.
 const LAST_CHANCE: u64 = 5000;
 
-/// The same after `worker_shutdown_timeout`, which ends every client, so that many of them leave at that moment.
+/// How long a worker goes on after `worker_shutdown_timeout`, in milliseconds: that ends every client, so that many of them leave
+/// at that moment.
 const OVERTIME: u64 = 1500;
 
 /// One request on its way.
@@ -146,7 +147,7 @@ impl Exchanges {
         let overtime = is_overtime(now);
         let no_more_notices = LEAVE_BY.get().is_some_and(|by| now >= by + OVERTIME);
         let is_late = |exchange: &ExchangeRef| {
-            // SAFETY: exchanges of the list are alive.
+            // SAFETY: exchanges of the list are alive: who frees one has taken it off.
             let exchange = unsafe { exchange.as_ref() };
             if exchange.is_notice {
                 leaving && (no_more_notices || now >= exchange.begun + LAST_CHANCE)

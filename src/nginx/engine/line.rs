@@ -48,7 +48,7 @@ struct Held {
     token: Token,
     octets: Vec<u8>,
     asking: bool,
-    /// When it is too late to send it.
+    /// When the command is too late to be sent.
     deadline: u64,
 }
 
@@ -293,12 +293,12 @@ impl Lines {
         }
     }
 
-    /// All of them.
+    /// All lines: the one for commands, and the one for publications.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Line> {
         [&mut self.commands].into_iter().chain(&mut self.publishing)
     }
 
-    /// They are to be made to this server.
+    /// The connections are to be made to this server.
     pub fn aim(&mut self, host: &Rc<Host>) {
         self.iter_mut().for_each(|line| line.aim(host));
     }

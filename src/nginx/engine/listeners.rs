@@ -109,7 +109,7 @@ impl Listeners {
         self.number
     }
 
-    /// The same with another number: all copies are compared before anybody relies on them.
+    /// Another number from now on: all copies are compared before anybody relies on them.
     pub fn renumber(&mut self) -> u32 {
         self.number = self.number.wrapping_add(1).max(1);
         self.number

@@ -51,11 +51,11 @@ use servers::{Command, CommandOutcome, Servers};
 /// Why an engine has not done what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failed {
-    /// It was not done: the engine is not there, or cannot do it now.
+    /// The operation was not done: the engine is not there, or cannot do it now.
     Unavailable,
-    /// It may have been done: the answer has not come.
+    /// The operation may have been done: the answer has not come.
     Unknown,
-    /// It was not done, and never will be.
+    /// The operation was not done, and never will be.
     Refused,
 }
 
@@ -214,7 +214,7 @@ unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
     guard((), || {
         // SAFETY: the events of a link have its owner, which is there as long as the link.
         let Some(owner) = (unsafe { timer::owner::<Owner>(event) }) else { return };
-        // SAFETY: as above.
+        // SAFETY: the owner is there as long as the link that has called.
         let Owner { engine, listens } = unsafe { owner.as_ref() };
         if !*listens {
             run(*engine);

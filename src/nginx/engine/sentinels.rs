@@ -26,7 +26,7 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Those of an engine that has some. `handler` is called with the `owner` of their events.
+    /// The Sentinels of an engine that has some. `handler` is called with the `owner` of their events.
     pub fn new(settings: &Rc<Settings>, handler: Handler, owner: *mut c_void) -> Option<Self> {
         let Place::Sentinel { name, .. } = settings.place() else { return None };
         let watch = Watch::new(settings.hosts.len(), name.clone(), random())?;

@@ -18,19 +18,19 @@ use crate::redis::url::Place;
 pub struct Command {
     /// The slot of the channel that it is about.
     pub slot: u16,
-    /// It publishes a message.
+    /// Whether the command publishes a message.
     pub publishes: bool,
     /// As it is sent.
     pub octets: Vec<u8>,
-    /// When it is to be answered.
+    /// When the command is to be answered.
     pub deadline: u64,
 }
 
 /// What has become of a command.
 pub enum CommandOutcome {
-    /// It was answered, with an error also.
+    /// The command was answered, with an error also.
     Answered(Token, Value),
-    /// It will not be answered.
+    /// The command will not be answered.
     Failed(Token, Unanswered),
 }
 
@@ -43,7 +43,7 @@ pub enum Servers {
 }
 
 impl Servers {
-    /// Those of an engine. `handler` is called with the `owner` of their events.
+    /// The servers of an engine. `handler` is called with the `owner` of their events.
     pub fn new(settings: &Rc<Settings>, figures: Option<Figures>, handler: Handler, owner: *mut c_void) -> Self {
         match settings.place() {
             Place::Cluster(_) => Servers::Cluster(Box::new(Cluster::new(settings, figures, handler, owner))),

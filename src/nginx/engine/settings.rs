@@ -89,7 +89,7 @@ impl Settings {
         self.wanted.url.to_string()
     }
 
-    /// Where it is.
+    /// Where the engine is.
     pub fn place(&self) -> &Place {
         &self.wanted.url.place
     }
@@ -359,7 +359,7 @@ fn first_line(cf: *mut ffi::ngx_conf_t, file: &[u8]) -> Result<String, String> {
     if unsafe { ffi::ngx_conf_full_name((*cf).cycle, &raw mut name, 1) } != Status::OK {
         return Err("no memory".to_owned());
     }
-    // SAFETY: the name is in a pool of the configuration.
+    // SAFETY: the name is in the pool of the configuration, which is being read.
     let path = String::from_utf8_lossy(unsafe { bytes(&name) }).into_owned();
     let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
     match text.lines().next() {

@@ -75,7 +75,7 @@ pub fn enter(checks: &mut Vec<Check>, settings: &Settings<NginxCompiler>) {
         }
     }
     if let Some(EndpointSettings::ExecDir(directory)) = &settings.endpoint {
-        // It is the worker that looks for programs there.
+        // The worker itself looks for programs there.
         note(checks, What::Directory("websocket_exec_dir"), directory, None);
     }
     if let Some(directory) = settings.exec_cwd() {
@@ -171,7 +171,7 @@ fn own_path(cycle: *mut ffi::ngx_cycle_t) -> Option<Vec<u8>> {
             false => std::slice::from_raw_parts(env.elts.cast::<ffi::ngx_str_t>(), env.nelts),
         }
     };
-    // SAFETY: the names live as long as the cycle.
+    // SAFETY: the names live as long as the cycle, which the caller has.
     let is_path = |entry: &&ffi::ngx_str_t| unsafe { bytes(entry) } == b"PATH";
     let mut declared = entries.iter().filter(is_path).filter_map(|entry| {
         // SAFETY: nginx cuts an entry at the "=", but leaves the value behind it, ended by a NUL.

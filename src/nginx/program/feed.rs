@@ -10,7 +10,7 @@ use crate::session::buffers;
 /// What a program has not read yet, and the pipe that it is to go to.
 pub struct Feed {
     stdin: Option<Stdin>,
-    /// The other end is a terminal.
+    /// Whether the other end is a terminal.
     terminal: bool,
     /// The first `written` octets are through.
     queue: Vec<u8>,

@@ -58,7 +58,7 @@ pub struct Remainder {
     session: SessionRef,
     /// The session waits for the end of the program. Invariant: false once the session is gone.
     is_awaited: Rc<Cell<bool>>,
-    /// Also keeps the worker until the program is gone.
+    /// Fires for the next step, and keeps the worker until the program is gone.
     timer: Timer,
 }
 
@@ -81,11 +81,11 @@ pub struct Left {
 /// How far the program is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RemainderStage {
-    /// It is given its input; the next look at what it has read comes after this time.
+    /// The program is given its input; the next look at what it has read comes after this time.
     Feeding { pause: u64 },
-    /// It is being stopped, and has been told by its terminal that the input ends, which is hung up at this time.
+    /// The program is being stopped, and has been told by its terminal that the input ends, which is hung up at this time.
     HangingUp { at: u64 },
-    /// It has no input any more, and is being stopped.
+    /// The program has no input any more, and is being stopped.
     Stopping,
 }
 
@@ -268,7 +268,7 @@ impl Remainder {
         self.timer.arm(HANG_UP);
     }
 
-    /// It gets nothing more. For a terminal that is the end of it.
+    /// The program gets nothing more. For a terminal that is the end of it.
     fn hang_up(&mut self) {
         self.feed.close();
         if self.terminal {
@@ -277,7 +277,7 @@ impl Remainder {
         self.stage = RemainderStage::Stopping;
     }
 
-    /// It is taken down by its ladder from now on.
+    /// The program is taken down by its ladder from now on.
     fn stop(&mut self) {
         programs::stop(self.id, self.ladder);
         self.stage = RemainderStage::Stopping;
@@ -342,7 +342,7 @@ impl Reader for Journal<'_> {
     }
 
     fn text(&mut self, _: &str) {
-        // It is for a client that has gone.
+        // The text is for a client that has gone.
     }
 
     fn complain(&self, text: std::fmt::Arguments<'_>) {
@@ -354,7 +354,7 @@ impl Reader for Journal<'_> {
 unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
     // SAFETY: the owner of the timer is the remainder, which removes it before it is freed.
     if let Some(this) = unsafe { timer::owner::<Remainder>(event) } {
-        // SAFETY: as above.
+        // SAFETY: the remainder is there as long as its timer, by which it was found.
         unsafe { (*this.as_ptr()).timer.take_expired() };
         run(this);
     }

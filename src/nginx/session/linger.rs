@@ -29,7 +29,7 @@ struct Lingering {
     timer: Timer,
     /// Our side was closed.
     shut: bool,
-    /// It is closed at this time, or after this many milliseconds of silence.
+    /// The connection is closed at this time, or after this many milliseconds of silence.
     until: u64,
     silence: u64,
 }
@@ -43,7 +43,7 @@ pub fn begin(request: Request<'_>, client: &Client) {
         (is_on, location.lingering_time as u64, location.lingering_timeout as u64)
     };
     if is_on && keep(client.connection(), total, silence).is_err() {
-        // SAFETY: as above. nginx lingers then, which holds the request.
+        // SAFETY: the request is alive: the caller finalizes it afterwards. nginx lingers then, which holds the request.
         unsafe { (*request.raw()).set_lingering_close(1) };
     }
 }
@@ -73,7 +73,7 @@ fn keep(connection: *mut ffi::ngx_connection_t, total: u64, silence: u64) -> io:
 }
 
 impl Lingering {
-    /// Whether it goes on.
+    /// Whether the lingering goes on.
     fn go_on(&mut self) -> bool {
         if !self.shut {
             self.shut = true;
@@ -107,7 +107,7 @@ impl Lingering {
 ///
 /// # Safety
 ///
-/// It was leaked by [`keep`], and has not ended.
+/// The connection was leaked by [`keep`], and has not ended.
 unsafe fn go_on(lingering: *mut Lingering, expired: bool) {
     guard((), || {
         // SAFETY: the promise of the caller; whoever is called later is called by events that end with it.
@@ -130,7 +130,7 @@ unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
 
 /// Its first turn, or the end of its time.
 unsafe extern "C" fn on_timer(event: *mut ffi::ngx_event_t) {
-    // SAFETY: the timer wakes the box.
+    // SAFETY: the owner of the timer is the box, which has the timer and so is there as long as it.
     unsafe {
         let Some(lingering) = timer::owner::<Lingering>(event) else { return };
         let expired = (*lingering.as_ptr()).timer.take_expired();

@@ -160,7 +160,7 @@ impl Endpoint for SharedProgramClient {
             }
             State::Refused(HttpStatus::UNAVAILABLE) => Started::No(session::refusal(try_again(self.request.get()))),
             State::Refused(status) => Started::No(status),
-            // It has run, and what it said is there.
+            // The program has run, and what it said is there.
             State::Ended(_) => Started::Yes,
         }
     }

@@ -81,7 +81,7 @@ impl Parameters {
         })
     }
 
-    /// How it is stopped.
+    /// How the program is stopped.
     pub fn ladder(&self) -> Ladder {
         self.ladder
     }

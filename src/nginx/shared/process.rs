@@ -421,7 +421,7 @@ impl StderrReader for Sink<'_> {
     }
 
     fn in_message(&self) -> bool {
-        // It is a message of its own, whatever is being put together.
+        // The line is a message of its own, whatever is being put together.
         false
     }
 

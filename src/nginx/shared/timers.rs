@@ -92,7 +92,7 @@ unsafe fn of_timer(
 /// The program has outlived its clients for long enough.
 unsafe extern "C" fn on_linger(event: *mut ffi::ngx_event_t) {
     guard((), || {
-        // SAFETY: the event is that of a linger timer.
+        // SAFETY: this handler is only given to linger timers, so that the event is one of those.
         let id = unsafe { of_timer(event, |events| [&events.linger; 2]) };
         if let Some(id) = id {
             programs().on_linger(id);

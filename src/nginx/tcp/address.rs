@@ -15,9 +15,9 @@ use crate::nginx::template::{ComplexValue, NginxCompiler};
 /// The argument of `websocket_tcp`.
 #[derive(Clone, Copy)]
 pub enum Address {
-    /// The same for all requests: an upstream block, or a group that was made of an address and its name looked up.
+    /// One group for all requests: an upstream block, or a group that was made of an address and its name looked up.
     Group(Group),
-    /// Depends on the request.
+    /// An address that depends on the request.
     Template(ComplexValue),
 }
 
@@ -39,7 +39,7 @@ impl Group {
 
     /// The port of its address; 0 if there is none.
     pub fn port(self) -> u16 {
-        // SAFETY: as above.
+        // SAFETY: the group lives as long as its configuration, which outlives its requests.
         unsafe { (*self.0).port }
     }
 
@@ -96,9 +96,9 @@ impl Target {
 
 /// An address that needs no looking up.
 pub enum Literal<'a> {
-    /// Of a unix socket.
+    /// The path of a unix socket.
     Path(&'a [u8]),
-    /// Of TCP.
+    /// An address of TCP.
     Address(SocketAddr),
 }
 
@@ -114,7 +114,7 @@ impl Resolved {
 
     /// The port of the address.
     pub fn port(self) -> u16 {
-        // SAFETY: in the pool of the request.
+        // SAFETY: the address is in the pool of the request, which outlives it.
         unsafe { (*self.0).port }
     }
 
@@ -207,7 +207,7 @@ fn group_of(request: Request<'_>, host: &[u8], port: ffi::in_port_t, no_port: bo
         }
     };
     groups.iter().copied().map(Group).find(|group| {
-        // SAFETY: as above.
+        // SAFETY: nginx's upstream module keeps the groups of its array as long as the configuration.
         let its_port = unsafe { (*group.0).port };
         ((its_port == 0 && no_port) || its_port == port) && group.host().eq_ignore_ascii_case(host)
     })

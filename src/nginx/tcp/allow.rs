@@ -38,11 +38,11 @@ pub fn is_said(cf: *mut ffi::ngx_conf_t, settings: &Settings<NginxCompiler>) -> 
 /// What is known of a target before its name is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// It may be connected, whatever a name leads to.
+    /// The service may be connected, whatever a name leads to.
     Allowed,
     /// The addresses that its name leads to have to be looked at.
     ByAddress,
-    /// It may not be connected; this was logged.
+    /// The service may not be connected; this was logged.
     Refused,
 }
 
@@ -82,7 +82,7 @@ fn decided(allowed: bool) -> Judgement {
     if allowed { Judgement::Allowed } else { Judgement::Refused }
 }
 
-/// Those of the addresses of a name that may be connected on this port. That there is none was logged.
+/// The addresses of a name that may be connected on this port. That there is none was logged.
 pub fn among(request: Request<'_>, addresses: &[ffi::ngx_resolver_addr_t], port: u16) -> Vec<ffi::ngx_resolver_addr_t> {
     let settings = request.settings();
     let rules = settings.tcp_allow.as_deref().unwrap_or_default();

@@ -33,7 +33,7 @@ pub struct Connecting {
     host: Vec<u8>,
 }
 
-/// How far it is.
+/// How far a connection attempt is.
 enum Step {
     /// The name is being looked up.
     Resolving(Lookup),

@@ -31,7 +31,7 @@ struct Lingering {
 enum Next {
     /// The next event is waited for.
     Wait,
-    /// It is over.
+    /// The connection is over.
     End,
 }
 

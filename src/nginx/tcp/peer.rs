@@ -28,13 +28,13 @@ pub struct Peer {
 
 /// What became of a connect.
 pub enum Connect {
-    /// It goes on; or it is done, and the socket is told of it all the same.
+    /// The connection is being made; or it is there, and the socket is told of it all the same.
     Begun(Socket),
     /// This server does not take it.
     Refused,
     /// No server of the group can be used at this time.
     NoServer,
-    /// It is our own fault, and nginx has logged it.
+    /// The failure is our own, and nginx has logged it.
     Failed,
 }
 
@@ -207,7 +207,7 @@ impl Peer {
     /// Begins a place in the variables for the next server.
     fn push_state(&mut self) -> bool {
         self.finish_state();
-        // SAFETY: the array exists; all zeroes is a state.
+        // SAFETY: new() has made the array; all zeroes is a state.
         unsafe {
             let state = ffi::ngx_array_push((*self.request.get().raw()).upstream_states)
                 .cast::<ffi::ngx_http_upstream_state_t>();

@@ -47,7 +47,7 @@ impl Socket {
 
     /// Lines about the connection go to `log`.
     pub fn log_to(&self, log: *mut ffi::ngx_log_t) {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, its events and its pool with it.
         unsafe {
             let connection = self.raw();
             (*connection).log = log;
@@ -74,32 +74,32 @@ impl Socket {
 
     /// Calls the handler once, after the events that are handled now.
     pub fn post(&self) {
-        // SAFETY: as above; closing takes the event back.
+        // SAFETY: the connection is ours until drop, its events with it; closing takes the event back.
         unsafe { ffi::ngx_ws_post_event(self.write_event()) };
     }
 
     /// Calls the handler in so many milliseconds.
     pub fn set_timer(&self, milliseconds: u64) {
         let milliseconds = usize::try_from(milliseconds).unwrap_or(usize::MAX).min(i32::MAX as usize);
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, its events with it; closing takes the timer out.
         unsafe { ffi::ngx_ws_add_timer(self.write_event(), milliseconds) };
     }
 
     /// The handler is not called by the timer any more.
     pub fn clear_timer(&self) {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, its events with it; the shim looks whether the timer is set.
         unsafe { ffi::ngx_ws_del_timer(self.write_event()) };
     }
 
     /// Whether the timer has fired.
     pub fn timed_out(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, its events with it.
         unsafe { (*self.write_event()).timedout() != 0 }
     }
 
     /// The timer that has fired counts as not set.
     pub fn clear_timed_out(&self) {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, its events with it.
         unsafe { (*self.write_event()).set_timedout(0) };
     }
 
@@ -117,7 +117,7 @@ impl Socket {
     pub fn connect_failed(&self) -> bool {
         let mut error: libc::c_int = 0;
         let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: as above; the system writes one number, and nginx only reads the text.
+        // SAFETY: the connection is ours until drop; the system writes one number, and nginx only reads the text.
         unsafe {
             let out = (&raw mut error).cast();
             if libc::getsockopt((*self.raw()).fd, libc::SOL_SOCKET, libc::SO_ERROR, out, &raw mut length) == -1 {
@@ -132,7 +132,7 @@ impl Socket {
 
     /// Small messages leave at once. `false` when the socket refuses.
     pub fn no_delay(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop.
         unsafe { ffi::ngx_ws_tcp_nodelay(self.raw()) == Status::OK }
     }
 
@@ -165,7 +165,7 @@ impl Socket {
 
     /// Nothing more will be written.
     pub fn end_writing(&self) {
-        // SAFETY: as above.
+        // SAFETY: the connection is ours until drop, which closes its descriptor.
         unsafe {
             ffi::ngx_ws_ssl_shutdown(self.raw());
             libc::shutdown((*self.raw()).fd, libc::SHUT_WR);

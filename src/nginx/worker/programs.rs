@@ -27,19 +27,19 @@ const AT_ONCE: Ladder = Ladder { term_ms: 0, kill_ms: 0, ..Ladder::DEFAULT };
 
 /// Whom a program serves: what is told of it, when this module's table of programs is not borrowed.
 pub trait Served {
-    /// It runs; its terminal, if it was to be given one of its own user's.
+    /// The program runs; its terminal, if it was to be given one of its own user's.
     fn started(&self, id: ProgramId, pid: i32, terminal: Option<OwnedFd>);
 
-    /// It could not be started. It is in no table any more.
+    /// The program could not be started. It is in no table any more.
     fn failed(&self, id: ProgramId, failure: NotStarted<'_>);
 
-    /// It was not started in time, for the reason that is to be logged; it is being taken down.
+    /// The program was not started in time, for the reason that is to be logged; it is being taken down.
     fn timed_out(&self, id: ProgramId, reason: Arguments<'_>);
 
-    /// It has ended by itself and not well: a line for the log.
+    /// The program has ended by itself and not well: a line for the log.
     fn report(&self, text: Arguments<'_>);
 
-    /// It has ended, or the last process of its group is gone, as its [`ProgramEnd`] says.
+    /// The program has ended, or the last process of its group is gone, as its [`ProgramEnd`] says.
     fn ended(&self);
 
     /// The spawner is gone and the program with it, or was never there. It is in no table any more.
@@ -61,7 +61,7 @@ pub struct NotStarted<'a> {
 
 /// What a worker keeps of a program that it asks for.
 pub struct Asked {
-    /// Whom it is for.
+    /// Whom the program is for.
     pub served: Rc<dyn Served>,
     /// Where its end is noted.
     pub end: Rc<ProgramEnd>,
@@ -82,7 +82,7 @@ struct Entry {
     name: String,
     /// Counted until the last process of its group is gone.
     place: Place,
-    /// It was told to stop: how it ends is no news.
+    /// Whether the program was told to stop: how it ends is no news.
     stopped: bool,
     /// When its start is given up, by nginx's clock.
     deadline: Option<u64>,
@@ -90,7 +90,7 @@ struct Entry {
     spawner: usize,
     /// Whom it runs as; `None` for the worker's own user.
     user: Option<Rc<User>>,
-    /// It was found by its path in a directory, without looking whether another user may execute it.
+    /// Whether the program was found by its path in a directory, without looking whether another user may execute it.
     found: bool,
 }
 
@@ -267,7 +267,7 @@ unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
 /// The spawner has something to say, or takes more.
 unsafe extern "C" fn on_spawner(event: *mut ffi::ngx_event_t) {
     guard((), || {
-        // SAFETY: the event is one of a spawner's watch.
+        // SAFETY: this handler is only given to the watches of spawners, so that the event is one of those.
         let serial = unsafe { spawners::serial(event) };
         loop {
             let report = PROGRAMS.with_borrow_mut(|programs| {

@@ -26,7 +26,7 @@ const REST: u64 = 40;
 struct Command {
     slot: u16,
     octets: Vec<u8>,
-    /// When it is too late to send it.
+    /// When the command is too late to be sent.
     deadline: u64,
     redirects: u32,
     /// The node that has its keys already, for the next time that it is sent.
@@ -37,7 +37,7 @@ struct Command {
 #[derive(Debug, Default)]
 struct Aside {
     queue: VecDeque<Token>,
-    /// Nothing is sent before.
+    /// No command is sent before this time.
     rests_until: u64,
 }
 

@@ -47,7 +47,7 @@ struct Question {
 pub struct Survey {
     /// Nodes that the configuration names.
     seeds: Vec<Node>,
-    /// Those, and the masters that were found. Invariant: never empty.
+    /// The seeds, and the masters that were found. Invariant: never empty.
     nodes: Vec<Node>,
     at: usize,
     next_token: u64,

@@ -90,7 +90,7 @@ pub enum Unfit {
     },
     /// A message was stored, but nobody could be told of it: the user has no right to one of the commands that follow.
     Rights,
-    /// It has answered something that the command does not answer.
+    /// The server has answered something that the command does not answer.
     Malformed(&'static str),
 }
 

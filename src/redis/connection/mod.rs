@@ -29,7 +29,7 @@ const QUIET: u64 = 5_000;
 /// What a connection needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What it is for.
+    /// What the connection is for.
     pub purpose: Purpose,
     /// The user of the access control lists; none for the default user.
     pub user: Option<String>,
@@ -97,9 +97,9 @@ impl std::fmt::Display for End {
 /// How far a command came that was not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
-    /// It did not leave: it was not executed.
+    /// The command did not leave: it was not executed.
     NotSent,
-    /// It left, or a part of it: nobody knows.
+    /// The command left, or a part of it: nobody knows whether it was executed.
     Unknown,
 }
 
@@ -156,7 +156,7 @@ enum ConnectionStage {
     },
     /// Commands are taken.
     Ready,
-    /// It has ended.
+    /// The connection has ended.
     Over,
 }
 

@@ -61,7 +61,7 @@ impl Announced {
         (self.expected, self.expected_until, self.news) = (subscribers, now + PATIENCE, true);
     }
 
-    /// Those that are expected could not come until now.
+    /// The announcements that are expected could not come until now.
     pub fn expect_longer(&mut self, now: u64) {
         self.expected_until = now + PATIENCE;
     }

@@ -80,7 +80,7 @@ impl Relay {
         let Some(state) = self.channels.get(topic) else { return };
         let appended = match envelope::open(sealed) {
             Some(envelope) => copies.append(&state.channel, id, unix, &envelope),
-            // It has a place in the stream, and is passed over there.
+            // The message has a place in the stream, and is passed over there.
             None => Appended::OtherEpoch,
         };
         match appended {
@@ -168,7 +168,7 @@ impl Relay {
         match noted {
             Ok(noted) if !noted.has_presence => state.announced.forget_who(),
             Ok(_) => {}
-            // It is told again by the count.
+            // The announcement is made again by the count.
             Err(_) => state.announced.refused(),
         }
         if state.announced.changed && !was_changed {

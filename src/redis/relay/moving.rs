@@ -28,14 +28,14 @@ impl Moving {
 pub struct Displaced {
     /// Its Pub/Sub channel.
     pub topic: Box<[u8]>,
-    /// Where it is.
+    /// Where the channel is.
     pub to: Redirect,
     /// Only this channel is there already, and the others of its slot are not: `ASKING` goes before what is asked there.
     pub asking: bool,
 }
 
 impl Relay {
-    /// The same relay at a node of a cluster, where Pub/Sub channels belong to slots.
+    /// The relay of a node of a cluster, where Pub/Sub channels belong to slots.
     pub fn sharded(self) -> Self {
         Relay { is_sharded: true, ..self }
     }
@@ -47,7 +47,7 @@ impl Relay {
 
     /// The Pub/Sub channels that do not belong here.
     pub fn misplaced(&self, belongs: impl Fn(u16) -> bool) -> Vec<Box<[u8]>> {
-        // Those that are here because of an ASK belong to another node, and are sent away by MOVED.
+        // Channels that are here because of an ASK belong to another node, and are sent away by MOVED.
         let misplaced = self.channels.iter().filter(|(_, state)| !state.asking && !belongs(state.names.slot()));
         misplaced.map(|(topic, _)| topic.clone()).collect()
     }
@@ -296,7 +296,7 @@ mod tests {
         assert!(!displaced[0].asking && displaced[0].to.port == 7002);
         assert!(from.relay.take_displaced().is_empty());
         let moving = from.relay.take(&displaced[0].topic, Some(&mut from.connection), 5_000).unwrap();
-        // It is there already, and its slot is not: each command says so.
+        // The channel is there already, and its slot is not: each command says so.
         to.relay.adopt(moving, true, 5_000);
         assert!(to.relay.misplaced(|_| false).is_empty(), "it stays although its slot is elsewhere");
         assert_eq!(to.sent(&mut copies, 5_000), ["ASKING", "SSUBSCRIBE"]);

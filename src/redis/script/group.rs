@@ -145,7 +145,7 @@ fn refusal(reply: &Value) -> Failure {
 /// What a group has and may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupState {
-    /// What it has.
+    /// What the group has.
     pub used: GroupUse,
     /// Its own limits.
     own: [Option<u64>; 4],

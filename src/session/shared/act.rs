@@ -15,11 +15,11 @@ const LOOKS: usize = 8;
 /// What is to be done about a program when the table is not borrowed.
 enum Step {
     Nothing,
-    /// It is to be started, if nobody else does.
+    /// The program is to be started, if nobody else does.
     Claim,
-    /// It has something to read.
+    /// The program has something to read.
     Feed,
-    /// It does not run here, though the zone says so.
+    /// The program does not run here, though the zone says so.
     Leave,
     /// There is another look to be taken.
     Again,

@@ -15,9 +15,9 @@ const LATER: u64 = 10;
 /// Why a client does not share a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinError<E> {
-    /// It is not known how the program is to be started.
+    /// Nobody knows how the program is to be started.
     Parameters(E),
-    /// The zone cannot have it.
+    /// The zone cannot have the program.
     Zone(SubscribeError),
     /// The program could not be started; the status to answer.
     Refused(HttpStatus),

@@ -34,13 +34,13 @@ pub trait ProgramZone {
     /// The program that this worker has claimed runs, as this process.
     fn runs(&self, program: ProgramHandle, pid: i32);
 
-    /// It is being stopped.
+    /// The program is being stopped.
     fn stops(&self, program: ProgramHandle);
 
-    /// It has ended by itself, or could not be started: the clients of all workers are told.
+    /// The program has ended by itself, or could not be started: the clients of all workers are told.
     fn ended(&self, program: ProgramHandle, how: &Ended);
 
-    /// It was stopped, and nothing of it is left: another worker may run it.
+    /// The program was stopped, and nothing of it is left: another worker may run it.
     fn left(&self, program: ProgramHandle);
 
     /// Adds a message to what a program is to read, unless more than `most` octets would wait then.
@@ -91,13 +91,13 @@ pub trait Timers: Clone {
 /// What became of a program that was served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// It is waited for.
+    /// The program is waited for.
     Waits,
     /// There is more to do at once.
     More,
-    /// It has ended by itself.
+    /// The program has ended by itself.
     Ended(RunEnd),
-    /// It was stopped, and nothing of it is left.
+    /// The program was stopped, and nothing of it is left.
     Left,
 }
 
@@ -109,7 +109,7 @@ pub trait SharedProcess {
     /// What the spawner calls it.
     fn id(&self) -> ProgramId;
 
-    /// Whether it is being stopped.
+    /// Whether the program is being stopped.
     fn is_stopping(&self) -> bool;
 
     /// Whether nothing of it is left.

@@ -11,11 +11,11 @@ use crate::channel::store::Input;
 /// What became of a message for the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// It will be read, if the program reads.
+    /// The message will be read, if the program reads.
     Taken,
     /// There is no room; the client is woken when there is.
     Full,
-    /// It never fits.
+    /// The message is larger than the program ever has room for.
     TooLarge,
 }
 

@@ -26,20 +26,20 @@ const KILLED: u32 = 2;
 const REFUSED: u32 = 3;
 
 impl RunEnd {
-    /// It ran, and ended.
+    /// The end of a program that ran.
     pub fn of(ending: Ending, status: Option<ExitStatus>) -> Self {
         // Who came while it ended has not missed anything.
         RunEnd { ending, status, refusal: HttpStatus::UNAVAILABLE }
     }
 
-    /// It could not be started; `exhausted` if that is worth another try.
+    /// The end of a program that could not be started; `exhausted` if that is worth another try.
     pub fn refused(exhausted: bool) -> Self {
         let status = if exhausted { HttpStatus::UNAVAILABLE } else { HttpStatus::INTERNAL };
         let reason = "the program cannot be started".to_owned();
         RunEnd { ending: Ending { code: CloseCode::INTERNAL, reason }, status: None, refusal: status }
     }
 
-    /// It did not start in time.
+    /// The end of a program that did not start in time.
     pub fn timed_out() -> Self {
         RunEnd { refusal: HttpStatus(504), ..RunEnd::refused(true) }
     }
@@ -56,7 +56,7 @@ impl RunEnd {
         RunEnd::of(Ending { code: CloseCode::GOING_AWAY, reason }, None)
     }
 
-    /// For the other workers.
+    /// The end as the other workers are told of it.
     pub fn to_zone(&self) -> Ended {
         let (kind, number) = match self.status {
             Some(ExitStatus::Code(code)) => (EXITED, u32::from(code)),
@@ -88,13 +88,13 @@ impl RunEnd {
 /// How far the program is, for one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It is being started.
+    /// The program is being started.
     Starting,
-    /// It runs as this process.
+    /// The program runs as this process.
     Running(i32),
-    /// It could not be started, or ended before it was known to run; the status to answer.
+    /// The program could not be started, or ended before it was known to run; the status to answer.
     Refused(HttpStatus),
-    /// It has ended.
+    /// The program has ended.
     Ended(RunEnd),
 }
 
@@ -109,7 +109,7 @@ impl Default for Run {
 }
 
 impl Run {
-    /// How far it is.
+    /// How far the run is.
     pub fn state(&self) -> State {
         self.0.borrow().clone()
     }
@@ -122,14 +122,14 @@ impl Run {
         }
     }
 
-    /// It runs. Whether that is news.
+    /// The program runs. Returns whether that is news.
     pub fn runs(&self, pid: i32) -> bool {
         let mut state = self.0.borrow_mut();
         let before = std::mem::replace(&mut *state, State::Running(pid));
         before == State::Starting
     }
 
-    /// It has ended.
+    /// The program has ended.
     pub fn ended(&self, end: RunEnd) {
         let mut state = self.0.borrow_mut();
         *state = match *state {

@@ -16,14 +16,14 @@ pub struct SharedProgramId(u64);
 /// What becomes of a program that runs here and has no clients in any worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Vacancy {
-    /// It has clients, or is being stopped.
+    /// The program has clients, or is being stopped.
     #[default]
     None,
-    /// It outlives its clients until a timer fires.
+    /// The program outlives its clients until a timer fires.
     Lingering,
-    /// It has outlived its clients for as long as it may.
+    /// The program has outlived its clients for as long as it may.
     Lingered,
-    /// It is given what its clients have sent, and stopped after that.
+    /// The program is given what its clients have sent, and stopped after that.
     FinishingInput,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Vacancy {
 pub(super) struct SharedProgram<H: ProgramHost> {
     /// The channel.
     name: Name,
-    /// How it is started.
+    /// How the program is started.
     pub parameters: Rc<H::Parameters>,
     /// The program in the zone.
     pub handle: ProgramHandle,
@@ -40,7 +40,7 @@ pub(super) struct SharedProgram<H: ProgramHost> {
     pub is_lost: bool,
     /// The run that the zone counts.
     pub number: u32,
-    /// The same run as its clients see it.
+    /// The run as its clients see it.
     pub run: Rc<Run>,
     /// Clients of this run. Invariant: none of them is among the former ones.
     pub clients: BTreeSet<usize>,
@@ -54,12 +54,12 @@ pub(super) struct SharedProgram<H: ProgramHost> {
     pub process: Option<Box<H::Process>>,
     /// Invariant: [`Vacancy::None`] unless there is a process that is not being stopped, or that is served at the moment.
     pub vacancy: Vacancy,
-    /// When it is looked at.
+    /// When the program is looked at.
     pub timers: H::Timers,
 }
 
 impl<H: ProgramHost> SharedProgram<H> {
-    /// Whether it has clients of this run.
+    /// Whether the program has clients of this run.
     pub fn has_clients(&self) -> bool {
         self.joining > 0 || !self.clients.is_empty()
     }
@@ -74,7 +74,7 @@ impl<H: ProgramHost> SharedProgram<H> {
         !self.has_clients() && self.process.as_ref().is_none_or(|process| process.is_stopping())
     }
 
-    /// It does not run here, or will not for long.
+    /// The program does not run here, or will not for long.
     pub fn end_vacancy(&mut self) {
         if self.vacancy != Vacancy::None {
             self.vacancy = Vacancy::None;

@@ -14,15 +14,15 @@ use std::rc::Rc;
 /// How far the endpoint is, by the calls that it has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It may be asked whether it has started.
+    /// The endpoint may be asked whether it has started.
     Starting,
-    /// It could not start: nothing but the end follows.
+    /// The endpoint could not start: nothing but the end follows.
     Refused,
     /// Messages go both ways.
     Open,
-    /// It has said all, and still takes what the client says.
+    /// The endpoint has said all, and still takes what the client says.
     Listening,
-    /// It has said all.
+    /// The endpoint has said all.
     Ended,
     /// The client is gone: nothing follows.
     Gone,

@@ -211,15 +211,15 @@ pub struct Settings {
 
 /// How far a request has come, and what only that stage has.
 enum SubscriberStage<S> {
-    /// It has no source yet.
+    /// The subscriber has no source yet.
     Created,
     /// The program that it shares is being started; nothing was answered yet.
     Starting { source: S },
-    /// It gets what comes. While it is blocked, nothing is asked of the source.
+    /// The subscriber gets what comes. While it is blocked, nothing is asked of the source.
     Waiting { source: S, is_blocked: bool },
-    /// It gets nothing more; what is on its way leaves until then.
+    /// The subscriber gets nothing more; what is on its way leaves until this time.
     Closing { until: u64 },
-    /// It has ended or is ending.
+    /// The subscriber has ended or is ending.
     Over,
 }
 
@@ -266,7 +266,7 @@ impl<H: Host> Subscriber<H> {
         &mut self.host
     }
 
-    /// Whether it has ended.
+    /// Whether the subscriber has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, SubscriberStage::Over)
     }

@@ -297,7 +297,7 @@ impl Host for Shared {
 pub struct Simulation {
     world: Rc<World>,
     subscriber: Subscriber<Shared>,
-    /// How it has ended.
+    /// How the subscriber has ended.
     pub end: Option<SubscriberEnd>,
     /// Messages that were published since the subscription began.
     published: u64,

@@ -56,7 +56,7 @@ struct Known {
 }
 
 impl Tokens {
-    /// Those of a file or a directory. Nothing is read before the first question.
+    /// The tokens of a file or a directory. Nothing is read before the first question.
     pub fn new(path: &[u8]) -> Self {
         Tokens { path: PathBuf::from(std::ffi::OsStr::from_bytes(path)), known: RefCell::default() }
     }

@@ -131,7 +131,7 @@ fn socket(path: &[u8], directory: &[u8]) -> Result<Vec<u8>, &'static str> {
 ///
 /// # Errors
 ///
-/// Why there can be none.
+/// Why there can be no socket at this path.
 pub fn socket_address(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     if path.split(|octet| *octet == b'/').any(|name| name == b"..") {
         return Err("the path contains \"..\"");

@@ -16,7 +16,7 @@ const TAIL_LEN: u8 = 4;
 /// Whether a message is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::ws) enum End {
-    /// All of it came out.
+    /// Everything came out.
     Done,
     /// There may be more; the output was full.
     More,

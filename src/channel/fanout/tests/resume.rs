@@ -49,7 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Seen {
     epoch: u64,
     next: u64,
-    /// It must be told of a gap before the next message.
+    /// Whether the subscriber must be told of a gap before the next message.
     owed: bool,
     /// The channel was replaced: it may be told of a gap.
     replaced: bool,

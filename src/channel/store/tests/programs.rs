@@ -125,7 +125,7 @@ fn a_worker_dies_or_leaves() {
     let view = rig.look(program, two, true).unwrap();
     assert_eq!((view.owner, view.others, view.run), (Owner::Nobody, false, 0));
     assert_eq!(rig.store.programs().claim(program, two), Ok(true));
-    // Those who are leaving let others go first.
+    // A worker that is leaving lets others go first.
     let three = rig.claim(13);
     rig.attach("a", three);
     rig.store.programs().leave(two).unwrap();

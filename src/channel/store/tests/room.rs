@@ -26,7 +26,7 @@ fn for_messages(rig: &Rig) -> u32 {
     total - reserve(total as usize) as u32
 }
 
-/// Those of them that are not taken.
+/// Cells that messages and their channels may still take.
 fn left_for_messages(rig: &Rig) -> u32 {
     let taken = rig.store.zone.view(|memory| {
         let header = memory.header()?;

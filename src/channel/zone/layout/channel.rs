@@ -25,10 +25,10 @@ shared! {
     }
 }
 
-/// See [`Interest::slot`].
+/// The bit of [`Interest::slot`] by which the entry is queued.
 pub const QUEUED: u32 = 1 << 31;
 
-/// See [`Interest::seen`].
+/// The value of [`Interest::seen`] of a worker that has still to hear that the offsets are others.
 pub const REPLACED: u64 = u64::MAX;
 
 /// Entries within the first cell of a channel.
@@ -42,7 +42,7 @@ shared! {
     pub struct InterestCell {
         /// Next one.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// The entries.
         entries: [Interest; INTEREST_PER_CELL],
@@ -54,7 +54,7 @@ shared! {
     pub struct Record {
         /// Next cell of the chain.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// Next channel in the same bucket.
         hash_next: Word,
@@ -78,7 +78,7 @@ shared! {
         id_len: Word,
         /// Cells with more `entries`.
         interest: Word,
-        /// See [`super::state`].
+        /// What the channel is, a value of [`super::state`].
         state: Word,
         /// Messages to keep; 0: no limit.
         history: Word,
@@ -130,7 +130,7 @@ shared! {
         previous: Wide,
         /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
         relay: Wide,
-        /// It was compared with the original at the request of those who asked up to this time of the zone's clock.
+        /// The copy was compared with the original at the request of those who asked up to this time of the zone's clock.
         compared: Wide,
     }
 }
@@ -143,7 +143,7 @@ shared! {
     pub struct Present {
         /// Always 0: a chain of one cell.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// The one that came before it.
         after: Word,

@@ -10,7 +10,7 @@ shared! {
     pub struct Group {
         /// Next cell of the chain.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// Next group in the same bucket.
         hash_next: Word,

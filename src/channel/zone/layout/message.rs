@@ -10,7 +10,7 @@ shared! {
     pub struct Message {
         /// Next cell of the chain.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// Last cell of the chain.
         tail: Word,

@@ -10,11 +10,11 @@ pub const SLOT_BITS: usize = MAX_SLOTS / 64;
 
 /// States of a program.
 pub mod phase {
-    /// It does not run.
+    /// The program does not run.
     pub const IDLE: u32 = 0;
     /// Its owner is starting it.
     pub const STARTING: u32 = 1;
-    /// It runs.
+    /// The program runs.
     pub const RUNNING: u32 = 2;
     /// Its owner is stopping it.
     pub const STOPPING: u32 = 3;
@@ -26,7 +26,7 @@ shared! {
     pub struct ProgramRecord {
         /// The slots that have clients.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// The channel.
         record: Word,
@@ -36,7 +36,7 @@ shared! {
         owner: Word,
         /// The generation of that slot when it began.
         generation: Word,
-        /// See [`phase`].
+        /// What the program does, a value of [`phase`].
         phase: Word,
         /// Its process.
         pid: Word,
@@ -63,7 +63,7 @@ shared! {
     pub struct SlotSet {
         /// Next cell of the chain.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// One bit for each slot.
         bits: [Wide; SLOT_BITS],
@@ -81,7 +81,7 @@ shared! {
     pub struct Input {
         /// Next cell of the chain.
         next: Word,
-        /// See [`super::tag`].
+        /// What the cell is used for, a value of [`super::tag`].
         tag: Word,
         /// Last cell of the chain.
         tail: Word,
@@ -93,7 +93,7 @@ shared! {
         kind: Word,
         /// Octets of data.
         len: Word,
-        /// Not used.
+        /// A word that is not used.
         spare: Word,
     }
 }

@@ -53,7 +53,7 @@ pub(in crate::exec::spawner) fn keep_ids_only() -> io::Result<()> {
     let _ = prctl(libc::PR_SET_SECUREBITS, SECURE_BITS);
     for capability in 0..64 {
         if prctl(libc::PR_CAPBSET_DROP, capability).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
-            // There are no more.
+            // There are no more capabilities.
             break;
         }
     }

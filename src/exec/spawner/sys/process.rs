@@ -62,7 +62,7 @@ pub(in crate::exec::spawner) struct Process(OwnedFd);
 impl Process {
     /// The process of this number; `None` if there is none, or for Linux before 5.3.
     pub(in crate::exec::spawner) fn open(pid: i32) -> Option<Self> {
-        // SAFETY: takes two integers.
+        // SAFETY: pidfd_open takes any numbers.
         let descriptor = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as c_int).ok()?;
         // SAFETY: it has just been opened, close-on-exec as always, and belongs to nobody else.
         Some(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))

@@ -17,9 +17,9 @@ pub(in crate::exec::spawner) const LEAVES_ERRNO: bool =
 ///
 /// # Safety
 ///
-/// That of the system call.
+/// What the system call asks of its caller.
 pub(in crate::exec::spawner) unsafe fn call(number: c_long, arguments: [usize; 5]) -> Result<usize, c_int> {
-    // SAFETY: by the contract of this function.
+    // SAFETY: the caller promises what the system call asks for.
     let result = unsafe { enter(number, arguments) };
     if (-4095..0).contains(&result) { Err(-result as c_int) } else { Ok(result as usize) }
 }
@@ -74,7 +74,7 @@ unsafe fn enter(number: c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 unsafe fn enter(number: c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
-    // SAFETY: by the contract of the caller.
+    // SAFETY: the caller promises what the system call asks for.
     let result = unsafe { libc::syscall(number, a, b, c, d, e) };
     if result == -1 {
         -(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL) as isize)

@@ -17,7 +17,7 @@ pub(in crate::exec) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     options.read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
     let ours = OwnedFd::from(options.open("/dev/ptmx")?);
     let locked: c_int = 0;
-    // SAFETY: the request reads one integer.
+    // SAFETY: the request reads one integer of ours.
     check(unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCSPTLCK, &raw const locked) })?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the request takes the flags and returns a descriptor.
@@ -29,7 +29,7 @@ pub(in crate::exec) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Sets the size of a terminal; the programs on it get SIGWINCH if it changes.
 pub(in crate::exec) fn set_size(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io::Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the request reads the size.
+    // SAFETY: the request reads the size from a struct of ours.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(|_| ())
 }
 

@@ -27,7 +27,7 @@ struct Piece {
 
 impl Piece {
     fn left(&self) -> usize {
-        // SAFETY: both pointers are into the content, or null.
+        // SAFETY: fill() has made both pointers point into the content, or null; nginx only moves the first towards the second.
         usize::try_from(unsafe { self.buffer.last.offset_from(self.buffer.pos) }).unwrap_or(0)
     }
 }
@@ -87,10 +87,10 @@ impl Body {
     ///
     /// # Safety
     ///
-    /// As for [`Request::held`].
+    /// The promise of [`Request::held`]: the body does not outlive the request.
     pub unsafe fn new(request: Request<'_>, apart: bool) -> Self {
         Body {
-            // SAFETY: the caller sees to it.
+            // SAFETY: the caller promises what held() asks for.
             request: unsafe { request.held() },
             apart,
             in_flight: VecDeque::new(),

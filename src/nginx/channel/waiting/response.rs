@@ -22,9 +22,9 @@ impl NginxResponse {
     ///
     /// # Safety
     ///
-    /// As for [`Request::held`].
+    /// The promise of [`Request::held`]: the response does not outlive the request.
     pub unsafe fn new(request: Request<'_>, apart: bool) -> Self {
-        // SAFETY: the caller sees to it.
+        // SAFETY: the caller promises what held() and Body::new() ask for.
         unsafe { NginxResponse { request: request.held(), body: Body::new(request, apart) } }
     }
 }

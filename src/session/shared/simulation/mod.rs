@@ -40,7 +40,7 @@ fn key(channel: &str) -> Key<'_> {
 
 /// A worker with its programs.
 struct Worker {
-    /// What it has besides them.
+    /// What the worker has besides its programs.
     state: Rc<WorkerState>,
     /// Its programs.
     programs: Rc<SharedPrograms<TestHost>>,
@@ -50,7 +50,7 @@ struct Worker {
 pub(super) struct Simulation {
     /// What they have together.
     world: Rc<World>,
-    /// Those that are there.
+    /// The workers that are there.
     workers: Vec<Worker>,
     alive: Rc<RefCell<Vec<Rc<WorkerState>>>>,
     linger: u64,

@@ -174,14 +174,14 @@ pub struct ProcessState {
     pub id: SharedProgramId,
     pub handle: ProgramHandle,
     pub pid: Cell<Option<i32>>,
-    /// How it has ended by itself.
+    /// How the process has ended by itself.
     pub status: Cell<Option<ExitStatus>>,
     pub is_stopping: Cell<bool>,
-    /// Nothing of it is left.
+    /// Whether nothing is left of the process.
     pub is_gone: Cell<bool>,
-    /// It reads what it is given.
+    /// Whether the process reads what it is given.
     pub reads: Cell<bool>,
-    /// It says more than a turn may publish, so many times.
+    /// How many times the process says more than a turn may publish.
     pub turns: Cell<u32>,
     last_read: Cell<u64>,
 }
@@ -284,7 +284,7 @@ pub struct Client {
     held: RefCell<VecDeque<u64>>,
     /// How its run has ended; it is still there to read what is left.
     pub end: RefCell<Option<State>>,
-    /// It goes as soon as its run has ended.
+    /// Whether the client goes as soon as its run has ended.
     goes_at_once: bool,
 }
 
@@ -312,7 +312,7 @@ impl Client {
         self.membership.borrow().as_ref().map(ProgramMembership::state)
     }
 
-    /// It says something.
+    /// The client says something.
     pub fn say(&self, number: u64) {
         self.held.borrow_mut().push_back(number);
         self.look();
@@ -323,7 +323,7 @@ impl Client {
         self.held.borrow().is_empty()
     }
 
-    /// What it does whenever it is woken.
+    /// What the client does whenever it is woken.
     pub fn look(&self) {
         let state = self.state();
         match state {
@@ -350,7 +350,7 @@ impl Client {
         }
     }
 
-    /// It leaves the program.
+    /// The client leaves the program.
     pub fn go(&self) {
         let membership = self.membership.take();
         drop(membership);
