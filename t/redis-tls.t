@@ -122,6 +122,7 @@ sub published {
 for my $name (qw(plain verified named shown sentinel cluster)) {
     case "there: $name" => sub {
         Ws::Redis::connected_to(qr/^\Q$urls{$name}\E$/, $ngx);
+        await('each worker to publish', sub { !grep { published($name) !~ /^20[12]$/ } 1 .. 4 });
         my $client = Ws::Client->open($port, "/$name?id=a");
         my $big = 'x' x 200_000;
         publish($port, "/$name?id=a", $_) for 'first', $big, 'last';

@@ -15,6 +15,7 @@ use Ws::Process ();
 
 my ($command) = grep { $_ && -x } $ENV{TEST_WS_COMMAND}, map { abs_path('target') . "/$_" } qw(ws-exec debug/ws-exec);
 plan skip_all => 'ws-exec was not built' if !$command;
+plan skip_all => 'the command waits only so long for nginx, and valgrind takes longer' if under_valgrind();
 
 my $dir = tempdir('ws-exec-t-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
 my $home = abs_path('.');
