@@ -34,12 +34,13 @@ mod module {
 
     const LAYOUT: &str = "ngx/layout";
 
-    const SOURCES: [&str; 11] = [
+    const SOURCES: [&str; 12] = [
         "ngx/ngx_ws_exec.c",
         "ngx/ngx_ws_event.c",
         "ngx/ngx_ws_regex.c",
         "ngx/ngx_ws_request.c",
         "ngx/ngx_ws_subrequest.c",
+        "ngx/ngx_ws_cgi.c",
         "ngx/ngx_ws_ssl.c",
         "ngx/ngx_ws_upstream.c",
         "ngx/ngx_ws_detached.c",

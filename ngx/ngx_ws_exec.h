@@ -79,6 +79,26 @@ ngx_uint_t ngx_ws_request_body_is_there(const ngx_http_request_t *r);
 void ngx_ws_request_restore_method(ngx_http_request_t *r);
 
 
+/* requests that a CGI program answers: ngx_ws_cgi.c */
+
+typedef struct {
+    ngx_chain_t  *link;
+    off_t         done;
+    ngx_uint_t    streamed;
+} ngx_ws_body_reader_t;
+
+ngx_int_t ngx_ws_request_read_body(ngx_http_request_t *r, ngx_http_client_body_handler_pt handler);
+ngx_uint_t ngx_ws_request_is_internal(const ngx_http_request_t *r);
+void ngx_ws_body_reader(ngx_http_request_t *r, ngx_ws_body_reader_t *reader);
+off_t ngx_ws_body_length(const ngx_http_request_t *r, const ngx_ws_body_reader_t *reader);
+ngx_int_t ngx_ws_body_read(ngx_http_request_t *r, ngx_ws_body_reader_t *reader, u_char *data, size_t size, size_t *count);
+void ngx_ws_body_held_back(ngx_http_request_t *r);
+void ngx_ws_request_look_at_client(ngx_http_request_t *r);
+void ngx_ws_response_status_line(ngx_http_request_t *r, ngx_str_t line);
+ngx_int_t ngx_ws_response_pass(ngx_http_request_t *r, ngx_str_t name, ngx_str_t value);
+ngx_int_t ngx_ws_local_redirect(ngx_http_request_t *r, ngx_str_t uri);
+
+
 /* requests that are asked of a location without a client: ngx_ws_detached*.c */
 
 typedef struct ngx_ws_detached_s  ngx_ws_detached_t;

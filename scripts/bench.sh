@@ -1,5 +1,5 @@
 #!/bin/bash
-# bench.sh [OPTION...] [exec|ws|channel|redis|tcp ...]: builds the module and measures it beside its peers, all in one run; whatever the
+# bench.sh [OPTION...] [exec|ws|channel|redis|tcp|cgi ...]: builds the module and measures it beside its peers, all in one run; whatever the
 # module can do if nothing is named. Tables in Markdown go to standard output, single values and progress to standard error.
 # bench --help tells the options; --peers-only measures without the module, BENCH_MODULE names another one.
 set -euo pipefail
@@ -28,8 +28,8 @@ done
     unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
     if [ ${#figures[@]} = 0 ]; then
         declare -A directive=([exec]=websocket_exec [ws]=websocket_exec [channel]=websocket_channel_zone
-            [redis]=websocket_channel_redis [tcp]=websocket_tcp)
-        for name in exec ws channel redis tcp; do
+            [redis]=websocket_channel_redis [tcp]=websocket_tcp [cgi]=websocket_cgi)
+        for name in exec ws channel redis tcp cgi; do
             if [ -n "$peers_only" ] || grep -q "${directive[$name]}" "$module"; then figures+=("$name"); fi
         done
     fi
@@ -37,6 +37,7 @@ done
         case $name in
         exec) install_packages websocketd ;;
         tcp) install_packages websockify ;;
+        cgi) install_packages fcgiwrap ;;
         channel | redis)
             # Installing libnginx-mod-nchan would enable it in the machine's own nginx.
             nchan="$root/target/nchan/usr/lib/nginx/modules/ngx_nchan_module.so"

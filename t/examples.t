@@ -10,6 +10,7 @@ use Cwd qw(abs_path);
 use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
+use Ws::Http;
 
 my $conf = abs_path('conf');
 
@@ -73,6 +74,20 @@ case 'log' => sub {
     $_->abandon for @clients;
     $ngx->await_programs(0);
     is(Ws::Client->connect(port => $ngx->port)->handshake('/')->{status}, 200, 'its page');
+    $ngx->stop;
+};
+
+case 'cgi' => sub {
+    my $ngx = Ws::Nginx->example('cgi');
+    $ngx->start;
+    like(request($ngx->port, 'GET', '/clock')->{body}, qr{^<!DOCTYPE html>.*</script>$}s, 'the page');
+    my $client = Ws::Client->open($ngx->port, '/clock');
+    like($client->text, qr/^\d\d:\d\d:\d\d$/, 'its WebSocket');
+    $client->abandon;
+    is(request($ngx->port, 'GET', '/cgi-bin/hello.sh/a%20b?c=d')->{body}, "GET /cgi-bin/hello.sh/a b?c=d of 127.0.0.1\n");
+    like(request($ngx->port, 'POST', '/cgi-bin/hello.sh', body => 'body')->{body}, qr/\n4 octets: \d+ 4\n$/, 'a body');
+    is(request($ngx->port, 'GET', '/cgi-bin/none')->{status}, 404);
+    $ngx->await_programs(0);
     $ngx->stop;
 };
 

@@ -129,6 +129,17 @@ pub fn websockify(service: SocketAddrV4) -> io::Result<Server> {
     Server::start(command, address)
 }
 
+/// Starts fcgiwrap with so many processes.
+///
+/// # Errors
+/// When it does not start.
+pub fn fcgiwrap(processes: usize) -> io::Result<Server> {
+    let address = free_address()?;
+    let mut command = Command::new("fcgiwrap");
+    command.arg("-c").arg(processes.to_string()).arg("-s").arg(format!("tcp:{address}"));
+    Server::start(command, address)
+}
+
 /// Starts one of the benchmark's own servers, which are built beside it.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use super::cgi;
 use super::channel;
 use super::choices::{
     CHANNEL_LAGS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS,
@@ -73,14 +74,13 @@ impl<C: Compiler + 'static> Table<C> {
     pub const ROWS: &'static [Directive<C>] = &[
         row(c"websocket_exec", Place::Location, Arguments::Some, exec),
         row(c"websocket_exec_dir", Place::Location, Arguments::Exactly(1), |to, compiler, from| {
-            if from[0].is_empty() {
-                return Err(Refused::value(from[0], "a directory"));
-            }
-            let directory = compiler.compile(from[0])?;
-            if directory.constant().is_some_and(|path| !path.starts_with(b"/")) {
-                return Err(Refused::value(from[0], "an absolute path"));
-            }
+            let directory = cgi::directory_of_programs(compiler, from[0])?;
             connect(to, EndpointSettings::ExecDir(directory))
+        }),
+        row(c"websocket_cgi", Place::Location, Arguments::Some, cgi::program),
+        row(c"websocket_cgi_dir", Place::Location, Arguments::Exactly(1), cgi::directory),
+        row(c"websocket_cgi_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.cgi_timeout, value::time(from[0]))
         }),
         row(c"websocket_channel", Place::Location, Arguments::Some, channel::channel),
         row(c"websocket_channel_zone", Place::Http, Arguments::Exactly(1), channel::zone),
@@ -375,19 +375,32 @@ fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused
 
 /// Makes the location's endpoint, unless it has one.
 pub(super) fn connect<C: Compiler>(settings: &mut Settings<C>, endpoint: EndpointSettings<C>) -> Result<(), Refused> {
+    if let (EndpointSettings::Channel(_), Some(cgi)) = (&endpoint, &settings.cgi) {
+        // A channel answers requests that are no upgrade itself.
+        return Err(Refused::Conflict(cgi.directive()));
+    }
     if let Some(EndpointSettings::Exec(_) | EndpointSettings::Channel(_) | EndpointSettings::Shared(_)) =
         &settings.endpoint
     {
         return share(settings, endpoint);
     }
-    alone(settings, endpoint.directive())?;
+    alone_beside_cgi(settings, endpoint.directive())?;
     settings.endpoint = Some(endpoint);
     Ok(())
 }
 
 /// Whether no directive of the location answers its requests already. `name` is one that is about to.
 fn alone<C: Compiler>(settings: &Settings<C>, name: &'static str) -> Result<(), Refused> {
-    let Some(present) = settings.content() else { return Ok(()) };
+    differs(settings.content(), name)
+}
+
+/// The same for one that leaves those that ask for no WebSocket to a CGI program.
+fn alone_beside_cgi<C: Compiler>(settings: &Settings<C>, name: &'static str) -> Result<(), Refused> {
+    differs(settings.content_beside_cgi(), name)
+}
+
+fn differs(present: Option<&'static str>, name: &'static str) -> Result<(), Refused> {
+    let Some(present) = present else { return Ok(()) };
     Err(if present == name { Refused::Duplicate } else { Refused::Conflict(present) })
 }
 
@@ -399,7 +412,7 @@ fn share<C: Compiler>(settings: &mut Settings<C>, endpoint: EndpointSettings<C>)
         (Some(EndpointSettings::Shared(_)), EndpointSettings::Exec(_) | EndpointSettings::Channel(_)) => {
             return Err(Refused::Duplicate);
         }
-        (_, other) => return alone(settings, other.directive()),
+        (_, other) => return alone_beside_cgi(settings, other.directive()),
     };
     if channel.ids.len() != 1 {
         return Err(Refused::Usage("clients that share a program have one channel, not several".to_owned()));
@@ -437,14 +450,7 @@ pub fn names_program(value: &[u8]) -> bool {
 }
 
 fn exec<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
-    if arguments[0].is_empty() {
-        return Err(Refused::value(arguments[0], format!("a program: {PROGRAM_NAME}")));
-    }
-    words::no_switch(arguments[0], "a location without a program is one without the directive")?;
-    let program = compile_all(compiler, arguments)?;
-    if program.first().and_then(Template::constant).is_some_and(|name| !names_program(name)) {
-        return Err(Refused::value(arguments[0], PROGRAM_NAME));
-    }
+    let program = cgi::program_words(compiler, arguments)?;
     connect(settings, EndpointSettings::Exec(program))
 }
 
@@ -454,7 +460,7 @@ fn tcp<C: Compiler>(settings: &mut Settings<C>, compiler: &mut C, arguments: &[&
     }
     words::address(arguments[0])?;
     // nginx keeps every address that it was shown.
-    alone(settings, "websocket_tcp")?;
+    alone_beside_cgi(settings, "websocket_tcp")?;
     let service = compiler.service(arguments[0])?;
     connect(settings, EndpointSettings::Tcp(service))
 }

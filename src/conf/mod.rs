@@ -6,6 +6,7 @@
 //! [`Settings`]. A value that may contain nginx variables is kept as a *template*, an opaque type that the nginx side
 //! compiles and evaluates; everything else is a plain value, checked when the configuration is read.
 
+mod cgi;
 mod channel;
 mod choices;
 mod directives;
@@ -29,7 +30,7 @@ pub use names::mode as name_mode;
 pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
-    Amount, Channel, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule,
+    Amount, Cgi, Channel, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule,
     OriginRule, Settings, Shared,
 };
 pub use tcp::TlsVersions;

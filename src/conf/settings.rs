@@ -88,6 +88,28 @@ pub struct Shared<T> {
     pub channel: Channel<T>,
 }
 
+/// What answers requests that ask for no WebSocket: `websocket_cgi`, `websocket_cgi_dir`.
+#[derive(Clone)]
+pub enum Cgi<T> {
+    /// A program for each of them: the program and its arguments.
+    Program(Rc<[T]>),
+    /// A program for each of them, which the path picks in this directory.
+    Directory(T),
+}
+
+impl<T> Cgi<T> {
+    /// The value of `$websocket_endpoint`.
+    pub const NAME: &str = "cgi";
+
+    /// The directive that says so.
+    pub fn directive(&self) -> &'static str {
+        match self {
+            Cgi::Program(_) => "websocket_cgi",
+            Cgi::Directory(_) => "websocket_cgi_dir",
+        }
+    }
+}
+
 /// What a location is connected to.
 pub enum EndpointSettings<C: Compiler> {
     /// Channels in shared memory.
@@ -169,8 +191,15 @@ impl<C: Compiler> Settings<C> {
     pub fn has_program(&self) -> bool {
         match &self.endpoint {
             Some(EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) | EndpointSettings::Shared(_)) => true,
-            Some(EndpointSettings::Channel(_) | EndpointSettings::Tcp(_)) | None => false,
+            Some(EndpointSettings::Channel(_) | EndpointSettings::Tcp(_)) | None => self.cgi.is_some(),
         }
+    }
+
+    /// Under which name the location is counted, if it is: that of what its WebSockets are connected to, else of what answers its
+    /// other requests.
+    pub fn counted_as(&self) -> Option<&'static str> {
+        let cgi = self.cgi.as_ref().map(|_| Cgi::<C::Template>::NAME);
+        self.endpoint.as_ref().map(EndpointSettings::name).or(cgi)
     }
 
     /// The program that the clients of its channel share, if they do.
@@ -265,6 +294,8 @@ macro_rules! settings {
         pub struct Settings<C: Compiler> {
             /// The endpoint. Of the location alone; see [`Settings::inherit_content`].
             pub endpoint: Option<EndpointSettings<C>>,
+            /// What answers requests that ask for no WebSocket. Of the location alone.
+            pub cgi: Option<Cgi<C::Template>>,
             /// TLS to the service of the endpoint, made of the other settings for each block anew.
             pub tcp_tls: Option<C::Tls>,
             /// The number of this location among those that are counted; that of the endpoint.
@@ -286,6 +317,7 @@ macro_rules! settings {
             fn default() -> Self {
                 Settings {
                     endpoint: None,
+                    cgi: None,
                     tcp_tls: None,
                     key: 0,
                     engine: 0,
@@ -316,6 +348,7 @@ macro_rules! settings {
                     return;
                 }
                 self.endpoint.clone_from(&around.endpoint);
+                self.cgi.clone_from(&around.cgi);
                 self.key = around.key;
                 self.status = around.status;
                 self.group_info = around.group_info;
@@ -326,8 +359,13 @@ macro_rules! settings {
                 self.content().is_some()
             }
 
-            /// The directive of this module that answers the requests of the location.
+            /// A directive of this module that answers requests of the location.
             pub fn content(&self) -> Option<&'static str> {
+                self.content_beside_cgi().or_else(|| self.cgi.as_ref().map(Cgi::directive))
+            }
+
+            /// The same, where a CGI program does not count.
+            pub fn content_beside_cgi(&self) -> Option<&'static str> {
                 match &self.endpoint {
                     Some(endpoint) => Some(endpoint.directive()),
                     None if self.status.is_some() => Some("websocket_status"),
@@ -403,6 +441,8 @@ settings! {
     exec_start_timeout: u64, 10_000;
     /// Whom programs run as; none for the user of the workers.
     exec_user: Option<C::User>, None;
+    /// How long a CGI program may take for the header of its response, in milliseconds; 0 for ever.
+    cgi_timeout: u64, 60_000;
     /// How the program is stopped after the client has gone.
     exec_stop: Ladder, Ladder::default();
     /// How long a server of a service may take to accept the connection, TLS included, in milliseconds; 0 for no limit.

@@ -2,7 +2,7 @@
 
 //! The table of directives, read by a compiler that knows no nginx.
 
-use super::{Amount, Compiler, EndpointSettings, EnvEntry, OriginRule, Refused, Settings, Table, Template};
+use super::{Amount, Cgi, Compiler, EndpointSettings, EnvEntry, OriginRule, Refused, Settings, Table, Template};
 use crate::exec::framing::Format;
 use crate::status::StatusForm;
 
@@ -115,6 +115,8 @@ fn a_block_inside_a_location_takes_what_answers_its_requests() {
         &["websocket_tcp", "a:1"],
         &["websocket_status", "text"],
         &["websocket_channel_group_info"],
+        &["websocket_cgi", "/bin/date"],
+        &["websocket_cgi_dir", "/srv"],
     ] {
         let mut around = of(&[line]);
         around.key = 7;
@@ -237,6 +239,59 @@ fn one_endpoint_a_location() {
     ] {
         assert!(matches!(refused(&[line]), Refused::Value { .. }), "{line:?}");
     }
+}
+
+#[test]
+fn a_cgi_program_beside_an_endpoint() {
+    let (program, directory) = (&["websocket_cgi", "/bin/date", "-u"][..], &["websocket_cgi_dir", "/srv"][..]);
+    assert!(matches!(of(&[program]).cgi, Some(Cgi::Program(words)) if words.len() == 2));
+    assert!(matches!(of(&[directory]).cgi, Some(Cgi::Directory(_))));
+    assert_eq!((of(&[program]).content(), of(&[program]).counted_as()), (Some("websocket_cgi"), Some("cgi")));
+    assert_eq!((of(&[directory]).content(), of(&[directory]).has_program()), (Some("websocket_cgi_dir"), true));
+    for (endpoint, name) in [
+        (&["websocket_exec", "/bin/cat"], "exec"),
+        (&["websocket_exec_dir", "/srv"], "exec"),
+        (&["websocket_tcp", "a:1"], "tcp"),
+    ] {
+        for lines in [[endpoint, program], [program, endpoint], [directory, endpoint], [endpoint, directory]] {
+            let settings = of(&lines);
+            assert!(settings.cgi.is_some() && settings.endpoint.is_some(), "{lines:?}");
+            assert_eq!((settings.content(), settings.counted_as()), (Some(endpoint[0]), Some(name)), "{lines:?}");
+        }
+        assert_eq!(refused(&[program, endpoint, endpoint]), Refused::Duplicate);
+    }
+    for other in [
+        &["websocket_channel", "a"][..],
+        &["websocket_channel", "a", "mode=pub"],
+        &["websocket_status"],
+        &["websocket_channel_group_info"],
+    ] {
+        assert_eq!(refused(&[program, other]), Refused::Conflict("websocket_cgi"), "{other:?}");
+        assert_eq!(refused(&[directory, other]), Refused::Conflict("websocket_cgi_dir"), "{other:?}");
+        assert_eq!(refused(&[other, program]), Refused::Conflict(other[0]), "{other:?}");
+    }
+    let (exec, channel) = (&["websocket_exec", "/bin/cat"][..], &["websocket_channel", "a"][..]);
+    assert_eq!(refused(&[exec, channel, program]), Refused::Conflict("websocket_channel"));
+    assert_eq!(refused(&[exec, program, channel]), Refused::Conflict("websocket_cgi"));
+    assert_eq!(refused(&[program, program]), Refused::Duplicate);
+    assert_eq!(refused(&[program, directory]), Refused::Conflict("websocket_cgi"));
+    for line in [
+        &["websocket_cgi", ""][..],
+        &["websocket_cgi", "./date"],
+        &["websocket_cgi", "off"],
+        &["websocket_cgi_dir", ""],
+        &["websocket_cgi_dir", "srv"],
+        &["websocket_cgi_dir", "off"],
+        &["websocket_cgi_timeout", "soon"],
+    ] {
+        assert!(matches!(refused(&[line]), Refused::Value { .. } | Refused::Wrong { .. }), "{line:?}");
+    }
+    assert_eq!((of(&[]).cgi_timeout(), of(&[&["websocket_cgi_timeout", "5"]]).cgi_timeout()), (60_000, 5_000));
+    let mut here = of(&[]);
+    here.inherit(&of(&[program]));
+    assert!(here.cgi.is_none(), "it is of its location alone");
+    here.inherit_content(&of(&[exec, program]));
+    assert!(here.cgi.is_some() && here.endpoint.is_some());
 }
 
 #[test]

@@ -44,6 +44,20 @@ pub struct CgiRequest<'a> {
     pub protocol: &'a [u8],
     /// `SERVER_SOFTWARE`, for instance `nginx/1.28.0`.
     pub software: &'a [u8],
+    /// What only a program is told that answers the request (CGI/1.1); none for one that talks to a WebSocket.
+    pub answer: Option<Answer<'a>>,
+}
+
+/// What a program is told of a request that it is to answer: `GATEWAY_INTERFACE` is `CGI/1.1` then, and there are no `HTTP_*` for what
+/// is in other variables (RFC 3875, section 4.1.18).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answer<'a> {
+    /// `CONTENT_LENGTH`, in decimal: octets of the body, which is on the standard input; none without a body.
+    pub content_length: Option<&'a [u8]>,
+    /// `CONTENT_TYPE`.
+    pub content_type: Option<&'a [u8]>,
+    /// `AUTH_TYPE`: how the client has authenticated.
+    pub auth_type: Option<&'a [u8]>,
 }
 
 /// A variable that the administrator sets; the name is one that [`Entry::parse`] takes.
@@ -129,7 +143,8 @@ impl Environment {
         if let Some(path) = path {
             builder.add(b"PATH", path);
         }
-        builder.add_headers(headers);
+        let is_answer = request.answer.is_some();
+        builder.add_headers(headers.into_iter().filter(|(name, _)| !(is_answer && is_of_body(name))));
         builder.add_settings();
         Self { variables: builder.variables }
     }
@@ -158,7 +173,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn add_meta_variables(&mut self, request: &CgiRequest<'_>) {
-        self.add(b"GATEWAY_INTERFACE", b"websocket-CGI/0.1");
+        self.add(b"GATEWAY_INTERFACE", if request.answer.is_some() { &b"CGI/1.1"[..] } else { b"websocket-CGI/0.1" });
         self.add(b"SERVER_SOFTWARE", request.software);
         self.add(b"SERVER_PROTOCOL", request.protocol);
         self.add(b"SERVER_NAME", request.server_name);
@@ -178,6 +193,16 @@ impl Builder<'_> {
         self.add(b"UNIQUE_ID", request.unique_id);
         if request.https {
             self.add(b"HTTPS", b"on");
+        }
+        let answer = request.answer.unwrap_or_default();
+        for (name, value) in [
+            (&b"CONTENT_LENGTH"[..], answer.content_length),
+            (b"CONTENT_TYPE", answer.content_type),
+            (b"AUTH_TYPE", answer.auth_type),
+        ] {
+            if let Some(value) = value {
+                self.add(name, value);
+            }
         }
     }
 
@@ -241,6 +266,11 @@ fn becomes_variable(name: &[u8]) -> bool {
         && !name.eq_ignore_ascii_case(b"proxy")
 }
 
+/// Whether a field is about the form of the body, which other variables tell of, or which the body has no longer.
+fn is_of_body(name: &[u8]) -> bool {
+    [&b"content-length"[..], b"content-type", b"transfer-encoding"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
     name.iter().map(u8::to_ascii_lowercase)
 }
@@ -287,6 +317,7 @@ mod tests {
         unique_id: b"9f2c",
         protocol: b"HTTP/1.1",
         software: b"nginx/1.28.0",
+        answer: None,
     };
 
     fn listed(environment: &Environment) -> Vec<String> {
@@ -336,6 +367,41 @@ mod tests {
         assert_eq!(environment.get(b"PATH_TRANSLATED"), None);
         assert_eq!(environment.get(b"PATH"), None);
         assert_eq!(environment.get(b"HTTP"), None);
+    }
+
+    #[test]
+    fn a_request_that_is_answered() {
+        let headers = [
+            ("Content-Length", "3"),
+            ("content-type", "a/b"),
+            ("Transfer-Encoding", "chunked"),
+            ("Proxy", "evil"),
+            ("Content-Encoding", "x"),
+        ];
+        let headers = headers.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let of = |answer| {
+            let environment = Environment::new(&CgiRequest { method: b"POST", answer, ..REQUEST }, headers, None, &[]);
+            let shown = ["GATEWAY", "REQUEST_METHOD", "CONTENT_", "AUTH_", "HTTP_"];
+            let variables = listed(&environment).into_iter();
+            variables.filter(|variable| shown.iter().any(|name| variable.starts_with(name))).collect::<Vec<_>>()
+        };
+        let answer = Answer { content_length: Some(b"3"), content_type: Some(b"a/b"), auth_type: Some(b"Basic") };
+        assert_eq!(
+            of(Some(answer)),
+            [
+                "GATEWAY_INTERFACE=CGI/1.1",
+                "REQUEST_METHOD=POST",
+                "CONTENT_LENGTH=3",
+                "CONTENT_TYPE=a/b",
+                "AUTH_TYPE=Basic",
+                "HTTP_CONTENT_ENCODING=x",
+            ]
+        );
+        assert_eq!(
+            of(Some(Answer::default())),
+            ["GATEWAY_INTERFACE=CGI/1.1", "REQUEST_METHOD=POST", "HTTP_CONTENT_ENCODING=x"]
+        );
+        assert!(of(None).contains(&"HTTP_CONTENT_LENGTH=3".to_owned()));
     }
 
     #[test]

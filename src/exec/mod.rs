@@ -2,6 +2,7 @@
 
 //! Programs: what they are given, how their output becomes messages, and the process that starts them.
 
+pub mod cgi;
 pub mod directory;
 pub mod environment;
 pub mod framing;

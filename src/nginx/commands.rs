@@ -113,7 +113,9 @@ unsafe extern "C" fn set(cf: *mut ngx_conf_t, command: *mut ngx_command_t, conf:
             let words: Vec<&[u8]> = words.iter().map(|word| bytes(word)).collect();
             (row, settings, words)
         };
-        let kind = |settings: &Settings<NginxCompiler>| settings.endpoint.as_ref().map(std::mem::discriminant);
+        let kind = |settings: &Settings<NginxCompiler>| {
+            (settings.endpoint.as_ref().map(std::mem::discriminant), settings.cgi.is_some())
+        };
         let had_endpoint = kind(settings);
         let had_status = settings.status.is_some();
         let had_group_info = settings.group_info;
@@ -226,11 +228,11 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             log::configuration(cf, format_args!("\"websocket_exec_pty\" directive: {reason}"));
             return ERROR;
         }
-        if let Some(endpoint) = here.endpoint.as_ref().filter(|_| !is_inherited)
+        if let Some(name) = here.counted_as().filter(|_| !is_inherited)
             // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
             && let Some(main) = unsafe { MainSettings::of(cf) }
         {
-            here.key = main.counted.enter(cf, here, endpoint.name());
+            here.key = main.counted.enter(cf, here, name);
             check::enter(&mut main.checks, here);
             capacity::enter(&mut main.limits, here, ledger::shown(&here.path).as_bytes());
         }

@@ -73,7 +73,7 @@ pub fn displaced(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> Op
 
 /// The content handler for these settings.
 fn handler_of(settings: &Settings<NginxCompiler>) -> Option<Handler> {
-    if settings.endpoint.is_some() {
+    if settings.endpoint.is_some() || settings.cgi.is_some() {
         Some(upgrade::handler)
     } else if settings.status.is_some() {
         Some(status_page::handler)

@@ -2,10 +2,11 @@
 
 //! Who of this module holds a request, and how it is told to let go.
 //!
-//! A content handler that does not answer at once leaves somebody behind who holds the request: a session, a subscriber, or
-//! a caller that waits for a hook. nginx may turn such a request into somebody else's: an error page, a named location, a
-//! proxied location or a `post_action` is served on the same request, with the same connection and pool. Cleanup handlers do
-//! not run then, module contexts are cleared, and the settings are those of the new location.
+//! A content handler that does not answer at once leaves somebody behind who holds the request: a session, a subscriber,
+//! a caller that waits for a hook, or an exchange with a CGI program. nginx may turn such a request into somebody else's: an
+//! error page, a named location, a proxied location or a `post_action` is served on the same request, with the same
+//! connection and pool. Cleanup handlers do not run then, module contexts are cleared, and the settings are those of the new
+//! location.
 //!
 //! Invariant: a request has at most one holder, its context names it, and nobody finalizes a request that still has one.
 //! So whoever ends a request lets go of it first, and a client that goes away is noticed here and not by
@@ -26,8 +27,8 @@ pub struct HolderKind {
     pub let_go: fn(Request<'_>, Holder),
 }
 
-/// Who holds a request: a WebSocket, from the time when its endpoint is started, a subscriber that is no WebSocket, or
-/// somebody who waits for a hook.
+/// Who holds a request: a WebSocket, from the time when its endpoint is started, a subscriber that is no WebSocket,
+/// somebody who waits for a hook, or an exchange with a CGI program.
 #[derive(Clone, Copy)]
 pub struct Holder {
     kind: &'static HolderKind,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The clients of this worker: sessions, and requests that wait for messages.
+//! The clients of this worker: sessions, requests that wait for messages, and those that a CGI program answers.
 //!
 //! The hub wakes them, a worker that is told to go drains them, and one that goes at once ends them. None of that needs to know
-//! which of the two a client is: it begins with a [`Head`] that says how it is reached.
+//! which of them a client is: it begins with a [`Head`] that says how it is reached.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};

@@ -87,6 +87,9 @@ impl MainSettings {
     /// A location with an endpoint was read.
     pub fn use_endpoint(&mut self, settings: &Settings<NginxCompiler>) {
         self.use_ledger();
+        if settings.cgi.is_some() {
+            self.use_programs();
+        }
         match &settings.endpoint {
             Some(EndpointSettings::Channel(_)) => self.use_channels(),
             Some(EndpointSettings::Shared(_)) => {

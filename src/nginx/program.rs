@@ -17,9 +17,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-pub use command::{Command, Environs};
+pub use command::{Body, Command, Environs};
 pub use feed::Feed;
-pub use launch::{Stdio, start};
+pub use launch::{Launch, Launched, Stdio, launch, start};
 use remainder::Left;
 pub use stderr::{Reader as StderrReader, Stderr};
 pub use stdin::Stdin;
@@ -185,8 +185,7 @@ impl Endpoint for RunningProgram {
                 feed,
                 stdout: self.stdout.take(),
                 stderr: self.stderr.take(),
-                session: self.session,
-                is_awaited,
+                awaited: Some((self.session, is_awaited)),
             };
             remainder::begin(left, input);
         }

@@ -31,7 +31,7 @@ fn refusing(status: Status) -> Option<u16> {
 fn note(request: Request<'_>, kind: Refused) {
     let settings = request.settings();
     if request.is_main()
-        && settings.endpoint.is_some()
+        && settings.counted_as().is_some()
         && let Some(own) = ledger::own()
     {
         own.refused(settings.key as usize, kind);

@@ -12,7 +12,7 @@ use super::request::Request;
 use super::session::SessionRef;
 use super::status::Status;
 use super::template::NginxCompiler;
-use super::{acceptance, console, origin, refusal, refused, session, shared, tcp};
+use super::{acceptance, cgi, console, origin, refusal, refused, session, shared, tcp};
 use crate::conf::EndpointSettings;
 use crate::session::endpoint::HttpStatus;
 use crate::ws::deflate;
@@ -23,6 +23,9 @@ pub(super) unsafe extern "C" fn handler(request: *mut ffi::ngx_http_request_t) -
     guard_status(Status::INTERNAL_SERVER_ERROR, || {
         // SAFETY: nginx calls with a live request.
         let request = unsafe { Request::new(request) };
+        if cgi::answers(request) {
+            return cgi::receive(request);
+        }
         match serve(request) {
             Ok(()) => Status::DONE,
             Err(status) => {
@@ -52,6 +55,9 @@ fn serve(request: Request<'_>) -> Result<(), Status> {
         return Err(status.into());
     }
     let Some(endpoint) = &settings.endpoint else {
+        if settings.cgi.is_some() {
+            return Err(cgi::refuse(request));
+        }
         return Err(request.error_status().map_or(Status::NOT_FOUND, Status::from));
     };
     if !request.is_main() && endpoint.needs_connection() {
@@ -134,7 +140,9 @@ fn start(
         EndpointSettings::Exec(words) => {
             program::start(request, session, Command::of_words(request, words, Environs::Client)?)
         }
-        EndpointSettings::ExecDir(root) => program::start(request, session, Command::in_directory(request, root)?),
+        EndpointSettings::ExecDir(root) => {
+            program::start(request, session, Command::in_directory(request, root, Environs::Client)?)
+        }
         EndpointSettings::Tcp(address) => tcp::start(request, session, address),
     }
 }

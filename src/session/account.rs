@@ -41,6 +41,14 @@ impl Account {
         self.passed = now;
     }
 
+    /// A session that was no WebSocket has ended.
+    pub fn end(&mut self, record: &Record, now: u64) {
+        self.settle(record);
+        if let Some(open) = self.open.take() {
+            open.ended(now);
+        }
+    }
+
     /// The session has ended.
     pub fn close(&mut self, record: &Record, closed: Option<&Closed>, now: u64) {
         self.settle(record);

@@ -119,8 +119,14 @@ impl HttpStatus {
     /// Something is wrong with the server (500).
     pub const INTERNAL: Self = Self(500);
 
+    /// What is behind this server has not answered as it should (502).
+    pub const BAD_GATEWAY: Self = Self(502);
+
     /// What is short now may be there again soon (503).
     pub const UNAVAILABLE: Self = Self(503);
+
+    /// What is behind this server has not answered in time (504).
+    pub const GATEWAY_TIME_OUT: Self = Self(504);
 }
 
 /// How far an endpoint is that was asked to start.

@@ -15,6 +15,7 @@
 mod account;
 mod ahead;
 pub mod buffers;
+pub mod cgi;
 pub mod client;
 mod deadlines;
 mod direct;

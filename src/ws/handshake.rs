@@ -157,6 +157,21 @@ impl<'r> Single<'r> {
     }
 }
 
+fn has_token(list: &[u8], name: &[u8]) -> bool {
+    field::list(list).any(|token| token.eq_ignore_ascii_case(name))
+}
+
+/// Whether a request asks for a WebSocket at all, rightly or not: for [`evaluate`] it would be anything but
+/// [`Refusal::NotUpgrade`] with the right method and no body.
+pub fn is_asked_for<'r>(version: HttpVersion, headers: impl IntoIterator<Item = (&'r [u8], &'r [u8])>) -> bool {
+    let (mut upgrade, mut connection) = (false, false);
+    for (name, value) in headers {
+        upgrade |= name.eq_ignore_ascii_case(b"upgrade") && has_token(field::trim(value), b"websocket");
+        connection |= name.eq_ignore_ascii_case(b"connection") && has_token(field::trim(value), b"upgrade");
+    }
+    version <= HttpVersion::Http11 && upgrade && connection
+}
+
 /// Decides whether a request opens a WebSocket. Its origin is for the caller to judge.
 ///
 /// # Errors
@@ -174,9 +189,9 @@ pub fn evaluate<'r>(
         let value = field::trim(value);
         let is = |expected: &str| name.eq_ignore_ascii_case(expected.as_bytes());
         if is("upgrade") {
-            upgrade |= field::list(value).any(|token| token.eq_ignore_ascii_case(b"websocket"));
+            upgrade |= has_token(value, b"websocket");
         } else if is("connection") {
-            connection |= field::list(value).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+            connection |= has_token(value, b"upgrade");
         } else if is("sec-websocket-version") {
             version.add(value);
         } else if is("sec-websocket-key") {
@@ -413,6 +428,20 @@ mod tests {
         fn any_sixteen_octets_are_a_key(nonce: [u8; 16]) {
             let key = READER.encode(nonce);
             prop_assert!(accept(key.as_bytes()).is_some());
+        }
+
+        #[test]
+        fn what_asks_for_a_websocket(
+            headers in prop::collection::vec(
+                ("Upgrade|upgrade|Connection|connection|X", "websocket|WebSocket, x|h2c|upgrade|keep-alive, Upgrade|x| upgrade "),
+                0..5,
+            ),
+            version in prop::sample::select(vec![HttpVersion::Http10, HttpVersion::Http11, HttpVersion::Http2]),
+        ) {
+            let headers = || headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let request = HandshakeRequest { version, ..GET };
+            let evaluated = evaluate(request, headers());
+            prop_assert_eq!(is_asked_for(version, headers()), evaluated != Err(Refusal::NotUpgrade));
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 //! The figures: what is measured, against whom, and what is to be reached.
 
+pub mod cgi;
 pub mod channel;
 pub mod exec;
 pub mod redis;
@@ -57,7 +58,7 @@ impl Bench {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 5] = ["exec", "ws", "channel", "redis", "tcp"];
+pub const NAMES: [&str; 6] = ["exec", "ws", "channel", "redis", "tcp", "cgi"];
 
 /// Measures one figure and prints its table.
 ///
@@ -70,6 +71,7 @@ pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
         "channel" => channel::run(bench)?,
         "redis" => redis::run(bench)?,
         "tcp" => tcp::run(bench)?,
+        "cgi" => cgi::run(bench)?,
         other => return Err(wrong(format!("unknown: {other}"))),
     }
     if let Some(report) = bench.effort.quiet.report() {

@@ -2,7 +2,6 @@
 
 //! Requests that wait for messages, on nginx: see [`subscriber`](crate::session::subscriber).
 
-mod body;
 mod response;
 mod source;
 

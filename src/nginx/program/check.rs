@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::conf::{EndpointSettings, EnvEntry, Settings, Template};
+use crate::conf::{Cgi, EndpointSettings, EnvEntry, Settings, Template};
 use crate::exec::lookup::{self, Problem};
 use crate::nginx::conf_ctx;
 use crate::nginx::ffi;
@@ -48,35 +48,45 @@ impl Check {
 
 #[derive(PartialEq, Eq)]
 enum What {
-    /// The program of `websocket_exec`, and the PATH that it will be looked for in if the location names one.
-    Program(Option<Vec<u8>>),
-    /// The directory of `websocket_exec_dir`, or of `websocket_exec_cwd`.
+    /// The program of this directive, and the PATH that it will be looked for in if the location names one.
+    Program(&'static str, Option<Vec<u8>>),
+    /// The directory of this directive.
     Directory(&'static str),
-    /// An argument of `websocket_exec`.
-    Argument,
+    /// An argument of this directive.
+    Argument(&'static str),
     /// The file or directory of `websocket_tcp_tokens`.
     Tokens,
 }
 
 /// Notes what is to be looked at of a location that has inherited its settings.
 pub fn enter(checks: &mut Vec<Check>, settings: &Settings<NginxCompiler>) {
-    let words: &[ComplexValue] = match &settings.endpoint {
-        Some(EndpointSettings::Exec(words)) => words,
-        Some(EndpointSettings::Shared(shared)) => &shared.program,
-        Some(EndpointSettings::ExecDir(_)) => &[],
-        Some(EndpointSettings::Channel(_) | EndpointSettings::Tcp(_)) | None => return,
+    let mut words = |directive, words: &[ComplexValue]| {
+        if let Some((program, arguments)) = words.split_first() {
+            if let Some(path) = search_path(settings).filter(|_| program.constant().is_some()) {
+                note(checks, What::Program(directive, path), program, settings.exec_user());
+            }
+            for word in arguments.iter().filter(|word| word.constant().is_some_and(|word| SHELL.contains(&word))) {
+                note(checks, What::Argument(directive), word, None);
+            }
+        }
     };
-    if let Some((program, arguments)) = words.split_first() {
-        if let Some(path) = search_path(settings).filter(|_| program.constant().is_some()) {
-            note(checks, What::Program(path), program, settings.exec_user());
-        }
-        for word in arguments.iter().filter(|word| word.constant().is_some_and(|word| SHELL.contains(&word))) {
-            note(checks, What::Argument, word, None);
-        }
+    match &settings.endpoint {
+        Some(EndpointSettings::Exec(program)) => words("websocket_exec", program),
+        Some(EndpointSettings::Shared(shared)) => words("websocket_exec", &shared.program),
+        Some(EndpointSettings::ExecDir(_) | EndpointSettings::Channel(_) | EndpointSettings::Tcp(_)) | None => {}
     }
+    if let Some(Cgi::Program(program)) = &settings.cgi {
+        words("websocket_cgi", program);
+    }
+    // It is the worker that looks for programs in a directory.
     if let Some(EndpointSettings::ExecDir(directory)) = &settings.endpoint {
-        // The worker itself looks for programs there.
         note(checks, What::Directory("websocket_exec_dir"), directory, None);
+    }
+    if let Some(Cgi::Directory(directory)) = &settings.cgi {
+        note(checks, What::Directory("websocket_cgi_dir"), directory, None);
+    }
+    if !settings.has_program() {
+        return;
     }
     if let Some(directory) = settings.exec_cwd() {
         note(checks, What::Directory("websocket_exec_cwd"), &directory, settings.exec_user());
@@ -138,10 +148,10 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, checks: &[Check]) {
             say(format_args!("\"{value}\" in \"{directive}\" directive {cannot}: {problem}{as_whom}"));
         };
         match &check.what {
-            What::Program(path) => {
+            What::Program(directive, path) => {
                 let path = path.as_deref().or(own_path.as_deref());
                 if let Some(Err(problem)) = whom.act(|| lookup::program(&check.value, path)) {
-                    found(&problem, "websocket_exec", "cannot be started");
+                    found(&problem, directive, "cannot be started");
                 }
             }
             What::Directory(directive) => {
@@ -154,8 +164,8 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, checks: &[Check]) {
                 let complain = |text: &str| say(format_args!("\"websocket_tcp_tokens\" directive: {text}"));
                 let _ = whom.act(|| Tokens::new(&check.value).target(b"", 0, &mut |text| complain(text)));
             }
-            What::Argument => say(format_args!(
-                "\"{value}\" in \"websocket_exec\" directive is passed to the program as an argument: there is no shell"
+            What::Argument(directive) => say(format_args!(
+                "\"{value}\" in \"{directive}\" directive is passed to the program as an argument: there is no shell"
             )),
         }
     }

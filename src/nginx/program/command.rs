@@ -27,6 +27,25 @@ pub enum Environs {
     /// Nobody's: what it says reaches the clients of a channel, and what one of them sent is not for the others. It knows
     /// of the server and of the location.
     Channel,
+    /// That of the request that it answers, with this body.
+    Request(Body),
+}
+
+/// The body of a request, as a program knows it before it reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Body {
+    /// Octets of the body; none where there is no body.
+    pub length: Option<u64>,
+}
+
+impl Environs {
+    /// The directive that names the program.
+    fn directive(self) -> &'static str {
+        match self {
+            Environs::Client | Environs::Channel => "websocket_exec",
+            Environs::Request(_) => "websocket_cgi",
+        }
+    }
 }
 
 /// A program for one request.
@@ -48,7 +67,7 @@ pub struct Command<'r> {
 }
 
 impl<'r> Command<'r> {
-    /// The program and the arguments of `websocket_exec`.
+    /// The program and the arguments of `websocket_exec` or `websocket_cgi`.
     ///
     /// # Errors
     ///
@@ -61,7 +80,8 @@ impl<'r> Command<'r> {
             .ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let path = words.first().copied().unwrap_or_default();
         if path.is_empty() {
-            request.report(Level::Error, format_args!("\"websocket_exec\" names no program for this request"));
+            let directive = environs.directive();
+            request.report(Level::Error, format_args!("\"{directive}\" names no program for this request"));
             return Err(Status::INTERNAL_SERVER_ERROR);
         }
         if !names_program(path) {
@@ -80,12 +100,12 @@ impl<'r> Command<'r> {
         Self::new(request, Cow::Borrowed(path), None, &words, script, environs)
     }
 
-    /// The program below the directory of `websocket_exec_dir` that the rest of the path leads to.
+    /// The program below the directory of `websocket_exec_dir` or `websocket_cgi_dir` that the rest of the path leads to.
     ///
     /// # Errors
     ///
     /// The status to answer, which was logged: 404 and 403 as for a static file, or a failure.
-    pub fn in_directory(request: Request<'r>, root: &ComplexValue) -> Result<Self, Status> {
+    pub fn in_directory(request: Request<'r>, root: &ComplexValue, environs: Environs) -> Result<Self, Status> {
         let root = root.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let uri = request.uri();
         let start = prefix(request).map_or(0, <[u8]>::len);
@@ -119,7 +139,7 @@ impl<'r> Command<'r> {
         })?;
         let script = start + found.length;
         let name = found.name.clone();
-        Self::new(request, Cow::Owned(name.clone()), Some(found), &[&name], script, Environs::Client)
+        Self::new(request, Cow::Owned(name.clone()), Some(found), &[&name], script, environs)
     }
 
     fn new(
@@ -186,6 +206,12 @@ fn prefix(request: Request<'_>) -> Option<&[u8]> {
     (!name.is_empty() && request.uri().starts_with(name)).then_some(name)
 }
 
+/// The scheme by which a client has authenticated that has a name (RFC 3875, section 4.1.1).
+fn auth_type<'r>(request: Request<'r>, user: &[u8]) -> Option<&'r [u8]> {
+    let credentials = request.header(b"authorization").filter(|_| !user.is_empty())?;
+    credentials.split(|octet| *octet == b' ').next().filter(|scheme| !scheme.is_empty())
+}
+
 /// What is short for a while is worth another try; everything else is a mistake.
 pub fn refusal(request: Request<'_>, error: &io::Error) -> Status {
     if exhaustion::passes(error) { try_again(request) } else { Status::INTERNAL_SERVER_ERROR }
@@ -233,7 +259,17 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         };
         return Ok(Environment::new(&meta, [], path.as_deref(), &variables));
     }
+    let length = match environs {
+        Environs::Request(body) => body.length.map(|length| length.to_string()),
+        Environs::Client | Environs::Channel => None,
+    };
+    let answer = environment::Answer {
+        content_length: length.as_ref().map(String::as_bytes),
+        content_type: request.header(b"content-type").map(<[u8]>::trim_ascii),
+        auth_type: auth_type(request, user),
+    };
     let meta = environment::CgiRequest {
+        answer: matches!(environs, Environs::Request(_)).then_some(answer),
         method: request.method(),
         uri: request.unparsed_uri(),
         query: request.arguments(),

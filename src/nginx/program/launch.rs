@@ -12,16 +12,16 @@ use super::feed::Feed;
 use super::{Listener, RunningProgram, Stderr, Stdin, backlog};
 use crate::conf::ExecStderr;
 use crate::exec::framing::{Reader, Writer};
-use crate::exec::spawner;
+use crate::exec::spawner::{self, ProgramId};
 use crate::exec::terminal;
 use crate::nginx::exhaustion::Explained;
 use crate::nginx::log::Level;
-use crate::nginx::pipe;
+use crate::nginx::pipe::{self, Pipe};
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
 use crate::nginx::user::User;
-use crate::nginx::worker::programs::{self, Asked};
+use crate::nginx::worker::programs::{self, Asked, Served};
 use crate::session::endpoint::Endpoint;
 use crate::session::program::ProgramEnd;
 
@@ -70,23 +70,45 @@ impl Stdio {
     }
 }
 
-/// Asks the spawner for the program of a location. The answer comes to the session.
+/// Whom a program is started for.
+pub struct Launch {
+    /// Who hears of its descriptors.
+    pub listener: Listener,
+    /// Who hears of the program itself.
+    pub served: Rc<dyn Served>,
+    /// It runs on a terminal.
+    pub terminal: bool,
+    /// What becomes of its standard error.
+    pub stderr: ExecStderr,
+}
+
+/// A program that was asked for, with our ends of what it reads and writes.
+pub struct Launched {
+    pub id: ProgramId,
+    pub end: Rc<ProgramEnd>,
+    pub feed: Feed,
+    pub stdout: Option<Pipe>,
+    pub stderr: Option<Stderr>,
+    /// Its terminal comes when it runs.
+    pub unattached: bool,
+}
+
+/// Asks the spawner for the program of a request. The answer comes to whom it serves.
 ///
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
+pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Result<Launched, Status> {
+    let Launch { listener, served, terminal, stderr: to } = launch;
     let settings = request.settings();
     let name = &command.name;
-    let ladder = settings.exec_stop();
-    let terminal = settings.exec_pty();
     let description = spawner::ProgramDescription {
         path: &command.path,
         arguments: &command.arguments,
         environment: command.environment.variables(),
         directory: command.directory,
         limits: &command.limits,
-        ladder,
+        ladder: settings.exec_stop(),
         terminal,
     };
     let place = programs::admit(settings.key, settings.exec_max()).ok_or_else(|| {
@@ -101,36 +123,45 @@ pub fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) ->
         refusal(request, &error)
     };
     let user = settings.exec_user();
-    let listener = Listener { handler: session::on_endpoint, data: session.as_ptr().cast(), log: request.log() };
     let watch = |fd| listener.watch(fd).map_err(refused);
     // A terminal belongs to whoever has opened it, so that another user's is opened by its spawner.
     let stdio = match (terminal, &user) {
         (true, Some(_)) => None,
         (true, None) => Some(Stdio::terminal().map_err(refused)?),
-        (false, user) => Some(Stdio::pipes(settings.exec_stderr(), user.as_deref()).map_err(refused)?),
+        (false, user) => Some(Stdio::pipes(to, user.as_deref()).map_err(refused)?),
     };
     let unattached = stdio.is_none();
     let (feed, stdout, stderr, theirs) = match stdio {
         None => (Feed::of_terminal(), None, None, None),
         Some(Stdio { stdin, stdout, stderr, theirs }) => {
-            let stderr = stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, settings.exec_stderr()));
+            let stderr = stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, to));
             (Feed::new(Stdin::new(stdin, listener), terminal), Some(watch(stdout)?), stderr, Some(theirs))
         }
     };
     let end = Rc::new(ProgramEnd::default());
     let found = command.found.map(|found| found.directory);
-    let asked = Asked {
-        served: Rc::new(OneClient(session)),
-        end: Rc::clone(&end),
-        place,
-        name: name.clone(),
-        timeout: settings.exec_start_timeout(),
-        user,
-    };
+    let asked =
+        Asked { served, end: Rc::clone(&end), place, name: name.clone(), timeout: settings.exec_start_timeout(), user };
     let id = programs::start(asked, &description, theirs, found).map_err(refused)?;
+    Ok(Launched { id, end, feed, stdout, stderr, unattached })
+}
+
+/// Asks the spawner for the program of a session. The answer comes to the session.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
+    let settings = request.settings();
+    let name = command.name.clone();
+    let terminal = settings.exec_pty();
+    let listener = Listener { handler: session::on_endpoint, data: session.as_ptr().cast(), log: request.log() };
+    let served = Rc::new(OneClient(session));
+    let whom = Launch { listener, served, terminal, stderr: settings.exec_stderr() };
+    let Launched { id, end, feed, stdout, stderr, unattached } = launch(request, command, whom)?;
     Ok(Box::new(RunningProgram {
         id,
-        name: name.clone(),
+        name,
         session,
         listener,
         end,
@@ -138,7 +169,7 @@ pub fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) ->
         unattached,
         terminal,
         hung_up: false,
-        ladder,
+        ladder: settings.exec_stop(),
         feed: Some(feed),
         stdout,
         stderr,

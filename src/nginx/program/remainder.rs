@@ -55,14 +55,13 @@ pub struct Remainder {
     stderr: Option<Stderr>,
     /// Octets of output that may still be dropped.
     output: usize,
-    session: SessionRef,
-    /// The session waits for the end of the program. Invariant: false once the session is gone.
-    is_awaited: Rc<Cell<bool>>,
+    /// The session that waits for the end of the program, if one does. Invariant: it does not wait once it is gone.
+    awaited: Option<(SessionRef, Rc<Cell<bool>>)>,
     /// Fires for the next step, and keeps the worker until the program is gone.
     timer: Timer,
 }
 
-/// What a session leaves of its program.
+/// What a session, or a request that a program has answered, leaves of the program.
 pub struct Left {
     pub id: ProgramId,
     pub name: String,
@@ -72,10 +71,8 @@ pub struct Left {
     pub feed: Feed,
     pub stdout: Option<Pipe>,
     pub stderr: Option<Stderr>,
-    /// The session that has left it.
-    pub session: SessionRef,
-    /// Whether that session waits for the end of the program.
-    pub is_awaited: Rc<Cell<bool>>,
+    /// The session that has left it, and whether that waits for the end of the program.
+    pub awaited: Option<(SessionRef, Rc<Cell<bool>>)>,
 }
 
 /// How far the program is on its way out.
@@ -91,7 +88,7 @@ enum RemainderStage {
 
 /// Takes over a program that is not gone.
 pub fn begin(left: Left, input: Input) {
-    let Left { id, name, end, ladder, terminal, feed, stdout, stderr, session, is_awaited } = left;
+    let Left { id, name, end, ladder, terminal, feed, stdout, stderr, awaited } = left;
     // SAFETY: ngx_cycle is set before workers begin, and its log outlives them.
     let log = unsafe { (*ffi::ngx_cycle).log };
     let mut remainder = Box::new(Remainder {
@@ -105,8 +102,7 @@ pub fn begin(left: Left, input: Input) {
         stdout,
         stderr,
         output: OUTPUT,
-        session,
-        is_awaited,
+        awaited,
         timer: Timer::of_worker(on_timer),
     });
     let data: *mut Remainder = &raw mut *remainder;
@@ -166,7 +162,8 @@ fn run(this: NonNull<Remainder>) {
     let remainder = unsafe { &mut *this.as_ptr() };
     let session = guard(None, || {
         remainder.go_on();
-        remainder.end.status().filter(|_| remainder.is_awaited.take()).map(|_| remainder.session)
+        let (session, is_awaited) = remainder.awaited.as_ref().filter(|_| remainder.end.status().is_some())?;
+        is_awaited.take().then_some(*session)
     });
     if remainder.end.is_gone() {
         free(this);

@@ -2,10 +2,10 @@
 
 //! The response of nginx to a request that waits for messages.
 
-use super::body::Body;
 use crate::channel::streaming::Content;
 use crate::nginx::ffi;
 use crate::nginx::request::{HeldRequest, Request};
+use crate::nginx::response_body::Body;
 use crate::nginx::status::Status;
 use crate::session::client::Lost;
 use crate::session::endpoint::HttpStatus;
@@ -14,7 +14,7 @@ use crate::session::subscriber::{Response, SubscriberEnd};
 /// Head and body.
 pub struct NginxResponse {
     request: HeldRequest,
-    body: Body,
+    body: Body<Content>,
 }
 
 impl NginxResponse {

@@ -3,6 +3,9 @@
 
 " The syntax file of nginx itself has directives inside of a match, that of vim has them by themselves.
 let s:how = hlexists('ngxName') ? ' contained ' : ' '
+execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_cgi'
+execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_cgi_dir'
+execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_cgi_timeout'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_create'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_delete'

@@ -2,30 +2,48 @@
 
 //! The body of a response, as pieces that nginx is sending.
 //!
-//! The octets of a message are shared with the other subscribers of this worker; they are held here until nginx has sent
-//! them.
+//! The octets of a message are shared with the other subscribers of this worker, those of a program are for one client; they are held
+//! here until nginx has sent them.
 
 use std::collections::VecDeque;
 
+use super::ffi;
+use super::request::{HeldRequest, Request};
+use super::status::Status;
+use super::timer::now;
 use crate::channel::streaming::Content;
-use crate::nginx::ffi;
-use crate::nginx::request::{HeldRequest, Request};
-use crate::nginx::status::Status;
-use crate::nginx::timer::now;
 use crate::session::client::Lost;
+
+/// What a piece of a body points to.
+pub trait Octets {
+    /// The octets. They do not move as long as this lives, whoever owns it.
+    fn octets(&self) -> &[u8];
+}
+
+impl Octets for Content {
+    fn octets(&self) -> &[u8] {
+        Content::octets(self)
+    }
+}
+
+impl Octets for Vec<u8> {
+    fn octets(&self) -> &[u8] {
+        self
+    }
+}
 
 /// What a piece takes besides its octets: here, and in nginx, whose filter for chunks adds two buffers to it. Messages of
 /// one octet must not take hundreds of times what a subscriber may have.
 const PIECE: usize = 320;
 
 /// A buffer that nginx has been given; it does not move as long as the request lives.
-struct Piece {
+struct Piece<C> {
     buffer: Box<ffi::ngx_buf_t>,
     /// What the buffer points to.
-    _content: Content,
+    _content: C,
 }
 
-impl Piece {
+impl<C> Piece<C> {
     fn left(&self) -> usize {
         // SAFETY: fill() has made both pointers point into the content, or null; nginx only moves the first towards the second.
         usize::try_from(unsafe { self.buffer.last.offset_from(self.buffer.pos) }).unwrap_or(0)
@@ -64,11 +82,11 @@ fn wait_to_write(request: Request<'_>) -> bool {
 }
 
 /// The pieces of one body, in order.
-pub struct Body {
+pub struct Body<C> {
     request: HeldRequest,
     /// Each piece is a chunk of its own where the response has chunks.
     apart: bool,
-    in_flight: VecDeque<Piece>,
+    in_flight: VecDeque<Piece<C>>,
     /// Empty buffers that filters may still look at: the one for chunks notices only at its next piece that an earlier
     /// one has gone. They are used again, and freed with the request.
     #[expect(clippy::vec_box, reason = "the filters have their addresses")]
@@ -82,7 +100,7 @@ pub struct Body {
     moved: u64,
 }
 
-impl Body {
+impl<C: Octets> Body<C> {
     /// Without any pieces. `apart`: each of them is to be a chunk.
     ///
     /// # Safety
@@ -134,7 +152,7 @@ impl Body {
     }
 
     /// Adds a piece; nothing comes after the last one.
-    pub fn push(&mut self, content: Content, last: bool) {
+    pub fn push(&mut self, content: C, last: bool) {
         if !last && content.octets().is_empty() {
             // Nothing would ever be sent of it; and a chunk without octets would end the body.
             return;
