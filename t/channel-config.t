@@ -47,6 +47,7 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel a publish=b;', 'webs
     'websocket_channel_names news;', 'websocket_channel_names ~^room/ ~*^chat/ inbox-$remote_user mode=pubsub;',
     'websocket_channel_names "~^room/[a-z]{1,8}$" mode=$arg_mode;', 'websocket_channel_names ~^secret/ mode=off;',
     "websocket_channel_names ~^a;\nwebsocket_channel_names b mode=pub;", 'websocket_channel_names off;',
+    'websocket_channel_rate 1/s;', 'websocket_channel_rate 1000000/s burst=1000000;', 'websocket_channel_rate burst=5 10/s;', 'websocket_channel_rate off;',
     'websocket_channel_tell_id on;', 'websocket_channel_tell_id event;', 'websocket_channel_tell_id off;',
     'websocket_channel_max_subscriptions 1;', 'websocket_channel_max_subscriptions 1024;';
 
@@ -63,6 +64,9 @@ refused("websocket_channel_names $_;", qr/websocket_channel_names/, qr/"[^"]*"/)
     for '""', '~', '~*', '~(', 'a mode=both', 'a mode=', 'a mode=sub mode=pub', 'a,', 'sub', 'mode:sub';
 refused("websocket_channel_names $_", qr/websocket_channel_names/, qr/"off" stands alone|not a switch/)
     for 'off a;', 'a off;', "off;\nwebsocket_channel_names a;", "a;\nwebsocket_channel_names off;";
+refused("websocket_channel_rate $_;", qr/websocket_channel_rate/, qr/"10\/s".*"off"/) for qw(10 0/s 1000001/s x/s 10/m -1/s on), '""';
+refused("websocket_channel_rate $_;", qr/websocket_channel_rate/, qr/"burst="/) for '1/s burst=0', '1/s burst=x', '1/s burst=', 'burst=1 burst=2';
+refused("websocket_channel_rate $_;", qr/websocket_channel_rate/, qr/one rate|is missing|stands alone/) for '1/s 2/s', 'burst=1', 'off 1/s', '1/s off';
 refused("websocket_channel_tell_id $_;", qr/websocket_channel_tell_id/, qr/"$_"/, qr/"off", "on" or "event"/) for qw(yes field);
 refused("websocket_channel_max_subscriptions $_;", qr/websocket_channel_max_subscriptions/, qr/"$_"/, qr/number from 1 to 1024/)
     for qw(0 1025 x -1);

@@ -8,6 +8,7 @@ use super::choices::{CHANNEL_MODES, ChannelMode};
 use super::directives::{at_least, compile_all, connect, once};
 use super::settings::{Amount, Channel, EndpointSettings, GroupLimits, History, Settings};
 use super::{Compiler, Refused, Template, value, words};
+use crate::channel::fanout::{MOST_RATE, Rate};
 use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
 use crate::channel::store::{MAX_SLOTS, Store};
@@ -179,6 +180,44 @@ pub(super) fn transports<C: Compiler>(
         transports.push(transport);
     }
     once(&mut settings.channel_transports, Ok(transports.into_iter().collect()))
+}
+
+pub(super) fn rate<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    let rate = match arguments {
+        [b"off"] => Ok(None),
+        [b"off", ..] | [_, b"off"] => Err(Refused::Usage("\"off\" stands alone".to_owned())),
+        arguments => read_rate(arguments).map(Some),
+    };
+    once(&mut settings.channel_rate, rate)
+}
+
+/// `n/s` and `burst=n`, in any order.
+fn read_rate(arguments: &[&[u8]]) -> Result<Rate, Refused> {
+    let (mut per_second, mut burst) = (None, None);
+    for &argument in arguments {
+        let number = |digits: &[u8]| value::decimal(digits).filter(|number| (1..=MOST_RATE).contains(number));
+        if let Some(digits) = argument.strip_prefix(b"burst=") {
+            let wrong = || Refused::value(argument, format!("\"burst=\" with a number from 1 to {MOST_RATE}"));
+            if burst.replace(number(digits).ok_or_else(wrong)?).is_some() {
+                return Err(Refused::value(argument, "one \"burst=\""));
+            }
+        } else {
+            let wrong = || {
+                let expected =
+                    format!("messages in a second such as \"10/s\", from \"1/s\" to \"{MOST_RATE}/s\", or \"off\"");
+                Refused::value(argument, expected)
+            };
+            let digits = argument.strip_suffix(b"/s").ok_or_else(wrong)?;
+            if per_second.replace(number(digits).ok_or_else(wrong)?).is_some() {
+                return Err(Refused::value(argument, "one rate"));
+            }
+        }
+    }
+    let Some(per_second) = per_second else {
+        return Err(Refused::Usage("the rate is missing, such as \"10/s\"".to_owned()));
+    };
+    let rate = Rate::new(per_second, burst.unwrap_or(1));
+    rate.ok_or_else(|| Refused::Usage("the rate cannot be had".to_owned()))
 }
 
 pub(super) fn split<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

@@ -106,6 +106,7 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel_lag", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_lag, value::choice(from[0], CHANNEL_LAGS))
         }),
+        row(c"websocket_channel_rate", Place::Anywhere, Arguments::OneOrTwo, channel::rate),
         row(c"websocket_channel_split", Place::Anywhere, Arguments::Exactly(1), channel::split),
         row(c"websocket_channel_tell_id", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_tell_id, value::choice(from[0], CHANNEL_TELL_IDS))

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::{ChannelLag, ChannelMode, Compiler, Engine, ExecStderr, Refused, TlsVersions, value};
+use crate::channel::fanout::Rate;
 use crate::channel::position::Start;
 use crate::channel::transport::Transports;
 use crate::channel::wire::Naming;
@@ -503,6 +504,8 @@ settings! {
     channel_separator: Rc<[u8]>, Rc::from(*b"\n");
     /// What is done with a subscriber that cannot be told of the messages it lost.
     channel_lag: ChannelLag, ChannelLag::Close;
+    /// How many messages a subscriber gets in a time; none for all of them.
+    channel_rate: Option<Rate>, None;
     /// What separates the ids in one value; none where a value is one id.
     channel_split: Option<Rc<[u8]>>, None;
     /// How a subscriber is told which channel a message is from; none where it is not.

@@ -77,7 +77,8 @@ impl FanOut {
             membership.lost = beginning.gap.map(|gap| gap.lost);
             membership.replaced = beginning.gap.is_some_and(|gap| gap.replaced);
         }
-        let mut subscriber = Subscriber::new(listener, Rc::clone(options.form), options.on_gap, memberships);
+        let mut subscriber =
+            Subscriber::new(listener, Rc::clone(options.form), options.on_gap, options.rate, memberships);
         if many {
             subscriber.cut = self.first_cut(log, slot, options.asked, subscriber.memberships_mut(), &windows)?;
         }

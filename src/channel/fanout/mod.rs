@@ -15,6 +15,7 @@ mod joining;
 mod local;
 mod peek;
 mod place;
+mod rate;
 mod shared;
 mod slab;
 mod subscriber;
@@ -32,6 +33,8 @@ use super::wire::WireForm;
 pub use batch::{Batch, Item};
 use local::{Local, LocalSubscriber};
 use place::Place;
+use rate::Held;
+pub use rate::{MOST as MOST_RATE, Rate};
 pub use shared::{Buffer, Shared};
 use slab::Slab;
 use subscriber::{Membership, Subscriber};
@@ -90,6 +93,8 @@ pub struct SubscribeOptions<'a> {
     pub form: &'a Rc<WireForm>,
     /// What is done when messages are lost.
     pub on_gap: OnGap,
+    /// How many messages it gets in a time; of those beyond, it gets the newest.
+    pub rate: Option<Rate>,
 }
 
 /// A subscriber. An id is not used again.
@@ -103,6 +108,8 @@ pub enum Next {
     Items,
     /// Nothing is to be sent.
     UpToDate,
+    /// Something, which it gets later: it has had as much as its [`Rate`] lets it have. [`FanOut::next`] will name it.
+    Held,
     /// So many messages are lost, and the subscriber is to be closed.
     Lagging {
         /// 0: nobody knows.
@@ -122,6 +129,8 @@ pub struct FanOut {
     work: VecDeque<Token>,
     /// Subscribers that can take more.
     ready: VecDeque<SubscriberId>,
+    /// Subscribers that may have nothing for now.
+    held: Held,
     /// Members left until the next channel's turn.
     slice: usize,
     /// Octets of messages in all channels.
@@ -142,6 +151,7 @@ impl FanOut {
             subscribers: Slab::default(),
             work: VecDeque::new(),
             ready: VecDeque::new(),
+            held: Held::default(),
             slice: SLICE,
             octets: 0,
             news: Vec::new(),
@@ -208,7 +218,7 @@ impl FanOut {
             // Whoever has come since then has begun in this epoch.
             if membership.epoch != epoch {
                 membership.replace(epoch, oldest, lineage);
-                if !subscriber.blocked && !subscriber.ready {
+                if !subscriber.rests() && !subscriber.ready {
                     subscriber.ready = true;
                     self.ready.push_back(SubscriberId(place));
                 }
@@ -233,7 +243,7 @@ impl FanOut {
         while let Some(id) = self.ready.pop_front() {
             if let Some(subscriber) = self.subscribers.get_mut(id.0) {
                 subscriber.ready = false;
-                if !subscriber.blocked {
+                if !subscriber.rests() {
                     return Some((id, subscriber.listener));
                 }
             }
@@ -258,7 +268,7 @@ impl FanOut {
             let Some((place, subscriber)) = self.subscribers.at(member.subscriber) else { continue };
             let next = subscriber.memberships().get(member.which as usize).map(|membership| membership.next);
             let news = local.deleted || next.is_some_and(|next| next <= local.head);
-            if news && subscriber.blocked {
+            if news && subscriber.rests() {
                 local.behind = true;
             } else if news {
                 return Some((SubscriberId(place), subscriber.listener));
@@ -283,6 +293,26 @@ impl FanOut {
         if local.head > local.pass_head {
             // More came in the meantime, which those before have not been offered.
             self.start_pass(token);
+        }
+    }
+
+    /// When the next subscriber that was [held](Next::Held) may have something, by the clock of [`Now`].
+    pub fn held_until(&self) -> Option<u64> {
+        self.held.next()
+    }
+
+    /// Lets those go on that were held until now: [`next`](Self::next) will name them.
+    pub fn let_go(&mut self, now: Now) {
+        while let Some(id) = self.held.pop(now.clock) {
+            // It may have gone.
+            let Some(subscriber) = self.subscribers.get_mut(id.0) else { continue };
+            if let Some(throttle) = &mut subscriber.throttle {
+                throttle.is_held = false;
+            }
+            if !subscriber.blocked && !subscriber.ready {
+                subscriber.ready = true;
+                self.ready.push_back(id);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::local::Local;
 use super::place::Place;
 use super::shared::{Buffer, Shared};
 use super::slab::Slab;
-use super::subscriber::Subscriber;
+use super::subscriber::{Membership, Subscriber};
 use super::{FanOut, Next, OnGap, SubscriberId};
 use crate::channel::lock::Lock;
 use crate::channel::position::{Offset, join};
@@ -45,6 +45,17 @@ impl FanOut {
         let many = self.subscribers.get(id.0).filter(|subscriber| subscriber.has_many());
         let order = Order { horizon: many.map_or(0, |subscriber| self.horizon_of(subscriber)), zone: self.zone };
         let Some(subscriber) = self.subscribers.get_mut(id.0) else { return Ok(Next::Gone) };
+        let Paced { allowed, on_gap } = match pace(subscriber, &self.channels, now) {
+            Pace::On(paced) => paced,
+            Pace::Hold(until) => {
+                if let Some(due) = until {
+                    self.held.push(due, id);
+                    self.lets_wait(id);
+                }
+                return Ok(Next::Held);
+            }
+        };
+        let limit = Budget { messages: limit.messages.min(allowed), ..limit };
         batch.cursors.extend(subscriber.memberships().iter().map(|membership| membership.next));
         batch.delivered.extend(subscriber.memberships().iter().map(|membership| membership.delivered));
         let mut gone = false;
@@ -91,7 +102,7 @@ impl FanOut {
                 }
             }
             let first_serial = first.as_ref().map(|(_, shared)| shared.message.serial);
-            match tell_gap(subscriber, &self.channels, batch, order, first_serial) {
+            match tell_gap(subscriber, on_gap, &self.channels, batch, order, first_serial) {
                 Gap::None => {}
                 Gap::Close(_) | Gap::Tell(_) if !batch.items().is_empty() => {
                     batch.more = true;
@@ -119,6 +130,9 @@ impl FanOut {
     /// A subscriber has got, or has begun to get, the first so many items of what it was shown last.
     pub fn advance(&mut self, id: SubscriberId, batch: &Batch, items: usize) {
         let Some(subscriber) = self.subscribers.get_mut(id.0) else { return };
+        if let Some(throttle) = &mut subscriber.throttle {
+            throttle.spend(batch.items().iter().take(items).filter(|item| item.message.is_some()).count());
+        }
         for item in batch.items().iter().take(items) {
             if let Some(membership) = subscriber.memberships_mut().get_mut(item.which) {
                 membership.next = item.next;
@@ -130,6 +144,53 @@ impl FanOut {
             subscriber.cut = item.cut;
         }
     }
+}
+
+/// What a subscriber may have now.
+struct Paced {
+    /// So many messages.
+    allowed: usize,
+    /// What is done with it when messages are lost.
+    on_gap: OnGap,
+}
+
+/// Whether a subscriber may have something now.
+enum Pace {
+    On(Paced),
+    /// Nothing before this time; `None` if that is known already.
+    Hold(Option<u64>),
+}
+
+/// What its rate lets a subscriber have. Who has been held goes on with the newest messages.
+fn pace(subscriber: &mut Subscriber, channels: &Slab<Local>, now: Now) -> Pace {
+    let on_gap = subscriber.on_gap;
+    let Some(throttle) = &mut subscriber.throttle else { return Pace::On(Paced { allowed: usize::MAX, on_gap }) };
+    let allowed = throttle.allowed(now.clock);
+    if allowed == 0 {
+        let (is_known, due) = (throttle.is_held, throttle.due());
+        let is_waited_for = |membership: &Membership| {
+            channels.by_index(membership.channel.0).is_some_and(|local| membership.next <= local.head)
+        };
+        if !subscriber.memberships().iter().any(is_waited_for) {
+            // There is no message; what is told otherwise needs no leave.
+            return Pace::On(Paced { allowed, on_gap });
+        }
+        if let Some(throttle) = &mut subscriber.throttle {
+            (throttle.is_held, throttle.conflates) = (true, true);
+        }
+        return Pace::Hold((!is_known).then_some(due));
+    }
+    if !std::mem::take(&mut throttle.conflates) {
+        return Pace::On(Paced { allowed, on_gap });
+    }
+    let tells = on_gap == OnGap::Tell;
+    for membership in subscriber.memberships_mut() {
+        if let Some(local) = channels.by_index(membership.channel.0) {
+            membership.conflate_to(Offset(local.head.next().0.saturating_sub(allowed as u64)), tells);
+        }
+    }
+    // Whoever does not get every message is not closed because one of them was evicted meanwhile.
+    Pace::On(Paced { allowed, on_gap: if tells { on_gap } else { OnGap::Skip } })
 }
 
 /// What is to be done about losses that the subscriber does not know of.
@@ -156,6 +217,7 @@ fn name(subscriber: &Subscriber, channels: &Slab<Local>, which: usize) -> Option
 
 fn tell_gap(
     subscriber: &mut Subscriber,
+    on_gap: OnGap,
     channels: &Slab<Local>,
     batch: &Batch,
     order: Order,
@@ -165,7 +227,7 @@ fn tell_gap(
     let Some((which, lost)) = losses.filter_map(|(which, membership)| Some((which, membership.lost?))).next() else {
         return Gap::None;
     };
-    match subscriber.on_gap {
+    match on_gap {
         OnGap::Skip => {
             for membership in subscriber.memberships_mut() {
                 membership.told();

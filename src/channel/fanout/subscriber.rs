@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::OnGap;
+use super::rate::{Rate, Throttle};
 use crate::channel::position::{Epoch, Lineage, MOST_LISTED, MessageId, Offset};
 use crate::channel::store::{Present, Token};
 use crate::channel::wire::WireForm;
@@ -70,6 +71,16 @@ impl Membership {
             self.delivered = u64::MAX;
         }
     }
+
+    /// It goes on with this message, and does not get those before it, which are there. `tells` where it is told of them.
+    pub fn conflate_to(&mut self, next: Offset, tells: bool) {
+        if tells {
+            self.skip_to(next);
+        } else if next > self.next {
+            self.next = next;
+            self.delivered = u64::MAX;
+        }
+    }
 }
 
 /// Most have one channel, which then needs no memory of its own.
@@ -97,16 +108,30 @@ pub struct Subscriber {
     pub blocked: bool,
     /// Whether the subscriber is in the list of those that can take more.
     pub ready: bool,
+    /// What it has used of its rate, if it has one.
+    pub throttle: Option<Box<Throttle>>,
 }
 
 impl Subscriber {
     /// A blocked subscriber.
-    pub fn new(listener: usize, form: Rc<WireForm>, on_gap: OnGap, memberships: Vec<Membership>) -> Self {
+    pub fn new(
+        listener: usize,
+        form: Rc<WireForm>,
+        on_gap: OnGap,
+        rate: Option<Rate>,
+        memberships: Vec<Membership>,
+    ) -> Self {
         let memberships = match <[Membership; 1]>::try_from(memberships) {
             Ok(one) => Memberships::One(one),
             Err(many) => Memberships::Many(many.into()),
         };
-        Self { memberships, listener, form, on_gap, cut: 0, blocked: true, ready: false }
+        let throttle = rate.map(|rate| Box::new(Throttle::new(rate)));
+        Self { memberships, listener, form, on_gap, cut: 0, blocked: true, ready: false, throttle }
+    }
+
+    /// Whether nothing is sent to it for now, whatever is there: its socket takes nothing, or it has had enough.
+    pub fn rests(&self) -> bool {
+        self.blocked || self.throttle.as_ref().is_some_and(|throttle| throttle.is_held)
     }
 
     /// Whether its positions are a [`Cut`](crate::channel::position::Cut).

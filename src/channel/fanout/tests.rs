@@ -5,6 +5,7 @@
 mod any;
 mod copies;
 mod ordinary;
+mod rates;
 mod resume;
 
 use std::cell::Cell;
@@ -120,6 +121,7 @@ impl Rig {
             terms: TERMS,
             form: &form,
             on_gap: OnGap::Close,
+            rate: None,
         };
         options(&mut wished);
         let worker = &mut self.workers[worker];
@@ -152,6 +154,7 @@ impl Rig {
     fn serve(&mut self, worker: usize, mut turns: usize) -> bool {
         let (store, now) = (Rc::clone(&self.store), self.now());
         let worker = &mut self.workers[worker];
+        worker.fanout.let_go(now);
         while turns > 0 {
             let Some((id, session)) = worker.fanout.next() else { return false };
             turns -= 1;
@@ -159,7 +162,7 @@ impl Rig {
             assert_eq!(client.id, id);
             let next = worker.fanout.peek(store.log(), id, SOME, now, &mut worker.scratch, &mut worker.batch).unwrap();
             match next {
-                Next::UpToDate => {}
+                Next::UpToDate | Next::Held => {}
                 Next::Items => {
                     let memberships = worker.fanout.subscribers.get(id.0).unwrap().memberships();
                     let epochs: Vec<_> = memberships.iter().map(|membership| membership.epoch.0).collect();

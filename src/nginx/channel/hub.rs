@@ -73,6 +73,10 @@ pub struct Hub {
     _watch: Watch,
     turn: Timer,
     later: Timer,
+    /// The next of the subscribers that have had as much as their rates let them have may go on.
+    held: Timer,
+    /// When it fires, if it is set.
+    held_until: Option<u64>,
     tick: Timer,
     programs: ProgramCalls,
 }
@@ -147,6 +151,8 @@ impl Hub {
             _watch: watch,
             turn: Timer::of_worker(on_turn),
             later: Timer::of_worker(on_turn).cancelable(),
+            held: Timer::of_worker(on_held).cancelable(),
+            held_until: None,
             tick,
             programs,
         });
@@ -321,7 +327,29 @@ impl Hub {
             self.fan.advance(id, &self.batch, taken);
         }
         self.batch.clear();
+        if next == Next::Held {
+            self.watch_held();
+        }
         Ok(next)
+    }
+
+    /// Sets the timer for the subscriber that may go on first, unless it is set for an earlier one already.
+    fn watch_held(&mut self) {
+        let Some(until) = self.fan.held_until() else { return };
+        if self.held_until.is_none_or(|set| until < set) {
+            // A timer that is set is left alone by nginx where the new time is about the same.
+            self.held.disarm();
+            self.held.arm(until.saturating_sub(now()).max(1));
+            self.held_until = Some(until);
+        }
+    }
+
+    /// Lets those go on that have waited long enough.
+    fn let_go(&mut self) {
+        self.held.take_expired();
+        self.held_until = None;
+        self.fan.let_go(time());
+        self.watch_held();
     }
 
     /// The next listener that has to be woken, after those that could be served the short way: at most so many of them.
@@ -347,6 +375,10 @@ impl Hub {
             match self.fan.peek(self.store.log(), id, DIRECT, time(), &mut self.scratch, &mut self.batch) {
                 Ok(Next::Items) => {}
                 Ok(Next::UpToDate) => return true,
+                Ok(Next::Held) => {
+                    self.watch_held();
+                    return true;
+                }
                 Ok(Next::Lagging { .. } | Next::Gone) | Err(_) => return false,
             }
             let sent = session.send_directly(&self.batch, &mut self.room);
@@ -439,6 +471,14 @@ unsafe extern "C" fn on_turn(_: *mut ffi::ngx_event_t) {
             hub.turn.take_expired();
             hub.later.take_expired();
         });
+        turn();
+    });
+}
+
+/// Subscribers that have had as much as their rates let them have may go on.
+unsafe extern "C" fn on_held(_: *mut ffi::ngx_event_t) {
+    guard((), || {
+        with(Hub::let_go);
         turn();
     });
 }

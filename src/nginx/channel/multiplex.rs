@@ -408,7 +408,7 @@ impl Multiplex {
             }
             match step(joined.id, outlet) {
                 Some(Ok(Next::Items)) => some = true,
-                Some(Ok(Next::UpToDate)) | None => {}
+                Some(Ok(Next::UpToDate | Next::Held)) | None => {}
                 Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => gone.push(entry.channel.clone()),
                 // Later: the zone is repaired by then, or there is memory again.
                 Some(Err(ReadError::Memory | ReadError::Corrupt)) => hub::retry(joined.id),

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::channel::fanout::{OnGap, SubscribeOptions, SubscriberId};
+use crate::channel::fanout::{OnGap, Rate, SubscribeOptions, SubscriberId};
 use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::WireForm;
@@ -125,17 +125,24 @@ pub struct Subscription<'r> {
     keys: Vec<Key<'r>>,
     asked: Asked,
     start: Start,
+    rate: Option<Rate>,
 }
 
 impl<'r> Subscription<'r> {
     /// What this request subscribes to.
     pub fn of(request: Request<'_>, ids: &Ids<'r>) -> Self {
-        Subscription { keys: ids.keys(), asked: asked(request), start: request.settings().channel_start() }
+        Self::after(request, ids, asked(request))
     }
 
     /// For a client that names its position itself; that of its request counts if it names none.
     pub fn after(request: Request<'_>, ids: &Ids<'r>, asked: Asked) -> Self {
-        Subscription { keys: ids.keys(), asked, start: request.settings().channel_start() }
+        let settings = request.settings();
+        Subscription { keys: ids.keys(), asked, start: settings.channel_start(), rate: settings.channel_rate() }
+    }
+
+    /// For a client that gets one message for each request: how often it asks is not what the rate is about.
+    pub fn one_by_one(self) -> Self {
+        Subscription { rate: None, ..self }
     }
 
     /// What a request subscribes to that gets no more than is there: where others begin with what comes, it begins with the newest
@@ -182,6 +189,7 @@ impl<'r> Subscription<'r> {
                 terms,
                 form: &form,
                 on_gap,
+                rate: self.rate,
             };
             hub.subscribe(&options, listener)
         });

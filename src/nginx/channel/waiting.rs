@@ -178,11 +178,13 @@ pub fn start(
         Some(naming) => WireForm::Named(naming, Box::new(form)),
         None => form,
     };
+    let is_stream = matches!(delivery, Delivery::Streaming(_));
     let waiting = create(request, delivery, member)?;
     let listener = listener(waiting);
     let ended = enter(waiting, |subscriber| {
         let subscription =
             if is_first { Subscription::of_what_is_there(request, ids) } else { Subscription::of(request, ids) };
+        let subscription = if is_stream { subscription } else { subscription.one_by_one() };
         let begin = |subscriber: &mut Subscriber| -> Result<Flow, Status> {
             let mut source = ChannelSource::new(subscription.begin(request, form, on_gap, listener)?);
             // Its first subscriber gets all that the program says.

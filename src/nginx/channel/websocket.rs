@@ -47,6 +47,8 @@ pub struct Channel {
     subscriber: Option<SubscriberId>,
     /// Nothing is asked of the hub before it calls again.
     blocked: bool,
+    /// There is something for the client that it gets later: it has had as much as its rate lets it have.
+    held: bool,
     /// Whoever wants to know that the client has left is told when this goes.
     member: Option<Box<ChannelMember>>,
     publisher: Option<Rc<Publisher>>,
@@ -87,6 +89,7 @@ impl Channel {
             link: None,
             subscriber: None,
             blocked: true,
+            held: false,
             member: None,
             asks: publisher.is_some() && request.settings().channel_publish_request().is_some(),
             publisher: publisher.map(Rc::new),
@@ -184,9 +187,9 @@ impl Channel {
         self.waiting
     }
 
-    /// Whether the client takes nothing at the moment.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked
+    /// Whether there may be something for the client that it does not get at the moment.
+    pub fn is_behind(&self) -> bool {
+        self.blocked || self.held
     }
 
     fn publish(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), Ending> {
@@ -384,9 +387,13 @@ impl Endpoint for Channel {
                 self.blocked = false;
                 hub::with(|hub| hub.unblock(id));
             }
-            match step(id, outlet) {
+            let next = step(id, outlet);
+            self.held = matches!(next, Some(Ok(Next::Held)));
+            match next {
                 Some(Ok(Next::Items)) => some = true,
-                Some(Ok(Next::UpToDate)) | None => return if some { Produced::Some } else { Produced::Nothing },
+                Some(Ok(Next::UpToDate | Next::Held)) | None => {
+                    return if some { Produced::Some } else { Produced::Nothing };
+                }
                 Some(Ok(Next::Lagging { lost })) => {
                     let reason = match lost {
                         0 => "messages are lost".to_owned(),

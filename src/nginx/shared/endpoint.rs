@@ -198,7 +198,7 @@ impl Endpoint for SharedProgramClient {
 
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
         let produced = self.channel.produce(outlet);
-        if produced != Produced::Nothing || self.channel.is_blocked() {
+        if produced != Produced::Nothing || self.channel.is_behind() {
             return produced;
         }
         let Some(membership) = &self.membership else { return produced };

@@ -66,7 +66,7 @@ impl<H: Host> Subscriber<H> {
         }
         match next {
             Some(Ok(Next::UpToDate)) if self.is_deserted() => Flow::Break(SubscriberEnd::TryAgain),
-            Some(Ok(Next::UpToDate)) | None => Flow::Continue(()),
+            Some(Ok(Next::UpToDate | Next::Held)) | None => Flow::Continue(()),
             Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => {
                 Flow::Break(SubscriberEnd::Refused(GONE))
             }

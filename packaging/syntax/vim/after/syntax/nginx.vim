@@ -23,6 +23,7 @@ execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_max_su
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_names'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_presence'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_publish_request'
+execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_rate'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_redis'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_redis_connect_timeout'
 execute 'syn keyword ngxDirectiveThirdParty' . s:how . 'websocket_channel_redis_max_pending'
