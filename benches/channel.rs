@@ -150,7 +150,7 @@ fn fanning_out(criterion: &mut Criterion) {
                 terms: TERMS,
                 form: &form,
                 on_gap: OnGap::Close,
-                rate: None,
+                allowance: None,
             };
             for session in 0..subscribers {
                 let id = fanout.subscribe(rig.store.log(), slot, &options, session, rig.now()).expect("room");

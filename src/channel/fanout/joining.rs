@@ -78,7 +78,7 @@ impl FanOut {
             membership.replaced = beginning.gap.is_some_and(|gap| gap.replaced);
         }
         let mut subscriber =
-            Subscriber::new(listener, Rc::clone(options.form), options.on_gap, options.rate, memberships);
+            Subscriber::new(listener, Rc::clone(options.form), options.on_gap, options.allowance, memberships);
         if many {
             subscriber.cut = self.first_cut(log, slot, options.asked, subscriber.memberships_mut(), &windows)?;
         }

@@ -34,7 +34,7 @@ pub use batch::{Batch, Item};
 use local::{Local, LocalSubscriber};
 use place::Place;
 use rate::Held;
-pub use rate::{MOST as MOST_RATE, Rate};
+pub use rate::{Allowance, MOST as MOST_RATE, Rate};
 pub use shared::{Buffer, Shared};
 use slab::Slab;
 use subscriber::{Membership, Subscriber};
@@ -94,7 +94,7 @@ pub struct SubscribeOptions<'a> {
     /// What is done when messages are lost.
     pub on_gap: OnGap,
     /// How many messages it gets in a time; of those beyond, it gets the newest.
-    pub rate: Option<Rate>,
+    pub allowance: Option<&'a Allowance>,
 }
 
 /// A subscriber. An id is not used again.
@@ -108,7 +108,7 @@ pub enum Next {
     Items,
     /// Nothing is to be sent.
     UpToDate,
-    /// Something, which it gets later: it has had as much as its [`Rate`] lets it have. [`FanOut::next`] will name it.
+    /// Something, which it gets later: it has had as much as its [`Allowance`] lets it have. [`FanOut::next`] will name it.
     Held,
     /// So many messages are lost, and the subscriber is to be closed.
     Lagging {

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How many messages a subscriber gets in a time: `websocket_channel_rate`.
+//! How many messages a client gets in a time: `websocket_channel_rate`.
 //!
-//! It is a leaky bucket in the form of the generic cell rate algorithm (ITU-T I.371): one time for each subscriber, and no timer that
-//! fills a bucket. A subscriber that has a message to get and may not have it yet is *held*: it costs nothing until its time has come,
+//! It is a leaky bucket in the form of the generic cell rate algorithm (ITU-T I.371): one time for each client, and no timer that
+//! fills a bucket. A client that subscribes several times has one [`Allowance`] for all of them. A subscriber that has a message to get and may not have it yet is *held*: it costs nothing until its time has come,
 //! and then goes on with the newest message of each of its channels.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 
 use super::SubscriberId;
 
@@ -45,12 +47,25 @@ impl Rate {
     }
 }
 
-/// What a subscriber has used of its rate.
-#[derive(Debug)]
-pub struct Throttle {
+/// What a client has used of its rate, by all of its subscriptions together. A copy is the same allowance.
+#[derive(Debug, Clone)]
+pub struct Allowance {
     rate: Rate,
     /// The time up to which it has been used, in nanoseconds: the theoretical arrival time of the algorithm.
-    used: u64,
+    used: Rc<Cell<u64>>,
+}
+
+impl Allowance {
+    /// Of a client that has got nothing yet.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, used: Rc::new(Cell::new(0)) }
+    }
+}
+
+/// What holds a subscriber to its allowance.
+#[derive(Debug)]
+pub struct Throttle {
+    allowance: Allowance,
     /// When it was asked last, in nanoseconds.
     now: u64,
     /// It waits for its time. Invariant: it is in [`Held`] then.
@@ -60,39 +75,46 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Of a subscriber that has got nothing yet.
-    pub fn new(rate: Rate) -> Self {
-        Self { rate, used: 0, now: 0, is_held: false, conflates: false }
+    /// Of a subscriber that has waited for nothing yet.
+    pub fn new(allowance: Allowance) -> Self {
+        Self { allowance, now: 0, is_held: false, conflates: false }
     }
 
     /// How many messages it may have at `clock`, in milliseconds.
     pub fn allowed(&mut self, clock: u64) -> usize {
         self.now = clock.saturating_mul(MILLISECOND);
-        let ahead = self.used.saturating_sub(self.now);
-        usize::try_from(self.rate.credit.saturating_sub(ahead) / self.rate.interval).unwrap_or(usize::MAX)
+        let Allowance { rate, used } = &self.allowance;
+        let ahead = used.get().saturating_sub(self.now);
+        usize::try_from(rate.credit.saturating_sub(ahead) / rate.interval).unwrap_or(usize::MAX)
     }
 
     /// It has got so many messages since it was asked.
     pub fn spend(&mut self, messages: usize) {
-        self.used = self.used.max(self.now).saturating_add(self.rate.interval.saturating_mul(messages as u64));
+        let Allowance { rate, used } = &self.allowance;
+        used.set(used.get().max(self.now).saturating_add(rate.interval.saturating_mul(messages as u64)));
     }
 
     /// When it may have the next message, in milliseconds, rounded up.
     pub fn due(&self) -> u64 {
-        (self.used + self.rate.interval).saturating_sub(self.rate.credit).div_ceil(MILLISECOND)
+        let Allowance { rate, used } = &self.allowance;
+        (used.get() + rate.interval).saturating_sub(rate.credit).div_ceil(MILLISECOND)
     }
 }
 
-/// Subscribers that are held, in the order of their times.
+/// Subscribers that are held, in the order of their times. Of those with the same time, whoever has waited longest is the first: the
+/// subscriptions of one client take turns.
 #[derive(Debug, Default)]
 pub struct Held {
-    due: BinaryHeap<Reverse<(u64, SubscriberId)>>,
+    due: BinaryHeap<Reverse<(u64, u64, SubscriberId)>>,
+    /// The number of the next one that is held.
+    number: u64,
 }
 
 impl Held {
     /// Holds a subscriber until `due`. One that is gone by then is found out when its time has come, which is within a second.
     pub fn push(&mut self, due: u64, id: SubscriberId) {
-        self.due.push(Reverse((due, id)));
+        self.due.push(Reverse((due, self.number, id)));
+        self.number += 1;
     }
 
     /// How many there are, with those that have gone.
@@ -103,13 +125,13 @@ impl Held {
 
     /// The time of the next one.
     pub fn next(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((due, _))| *due)
+        self.due.peek().map(|Reverse((due, ..))| *due)
     }
 
     /// The next one whose time has come.
     pub fn pop(&mut self, clock: u64) -> Option<SubscriberId> {
         self.next().filter(|due| *due <= clock)?;
-        self.due.pop().map(|Reverse((_, id))| id)
+        self.due.pop().map(|Reverse((.., id))| id)
     }
 }
 
@@ -131,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_one_after_another() {
-        let mut throttle = Throttle::new(Rate::new(10, 3).unwrap());
+        let mut throttle = Throttle::new(Allowance::new(Rate::new(10, 3).unwrap()));
         assert_eq!(throttle.allowed(5_000), 3);
         throttle.spend(2);
         assert_eq!(throttle.allowed(5_000), 1);
@@ -144,6 +166,17 @@ mod tests {
         assert_eq!(throttle.allowed(9_000), 3, "no more than the burst is saved up");
     }
 
+    #[test]
+    fn one_allowance_is_for_all_subscriptions_of_a_client() {
+        let allowance = Allowance::new(Rate::new(10, 2).unwrap());
+        let [mut first, mut second] = [allowance.clone(), allowance].map(Throttle::new);
+        assert_eq!((first.allowed(5_000), second.allowed(5_000)), (2, 2));
+        first.spend(1);
+        assert_eq!((first.allowed(5_000), second.allowed(5_000)), (1, 1));
+        second.spend(1);
+        assert_eq!((first.allowed(5_000), first.due(), second.due()), (0, 5_100, 5_100));
+    }
+
     proptest! {
         #[test]
         fn no_more_than_the_rate_and_the_burst(
@@ -151,7 +184,7 @@ mod tests {
             steps in proptest::collection::vec((0..40_u64, 0..30_usize), 1..60),
         ) {
             let rate = Rate::new(per_second, burst).unwrap();
-            let (mut throttle, mut clock, mut got) = (Throttle::new(rate), 1_000_000, 0_u64);
+            let (mut throttle, mut clock, mut got) = (Throttle::new(Allowance::new(rate)), 1_000_000, 0_u64);
             let begin = clock;
             for (passed, wanted) in steps {
                 clock += passed;

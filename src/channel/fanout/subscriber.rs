@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::OnGap;
-use super::rate::{Rate, Throttle};
+use super::rate::{Allowance, Throttle};
 use crate::channel::position::{Epoch, Lineage, MOST_LISTED, MessageId, Offset};
 use crate::channel::store::{Present, Token};
 use crate::channel::wire::WireForm;
@@ -118,14 +118,14 @@ impl Subscriber {
         listener: usize,
         form: Rc<WireForm>,
         on_gap: OnGap,
-        rate: Option<Rate>,
+        allowance: Option<&Allowance>,
         memberships: Vec<Membership>,
     ) -> Self {
         let memberships = match <[Membership; 1]>::try_from(memberships) {
             Ok(one) => Memberships::One(one),
             Err(many) => Memberships::Many(many.into()),
         };
-        let throttle = rate.map(|rate| Box::new(Throttle::new(rate)));
+        let throttle = allowance.map(|allowance| Box::new(Throttle::new(allowance.clone())));
         Self { memberships, listener, form, on_gap, cut: 0, blocked: true, ready: false, throttle }
     }
 

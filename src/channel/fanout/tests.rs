@@ -121,7 +121,7 @@ impl Rig {
             terms: TERMS,
             form: &form,
             on_gap: OnGap::Close,
-            rate: None,
+            allowance: None,
         };
         options(&mut wished);
         let worker = &mut self.workers[worker];

@@ -12,11 +12,11 @@ use super::access::{self, Access};
 use super::approval::{self, Decision, Draft};
 use super::link::Link;
 use super::member::{self, ChannelMember, JoinDecision, Place};
-use super::subscription::{Ids, Subscription};
+use super::subscription::{self, Ids, Subscription};
 use super::websocket::step;
 use super::{hub, presence_of};
 use crate::channel::backend::{Answer, Failure, Outcome, PublishReply};
-use crate::channel::fanout::{Next, OnGap, SubscriberId};
+use crate::channel::fanout::{Allowance, Next, OnGap, SubscriberId};
 use crate::channel::hook::Moderator;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::{OCTET_STREAM, Publication, kind_of};
@@ -83,6 +83,8 @@ pub struct Multiplex {
     /// The window of compressed messages for several sessions.
     window: Option<u8>,
     conversation: Conversation<Joined>,
+    /// How many messages the client gets in a time, of all of its channels together.
+    allowance: Option<Allowance>,
     access: access::Known,
     /// A message that has begun and not ended.
     unfinished: Vec<u8>,
@@ -100,6 +102,7 @@ impl Multiplex {
             link: Link::new(session),
             window: session::enter(session, |session| session.shared_window()),
             conversation: Conversation::new(most),
+            allowance: subscription::allowance(request),
             access: access::Known::default(),
             unfinished: Vec::new(),
             done: 0,
@@ -198,6 +201,7 @@ impl Multiplex {
     /// Subscribes. `by_hook` if a hook has let the client in.
     fn join(&mut self, about: &About, asked: &Asked, by_hook: bool) -> Result<(), Refusal> {
         let (request, window, place) = (self.request.get(), self.window, &about.channel);
+        let allowance = self.allowance.clone();
         let joined = self.with_ids(place, |copy, ids| {
             let member = ChannelMember::on_place(request, copy, place.clone(), ids, by_hook)?;
             let session = request.existing_context().and_then(session::of);
@@ -221,6 +225,7 @@ impl Multiplex {
                 (None, Asked::Nothing) => Subscription::of(request, ids),
                 (_, asked) => Subscription::after(copy, ids, asked.clone()),
             };
+            let subscription = subscription.paced_by(allowance);
             let id = subscription.begin(copy, form, OnGap::Tell, session::listener(session))?;
             Ok(Joined { id, is_blocked: true, member: member.map(Box::new) })
         })?;
@@ -391,8 +396,9 @@ impl Multiplex {
     fn serve(&mut self, outlet: &mut Outlet<'_>) -> bool {
         let mut some = false;
         let mut gone = Vec::new();
-        let mut nth = 0;
+        let (mut nth, mut last) = (0, None);
         while let Some(entry) = self.conversation.in_turn(nth) {
+            let this = nth;
             nth += 1;
             let Some(joined) = &mut entry.subscription else { continue };
             if !outlet.has_room() {
@@ -407,14 +413,16 @@ impl Multiplex {
                 hub::with(|hub| hub.unblock(joined.id));
             }
             match step(joined.id, outlet) {
-                Some(Ok(Next::Items)) => some = true,
+                Some(Ok(Next::Items)) => (some, last) = (true, Some(this)),
                 Some(Ok(Next::UpToDate | Next::Held)) | None => {}
                 Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => gone.push(entry.channel.clone()),
                 // Later: the zone is repaired by then, or there is memory again.
                 Some(Err(ReadError::Memory | ReadError::Corrupt)) => hub::retry(joined.id),
             }
         }
-        self.conversation.end_round();
+        if let Some(last) = last {
+            self.conversation.go_on_after(last);
+        }
         for channel in gone {
             some = true;
             drop(self.conversation.remove(channel.as_deref()));

@@ -4,11 +4,12 @@
 
 use std::collections::HashSet;
 
-use crate::channel::fanout::{OnGap, Rate, SubscribeOptions, SubscriberId};
+use crate::channel::fanout::{Allowance, OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
 use crate::channel::wire::WireForm;
 use crate::conf::Channel;
+use crate::exec::framing::Format;
 use crate::nginx::backend;
 use crate::nginx::listeners::Listener;
 use crate::nginx::log::{Level, Octets};
@@ -125,7 +126,7 @@ pub struct Subscription<'r> {
     keys: Vec<Key<'r>>,
     asked: Asked,
     start: Start,
-    rate: Option<Rate>,
+    allowance: Option<Allowance>,
 }
 
 impl<'r> Subscription<'r> {
@@ -137,12 +138,17 @@ impl<'r> Subscription<'r> {
     /// For a client that names its position itself; that of its request counts if it names none.
     pub fn after(request: Request<'_>, ids: &Ids<'r>, asked: Asked) -> Self {
         let settings = request.settings();
-        Subscription { keys: ids.keys(), asked, start: settings.channel_start(), rate: settings.channel_rate() }
+        Subscription { keys: ids.keys(), asked, start: settings.channel_start(), allowance: allowance(request) }
     }
 
     /// For a client that gets one message for each request: how often it asks is not what the rate is about.
     pub fn one_by_one(self) -> Self {
-        Subscription { rate: None, ..self }
+        Subscription { allowance: None, ..self }
+    }
+
+    /// For a client that has other subscriptions: its rate is that of all of them together.
+    pub fn paced_by(self, allowance: Option<Allowance>) -> Self {
+        Subscription { allowance, ..self }
     }
 
     /// What a request subscribes to that gets no more than is there: where others begin with what comes, it begins with the newest
@@ -189,7 +195,7 @@ impl<'r> Subscription<'r> {
                 terms,
                 form: &form,
                 on_gap,
-                rate: self.rate,
+                allowance: self.allowance.as_ref(),
             };
             hub.subscribe(&options, listener)
         });
@@ -215,6 +221,14 @@ impl<'r> Subscription<'r> {
     fn name(&self) -> Octets<'r> {
         Octets(self.keys.first().map(|key| key.id()).unwrap_or_default())
     }
+}
+
+/// How many messages the client of a request gets in a time. Octets of a program are of no use if some of them are left out.
+pub fn allowance(request: Request<'_>) -> Option<Allowance> {
+    let settings = request.settings();
+    let are_octets =
+        settings.shared_program().is_some() && (settings.exec_format() == Format::Bytes || settings.exec_pty());
+    settings.channel_rate().filter(|_| !are_octets).map(Allowance::new)
 }
 
 /// The epochs that the position of a request names.

@@ -380,7 +380,7 @@ impl Simulation {
         let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
         let start = if self.delivery == Delivery::FirstPoll { Start::Last(1) } else { Start::Newest };
         let (form, asked, keys) = (Rc::new(form), Asked::id(b""), [key()]);
-        let options = SubscribeOptions { keys: &keys, asked: &asked, start, terms, form: &form, on_gap, rate: None };
+        let options = SubscribeOptions { keys: &keys, asked: &asked, start, terms, form: &form, on_gap, allowance: None };
         let world = Rc::clone(&self.world);
         let id =
             world.fan.borrow_mut().subscribe(world.store.log(), world.slot, &options, 0, world.time()).expect("room");

@@ -7,8 +7,12 @@ use super::*;
 const LEN: usize = 4 << 20;
 
 /// One message in 100 ms, two at once.
+fn allowance() -> &'static Allowance {
+    Box::leak(Box::new(Allowance::new(Rate::new(10, 2).unwrap())))
+}
+
 fn slow(options: &mut SubscribeOptions<'_>) {
-    options.rate = Rate::new(10, 2);
+    options.allowance = Some(allowance());
 }
 
 impl Rig {
@@ -117,6 +121,23 @@ fn each_channel_has_a_newest_message() {
     assert_eq!(rig.client(0, session).offsets(), [1, 2, 1], "that of b is older");
     rig.pass(100);
     assert_eq!(rig.client(0, session).offsets(), [1, 2, 1, 8]);
+}
+
+#[test]
+fn the_subscriptions_of_a_client_share_its_rate_and_take_turns() {
+    let mut rig = Rig::new(1, LEN, Limits::default());
+    let all = allowance();
+    let sessions = ["a", "b", "c"].map(|id| rig.paced(&[id], |options| options.allowance = Some(all)));
+    let got = |rig: &Rig| sessions.map(|session| rig.client(0, session).offsets().len());
+    for step in 1..=30 {
+        for id in ["a", "b", "c"] {
+            rig.publish(id, b"x", 100);
+        }
+        rig.settle();
+        rig.pass(100);
+        assert_eq!(got(&rig).iter().sum::<usize>(), 2 + step);
+    }
+    assert!(got(&rig).iter().all(|count| (10..=12).contains(count)), "{:?}", got(&rig));
 }
 
 #[test]
