@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! JSON (RFC 8259), as far as it is needed: strings that are written, and flat [objects](object) that are read.
+//! JSON (RFC 8259), as far as it is needed: strings that are written, flat [objects](object) that are read, and whether a text is
+//! [valid].
 
 pub mod object;
+pub mod valid;
 
 use std::fmt::Write;
 
@@ -14,6 +16,12 @@ fn has_meaning(octet: u8) -> bool {
 /// Appends a string in quotes.
 pub fn string(text: &mut String, part: &str) {
     text.push('"');
+    escaped(text, part);
+    text.push('"');
+}
+
+/// Appends what stands between the quotes of a string.
+pub fn escaped(text: &mut String, part: &str) {
     let mut rest = part;
     while let Some(at) = rest.bytes().position(has_meaning) {
         text.push_str(&rest[..at]);
@@ -27,7 +35,6 @@ pub fn string(text: &mut String, part: &str) {
         rest = &rest[at + 1..];
     }
     text.push_str(rest);
-    text.push('"');
 }
 
 #[cfg(test)]

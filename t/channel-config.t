@@ -48,6 +48,12 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel a publish=b;', 'webs
     'websocket_channel_names "~^room/[a-z]{1,8}$" mode=$arg_mode;', 'websocket_channel_names ~^secret/ mode=off;',
     "websocket_channel_names ~^a;\nwebsocket_channel_names b mode=pub;", 'websocket_channel_names off;',
     'websocket_channel_rate 1/s;', 'websocket_channel_rate 1000000/s burst=1000000;', 'websocket_channel_rate burst=5 10/s;', 'websocket_channel_rate off;',
+    q(websocket_channel_message_template '{"a":"$websocket_message"}';), q(websocket_channel_message_template '$websocket_message $arg_x' text;),
+    q(websocket_channel_message_template '$arg_cb([$websocket_message]);';), q(websocket_channel_message_template '{' text;), 'websocket_channel_message_template off;',
+    'websocket_channel_eventsource_event news;', 'websocket_channel_eventsource_event "";', 'websocket_channel_eventsource_ping_event ping;',
+    'websocket_channel_eventsource_ping_data "";', 'websocket_channel_eventsource_ping_comment "still here";',
+    'websocket_channel_longpoll single;', 'websocket_channel_longpoll multipart;', 'websocket_channel_longpoll raw;',
+    'websocket_client_heartbeat ping pong;', 'websocket_client_heartbeat off;',
     'websocket_channel_tell_id on;', 'websocket_channel_tell_id event;', 'websocket_channel_tell_id off;',
     'websocket_channel_max_subscriptions 1;', 'websocket_channel_max_subscriptions 1024;';
 
@@ -67,6 +73,13 @@ refused("websocket_channel_names $_", qr/websocket_channel_names/, qr/"off" stan
 refused("websocket_channel_rate $_;", qr/websocket_channel_rate/, qr/"10\/s".*"off"/) for qw(10 0/s 1000001/s x/s 10/m -1/s on), '""';
 refused("websocket_channel_rate $_;", qr/websocket_channel_rate/, qr/"burst="/) for '1/s burst=0', '1/s burst=x', '1/s burst=', 'burst=1 burst=2';
 refused("websocket_channel_rate $_;", qr/websocket_channel_rate/, qr/one rate|is missing|stands alone/) for '1/s 2/s', 'burst=1', 'off 1/s', '1/s off';
+refused("websocket_channel_message_template $_;", qr/websocket_channel_message_template/, qr/it is no JSON/) for q('{"a":"$websocket_message"'), q('{a:1}'), q('x' json);
+refused("websocket_channel_message_template $_;", qr/websocket_channel_message_template/, qr/it is no function/) for q('f(x)' jsonp), q('f({a})'), q('a-b({})' jsonp);
+refused("websocket_channel_message_template $_;", qr/websocket_channel_message_template/, qr/begins the name|closing brace|"json", "text" or "jsonp"|template such as|not a switch|stands alone|no part of a message/)
+    for q('$'), q('a $ b'), q('${websocket_message'), q('x' xml), '""', 'on', 'off text', q('$websocket_message({})');
+refused("websocket_channel_eventsource_$_;", qr/websocket_channel_eventsource/, qr/"gap" is how|one line|not a switch/) for 'event gap', 'ping_event gap', qq(event "a\nb"), 'event off', qq(ping_comment "a\nb");
+refused("websocket_channel_longpoll $_;", qr/websocket_channel_longpoll/, qr/"single", "multipart" or "raw"/) for qw(on several);
+refused("websocket_client_heartbeat $_;", qr/websocket_client_heartbeat/, qr/the message of the client and the answer|not empty/) for 'ping', '"" pong', 'ping ""';
 refused("websocket_channel_tell_id $_;", qr/websocket_channel_tell_id/, qr/"$_"/, qr/"off", "on" or "event"/) for qw(yes field);
 refused("websocket_channel_max_subscriptions $_;", qr/websocket_channel_max_subscriptions/, qr/"$_"/, qr/number from 1 to 1024/)
     for qw(0 1025 x -1);

@@ -131,6 +131,8 @@ case 'directives and variables that are named exist' => sub {
     my %directive = map { $_ => 1 } $reference =~ /^### (websocket_\w+)$/mg;
     my ($variables) = $reference =~ /^## Variables\n(.*?)(?=^## |\z)/ms;
     my %variable = map { $_ => 1 } $variables =~ /\$(websocket_\w+)/g;
+    # There is one only in templates of messages.
+    $variable{websocket_message} = 1;
     for my $page (grep { $_ ne 'CHANGELOG.md' } @pages) {
         # Names of metrics begin with nginx_; a name that ends with _ or * stands for several.
         my @named = $text{$page} =~ /(?<![\w\$])(websocket_[a-z_]+)(?![\w*])/g;

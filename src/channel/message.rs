@@ -125,6 +125,15 @@ impl Message {
         })
     }
 
+    /// The same message with something else in it.
+    #[must_use]
+    pub fn with(&self, kind: MessageKind, content_type: &[u8], event: &[u8], data: &[u8]) -> Self {
+        let header = Header { fin: true, rsv1: false, opcode: kind.opcode(), len: data.len() as u64 }.encode();
+        let octets = [&header, data, content_type, event].concat();
+        let (header_len, data_len, type_len) = (header.len(), data.len(), content_type.len());
+        Self { kind, octets, header_len, data_len, type_len, ..*self }
+    }
+
     /// A message that was never in a zone.
     #[cfg(test)]
     pub fn for_tests(id: MessageId, kind: MessageKind, content_type: &[u8], event: &[u8], data: &[u8]) -> Self {

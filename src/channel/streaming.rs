@@ -18,8 +18,8 @@ pub const TEXT: &str = "text/plain; charset=utf-8";
 /// How the messages of a response that goes on are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Streaming {
-    /// Each message is an event.
-    EventSource,
+    /// Each message is an event. In a silence this is sent, if it is something else than an empty comment.
+    EventSource(Option<Rc<str>>),
     /// Each is a part; they have this boundary between them.
     Multipart(Rc<str>),
     /// Each message is a chunk.
@@ -64,7 +64,7 @@ impl Streaming {
     /// In which form the messages are shared with other subscribers.
     pub fn form(&self) -> WireForm {
         match self {
-            Streaming::EventSource => WireForm::EventSource,
+            Streaming::EventSource(_) => WireForm::EventSource,
             Streaming::Multipart(_) => WireForm::Part,
             Streaming::Chunked => WireForm::Body,
             Streaming::Raw(separator) => WireForm::Raw(Rc::clone(separator)),
@@ -75,7 +75,7 @@ impl Streaming {
     /// says what is done `otherwise`.
     pub fn on_gap(&self, otherwise: OnGap) -> OnGap {
         match self {
-            Streaming::EventSource | Streaming::Multipart(_) => OnGap::Tell,
+            Streaming::EventSource(_) | Streaming::Multipart(_) => OnGap::Tell,
             Streaming::Chunked | Streaming::Raw(_) => otherwise,
         }
     }
@@ -88,7 +88,7 @@ impl Streaming {
     /// The content type of the response.
     pub fn content_type(&self) -> Cow<'static, str> {
         match self {
-            Streaming::EventSource => eventsource::CONTENT_TYPE.into(),
+            Streaming::EventSource(_) => eventsource::CONTENT_TYPE.into(),
             Streaming::Multipart(boundary) => multipart::content_type(boundary).into(),
             Streaming::Chunked | Streaming::Raw(_) => TEXT.into(),
         }
@@ -96,7 +96,7 @@ impl Streaming {
 
     /// Whether the position at the beginning is told by a header: the body of the other transports tells it.
     pub fn has_position_in_head(&self) -> bool {
-        *self != Streaming::EventSource
+        !matches!(self, Streaming::EventSource(_))
     }
 
     /// Whether messages that were lost before the beginning are told by a header: there is no other way.
@@ -107,7 +107,7 @@ impl Streaming {
     /// What the body begins with; `position` is that of its subscriber.
     pub fn begin(&self, position: &str, mut put: impl FnMut(Content)) {
         match self {
-            Streaming::EventSource => put(Content::Own(eventsource::position(position))),
+            Streaming::EventSource(_) => put(Content::Own(eventsource::position(position))),
             Streaming::Multipart(boundary) => {
                 put(Content::Fixed(multipart::FIRST));
                 put(Content::Repeated(Rc::clone(boundary)));
@@ -126,7 +126,7 @@ impl Streaming {
                 put(Content::Shared(item.buffer.clone()));
                 put(Content::Repeated(Rc::clone(boundary)));
             }
-            Streaming::EventSource | Streaming::Chunked | Streaming::Raw(_) => {
+            Streaming::EventSource(_) | Streaming::Chunked | Streaming::Raw(_) => {
                 put(Content::Shared(item.buffer.clone()))
             }
         }
@@ -135,7 +135,8 @@ impl Streaming {
     /// What is sent when there was nothing for a while, if there is something that is no message.
     pub fn keepalive(&self) -> Option<Content> {
         match self {
-            Streaming::EventSource => Some(Content::Fixed(eventsource::KEEPALIVE)),
+            Streaming::EventSource(None) => Some(Content::Fixed(eventsource::KEEPALIVE)),
+            Streaming::EventSource(Some(text)) => Some(Content::Repeated(Rc::clone(text))),
             Streaming::Multipart(_) | Streaming::Chunked | Streaming::Raw(_) => None,
         }
     }
@@ -144,7 +145,7 @@ impl Streaming {
     pub fn end(&self) -> Content {
         match self {
             Streaming::Multipart(_) => Content::Fixed(multipart::LAST),
-            Streaming::EventSource | Streaming::Chunked | Streaming::Raw(_) => Content::Fixed(b""),
+            Streaming::EventSource(_) | Streaming::Chunked | Streaming::Raw(_) => Content::Fixed(b""),
         }
     }
 }
@@ -165,7 +166,7 @@ mod tests {
         assert_eq!(octets(|put| parts.begin("1:0", put)), b"--xyz");
         assert_eq!(parts.end().octets(), b"--\r\n");
         assert_eq!(parts.content_type(), "multipart/mixed; boundary=xyz");
-        assert_eq!(octets(|put| Streaming::EventSource.begin("1:0", put)), b"id: 1:0\n\n");
+        assert_eq!(octets(|put| Streaming::EventSource(None).begin("1:0", put)), b"id: 1:0\n\n");
         assert!(octets(|put| Streaming::Chunked.begin("1:0", put)).is_empty());
     }
 
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn who_can_tell_of_a_gap_does() {
         for otherwise in [OnGap::Close, OnGap::Skip] {
-            assert_eq!(Streaming::EventSource.on_gap(otherwise), OnGap::Tell);
+            assert_eq!(Streaming::EventSource(None).on_gap(otherwise), OnGap::Tell);
             assert_eq!(Streaming::multipart().on_gap(otherwise), OnGap::Tell);
             assert_eq!(Streaming::Chunked.on_gap(otherwise), otherwise);
             assert_eq!(Streaming::Raw(b"\n"[..].into()).on_gap(otherwise), otherwise);

@@ -13,6 +13,7 @@ use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
 use crate::channel::store::{MAX_SLOTS, Store};
 use crate::channel::transport::Transport;
+use crate::channel::wire::eventsource;
 
 /// A zone below this size has hardly any room beside its tables.
 const LEAST_ZONE: u64 = 1 << 20;
@@ -218,6 +219,42 @@ fn read_rate(arguments: &[&[u8]]) -> Result<Rate, Refused> {
     };
     let rate = Rate::new(per_second, burst.unwrap_or(1));
     rate.ok_or_else(|| Refused::Usage("the rate cannot be had".to_owned()))
+}
+
+/// The name of an event of an EventSource; empty for none.
+pub(super) fn event_name(text: &[u8]) -> Result<Rc<[u8]>, Refused> {
+    words::no_switch(text, "the name of an event, or \"\" for none")?;
+    if text == eventsource::GAP {
+        return Err(words::wrong(text, "\"gap\" is how subscribers are told of lost messages"));
+    }
+    line(text)
+}
+
+/// A text in one line.
+pub(super) fn line(text: &[u8]) -> Result<Rc<[u8]>, Refused> {
+    if text.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) || str::from_utf8(text).is_err() {
+        return Err(Refused::value(text, "one line of UTF-8"));
+    }
+    Ok(Rc::from(text))
+}
+
+pub(super) fn heartbeat<C: Compiler>(
+    settings: &mut Settings<C>,
+    _: &mut C,
+    arguments: &[&[u8]],
+) -> Result<(), Refused> {
+    let heartbeat = match arguments {
+        [b"off"] => Ok(None),
+        [said, answer] => {
+            let text = |text: &[u8]| {
+                let text = str::from_utf8(text).ok().filter(|text| !text.is_empty()).map(Rc::<str>::from);
+                text.ok_or_else(|| Refused::value(said, "two texts that are not empty, in UTF-8"))
+            };
+            text(said).and_then(|said| Ok(Some((said, text(answer)?))))
+        }
+        _ => Err(Refused::Usage("the message of the client and the answer to it, or \"off\"".to_owned())),
+    };
+    once(&mut settings.client_heartbeat, heartbeat)
 }
 
 pub(super) fn split<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {

@@ -84,6 +84,20 @@ pub(super) const CHANNEL_MODES: &[(&str, ChannelMode)] = &[
 pub(super) const CHANNEL_TELL_IDS: &[(&str, Option<Naming>)] =
     &[("off", None), ("on", Some(Naming::Field)), ("event", Some(Naming::Event))];
 
+/// `websocket_channel_longpoll`: what the response to a long-poll or a poll has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelLongPoll {
+    /// One message.
+    Single,
+    /// All that are there, as parts of `multipart/mixed`.
+    Multipart,
+    /// All that are there, each followed by `websocket_channel_separator`.
+    Raw,
+}
+
+pub(super) const CHANNEL_LONGPOLLS: &[(&str, ChannelLongPoll)] =
+    &[("single", ChannelLongPoll::Single), ("multipart", ChannelLongPoll::Multipart), ("raw", ChannelLongPoll::Raw)];
+
 pub(super) const CHANNEL_LAGS: &[(&str, ChannelLag)] = &[("close", ChannelLag::Close), ("skip", ChannelLag::Skip)];
 
 pub(super) const STATUS_FORMS: &[(&str, StatusForm)] =

@@ -9,11 +9,11 @@ use std::rc::Rc;
 use super::cgi;
 use super::channel;
 use super::choices::{
-    CHANNEL_LAGS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS,
-    TCP_ACCEPTS, TCP_FORMATS,
+    CHANNEL_LAGS, CHANNEL_LONGPOLLS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS,
+    STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
-use super::{Compiler, Refused, Template, names, redis, refusals, tcp, value, words};
+use super::{Compiler, Refused, Template, message_template, names, redis, refusals, tcp, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
@@ -107,6 +107,23 @@ impl<C: Compiler + 'static> Table<C> {
             once(&mut to.channel_lag, value::choice(from[0], CHANNEL_LAGS))
         }),
         row(c"websocket_channel_rate", Place::Anywhere, Arguments::OneOrTwo, channel::rate),
+        row(c"websocket_channel_message_template", Place::Anywhere, Arguments::OneOrTwo, message_template::template),
+        row(c"websocket_channel_eventsource_event", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_eventsource_event, channel::event_name(from[0]))
+        }),
+        row(c"websocket_channel_eventsource_ping_event", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_eventsource_ping_event, channel::event_name(from[0]))
+        }),
+        row(c"websocket_channel_eventsource_ping_data", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_eventsource_ping_data, channel::line(from[0]).map(Some))
+        }),
+        row(c"websocket_channel_eventsource_ping_comment", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_eventsource_ping_comment, channel::line(from[0]))
+        }),
+        row(c"websocket_channel_longpoll", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.channel_longpoll, value::choice(from[0], CHANNEL_LONGPOLLS))
+        }),
+        row(c"websocket_client_heartbeat", Place::Anywhere, Arguments::OneOrTwo, channel::heartbeat),
         row(c"websocket_channel_split", Place::Anywhere, Arguments::Exactly(1), channel::split),
         row(c"websocket_channel_tell_id", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.channel_tell_id, value::choice(from[0], CHANNEL_TELL_IDS))

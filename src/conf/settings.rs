@@ -4,7 +4,9 @@
 
 use std::rc::Rc;
 
-use super::{ChannelLag, ChannelMode, Compiler, Engine, ExecStderr, Refused, TlsVersions, value};
+use super::{
+    ChannelLag, ChannelLongPoll, ChannelMode, Compiler, Engine, ExecStderr, MessageTemplate, Refused, TlsVersions, value,
+};
 use crate::channel::fanout::Rate;
 use crate::channel::position::Start;
 use crate::channel::transport::Transports;
@@ -506,6 +508,20 @@ settings! {
     channel_lag: ChannelLag, ChannelLag::Close;
     /// How many messages a subscriber gets in a time; none for all of them.
     channel_rate: Option<Rate>, None;
+    /// What becomes of messages before they are sent; none where they are sent as they are.
+    channel_message_template: Option<MessageTemplate<C::Template>>, None;
+    /// The name of the event of messages that were published without one; empty for none.
+    channel_eventsource_event: Rc<[u8]>, Rc::from([]);
+    /// The name of the event that EventSources get in a silence; empty for none.
+    channel_eventsource_ping_event: Rc<[u8]>, Rc::from([]);
+    /// The data of that event.
+    channel_eventsource_ping_data: Option<Rc<[u8]>>, None;
+    /// The comment that EventSources get in a silence.
+    channel_eventsource_ping_comment: Rc<[u8]>, Rc::from([]);
+    /// What the response to a long-poll or a poll has.
+    channel_longpoll: ChannelLongPoll, ChannelLongPoll::Single;
+    /// A message of the client that is answered at once, and that nobody else gets, and the answer.
+    client_heartbeat: Option<(Rc<str>, Rc<str>)>, None;
     /// What separates the ids in one value; none where a value is one id.
     channel_split: Option<Rc<[u8]>>, None;
     /// How a subscriber is told which channel a message is from; none where it is not.

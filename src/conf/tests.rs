@@ -2,7 +2,9 @@
 
 //! The table of directives, read by a compiler that knows no nginx.
 
-use super::{Amount, Cgi, Compiler, EndpointSettings, EnvEntry, OriginRule, Refused, Settings, Table, Template};
+use super::{
+    Amount, Cgi, Compiler, EndpointSettings, EnvEntry, MessageTemplate, OriginRule, Refused, Settings, Table, Template,
+};
 use crate::exec::framing::Format;
 use crate::status::StatusForm;
 
@@ -214,6 +216,14 @@ fn groups_of_channels() {
 }
 
 #[test]
+fn a_template_without_variables_of_the_request_is_the_same_for_all() {
+    let template = |text: &str| of(&[&["websocket_channel_message_template", text]]).channel_message_template();
+    assert!(matches!(template("$websocket_channel_id: $websocket_message"), Some(MessageTemplate::Fixed(_))));
+    assert!(matches!(template("$x: $websocket_message"), Some(MessageTemplate::OfRequest { .. })));
+    assert!(template("off").is_none());
+}
+
+#[test]
 fn one_endpoint_a_location() {
     let settings = of(&[&["websocket_exec", "/bin/cat", "-n"]]);
     assert!(matches!(&settings.endpoint, Some(EndpointSettings::Exec(words)) if words.len() == 2));
@@ -369,6 +379,25 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_channel_group_limits", "messages=1", "messages=1"], false),
         (&["websocket_channel_group_limits", "bytes=1k"], true),
         (&["websocket_channel_group_limits", "bytes=-1"], false),
+        (&["websocket_channel_rate", "1/s"], true),
+        (&["websocket_channel_rate", "1000000/s", "burst=1000000"], true),
+        (&["websocket_channel_rate", "0/s"], false),
+        (&["websocket_channel_rate", "1000001/s"], false),
+        (&["websocket_channel_rate", "1/s", "burst=0"], false),
+        (&["websocket_channel_rate", "burst=1"], false),
+        (&["websocket_channel_message_template", "{\"a\":$websocket_message}"], true),
+        (&["websocket_channel_message_template", "{\"a\":$websocket_message"], false),
+        (&["websocket_channel_message_template", "{\"a\":$websocket_message", "text"], true),
+        (&["websocket_channel_message_template", "$x([\"$y\"])"], true),
+        (&["websocket_channel_message_template", "$websocket_message([])"], false),
+        (&["websocket_channel_message_template", "$"], false),
+        (&["websocket_channel_message_template", ""], false),
+        (&["websocket_channel_eventsource_event", "gap"], false),
+        (&["websocket_channel_eventsource_event", "a b"], true),
+        (&["websocket_channel_eventsource_ping_data", "a\nb"], false),
+        (&["websocket_client_heartbeat", "a", "b"], true),
+        (&["websocket_client_heartbeat", "a"], false),
+        (&["websocket_client_heartbeat", "a", ""], false),
         (&["websocket_tcp_buffer_size", "1"], true),
         (&["websocket_tcp_buffer_size", "0"], false),
         (&["websocket_tcp_buffer_size", "1g"], true),

@@ -47,6 +47,7 @@ use multiplex::Multiplex;
 use waiting::Delivery;
 
 use crate::channel::transport::{self, Transport};
+use crate::channel::wire::eventsource;
 use crate::channel::wire::websocket::META;
 use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::HttpStatus;
@@ -259,13 +260,20 @@ fn choose(request: Request<'_>) -> Option<Option<Delivery>> {
     let options = transport::TransportRequest { accept: &accept, te: &te, can_chunk: request.can_chunk() };
     Some(Some(match request.settings().channel_transports().choose(&options)? {
         Transport::WebSocket => return Some(None),
-        Transport::EventSource => Delivery::Streaming(Streaming::EventSource),
+        Transport::EventSource => Delivery::Streaming(Streaming::EventSource(ping(request))),
         Transport::Multipart => Delivery::Streaming(Streaming::multipart()),
         Transport::Chunked => Delivery::Streaming(Streaming::Chunked),
         Transport::Raw => Delivery::Streaming(Streaming::Raw(request.settings().channel_separator())),
         Transport::LongPoll => Delivery::LongPoll,
         Transport::Poll => Delivery::Poll,
     }))
+}
+
+/// What EventSources get in a silence, if the location says so.
+fn ping(request: Request<'_>) -> Option<Rc<str>> {
+    let settings = request.settings();
+    let (event, comment) = (settings.channel_eventsource_ping_event(), settings.channel_eventsource_ping_comment());
+    eventsource::ping(&event, settings.channel_eventsource_ping_data().as_deref(), &comment).map(Rc::from)
 }
 
 /// How a subrequest is served: it gets what is there. Waiting for a message would hold the response that it is part of.

@@ -46,7 +46,7 @@ impl Batch {
     /// One frame that is no message of a channel, for tests of those who send batches.
     #[cfg(any(test, fuzzing))]
     pub fn of_frame(octets: Vec<u8>) -> Self {
-        let encoded = crate::channel::wire::Encoded { octets, compressed: false };
+        let encoded = crate::channel::wire::Encoded { octets, compressed: false, content_type: None };
         let mut batch = Batch::default();
         let (buffer, next) = (Buffer::Made(Rc::new(encoded)), Offset(0));
         batch.push(Item {

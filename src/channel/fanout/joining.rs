@@ -31,7 +31,7 @@ impl FanOut {
         for &key in options.keys {
             match self.join(log, slot, key, options.terms, place.index, memberships.len(), now) {
                 Ok((membership, window)) => {
-                    if options.form.names_channel()
+                    if options.form.needs_channel()
                         && let Some((_, local)) = self.channels.at(membership.channel.0)
                         && local.name.is_empty()
                     {

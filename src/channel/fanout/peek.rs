@@ -209,9 +209,9 @@ struct Order {
     zone: u64,
 }
 
-/// The id of one of the subscriber's channels, for the forms that name it.
+/// The id of one of the subscriber's channels, for the forms that contain it.
 fn name(subscriber: &Subscriber, channels: &Slab<Local>, which: usize) -> Option<Rc<[u8]>> {
-    let membership = subscriber.memberships().get(which).filter(|_| subscriber.form.names_channel())?;
+    let membership = subscriber.memberships().get(which).filter(|_| subscriber.form.needs_channel())?;
     channels.by_index(membership.channel.0).map(|local| Rc::clone(&local.name))
 }
 
@@ -248,7 +248,7 @@ fn tell_gap(
                     buffer: Buffer::Made(Rc::new(encoded)),
                     message: None,
                     lost: None,
-                    channel,
+                    channel: channel.filter(|_| subscriber.form.names_channel()),
                     which,
                     next,
                     delivered: batch.delivered.get(which).copied().unwrap_or(u64::MAX),
@@ -290,6 +290,7 @@ fn push_message(
     } else {
         shared.form(&subscriber.form, named, scratch)
     };
+    let channel = channel.filter(|_| subscriber.form.names_channel());
     batch.push(Item { buffer, message: Some(shared), lost, channel, which, next, delivered: serial, cut, told: true });
 }
 

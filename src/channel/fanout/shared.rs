@@ -31,6 +31,9 @@ impl Shared {
         if *form == WireForm::Body {
             return Buffer::Body(Rc::clone(self));
         }
+        if !form.is_shared() {
+            return Buffer::Made(Rc::new(form.message(&self.message, &self.message.id.to_string(), channel, scratch)));
+        }
         let mut forms = self.forms.borrow_mut();
         if let Some((_, encoded)) = forms.iter().find(|(known, _)| known == form) {
             return Buffer::Made(Rc::clone(encoded));
@@ -59,6 +62,14 @@ impl Buffer {
             Self::Frame(shared) => shared.message.frame(),
             Self::Body(shared) => shared.message.data(),
             Self::Made(encoded) => &encoded.octets,
+        }
+    }
+
+    /// The content type of the data, where that is not the message's.
+    pub fn content_type(&self) -> Option<&'static str> {
+        match self {
+            Self::Frame(_) | Self::Body(_) => None,
+            Self::Made(encoded) => encoded.content_type,
         }
     }
 

@@ -7,6 +7,26 @@ use super::one_line;
 /// A line that says nothing, to keep the connection alive.
 pub const KEEPALIVE: &[u8] = b":\n\n";
 
+/// What is sent in a silence in place of [`KEEPALIVE`]: a comment, an event, or both. `None` where it would be the same.
+pub fn ping(event: &[u8], data: Option<&[u8]>, comment: &[u8]) -> Option<String> {
+    if event.is_empty() && data.is_none() && comment.is_empty() {
+        return None;
+    }
+    let mut out = Vec::new();
+    if !comment.is_empty() {
+        field(&mut out, b"", &one_line(comment));
+    }
+    if !event.is_empty() {
+        field(&mut out, b"event", &one_line(event));
+    }
+    if !event.is_empty() || data.is_some() {
+        // Without data it would be no event.
+        field(&mut out, b"data", &one_line(data.unwrap_or_default()));
+    }
+    out.push(b'\n');
+    Some(String::from_utf8_lossy(&out).into_owned())
+}
+
 /// The content type of the stream.
 pub const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
@@ -102,6 +122,17 @@ mod tests {
         assert_eq!(text(event("7:1", b"", None, b"hello")), "id: 7:1\ndata: hello\n\n");
         assert_eq!(text(event("7:1", b"tick", None, b"")), "id: 7:1\nevent: tick\ndata: \n\n");
         assert_eq!(text(gap("7:1", None, 3)), "id: 7:1\nevent: gap\ndata: 3\n\n");
+    }
+
+    #[test]
+    fn pings() {
+        assert_eq!(ping(b"", None, b""), None);
+        assert_eq!(ping(b"", None, b"still here").unwrap(), ": still here\n\n");
+        assert_eq!(ping(b"ping", None, b"").unwrap(), "event: ping\ndata: \n\n");
+        assert_eq!(ping(b"", Some(b"1"), b"c").unwrap(), ": c\ndata: 1\n\n");
+        let events = |text: String| client(&text).1;
+        assert_eq!(events(ping(b"", None, b"data: 1").unwrap()), []);
+        assert_eq!(events(ping(b"a", Some(b"b"), b"c").unwrap()), [(String::new(), "a".to_owned(), "b".to_owned())]);
     }
 
     #[test]

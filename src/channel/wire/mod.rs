@@ -6,6 +6,7 @@ pub mod date;
 pub mod eventsource;
 pub mod json;
 pub mod multipart;
+pub mod template;
 pub mod websocket;
 
 use std::fmt::Write;
@@ -13,6 +14,7 @@ use std::rc::Rc;
 
 use super::message::Message;
 use crate::ws::Scratch;
+use template::{Template, Variable};
 use websocket::{Framing, Style};
 
 /// How a subscriber gets its messages.
@@ -30,6 +32,45 @@ pub enum WireForm {
     Raw(Rc<[u8]>),
     /// Another form with the id of the channel, where that has a place for it.
     Named(Naming, Box<WireForm>),
+    /// Another form of what the location makes of a message.
+    Presented(Presentation, Box<WireForm>),
+}
+
+/// What a location makes of its messages before they are brought into a form.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Presentation {
+    /// What becomes of the message.
+    pub template: Option<Rc<Template>>,
+    /// The name of the event of a message that was published without one; empty: none.
+    pub event: Rc<[u8]>,
+}
+
+impl Presentation {
+    /// Whether it leaves messages as they are.
+    pub fn is_empty(&self) -> bool {
+        self.template.is_none() && self.event.is_empty()
+    }
+
+    /// Whether its template has this variable.
+    fn has(&self, variable: Variable) -> bool {
+        self.template.as_ref().is_some_and(|template| template.has(variable))
+    }
+
+    fn content_type(&self) -> Option<&'static str> {
+        self.template.as_ref().and_then(|template| template.content_type())
+    }
+
+    /// What a message becomes.
+    fn apply(&self, message: &Message, id: &str, channel: &[u8]) -> Message {
+        let event = if message.event().is_empty() { &*self.event } else { message.event() };
+        match &self.template {
+            None => message.with(message.kind, message.content_type(), event, message.data()),
+            Some(template) => {
+                let content_type = template.content_type().map_or(message.content_type(), str::as_bytes);
+                message.with(template.kind(message), content_type, event, &template.render(message, id, channel))
+            }
+        }
+    }
 }
 
 /// How an event tells which channel it is from. Other forms have one way only.
@@ -48,11 +89,13 @@ pub struct Encoded {
     pub octets: Vec<u8>,
     /// Whether it is a compressed WebSocket message.
     pub compressed: bool,
+    /// The content type of the data, where that is not the message's.
+    pub content_type: Option<&'static str>,
 }
 
 impl Encoded {
     fn plain(octets: Vec<u8>) -> Self {
-        Self { octets, compressed: false }
+        Self { octets, compressed: false, content_type: None }
     }
 }
 
@@ -69,24 +112,41 @@ impl WireForm {
             Self::EventSource | Self::Part => true,
             Self::Body | Self::Raw(_) => false,
             Self::Named(_, form) => form.has_id(),
+            Self::Presented(presentation, form) => presentation.has(Variable::Id) || form.has_id(),
         }
     }
 
-    /// Whether the form contains the id of the channel, or whoever sends it tells it in another way.
+    /// Whether the form contains the id of the channel as a name of its own, or whoever sends it tells it in another way.
     pub fn names_channel(&self) -> bool {
         matches!(self, Self::Named(..))
     }
 
-    /// A message in this form. `id` is the position after it, `channel` the id of its channel, for the forms that
-    /// [name](Self::names_channel) it.
-    pub fn message(&self, message: &Message, id: &str, channel: &[u8], scratch: &mut Scratch) -> Encoded {
+    /// Whether the form contains the id of the channel in any way.
+    pub fn needs_channel(&self) -> bool {
         match self {
-            Self::Named(naming, form) => form.encode(message, id, Some((*naming, channel)), scratch),
-            form => form.encode(message, id, None, scratch),
+            Self::Named(..) => true,
+            Self::Presented(presentation, _) => presentation.has(Variable::Channel),
+            Self::WebSocket(_) | Self::EventSource | Self::Body | Self::Part | Self::Raw(_) => false,
         }
     }
 
-    fn encode(&self, message: &Message, id: &str, name: Option<(Naming, &[u8])>, scratch: &mut Scratch) -> Encoded {
+    /// Whether several subscribers may have this form.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::Named(_, form) => form.is_shared(),
+            Self::Presented(presentation, _) => !presentation.template.as_ref().is_some_and(|it| it.is_own()),
+            Self::WebSocket(_) | Self::EventSource | Self::Body | Self::Part | Self::Raw(_) => true,
+        }
+    }
+
+    /// A message in this form. `id` is the position after it, `channel` the id of its channel, for the forms that
+    /// [need](Self::needs_channel) it.
+    pub fn message(&self, message: &Message, id: &str, channel: &[u8], scratch: &mut Scratch) -> Encoded {
+        self.encode(message, id, channel, None, scratch)
+    }
+
+    fn encode(&self, message: &Message, id: &str, of: &[u8], naming: Option<Naming>, scratch: &mut Scratch) -> Encoded {
+        let name = naming.map(|naming| (naming, of));
         let channel = name.map(|(_, channel)| channel);
         match self {
             Self::WebSocket(framing) => websocket::message(framing, message, id, channel, scratch),
@@ -102,7 +162,11 @@ impl WireForm {
             Self::Body => Encoded::plain(message.data().to_vec()),
             Self::Part => Encoded::plain(multipart::part(message, id, channel)),
             Self::Raw(separator) => Encoded::plain([message.data(), separator].concat()),
-            Self::Named(_, form) => form.encode(message, id, name, scratch),
+            Self::Named(naming, form) => form.encode(message, id, of, Some(*naming), scratch),
+            Self::Presented(presentation, form) => {
+                let encoded = form.encode(&presentation.apply(message, id, of), id, of, naming, scratch);
+                Encoded { content_type: presentation.content_type(), ..encoded }
+            }
         }
     }
 
@@ -119,7 +183,7 @@ impl WireForm {
             Self::WebSocket(framing) => websocket::gap(framing, lost, id, channel),
             Self::EventSource => Some(Encoded::plain(eventsource::gap(id, channel, lost))),
             Self::Body | Self::Part | Self::Raw(_) => None,
-            Self::Named(_, form) => form.encode_gap(lost, id, channel),
+            Self::Named(_, form) | Self::Presented(_, form) => form.encode_gap(lost, id, channel),
         }
     }
 }
@@ -146,6 +210,7 @@ pub fn header_value(channel: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::template::{Piece, Place, TemplateForm};
     use super::*;
     use crate::channel::position::{Epoch, MessageId, Offset};
     use crate::ws::MessageKind;
@@ -181,5 +246,41 @@ mod tests {
         let frame = named(Naming::Field, meta).message(&message(b""), "7:1", b"ro\nom", &mut Scratch::new()).octets;
         assert_eq!(frame.get(2..), Some(&b"id: 7:1\nchannel: room\n\nx"[..]));
         assert!(named(Naming::Field, WireForm::Body).names_channel() && !named(Naming::Field, WireForm::Body).has_id());
+    }
+
+    #[test]
+    fn what_a_location_makes_of_a_message_goes_by_every_form() {
+        let id = MessageId { epoch: Epoch(7), offset: Offset(1) };
+        let binary = Message::for_tests(id, MessageKind::Binary, b"a/b", b"", b"x\"");
+        let literal = |text: &str| Piece::Literal(text.as_bytes().into());
+        let value = |variable| Piece::Value(variable, Place::Quoted);
+        let pieces =
+            vec![literal("[\""), value(Variable::Channel), literal("\",\""), value(Variable::Message), literal("\"]")];
+        let presentation = |form| {
+            let template = Some(Rc::new(Template::new(form, pieces.clone(), false)));
+            Presentation { template, event: Rc::from(*b"news") }
+        };
+        let encode = |form: WireForm| {
+            let form = WireForm::Presented(presentation(TemplateForm::Json), Box::new(form));
+            assert!(form.needs_channel() && !form.names_channel() && form.is_shared());
+            form.message(&binary, "7:1", b"c", &mut Scratch::new())
+        };
+        let text = r#"["c","x\""]"#;
+        let frame = encode(WireForm::WebSocket(Framing::default())).octets;
+        assert_eq!(frame.split_at(2), (&[0x81, text.len() as u8][..], text.as_bytes()));
+        let body = encode(WireForm::Body);
+        assert_eq!((&*body.octets, body.content_type), (text.as_bytes(), Some("application/json")));
+        assert_eq!(encode(WireForm::Raw(Rc::from(*b"|"))).octets, format!("{text}|").as_bytes());
+        assert_eq!(encode(WireForm::EventSource).octets, format!("id: 7:1\nevent: news\ndata: {text}\n\n").as_bytes());
+        let part = String::from_utf8(encode(WireForm::Part).octets).unwrap();
+        assert!(part.contains("\r\nContent-Type: application/json\r\n") && part.contains(text), "{part}");
+        let own = Presentation {
+            template: Some(Rc::new(Template::new(TemplateForm::Text, vec![value(Variable::Id)], true))),
+            event: Rc::default(),
+        };
+        let own = WireForm::Presented(own, Box::new(WireForm::Body));
+        assert!(!own.is_shared() && own.has_id() && !own.needs_channel());
+        let named = WireForm::Named(Naming::Field, Box::new(own));
+        assert!(!named.is_shared() && named.needs_channel());
     }
 }

@@ -120,7 +120,8 @@ fn frames(framing: &Framing, kind: MessageKind, payload: &[u8], scratch: &mut Sc
         && payload.len() as u64 >= min_size
         && let Ok(Some(compressed)) = compress_message(payload, level, window, scratch)
     {
-        return Encoded { octets: split(framing.fragment, kind, &compressed, true), compressed: true };
+        let octets = split(framing.fragment, kind, &compressed, true);
+        return Encoded { compressed: true, ..Encoded::plain(octets) };
     }
     Encoded::plain(split(framing.fragment, kind, payload, false))
 }

@@ -301,6 +301,9 @@ impl Hub {
 
     /// One form for all subscribers that get their messages in the same one.
     pub fn form(&mut self, form: WireForm) -> Rc<WireForm> {
+        if !form.is_shared() {
+            return Rc::new(form);
+        }
         if let Some(known) = self.forms.iter().find(|known| ***known == form) {
             return Rc::clone(known);
         }

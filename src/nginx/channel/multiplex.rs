@@ -13,7 +13,7 @@ use super::approval::{self, Decision, Draft};
 use super::link::Link;
 use super::member::{self, ChannelMember, JoinDecision, Place};
 use super::subscription::{self, Ids, Subscription};
-use super::websocket::step;
+use super::websocket::{heartbeat, step};
 use super::{hub, presence_of};
 use crate::channel::backend::{Answer, Failure, Outcome, PublishReply};
 use crate::channel::fanout::{Allowance, Next, OnGap, SubscriberId};
@@ -111,6 +111,10 @@ impl Multiplex {
 
     /// Takes a whole message.
     fn receive(&mut self, payload: &[u8]) -> Result<(), Ending> {
+        if let Some(answer) = heartbeat(self.request.get(), MessageKind::Text, payload) {
+            self.conversation.answer(String::from(&*answer));
+            return Ok(());
+        }
         match Command::parse(payload) {
             Ok(command) => match self.conversation.begin(&command) {
                 Begin::Later => self.conversation.hold(command.into_owned()),

@@ -3,12 +3,14 @@
 //! What a request says about channels: which ones, and what its client has of them already.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use crate::channel::fanout::{Allowance, OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
-use crate::channel::wire::WireForm;
-use crate::conf::Channel;
+use crate::channel::wire::template::{self, BadCallback, Piece, Template};
+use crate::channel::wire::{Naming, Presentation, WireForm};
+use crate::conf::{Channel, MessageTemplate, RequestPiece};
 use crate::exec::framing::Format;
 use crate::nginx::backend;
 use crate::nginx::listeners::Listener;
@@ -225,10 +227,57 @@ impl<'r> Subscription<'r> {
 
 /// How many messages the client of a request gets in a time. Octets of a program are of no use if some of them are left out.
 pub fn allowance(request: Request<'_>) -> Option<Allowance> {
+    request.settings().channel_rate().filter(|_| !is_octets(request)).map(Allowance::new)
+}
+
+/// Whether what the clients of a request's location get are octets of a program that they share: messages have no meaning there.
+fn is_octets(request: Request<'_>) -> bool {
     let settings = request.settings();
-    let are_octets =
-        settings.shared_program().is_some() && (settings.exec_format() == Format::Bytes || settings.exec_pty());
-    settings.channel_rate().filter(|_| !are_octets).map(Allowance::new)
+    settings.shared_program().is_some() && (settings.exec_format() == Format::Bytes || settings.exec_pty())
+}
+
+/// A form of what the location makes of its messages. `are_events` where an event has a name.
+///
+/// # Errors
+///
+/// The status to answer: 400 where the client names a function that has no name of one.
+pub fn presented(request: Request<'_>, form: WireForm, are_events: bool) -> Result<WireForm, Status> {
+    let settings = request.settings();
+    // The channel is the name of the event where that is said.
+    let is_named = settings.channel_tell_id() == Some(Naming::Event);
+    let event = if are_events && !is_named { settings.channel_eventsource_event() } else { Rc::default() };
+    let template = match settings.channel_message_template.as_ref().and_then(Option::as_ref) {
+        Some(template) if !is_octets(request) => Some(template_of(request, template)?),
+        Some(_) | None => None,
+    };
+    let presentation = Presentation { template, event };
+    Ok(if presentation.is_empty() { form } else { WireForm::Presented(presentation, Box::new(form)) })
+}
+
+/// A template with the values that its variables have for a request.
+fn template_of(request: Request<'_>, template: &MessageTemplate<ComplexValue>) -> Result<Rc<Template>, Status> {
+    let (form, parts) = match template {
+        MessageTemplate::Fixed(template) => return Ok(Rc::clone(template)),
+        MessageTemplate::OfRequest { form, pieces } => (*form, pieces),
+    };
+    let mut pieces = Vec::with_capacity(parts.len());
+    for part in &**parts {
+        pieces.push(match part {
+            RequestPiece::Fixed(piece) => piece.clone(),
+            RequestPiece::Variable(variable, place) => {
+                let value = variable.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
+                match template::escape(value, *place, form) {
+                    Ok(text) => Piece::Literal(text.into()),
+                    Err(BadCallback) => {
+                        let name = Octets(value);
+                        request.report(Level::Info, format_args!("\"{name}\" is no name of a function"));
+                        return Err(Status::BAD_REQUEST);
+                    }
+                }
+            }
+        });
+    }
+    Ok(Rc::new(Template::new(form, pieces, true)))
 }
 
 /// The epochs that the position of a request names.

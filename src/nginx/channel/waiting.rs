@@ -12,11 +12,12 @@ use std::ptr::{self, NonNull};
 
 use super::hub;
 use super::member::ChannelMember;
-use super::subscription::{Ids, Subscription};
+use super::subscription::{self, Ids, Subscription};
 use crate::channel::fanout::OnGap;
 use crate::channel::position::Start;
+use crate::channel::streaming::Streaming;
 use crate::channel::wire::WireForm;
-use crate::conf::ChannelLag;
+use crate::conf::{ChannelLag, ChannelLongPoll};
 use crate::ledger::{OpenSession, Opening};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -171,9 +172,13 @@ pub fn start(
             };
             (streaming.form(), streaming.on_gap(otherwise), false)
         }
-        Delivery::LongPoll | Delivery::Poll => (WireForm::Body, OnGap::Tell, false),
+        Delivery::LongPoll | Delivery::Poll => {
+            (several(request).map_or(WireForm::Body, |streaming| streaming.form()), OnGap::Tell, false)
+        }
         Delivery::FirstPoll => (WireForm::Body, OnGap::Tell, true),
     };
+    let are_events = matches!(delivery, Delivery::Streaming(Streaming::EventSource(_)));
+    let form = subscription::presented(request, form, are_events)?;
     let form = match request.settings().channel_tell_id() {
         Some(naming) => WireForm::Named(naming, Box::new(form)),
         None => form,
@@ -244,6 +249,20 @@ fn settings(request: Request<'_>) -> Settings {
         ping_interval: location.ping_interval(),
         close_timeout: location.close_timeout(),
         begins_with_newest: location.channel_start() == Start::Newest,
+        several: several(request),
+    }
+}
+
+/// How the messages of one response are told apart, if it has several.
+fn several(request: Request<'_>) -> Option<Streaming> {
+    if !request.is_attended() {
+        // Its answer becomes part of another one.
+        return None;
+    }
+    match request.settings().channel_longpoll() {
+        ChannelLongPoll::Single => None,
+        ChannelLongPoll::Multipart => Some(Streaming::multipart()),
+        ChannelLongPoll::Raw => Some(Streaming::Raw(request.settings().channel_separator())),
     }
 }
 

@@ -11,7 +11,7 @@ use super::hub;
 use super::link::{Link, News};
 use super::member::{self, ChannelMember, JoinDecision};
 use super::publish::Publisher;
-use super::subscription::{Ids, Subscription};
+use super::subscription::{self, Ids, Subscription};
 use crate::channel::backend::Answer;
 use crate::channel::fanout::{Next, OnGap, SubscriberId};
 use crate::channel::info::InfoForm;
@@ -68,7 +68,7 @@ pub struct Channel {
     first_unanswered: u64,
     /// The form of the answers; none where publishing is not answered.
     answers: Option<InfoForm>,
-    replies: VecDeque<String>,
+    replies: VecDeque<Rc<str>>,
     /// A message was refused, or its answer never came: after the replies the session ends.
     refused: Option<Box<Ending>>,
     published: u64,
@@ -159,6 +159,7 @@ impl Channel {
                 min_size: settings.deflate_min_size(),
             }),
         });
+        let form = subscription::presented(request, form, false)?;
         let form = match settings.channel_tell_id() {
             Some(naming) if meta => WireForm::Named(naming, Box::new(form)),
             Some(_) | None => form,
@@ -192,7 +193,17 @@ impl Channel {
         self.blocked || self.held
     }
 
+    /// Answers a heartbeat of the client. Whether the message is one: nobody else gets it then.
+    pub fn takes_heartbeat(&mut self, kind: MessageKind, payload: &[u8]) -> bool {
+        let Some(answer) = heartbeat(self.request.get(), kind, payload) else { return false };
+        self.replies.push_back(answer);
+        true
+    }
+
     fn publish(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), Ending> {
+        if self.takes_heartbeat(kind, payload) {
+            return Ok(());
+        }
         let Some(publisher) = &self.publisher else {
             return Err(Ending { code: CloseCode::POLICY, reason: "publishing is not allowed here".to_owned() });
         };
@@ -278,7 +289,7 @@ impl Channel {
             (Err(Failure::Refused { ending, .. } | Failure::Ended(ending)), _) => return Err(ending),
         };
         self.published += 1;
-        self.replies.extend(reply);
+        self.replies.extend(reply.map(Rc::from));
         Ok(())
     }
 
@@ -330,7 +341,7 @@ impl Endpoint for Channel {
         if data.first && data.last {
             return self.publish(data.kind, data.payload);
         }
-        if self.publisher.is_some() {
+        if self.publisher.is_some() || self.request.get().settings().client_heartbeat.is_some() {
             if self.unfinished.try_reserve(data.payload.len()).is_err() {
                 return Err(Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() });
             }
@@ -454,6 +465,12 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.part();
     }
+}
+
+/// The answer to a message of the client that is a heartbeat.
+pub(super) fn heartbeat(request: Request<'_>, kind: MessageKind, payload: &[u8]) -> Option<Rc<str>> {
+    let (said, answer) = request.settings().client_heartbeat.as_ref()?.as_ref()?;
+    (kind == MessageKind::Text && payload == said.as_bytes()).then(|| Rc::clone(answer))
 }
 
 /// Moves some of what is there for a subscriber to the client's queue. `None` where the worker is leaving.

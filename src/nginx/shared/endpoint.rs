@@ -166,7 +166,7 @@ impl Endpoint for SharedProgramClient {
     }
 
     fn accepts(&self) -> bool {
-        self.held_octets < self.backlog
+        self.held_octets < self.backlog && self.channel.accepts()
     }
 
     fn deliver(&mut self, data: &Data<'_>) -> Result<(), Ending> {
@@ -180,6 +180,9 @@ impl Endpoint for SharedProgramClient {
         self.unfinished.extend_from_slice(data.payload);
         if data.last {
             let message = std::mem::take(&mut self.unfinished);
+            if self.channel.takes_heartbeat(data.kind, &message) {
+                return Ok(());
+            }
             self.take(data.kind, message);
             self.push();
             if self.refused {

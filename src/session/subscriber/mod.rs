@@ -36,9 +36,9 @@ use crate::ledger::OpenSession;
 pub enum Delivery {
     /// Messages come one after another, in a response that goes on.
     Streaming(Streaming),
-    /// One message is the whole response, which waits for it.
+    /// One message is the whole response, which waits for it; or [several](Settings::several) are.
     LongPoll,
-    /// One message is the whole response, if it is there.
+    /// One message is the whole response, or several are, if there is one.
     Poll,
     /// [`Poll`](Self::Poll) of a subrequest that names no position: where others begin with what comes, it gets the newest
     /// message.
@@ -193,7 +193,7 @@ pub trait Host: Log {
 }
 
 /// What the location says about its subscribers. Times are in milliseconds, 0 for none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// What may be on its way to the client, in octets.
     pub send_limit: usize,
@@ -207,6 +207,8 @@ pub struct Settings {
     pub close_timeout: u64,
     /// A poll without a position gets the newest of all messages.
     pub begins_with_newest: bool,
+    /// A long-poll or a poll of a client gets all messages that are there, told apart in this way; `None`: it gets one.
+    pub several: Option<Streaming>,
 }
 
 /// How far a request has come, and what only that stage has.

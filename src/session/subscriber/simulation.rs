@@ -305,6 +305,8 @@ pub struct Simulation {
     may_lose: bool,
     delivery: Delivery,
     limit: usize,
+    /// How several messages of one response are told apart.
+    several: Option<Streaming>,
 }
 
 fn key() -> Key<'static> {
@@ -357,7 +359,7 @@ impl Simulation {
             subscribed: Cell::new(false),
         });
         let shared = Shared(Rc::clone(&world));
-        let limit = settings.send_limit;
+        let (limit, several) = (settings.send_limit, settings.several.clone());
         let subscriber = Subscriber::new(shared.clone(), shared, Box::default(), delivery.clone(), settings);
         let on_gap = match &delivery {
             Delivery::Streaming(streaming) => streaming.on_gap(otherwise),
@@ -365,7 +367,7 @@ impl Simulation {
         };
         let may_lose = on_gap == OnGap::Close;
         let mut simulation =
-            Simulation { world, subscriber, end: None, published: 0, history, may_lose, delivery, limit };
+            Simulation { world, subscriber, end: None, published: 0, history, may_lose, delivery, limit, several };
         simulation.publish();
         simulation.published = 0;
         simulation.subscribe(on_gap);
@@ -375,12 +377,14 @@ impl Simulation {
     fn subscribe(&mut self, on_gap: OnGap) {
         let form = match &self.delivery {
             Delivery::Streaming(streaming) => streaming.form(),
-            Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => WireForm::Body,
+            Delivery::LongPoll | Delivery::Poll => self.several.as_ref().map_or(WireForm::Body, Streaming::form),
+            Delivery::FirstPoll => WireForm::Body,
         };
         let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
         let start = if self.delivery == Delivery::FirstPoll { Start::Last(1) } else { Start::Newest };
         let (form, asked, keys) = (Rc::new(form), Asked::id(b""), [key()]);
-        let options = SubscribeOptions { keys: &keys, asked: &asked, start, terms, form: &form, on_gap, allowance: None };
+        let options =
+            SubscribeOptions { keys: &keys, asked: &asked, start, terms, form: &form, on_gap, allowance: None };
         let world = Rc::clone(&self.world);
         let id =
             world.fan.borrow_mut().subscribe(world.store.log(), world.slot, &options, 0, world.time()).expect("room");
@@ -542,8 +546,8 @@ impl Simulation {
         match &self.delivery {
             Delivery::Streaming(_) => assert!(matches!(wire.status, None | Some(200))),
             Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => {
-                assert!(numbers.len() <= 1);
-                let had_one = numbers.len() == 1 || !wire.pieces.is_empty() || wire.wants_head_only || wire.reset;
+                assert!(numbers.len() <= 1 || self.several.is_some());
+                let had_one = !numbers.is_empty() || !wire.pieces.is_empty() || wire.wants_head_only || wire.reset;
                 assert!(wire.status != Some(200) || had_one, "an answer without a message");
             }
         }
@@ -562,11 +566,12 @@ pub fn run(script: &[u8]) {
     let mut octets = script.iter().copied();
     let mut next = || octets.next().unwrap_or(0);
     let flags = next();
-    let delivery = match next() % 8 {
-        0 => Delivery::LongPoll,
+    let kind = next() % 8;
+    let delivery = match kind {
+        0 | 7 => Delivery::LongPoll,
         1 => Delivery::Poll,
         2 => Delivery::FirstPoll,
-        3 => Delivery::Streaming(Streaming::EventSource),
+        3 => Delivery::Streaming(Streaming::EventSource(None)),
         4 => Delivery::Streaming(Streaming::Multipart("xyz".into())),
         5 => Delivery::Streaming(Streaming::Chunked),
         _ => Delivery::Streaming(Streaming::Raw(b"\n"[..].into())),
@@ -579,6 +584,7 @@ pub fn run(script: &[u8]) {
         close_timeout: time(),
         send_limit: 1 + (time() as usize) / 10,
         begins_with_newest: flags & 1 != 0,
+        several: (kind == 7).then(|| Streaming::Raw(b"\n"[..].into())),
     };
     let room = next();
     let history = 1 + u32::from(next()) / 4;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Responses of one message: a long-poll waits for it, a poll does not.
+//! Responses of one message, or of all that are there: a long-poll waits for it, a poll does not.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use super::{Delivery, FAILED, Flow, Host, Response, Source, Subscriber, Subscrib
 use crate::channel::fanout::{Batch, Buffer, Next, Shared};
 use crate::channel::position::{MAX_POSITIONS, etag};
 use crate::channel::store::{Budget, ReadError};
-use crate::channel::streaming::{Content, TEXT};
+use crate::channel::streaming::{Content, Streaming, TEXT};
 use crate::channel::wire::date::http_date;
 use crate::channel::wire::header_value;
 use crate::session::endpoint::HttpStatus;
@@ -26,6 +26,9 @@ const NO_CONTENT: HttpStatus = HttpStatus(204);
 /// Nothing came in time. Clients that know long-polling ask again then (RFC 9110, section 15.5.9).
 const TIMED_OUT: HttpStatus = HttpStatus(408);
 
+/// Messages that one response has at most.
+const MOST: usize = 64;
+
 /// A message, and what was lost before it.
 struct Found {
     buffer: Buffer,
@@ -35,9 +38,90 @@ struct Found {
     channel: Option<Rc<[u8]>>,
 }
 
+/// The messages of one response.
+#[derive(Default)]
+struct Several {
+    body: Vec<Content>,
+    messages: Vec<Rc<Shared>>,
+    /// What was lost before the first one, where the body has no place for that.
+    lost: Option<u64>,
+}
+
+impl Several {
+    /// Takes what is there, and says how many items that were. What is lost before a later message is told by the next response, if the
+    /// body cannot.
+    fn take(&mut self, streaming: &Streaming, batch: &Batch) -> usize {
+        for (nth, item) in batch.items().iter().enumerate() {
+            if streaming.has_losses_in_head() && item.lost.is_some() {
+                if nth > 0 {
+                    return nth;
+                }
+                self.lost = item.lost;
+            }
+            streaming.item(item, |content| self.body.push(content));
+            self.messages.extend(item.message.clone());
+        }
+        batch.items().len()
+    }
+}
+
 impl<H: Host> Subscriber<H> {
+    /// Answers with the messages that are there, if there are any.
+    fn answer_several(&mut self, streaming: &Streaming) -> Flow {
+        let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return Flow::Continue(()) };
+        let mut several = Several::default();
+        let budget = Budget { messages: MOST, octets: self.settings.send_limit.max(1) };
+        let next = source.serve(budget, |batch: &Batch| several.take(streaming, batch));
+        match next {
+            Some(Ok(Next::Items)) => {
+                let position = self.position();
+                self.leave(0);
+                let answered = self.respond_with(streaming, several, &position);
+                Flow::Break(answered.err().unwrap_or(SubscriberEnd::Finished))
+            }
+            next => self.without_items(next),
+        }
+    }
+
+    fn respond_with(&mut self, streaming: &Streaming, several: Several, position: &str) -> Result<(), SubscriberEnd> {
+        let Several { body: messages_body, messages, lost } = several;
+        self.spoke = self.host.now();
+        for shared in &messages {
+            Self::count(&self.record, self.open.as_ref(), &shared.message);
+        }
+        let newest = messages.iter().map(|shared| shared.message.unix).max().unwrap_or_default();
+        let mut body = Vec::with_capacity(messages_body.len() + 3);
+        streaming.begin(position, |content| body.push(content));
+        body.extend(messages_body);
+        body.push(streaming.end());
+        body.retain(|content| !content.octets().is_empty());
+        let response = &mut self.response;
+        let headers = response.add_header("ETag", &etag(position))
+            && response.add_header("Last-Modified", &http_date(newest / 1000))
+            && response.add_header("Cache-Control", "no-cache")
+            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
+        if !headers {
+            return Err(FAILED);
+        }
+        let length: usize = body.iter().map(|content| content.octets().len()).sum();
+        if response.begin(streaming.content_type().as_bytes(), i64::try_from(length).unwrap_or(-1))? {
+            let last = body.pop().unwrap_or(Content::Fixed(b""));
+            for content in body {
+                response.push(content, false);
+            }
+            response.push(last, true);
+            response.send()?;
+        }
+        Ok(())
+    }
+
     /// Answers with the next message, if it is there.
     pub(super) fn answer(&mut self) -> Flow {
+        if self.delivery != Delivery::FirstPoll
+            && let Some(streaming) = self.settings.several.clone()
+        {
+            return self.answer_several(&streaming);
+        }
         let newest = self.delivery == Delivery::FirstPoll && self.settings.begins_with_newest;
         let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return Flow::Continue(()) };
         let mut found = None;
@@ -65,21 +149,28 @@ impl<H: Host> Subscriber<H> {
             }
         }
         match next {
-            Some(Ok(Next::UpToDate)) if self.is_deserted() => Flow::Break(SubscriberEnd::TryAgain),
-            Some(Ok(Next::UpToDate | Next::Held)) | None => Flow::Continue(()),
-            Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => {
-                Flow::Break(SubscriberEnd::Refused(GONE))
-            }
-            Some(Err(ReadError::Memory | ReadError::Corrupt)) => {
-                self.retry();
-                Flow::Continue(())
-            }
             Some(Ok(Next::Items)) => {
                 let position = self.position();
                 // Whoever has the answer may ask again at once, where only so many may subscribe.
                 self.leave(0);
                 let answered = found.ok_or(FAILED).and_then(|found| self.respond(found, &position));
                 Flow::Break(answered.err().unwrap_or(SubscriberEnd::Finished))
+            }
+            next => self.without_items(next),
+        }
+    }
+
+    /// There is no message.
+    fn without_items(&mut self, next: Option<Result<Next, ReadError>>) -> Flow {
+        match next {
+            Some(Ok(Next::UpToDate)) if self.is_deserted() => Flow::Break(SubscriberEnd::TryAgain),
+            Some(Ok(Next::UpToDate | Next::Held | Next::Items)) | None => Flow::Continue(()),
+            Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => {
+                Flow::Break(SubscriberEnd::Refused(GONE))
+            }
+            Some(Err(ReadError::Memory | ReadError::Corrupt)) => {
+                self.retry();
+                Flow::Continue(())
             }
         }
     }
@@ -94,15 +185,18 @@ impl<H: Host> Subscriber<H> {
             && response.add_header("Last-Modified", &http_date(message.unix / 1000))
             && response.add_header("Cache-Control", "no-cache")
             && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()))
+            // What the location has made of it is what it is said to be, whoever has published what.
+            && buffer.content_type().is_none_or(|_| response.add_header("X-Content-Type-Options", "nosniff"))
             && channel.is_none_or(|channel| response.add_header("X-Channel-Id", &header_value(&channel)));
         if !headers {
             return Err(FAILED);
         }
-        let content_type = match message.content_type() {
-            b"" => TEXT.as_bytes(),
-            present => present,
+        let content_type = match (buffer.content_type(), message.content_type()) {
+            (Some(made), _) => made.as_bytes(),
+            (None, b"") => TEXT.as_bytes(),
+            (None, present) => present,
         };
-        if response.begin(content_type, i64::try_from(message.data().len()).unwrap_or(-1))? {
+        if response.begin(content_type, i64::try_from(buffer.octets().len()).unwrap_or(-1))? {
             response.push(Content::Shared(buffer), true);
             response.send()?;
         }

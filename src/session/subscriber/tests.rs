@@ -56,7 +56,8 @@ fn a_long_poll_of_a_worker_that_leaves_comes_back() {
 
 #[test]
 fn nothing_is_answered_before_the_program_runs() {
-    let mut stream = Simulation::new(Setup { shares: true, ..setup(Delivery::Streaming(Streaming::EventSource)) });
+    let mut stream =
+        Simulation::new(Setup { shares: true, ..setup(Delivery::Streaming(Streaming::EventSource(None))) });
     stream.publish();
     stream.settle();
     assert_eq!((stream.status(), stream.end), (None, None));
