@@ -53,7 +53,7 @@ accepted($_) for 'websocket_channel a;', 'websocket_channel a publish=b;', 'webs
     'websocket_channel_eventsource_event news;', 'websocket_channel_eventsource_event "";', 'websocket_channel_eventsource_ping_event ping;',
     'websocket_channel_eventsource_ping_data "";', 'websocket_channel_eventsource_ping_comment "still here";',
     'websocket_channel_longpoll single;', 'websocket_channel_longpoll multipart;', 'websocket_channel_longpoll raw;',
-    'websocket_client_heartbeat ping pong;', 'websocket_client_heartbeat off;',
+    'websocket_client_heartbeat ping pong;', 'websocket_client_heartbeat off;', 'websocket_channel_events a;', 'websocket_channel_events $arg_x leave join grace=30s;',
     'websocket_channel_tell_id on;', 'websocket_channel_tell_id event;', 'websocket_channel_tell_id off;',
     'websocket_channel_max_subscriptions 1;', 'websocket_channel_max_subscriptions 1024;';
 

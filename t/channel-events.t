@@ -29,6 +29,10 @@ my $SERVER = <<'SERVER';
     location = /ask   { websocket_channel $arg_id; websocket_channel_events watch;
                         websocket_channel_join_request /app; websocket_channel_leave_request /app; }
     location = /app   { proxy_pass http://%%APP%%; }
+    location = /grace { websocket_channel $arg_id; websocket_channel_events watch grace=3s; websocket_channel_presence $arg_me; }
+    location = /long  { websocket_channel $arg_id; websocket_channel_events watch leave join grace=50m; websocket_channel_presence $arg_me; }
+    location = /comes { websocket_channel $arg_id; websocket_channel_events watch join; websocket_channel_presence $arg_me; }
+    location = /said  { websocket_channel $arg_id mode=pub; websocket_channel_events watch delete; }
     websocket_channel_events all;
     location = /inherits { websocket_channel $arg_id; }
     location = /all      { websocket_channel all; }
@@ -185,6 +189,78 @@ case 'as many leaves as joins, over both workers' => sub {
     $watcher->abandon;
 };
 
+case 'only what is chosen' => sub {
+    my $watcher = Ws::Client->open($port, '/watch?group=k');
+    my $client = Ws::Client->open($port, '/comes?group=k&id=x&me=ann');
+    is(event($watcher), 'channel=x event=join who=ann');
+    publish($port, '/said?group=k&id=x', 'm');
+    is($client->text, 'm');
+    is($client->close, 'close 1000');
+    request($port, 'DELETE', '/said?group=k&id=x');
+    is(event($watcher), 'channel=x event=delete', 'neither publish nor leave');
+    silent($watcher, $port, 'k');
+    $watcher->abandon;
+};
+
+case 'who comes back in time has never been away, at whichever worker' => sub {
+    my $watcher = Ws::Client->open($port, '/watch?group=h');
+    my $client = Ws::Client->open($port, '/long?group=h&id=x&me=ann');
+    is(event($watcher), 'channel=x event=join who=ann');
+    for my $n (1 .. 12) {
+        $client->reset;
+        await('nobody', sub { request($port, 'GET', '/info?group=h&id=x', Accept => 'text/json')->{body} =~ /"subscribers": 0/ });
+        is(request($port, 'GET', '/info?group=h&id=x&presence')->{body}, '{"subscribers": 0, "present": []}', 'who is gone is not there')
+            if $n == 1;
+        $client = $n % 3 ? Ws::Client->open($port, '/long?group=h&id=x&me=ann') : events($port, '/long?group=h&id=x&me=ann')->{client};
+    }
+    my $other = Ws::Client->open($port, '/long?group=h&id=x&me=bob');
+    is(event($watcher), 'channel=x event=join who=bob', 'somebody else is somebody else');
+    my $elsewhere = Ws::Client->open($port, '/long?group=h&id=y&me=ann');
+    is(event($watcher), 'channel=y event=join who=ann', 'and another channel is another one');
+    my $second = Ws::Client->open($port, '/long?group=h&id=x&me=ann');
+    is(event($watcher), 'channel=x event=join who=ann', 'one more of the name has come');
+    my @unnamed = (Ws::Client->open($port, '/long?group=h&id=z'));
+    is(event($watcher), 'channel=z event=join');
+    $unnamed[0]->reset;
+    is(event($watcher), 'channel=z event=leave', 'who has no name goes at once');
+    silent($watcher, $port, 'h');
+    $_->abandon for $client, $other, $elsewhere, $second, $watcher;
+};
+
+case 'who does not come back has left' => sub {
+    my $watcher = Ws::Client->open($port, '/watch?group=i');
+    my @clients = map { Ws::Client->open($port, "/grace?group=i&id=x&me=$_") } 1 .. 8;
+    is(event($watcher), "channel=x event=join who=$_") for 1 .. 8;
+    my $begin = time;
+    $_->reset for @clients;
+    my @back = map { Ws::Client->open($port, "/grace?group=i&id=x&me=$_") } 1 .. 4;
+    is_deeply([sort map { event($watcher) } 5 .. 8], [map { "channel=x event=leave who=$_" } 5 .. 8]);
+    cmp_ok(time - $begin, '>=', 2, 'not at once');
+    my $late = Ws::Client->open($port, '/grace?group=i&id=x&me=5');
+    is(event($watcher), 'channel=x event=join who=5', 'too late');
+    silent($watcher, $port, 'i');
+    $_->abandon for @back, $late, $watcher;
+};
+
+case 'a channel that is deleted, and a worker that goes, meanwhile' => sub {
+    my $watcher = Ws::Client->open($port, '/watch?group=j');
+    my $client = Ws::Client->open($port, '/grace?group=j&id=x&me=ann');
+    is(event($watcher), 'channel=x event=join who=ann');
+    $client->reset;
+    await('nobody', sub { request($port, 'GET', '/info?group=j&id=x', Accept => 'text/json')->{body} =~ /"subscribers": 0/ });
+    is(request($port, 'DELETE', '/info?group=j&id=x')->{status}, 200);
+    is(event($watcher), 'channel=x event=leave who=ann', 'is told all the same');
+    $client = Ws::Client->open($port, '/grace?group=j&id=y&me=bob');
+    is(event($watcher), 'channel=y event=join who=bob');
+    my $stays = Ws::Client->open($port, '/sub?group=j&id=y');
+    is(event($watcher), 'channel=y event=join');
+    $client->reset;
+    $ngx->reload;
+    is(event($watcher), 'channel=y event=leave who=bob', 'of a worker that was told to go');
+    $_->abandon for $stays, $watcher;
+    await('the old workers to leave', sub { !$ngx->old_workers });
+};
+
 case 'reload, and a worker that is stopped' => sub {
     my $watcher = Ws::Client->open($port, '/watch?group=g');
     my $client = Ws::Client->open($port, '/sub?group=g&id=x&me=old');
@@ -219,7 +295,15 @@ $ngx->stop;
 case 'wrong values' => sub {
     for my $row (
         ['websocket_channel_events "";', 'the id of a channel, or "off"'],
-        ['websocket_channel_events a b;', 'number of arguments'],
+        ['websocket_channel_events a b;', '"join", "leave", "publish" or "delete"'],
+        ['websocket_channel_events a join join;', 'each kind once'],
+        ['websocket_channel_events join leave;', 'comes first'],
+        ['websocket_channel_events a grace=x;', 'a time'],
+        ['websocket_channel_events a grace=1s grace=2s;', 'one "grace="'],
+        ['websocket_channel_events a publish grace=1s;', 'is for "join" and "leave"'],
+        ['websocket_channel_events a grace=2h;', 'at most one hour'],
+        ['websocket_channel_events off join;', '"off" stands alone'],
+        ['websocket_channel_events;', 'number of arguments'],
         ['websocket_channel_events a; websocket_channel_events b;', 'is duplicate'],
         map { my $name = "websocket_channel_${_}_request";
             ["$name hook;", 'a URI that begins with "/", or "off"'], ["$name \"\";", 'a URI that begins'],

@@ -167,6 +167,58 @@ case 'killed workers' => sub {
     $again->close(1000);
 };
 
+sub disconnect { my ($query) = @_; my $got = request($port, 'DELETE', $query); return $got->{status} == 200 ? $got->{body} : $got->{status} }
+
+case 'somebody is disconnected' => sub {
+    publish($port, '/pub?id=x', 'kept');
+    my @anna = map { join_as('x', 'anna') } 1 .. 6;
+    my $bob = join_as('x', 'bob');
+    my $pubsub = join_as('x', 'anna', '/pubsub');
+    my $stream = events($port, '/sub?id=x&name=anna');
+    my $poll = Ws::Client->connect(port => $port);
+    $poll->send(request_text('GET', '/sub?id=x&name=anna'));
+    my $elsewhere = join_as('y', 'anna');
+    my $v1 = Ws::Client->open($port, '/sub?id=x&name=anna', headers => ['Sec-WebSocket-Protocol' => 'channels.v1']);
+    $v1->send(text('{"op":"subscribe"}'));
+    $v1->text;
+    await_present('x', 'anna*10 bob of 11');
+    is(disconnect('/pub?id=x&presence=anna'), '{"disconnected": 10}');
+    is($_->server_close, 'close 1008 disconnected', 'over both workers') for @anna, $pubsub, $v1;
+    $stream->{client}->wait_until(sub { Ws::Http::parse($stream); $stream->{end} }, 'the end of the stream');
+    is($poll->response->{status}, 403);
+    await_present('x', 'bob of 1');
+    publish($port, '/pub?id=x', 'goes on');
+    is($bob->text, 'goes on');
+    is(present('y'), 'anna of 1', 'on another channel nothing happens');
+    my $again = join_as('x', 'anna');
+    is(present('x'), 'anna bob of 2', 'and may come again, if nobody keeps it away');
+    $_->close(1000) for $bob, $elsewhere, $again;
+};
+
+case 'who is to be disconnected' => sub {
+    my $fixed = join_as('w', '', '/fixed');
+    is(disconnect('/pub?id=w&presence=same%20%3C%22for%22%3E%20all%5C'), '{"disconnected": 1}', 'percent-encoded');
+    is($fixed->server_close, 'close 1008 disconnected');
+    my $client = join_as('w', 'anna');
+    is(disconnect('/pub?id=w&presence=ann'), 404, 'nobody is called so');
+    is(disconnect('/pub?id=none&presence=anna'), 404, 'no such channel');
+    is(disconnect("/pub?id=w&$_"), 400, "$_: nobody is meant, and the channel stays") for 'presence', 'presence=';
+    is(disconnect('/sub?id=w&presence=anna'), 405, 'where clients may not delete');
+    is(disconnect('/pubsub?id=w&presence=anna'), 405);
+    is(disconnect('/both?id=w&presence=anna'), '{"disconnected": 1}', 'of several channels all together');
+    is($client->server_close, 'close 1008 disconnected');
+    is(request($port, 'GET', '/pub?id=w')->{status}, 200, 'the channel is there');
+};
+
+case 'many, and one that reads nothing' => sub {
+    my @many = map { join_as('m', 'anna') } 1 .. 150;
+    my $slow = join_as('m', 'slow');
+    is(disconnect('/pub?id=m&presence=anna'), '{"disconnected": 150}');
+    is(scalar(grep { $_->server_close eq 'close 1008 disconnected' } @many), 150);
+    is(present('m'), 'slow of 1');
+    $slow->close(1000);
+};
+
 case 'a deleted channel' => sub {
     my @clients = map { join_as('d', "client$_") } 1 .. 4;
     request($port, 'DELETE', '/pub?id=d');

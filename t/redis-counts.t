@@ -88,6 +88,20 @@ case 'who is on a channel, at all nodes' => sub {
     cmp_ok(info($one, 'who')->{requested}, '<', 30);
 };
 
+case 'somebody is disconnected, at all nodes' => sub {
+    my @anna = map { join_as($_, 'anna', '/sub?id=expel') } ($one, $two) x 3;
+    my $bob = join_as($two, 'bob', '/sub?id=expel');
+    until_is('anna*6 bob of 7', sub { present($one, '/pub?id=expel') });
+    my $got = request($one, 'DELETE', '/pub?id=expel&presence=anna');
+    is("$got->{status} $got->{body}", '200 {"disconnected": 6}');
+    is($_->server_close, 'close 1008 disconnected') for @anna;
+    until_is('bob of 1', sub { present($one, '/pub?id=expel') });
+    publish($one, '/pub?id=expel', 'goes on');
+    is($bob->text, 'goes on');
+    is(request($two, 'DELETE', '/pub?id=expel&presence=anna')->{status}, 404, 'nobody is called so any more');
+    $bob->close;
+};
+
 case 'in each form' => sub {
     my @clients = map { join_as($_, 'x', '/sub?id=forms') } $one, $two, $two;
     until_is(3, sub { info($one, 'forms')->{subscribers} });

@@ -43,6 +43,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/access", "endpoints"),
     ("channel/answer", "endpoints"),
     ("channel/approval", "endpoints"),
+    ("channel/departures", "endpoints"),
     ("channel/events", "endpoints"),
     ("channel/failure", "endpoints"),
     ("channel/group", "http"),

@@ -86,6 +86,10 @@ pub trait Backend {
     /// Who is on a channel; `None` if there is no such channel.
     fn presence(&self, key: Key<'_>) -> Answer<Option<Presence>, ReadError>;
 
+    /// Lets the subscribers of a channel that are called so be closed, wherever they are; how many those are. `None` if there is no such
+    /// channel.
+    fn expel(&self, key: Key<'_>, who: &[u8]) -> Answer<Option<u32>, ReadError>;
+
     /// What a group has and may have; `location` are the limits that hold where nobody has set others.
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt>;
 

@@ -23,6 +23,58 @@ pub enum Happening {
     Delete,
 }
 
+impl Happening {
+    /// What is called so in the configuration and in an event.
+    fn name(self) -> &'static str {
+        match self {
+            Happening::Join => "join",
+            Happening::Leave => "leave",
+            Happening::Publish(_) => "publish",
+            Happening::Delete => "delete",
+        }
+    }
+}
+
+/// What is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// All of them.
+    pub const ALL: Self = Self(0b1111);
+
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    const NAMES: [&'static str; 4] = ["join", "leave", "publish", "delete"];
+
+    /// The one of this name.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::NAMES.iter().position(|known| known.as_bytes() == name).map(|place| Self(1 << place))
+    }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is one of these among them.
+    pub fn has_any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether something is told of.
+    pub fn has(self, happening: Happening) -> bool {
+        Self::named(happening.name().as_bytes()).is_some_and(|kind| self.has_any(kind))
+    }
+
+    /// Joins and leaves.
+    pub fn comings() -> Self {
+        Self(0b11)
+    }
+}
+
 /// Something that has happened, for those who watch.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
@@ -39,11 +91,10 @@ pub struct Event<'a> {
 impl Event<'_> {
     /// As a JSON object in one line. What is not UTF-8 is replaced: JSON has no other text.
     pub fn render(&self) -> String {
-        let (name, id) = match self.happening {
-            Happening::Join => ("join", None),
-            Happening::Leave => ("leave", None),
-            Happening::Publish(id) => ("publish", Some(id)),
-            Happening::Delete => ("delete", None),
+        let name = self.happening.name();
+        let id = match self.happening {
+            Happening::Publish(id) => Some(id),
+            Happening::Join | Happening::Leave | Happening::Delete => None,
         };
         let mut text = format!("{{\"event\": \"{name}\", \"channel\": ");
         json::string(&mut text, &String::from_utf8_lossy(self.channel));
@@ -64,6 +115,19 @@ impl Event<'_> {
 mod tests {
     use super::*;
     use crate::channel::position::{Epoch, Offset};
+
+    #[test]
+    fn kinds() {
+        let id = MessageId { epoch: Epoch(5), offset: Offset(2) };
+        let all = [Happening::Join, Happening::Leave, Happening::Publish(id), Happening::Delete];
+        for happening in all {
+            let kind = Kinds::named(happening.name().as_bytes()).unwrap();
+            assert!(all.iter().all(|other| kind.has(*other) == (*other == happening)));
+            assert!(Kinds::ALL.has(happening) && !Kinds::NONE.has(happening));
+        }
+        assert_eq!(Kinds::named(b"join").unwrap().and(Kinds::named(b"leave").unwrap()), Kinds::comings());
+        assert_eq!(Kinds::named(b"Join"), None);
+    }
 
     #[test]
     fn lines() {

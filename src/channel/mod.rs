@@ -16,6 +16,7 @@
 //! been killed before.
 
 pub mod backend;
+pub mod departures;
 pub mod event;
 pub mod fanout;
 pub mod hook;

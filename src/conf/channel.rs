@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use super::choices::{CHANNEL_MODES, ChannelMode};
 use super::directives::{at_least, compile_all, connect, once};
-use super::settings::{Amount, Channel, EndpointSettings, GroupLimits, History, Settings};
+use super::settings::{Amount, Channel, ChannelEvents, EndpointSettings, GroupLimits, History, Settings};
 use super::{Compiler, Refused, Template, value, words};
+use crate::channel::event::Kinds;
 use crate::channel::fanout::{MOST_RATE, Rate};
 use crate::channel::lock::Unshared;
 use crate::channel::position::{MAX_POSITIONS, Start};
@@ -17,6 +18,9 @@ use crate::channel::wire::eventsource;
 
 /// A zone below this size has hardly any room beside its tables.
 const LEAST_ZONE: u64 = 1 << 20;
+
+/// How long a subscriber that has gone may be waited for, in milliseconds: so long a worker that is told to go may stay.
+const MOST_GRACE: u64 = 3_600_000;
 
 pub(super) fn channel<C: Compiler>(
     settings: &mut Settings<C>,
@@ -278,16 +282,47 @@ pub(super) fn hook<C: Compiler>(compiler: &mut C, text: &[u8]) -> Result<Option<
     }
 }
 
-/// The id of a channel; `off` for none, where the level above names one.
-pub(super) fn events<C: Compiler>(compiler: &mut C, text: &[u8]) -> Result<Option<C::Template>, Refused> {
-    match text {
-        b"" => Err(Refused::value(text, "the id of a channel, or \"off\"")),
-        b"off" => Ok(None),
-        id => {
-            words::no_switch(id, "the id of a channel, or \"off\"")?;
-            compiler.compile(id).map(Some)
+/// The id of a channel, and of what it is told; `off` for none, where the level above names one.
+pub(super) fn events<C: Compiler>(
+    compiler: &mut C,
+    arguments: &[&[u8]],
+) -> Result<Option<ChannelEvents<C::Template>>, Refused> {
+    let (id, options) = match arguments {
+        [b"off"] => return Ok(None),
+        [b"off", ..] => return Err(Refused::Usage("\"off\" stands alone".to_owned())),
+        [id, options @ ..] if !id.is_empty() => (*id, options),
+        _ => return Err(Refused::value(b"", "the id of a channel, or \"off\"")),
+    };
+    words::no_switch(id, "the id of a channel, or \"off\"")?;
+    if Kinds::named(id).is_some() || id.starts_with(b"grace=") {
+        return Err(words::wrong(
+            id,
+            "the id of a channel comes first; a channel that is called so needs another name",
+        ));
+    }
+    let (mut kinds, mut grace) = (Kinds::NONE, None);
+    for &option in options {
+        match (Kinds::named(option), option.strip_prefix(b"grace=")) {
+            (Some(kind), _) if kinds.has_any(kind) => return Err(Refused::value(option, "each kind once")),
+            (Some(kind), _) => kinds = kinds.and(kind),
+            (None, Some(time)) if grace.is_none() => grace = Some(value::time(time)?),
+            (None, _) => {
+                let expected = "\"join\", \"leave\", \"publish\" or \"delete\", and one \"grace=\" with a time";
+                return Err(Refused::value(option, expected));
+            }
         }
     }
+    if kinds == Kinds::NONE {
+        kinds = Kinds::ALL;
+    }
+    let grace = grace.unwrap_or(0);
+    if grace > 0 && !kinds.has_any(Kinds::comings()) {
+        return Err(Refused::Usage("\"grace=\" is for \"join\" and \"leave\"".to_owned()));
+    }
+    if grace > MOST_GRACE {
+        return Err(Refused::Usage("\"grace=\" is at most one hour".to_owned()));
+    }
+    Ok(Some(ChannelEvents { id: compiler.compile(id)?, kinds, grace }))
 }
 
 #[cfg(test)]

@@ -153,8 +153,8 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_channel_leave_request", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
             once(&mut to.channel_leave_request, channel::hook(compiler, from[0]))
         }),
-        row(c"websocket_channel_events", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
-            once(&mut to.channel_events, channel::events(compiler, from[0]))
+        row(c"websocket_channel_events", Place::Anywhere, Arguments::Some, |to, compiler, from| {
+            once(&mut to.channel_events, channel::events(compiler, from))
         }),
         row(c"websocket_channel_redis", Place::Anywhere, Arguments::Some, redis::redis),
         row(c"websocket_channel_redis_password_file", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {

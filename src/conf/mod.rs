@@ -32,8 +32,8 @@ pub use names::mode as name_mode;
 pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
-    Amount, Cgi, Channel, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule,
-    OriginRule, Settings, Shared,
+    Amount, Cgi, Channel, ChannelEvents, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern,
+    NameRule, OriginRule, Settings, Shared,
 };
 pub use tcp::TlsVersions;
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::{
     ChannelLag, ChannelLongPoll, ChannelMode, Compiler, Engine, ExecStderr, MessageTemplate, Refused, TlsVersions, value,
 };
+use crate::channel::event::Kinds;
 use crate::channel::fanout::Rate;
 use crate::channel::position::Start;
 use crate::channel::transport::Transports;
@@ -288,6 +289,17 @@ impl<T> ExecLimit<T> {
         let value = if size { value::size(value)? } else { value::number(value, 0, u64::MAX)? };
         Ok(Limit { resource: self.resource, value })
     }
+}
+
+/// `websocket_channel_events`.
+#[derive(Debug, Clone)]
+pub struct ChannelEvents<T> {
+    /// The channel that is told.
+    pub id: T,
+    /// Of what it is told.
+    pub kinds: Kinds,
+    /// How long a subscriber that has gone may come back without being told of, in milliseconds.
+    pub grace: u64,
 }
 
 /// Declares the settings: their names, types and defaults, inheritance and access.
@@ -573,5 +585,5 @@ settings! {
     /// The file of its key.
     channel_redis_ssl_certificate_key: Rc<[u8]>, Rc::from([]);
     /// The channel that is told of what happens to the others.
-    channel_events: Option<C::Template>, None;
+    channel_events: Option<ChannelEvents<C::Template>>, None;
 }

@@ -5,6 +5,7 @@
 mod access;
 mod answer;
 mod approval;
+pub mod departures;
 mod events;
 mod failure;
 pub mod group;
@@ -334,7 +335,15 @@ fn tell_info(request: Request<'_>, outcome: Outcome<Option<Option<Info>>, Corrup
 
 /// Whether a query has the argument `presence`, with or without a value.
 fn asks_for_presence(query: &[u8]) -> bool {
-    query.split(|&octet| octet == b'&').any(|pair| pair == b"presence" || pair.starts_with(b"presence="))
+    argument(query, b"presence").is_some()
+}
+
+/// The first argument of this name in a query as it is written; empty if it has no value.
+fn argument<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
+    query.split(|&octet| octet == b'&').find_map(|pair| match pair.strip_prefix(name)? {
+        b"" => Some(&b""[..]),
+        rest => rest.strip_prefix(b"="),
+    })
 }
 
 /// Who is on the channels; `None` if there is none of them.
@@ -370,8 +379,33 @@ fn merge(first: Option<Presence>, other: Option<Presence>) -> Option<Presence> {
     }
 }
 
-/// Deletes the channels; the answer is what they were.
+/// Closes the subscribers of the channels that are called so; the answer is how many they were.
+fn expel(request: Request<'_>, channel: &conf::Channel<ComplexValue>, who: &[u8]) -> Result<Status, Status> {
+    if who.is_empty() {
+        request.report(Level::Info, format_args!("nobody is disconnected: \"presence\" has no value"));
+        return Err(Status::BAD_REQUEST);
+    }
+    let ids = Ids::of(request, channel)?;
+    let backend = backend::of(request.settings().engine);
+    let all = ids.keys().into_iter().map(|key| backend.expel(key, who));
+    let sum = |first: Option<u32>, other: Option<u32>| match (first, other) {
+        (Some(first), Some(other)) => Some(first.saturating_add(other)),
+        (first, other) => first.or(other),
+    };
+    Ok(caller::wait_for(request, gather(all, sum), |request, outcome| match outcome.map(Option::flatten) {
+        Ok(None | Some(0)) => Status::NOT_FOUND,
+        Ok(Some(count)) => {
+            answer::text(request, HttpStatus::OK, "application/json", &format!("{{\"disconnected\": {count}}}"))
+        }
+        Err(failure) => answer::failed(request, failure, |_| Status::INTERNAL_SERVER_ERROR),
+    }))
+}
+
+/// Deletes the channels; the answer is what they were. With the argument `presence` somebody who is on them goes, and they stay.
 fn delete(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
+    if let Some(who) = argument(request.arguments(), b"presence") {
+        return expel(request, channel, &subscription::decoded(who));
+    }
     let ids = Ids::of(request, channel)?;
     let events = Events::of(request)?.map(Rc::new);
     let backend = backend::of(request.settings().engine);

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use exit_watcher::ExitWatcher;
 
 use super::backend;
-use super::channel::hub;
+use super::channel::{departures, hub};
 use super::detached;
 use super::ffi;
 use super::guard::guard;
@@ -79,6 +79,7 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
         detached::leaving();
         listeners::drain();
         backend::leaving();
+        departures::leaving();
         shared::leaving();
     });
 }
@@ -88,6 +89,7 @@ pub fn exit() {
     shared::end();
     listeners::terminate();
     tcp::end();
+    departures::end();
     backend::end();
     detached::exit();
     hub::end();

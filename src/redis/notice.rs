@@ -6,6 +6,9 @@ use super::resp::Value;
 use super::script::reply::decimal;
 use crate::channel::position::{Epoch, MessageId, Offset};
 
+/// What the text of a notice begins with that is about subscribers of this name.
+pub const EXPELLED: &[u8] = b"expelled:";
+
 /// What has happened, by the Pub/Sub channel of the channel that it has happened to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -26,6 +29,13 @@ pub enum Notice {
         topic: Vec<u8>,
         /// The epoch that it had.
         epoch: Epoch,
+    },
+    /// Subscribers of the channel are to be closed.
+    Expelled {
+        /// The Pub/Sub channel.
+        topic: Vec<u8>,
+        /// What they are called.
+        who: Vec<u8>,
     },
     /// This connection listens from now on.
     Subscribed {
@@ -69,10 +79,13 @@ impl Notice {
         })
     }
 
-    /// `epoch:offset:unix\nmessage`, or `deleted:epoch`.
+    /// `epoch:offset:unix\nmessage`, `deleted:epoch`, or `expelled:name`.
     fn message(topic: Vec<u8>, mut payload: Vec<u8>) -> Self {
         if let Some(epoch) = payload.strip_prefix(b"deleted:").and_then(decimal) {
             return Notice::Deleted { topic, epoch: Epoch(epoch) };
+        }
+        if let Some(who) = payload.strip_prefix(EXPELLED) {
+            return Notice::Expelled { topic, who: who.to_vec() };
         }
         let head = memchr::memchr(b'\n', &payload).map(|end| &payload[..end]).unwrap_or_default();
         let mut numbers = head.split(|&octet| octet == b':').map(decimal);
@@ -104,6 +117,8 @@ mod tests {
         assert_eq!(push(&[b"smessage", b"t", b"4:2:99\na\nb"]), Some(message));
         let deleted = Notice::Deleted { topic: topic.clone(), epoch: Epoch(4) };
         assert_eq!(push(&[b"message", b"t", b"deleted:4"]), Some(deleted));
+        let expelled = Notice::Expelled { topic: topic.clone(), who: b"a:1\n".to_vec() };
+        assert_eq!(push(&[b"message", b"t", b"expelled:a:1\n"]), Some(expelled));
         assert_eq!(push(&[b"subscribe", b"t"]), Some(Notice::Subscribed { topic: topic.clone() }));
         assert_eq!(push(&[b"sunsubscribe", b"t"]), Some(Notice::Unsubscribed { topic }));
         assert_eq!(Notice::of(Value::Null), None);

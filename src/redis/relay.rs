@@ -84,6 +84,8 @@ pub trait Copies {
     fn keep(&mut self, channel: &Channel, compared: Option<u64>);
     /// The channel was deleted.
     fn delete(&mut self, channel: &Channel);
+    /// The subscribers of the node that are called so are to be closed.
+    fn expel(&mut self, channel: &Channel, who: &[u8]);
     /// The worker that asked for a channel can go on.
     fn ready(&mut self, slot: usize);
     /// A number drawn at random, from 1 to 2^53 - 1.

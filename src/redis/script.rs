@@ -14,6 +14,7 @@ use sha1::{Digest, Sha1};
 
 use super::command::append;
 use super::names::{GroupNames, Names};
+use super::notice;
 use crate::channel::position::{Epoch, Offset};
 use group::Counted;
 
@@ -239,6 +240,11 @@ pub fn announce(
 /// Asks who is on a channel.
 pub fn presence(names: &Names, out: &mut Vec<u8>) {
     Script::Presence.call(&[&names.stream, &names.hash, &names.nodes, &names.presence], &[], out);
+}
+
+/// Tells the nodes that listen that the subscribers of a channel that are called so are to be closed.
+pub fn expel(names: &Names, sharded: bool, who: &[u8], out: &mut Vec<u8>) {
+    append(&[publish_command(sharded), &names.topic, &[notice::EXPELLED, who].concat()], out);
 }
 
 fn publish_command(sharded: bool) -> &'static [u8] {

@@ -95,6 +95,8 @@ impl Copies for Logs {
         self.logs.remove(&channel.id);
     }
 
+    fn expel(&mut self, _: &Channel, _: &[u8]) {}
+
     fn ready(&mut self, slot: usize) {
         self.ready.insert(slot);
     }

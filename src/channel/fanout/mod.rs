@@ -28,7 +28,7 @@ use std::rc::Rc;
 
 use super::lock::Lock;
 use super::position::{Asked, Epoch, Lineage, Offset, Start, join};
-use super::store::{Budget, Key, Log, News, Now, ReadError, Slot, Terms, Token};
+use super::store::{Budget, Key, Log, News, Now, Presences, ReadError, Slot, Terms, Token};
 use super::wire::WireForm;
 pub use batch::{Batch, Item};
 use local::{Local, LocalSubscriber};
@@ -117,6 +117,8 @@ pub enum Next {
     },
     /// One of its channels has been deleted, and it has got everything.
     Gone,
+    /// It is to be closed, whatever it has got: somebody has said so.
+    Expelled,
 }
 
 /// The subscribers of one worker and what is to be sent to them.
@@ -312,6 +314,27 @@ impl FanOut {
             if !subscriber.blocked && !subscriber.ready {
                 subscriber.ready = true;
                 self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// Subscribers of this worker are to be closed: [`next`](Self::next) will name them.
+    pub fn expel<L: Lock>(&mut self, presence: Presences<'_, L>) {
+        for index in 0..self.subscribers.places() {
+            let Some((place, subscriber)) = self.subscribers.at(index) else { continue };
+            let mut named = subscriber.memberships().iter().filter_map(|membership| membership.present);
+            if subscriber.expelled || !named.any(|present| presence.is_expelled(present)) {
+                continue;
+            }
+            subscriber.expelled = true;
+            // It is looked at whatever it waits for.
+            subscriber.blocked = false;
+            if let Some(throttle) = &mut subscriber.throttle {
+                throttle.is_held = false;
+            }
+            if !subscriber.ready {
+                subscriber.ready = true;
+                self.ready.push_back(SubscriberId(place));
             }
         }
     }

@@ -45,6 +45,9 @@ impl FanOut {
         let many = self.subscribers.get(id.0).filter(|subscriber| subscriber.has_many());
         let order = Order { horizon: many.map_or(0, |subscriber| self.horizon_of(subscriber)), zone: self.zone };
         let Some(subscriber) = self.subscribers.get_mut(id.0) else { return Ok(Next::Gone) };
+        if subscriber.expelled {
+            return Ok(Next::Expelled);
+        }
         let Paced { allowed, on_gap } = match pace(subscriber, &self.channels, now) {
             Pace::On(paced) => paced,
             Pace::Hold(until) => {

@@ -83,6 +83,11 @@ impl<T> Slab<T> {
         }
     }
 
+    /// How many numbers of places there are, of vacant ones as well.
+    pub fn places(&self) -> u32 {
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
+    }
+
     /// What is at the place with this number, whatever was there before, and the place.
     pub fn at(&mut self, index: u32) -> Option<(Place, &mut T)> {
         match self.entries.get_mut(index as usize) {

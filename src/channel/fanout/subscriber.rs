@@ -110,6 +110,8 @@ pub struct Subscriber {
     pub ready: bool,
     /// What it has used of its rate, if it has one.
     pub throttle: Option<Box<Throttle>>,
+    /// It is to be closed.
+    pub expelled: bool,
 }
 
 impl Subscriber {
@@ -126,7 +128,7 @@ impl Subscriber {
             Err(many) => Memberships::Many(many.into()),
         };
         let throttle = allowance.map(|allowance| Box::new(Throttle::new(allowance.clone())));
-        Self { memberships, listener, form, on_gap, cut: 0, blocked: true, ready: false, throttle }
+        Self { memberships, listener, form, on_gap, cut: 0, blocked: true, ready: false, throttle, expelled: false }
     }
 
     /// Whether nothing is sent to it for now, whatever is there: its socket takes nothing, or it has had enough.

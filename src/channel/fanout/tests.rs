@@ -174,7 +174,7 @@ impl Rig {
                         worker.fanout.unblock(id);
                     }
                 }
-                Next::Lagging { .. } | Next::Gone => {
+                Next::Lagging { .. } | Next::Gone | Next::Expelled => {
                     client.end = Some(next);
                     worker.fanout.unsubscribe(store.log(), worker.slot, id, now).unwrap();
                 }

@@ -67,7 +67,7 @@ impl std::error::Error for SubscribeError {}
 
 /// A subscriber that has said who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Present(Cell);
+pub struct Present(pub(super) Cell);
 
 /// A subscriber has been added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl<L: Lock> Log<'_, L> {
             memory.count_subscribers(channel, 1)?;
             let present = match terms.presence {
                 b"" => None,
-                who => Some(Present(memory.add_present(channel, slot.0, who)?)),
+                who => Some(Present(memory.add_present(channel, slot.0, who, false)?)),
             };
             record.requested.set(clock.max(1));
             record.touched.set(clock);

@@ -230,8 +230,8 @@ impl Checker<'_> {
             let present = sound(memory.present(cell))?;
             agree!(present.record.get(), channel.number(), "channel of somebody who is there");
             agree!(Cell::new(present.before.get()), last, "link to the one before");
-            agree!(present.len.get() as usize <= MAX_PRESENCE, true, "length of a name");
-            if sound(memory.is_present(present))? {
+            agree!(present.length() <= MAX_PRESENCE, true, "length of a name");
+            if sound(memory.is_present(present))? && !present.has_left() {
                 *named.entry(present.slot.get()).or_default() += 1;
             }
             last = Some(cell);

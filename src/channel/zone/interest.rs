@@ -166,7 +166,8 @@ impl<'a> Memory<'a> {
         Ok(sum)
     }
 
-    /// Whether any worker still has an entry: subscribers, or news that it has not taken; or a program is shared.
+    /// Whether any worker still has an entry: subscribers, or news that it has not taken; or a program is shared; or it is not known yet
+    /// whether somebody has gone.
     pub fn anyone_interested(self, channel: Cell) -> Result<bool, Corrupt> {
         if self.record(channel)?.program.get() != 0 {
             return Ok(true);
@@ -176,7 +177,7 @@ impl<'a> Memory<'a> {
                 return Ok(true);
             }
         }
-        Ok(false)
+        self.anyone_left(channel)
     }
 
     /// The last offset that all workers with subscribers have copied.

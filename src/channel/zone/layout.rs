@@ -21,8 +21,8 @@ mod message;
 mod program;
 
 pub use channel::{
-    COPIED, Copied, INLINE_INTEREST, INLINE_KEY, INTEREST_PER_CELL, Interest, InterestCell, MAX_PRESENCE, Present,
-    QUEUED, REPLACED, Record,
+    COPIED, Copied, EXPELLED, INLINE_INTEREST, INLINE_KEY, INTEREST_PER_CELL, Interest, InterestCell, LEFT,
+    MAX_PRESENCE, Present, QUEUED, REPLACED, Record,
 };
 pub use group::{Group, INLINE_GROUP};
 pub use message::{INLINE_MESSAGE, Message};
@@ -36,7 +36,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;
@@ -223,8 +223,10 @@ shared! {
         leaving: Word,
         /// There are news of programs for it, see [`ProgramRecord`].
         programs: Word,
+        /// Some of its subscribers are to be closed, see [`EXPELLED`].
+        expelled: Word,
         /// Words that are not used.
-        spare: [Word; 7],
+        spare: [Word; 6],
     }
 }
 

@@ -245,7 +245,7 @@ impl<'a> Memory<'a> {
                 let present: &Present = self.cell(cell)?;
                 present.tag.get() == tag::PRESENT
                     && present.record.get() == channel.number()
-                    && present.len.get() as usize <= MAX_PRESENCE
+                    && present.length() <= MAX_PRESENCE
             };
             if !sound {
                 way.set(0);

@@ -34,6 +34,7 @@ impl Memory<'_> {
                 slot.dirty_tail.set(0);
                 slot.leaving.set(0);
                 slot.programs.set(0);
+                slot.expelled.set(0);
                 slot.pid.commit(process.pid);
                 return Ok(Some(nth));
             }
@@ -77,7 +78,7 @@ impl Memory<'_> {
                 slot.woken.set(1);
                 wake.add(nth);
             }
-            if slot.programs.get() != 0 {
+            if slot.programs.get() != 0 || slot.expelled.get() != 0 {
                 wake.add(nth);
             }
         }

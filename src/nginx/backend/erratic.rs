@@ -364,6 +364,11 @@ impl Backend for Erratic {
         self.ask(Operation::Presence, move || key.ask(|key| ZoneAlone.presence(key)))
     }
 
+    fn expel(&self, key: Key<'_>, who: &[u8]) -> Answer<Option<u32>, ReadError> {
+        let (key, who) = (OwnedKey::of(key), who.to_vec());
+        self.ask(Operation::Delete, move || key.ask(|key| ZoneAlone.expel(key, &who)))
+    }
+
     fn group(&self, GroupKey { space, name }: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {
         let name = name.to_vec();
         self.ask(Operation::Group, move || ZoneAlone.group(GroupKey { space, name: &name }, location))

@@ -64,6 +64,10 @@ impl Backend for ZoneAlone {
         step(|hub| hub.presence(key))
     }
 
+    fn expel(&self, key: Key<'_>, who: &[u8]) -> Answer<Option<u32>, ReadError> {
+        step(|hub| hub.expel(key, who).map_err(ReadError::from))
+    }
+
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {
         step(|hub| hub.group(key, location))
     }

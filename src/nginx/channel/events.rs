@@ -4,12 +4,13 @@
 
 use std::rc::Rc;
 
+use super::departures;
 use super::hub;
 use super::publish::{log_level, policy};
 use crate::channel::backend::{Answer, Backend, Failure};
-use crate::channel::event::{CONTENT_TYPE, Event, Happening};
+use crate::channel::event::{CONTENT_TYPE, Event, Happening, Kinds};
 use crate::channel::message::Publication;
-use crate::channel::store::{Key, Policy, PublishError};
+use crate::channel::store::{Key, MAX_PRESENCE, Policy, PublishError};
 use crate::nginx::backend;
 use crate::nginx::log::{self, Octets};
 use crate::nginx::request::Request;
@@ -23,6 +24,10 @@ pub struct Events {
     id: Box<[u8]>,
     policy: Policy,
     who: Option<Box<[u8]>>,
+    /// Of what is told.
+    kinds: Kinds,
+    /// How long a subscriber that has gone may come back without being told of, in milliseconds.
+    grace: u64,
 }
 
 impl Events {
@@ -33,8 +38,8 @@ impl Events {
     /// The status to answer: 500 when there is no memory, or the history cannot be read.
     pub fn of(request: Request<'_>) -> Result<Option<Self>, Status> {
         let settings = request.settings();
-        let Some(id) = settings.channel_events() else { return Ok(None) };
-        let id = id.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
+        let Some(events) = settings.channel_events() else { return Ok(None) };
+        let id = events.id.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let group = match settings.channel_group() {
             Some(group) => group.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?,
             None => b"",
@@ -43,17 +48,63 @@ impl Events {
             return Ok(None);
         }
         let backend = backend::of(settings.engine);
-        Ok(Some(Events { backend, group: group.into(), id: id.into(), policy: policy(request)?, who: who(request)? }))
+        Ok(Some(Events {
+            backend,
+            group: group.into(),
+            id: id.into(),
+            policy: policy(request)?,
+            who: who(request)?,
+            kinds: events.kinds,
+            grace: events.grace,
+        }))
     }
 
     /// Tells of what has happened to a channel of the group. That a channel of events itself is used is no event, or there
-    /// would be no end of them.
-    pub fn tell(&self, happening: Happening, channel: &[u8]) {
+    /// would be no end of them. Of somebody who has gone and may come back is told later, and of one who has come back never.
+    pub fn tell(self: &Rc<Self>, happening: Happening, channel: &[u8]) {
         if *channel == *self.id {
             return;
         }
+        match happening {
+            Happening::Join if self.has_come_back(channel) => return,
+            Happening::Leave if self.may_come_back(channel) => return,
+            Happening::Join | Happening::Leave | Happening::Publish(_) | Happening::Delete => {}
+        }
+        self.publish(happening, channel, hub::time().unix);
+    }
+
+    /// Tells that a subscriber has gone, at this time, and has not come back.
+    pub fn tell_left(&self, channel: &[u8], unix: u64) {
+        self.publish(Happening::Leave, channel, unix);
+    }
+
+    /// Who may come back to which channel. `None` where nobody is waited for: without a name there is no knowing who comes.
+    fn returning<'k>(&'k self, channel: &'k [u8]) -> Option<(Key<'k>, &'k [u8])> {
+        let who = self.who.as_deref().filter(|who| self.grace > 0 && who.len() <= MAX_PRESENCE)?;
+        Some((Key::in_space(self.backend.space(), &self.group, channel)?, who))
+    }
+
+    /// Whether a subscriber that comes has gone not long ago.
+    fn has_come_back(&self, channel: &[u8]) -> bool {
+        let Some((key, who)) = self.returning(channel) else { return false };
+        hub::with(|hub| hub.store.presence().come_back(key, who)) == Some(Ok(true))
+    }
+
+    /// Whether a subscriber that goes is waited for.
+    fn may_come_back(self: &Rc<Self>, channel: &[u8]) -> bool {
+        let Some((key, who)) = self.returning(channel) else { return false };
+        let left = hub::with(|hub| hub.store.presence().leave(key, hub.slot, who, hub::time()));
+        let Some(Ok(Some(left))) = left else { return false };
+        departures::wait(Rc::clone(self), channel, left, self.grace);
+        true
+    }
+
+    fn publish(&self, happening: Happening, channel: &[u8], unix: u64) {
+        if !self.kinds.has(happening) {
+            return;
+        }
         let Some(key) = Key::in_space(self.backend.space(), &self.group, &self.id) else { return };
-        let event = Event { happening, channel, who: self.who.as_deref(), unix: hub::time().unix }.render();
+        let event = Event { happening, channel, who: self.who.as_deref(), unix }.render();
         let publication =
             Publication { kind: MessageKind::Text, content_type: CONTENT_TYPE, event: b"", data: &[event.as_bytes()] };
         match self.backend.publish(key, &publication, self.policy) {

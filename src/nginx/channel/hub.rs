@@ -196,6 +196,26 @@ impl Hub {
         Ok(deleted)
     }
 
+    /// Lets the subscribers of a channel that are called so be closed, those of all workers; how many. `None` if there is no such channel.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn expel(&mut self, key: Key<'_>, who: &[u8]) -> Result<Option<u32>, Corrupt> {
+        let Some(expelled) = self.store.presence().expel(key, who)? else { return Ok(None) };
+        self.wake(expelled.wake);
+        Ok(Some(expelled.count))
+    }
+
+    /// Looks whether subscribers of this worker are to be closed.
+    fn take_expelled(&mut self) -> bool {
+        let some = self.store.presence().take_expelled(self.slot);
+        if some {
+            self.fan.expel(self.store.presence());
+        }
+        some
+    }
+
     /// Who is on a channel. `None` if there is no such channel.
     ///
     /// # Errors
@@ -382,7 +402,7 @@ impl Hub {
                     self.watch_held();
                     return true;
                 }
-                Ok(Next::Lagging { .. } | Next::Gone) | Err(_) => return false,
+                Ok(Next::Lagging { .. } | Next::Gone | Next::Expelled) | Err(_) => return false,
             }
             let sent = session.send_directly(&self.batch, &mut self.room);
             self.fan.advance(id, &self.batch, self.batch.items().len());
@@ -435,6 +455,7 @@ fn turn() {
         news();
     }
     backend::news();
+    with(Hub::take_expelled);
     let mut served = 0;
     while served < TURN {
         match with(|hub| hub.next(&mut served)).flatten() {
@@ -495,7 +516,7 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
             // Whoever was to wake this worker may have been killed before it did.
             let _ = hub.store.tend(time(), TEND);
             hub.fan.tidy();
-            (hub.store.log().has_news(hub.slot), hub.programs.tick)
+            (hub.store.log().has_news(hub.slot) | hub.take_expelled(), hub.programs.tick)
         });
         if let Some((has_news, tick)) = news {
             if has_news {

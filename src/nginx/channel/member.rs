@@ -35,7 +35,7 @@ pub struct ChannelMember {
     place: Option<Place>,
     /// Who is told that it has gone, by the location that let it in.
     farewell: Option<ComplexValue>,
-    events: Option<Events>,
+    events: Option<Rc<Events>>,
     channels: Box<[Box<[u8]>]>,
     /// A hook has let it in, or it has subscribed: its leave is told to a hook.
     known: bool,
@@ -265,7 +265,7 @@ impl ChannelMember {
 
     fn admitted(request: Request<'_>) -> Result<Option<Self>, Status> {
         let settings = request.settings();
-        let events = Events::of(request)?;
+        let events = Events::of(request)?.map(Rc::new);
         let farewell = settings.channel_leave_request();
         if events.is_none() && farewell.is_none() {
             return Ok(None);
@@ -295,7 +295,7 @@ impl ChannelMember {
         if !by_hook {
             can_notify(copy)?;
         }
-        let events = Events::of(copy)?;
+        let events = Events::of(copy)?.map(Rc::new);
         let farewell = request.settings().channel_leave_request();
         if events.is_none() && farewell.is_none() {
             return Ok(None);

@@ -13,7 +13,7 @@ use super::approval::{self, Decision, Draft};
 use super::link::Link;
 use super::member::{self, ChannelMember, JoinDecision, Place};
 use super::subscription::{self, Ids, Subscription};
-use super::websocket::{heartbeat, step};
+use super::websocket::{expelled, heartbeat, step};
 use super::{hub, presence_of};
 use crate::channel::backend::{Answer, Failure, Outcome, PublishReply};
 use crate::channel::fanout::{Allowance, Next, OnGap, SubscriberId};
@@ -90,6 +90,8 @@ pub struct Multiplex {
     unfinished: Vec<u8>,
     /// Commands that were carried out.
     done: u64,
+    /// Somebody has said that the client is to be closed.
+    is_expelled: bool,
 }
 
 impl Multiplex {
@@ -106,6 +108,7 @@ impl Multiplex {
             access: access::Known::default(),
             unfinished: Vec::new(),
             done: 0,
+            is_expelled: false,
         }
     }
 
@@ -419,6 +422,8 @@ impl Multiplex {
             match step(joined.id, outlet) {
                 Some(Ok(Next::Items)) => (some, last) = (true, Some(this)),
                 Some(Ok(Next::UpToDate | Next::Held)) | None => {}
+                // Whoever is to go from one channel is to go.
+                Some(Ok(Next::Expelled)) => self.is_expelled = true,
                 Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => gone.push(entry.channel.clone()),
                 // Later: the zone is repaired by then, or there is memory again.
                 Some(Err(ReadError::Memory | ReadError::Corrupt)) => hub::retry(joined.id),
@@ -486,6 +491,9 @@ impl Endpoint for Multiplex {
             if !outlet.has_room() {
                 break;
             }
+        }
+        if self.is_expelled {
+            return Produced::Ended(expelled());
         }
         if !outlet.has_room() {
             for entry in self.conversation.entries() {

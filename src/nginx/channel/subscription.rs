@@ -324,7 +324,7 @@ fn asked(request: Request<'_>) -> Asked {
 }
 
 /// The octets behind percent signs (RFC 3986, section 2.1).
-fn decoded(text: &[u8]) -> Vec<u8> {
+pub fn decoded(text: &[u8]) -> Vec<u8> {
     let hexadecimal = |octet: u8| char::from(octet).to_digit(16);
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -418,6 +418,7 @@ impl Endpoint for Channel {
                         reason: "channel deleted".to_owned(),
                     });
                 }
+                Some(Ok(Next::Expelled)) => return Produced::Ended(expelled()),
                 // Later: the zone is repaired by then, or there is memory again.
                 Some(Err(ReadError::Memory | ReadError::Corrupt)) => {
                     hub::retry(id);
@@ -465,6 +466,11 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.part();
     }
+}
+
+/// Somebody has said that the client is to be closed.
+pub(super) fn expelled() -> Ending {
+    Ending { code: CloseCode::POLICY, reason: "disconnected".to_owned() }
 }
 
 /// The answer to a message of the client that is a heartbeat.

@@ -293,6 +293,20 @@ impl Backend for Redis {
         self.ask(command, script::reply::present)
     }
 
+    fn expel(&self, key: Key<'_>, who: &[u8]) -> Answer<Option<u32>, ReadError> {
+        let write = |names: &Names, out: &mut Vec<u8>| script::expel(names, self.is_sharded(), who, out);
+        let Some(command) = self.command(key, write) else { return Answer::Now(Err(Failure::Unavailable)) };
+        // The nodes have announced how many they have.
+        let told: Answer<(), ReadError> = self.ask(command, |_| Ok(()));
+        let who: Box<[u8]> = who.into();
+        let counted: Answer<Option<u32>, ReadError> = self.presence(key).map(move |presence| {
+            let presence: Option<Presence> = presence?;
+            Ok(presence.map(|presence| presence.names.get(&*who).copied().unwrap_or(0)))
+        });
+        let both = [counted, told.map(|told: Outcome<(), ReadError>| told.map(|()| None))];
+        gather(both, Option::or).map(|outcome: Outcome<_, ReadError>| outcome.map(Option::flatten))
+    }
+
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {
         let Some(names) = self.group_names(key) else { return ZoneAlone.group(key, location) };
         let (promise, pending) = later();

@@ -491,6 +491,13 @@ impl Copies for Zone {
         });
     }
 
+    fn expel(&mut self, channel: &Channel, who: &[u8]) {
+        if let Some(key) = self.key(channel) {
+            // Whoever has gone with a damaged zone is counted anew, and connected as ever.
+            hub::with(|hub| hub.expel(key, who).ok());
+        }
+    }
+
     fn ready(&mut self, slot: usize) {
         wake(slot);
     }

@@ -42,6 +42,11 @@ impl Relay {
                     }
                 }
             }
+            Event::Notice(Notice::Expelled { topic, who }) => {
+                if let Some(state) = self.channels.get(&*topic) {
+                    copies.expel(&state.channel, &who);
+                }
+            }
             Event::Notice(Notice::Subscribed { topic }) => {
                 if let Some(state) = self.channels.get_mut(&*topic)
                     && state.stage == ChannelStage::Subscribing

@@ -185,6 +185,8 @@ mod tests {
 
         fn delete(&mut self, _: &Channel) {}
 
+        fn expel(&mut self, _: &Channel, _: &[u8]) {}
+
         fn ready(&mut self, slot: usize) {
             self.ready.push(slot);
         }

@@ -16,6 +16,9 @@ use crate::session::endpoint::HttpStatus;
 /// The channel was deleted (RFC 9110, section 15.5.11).
 const GONE: HttpStatus = HttpStatus(410);
 
+/// Somebody has said that the client is to go (RFC 9110, section 15.5.4).
+const FORBIDDEN: HttpStatus = HttpStatus(403);
+
 /// There is nothing new (RFC 9110, section 15.4.5).
 const NOT_MODIFIED: HttpStatus = HttpStatus(304);
 
@@ -168,6 +171,7 @@ impl<H: Host> Subscriber<H> {
             Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => {
                 Flow::Break(SubscriberEnd::Refused(GONE))
             }
+            Some(Ok(Next::Expelled)) => Flow::Break(SubscriberEnd::Refused(FORBIDDEN)),
             Some(Err(ReadError::Memory | ReadError::Corrupt)) => {
                 self.retry();
                 Flow::Continue(())

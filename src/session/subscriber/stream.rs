@@ -77,7 +77,7 @@ impl<H: Host> Subscriber<H> {
                 }
                 Some(Ok(Next::UpToDate)) if self.is_deserted() => return self.close(),
                 Some(Ok(Next::UpToDate | Next::Held)) | None => return Flow::Continue(()),
-                Some(Ok(Next::Gone) | Err(ReadError::Gone)) => return self.close(),
+                Some(Ok(Next::Gone | Next::Expelled) | Err(ReadError::Gone)) => return self.close(),
                 Some(Ok(Next::Lagging { lost })) => {
                     // Not as if this had been all: the body has no end.
                     self.host.report(Severity::Info, format_args!("the client lost {lost} messages"));

@@ -197,3 +197,27 @@ fn held_subscribers_are_not_looked_at() {
     assert_eq!(rig.workers[0].fanout.held.len(), 1, "it is held once");
     let _ = session;
 }
+
+#[test]
+fn who_is_expelled_is_looked_at_whatever_it_waits_for() {
+    let mut rig = Rig::new(1, LEN, Limits::default());
+    let named = |options: &mut SubscribeOptions<'_>| options.terms = Terms { presence: b"anna", ..TERMS };
+    let held = rig.paced(&["a"], named);
+    let blocked = rig.try_subscribe(0, &["a"], "", named, 1).unwrap();
+    let other = rig.paced(&["a"], |_| ());
+    for _ in 0..5 {
+        rig.publish("a", b"x", 10);
+    }
+    rig.settle();
+    let expelled = rig.store.presence().expel(key("a"), b"anna").unwrap().unwrap();
+    assert_eq!(expelled.count, 2);
+    assert!(rig.store.presence().take_expelled(rig.workers[0].slot));
+    let store = Rc::clone(&rig.store);
+    rig.workers[0].fanout.expel(store.presence());
+    rig.settle();
+    for session in [held, blocked] {
+        assert_eq!(rig.client(0, session).end, Some(Next::Expelled));
+    }
+    assert_eq!(rig.client(0, other).end, None);
+    assert_eq!(rig.client(0, other).offsets(), [1, 2]);
+}
