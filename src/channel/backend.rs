@@ -16,8 +16,8 @@ use super::memory::Corrupt;
 use super::message::Publication;
 use super::position::{Epoch, MessageId};
 use super::store::{
-    GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError, ReadError,
-    SubscribeError,
+    GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Listed, Page, Policy, Presence, PublishError,
+    ReadError, SubscribeError,
 };
 
 /// What a publisher is told.
@@ -35,6 +35,15 @@ impl PublishReply {
     pub fn and(self, other: Self) -> Self {
         PublishReply { id: self.id, info: self.info.and(other.info) }
     }
+}
+
+/// A page of the channels of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The channels, in no order that means anything.
+    pub channels: Vec<Listed>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<Page>,
 }
 
 /// What is to be there of channels before somebody subscribes to them.
@@ -89,6 +98,9 @@ pub trait Backend {
     /// Lets the subscribers of a channel that are called so be closed, wherever they are; how many those are. `None` if there is no such
     /// channel.
     fn expel(&self, key: Key<'_>, who: &[u8]) -> Answer<Option<u32>, ReadError>;
+
+    /// At most so many channels of a group whose ids begin with `prefix`.
+    fn list(&self, key: GroupKey<'_>, prefix: &[u8], page: Page, most: usize) -> Answer<Listing, Corrupt>;
 
     /// What a group has and may have; `location` are the limits that hold where nobody has set others.
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt>;

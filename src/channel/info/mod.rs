@@ -3,6 +3,7 @@
 //! What is told about a channel and about a group of them, byte for byte in the forms that Nchan's clients read, and who is
 //! on a channel.
 
+mod channels;
 mod group;
 mod presence;
 

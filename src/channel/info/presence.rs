@@ -25,7 +25,7 @@ impl fmt::Display for Presence {
 
 /// A string of JSON (RFC 8259, section 7). Octets that are not UTF-8 become U+FFFD. What would begin or end an element of
 /// HTML is escaped too, so that nobody is led into reading it as a page.
-struct Quoted<'a>(&'a [u8]);
+pub(super) struct Quoted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 
 use super::publish::growth;
 use super::{
-    GroupChange, GroupLimits, GroupUse, Groups, Key, MAX_KEY_PART, MOST_DROPS, Now, Policy, SubscribeError, Wake,
+    GroupChange, GroupLimits, GroupUse, Groups, Info, Key, MAX_KEY_PART, MOST_DROPS, Now, Policy, SubscribeError, Wake,
 };
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
@@ -48,7 +48,108 @@ impl GroupInfo {
     }
 }
 
+/// A channel of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: Vec<u8>,
+    /// What is known of it.
+    pub info: Info,
+}
+
+/// Where a list of channels goes on: in the order of the buckets of the zone's table, and of the hashes in each of them, which stay
+/// as they are however many channels come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Page {
+    bucket: usize,
+    /// The hash of the last channel of the bucket that was listed; `None`: none of them was.
+    after: Option<u64>,
+}
+
+impl Page {
+    /// From a text that [`to_string`](ToString::to_string) has given.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (bucket, after) = text.split_once('-').map_or((text, None), |(bucket, after)| (bucket, Some(after)));
+        let bucket = value(bucket)?;
+        let after = match after {
+            Some(after) => Some(value(after)?),
+            None => None,
+        };
+        Some(Self { bucket: usize::try_from(bucket).ok()?, after })
+    }
+}
+
+/// A number as a [`Page`] has it.
+fn value(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
+    is_number.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+impl std::fmt::Display for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}", self.bucket)?;
+        self.after.map_or(Ok(()), |after| write!(f, "-{after:x}"))
+    }
+}
+
 impl<L: Lock> Groups<'_, L> {
+    /// Lists channels of a group whose ids begin with `prefix`: of some of the zone's buckets those from `page` on, so that `out` has at
+    /// most `most`. To be called with the default, and then with what it returns until that is `None`, so that the lock is not
+    /// held for long. A channel that is there all the time is listed once; of those that come or go meanwhile nobody knows.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn list<'a>(
+        &self,
+        key: impl Into<GroupKey<'a>>,
+        prefix: &[u8],
+        page: Page,
+        most: usize,
+        now: Now,
+        out: &mut Vec<Listed>,
+    ) -> Result<Option<Page>, Corrupt> {
+        let GroupKey { space, name } = key.into();
+        let buckets = self.zone.geometry().buckets;
+        let to = page.bucket.saturating_add(BUCKETS_AT_ONCE).min(buckets);
+        self.zone.view(|memory| {
+            let Some(group) = memory.find_group(space, name)? else { return Ok(None) };
+            let mut found: Vec<(u64, Cell)> = Vec::new();
+            for nth in page.bucket..to {
+                found.clear();
+                let mut next = Cell::new(memory.bucket(nth)?.get());
+                let mut left = memory.geometry.cells;
+                while let Some(channel) = next {
+                    left = left.checked_sub(1).ok_or(Corrupt)?;
+                    let record = memory.record(channel)?;
+                    next = Cell::new(record.hash_next.get());
+                    let after = page.after.filter(|_| nth == page.bucket);
+                    let hash = record.hash.get();
+                    if record.group.get() == group.number()
+                        && record.state.get() == state::LIVE
+                        && after.is_none_or(|after| hash > after)
+                    {
+                        found.push((hash, channel));
+                    }
+                }
+                found.sort_unstable_by_key(|(hash, _)| *hash);
+                let mut last = page.after.filter(|_| nth == page.bucket);
+                for &(hash, channel) in &found {
+                    let id = memory.id_of(channel)?;
+                    if !id.starts_with(prefix) {
+                        continue;
+                    }
+                    if out.len() >= most {
+                        return Ok(Some(Page { bucket: nth, after: last }));
+                    }
+                    out.push(Listed { id, info: Info::of(memory, channel, now.clock)? });
+                    last = Some(hash);
+                }
+            }
+            Ok((to < buckets).then_some(Page { bucket: to, after: None }))
+        })
+    }
+
     /// What a group has and may have; `location` are the limits that hold where nobody has set others. A group that has
     /// nothing need not exist.
     pub fn info<'a>(

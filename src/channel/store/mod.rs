@@ -19,7 +19,7 @@ mod worker;
 mod tests;
 
 pub use copy::{Appended, CopyFound, CopyState, Original};
-pub use group::{GroupInfo, GroupKey};
+pub use group::{GroupInfo, GroupKey, Listed, Page};
 pub use presence::{Expelled, Left, Presence};
 pub use program::{Ended, Input, InputError, Owner, ProgramHandle, ProgramPhase, ProgramView};
 pub use publish::{Deleted, History, Policy, PublishError, Published};

@@ -110,6 +110,20 @@ impl<'a> Memory<'a> {
         Ok(None)
     }
 
+    /// The id of a channel.
+    pub fn id_of(self, cell: Cell) -> Result<Vec<u8>, Corrupt> {
+        let record = self.record(cell)?;
+        let length = id_len(record);
+        if length > MAX_KEY_PART {
+            return Err(Corrupt);
+        }
+        let copied = if record.id_len.get() & COPIED == 0 { 0 } else { size_of::<Copied>() };
+        let mut key = Vec::with_capacity(record.group_len.get() as usize + length);
+        let begin = size_of::<Record>() + copied;
+        self.read_along(cell, begin, record.group_len.get() as usize + length, &mut key)?;
+        Ok(key.split_off(key.len().saturating_sub(length)))
+    }
+
     /// A channel that was found before, if it is still the same.
     pub fn same(self, cell: Cell, epoch: u64) -> Option<&'a Record> {
         self.record(cell).ok().filter(|record| record.epoch.get() == epoch)

@@ -17,11 +17,12 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use super::ZoneAlone;
-use crate::channel::backend::{Answer, Backend, Demand, Failure, Outcome, PublishReply, later};
+use crate::channel::backend::{Answer, Backend, Demand, Failure, Listing, Outcome, PublishReply, later};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::store::{
-    GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Policy, Presence, PublishError, ReadError, SubscribeError,
+    GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Page, Policy, Presence, PublishError, ReadError,
+    SubscribeError,
 };
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -367,6 +368,17 @@ impl Backend for Erratic {
     fn expel(&self, key: Key<'_>, who: &[u8]) -> Answer<Option<u32>, ReadError> {
         let (key, who) = (OwnedKey::of(key), who.to_vec());
         self.ask(Operation::Delete, move || key.ask(|key| ZoneAlone.expel(key, &who)))
+    }
+
+    fn list(
+        &self,
+        GroupKey { space, name }: GroupKey<'_>,
+        prefix: &[u8],
+        page: Page,
+        most: usize,
+    ) -> Answer<Listing, Corrupt> {
+        let (name, prefix) = (name.to_vec(), prefix.to_vec());
+        self.ask(Operation::Group, move || ZoneAlone.list(GroupKey { space, name: &name }, &prefix, page, most))
     }
 
     fn group(&self, GroupKey { space, name }: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {

@@ -2,11 +2,12 @@
 
 //! The zone alone, which always answers now.
 
-use crate::channel::backend::{Answer, Backend, Demand, Failure, PublishReply};
+use crate::channel::backend::{Answer, Backend, Demand, Failure, Listing, PublishReply};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::store::{
-    GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Policy, Presence, PublishError, ReadError, SubscribeError,
+    GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Page, Policy, Presence, PublishError, ReadError,
+    SubscribeError,
 };
 use crate::nginx::channel::hub::{self, Hub};
 
@@ -66,6 +67,10 @@ impl Backend for ZoneAlone {
 
     fn expel(&self, key: Key<'_>, who: &[u8]) -> Answer<Option<u32>, ReadError> {
         step(|hub| hub.expel(key, who).map_err(ReadError::from))
+    }
+
+    fn list(&self, key: GroupKey<'_>, prefix: &[u8], page: Page, most: usize) -> Answer<Listing, Corrupt> {
+        step(|hub| hub.list(key, prefix, page, most))
     }
 
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {

@@ -4,11 +4,12 @@
 
 use super::limits::{self, group_name};
 use super::publish::Body;
-use super::{answer, check_origin};
+use super::subscription::decoded;
+use super::{answer, argument, check_origin};
 use crate::channel::backend::{Answer, Failure};
 use crate::channel::memory::Corrupt;
-use crate::channel::store::{GroupChange, GroupInfo, GroupKey, SubscribeError};
-use crate::conf::group_change;
+use crate::channel::store::{GroupChange, GroupInfo, GroupKey, Page, SubscribeError};
+use crate::conf::{group_change, value};
 use crate::nginx::backend;
 use crate::nginx::caller::wait_for;
 use crate::nginx::ffi;
@@ -69,8 +70,60 @@ fn info(request: Request<'_>) -> Result<Answer<GroupInfo, Corrupt>, Status> {
     Ok(backend.group(GroupKey { space: backend.space(), name }, limits))
 }
 
-/// Shows the group.
+/// Channels that one page of a list has if the client does not say how many, and at most.
+const PAGE: usize = 100;
+const MOST: usize = 1000;
+
+/// What a query asks for that asks for a list.
+struct Wanted {
+    prefix: Vec<u8>,
+    page: Page,
+    most: usize,
+}
+
+impl Wanted {
+    /// `None` if a value makes no sense.
+    fn of(query: &[u8]) -> Option<Self> {
+        let page = match argument(query, b"cursor") {
+            None | Some(b"") => Page::default(),
+            Some(cursor) => Page::parse(str::from_utf8(cursor).ok()?)?,
+        };
+        let most = match argument(query, b"limit") {
+            None => PAGE,
+            Some(digits) => usize::try_from(value::decimal(digits)?).ok().filter(|count| (1..=MOST).contains(count))?,
+        };
+        Some(Wanted { prefix: decoded(argument(query, b"prefix").unwrap_or_default()), page, most })
+    }
+}
+
+/// Lists channels of the group.
+fn list(request: Request<'_>) -> Result<Status, Status> {
+    let Some(Wanted { prefix, page, most }) = Wanted::of(request.arguments()) else {
+        let expected = format!("a \"limit\" from 1 to {MOST}, and the \"cursor\" of another page");
+        request.report(Level::Info, format_args!("no channels are listed, expected {expected}"));
+        return Err(Status::BAD_REQUEST);
+    };
+    let name = group_name(request)?;
+    let backend = backend::of(request.settings().engine);
+    let answer = backend.list(GroupKey { space: backend.space(), name }, &prefix, page, most);
+    Ok(wait_for(request, answer, |request, outcome| match outcome {
+        Ok(listing) => {
+            if !request.add_header("Cache-Control", b"no-store") {
+                return Status::INTERNAL_SERVER_ERROR;
+            }
+            let form = answer::info_form(request);
+            answer::text(request, HttpStatus::OK, form.content_type(), &form.render_channels(&listing))
+        }
+        Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),
+    }))
+}
+
+/// Shows the group, or with the argument `channels` its channels.
 fn get(request: Request<'_>) -> Result<Status, Status> {
+    // After a POST the group is shown.
+    if request.method() != b"POST" && argument(request.arguments(), b"channels").is_some() {
+        return list(request);
+    }
     Ok(wait_for(request, info(request)?, |request, outcome| match outcome {
         Ok(group) => show(request, &group),
         Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),

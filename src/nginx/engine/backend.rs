@@ -3,12 +3,14 @@
 //! An engine as the [backend](Backend) of locations: what they ask for as commands, and what the replies mean.
 
 use super::{Failed, Settings, epoch, is_away, read, send, with};
-use crate::channel::backend::{Answer, Backend, Demand, Failure, Outcome, Promise, PublishReply, gather, later};
+use crate::channel::backend::{
+    Answer, Backend, Demand, Failure, Listing, Outcome, Promise, PublishReply, gather, later,
+};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{
-    Change, GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Policy, Presence, PublishError,
+    Change, GroupChange, GroupInfo, GroupKey, GroupLimits, History, Info, Key, Page, Policy, Presence, PublishError,
     ReadError, SubscribeError,
 };
 use crate::nginx::backend::ZoneAlone;
@@ -305,6 +307,11 @@ impl Backend for Redis {
         });
         let both = [counted, told.map(|told: Outcome<(), ReadError>| told.map(|()| None))];
         gather(both, Option::or).map(|outcome: Outcome<_, ReadError>| outcome.map(Option::flatten))
+    }
+
+    fn list(&self, _: GroupKey<'_>, _: &[u8], _: Page, _: usize) -> Answer<Listing, Corrupt> {
+        // What this node has of the channels of the group are copies of some of them.
+        Answer::Now(Err(Failure::Unsupported))
     }
 
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {

@@ -215,3 +215,46 @@ fn who_has_only_copies_counts_what_they_have() {
     assert_eq!(groups.subscribers(b"group"), Ok(1));
     assert_eq!(groups.subscribers(b"nobody"), Ok(0));
 }
+
+#[test]
+fn the_channels_of_a_group_are_listed_once_each() {
+    let rig = Rig::new(LEN);
+    let slot = rig.claim(11);
+    for n in 0..40 {
+        rig.publish(&format!("{}/{n}", if n % 2 == 0 { "even" } else { "odd" }), b"x");
+    }
+    rig.subscribe("even/0", slot, 1);
+    let other = Key::new(b"other", b"even/1").unwrap();
+    let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
+    rig.store.log().publish(other, &publication, policy(KEEP), rig.now()).unwrap();
+    rig.store.log().delete(key("even/2"), rig.now()).unwrap();
+    let list = |name: &str, prefix: &str, most: usize| {
+        let (mut all, mut pages, mut next) = (Vec::new(), 0, Some(Page::default()));
+        while let Some(page) = next {
+            let mut out = Vec::new();
+            next = rig.store.groups().list(name, prefix.as_bytes(), page, most, rig.now(), &mut out).unwrap();
+            assert!(out.len() <= most);
+            assert_eq!(next.map(|page| Page::parse(&page.to_string())), next.map(Some));
+            pages += 1;
+            assert!(pages < 10_000, "there is no end");
+            // What comes meanwhile moves nobody else.
+            rig.publish(&format!("new/{pages}/{most}/{prefix}"), b"x");
+            all.extend(out);
+        }
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        all
+    };
+    for most in [1, 3, 1000] {
+        let even: Vec<_> = list("group", "even/", most).into_iter().map(|listed| listed.id).collect();
+        let mut expected: Vec<_> =
+            (0..40).step_by(2).filter(|n| *n != 2).map(|n| format!("even/{n}").into_bytes()).collect();
+        expected.sort();
+        assert_eq!(even, expected);
+        assert_eq!(list("group", "none", most), []);
+        assert_eq!(list("no group", "", most), []);
+    }
+    let first = list("group", "even/0", 5).remove(0);
+    assert_eq!((first.info.messages, first.info.subscribers), (1, 1));
+    assert_eq!(list("other", "", 5).len(), 1);
+    rig.check();
+}
