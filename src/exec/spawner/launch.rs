@@ -59,6 +59,11 @@ impl Baseline {
 
     /// Gives the calling process what is recorded here, as far as it may: a hard limit that has been lowered stays.
     fn restore(&self) {
+        self.restore_limits();
+        self.restore_scheduling();
+    }
+
+    fn restore_limits(&self) {
         for (resource, wanted) in self.limits {
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             // SAFETY: `limit` has room for the limit, and is what is passed on.
@@ -69,6 +74,9 @@ impl Baseline {
                 libc::setrlimit(resource as _, &raw const limit);
             }
         }
+    }
+
+    fn restore_scheduling(&self) {
         if let Some(set) = &self.processors {
             // SAFETY: `set` has the size that is said.
             unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
@@ -87,6 +95,8 @@ pub enum Role {
     Guard,
     /// The process that makes spawners of other users.
     Keeper,
+    /// The process that writes the recordings of sessions.
+    Recorder,
 }
 
 /// Makes the spawner and its guard. Returns the worker's end of the socket, and the guard's process.
@@ -165,10 +175,22 @@ fn guard(socket: OwnedFd, spawner: c_int, marks: Marks) {
 /// blocked: what is meant for the server, as a whole or by its name, is not for the spawner, which goes when its worker
 /// goes.
 fn prepare(socket: &OwnedFd, baseline: &Baseline) -> io::Result<()> {
+    sys::become_subreaper()?;
+    leave(socket)?;
+    baseline.restore();
+    Ok(())
+}
+
+/// The same for a process that starts none, and has as many descriptors as its worker.
+pub(super) fn prepare_aside(socket: &OwnedFd, baseline: &Baseline) -> io::Result<()> {
+    leave(socket)?;
+    baseline.restore_scheduling();
+    Ok(())
+}
+
+fn leave(socket: &OwnedFd) -> io::Result<()> {
     sys::close_all_but(socket.as_fd())?;
     sys::reset_dispositions();
-    sys::become_subreaper()?;
-    baseline.restore();
     if sys::has_terminal() {
         // nginx in the foreground. Programs must not have the terminal that it was started on.
         // SAFETY: concerns the calling process only, which leads no group, having just been made.

@@ -11,6 +11,7 @@
 //! - [`client`](Spawner): the worker's end, which never blocks;
 //! - `launch`: from the worker to a process of its own; `keeper` and `account`: to one of another user;
 //! - `server`: what that process does;
+//! - `aside`: a process beside the worker that does something else (`websocket_record`);
 //! - `search` and `child`: from a request to a running program;
 //! - `groups` and `descendants`: the programs that run with all that came of them, and the ladder by which they are
 //!   stopped;
@@ -27,6 +28,7 @@
 //! them; it asks the [`keeper`](Keeper), a process of root's that its master has made.
 
 mod account;
+mod aside;
 mod child;
 mod client;
 mod descendants;
@@ -44,6 +46,7 @@ use std::ffi::c_int;
 use super::strings::Strings;
 
 pub use account::Account;
+pub use aside::SideProcess;
 pub use client::Spawner;
 pub use keeper::Keeper;
 pub use launch::{Baseline, Role};

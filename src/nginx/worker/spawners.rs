@@ -106,19 +106,20 @@ impl std::fmt::Display for Hint<'_> {
 fn make(serial: usize, user: Option<&Rc<User>>, handler: Handler) -> io::Result<Running> {
     let spawner = match user {
         Some(user) => user.spawner()?,
-        None => {
-            // The spawner needs none of the tables of connections, and would keep its copy of every page that the worker
-            // changes.
-            connection_tables(libc::MADV_DONTFORK);
-            let launched = Spawner::launch(baseline(), set_title);
-            connection_tables(libc::MADV_DOFORK);
-            launched?
-        }
+        None => without_connections(|| Spawner::launch(baseline(), set_title))?,
     };
     // SAFETY: the cycle's log lives as long as the worker.
     let log = unsafe { (*ffi::ngx_cycle).log };
     let watch = Watch::new(spawner.fd(), handler, data(serial), log)?;
     Ok(Running { serial, user: user.map(Rc::clone), spawner, watch })
+}
+
+/// Makes a process that needs none of the tables of connections, and would keep its copy of every page that the worker changes.
+pub fn without_connections<R>(launch: impl FnOnce() -> R) -> R {
+    connection_tables(libc::MADV_DONTFORK);
+    let launched = launch();
+    connection_tables(libc::MADV_DOFORK);
+    launched
 }
 
 /// A number in the place of a pointer.
@@ -142,6 +143,7 @@ pub fn set_title(role: Role) {
         Role::Spawner => c"websocket spawner",
         Role::Guard => c"websocket guard",
         Role::Keeper => c"websocket keeper",
+        Role::Recorder => c"websocket recorder",
     };
     // At the level debug nginx writes a line about the title, to a descriptor that is something else by now: this process writes to no
     // log of nginx.

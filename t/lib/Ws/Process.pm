@@ -53,6 +53,7 @@ sub command {
             'websocket spawn' => 'websocket spawner',
             'ws-exec-guard'   => 'websocket guard',
             'websocket keepe' => 'websocket keeper',
+            'websocket recor' => 'websocket recorder',
         );
         chomp(my $said = <$name> // '');
         return "nginx: $title{$said}" if $title{$said};

@@ -18,6 +18,17 @@ pub(in crate::exec::spawner) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> 
     Ok(unsafe { (OwnedFd::from_raw_fd(a), OwnedFd::from_raw_fd(b)) })
 }
 
+/// Lets as much wait in a socket for the other side as the system allows without privileges.
+pub(in crate::exec::spawner) fn widen(socket: BorrowedFd<'_>) {
+    let size: libc::c_int = 1 << 20;
+    // SAFETY: the option is an integer, whose size is said. What the system makes of it is no matter of right or wrong.
+    unsafe {
+        let size: *const libc::c_int = &raw const size;
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, size.cast(), length);
+    }
+}
+
 /// Descriptors that one packet may carry: three for the program, one for its directory, one for a request that is too
 /// long.
 pub(in crate::exec::spawner) const MAX_DESCRIPTORS: usize = 5;
