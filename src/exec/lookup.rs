@@ -90,6 +90,19 @@ pub fn directory(name: &[u8]) -> Result<(), Problem> {
     place::may_execute(&name).map_err(system)
 }
 
+/// Whether the calling process could make files in this directory.
+///
+/// # Errors
+///
+/// [`Problem`].
+pub fn writable(name: &[u8]) -> Result<(), Problem> {
+    let name = CString::new(name).map_err(|_| Problem::System(libc::EINVAL))?;
+    if !place::kind(&name).map_err(system)?.is_dir() {
+        return Err(Problem::OtherKind("it is no directory"));
+    }
+    place::may_create(&name).map_err(system)
+}
+
 fn system(error: io::Error) -> Problem {
     Problem::System(error.raw_os_error().unwrap_or(libc::EIO))
 }

@@ -3,6 +3,7 @@
 //! Programs: what they are given, how their output becomes messages, and the process that starts them.
 
 pub mod cgi;
+pub mod create;
 pub mod directory;
 pub mod environment;
 pub mod framing;

@@ -2,13 +2,13 @@
 
 //! Files below a directory (openat2(2)).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use super::check;
+use super::{check, retry};
 
 /// Opens a path below a directory as a mere place (O_PATH), following such links as `links` says.
 ///
@@ -61,6 +61,34 @@ pub(in crate::exec) enum Links {
     Anywhere,
 }
 
+/// Opens a directory by its name in another one as a mere place (O_PATH), if the name is not that of a link.
+///
+/// # Errors
+///
+/// ENOTDIR or ELOOP for a link.
+pub(in crate::exec) fn open_directory(base: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    open_at(base, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)
+}
+
+/// Makes a file in a directory, to be written by the calling user alone.
+///
+/// # Errors
+///
+/// EEXIST if there is anything of that name, also a link that leads nowhere.
+pub(in crate::exec) fn create_file(base: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    open_at(base, name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW)
+}
+
+fn open_at(base: BorrowedFd<'_>, name: &CStr, flags: c_int) -> io::Result<OwnedFd> {
+    const MODE: libc::c_uint = 0o600;
+    retry(|| {
+        // SAFETY: the name ends with NUL; the mode counts where a file is made.
+        let opened = check(unsafe { libc::openat(base.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, MODE) })?;
+        // SAFETY: it has just been opened and belongs to nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(opened) })
+    })
+}
+
 /// What a path leads to.
 pub(in crate::exec) fn kind(path: &CStr) -> io::Result<std::fs::FileType> {
     std::fs::metadata(std::ffi::OsStr::from_bytes(path.to_bytes())).map(|metadata| metadata.file_type())
@@ -69,9 +97,13 @@ pub(in crate::exec) fn kind(path: &CStr) -> io::Result<std::fs::FileType> {
 /// Whether a file can be executed, or a directory searched, by the user that the calling process acts as with files
 /// (setfsuid(2) included). A system that cannot tell (Linux before 5.8) says yes.
 pub(in crate::exec) fn may_execute(path: &CStr) -> io::Result<()> {
+    may(path, libc::X_OK)
+}
+
+fn may(path: &CStr, access: c_int) -> io::Result<()> {
     // SAFETY: the path ends with NUL.
     let result =
-        unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
+        unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), access, libc::AT_EACCESS) };
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()).or_else(|error| match error.raw_os_error() {
@@ -79,6 +111,11 @@ pub(in crate::exec) fn may_execute(path: &CStr) -> io::Result<()> {
             _ => Err(error),
         }),
     }
+}
+
+/// Whether the calling user can make files in a directory. A system that cannot tell (Linux before 5.8) says yes.
+pub(in crate::exec) fn may_create(path: &CStr) -> io::Result<()> {
+    may(path, libc::W_OK | libc::X_OK)
 }
 
 /// Whether a file in a directory can be executed by the calling process.
