@@ -12,6 +12,7 @@
 //! - [`conf`]: the values of the directives;
 //! - [`json`]: JSON, as far as it is needed;
 //! - [`ledger`]: what the workers count for each location, in memory that they share;
+//! - [`recording`]: what is written down of sessions, and the process that writes it;
 //! - [`session`]: what is between a client and its endpoint, event by event;
 //! - [`redis`]: what is said to the engine behind channels of several machines;
 //! - [`status`]: the figures of all locations, and their forms;
@@ -25,6 +26,7 @@ pub mod ledger;
 #[cfg(feature = "module")]
 #[allow(unsafe_code)]
 mod nginx;
+pub mod recording;
 pub mod redis;
 pub mod session;
 pub mod status;

@@ -17,9 +17,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("status", &["channel", "ws"]),
     ("ledger", &["status"]),
     ("redis", &["channel", "ws"]),
-    ("conf", &["channel", "exec", "redis", "status", "tcp", "ws"]),
-    ("session", &["channel", "exec", "ledger", "status", "ws"]),
-    ("nginx", &["channel", "conf", "exec", "ledger", "redis", "session", "status", "tcp", "ws"]),
+    ("recording", &["exec", "ws"]),
+    ("conf", &["channel", "exec", "recording", "redis", "status", "tcp", "ws"]),
+    ("session", &["channel", "exec", "ledger", "recording", "status", "ws"]),
+    ("nginx", &["channel", "conf", "exec", "ledger", "recording", "redis", "session", "status", "tcp", "ws"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -79,3 +79,22 @@ pub fn compress_message(
     compressed?;
     Ok((out.len() < payload.len()).then_some(out))
 }
+
+/// Inflates what [`compress_message`] has made, for those who want to know what it was. `None` for anything else.
+pub fn inflate_message(compressed: &[u8]) -> Option<Vec<u8>> {
+    let mut inflater = Inflater::new();
+    let mut piece = vec![0; INFLATED_AT_ONCE];
+    let (mut message, mut taken) = (Vec::new(), 0);
+    loop {
+        let mut made = 0;
+        taken += inflater.push(compressed.get(taken..).unwrap_or_default(), &mut piece, &mut made).ok()?;
+        let is_done = taken == compressed.len() && inflater.finish(&mut piece, &mut made).ok()? == End::Done;
+        message.extend_from_slice(piece.get(..made).unwrap_or_default());
+        if is_done {
+            return Some(message);
+        }
+    }
+}
+
+/// Octets that are inflated at once where nobody waits.
+const INFLATED_AT_ONCE: usize = 32 << 10;

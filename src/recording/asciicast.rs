@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a terminal shows: asciicast, version 2 (<https://docs.asciinema.org/manual/asciicast/v2/>).
+//!
+//! The first line is an object that tells the size of the terminal and when it was opened. Each other line is an array: the
+//! time in seconds, what it is about, and a text. `"o"` is what the program writes, `"i"` what is typed, `"r"` a new size and
+//! `"m"`, a marker, that something is missing.
+
+use std::fmt::Write;
+
+use super::text::Joiner;
+use super::{Direction, Missing, Piece, seconds};
+use crate::exec::terminal::Size;
+use crate::json;
+
+/// What is to be known of a recording from one line to the next.
+#[derive(Debug, Default)]
+pub struct Asciicast {
+    typed: Joiner,
+    shown: Joiner,
+    /// The endpoint takes the end of a line off what is written, and puts it behind what is typed.
+    has_lines: bool,
+    /// The text of the event that is being made.
+    text: String,
+}
+
+/// The first line. `began` is when the session was opened, in seconds of Unix time; `term` the kind of the terminal.
+pub fn header(size: Size, began: i64, term: &[u8]) -> String {
+    let Size { columns, rows } = size;
+    let mut line =
+        format!("{{\"version\":2,\"width\":{columns},\"height\":{rows},\"timestamp\":{began},\"env\":{{\"TERM\":");
+    json::string(&mut line, &String::from_utf8_lossy(term));
+    line.push_str("}}\n");
+    line
+}
+
+impl Asciicast {
+    /// Nothing was shown yet. `has_lines` if messages are lines without their ends.
+    pub fn new(has_lines: bool) -> Self {
+        Asciicast { has_lines, ..Asciicast::default() }
+    }
+
+    /// Appends what a piece of a message is on a terminal, if it is anything. Returns of how many octets the line tells.
+    pub(super) fn piece(&mut self, time: u64, piece: &Piece<'_>, line: &mut String) -> usize {
+        // What sets the size is not typed, as the endpoint has it.
+        if piece.direction == Direction::In
+            && piece.first
+            && piece.last
+            && let Some(Size { columns, rows }) = Size::from_message(piece.payload)
+        {
+            event(time, "r", line);
+            // Writing to a string does not fail.
+            let _ = writeln!(line, "\"{columns}x{rows}\"]");
+            return piece.payload.len();
+        }
+        let (what, joiner, end) = match piece.direction {
+            Direction::In => ("i", &mut self.typed, "\n"),
+            Direction::Out => ("o", &mut self.shown, "\r\n"),
+        };
+        joiner.push(piece.payload, &mut self.text);
+        if self.has_lines && piece.last {
+            joiner.finish(&mut self.text);
+            self.text.push_str(end);
+        }
+        said(time, what, &mut self.text, line);
+        piece.payload.len()
+    }
+
+    /// Appends what has begun and did not go on.
+    pub(super) fn rest(&mut self, time: u64, line: &mut String) {
+        for (what, joiner) in [("i", &mut self.typed), ("o", &mut self.shown)] {
+            joiner.finish(&mut self.text);
+            said(time, what, &mut self.text, line);
+        }
+    }
+}
+
+/// Appends that something is missing.
+pub(super) fn lost(time: u64, missing: Missing, line: &mut String) {
+    let Missing { lines, octets } = missing;
+    event(time, "m", line);
+    // Writing to a string does not fail.
+    let _ = writeln!(line, "\"lost: {lines} events, {octets} octets\"]");
+}
+
+/// Appends the text, unless there is none, and takes it.
+fn said(time: u64, what: &str, text: &mut String, line: &mut String) {
+    if !text.is_empty() {
+        event(time, what, line);
+        json::string(line, text);
+        line.push_str("]\n");
+        text.clear();
+        if text.capacity() > super::KEPT {
+            *text = String::new();
+        }
+    }
+}
+
+fn event(time: u64, what: &str, line: &mut String) {
+    line.push('[');
+    seconds(time, line);
+    line.push_str(",\"");
+    line.push_str(what);
+    line.push_str("\",");
+}

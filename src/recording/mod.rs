@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Recordings of sessions (`websocket_record`): what a client and its endpoint say becomes lines of a file.
+//!
+//! A [`Recorder`] belongs to a session, which tells it of each message and of the time. It makes lines of that, in one of
+//! three forms, and offers them to its [`Sink`]: whole lines, all of them or none. What the sink does not take is lost for the
+//! recording, which says so in the next line that is taken, and never held against the session.
+//!
+//! - [`asciicast`], [`lines`] and [`novnc`]: the forms;
+//! - [`text`]: octets that become characters, wherever they were cut;
+//! - [`frames`]: what is in frames that are ready to be sent;
+//! - [`name`]: which file a recording is;
+//! - [`queue`]: lines on their way, in bounded memory;
+//! - [`wire`] and [`writer`]: the process that writes the files, since a file cannot be written without waiting.
+//!
+//! Nothing here knows a socket of the worker, a clock or nginx.
+
+pub mod asciicast;
+pub mod frames;
+pub mod lines;
+pub mod name;
+pub mod novnc;
+pub mod queue;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod wire;
+pub mod writer;
+
+use std::fmt::Write;
+
+use crate::ws::close::CloseCode;
+use crate::ws::frame::MessageKind;
+use asciicast::Asciicast;
+use frames::Message;
+use lines::Lines;
+
+/// Octets of a line for which memory is kept until the next one.
+const KEPT: usize = 64 << 10;
+
+/// Octets of a line that are not said by anybody, and some more.
+const SPARE: usize = 256;
+
+/// Who has said something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The client.
+    In,
+    /// The endpoint, or this server.
+    Out,
+}
+
+/// A message, or a piece of one.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// Who says it.
+    pub direction: Direction,
+    /// Its type.
+    pub kind: MessageKind,
+    /// Its octets, which may begin and end within a character.
+    pub payload: &'a [u8],
+    /// It begins the message.
+    pub first: bool,
+    /// It ends the message.
+    pub last: bool,
+}
+
+/// What a recording lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Missing {
+    /// Lines, most of which are messages.
+    pub lines: u64,
+    /// Octets of what was said.
+    pub octets: u64,
+}
+
+impl Missing {
+    /// Whether it is nothing.
+    pub fn is_none(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// One line more.
+    fn add(&mut self, octets: usize) {
+        self.lines += 1;
+        self.octets += octets as u64;
+    }
+}
+
+/// What became of lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// They will be in the file.
+    All,
+    /// There is no room for them now.
+    None,
+    /// Nothing more will be in the file.
+    Never,
+}
+
+/// Where the lines of a recording go.
+pub trait Sink {
+    /// Takes whole lines, all of them or none.
+    fn take(&mut self, lines: &[u8]) -> Taken;
+
+    /// Lets go of what can be let go of without waiting. Called at the end of each turn.
+    fn flush(&mut self);
+
+    /// The last lines, for which there is always room, and what is missing of the recording.
+    fn end(&mut self, lines: &[u8], missing: Missing);
+}
+
+/// The form of a recording.
+pub enum Form {
+    /// What a terminal shows: asciicast, version 2.
+    Asciicast(Asciicast),
+    /// Messages: an object of JSON in each line.
+    Lines(Lines),
+    /// A script for the playback of noVNC.
+    Novnc,
+}
+
+/// Makes the recording of one session.
+pub struct Recorder {
+    form: Form,
+    sink: Box<dyn Sink>,
+    /// When the session was opened, and what time it is, in milliseconds of the same clock.
+    began: u64,
+    now: u64,
+    /// The line that is being made, empty in between.
+    line: String,
+    /// What was lost since the last line that was taken.
+    lost: Missing,
+    /// What was lost at all.
+    missing: Missing,
+    /// Nothing more will be in the file: what is missing is only counted.
+    is_over: bool,
+}
+
+impl Recorder {
+    /// Begins a recording: `header` is what its form tells before everything else.
+    pub fn begin(form: Form, header: String, sink: Box<dyn Sink>, now: u64) -> Self {
+        let none = Missing::default();
+        let mut recorder =
+            Recorder { form, sink, began: now, now, line: header, lost: none, missing: none, is_over: false };
+        recorder.put(0);
+        recorder
+    }
+
+    /// What time it is now.
+    pub fn at(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// Milliseconds since the session was opened.
+    fn time(&self) -> u64 {
+        self.now.saturating_sub(self.began)
+    }
+
+    /// A message, or a piece of one.
+    pub fn piece(&mut self, piece: &Piece<'_>) {
+        let (time, length) = (self.time(), piece.payload.len());
+        // Base64 has a third more; so have, about, the control sequences of a terminal in JSON.
+        if self.is_over || self.line.try_reserve((length / 3).saturating_mul(4).saturating_add(SPARE)).is_err() {
+            self.not_taken(length);
+            return;
+        }
+        let octets = match &mut self.form {
+            Form::Asciicast(form) => form.piece(time, piece, &mut self.line),
+            Form::Lines(form) => form.piece(time, piece, &mut self.line),
+            Form::Novnc => novnc::piece(time, piece, &mut self.line),
+        };
+        self.put(octets);
+    }
+
+    /// A message whose frames are ready; `compressed` if its payload is the result of permessage-deflate.
+    pub fn ready_made(&mut self, frames: &[u8], compressed: bool) {
+        if self.is_over {
+            self.not_taken(frames.len());
+            return;
+        }
+        match frames::read(frames, compressed) {
+            Some(Message { kind, payload }) => {
+                let (direction, payload) = (Direction::Out, &payload);
+                self.piece(&Piece { direction, kind, payload, first: true, last: true });
+            }
+            None => {
+                debug_assert!(false, "frames that are ready are those of one message");
+                self.not_taken(frames.len());
+            }
+        }
+    }
+
+    /// A Close.
+    pub fn close(&mut self, direction: Direction, code: Option<CloseCode>, reason: &str) {
+        if self.is_over {
+            return;
+        }
+        let time = self.time();
+        match &self.form {
+            Form::Lines(_) => lines::close(time, direction, code, reason, &mut self.line),
+            // Neither of them has a place for it: a terminal and a screen just end.
+            Form::Asciicast(_) | Form::Novnc => {}
+        }
+        self.put(reason.len());
+    }
+
+    /// The turn is over.
+    pub fn flush(&mut self) {
+        self.sink.flush();
+    }
+
+    /// The session has ended, with this code or without any: RFC 6455, section 7.1.5.
+    pub fn end(mut self, code: Option<u16>) {
+        let time = self.time();
+        let (mut last, mut rest) = (String::new(), String::new());
+        match &mut self.form {
+            Form::Asciicast(form) => form.rest(time, &mut rest),
+            Form::Lines(form) => form.rest(time, &mut rest),
+            Form::Novnc => {}
+        }
+        self.tell_lost(&mut last);
+        last.push_str(&rest);
+        match &self.form {
+            Form::Asciicast(_) => {}
+            Form::Lines(_) => lines::end(time, code, &mut last),
+            Form::Novnc => novnc::end(&mut last),
+        }
+        self.sink.end(last.as_bytes(), self.missing);
+    }
+
+    /// Appends what was lost since the last line that was taken, if that is anything.
+    fn tell_lost(&self, line: &mut String) {
+        if self.lost.is_none() {
+            return;
+        }
+        let time = self.time();
+        match &self.form {
+            Form::Asciicast(_) => asciicast::lost(time, self.lost, line),
+            Form::Lines(_) => lines::lost(time, self.lost, line),
+            Form::Novnc => novnc::lost(self.lost, line),
+        }
+    }
+
+    /// A line that tells of so many octets is lost.
+    fn not_taken(&mut self, octets: usize) {
+        self.lost.add(octets);
+        self.missing.add(octets);
+    }
+
+    /// Offers the line to the sink, if there is one; it tells of so many octets.
+    fn put(&mut self, octets: usize) {
+        if self.line.is_empty() {
+            return;
+        }
+        debug_assert!(self.line.ends_with('\n'));
+        let taken = if self.lost.is_none() {
+            self.sink.take(self.line.as_bytes())
+        } else {
+            let mut told = String::new();
+            self.tell_lost(&mut told);
+            told.push_str(&self.line);
+            self.sink.take(told.as_bytes())
+        };
+        match taken {
+            Taken::All => self.lost = Missing::default(),
+            Taken::None | Taken::Never => self.not_taken(octets),
+        }
+        self.is_over = taken == Taken::Never;
+        self.line.clear();
+        if self.line.capacity() > KEPT {
+            self.line = String::new();
+        }
+    }
+}
+
+/// Appends a time in seconds.
+fn seconds(milliseconds: u64, line: &mut String) {
+    // Writing to a string does not fail.
+    let _ = write!(line, "{}.{:03}", milliseconds / 1000, milliseconds % 1000);
+}
