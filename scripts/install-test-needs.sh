@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what building and the test suite need: Test::Nginx and its dependencies, curl, openssl, Chromium, shellcheck, a VNC server,
-# noVNC, an MQTT broker and Redis (of its tools, one is the server; its own package would start it); and unpacks, without installing
+# noVNC, asciinema, an MQTT broker and Redis (of its tools, one is the server; its own package would start it); and unpacks, without installing
 # them, Test::Nginx itself (target/test-nginx), lua-nginx-module (target/lua), other modules (target/neighbours), promtool
 # (target/prometheus), and of npm the MQTT client (target/mqtt) and xterm.js (target/xterm).
 set -euo pipefail
@@ -10,7 +10,7 @@ set -euo pipefail
 packages=(perl libipc-run-perl liblist-moreutils-perl libtest-base-perl libtest-longstring-perl
     libtext-diff-perl liburi-perl libwww-perl libhttp-message-perl libio-socket-ssl-perl
     procps iproute2 xxd curl openssl ca-certificates chromium shellcheck
-    redis-tools novnc tigervnc-standalone-server x11-xserver-utils mosquitto)
+    redis-tools novnc tigervnc-standalone-server x11-xserver-utils mosquitto asciinema)
 # Node.js may be there from elsewhere than Debian.
 command -v npm >/dev/null || packages+=(nodejs npm)
 "$root/scripts/install-build-needs.sh" "${packages[@]}"

@@ -78,6 +78,7 @@ sub configuration {
         s{\b(ssl_client_certificate|ssl_trusted_certificate|websocket_tcp_ssl_trusted_certificate)\s+[^\s;]+}{$1 $prefix/cert.pem}g;
         s{\b(websocket_channel_redis_password_file)\s+[^\s;]+}{$1 $prefix/secret}g;
         s{/var/log/nginx/}{logs/}g;
+        s{\bwebsocket_record\s+/\S*/}{websocket_record $prefix/}g;
         s{^\s*user\s+[^;]+;}{}mg;
         s{\bwebsocket_exec_user\s+[^;]+;}{$> == 0 ? 'websocket_exec_user nobody;' : ''}ge;
         s{\b[a-z0-9-]+\.internal\b}{127.0.0.1}g;

@@ -107,6 +107,7 @@ const FILES: &[(&str, &str)] = &[
     ("program/stderr", "endpoints"),
     ("program/stdin", "endpoints"),
     ("program/unread", "endpoints"),
+    ("recording", "engine"),
     ("refusal", "engine"),
     ("refused", "shm"),
     ("request", "request"),

@@ -13,7 +13,7 @@ use super::choices::{
     STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
-use super::{Compiler, Refused, Template, message_template, names, redis, refusals, tcp, value, words};
+use super::{Compiler, Refused, Template, message_template, names, recording, redis, refusals, tcp, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
 use crate::exec::spawner::{Daemons, Ladder, Resource};
@@ -46,6 +46,8 @@ pub enum Arguments {
     AtMostOne,
     /// One or two.
     OneOrTwo,
+    /// One to three.
+    OneToThree,
     /// Two to four.
     TwoToFour,
     /// One or more.
@@ -256,6 +258,7 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_console", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.console, value::flag(from[0]))
         }),
+        row(c"websocket_record", Place::Anywhere, Arguments::OneToThree, recording::record),
         row(c"websocket_exec_format", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_format, value::choice(from[0], EXEC_FORMATS))
         }),
@@ -383,7 +386,7 @@ pub(super) fn at_least(text: &[u8], size: u64, least: u64) -> Result<u64, Refuse
     if size < least { Err(Refused::value(text, format!("a size from {least}"))) } else { Ok(size) }
 }
 
-fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused> {
+pub(super) fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u64, Refused> {
     if (least..=most).contains(&size) {
         Ok(size)
     } else {

@@ -13,6 +13,7 @@ mod directives;
 mod group;
 mod message_template;
 mod names;
+mod recording;
 mod redis;
 mod refusals;
 mod regex;
@@ -29,6 +30,7 @@ pub use directives::{Arguments, Directive, PROGRAM_NAME, Place, Table, names_pro
 pub use group::group_change;
 pub use message_template::{MessageTemplate, RequestPiece};
 pub use names::mode as name_mode;
+pub use recording::{RecordingForm, Recordings};
 pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
@@ -123,6 +125,14 @@ pub trait Compiler {
     ///
     /// [`Refused::Reported`] when there is no memory.
     fn path(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused>;
+
+    /// The full name of a directory that workers will make files in, with a slash at its end: a relative one begins at nginx's
+    /// prefix, as logs do.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: it is not there, or is no directory.
+    fn directory(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused>;
 
     /// Looks up a user, and the group that is to be its primary one.
     ///

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::{
-    ChannelLag, ChannelLongPoll, ChannelMode, Compiler, Engine, ExecStderr, MessageTemplate, Refused, TlsVersions, value,
+    ChannelLag, ChannelLongPoll, ChannelMode, Compiler, Engine, ExecStderr, MessageTemplate, Recordings, Refused, TlsVersions, value,
 };
 use crate::channel::event::Kinds;
 use crate::channel::fanout::Rate;
@@ -204,6 +204,11 @@ impl<C: Compiler> Settings<C> {
     pub fn counted_as(&self) -> Option<&'static str> {
         let cgi = self.cgi.as_ref().map(|_| Cgi::<C::Template>::NAME);
         self.endpoint.as_ref().map(EndpointSettings::name).or(cgi)
+    }
+
+    /// Whether what answers its requests is a program on a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.has_program() && self.exec_pty()
     }
 
     /// The program that the clients of its channel share, if they do.
@@ -434,6 +439,8 @@ settings! {
     deflate_context: bool, true;
     /// Whether a plain GET shows a page to try the endpoint by hand.
     console: bool, false;
+    /// Where sessions are recorded; none where they are not.
+    recording: Option<Rc<Recordings<C::Template>>>, None;
     /// How a program's streams are divided into messages.
     exec_format: Format, Format::Lines;
     /// How long the program may take nothing of what waits for it, in milliseconds; 0 for ever.

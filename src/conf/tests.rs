@@ -3,7 +3,8 @@
 //! The table of directives, read by a compiler that knows no nginx.
 
 use super::{
-    Amount, Cgi, Compiler, EndpointSettings, EnvEntry, MessageTemplate, OriginRule, Refused, Settings, Table, Template,
+    Amount, Cgi, Compiler, EndpointSettings, EnvEntry, MessageTemplate, OriginRule, RecordingForm, Refused, Settings, Table,
+    Template,
 };
 use crate::exec::framing::Format;
 use crate::status::StatusForm;
@@ -44,6 +45,14 @@ impl Compiler for Plain {
 
     fn path(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused> {
         Ok([b"/conf/", argument].concat())
+    }
+
+    fn directory(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused> {
+        match argument {
+            b"/none/" => Err(Refused::value(argument, "a directory")),
+            [b'/', ..] => Ok(argument.to_vec()),
+            _ => Ok([b"/prefix/", argument].concat()),
+        }
     }
 
     fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<String, Refused> {
@@ -438,4 +447,49 @@ fn values_on_both_sides_of_their_limits() {
     ] {
         assert_eq!(read(&mut Settings::default(), line).is_ok(), accepted, "{line:?}");
     }
+}
+
+#[test]
+fn recordings() {
+    let read = |words: &[&str]| of(&[words]).recording().unwrap();
+    let plain = read(&["websocket_record", "/rec/$id.json"]);
+    assert_eq!((&plain.directory[..], &plain.file.0[..]), (&b"/rec/"[..], &b"$id.json"[..]));
+    assert_eq!((plain.form, plain.buffer), (RecordingForm::Usual, 1 << 20));
+    let relative = read(&["websocket_record", "$file", "format=novnc", "buffer=4k"]);
+    assert_eq!((&relative.directory[..], &relative.file.0[..]), (&b"/prefix/"[..], &b"$file"[..]));
+    assert_eq!((relative.form, relative.buffer), (RecordingForm::Novnc, 4 << 10));
+    let fixed = read(&["websocket_record", "/rec/a.json", "buffer=1g", "format=json"]);
+    assert_eq!((&fixed.directory[..], &fixed.file.0[..]), (&b"/rec/"[..], &b"a.json"[..]));
+    assert_eq!((fixed.form, fixed.buffer), (RecordingForm::Json, 1 << 30));
+    assert!(of(&[]).recording().is_none());
+    let mut inner = of(&[&["websocket_record", "off"]]);
+    inner.inherit(&of(&[&["websocket_record", "/rec/$id"]]));
+    assert!(inner.recording().is_none(), "off is not inherited over");
+    for words in [
+        &[""][..],
+        &["on"],
+        &["OFF"],
+        &["off", "buffer=4k"],
+        &["buffer=4k"],
+        &["/rec/"],
+        &["/none/$id"],
+        &["/rec/$a/../b"],
+        &["/rec/$a//b"],
+        &["/rec/$a/./b"],
+        &["/rec/.."],
+        &["/rec/$a/"],
+        &["/rec/$a", "buffer=4095"],
+        &["/rec/$a", "buffer=1025m"],
+        &["/rec/$a", "buffer=0"],
+        &["/rec/$a", "buffer="],
+        &["/rec/$a", "buffer=4k", "buffer=4k"],
+        &["/rec/$a", "format=cast"],
+        &["/rec/$a", "format=json", "format=json"],
+        &["/rec/$a", "json"],
+    ] {
+        let line: Vec<&str> = [&["websocket_record"], words].concat();
+        assert!(matches!(refused(&[&line]), Refused::Value { .. } | Refused::Wrong { .. }), "{words:?}");
+    }
+    let twice = refused(&[&["websocket_record", "/rec/$a"], &["websocket_record", "off"]]);
+    assert_eq!(twice, Refused::Duplicate);
 }

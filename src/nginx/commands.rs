@@ -17,7 +17,7 @@ use super::program::check;
 use super::request::bytes;
 use super::tcp;
 use super::template::{NginxCompiler, Whole};
-use crate::conf::{Arguments, Directive, EndpointSettings, Place, Refused, Settings, Table};
+use crate::conf::{Arguments, Directive, EndpointSettings, Place, RecordingForm, Refused, Settings, Table};
 
 const ROWS: &[Directive<NginxCompiler>] = Table::<NginxCompiler>::ROWS;
 
@@ -80,6 +80,7 @@ const fn arguments(arguments: Arguments) -> usize {
         Arguments::Exactly(_) => panic!("a new count needs its constant of nginx here"),
         Arguments::AtMostOne => NGX_CONF_NOARGS | NGX_CONF_TAKE1,
         Arguments::OneOrTwo => NGX_CONF_TAKE1 | NGX_CONF_TAKE2,
+        Arguments::OneToThree => NGX_CONF_TAKE1 | NGX_CONF_TAKE2 | NGX_CONF_TAKE3,
         Arguments::TwoToFour => NGX_CONF_TAKE2 | NGX_CONF_TAKE3 | NGX_CONF_TAKE4,
         Arguments::Some => NGX_CONF_1MORE,
     }) as usize
@@ -96,6 +97,12 @@ const WHOLE: Whole = Whole {
         // SAFETY: nginx passes the configuration that it reads.
         if let Some(main) = unsafe { MainSettings::of(cf) } {
             check::enter_tokens(&mut main.checks, cf, path);
+        }
+    },
+    directory: |cf, path| {
+        // SAFETY: nginx passes the configuration that it reads.
+        if let Some(main) = unsafe { MainSettings::of(cf) } {
+            check::enter_recordings(&mut main.checks, cf, path);
         }
     },
 };
@@ -227,6 +234,19 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
                 "a terminal has one size and one client: it cannot be shared by those of a \"websocket_channel\"";
             log::configuration(cf, format_args!("\"websocket_exec_pty\" directive: {reason}"));
             return ERROR;
+        }
+        if here.endpoint.is_some()
+            && let Some(recordings) = here.recording()
+        {
+            if recordings.form == RecordingForm::Novnc && here.has_terminal() {
+                let reason = "\"format=novnc\" is for the screen of a service, and here is a terminal";
+                log::configuration(cf, format_args!("\"websocket_record\" directive: {reason}"));
+                return ERROR;
+            }
+            // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
+            if let Some(main) = unsafe { MainSettings::of(cf) } {
+                main.use_recordings();
+            }
         }
         if let Some(name) = here.counted_as().filter(|_| !is_inherited)
             // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.

@@ -31,6 +31,8 @@ pub struct MainSettings {
     pub limits: Vec<Limit>,
     /// Whether any location has a program.
     pub programs: bool,
+    /// Whether any location records its sessions.
+    pub recordings: bool,
     /// The users that locations name for their programs.
     pub users: Users,
     /// The zone of the channels, if a location has channels.
@@ -77,6 +79,12 @@ impl MainSettings {
     /// A location that has sessions without an endpoint was read.
     pub fn use_sessions(&mut self) {
         self.endpoints = true;
+    }
+
+    /// A location that records its sessions was read.
+    pub fn use_recordings(&mut self) {
+        spawners::remember_baseline();
+        self.recordings = true;
     }
 
     /// A location that counts, or shows what was counted, was read.

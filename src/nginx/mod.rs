@@ -36,6 +36,7 @@ mod pipe;
 mod process;
 mod process_state;
 mod program;
+mod recording;
 mod refusal;
 mod refused;
 mod request;

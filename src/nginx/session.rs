@@ -27,10 +27,11 @@ use super::log::Level;
 use super::request::{HeldRequest, Request};
 use super::status::Status;
 use super::timer::{self, Timer, now};
-use super::{refusal, refused};
+use super::{recording, refusal, refused};
 use crate::conf::{EndpointSettings as Target, Settings as LocationSettings};
 use crate::ledger::{OpenSession, Opening};
 use crate::nginx::template::NginxCompiler;
+use crate::recording::Recorder;
 pub use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::host::{Host, Log, Severity};
@@ -155,6 +156,10 @@ impl Host for NginxHost {
         self.context.is_counted.set(true);
         let opening = Opening { subscribes, waited: self.request.get().age(), now: now() };
         ledger::own()?.open(settings.key as usize, opening)
+    }
+
+    fn open_recording(&mut self) -> Option<Box<Recorder>> {
+        recording::open(self.request.get(), &self.context)
     }
 
     fn late_drain(&mut self) -> Option<u64> {

@@ -3,6 +3,7 @@
 //! Arguments with nginx variables, and regular expressions.
 
 use std::ffi::c_void;
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::rc::Rc;
 
@@ -23,6 +24,8 @@ pub struct Whole {
     pub user: LookUp,
     /// Notes the full name of a file or directory, which is looked at once all of it is read.
     pub path: fn(*mut ffi::ngx_conf_t, &[u8]),
+    /// Notes the full name of a directory that recordings are made in, which is looked at then, too.
+    pub directory: fn(*mut ffi::ngx_conf_t, &[u8]),
 }
 
 /// Compiles for the directive that is being read.
@@ -40,6 +43,18 @@ impl NginxCompiler {
     /// What nginx passed to the directive's handler.
     pub fn cf(&self) -> *mut ffi::ngx_conf_t {
         self.cf
+    }
+
+    /// The full name of a file or directory: a relative one begins at the configuration, or at nginx's prefix.
+    fn full_name(&self, argument: &[u8], is_of_configuration: bool) -> Result<Vec<u8>, Refused> {
+        let mut path = self.copy(argument)?;
+        // SAFETY: cf is valid while its directive is read; what nginx makes of the path is in a pool of the configuration.
+        unsafe {
+            match ffi::ngx_conf_full_name((*self.cf).cycle, &raw mut path, is_of_configuration.into()) {
+                status if status == Status::OK => Ok(bytes(&path).to_vec()),
+                _ => Err(Refused::Reported),
+            }
+        }
     }
 
     /// A copy in the configuration's pool: see [`copy`].
@@ -123,16 +138,27 @@ impl Compiler for NginxCompiler {
     }
 
     fn path(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused> {
-        let mut path = self.copy(argument)?;
-        // SAFETY: cf is valid while its directive is read; what nginx makes of the path is in a pool of the configuration.
-        let status = unsafe { ffi::ngx_conf_full_name((*self.cf).cycle, &raw mut path, 1) };
-        if status != Status::OK {
-            return Err(Refused::Reported);
+        let path = self.full_name(argument, true)?;
+        (self.whole.path)(self.cf, &path);
+        Ok(path)
+    }
+
+    fn directory(&mut self, argument: &[u8]) -> Result<Vec<u8>, Refused> {
+        let mut path = self.full_name(argument, false)?;
+        let refused =
+            |reason: &dyn std::fmt::Display| Refused::Usage(format!("the directory \"{}\" {reason}", lossy(&path)));
+        match std::fs::metadata(std::ffi::OsStr::from_bytes(&path)) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(refused(&"is no directory")),
+            // Whoever tests a configuration may not be allowed to look.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(refused(&format_args!("cannot be used: {error}"))),
         }
-        // SAFETY: the path is in that pool, and is used during this call.
-        let path = unsafe { bytes(&path) };
-        (self.whole.path)(self.cf, path);
-        Ok(path.to_vec())
+        if !path.ends_with(b"/") {
+            path.push(b'/');
+        }
+        (self.whole.directory)(self.cf, &path);
+        Ok(path)
     }
 
     fn user(&mut self, name: &[u8], group: Option<&[u8]>) -> Result<Rc<User>, Refused> {

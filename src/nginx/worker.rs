@@ -18,6 +18,7 @@ use super::guard::guard;
 use super::log::{self, Level};
 use super::main_settings::MainSettings;
 use super::process_state;
+use super::recording;
 use super::shared;
 use super::tcp;
 use super::{address, conf_ctx, ledger, listeners};
@@ -50,7 +51,7 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
             Level::Emerg,
             format_args!(
                 "ws_exec: none of the \"worker_connections\" is free for the module itself, which takes one, one for \
-                 channels and one for programs: raise them"
+                 channels, one for programs and one for recordings: raise them"
             ),
         );
         return false;
@@ -63,6 +64,9 @@ pub fn start(cycle: *mut ffi::ngx_cycle_t) -> bool {
 fn begin(settings: &MainSettings) -> bool {
     if settings.programs {
         programs::begin();
+    }
+    if settings.recordings {
+        recording::begin();
     }
     shared::begin();
     if !settings.channels.is_none_or(|zone| hub::begin(zone, shared::CALLS)) {
@@ -94,5 +98,6 @@ pub fn exit() {
     detached::exit();
     hub::end();
     programs::end();
+    recording::end();
     ledger::end();
 }

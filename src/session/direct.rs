@@ -31,9 +31,11 @@ pub enum Direct {
 }
 
 impl<H: Host> Session<H> {
-    /// Whether the short way is open. Not for TLS, which keeps pointers to what it was given.
+    /// Whether the short way is open. Not for TLS, which keeps pointers to what it was given, nor where somebody writes down
+    /// what goes out.
     pub fn takes_directly(&self) -> bool {
         matches!(self.stage, SessionStage::Open { .. })
+            && self.recorder.is_none()
             && self.output.is_empty()
             && self.client.is_drained()
             && !self.client.is_tls()

@@ -10,6 +10,7 @@ use super::output::Output;
 use super::program::LeftProgram;
 use super::record::Record;
 use crate::channel::fanout::Buffer;
+use crate::recording::{Direction, Piece, Recorder};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Connection, Data, SendError};
 use crate::ws::frame::{MAX_SERVER_HEADER, MessageKind};
@@ -97,6 +98,11 @@ pub trait Endpoint {
     /// Grows whenever the other side takes something: octets, messages, or time that is the other side's to take. It tells
     /// a slow side from a stuck one once the client has hung up; the amount means nothing.
     fn progress(&self) -> u64;
+
+    /// Whether there is nothing behind the session but the reason why it is refused.
+    fn is_refusal(&self) -> bool {
+        false
+    }
 }
 
 /// What the endpoint has got of what the client has sent.
@@ -171,6 +177,8 @@ const LEAST_RESERVED: usize = 4;
 pub struct Outlet<'a> {
     pub(super) ws: &'a mut Connection,
     pub(super) output: &'a mut Output,
+    /// Who writes down what goes out.
+    pub(super) recorder: Option<&'a mut Recorder>,
     pub(super) scratch: &'a mut Scratch,
     pub(super) limit: usize,
     pub(super) log: &'a dyn Log,
@@ -192,6 +200,7 @@ impl Outlet<'_> {
     pub fn message(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), SendError> {
         self.ws.message(kind, payload, self.scratch, self.output.frames())?;
         self.record.message_out(payload.len());
+        self.write_down(kind, payload, true, true);
         Ok(())
     }
 
@@ -201,12 +210,21 @@ impl Outlet<'_> {
     ///
     /// [`SendError`] of the connection.
     pub fn piece(&mut self, kind: MessageKind, payload: &[u8], last: bool) -> Result<(), SendError> {
+        let first = !self.ws.sending_message();
         self.ws.piece(kind, payload, last, self.scratch, self.output.frames())?;
         self.record.octets_out(payload.len());
         if last {
             self.record.message_out(0);
         }
+        self.write_down(kind, payload, first, last);
         Ok(())
+    }
+
+    /// Tells of a piece of a message that goes out.
+    fn write_down(&mut self, kind: MessageKind, payload: &[u8], first: bool, last: bool) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.piece(&Piece { direction: Direction::Out, kind, payload, first, last });
+        }
     }
 
     /// Lets `read` append to a buffer and sends what it appended, if that is anything, as one message: framed in place
@@ -233,7 +251,12 @@ impl Outlet<'_> {
             frames.truncate(begin);
             return Ok(result);
         }
-        match self.ws.header(kind, count as u64, true) {
+        let header = self.ws.header(kind, count as u64, true);
+        if let (Some(recorder), Some(_)) = (&mut self.recorder, &header) {
+            let payload = &frames[payload..];
+            recorder.piece(&Piece { direction: Direction::Out, kind, payload, first: true, last: true });
+        }
+        match header {
             Some(header) if header.as_ref().len() <= reserved => {
                 let header = header.as_ref();
                 let surplus = reserved - header.len();
@@ -276,6 +299,9 @@ impl Outlet<'_> {
         if self.ws.ready_made(buffer.is_compressed()) {
             self.output.share(buffer);
             self.record.message_out(payload);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.ready_made(buffer.octets(), buffer.is_compressed());
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::client::Client;
 use super::endpoint::{Ending, HttpStatus};
 use super::record::Record;
 use crate::ledger::OpenSession;
+use crate::recording::Recorder;
 
 /// How much a line of the error log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,9 @@ pub trait Host: Log {
 
     /// Counts the session among those of its location.
     fn open_account(&mut self) -> Option<OpenSession>;
+
+    /// Begins to write down what is said, if that is wanted. Called once the 101 was answered.
+    fn open_recording(&mut self) -> Option<Box<Recorder>>;
 
     /// When the session is to be drained, if the worker is leaving already.
     fn late_drain(&mut self) -> Option<u64>;

@@ -50,6 +50,7 @@ use output::Output;
 use program::LeftProgram;
 use refusing::Refusing;
 
+use crate::recording::{Direction, Recorder};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Connection, Limits};
 use crate::ws::deflate::Agreed;
@@ -156,6 +157,8 @@ pub struct Session<H: Host> {
     output: Output,
     /// What went out by the short way.
     passed: Passed,
+    /// Who writes down what is said, if somebody does. It is told of what goes to the client when that is queued.
+    recorder: Option<Box<Recorder>>,
     /// Octets of the client that were not looked at yet.
     unparsed: Vec<u8>,
     /// Messages of the client that the endpoint could not take yet.
@@ -185,6 +188,7 @@ impl<H: Host> Session<H> {
             stage: SessionStage::Created,
             output: Output::default(),
             passed: Passed::default(),
+            recorder: None,
             unparsed: Vec::new(),
             ahead: Ahead::default(),
             answers_due: false,
@@ -224,6 +228,9 @@ impl<H: Host> Session<H> {
             SessionStage::Starting { endpoint, .. } => SessionStage::Open { endpoint },
             other => other,
         };
+        if self.stage.endpoint().is_some_and(|endpoint| !endpoint.is_refusal()) {
+            self.recorder = self.host.open_recording();
+        }
         self.passed.figures = self.account.open(self.host.open_account());
         if let Some(at) = self.host.late_drain() {
             self.deadlines.timers().on_drain(at);
@@ -281,6 +288,9 @@ impl<H: Host> Session<H> {
         let Flow::Break(end) = flow else {
             self.settle();
             self.account.settle(&self.record);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.flush();
+            }
             return None;
         };
         if end == SessionEnd::Finished {
@@ -337,6 +347,10 @@ impl<H: Host> Session<H> {
         self.record.ended.set(opened);
         self.record.exec_status.set(self.record.exec_status.get().or(status));
         self.account.close(&self.record, closed.as_ref(), self.host.now());
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.at(self.host.now());
+            recorder.end(self.record.close_code());
+        }
         if !self.output.is_empty() {
             self.client.give_up();
         }
@@ -353,7 +367,7 @@ impl<H: Host> Session<H> {
                 if !self.client.is_drained() && self.client.drain() != Ok(true) {
                     return;
                 }
-                self.ws.close(CloseCode::GOING_AWAY, "", self.output.frames());
+                self.send_close(CloseCode::GOING_AWAY, "");
                 self.output.flush(&mut self.client);
                 self.client.discard_input();
             }
@@ -362,6 +376,16 @@ impl<H: Host> Session<H> {
             | SessionStage::Closing(_)
             | SessionStage::Parting { .. }
             | SessionStage::Over => {}
+        }
+    }
+
+    /// Makes our Close, unless one has gone out.
+    fn send_close(&mut self, code: CloseCode, reason: &str) {
+        if self.ws.close(code, reason, self.output.frames())
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.at(self.host.now());
+            recorder.close(Direction::Out, Some(code), reason);
         }
     }
 

@@ -7,8 +7,9 @@ use std::mem;
 use super::client::{Client, Lost, Received, Sent};
 use super::endpoint::{Ending, Outlet, Produced, Started};
 use super::{Behind, Flow, Host, Output, Session, SessionEnd, SessionStage, Severity, buffers};
+use crate::recording::{Direction, Piece};
 use crate::ws::close::CloseCode;
-use crate::ws::connection::Event;
+use crate::ws::connection::{Data, Event};
 use crate::ws::frame::MAX_CONTROL;
 use crate::ws::timing::Expiry;
 use crate::ws::violation::Violation;
@@ -313,6 +314,10 @@ impl<H: Host> Session<H> {
                     match &mut self.stage {
                         // A session that closes has an endpoint only if that still listens.
                         SessionStage::Open { endpoint } | SessionStage::Closing(Behind::Listening(endpoint)) => {
+                            if let Some(recorder) = &mut self.recorder {
+                                recorder.at(self.host.now());
+                                recorder.piece(&received_piece(&data));
+                            }
                             let refused = if self.ahead.is_empty() && endpoint.accepts() {
                                 endpoint.deliver(&data).err()
                             } else if self.ahead.push(&data) {
@@ -333,6 +338,10 @@ impl<H: Host> Session<H> {
                     None
                 }
                 Some(Event::Close { code, reason }) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.at(self.host.now());
+                        recorder.close(Direction::In, code, reason);
+                    }
                     let code = code.map(|code| code.to_string()).unwrap_or_default();
                     self.host.report(Severity::Info, format_args!("the client closed: {code} \"{reason}\""));
                     // A client that sends more all the same is not done.
@@ -415,7 +424,7 @@ impl<H: Host> Session<H> {
 
     /// Queues our Close, unless one has gone out.
     fn queue_close(&mut self, code: CloseCode, reason: &str) {
-        self.ws.close(code, reason, self.output.frames());
+        self.send_close(code, reason);
         self.note_close();
     }
 
@@ -424,10 +433,14 @@ impl<H: Host> Session<H> {
         let (SessionStage::Open { endpoint } | SessionStage::Grace { endpoint, .. }) = &mut self.stage else {
             return false;
         };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.at(self.host.now());
+        }
         let mut scratch = buffers::take_scratch();
         let produced = endpoint.produce(&mut Outlet {
             ws: &mut self.ws,
             output: &mut self.output,
+            recorder: self.recorder.as_deref_mut(),
             scratch: &mut scratch,
             record: &self.record,
             limit: self.send_limit,
@@ -495,6 +508,12 @@ impl<H: Host> Session<H> {
         self.arm();
         Flow::Continue(())
     }
+}
+
+/// A piece of a message of the client, for a recording.
+fn received_piece<'a>(data: &Data<'a>) -> Piece<'a> {
+    let Data { kind, payload, first, last, .. } = *data;
+    Piece { direction: Direction::In, kind, payload, first, last }
 }
 
 fn no_memory() -> Ending {

@@ -46,4 +46,8 @@ impl Endpoint for Refusing {
     fn progress(&self) -> u64 {
         0
     }
+
+    fn is_refusal(&self) -> bool {
+        true
+    }
 }

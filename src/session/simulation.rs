@@ -9,12 +9,14 @@
 //! - memory is bounded, whatever the sides do not take;
 //! - nothing waits for an event that never comes: as soon as both sides take what there is, everything moves;
 //! - as long as the session lives it has a timer or a turn that is due, and once its worker leaves it ends;
+//! - what is written down of it is what both sides have said, and that it has ended;
 //! - when it has ended it has let go of its request, once, and calls nobody any more.
 //!
 //! Events are edge-triggered, as with nginx: who stops reading for a reason of their own is not called again.
 
 mod endpoint;
 mod frames;
+mod recording;
 mod script;
 mod world;
 
@@ -44,6 +46,7 @@ const SLACK: usize = LONGEST + (16 << 10) + buffers::BUFFER;
 pub use endpoint::Other;
 use endpoint::{Phase, Say, TestEndpoint};
 pub use frames::{Heard, frames};
+use recording::Recording;
 pub use script::run;
 pub use world::{Shared, World};
 
@@ -88,6 +91,8 @@ pub struct Setup {
     pub is_in_turn: bool,
     /// The endpoint is a program that ends after its session.
     pub leaves_program: bool,
+    /// What is said is written down.
+    pub is_recorded: bool,
 }
 
 impl Default for Setup {
@@ -115,6 +120,7 @@ impl Default for Setup {
             capacity: usize::MAX,
             is_in_turn: false,
             leaves_program: false,
+            is_recorded: false,
         }
     }
 }
@@ -122,7 +128,9 @@ impl Default for Setup {
 impl Simulation {
     /// A session whose endpoint starts.
     pub fn new(setup: &Setup) -> Self {
-        let world = World { now: 1_000, room: setup.room, head: setup.head, is_tls: setup.is_tls, ..World::default() };
+        let mut world =
+            World { now: 1_000, room: setup.room, head: setup.head, is_tls: setup.is_tls, ..World::default() };
+        world.recording = setup.is_recorded.then(Recording::default);
         let world = Shared(Rc::new(RefCell::new(world)));
         let other = Rc::new(RefCell::new(Other {
             phase: Phase::Starting,
@@ -155,6 +163,11 @@ impl Simulation {
     /// What is known of the session.
     pub fn record(&self) -> &Record {
         &self.session.record
+    }
+
+    /// Whether anything is written down of it.
+    pub fn is_recorded(&self) -> bool {
+        self.world.get().recording.as_ref().is_some_and(Recording::has_begun)
     }
 
     /// Does something with the session, as one event.
@@ -416,8 +429,22 @@ impl Simulation {
         self.check_streams();
     }
 
+    /// What was written down.
+    fn check_recording(&self) {
+        let world = self.world.get();
+        let Some(recording) = world.recording.as_ref().filter(|recording| recording.has_begun()) else { return };
+        assert!(recording.is_complete(), "a recording without its end");
+        let (said, heard) = recording.messages();
+        let other = self.other.borrow();
+        assert_eq!(self.direct, 0);
+        assert_eq!(heard, other.said, "what the endpoint says is written down");
+        assert!(said.len() >= other.inbox.len(), "what the endpoint gets is written down");
+        assert_eq!(said, self.messages[..said.len()]);
+    }
+
     /// What went both ways.
     fn check_streams(&self) {
+        self.check_recording();
         let world = self.world.get();
         let other = self.other.borrow();
         assert!(other.inbox.len() <= self.messages.len(), "the endpoint got what nobody has said");

@@ -81,6 +81,33 @@ fn a_close_is_answered_behind_what_the_endpoint_has_said() {
 }
 
 #[test]
+fn what_is_said_is_written_down() {
+    let mut simulation = open(Setup { is_recorded: true, ..Setup::default() });
+    simulation.say_data(MessageKind::Text, b"one", false);
+    simulation.say_data(MessageKind::Text, b" message", true);
+    simulation.say_answer(MessageKind::Binary, b"answer");
+    simulation.settle();
+    simulation.say_close();
+    simulation.settle();
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    assert!(simulation.is_recorded());
+    simulation.conclude();
+}
+
+#[test]
+fn a_refusal_is_not_written_down() {
+    let mut simulation = Simulation::new(&Setup { is_recorded: true, ..Setup::default() });
+    simulation.tell_refusals();
+    simulation.start(Started::No(HttpStatus(502)));
+    simulation.turn(1);
+    simulation.say_close();
+    simulation.settle();
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    assert!(!simulation.is_recorded());
+    simulation.conclude();
+}
+
+#[test]
 fn a_message_that_is_refused_waits_for_the_answers_to_those_before() {
     let mut simulation = open(Setup::default());
     simulation.say_data(MessageKind::Text, b"good", true);

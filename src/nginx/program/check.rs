@@ -56,6 +56,8 @@ enum What {
     Argument(&'static str),
     /// The file or directory of `websocket_tcp_tokens`.
     Tokens,
+    /// The directory of `websocket_record`.
+    Recordings,
 }
 
 /// Notes what is to be looked at of a location that has inherited its settings.
@@ -95,12 +97,21 @@ pub fn enter(checks: &mut Vec<Check>, settings: &Settings<NginxCompiler>) {
 
 /// Notes the tokens of the directive that is being read.
 pub fn enter_tokens(checks: &mut Vec<Check>, cf: *mut ffi::ngx_conf_t, path: &[u8]) {
+    enter_path(checks, cf, What::Tokens, path);
+}
+
+/// Notes the directory of recordings of the directive that is being read.
+pub fn enter_recordings(checks: &mut Vec<Check>, cf: *mut ffi::ngx_conf_t, path: &[u8]) {
+    enter_path(checks, cf, What::Recordings, path);
+}
+
+fn enter_path(checks: &mut Vec<Check>, cf: *mut ffi::ngx_conf_t, what: What, path: &[u8]) {
     // SAFETY: cf is valid while a directive is read, and so is the file that it is in.
     let (file, line) = unsafe {
         let file = (*cf).conf_file.as_ref();
         file.map_or((Vec::new(), 0), |file| (bytes(&file.file.name).to_vec(), file.line))
     };
-    checks.push(Check { what: What::Tokens, user: None, value: path.to_vec(), file, line });
+    checks.push(Check { what, user: None, value: path.to_vec(), file, line });
 }
 
 fn note(checks: &mut Vec<Check>, what: What, value: &ComplexValue, user: Option<Rc<User>>) {
@@ -157,6 +168,11 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, checks: &[Check]) {
             What::Directory(directive) => {
                 if let Some(Err(problem)) = whom.act(|| lookup::directory(&check.value)) {
                     found(&problem, directive, "cannot be used");
+                }
+            }
+            What::Recordings => {
+                if let Some(Err(problem)) = whom.act(|| lookup::writable(&check.value)) {
+                    found(&problem, "websocket_record", "cannot be used");
                 }
             }
             What::Tokens => {

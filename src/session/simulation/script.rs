@@ -74,6 +74,7 @@ pub fn run(script: &[u8]) {
         capacity: 1 + script.length() * 4,
         is_in_turn: flags & 16 != 0,
         leaves_program: flags & 32 != 0,
+        is_recorded: script.next() & 1 != 0,
     });
     if flags & 64 != 0 {
         simulation.world.0.borrow_mut().late_drain = Some(1_000 + script.time());

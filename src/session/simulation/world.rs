@@ -2,7 +2,9 @@
 
 //! The client of a simulated session, the system between the two, and what nginx knows.
 
+use super::recording::Recording;
 use crate::ledger::OpenSession;
+use crate::recording::Recorder;
 use crate::session::client::{Client, Lost, Received, Sent, Sink};
 use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::host::{Host, Log, Severity};
@@ -58,6 +60,8 @@ pub struct World {
     pub(super) given_up: bool,
     pub(super) lingers: bool,
     pub(super) released: bool,
+    /// What is written down of the session, if it is.
+    pub(super) recording: Option<Recording>,
 }
 
 /// The world as the session's client and host have it.
@@ -262,6 +266,12 @@ impl Host for Shared {
 
     fn open_account(&mut self) -> Option<OpenSession> {
         None
+    }
+
+    fn open_recording(&mut self) -> Option<Box<Recorder>> {
+        let world = self.held();
+        assert!(world.accepted, "a recording before the 101");
+        world.recording.as_ref().map(|recording| recording.begin(world.now))
     }
 
     fn late_drain(&mut self) -> Option<u64> {
