@@ -122,8 +122,8 @@ usage('websocket_exec_format twice', "websocket_exec /bin/cat;\nwebsocket_exec_f
     'websocket_exec_format bytes;', 'websocket_exec_format', 'duplicate');
 usage('websocket_exec_format without a value', 'websocket_exec_format;', 'websocket_exec_format;', 'websocket_exec_format');
 
-good_value('websocket_exec_stderr', qw(log client null));
-bad_value('websocket_exec_stderr', $_, qr/log/, qr/client/, qr/null/) for qw(off stdout /dev/null);
+good_value('websocket_exec_stderr', qw(log client both null));
+bad_value('websocket_exec_stderr', $_, qr/log/, qr/client/, qr/both/, qr/null/) for qw(off stdout BOTH /dev/null);
 
 good_value('websocket_exec_max', qw(1 5 1024));
 bad_value('websocket_exec_max', $_, qr/number/) for qw(x -1 1.5 1k 99999999999999999999);

@@ -13,6 +13,8 @@ my $ngx = Ws::Nginx->new(server => <<'EOT');
     error_log %%PREFIX%%/stock.log;
     websocket_close_timeout 500ms;
     location /a      { websocket_exec %%PREFIX%%/bin/run $arg_what; }
+    location /both   { websocket_exec %%PREFIX%%/bin/run $arg_what; websocket_exec_stderr both; }
+    location /sharedboth { websocket_exec %%PREFIX%%/bin/run $arg_what; websocket_channel both$arg_what; websocket_exec_stderr both; }
     location /shared { websocket_exec %%PREFIX%%/bin/run $arg_what; websocket_channel shared$arg_what; }
 EOT
 $ngx->program('run', <<'EOP');
@@ -22,6 +24,7 @@ my $what = shift;
 if ($what eq 'trace') { print STDERR "Traceback:\n  say \"hi\"\x07\n"; exit 1 }
 if ($what eq 'flood') { print STDERR "flood $_ " . 'x' x 80 . "\n" for 1 .. 200_000; print STDERR "the reason\n"; exit 4 }
 if ($what eq 'signal') { kill 'ABRT', $$; sleep 10 }
+if ($what eq 'says') { print "to stdout\n"; print STDERR "to stderr\x01\n"; 1 while <STDIN>; exit 0 }
 if ($what eq 'reads') { 1 while <STDIN>; exit 9 }
 EOP
 $ngx->start;
@@ -53,6 +56,23 @@ case 'a signal' => sub {
     like($client->server_close, qr/^close 1011 signal 6/);
     until_log(qr/\[error\].*ended by itself with signal 6/);
 };
+
+for my $path (qw(/both /sharedboth)) {
+    case "$path: in the log and for the client, who can tell" => sub {
+        # A program that is shared has no request in whose log it could be.
+        my $log = sub { $path eq '/both' ? stock() : $ngx->log };
+        my $before = length $log->();
+        my $client = Ws::Client->open($ngx->port, "$path?what=says");
+        # They come by two pipes, in no certain order.
+        my @got = sort map { $client->message } 1 .. 2;
+        is_deeply(\@got, ["stderr: to stderr\x01", 'to stdout']);
+        my $said;
+        await('it is in the log', sub { ($said) = substr($log->(), $before) =~ /^(.*\[error\].*to stderr.*)$/m });
+        like($said, qr/"to stderr\\x01"/, 'as it was written, and escaped');
+        $client->close(1000);
+        $ngx->await_programs(0);
+    };
+}
 
 case 'a program that was told to go is no news' => sub {
     my $client = Ws::Client->open($ngx->port, '/a?what=reads');

@@ -13,7 +13,7 @@ my $ngx = Ws::Nginx->start(http => <<'EOT', server => <<'EOT2');
     log_format ws "$uri status=$status endpoint=[$websocket_endpoint] protocol=[$websocket_protocol] "
         "messages=[$websocket_messages_in/$websocket_messages_out] bytes=[$websocket_bytes_in/$websocket_bytes_out] "
         "close=[$websocket_close_code/$websocket_closed_by] pid=[$websocket_exec_pid] exit=[$websocket_exec_status] "
-        "channel=[$websocket_channel_id] id=[$websocket_message_id] sent=$bytes_sent time=$request_time";
+        "channel=[$websocket_channel_id] id=[$websocket_message_id] sent=$bytes_sent time=$request_time session=$websocket_session_time";
     access_log %%PREFIX%%/access.log ws;
 EOT
     websocket_close_timeout 500ms;
@@ -48,6 +48,7 @@ case 'a session' => sub {
     is($log->{channel}, '-');
     is($log->{id}, '-');
     cmp_ok($log->{sent}, '>', 12, 'bytes_sent counts frames too');
+    like($log->{session}, qr/^\d+\.\d{3}$/);
 };
 
 case 'a session in which nothing is said' => sub {
@@ -98,6 +99,22 @@ case 'a handshake that failed' => sub {
     is($log->{close}, '-/-');
     is($log->{pid}, '-');
     is($log->{exit}, '-');
+    is($log->{session}, '-', 'it was never open');
+};
+
+case 'how long it was open' => sub {
+    my $client = Ws::Client->connect(port => $ngx->port);
+    # The request takes its time, which is no time of the session.
+    $client->send("GET /cat/slow HTTP/1.1\r\nHost: localhost\r\n");
+    select undef, undef, undef, 1.2;
+    $client->send("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        . "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    is($client->response->{status}, 101);
+    select undef, undef, undef, 0.3;
+    is($client->close(1000), 'close 1000');
+    my $log = logged('/cat/slow');
+    cmp_ok($log->{session}, '>=', 0.25);
+    cmp_ok($log->{time} - $log->{session}, '>=', 1, 'from the 101 on');
 };
 
 case 'a program that did not start' => sub {

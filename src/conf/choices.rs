@@ -15,6 +15,8 @@ pub enum ExecStderr {
     Log,
     /// One text message per line.
     Client,
+    /// Both: a line of the error log, and a text message that says that it is one of standard error.
+    Both,
     /// Dropped.
     Null,
 }
@@ -23,7 +25,7 @@ pub(super) const EXEC_FORMATS: &[(&str, Format)] =
     &[("lines", Format::Lines), ("bytes", Format::Bytes), ("messages", Format::Messages)];
 
 pub(super) const EXEC_STDERRS: &[(&str, ExecStderr)] =
-    &[("log", ExecStderr::Log), ("client", ExecStderr::Client), ("null", ExecStderr::Null)];
+    &[("log", ExecStderr::Log), ("client", ExecStderr::Client), ("both", ExecStderr::Both), ("null", ExecStderr::Null)];
 
 pub(super) const TCP_FORMATS: &[(&str, MessageKind)] = &[("binary", MessageKind::Binary), ("text", MessageKind::Text)];
 

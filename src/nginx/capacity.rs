@@ -64,9 +64,9 @@ fn of_program(settings: &Settings<NginxCompiler>) -> Cost {
     let is_shared = matches!(settings.endpoint, Some(EndpointSettings::Shared(_)));
     let client = u64::from(!is_shared);
     let (connections, descriptors) = match settings.exec_stderr() {
-        ExecStderr::Log | ExecStderr::Client | ExecStderr::Null if settings.exec_pty() => (1, 2),
+        ExecStderr::Log | ExecStderr::Client | ExecStderr::Both | ExecStderr::Null if settings.exec_pty() => (1, 2),
         ExecStderr::Null => (1, 2),
-        ExecStderr::Log | ExecStderr::Client => (2, 3),
+        ExecStderr::Log | ExecStderr::Client | ExecStderr::Both => (2, 3),
     };
     Cost { connections: connections + client, descriptors: descriptors + client }
 }

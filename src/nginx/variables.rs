@@ -8,6 +8,7 @@ use super::request::Request;
 use super::session::context::Context;
 use super::status::Status;
 use super::tcp;
+use super::timer::now;
 use crate::exec::spawner::ExitStatus;
 use crate::ws::connection::Side;
 
@@ -37,6 +38,10 @@ const VARIABLES: &[(&str, Value)] = &[
             ExitStatus::Code(code) => code.to_string(),
             ExitStatus::Signal(signal) => format!("signal {signal}"),
         })
+    }),
+    ("websocket_session_time", |context| {
+        let time = context.record.time.get().until(now())?;
+        Some(format!("{}.{:03}", time / 1000, time % 1000))
     }),
     ("websocket_channel_id", |context| Some(String::from_utf8_lossy(context.channel_id()?).into_owned())),
     ("websocket_message_id", |context| context.record.message_id.get().map(|id| id.to_string())),

@@ -48,6 +48,7 @@ use endpoint::{Ending, Endpoint, HttpStatus, Input};
 use host::{Host, Severity};
 use output::Output;
 use program::LeftProgram;
+use record::SessionTime;
 use refusing::Refusing;
 
 use crate::recording::{Direction, Recorder};
@@ -228,6 +229,7 @@ impl<H: Host> Session<H> {
             SessionStage::Starting { endpoint, .. } => SessionStage::Open { endpoint },
             other => other,
         };
+        self.record.time.set(SessionTime::Since(self.host.now()));
         if self.stage.endpoint().is_some_and(|endpoint| !endpoint.is_refusal()) {
             self.recorder = self.host.open_recording();
         }
@@ -345,6 +347,7 @@ impl<H: Host> Session<H> {
         });
         self.record.closed.set(closed);
         self.record.ended.set(opened);
+        self.record.time.set(self.record.time.get().end(self.host.now()));
         self.record.exec_status.set(self.record.exec_status.get().or(status));
         self.account.close(&self.record, closed.as_ref(), self.host.now());
         if let Some(mut recorder) = self.recorder.take() {

@@ -31,6 +31,36 @@ pub struct Record {
     pub exec_pid: Cell<Option<i32>>,
     /// How that process ended.
     pub exec_status: Cell<Option<ExitStatus>>,
+    /// How long the WebSocket has been open, or was.
+    pub time: Cell<SessionTime>,
+}
+
+/// How long a WebSocket has been open, by the clock of its host, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionTime {
+    /// It was not opened.
+    #[default]
+    None,
+    /// It was opened at this time, and is still open.
+    Since(u64),
+    /// It was open for so long, and is not any more: the connection may be there for a while.
+    Lasted(u64),
+}
+
+impl SessionTime {
+    /// How long until `now`; `None` if it was never open.
+    pub fn until(self, now: u64) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Since(opened) => Some(now.saturating_sub(opened)),
+            Self::Lasted(time) => Some(time),
+        }
+    }
+
+    /// It ends now.
+    pub fn end(self, now: u64) -> Self {
+        self.until(now).map_or(Self::None, Self::Lasted)
+    }
 }
 
 impl Record {
@@ -70,8 +100,18 @@ impl Record {
 
     /// Becomes what another one is.
     pub fn copy_from(&self, other: &Record) {
-        let Record { messages_in, messages_out, bytes_in, bytes_out, closed, ended, message_id, exec_pid, exec_status } =
-            self;
+        let Record {
+            messages_in,
+            messages_out,
+            bytes_in,
+            bytes_out,
+            closed,
+            ended,
+            message_id,
+            exec_pid,
+            exec_status,
+            time,
+        } = self;
         messages_in.set(other.messages_in.get());
         messages_out.set(other.messages_out.get());
         bytes_in.set(other.bytes_in.get());
@@ -81,9 +121,25 @@ impl Record {
         message_id.set(other.message_id.get());
         exec_pid.set(other.exec_pid.get());
         exec_status.set(other.exec_status.get());
+        time.set(other.time.get());
     }
 }
 
 fn add(count: &Cell<u64>, more: u64) {
     count.set(count.get() + more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_of_a_session() {
+        assert_eq!(SessionTime::None.until(5), None);
+        assert_eq!(SessionTime::None.end(5), SessionTime::None);
+        assert_eq!(SessionTime::Since(1_000).until(3_500), Some(2_500));
+        let ended = SessionTime::Since(1_000).end(1_250);
+        assert_eq!(ended.until(9_000), Some(250), "what comes after the end does not count");
+        assert_eq!(ended.end(9_000), ended);
+    }
 }

@@ -55,7 +55,7 @@ impl Stdio {
         let (stdout, child_stdout) = pair(true)?;
         let (stderr, child_stderr) = match to {
             ExecStderr::Null => (None, pipe::null()?),
-            ExecStderr::Log | ExecStderr::Client => {
+            ExecStderr::Log | ExecStderr::Client | ExecStderr::Both => {
                 let (ours, theirs) = pair(true)?;
                 (Some(ours), theirs)
             }

@@ -27,6 +27,9 @@ const LINE_HEAD: u64 = 100;
 const LAST_LINES: usize = 40;
 const LAST_OCTETS: usize = 4096;
 
+/// What begins a line of standard error where a client has to tell it from what the program says otherwise.
+const MARK: &str = "stderr: ";
+
 /// Who is told what a program writes to its standard error.
 pub trait Reader {
     /// Whether one more message can be taken.
@@ -75,7 +78,11 @@ impl Stderr {
     /// Passes on what is there. Whether anything was.
     pub fn read(&mut self, outlet: &mut impl Reader) -> bool {
         let Some(pipe) = &mut self.pipe else { return false };
-        if self.to == ExecStderr::Client && !outlet.has_room() {
+        let is_for_client = match self.to {
+            ExecStderr::Client | ExecStderr::Both => true,
+            ExecStderr::Log | ExecStderr::Null => false,
+        };
+        if is_for_client && !outlet.has_room() {
             pipe.watch_read(false);
             return false;
         }
@@ -157,6 +164,13 @@ impl Stderr {
                     self.log(line, outlet);
                 } else {
                     outlet.text(&String::from_utf8_lossy(line));
+                }
+            }
+            ExecStderr::Both => {
+                self.log(line, outlet);
+                // Inside of another message there is no place for it, and the log has it.
+                if !outlet.in_message() {
+                    outlet.text(&format!("{MARK}{}", String::from_utf8_lossy(line)));
                 }
             }
             ExecStderr::Null => {}
