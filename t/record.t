@@ -344,7 +344,8 @@ case 'a writer that hangs holds up nobody, and what is lost is told' => sub {
     my $said = await('what was lost', sub {
         $slow->send(binary('later'));
         $slow->message;
-        whole('slow.json') =~ /^(\{[^\n]*"type":"lost"[^\n]*\})$/m ? decode_json($1) : undef;
+        # A file that is being written may have a piece of a line at its end.
+        $ngx->read_file('rec/slow.json') =~ /^(\{[^\n]*"type":"lost"[^\n]*\})\n/m ? decode_json($1) : undef;
     });
     cmp_ok($said->{messages}, '>', 100, 'many messages');
     cmp_ok($said->{octets}, '>', 100_000, 'and their octets');
