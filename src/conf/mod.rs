@@ -34,8 +34,8 @@ pub use recording::{RecordingForm, Recordings};
 pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
-    Amount, Cgi, Channel, ChannelEvents, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern,
-    NameRule, OriginRule, Settings, Shared,
+    Amount, Cgi, Channel, ChannelEvents, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode,
+    NamePattern, NameRule, OriginRule, Settings, Shared,
 };
 pub use tcp::TlsVersions;
 

@@ -5,7 +5,8 @@
 use std::rc::Rc;
 
 use super::{
-    ChannelLag, ChannelLongPoll, ChannelMode, Compiler, Engine, ExecStderr, MessageTemplate, Recordings, Refused, TlsVersions, value,
+    ChannelLag, ChannelLongPoll, ChannelMode, Compiler, Engine, ExecStderr, MessageTemplate, Recordings, Refused,
+    TlsVersions, value,
 };
 use crate::channel::event::Kinds;
 use crate::channel::fanout::Rate;

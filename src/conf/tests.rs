@@ -3,8 +3,8 @@
 //! The table of directives, read by a compiler that knows no nginx.
 
 use super::{
-    Amount, Cgi, Compiler, EndpointSettings, EnvEntry, MessageTemplate, OriginRule, RecordingForm, Refused, Settings, Table,
-    Template,
+    Amount, Cgi, Compiler, EndpointSettings, EnvEntry, MessageTemplate, OriginRule, RecordingForm, Refused, Settings,
+    Table, Template,
 };
 use crate::exec::framing::Format;
 use crate::status::StatusForm;
