@@ -64,7 +64,7 @@ for my $path (qw(/both /sharedboth)) {
         my $before = length $log->();
         my $client = Ws::Client->open($ngx->port, "$path?what=says");
         # They come by two pipes, in no certain order.
-        my @got = sort map { $client->message } 1 .. 2;
+        my @got = sort map { $client->text } 1 .. 2;
         is_deeply(\@got, ["stderr: to stderr\x01", 'to stdout']);
         my $said;
         await('it is in the log', sub { ($said) = substr($log->(), $before) =~ /^(.*\[error\].*to stderr.*)$/m });

@@ -14,6 +14,8 @@ use crate::wire::{self, BINARY, CLOSE, TEXT, wrong};
 pub enum Until<'a> {
     /// The server sends this message of its own accord, then closes.
     Greeted(&'a [u8]),
+    /// The server sends this message of its own accord; the client leaves then.
+    Said(&'a [u8]),
     /// The server returns this message; the client leaves then.
     Echoed(&'a [u8]),
 }
@@ -28,7 +30,7 @@ pub fn once(source: Ipv4Addr, target: SocketAddrV4, path: &str, until: Until<'_>
     opened.stream.set_nonblocking(false)?;
     opened.stream.set_read_timeout(Some(PATIENCE))?;
     let expected = match until {
-        Until::Greeted(message) => message,
+        Until::Greeted(message) | Until::Said(message) => message,
         Until::Echoed(message) => {
             let mut out = Vec::new();
             wire::write_masked(BINARY, false, message, &mut out);
@@ -55,7 +57,7 @@ pub fn once(source: Ipv4Addr, target: SocketAddrV4, path: &str, until: Until<'_>
             if received != expected {
                 return Err(wrong("another message than the one expected"));
             }
-            if matches!(until, Until::Echoed(_)) {
+            if matches!(until, Until::Echoed(_) | Until::Said(_)) {
                 break;
             }
         }

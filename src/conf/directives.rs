@@ -54,6 +54,9 @@ pub enum Arguments {
     Some,
 }
 
+/// Programs of one location that a worker may have waiting for clients.
+const MOST_AHEAD: u64 = 1024;
+
 type Read<C> = fn(&mut Settings<C>, &mut C, &[&[u8]]) -> Result<(), Refused>;
 
 /// One row of the table.
@@ -278,6 +281,9 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_exec_stderr", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_stderr, value::choice(from[0], EXEC_STDERRS))
+        }),
+        row(c"websocket_exec_pool", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_pool, value::number(from[0], 0, MOST_AHEAD))
         }),
         row(c"websocket_exec_pty", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_pty, value::flag(from[0]))

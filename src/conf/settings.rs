@@ -212,6 +212,19 @@ impl<C: Compiler> Settings<C> {
         self.has_program() && self.exec_pty()
     }
 
+    /// Whether this level itself says something of how programs are started: those that were started ahead for the level
+    /// above are others then.
+    pub fn says_how_to_start(&self) -> bool {
+        self.exec_pool.is_some()
+            || self.exec_env.is_some()
+            || self.exec_cwd.is_some()
+            || self.exec_limit.is_some()
+            || self.exec_user.is_some()
+            || self.exec_stderr.is_some()
+            || self.exec_pty.is_some()
+            || self.exec_stop.is_some()
+    }
+
     /// The program that the clients of its channel share, if they do.
     pub fn shared_program(&self) -> Option<&[C::Template]> {
         match &self.endpoint {
@@ -323,6 +336,9 @@ macro_rules! settings {
             pub key: u64,
             /// The engine of its channels among those of the configuration; 0: none. See [`Settings::channel_redis`].
             pub engine: usize,
+            /// The pool of its programs among those of all configurations that this process has read; 0: none. That of the
+            /// endpoint. See [`Settings::exec_pool`].
+            pub pool: u64,
             /// The names of the locations around this one, and its own; never inherited.
             pub path: Vec<u8>,
             /// The location shows the figures of all others, in this form. Of the location alone.
@@ -342,6 +358,7 @@ macro_rules! settings {
                     tcp_tls: None,
                     key: 0,
                     engine: 0,
+                    pool: 0,
                     path: Vec::new(),
                     status: None,
                     group_info: false,
@@ -371,6 +388,7 @@ macro_rules! settings {
                 self.endpoint.clone_from(&around.endpoint);
                 self.cgi.clone_from(&around.cgi);
                 self.key = around.key;
+                self.pool = around.pool;
                 self.status = around.status;
                 self.group_info = around.group_info;
             }
@@ -458,6 +476,8 @@ settings! {
     exec_limit: Rc<[ExecLimit<C::Template>]>, Rc::from([]);
     /// How long a program that clients share outlives the last of them, in milliseconds.
     exec_linger: u64, 0;
+    /// Programs that each worker starts ahead of their clients.
+    exec_pool: u64, 0;
     /// Whether the program runs on a pseudo-terminal.
     exec_pty: bool, false;
     /// How long a start may take, in milliseconds; 0 for no limit.

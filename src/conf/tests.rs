@@ -146,6 +146,19 @@ fn a_block_inside_a_location_takes_what_answers_its_requests() {
 }
 
 #[test]
+fn a_block_has_the_pool_of_the_location_around_it() {
+    let mut around = of(&[&["websocket_exec", "/bin/cat"], &["websocket_exec_pool", "2"]]);
+    around.pool = 9;
+    let mut here = of(&[]);
+    here.inherit_content(&around);
+    assert_eq!(here.pool, 9);
+    for line in [&["websocket_exec_env", "A=1"][..], &["websocket_exec_pool", "0"], &["websocket_exec_pty", "on"]] {
+        assert!(of(&[line]).says_how_to_start(), "{line:?}");
+    }
+    assert!(!of(&[&["websocket_exec_format", "bytes"], &["websocket_exec_max", "1"]]).says_how_to_start());
+}
+
+#[test]
 fn a_directive_stands_once_a_level() {
     for line in [
         &["websocket_close_timeout", "1s"][..],
@@ -355,6 +368,10 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_exec_stop", "1s", "2s", "signal=int"], false),
         (&["websocket_exec_stop", "1s", "2s", "daemons=maybe"], false),
         (&["websocket_exec_stop", "1s", "2s", "TERM"], false),
+        (&["websocket_exec_pool", "0"], true),
+        (&["websocket_exec_pool", "1024"], true),
+        (&["websocket_exec_pool", "1025"], false),
+        (&["websocket_exec_pool", "on"], false),
         (&["websocket_exec_start_timeout", "0"], true),
         (&["websocket_exec_start_timeout", "5"], true),
         (&["websocket_exec_start_timeout", "soon"], false),

@@ -121,6 +121,9 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// What websocketd calls it.
+const GATEWAY_INTERFACE: &[u8] = b"websocket-CGI/0.1";
+
 /// What a program finds in its environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Environment {
@@ -149,6 +152,31 @@ impl Environment {
         Self { variables: builder.variables }
     }
 
+    /// Builds that of a program that is started before there is a request: what is the same for every client of its
+    /// location. `script_name` is that of the location, if it has one.
+    pub fn of_location(
+        server_name: &[u8],
+        script_name: Option<&[u8]>,
+        software: &[u8],
+        path: Option<&[u8]>,
+        settings: &[Setting<'_>],
+    ) -> Self {
+        let mut builder = Builder { variables: Strings::with_capacity(512), settings };
+        builder.add(b"GATEWAY_INTERFACE", GATEWAY_INTERFACE);
+        builder.add(b"SERVER_SOFTWARE", software);
+        builder.add(b"SERVER_PROTOCOL", b"HTTP/1.1");
+        builder.add(b"SERVER_NAME", server_name);
+        builder.add(b"REQUEST_METHOD", b"GET");
+        if let Some(name) = script_name {
+            builder.add(b"SCRIPT_NAME", name);
+        }
+        if let Some(path) = path {
+            builder.add(b"PATH", path);
+        }
+        builder.add_settings();
+        Self { variables: builder.variables }
+    }
+
     /// The variables as `NAME=value`.
     pub const fn variables(&self) -> &Strings {
         &self.variables
@@ -173,7 +201,8 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn add_meta_variables(&mut self, request: &CgiRequest<'_>) {
-        self.add(b"GATEWAY_INTERFACE", if request.answer.is_some() { &b"CGI/1.1"[..] } else { b"websocket-CGI/0.1" });
+        let is_answer = request.answer.is_some();
+        self.add(b"GATEWAY_INTERFACE", if is_answer { &b"CGI/1.1"[..] } else { GATEWAY_INTERFACE });
         self.add(b"SERVER_SOFTWARE", request.software);
         self.add(b"SERVER_PROTOCOL", request.protocol);
         self.add(b"SERVER_NAME", request.server_name);
@@ -356,6 +385,30 @@ mod tests {
                 "PATH=/usr/bin:/bin",
             ]
         );
+    }
+
+    #[test]
+    fn before_there_is_a_request() {
+        let setting = |name, value| Setting { name, value };
+        let settings = [setting(&b"SET"[..], &b"1"[..]), setting(b"SERVER_NAME", b"other")];
+        let environment =
+            Environment::of_location(b"example.com", Some(b"/ws"), b"nginx/1.28.0", Some(b"/bin"), &settings);
+        assert_eq!(
+            listed(&environment),
+            [
+                "GATEWAY_INTERFACE=websocket-CGI/0.1",
+                "SERVER_SOFTWARE=nginx/1.28.0",
+                "SERVER_PROTOCOL=HTTP/1.1",
+                "REQUEST_METHOD=GET",
+                "SCRIPT_NAME=/ws",
+                "PATH=/bin",
+                "SET=1",
+                "SERVER_NAME=other",
+            ]
+        );
+        let environment = Environment::of_location(b"example.com", None, b"", None, &[]);
+        assert_eq!(environment.get(b"SCRIPT_NAME"), None);
+        assert_eq!(environment.get(b"SERVER_NAME"), Some(&b"example.com"[..]));
     }
 
     #[test]

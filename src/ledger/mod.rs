@@ -66,6 +66,8 @@ struct Totals {
 #[derive(Debug)]
 struct Rare {
     refused: [AtomicU64; Refused::KINDS],
+    ahead: AtomicU64,
+    replaced: AtomicU64,
     starts: Times,
     durations: Times,
 }
@@ -145,6 +147,26 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         seat::dismiss(self.gauge);
+    }
+}
+
+/// A program that waits for a client; not counted as one any more when dropped.
+#[derive(Debug)]
+pub struct WaitingProgram {
+    gauge: &'static Gauge,
+    rare: &'static Rare,
+}
+
+impl WaitingProgram {
+    /// It is gone, or of no use, before a client has come.
+    pub fn replaced(&self) {
+        add(&self.rare.replaced, 1);
+    }
+}
+
+impl Drop for WaitingProgram {
+    fn drop(&mut self) {
+        self.gauge.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -271,8 +293,8 @@ impl Chunk {
                 counter.store(0, Relaxed);
             }
         }
-        for Rare { refused, starts, durations } in &self.rare[location] {
-            let counters = refused.iter().chain(starts.counters()).chain(durations.counters());
+        for Rare { refused, ahead, replaced, starts, durations } in &self.rare[location] {
+            let counters = refused.iter().chain([ahead, replaced]).chain(starts.counters()).chain(durations.counters());
             for counter in counters.filter(|counter| counter.load(Relaxed) != 0) {
                 counter.store(0, Relaxed);
             }
@@ -283,9 +305,12 @@ impl Chunk {
         for (seat, gauge) in self.seats(at) {
             let owner = seat.load(Acquire);
             let (open, running) = (gauge.open.load(Relaxed), gauge.running.load(Relaxed));
-            if (open != 0 || running != 0) && owner != 0 && owner & CLEARING == 0 && lives(owner) {
+            let waiting = gauge.waiting.load(Relaxed);
+            let is_empty = open == 0 && running == 0 && waiting == 0;
+            if !is_empty && owner != 0 && owner & CLEARING == 0 && lives(owner) {
                 sum.current += u64::from(open);
                 sum.running += u64::from(running);
+                sum.waiting += u64::from(waiting);
                 sum.subscribers += u64::from(gauge.subscribing.load(Relaxed));
             }
         }
@@ -308,6 +333,8 @@ impl Chunk {
             for (total, counter) in sum.refused.iter_mut().zip(&part.refused) {
                 *total += counter.load(Relaxed);
             }
+            sum.ahead += part.ahead.load(Relaxed);
+            sum.replaced += part.replaced.load(Relaxed);
             part.starts.add_to(&mut sum.starts);
             part.durations.add_to(&mut sum.durations);
         }
@@ -449,6 +476,22 @@ impl Ledger {
         seat::admit(gauge, most, || chunk.seats(at), self.lives).then(|| Place { gauge, totals })
     }
 
+    /// Whether one more program of a location may be started before its client has come: where those that run and
+    /// those that wait are fewer than `most` (0 for no limit). A client is admitted however many wait, so that this
+    /// need not be exact.
+    pub fn has_room_ahead(&self, location: usize, most: u64) -> bool {
+        let Some((chunk, at)) = self.at(location) else { return false };
+        most == 0 || seat::present(chunk.seats(at), self.lives) < most
+    }
+
+    /// Counts a program of a location that runs and waits for a client.
+    pub fn wait(&self, location: usize) -> Option<WaitingProgram> {
+        let ((gauge, _), rare) = (self.counters(location)?, self.rare(location)?);
+        gauge.waiting.fetch_add(1, Relaxed);
+        add(&rare.ahead, 1);
+        Some(WaitingProgram { gauge, rare })
+    }
+
     fn rare(&self, location: usize) -> Option<&'static Rare> {
         let (chunk, at) = self.at(location)?;
         Some(&chunk.rare[at][self.seat % RARE_PARTS])
@@ -496,7 +539,7 @@ impl Ledger {
                 let mut location = Location::default();
                 chunk.add_to(at, &mut location, |owner| living.contains(&owner));
                 let is_old = entry.configuration.load(Relaxed) < self.configuration;
-                if !is_old || location.current != 0 || location.running != 0 {
+                if !is_old || location.current != 0 || location.running != 0 || location.waiting != 0 {
                     snapshot.add(&Label::from_words(words), &location);
                 }
             }

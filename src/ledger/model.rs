@@ -25,6 +25,7 @@ impl Table {
             seats: owners.map(AtomicU64::new),
             gauges: running.map(|running| Gauge {
                 running: AtomicU32::new(running),
+                waiting: AtomicU32::new(0),
                 open: AtomicU32::new(0),
                 subscribing: AtomicU32::new(0),
             }),

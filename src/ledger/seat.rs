@@ -15,8 +15,10 @@ pub const CLEARING: u64 = 1 << 31;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Gauge {
-    /// Programs that run.
+    /// Programs that run, but for those that wait for a client.
     pub running: AtomicU32,
+    /// Programs that were started ahead and wait for a client.
+    pub waiting: AtomicU32,
     /// Sessions that are open.
     pub open: AtomicU32,
     /// Open sessions that subscribe to channels.
@@ -27,6 +29,7 @@ impl Gauge {
     /// From now on the gauge shows nothing.
     pub fn clear(&self) {
         self.running.store(0, Ordering::Relaxed);
+        self.waiting.store(0, Ordering::Relaxed);
         self.open.store(0, Ordering::Relaxed);
         self.subscribing.store(0, Ordering::Relaxed);
     }
@@ -70,6 +73,24 @@ pub fn running<'a>(seats: impl Iterator<Item = (&'a AtomicU64, &'a Gauge)>, coun
         let running = gauge.running.load(Ordering::Relaxed);
         if running != 0 && counts(owner) {
             total += u64::from(running);
+        }
+    }
+    total
+}
+
+/// Programs that run or wait in all seats of a location, those of owners counted for whom `counts` is true.
+#[cfg_attr(test, allow(dead_code))]
+pub fn present<'a>(seats: impl Iterator<Item = (&'a AtomicU64, &'a Gauge)>, counts: impl Fn(u64) -> bool) -> u64 {
+    let mut total = 0;
+    for (seat, gauge) in seats {
+        let owner = seat.load(Ordering::Acquire);
+        if owner == 0 || owner & CLEARING != 0 {
+            continue;
+        }
+        let present =
+            u64::from(gauge.running.load(Ordering::Relaxed)) + u64::from(gauge.waiting.load(Ordering::Relaxed));
+        if present != 0 && counts(owner) {
+            total += present;
         }
     }
     total

@@ -28,9 +28,14 @@ fn chunk() -> &'static Chunk {
         closes: std::array::from_fn(|_| AtomicU64::new(0)),
     };
     let times = || Times { counts: std::array::from_fn(|_| AtomicU64::new(0)), sum: AtomicU64::new(0) };
-    let rare =
-        move || Rare { refused: std::array::from_fn(|_| AtomicU64::new(0)), starts: times(), durations: times() };
-    let gauge = || Gauge { running: 0.into(), open: 0.into(), subscribing: 0.into() };
+    let rare = move || Rare {
+        refused: std::array::from_fn(|_| AtomicU64::new(0)),
+        ahead: AtomicU64::new(0),
+        replaced: AtomicU64::new(0),
+        starts: times(),
+        durations: times(),
+    };
+    let gauge = || Gauge { running: 0.into(), waiting: 0.into(), open: 0.into(), subscribing: 0.into() };
     let entry = || Entry { name: Name::none(), short: AtomicU64::new(0), configuration: AtomicU64::new(0) };
     let chunk = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
         Box::leak(Box::new(Chunk {
@@ -140,6 +145,36 @@ fn a_seat_that_was_left_by_a_dead_worker_is_clean() {
     assert_eq!(second.seat, first.seat);
     assert_eq!((figures(&second, 1), figures(&second, 2)), (Some((0, 0, 0)), Some((0, 1, 0))));
     assert!(second.admit(0, 1).is_some());
+}
+
+#[test]
+fn programs_that_wait_take_no_place_of_a_client() {
+    let pool = |ledger: &Ledger| {
+        let found = ledger.snapshot();
+        let (_, location) = found.locations().next().unwrap();
+        (location.running, location.waiting, location.ahead, location.replaced)
+    };
+    let mut master = Master::new();
+    master.read([7]);
+    let (one, other) = (master.start(), master.start());
+    assert!(one.has_room_ahead(0, 2));
+    let waiting = [one.wait(0).unwrap(), other.wait(0).unwrap()];
+    assert!(!one.has_room_ahead(0, 2) && one.has_room_ahead(0, 3) && one.has_room_ahead(0, 0));
+    let clients = [one.admit(0, 2).unwrap(), one.admit(0, 2).unwrap()];
+    assert!(one.admit(0, 2).is_none(), "clients have as many as they may have");
+    assert_eq!(pool(&one), (2, 2, 2, 0));
+    let [first, second] = waiting;
+    first.replaced();
+    drop(first);
+    assert_eq!(pool(&other), (2, 1, 2, 1));
+    drop(clients);
+    // What a worker had that was killed is not there any more.
+    std::mem::forget(second);
+    Master::kill(&other);
+    assert!(one.has_room_ahead(0, 1));
+    assert_eq!(pool(&one), (0, 0, 2, 1));
+    master.start();
+    assert_eq!(pool(&one), (0, 0, 2, 1), "nor in the seat of the next one");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Limit {
     /// False for what holds without a directive.
     is_said: bool,
     number: u64,
+    /// It is one of each worker, and not of all of them together.
+    is_of_worker: bool,
     cost: Cost,
     location: Vec<u8>,
 }
@@ -44,7 +46,7 @@ const WAKEUPS: u64 = 128;
 pub fn enter(limits: &mut Vec<Limit>, settings: &Settings<NginxCompiler>, location: &[u8]) {
     let mut note = |directive, is_said, number, cost| {
         if number != 0 {
-            limits.push(Limit { directive, is_said, number, cost, location: location.to_vec() });
+            limits.push(Limit { directive, is_said, number, is_of_worker: false, cost, location: location.to_vec() });
         }
     };
     if settings.has_program() {
@@ -57,6 +59,20 @@ pub fn enter(limits: &mut Vec<Limit>, settings: &Settings<NginxCompiler>, locati
             note("websocket_channel_group_limits subscribers", true, most, SUBSCRIBER);
         }
     }
+}
+
+/// Notes how many programs a location has started ahead of their clients.
+pub fn enter_pool(limits: &mut Vec<Limit>, settings: &Settings<NginxCompiler>, location: &[u8]) {
+    let Cost { connections, descriptors } = of_program(settings);
+    limits.push(Limit {
+        directive: "websocket_exec_pool",
+        is_said: true,
+        number: settings.exec_pool(),
+        is_of_worker: true,
+        // The client comes later.
+        cost: Cost { connections: connections - 1, descriptors: descriptors - 1 },
+        location: location.to_vec(),
+    });
 }
 
 /// A program and its client. Standard input takes a connection only while the program does not read.
@@ -118,7 +134,9 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, limits: &[Limit], has_channels: bool) {
     let log = unsafe { (*(*cycle).old_cycle).log };
     let mut is_default_said = false;
     for limit in limits {
-        let (connections, descriptors) = (room.by_connections(limit.cost), room.by_descriptors(limit.cost));
+        let parts = if limit.is_of_worker { room.workers } else { 1 };
+        let (connections, descriptors) =
+            (room.by_connections(limit.cost) / parts, room.by_descriptors(limit.cost) / parts);
         if limit.number <= connections.min(descriptors) {
             continue;
         }
@@ -128,7 +146,7 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, limits: &[Limit], has_channels: bool) {
             continue;
         }
         let (directive, number, location) = (limit.directive, limit.number, Octets(&limit.location));
-        let workers = room.workers;
+        let workers = if limit.is_of_worker { 1 } else { room.workers };
         let processes = if workers == 1 { "worker process has" } else { "worker processes have" };
         let (what, each, most, remedy, value) = if connections <= descriptors {
             ("connection", limit.cost.connections, connections, "worker_connections", room.connections)

@@ -214,6 +214,7 @@ fn start(request: Request<'_>) -> Result<(), Status> {
                 ExecStderr::Null => ExecStderr::Null,
                 ExecStderr::Log | ExecStderr::Client | ExecStderr::Both => ExecStderr::Log,
             },
+            tells_of_client: false,
         },
     );
     let launched = launched.inspect_err(|_| let_go(answering))?;

@@ -4,6 +4,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
+use std::rc::Rc;
 
 use super::capacity;
 use super::conf_ctx;
@@ -14,6 +15,7 @@ use super::ledger;
 use super::log;
 use super::main_settings::MainSettings;
 use super::program::check;
+use super::program::pool::{self, PooledLocation};
 use super::request::bytes;
 use super::tcp;
 use super::template::{NginxCompiler, Whole};
@@ -215,6 +217,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         // SAFETY: both are settings of create(), of two levels.
         let (above, here) =
             unsafe { (&*above.cast::<Settings<NginxCompiler>>(), &mut *here.cast::<Settings<NginxCompiler>>()) };
+        let starts_others = here.says_how_to_start();
         let refuses = here.refuse_with_close.as_ref().is_some_and(|refusals| !refusals.is_empty());
         here.inherit(above);
         here.path = path(cf, &above.path);
@@ -248,6 +251,15 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
                 main.use_recordings();
             }
         }
+        if here.exec_pool() == 0 {
+            here.pool = 0;
+        } else if !is_inherited || starts_others {
+            if let Some(reason) = pool::refusal(here) {
+                log::configuration(cf, format_args!("\"websocket_exec_pool\" directive: {reason}"));
+                return ERROR;
+            }
+            here.pool = 0;
+        }
         if let Some(name) = here.counted_as().filter(|_| !is_inherited)
             // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
             && let Some(main) = unsafe { MainSettings::of(cf) }
@@ -255,6 +267,16 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             here.key = main.counted.enter(cf, here, name);
             check::enter(&mut main.checks, here);
             capacity::enter(&mut main.limits, here, ledger::shown(&here.path).as_bytes());
+        }
+        if here.exec_pool() != 0
+            && here.pool == 0
+            // SAFETY: nginx is reading the configuration; what is called here does not ask for the settings.
+            && let Some(main) = unsafe { MainSettings::of(cf) }
+            && let Some(location) = PooledLocation::of(cf, here)
+        {
+            here.pool = location.number;
+            capacity::enter_pool(&mut main.limits, here, ledger::shown(&here.path).as_bytes());
+            main.pools.push(Rc::new(location));
         }
         // A block with "if" may have another user than the location around it.
         if here.has_program()

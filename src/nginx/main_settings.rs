@@ -4,6 +4,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
+use std::rc::Rc;
 
 use super::address;
 use super::capacity::Limit;
@@ -15,6 +16,7 @@ use super::guard::guard;
 use super::ledger::Counted;
 use super::log;
 use super::program::check::Check;
+use super::program::pool::PooledLocation;
 use super::template::NginxCompiler;
 use super::user::{self, Users};
 use super::worker::spawners;
@@ -33,6 +35,8 @@ pub struct MainSettings {
     pub programs: bool,
     /// Whether any location records its sessions.
     pub recordings: bool,
+    /// The locations whose programs are started ahead of their clients.
+    pub pools: Vec<Rc<PooledLocation>>,
     /// The users that locations name for their programs.
     pub users: Users,
     /// The zone of the channels, if a location has channels.

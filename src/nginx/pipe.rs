@@ -254,6 +254,28 @@ impl Pipe {
         unsafe { ffi::ngx_handle_read_event(self.read_event(), 0) == Status::OK }
     }
 
+    /// Asks nginx to tell when something arrives or the other end is closed, once for each time: what arrives stays where it
+    /// is. `watch_read(false)` ends it. `false` when epoll refuses.
+    pub fn watch_arrivals(&mut self) -> bool {
+        self.clear_readable();
+        // SAFETY: the event belongs to our connection. nginx watches edge-triggered here.
+        unsafe { ffi::ngx_handle_read_event(self.read_event(), 0) == Status::OK }
+    }
+
+    /// Whether all other ends are closed. What was written before may still be there.
+    pub fn is_hung_up(&self) -> bool {
+        let mut polled = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: poll writes to the one struct that it is given, and does not wait.
+        let count = unsafe { libc::poll(&raw mut polled, 1, 0) };
+        count > 0 && polled.revents & (libc::POLLHUP | libc::POLLERR) != 0
+    }
+
+    /// Takes it that there may be something to read: nobody has looked.
+    pub fn expect_input(&mut self) {
+        // SAFETY: the event belongs to our connection.
+        unsafe { (*self.read_event()).set_ready(1) };
+    }
+
     /// Forgets that there was something to read: the next event tells.
     pub fn wait_for_event(&mut self) {
         self.clear_readable();

@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod feed;
 mod launch;
+pub mod pool;
 pub mod remainder;
 mod stderr;
 mod stdin;
@@ -19,7 +20,7 @@ use std::rc::Rc;
 
 pub use command::{Body, Command, Environs};
 pub use feed::Feed;
-pub use launch::{Launch, Launched, Stdio, launch, start};
+pub use launch::{Launch, Launched, Stdio, launch, serve, start};
 use remainder::Left;
 pub use stderr::{Reader as StderrReader, Stderr};
 pub use stdin::Stdin;
@@ -34,7 +35,7 @@ use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
 use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
 use crate::exec::terminal::{self, Size};
 use crate::session::buffers;
-use crate::session::endpoint::{Ending, Endpoint, HttpStatus, Input, Outlet, Produced};
+use crate::session::endpoint::{Ending, Endpoint, HttpStatus, Input, Outlet, Produced, Started};
 use crate::session::program::{LeftProgram, ProgramEnd};
 use crate::ws::close::CloseCode;
 use crate::ws::connection::{Data, SendError};
@@ -66,6 +67,8 @@ pub struct RunningProgram {
     listener: Listener,
     end: Rc<ProgramEnd>,
     format: Format,
+    /// It was there before its client: nobody will tell that it runs.
+    was_ready: bool,
     /// Its terminal comes when it runs.
     unattached: bool,
     /// Its descriptors are a terminal.
@@ -90,6 +93,10 @@ const STOPS: u64 = 100;
 const MOST_PATIENCE: u64 = 500;
 
 impl Endpoint for RunningProgram {
+    fn start(&mut self) -> Started {
+        if self.was_ready { Started::Yes } else { Started::NotYet }
+    }
+
     fn attach(&mut self, terminal: Option<OwnedFd>) -> Result<(), HttpStatus> {
         if !std::mem::take(&mut self.unattached) {
             return Ok(());

@@ -137,9 +137,7 @@ fn start(
     match endpoint {
         EndpointSettings::Channel(channel) => channel::start(request, session, channel),
         EndpointSettings::Shared(shared) => shared::start(request, session, shared),
-        EndpointSettings::Exec(words) => {
-            program::start(request, session, Command::of_words(request, words, Environs::Client)?)
-        }
+        EndpointSettings::Exec(words) => program::serve(request, session, words),
         EndpointSettings::ExecDir(root) => {
             program::start(request, session, Command::in_directory(request, root, Environs::Client)?)
         }

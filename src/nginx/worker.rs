@@ -18,6 +18,7 @@ use super::guard::guard;
 use super::log::{self, Level};
 use super::main_settings::MainSettings;
 use super::process_state;
+use super::program::pool;
 use super::recording;
 use super::shared;
 use super::tcp;
@@ -68,6 +69,7 @@ fn begin(settings: &MainSettings) -> bool {
     if settings.recordings {
         recording::begin();
     }
+    pool::begin(&settings.pools);
     shared::begin();
     if !settings.channels.is_none_or(|zone| hub::begin(zone, shared::CALLS)) {
         return false;
@@ -80,6 +82,7 @@ fn begin(settings: &MainSettings) -> bool {
 unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
     guard((), || {
         drop(EXIT_WATCHER.take());
+        pool::leaving();
         detached::leaving();
         listeners::drain();
         backend::leaving();
@@ -97,6 +100,7 @@ pub fn exit() {
     backend::end();
     detached::exit();
     hub::end();
+    pool::end();
     programs::end();
     recording::end();
     ledger::end();

@@ -75,14 +75,27 @@ fn object(text: &mut String, label: &Label, location: &Location) {
         string(text, part);
     }
     let Location {
-        current, total, subscribers, messages_in, messages_out, bytes_in, bytes_out, running, failures, ..
+        current,
+        total,
+        subscribers,
+        messages_in,
+        messages_out,
+        bytes_in,
+        bytes_out,
+        running,
+        failures,
+        waiting,
+        ahead,
+        replaced,
+        ..
     } = location;
     let _ = write!(
         text,
         ", \"connections\": {{\"current\": {current}, \"total\": {total}}}, \"subscribers\": {subscribers}, \
          \"in\": {{\"messages\": {messages_in}, \"bytes\": {bytes_in}}}, \
          \"out\": {{\"messages\": {messages_out}, \"bytes\": {bytes_out}}}, \
-         \"programs\": {{\"running\": {running}, \"failures\": {failures}}}, \"closes\": {{"
+         \"programs\": {{\"running\": {running}, \"failures\": {failures}}}, \
+         \"pool\": {{\"idle\": {waiting}, \"started\": {ahead}, \"replaced\": {replaced}}}, \"closes\": {{"
     );
     for (place, (name, count)) in location.ends().enumerate() {
         let comma = if place == 0 { "" } else { ", " };
@@ -127,10 +140,12 @@ mod tests {
             {\"endpoint\": \"exec\", \"server\": \"localhost\", \"location\": \"/cat\", \
             \"connections\": {\"current\": 2, \"total\": 6}, \"subscribers\": 0, \"in\": {\"messages\": 10, \"bytes\": 100}, \
             \"out\": {\"messages\": 7, \"bytes\": 70}, \"programs\": {\"running\": 1, \"failures\": 2}, \
+            \"pool\": {\"idle\": 3, \"started\": 9, \"replaced\": 4}, \
             \"closes\": {\"1000\": 4}, \"refused\": {\"403 origin\": 2}, REST,\n  \
             {\"endpoint\": \"tcp\", \"server\": \"\", \"location\": \"/\\\"\\\\\\u000a\", \
             \"connections\": {\"current\": 0, \"total\": 0}, \"subscribers\": 0, \"in\": {\"messages\": 0, \"bytes\": 0}, \
             \"out\": {\"messages\": 0, \"bytes\": 0}, \"programs\": {\"running\": 0, \"failures\": 0}, \
+            \"pool\": {\"idle\": 0, \"started\": 0, \"replaced\": 0}, \
             \"closes\": {}, \"refused\": {}, REST]"
             .replace("REST", &rest);
         assert_eq!(render(&snapshot), format!("{locations}}}\n"));

@@ -70,7 +70,7 @@ impl Closes {
     }
 }
 
-/// The figures of one location. Those of `current` and `running` are of this moment, all others totals.
+/// The figures of one location. Those of `current`, `subscribers`, `running` and `waiting` are of this moment, all others totals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     /// WebSockets that are open.
@@ -89,6 +89,12 @@ pub struct Location {
     pub running: u64,
     /// Programs that could not be started.
     pub failures: u64,
+    /// Programs of the pool that wait for a client.
+    pub waiting: u64,
+    /// Programs that were started for the pool.
+    pub ahead: u64,
+    /// Those of them that were gone, or of no use, before a client came.
+    pub replaced: u64,
     /// How many of `current` subscribe to channels.
     pub subscribers: u64,
     /// WebSockets that ended, by [`Closes::index`].
@@ -113,6 +119,9 @@ impl Default for Location {
             bytes_out: 0,
             running: 0,
             failures: 0,
+            waiting: 0,
+            ahead: 0,
+            replaced: 0,
             subscribers: 0,
             closes: [0; Closes::KINDS],
             refused: [0; Refused::KINDS],
@@ -137,7 +146,7 @@ impl Location {
         self.durations.add(&other.durations);
     }
 
-    fn numbers(&mut self) -> [&mut u64; 9] {
+    fn numbers(&mut self) -> [&mut u64; 12] {
         [
             &mut self.current,
             &mut self.total,
@@ -147,6 +156,9 @@ impl Location {
             &mut self.bytes_out,
             &mut self.running,
             &mut self.failures,
+            &mut self.waiting,
+            &mut self.ahead,
+            &mut self.replaced,
             &mut self.subscribers,
         ]
     }
@@ -259,7 +271,16 @@ mod tests {
         location.closes[Closes::with(CloseCode::new(1000)).index()] = 2;
         location.refused[Refused::by_origin().index()] = 1;
         snapshot.add(&Label::new("exec", "localhost", "/cat"), &location);
-        let location = Location { messages_out: 7, bytes_out: 70, running: 1, failures: 2, ..location };
+        let location = Location {
+            messages_out: 7,
+            bytes_out: 70,
+            running: 1,
+            failures: 2,
+            waiting: 3,
+            ahead: 9,
+            replaced: 4,
+            ..location
+        };
         snapshot.add(&Label::new("exec", "localhost", "/cat"), &location);
         snapshot.add(&Label::new("tcp", "", "/\"\\\n"), &Location::default());
         snapshot

@@ -49,6 +49,13 @@ const FAMILIES: &[Family] = &[
     of_programs("counter", "program_failures_total", "Programs that could not be started.", |location| {
         location.failures
     }),
+    of_programs("gauge", "pool_programs", "Programs that were started ahead and wait for a client.", |location| {
+        location.waiting
+    }),
+    of_programs("counter", "pool_started_total", "Programs that were started ahead.", |location| location.ahead),
+    of_programs("counter", "pool_replaced_total", "Programs that had ended before a client came.", |location| {
+        location.replaced
+    }),
 ];
 
 /// All metrics, each with its help and type.
@@ -242,6 +249,9 @@ mod tests {
             "nginx_websocket_session_seconds_sum{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 0",
             "nginx_websocket_connections{endpoint=\"tcp\",server=\"\",location=\"/\\\"\\\\\\n\"} 0",
             "nginx_websocket_program_failures_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 2",
+            "nginx_websocket_pool_programs{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 3",
+            "nginx_websocket_pool_started_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 9",
+            "nginx_websocket_pool_replaced_total{endpoint=\"exec\",server=\"localhost\",location=\"/cat\"} 4",
         ] {
             assert!(text.lines().any(|present| present == line), "{line} in\n{text}");
         }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::engine::Engine;
-use super::{Channels, Snapshot};
+use super::{Channels, Location, Snapshot};
 use crate::channel::wire::date::http_date;
 
 const HEAD: [&str; 11] = [
@@ -60,6 +60,15 @@ pub fn render(snapshot: &Snapshot) -> String {
         if !ends.is_empty() {
             let (endpoint, server, name) = (label.endpoint(), named(label.server()), named(label.location()));
             let _ = write!(text, "\ncloses of {endpoint} {server} {name}  {}", ends.join(", "));
+        }
+    }
+    for (label, Location { waiting, ahead, replaced, .. }) in &snapshot.locations {
+        if *ahead != 0 {
+            let (endpoint, server, name) = (label.endpoint(), named(label.server()), named(label.location()));
+            let _ = write!(
+                text,
+                "\npool of {endpoint} {server} {name}  idle: {waiting}, started: {ahead}, replaced: {replaced}"
+            );
         }
     }
     for (label, location) in &snapshot.locations {
@@ -131,6 +140,7 @@ exec      localhost  /cat         2       6           10             7       100
 tcp       -          /\"\\?         0       0            0             0         0          0         0         0
 
 closes of exec localhost /cat  1000: 4
+pool of exec localhost /cat  idle: 3, started: 9, replaced: 4
 refused by exec localhost /cat  403 origin: 2
 
 channels: 1, messages: 2, published: 5, evicted: 6

@@ -27,6 +27,11 @@ struct Subject {
 
 impl Subject {
     fn all(bench: &Bench, format: &str, program: &[&str]) -> io::Result<Vec<Self>> {
+        Self::all_with(bench, format, program, "websocket_exec", "")
+    }
+
+    /// The same, ours with these lines more, where the module has that directive.
+    fn all_with(bench: &Bench, format: &str, program: &[&str], directive: &str, lines: &str) -> io::Result<Vec<Self>> {
         let options: &[&str] = if format == "bytes" { &["--binary"] } else { &[] };
         let mut arguments = vec![format];
         arguments.extend_from_slice(program);
@@ -34,10 +39,11 @@ impl Subject {
             Self { name: PEER, server: servers::websocketd(options, program)?, path: "/" },
             Self { name: BARE, server: servers::bare("bare-exec", &arguments)?, path: "/" },
         ];
-        if let Some(module) = bench.setup.module_with("websocket_exec")? {
+        if let Some(module) = bench.setup.module_with(directive)? {
+            let words: Vec<String> = program.iter().map(|word| format!("\"{word}\"")).collect();
             let locations = format!(
-                "location / {{ websocket_exec {}; websocket_exec_format {format}; websocket_exec_max 20000; }}",
-                program.join(" ")
+                "location / {{ websocket_exec {}; websocket_exec_format {format}; websocket_exec_max 20000; {lines} }}",
+                words.join(" ")
             );
             let server = bench.setup.nginx(&Nginx { module, workers: 1, http: "", locations: &locations })?;
             subjects.push(Self { name: OURS, server, path: "/" });
@@ -53,6 +59,7 @@ impl Subject {
 pub fn run(bench: &Bench) -> io::Result<()> {
     let mut table = Table::new(&[PEER, BARE, OURS]);
     connects(bench, &mut table)?;
+    started_ahead(bench, &mut table)?;
     echoes(bench, &mut table)?;
     memory(bench, &mut table)?;
     println!("### Programs: `bench exec`\n");
@@ -90,6 +97,39 @@ fn connects(bench: &Bench, table: &mut Table) -> io::Result<()> {
             table.add(FIRST, Unit::Milliseconds, Goal::AtMostTimes(1.0), name, median(&times));
             table.add(CPU, Unit::Microseconds, Goal::AtMostTimes(0.4), name, cpu * each);
             table.add(ALL, Unit::Microseconds, Goal::None, name, (cpu + reaped) * each);
+        }
+    }
+    Ok(())
+}
+
+/// The first message of a program that waits for its client, where the server can have such ones.
+fn started_ahead(bench: &Bench, table: &mut Table) -> io::Result<()> {
+    const EACH: &str = "connect to first message of `sh -c \"echo hi; read x\"`, median";
+    const AHEAD: &str = "the same, started ahead (`websocket_exec_pool 8`), median";
+    /// Between two clients, so that another program can take the place of the last one.
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    let connections = bench.effort.scaled(200);
+    for (work, goal, directive, lines) in [
+        (EACH, Goal::None, "websocket_exec", ""),
+        (AHEAD, Goal::AtMost(0.25), "websocket_exec_pool", "websocket_exec_pool 8;"),
+    ] {
+        if !bench.wants(work) {
+            continue;
+        }
+        let subjects = Subject::all_with(bench, "lines", &["/bin/sh", "-c", "echo hi; read x"], directive, lines)?;
+        for _ in 0..bench.effort.rounds {
+            for Subject { name, server, path } in &subjects {
+                bench.effort.quiet.wait()?;
+                let once = |_| {
+                    thread::sleep(PAUSE);
+                    connect::once(link::source(0), server.address, path, Until::Said(b"hi"))
+                };
+                (0..connections / 10).try_for_each(|at| once(at).map(drop))?;
+                let times: Vec<Duration> = (0..connections).map(once).collect::<io::Result<_>>()?;
+                let times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+                table.add(work, Unit::Milliseconds, goal, name, median(&times));
+            }
         }
     }
     Ok(())

@@ -27,6 +27,8 @@ enum State {
     Header,
     /// The payload of a record is being read.
     Payload(Record),
+    /// In what is read over: so many octets of it are still to come.
+    Skipped(u64),
     /// The program has closed the WebSocket; nothing that follows counts.
     Closed,
 }
@@ -44,6 +46,7 @@ struct Record {
 
 enum Header<'a> {
     Record(Record),
+    Skipped(u64),
     Close { code: CloseCode, reason: &'a [u8] },
 }
 
@@ -62,8 +65,18 @@ impl Records {
                 State::Header => {
                     let (used, found) = self.header(held, rest, at)?;
                     at += used;
-                    if found.is_some() || matches!(self.state, State::Header) {
+                    // After a record without payload that is read over, another header follows.
+                    if found.is_some() || (matches!(self.state, State::Header) && at == input.len()) {
                         return Ok((at, found));
+                    }
+                }
+                State::Skipped(left) => {
+                    let used = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+                    at += used;
+                    let left = left - used as u64;
+                    self.state = if left == 0 { State::Header } else { State::Skipped(left) };
+                    if at == input.len() {
+                        return Ok((at, None));
                     }
                 }
                 State::Payload(record) => {
@@ -82,7 +95,7 @@ impl Records {
         match self.state {
             State::Closed => Ok(()),
             State::Header if self.open.is_none() && held.is_empty() => Ok(()),
-            State::Header | State::Payload(_) => Err(FramingError::Unfinished),
+            State::Header | State::Payload(_) | State::Skipped(_) => Err(FramingError::Unfinished),
         }
     }
 
@@ -91,7 +104,7 @@ impl Records {
         // Told by the first octet, so that a program that speaks another format is not waited for.
         let limit = match held.first().or(rest.first()) {
             None => return Ok((0, None)),
-            Some(b'T' | b'B' | b't' | b'b') => MAX_LENGTH_LINE,
+            Some(b'T' | b'B' | b't' | b'b' | b'E') => MAX_LENGTH_LINE,
             Some(b'C') => MAX_CLOSE_LINE,
             Some(&octet) => return Err(FramingError::UnknownRecord(octet)),
         };
@@ -119,6 +132,11 @@ impl Records {
                 }
                 self.open = Some(record.kind);
                 self.state = State::Payload(record);
+                *held = Vec::new();
+                None
+            }
+            Header::Skipped(left) => {
+                self.state = if left == 0 { State::Header } else { State::Skipped(left) };
                 *held = Vec::new();
                 None
             }
@@ -173,16 +191,17 @@ impl Records {
 /// Reads a header line without its newline.
 fn parse(line: &[u8]) -> Result<Header<'_>, FramingError> {
     let Some((&first, rest)) = line.split_first() else { return Err(FramingError::UnknownRecord(b'\n')) };
+    let length = || rest.strip_prefix(b" ").and_then(decimal).ok_or(FramingError::InvalidLength);
     let (kind, more) = match first {
         b'T' => (MessageKind::Text, false),
         b't' => (MessageKind::Text, true),
         b'B' => (MessageKind::Binary, false),
         b'b' => (MessageKind::Binary, true),
         b'C' => return parse_close(rest),
+        b'E' => return Ok(Header::Skipped(length()?)),
         octet => return Err(FramingError::UnknownRecord(octet)),
     };
-    let digits = rest.strip_prefix(b" ").ok_or(FramingError::InvalidLength)?;
-    let left = decimal(digits).ok_or(FramingError::InvalidLength)?;
+    let left = length()?;
     Ok(Header::Record(Record { kind, left, more, whole: left <= HOLD as u64 }))
 }
 

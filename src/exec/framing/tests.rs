@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::exec::environment::{CgiRequest, Environment};
 use crate::ws::close::CloseCode;
 
 /// What came out: whole messages, put together from their pieces.
@@ -133,6 +134,34 @@ fn records() {
     check(Format::Messages, b"t 1\n\xe2t 1\n\x82T 1\n\xac", &[text("€".as_bytes())]);
     check(Format::Messages, b"T 0000000000000000002\nhi", &[text(b"hi")]);
     check(Format::Messages, b"", &[]);
+}
+
+#[test]
+fn what_a_client_brought_is_read_over() {
+    check(Format::Messages, b"E 4\nA=1\nT 2\nhi", &[text(b"hi")]);
+    check(Format::Messages, b"E 0\nT 1\naE 0\n", &[text(b"a")]);
+    // Also between the pieces of a message.
+    check(Format::Messages, b"t 1\naE 2\nxxT 1\nb", &[text(b"ab")]);
+    check(Format::Messages, b"E 2\nx", &[Event::Failed(FramingError::Unfinished)]);
+    check(Format::Messages, b"E x\n", &[Event::Failed(FramingError::InvalidLength)]);
+    check(Format::Messages, b"E\n", &[Event::Failed(FramingError::InvalidLength)]);
+}
+
+#[test]
+fn what_a_client_brought_is_a_record() {
+    let request = CgiRequest { query: b"a=1\n2", ..CgiRequest::default() };
+    let environment = Environment::new(&request, [(&b"X-A"[..], &b"b"[..])], None, &[]);
+    let mut stdin = Vec::new();
+    write_environment(&environment, &mut stdin).unwrap();
+    let head = stdin.iter().position(|octet| *octet == b'\n').unwrap();
+    let (head, payload) = (&stdin[..head], &stdin[head + 1..]);
+    assert_eq!(head, format!("E {}", payload.len()).as_bytes());
+    let lines: Vec<&[u8]> = payload.strip_suffix(b"\n").unwrap().split(|octet| *octet == b'\n').collect();
+    let variables: Vec<&[u8]> = environment.variables().iter().collect();
+    assert_eq!(lines, variables);
+    assert!(lines.contains(&&b"QUERY_STRING=a=1 2"[..]) && lines.contains(&&b"HTTP_X_A=b"[..]));
+    stdin.extend_from_slice(b"T 2\nhi");
+    check(Format::Messages, &stdin, &[text(b"hi")]);
 }
 
 #[test]

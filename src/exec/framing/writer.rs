@@ -6,6 +6,7 @@ use std::collections::TryReserveError;
 use std::io::Write as _;
 
 use super::{Format, HOLD, MessageKind};
+use crate::exec::environment::Environment;
 use crate::ws::close::CloseCode;
 
 /// The message cannot be given to the program.
@@ -136,6 +137,25 @@ impl Writer {
         stdin.extend_from_slice(payload);
         Ok(())
     }
+}
+
+/// Appends the record `E`: each of the variables, `NAME=value`, and a newline after it. None of them has a newline in it.
+///
+/// # Errors
+///
+/// [`WriteError::OutOfMemory`].
+pub fn write_environment(environment: &Environment, stdin: &mut Vec<u8>) -> Result<(), WriteError> {
+    let variables = environment.variables();
+    let length: usize = variables.iter().map(|variable| variable.len() + 1).sum();
+    stdin.try_reserve(length + 23)?;
+    // Writing to a Vec does not fail.
+    let _ = writeln!(stdin, "E {length}");
+    for variable in variables.iter() {
+        debug_assert!(!variable.contains(&b'\n'), "control octets are spaces");
+        stdin.extend_from_slice(variable);
+        stdin.push(b'\n');
+    }
+    Ok(())
 }
 
 fn append(to: &mut Vec<u8>, octets: &[u8]) -> Result<(), WriteError> {

@@ -17,6 +17,7 @@ use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
+use crate::nginx::user::User;
 use crate::nginx::worker::spawners;
 
 /// Whose request a program may know of.
@@ -89,15 +90,7 @@ impl<'r> Command<'r> {
             request.report(Level::Error, format_args!("cannot start \"{path}\": a program is {PROGRAM_NAME}"));
             return Err(Status::INTERNAL_SERVER_ERROR);
         }
-        let uri = request.uri();
-        // The location's name is what led to the program; the rest of the path is for the program. No part of it led to
-        // a location "@name", as none led to "location /".
-        let script = match prefix(request) {
-            _ if request.settings().named => 0,
-            Some(prefix) => prefix.strip_suffix(b"/").unwrap_or(prefix).len(),
-            None => uri.len(),
-        };
-        Self::new(request, Cow::Borrowed(path), None, &words, script, environs)
+        Self::new(request, Cow::Borrowed(path), None, &words, script(request), environs)
     }
 
     /// The program below the directory of `websocket_exec_dir` or `websocket_cgi_dir` that the rest of the path leads to.
@@ -200,6 +193,53 @@ impl<'r> Command<'r> {
     }
 }
 
+/// The environment that the program of `websocket_exec` would have if it were started for this request.
+///
+/// # Errors
+///
+/// The status to answer.
+pub fn environment_of(request: Request<'_>) -> Result<Environment, Status> {
+    environment(request, script(request), Environs::Client)
+}
+
+/// How much of the path led to the program of `websocket_exec`.
+fn script(request: Request<'_>) -> usize {
+    // The location's name is what led to the program; the rest of the path is for the program. No part of it led to
+    // a location "@name", as none led to "location /".
+    match prefix(request) {
+        _ if request.settings().named => 0,
+        Some(prefix) => prefix.strip_suffix(b"/").unwrap_or(prefix).len(),
+        None => request.uri().len(),
+    }
+}
+
+/// Names of variables, and their values.
+pub type Values<'a> = Vec<(&'a [u8], Cow<'a, [u8]>)>;
+
+/// What a location sets in the environment of its programs: the variables of their user, then those of
+/// `websocket_exec_env`, which may take their place. `None` when a value cannot be had.
+pub fn variables<'a>(
+    user: Option<&'a User>,
+    entries: &'a [EnvEntry<ComplexValue>],
+    value: impl Fn(&'a ComplexValue) -> Option<&'a [u8]>,
+) -> Option<Values<'a>> {
+    let mut values: Values<'a> = Vec::with_capacity(entries.len() + 4);
+    if let Some(user) = user {
+        values.extend(user.environment().map(|(name, value)| (name, Cow::Borrowed(value))));
+    }
+    for entry in entries {
+        match entry {
+            EnvEntry::Set(name, template) => values.push((name, Cow::Borrowed(value(template)?))),
+            EnvEntry::Pass(name) => {
+                if let Some(value) = spawners::own_environment(name) {
+                    values.push((name, Cow::Owned(value)));
+                }
+            }
+        }
+    }
+    Some(values)
+}
+
 /// The name of the location, if the path begins with it; a regular expression has none.
 fn prefix(request: Request<'_>) -> Option<&[u8]> {
     let name = request.location();
@@ -221,24 +261,9 @@ pub fn refusal(request: Request<'_>, error: &io::Error) -> Status {
 fn environment(request: Request<'_>, script: usize, environs: Environs) -> Result<Environment, Status> {
     let settings = request.settings();
     let entries = settings.exec_env();
-    let mut values: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(entries.len() + 4);
     let whom = settings.exec_user();
-    if let Some(user) = &whom {
-        // Settings of the location take their place.
-        values.extend(user.environment().map(|(name, value)| (name, Cow::Borrowed(value))));
-    }
-    for entry in entries.iter() {
-        match entry {
-            EnvEntry::Set(name, template) => {
-                values.push((name, Cow::Borrowed(template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?)));
-            }
-            EnvEntry::Pass(name) => {
-                if let Some(value) = spawners::own_environment(name) {
-                    values.push((name, Cow::Owned(value)));
-                }
-            }
-        }
-    }
+    let values = variables(whom.as_deref(), &entries, |template| template.evaluate(request))
+        .ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let variables: Vec<Setting<'_>> = values.iter().map(|(name, value)| Setting { name, value }).collect();
     let uri = request.uri();
     let (script_name, path_info) = uri.split_at_checked(script).unwrap_or((uri, &[]));

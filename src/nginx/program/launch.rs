@@ -7,19 +7,21 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::client::OneClient;
-use super::command::{Command, refusal};
+use super::command::{Command, Environs, refusal};
 use super::feed::Feed;
-use super::{Listener, RunningProgram, Stderr, Stdin, backlog};
+use super::{Listener, RunningProgram, Stderr, Stdin, backlog, pool};
 use crate::conf::ExecStderr;
-use crate::exec::framing::{Reader, Writer};
-use crate::exec::spawner::{self, ProgramId};
+use crate::exec::framing::{Reader, Writer, write_environment};
+use crate::exec::spawner::{ProgramDescription, ProgramId};
 use crate::exec::terminal;
+use crate::ledger::Place;
 use crate::nginx::exhaustion::Explained;
 use crate::nginx::log::Level;
 use crate::nginx::pipe::{self, Pipe};
 use crate::nginx::request::{Request, try_again};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
+use crate::nginx::template::ComplexValue;
 use crate::nginx::user::User;
 use crate::nginx::worker::programs::{self, Asked, Served};
 use crate::session::endpoint::Endpoint;
@@ -80,6 +82,8 @@ pub struct Launch {
     pub terminal: bool,
     /// What becomes of its standard error.
     pub stderr: ExecStderr,
+    /// It is told of its client by the first record.
+    pub tells_of_client: bool,
 }
 
 /// A program that was asked for, with our ends of what it reads and writes.
@@ -87,10 +91,107 @@ pub struct Launched {
     pub id: ProgramId,
     pub end: Rc<ProgramEnd>,
     pub feed: Feed,
+    /// None as long as its terminal has not come.
     pub stdout: Option<Pipe>,
     pub stderr: Option<Stderr>,
     /// Its terminal comes when it runs.
     pub unattached: bool,
+}
+
+impl Launched {
+    /// Asks the spawner for a program, in the directory `found` that it is in or by its path, with pipes or on a terminal. These
+    /// octets are the first that it reads.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors or connections left, or there is no spawner.
+    pub fn ask(
+        asked: Asked,
+        program: &ProgramDescription<'_>,
+        found: Option<OwnedFd>,
+        to: ExecStderr,
+        listener: Listener,
+        first: &[u8],
+    ) -> io::Result<Self> {
+        let terminal = program.terminal;
+        // A terminal belongs to whoever has opened it, so that another user's is opened by its spawner.
+        let stdio = match (terminal, asked.user.as_deref()) {
+            (true, Some(_)) => None,
+            (true, None) => Some(Stdio::terminal()?),
+            (false, user) => Some(Stdio::pipes(to, user)?),
+        };
+        let unattached = stdio.is_none();
+        let (mut feed, stdout, stderr, theirs) = match stdio {
+            None => (Feed::of_terminal(), None, None, None),
+            Some(Stdio { stdin, stdout, stderr, theirs }) => {
+                let stderr = stderr.map(|fd| listener.watch(fd)).transpose()?.map(|pipe| Stderr::new(pipe, to));
+                let feed = Feed::new(Stdin::new(stdin, listener), terminal);
+                (feed, Some(listener.watch(stdout)?), stderr, Some(theirs))
+            }
+        };
+        if !first.is_empty() {
+            feed.queue().extend_from_slice(first);
+        }
+        let end = Rc::clone(&asked.end);
+        let id = programs::start(asked, program, theirs, found)?;
+        Ok(Launched { id, end, feed, stdout, stderr, unattached })
+    }
+
+    /// Somebody else hears of its descriptors from now on.
+    pub fn listen(&mut self, listener: Listener) {
+        self.feed.listen(listener);
+        if let Some(stdout) = &self.stdout {
+            stdout.listen(listener);
+        }
+        if let Some(stderr) = &self.stderr {
+            stderr.listen(listener);
+        }
+    }
+
+    /// As the endpoint of a session, which has given the program its place. `was_ready`: it was there before its client.
+    pub fn serve(self, request: Request<'_>, session: SessionRef, name: String, was_ready: bool) -> Box<dyn Endpoint> {
+        let settings = request.settings();
+        let Launched { id, end, feed, stdout, stderr, unattached } = self;
+        Box::new(RunningProgram {
+            id,
+            name,
+            session,
+            listener: listener(request, session),
+            end,
+            format: settings.exec_format(),
+            was_ready,
+            unattached,
+            terminal: settings.exec_pty(),
+            hung_up: false,
+            ladder: settings.exec_stop(),
+            feed: Some(feed),
+            stdout,
+            stderr,
+            reader: Reader::new(settings.exec_format()),
+            writer: Writer::new(settings.exec_format()),
+            backlog: backlog(settings.max_message_size()),
+        })
+    }
+}
+
+/// A place for one more program of the location of a request.
+///
+/// # Errors
+///
+/// The status to answer, which was logged: all places are taken.
+pub fn admit(request: Request<'_>, name: &str) -> Result<Place, Status> {
+    let settings = request.settings();
+    programs::admit(settings.key, settings.exec_max()).ok_or_else(|| {
+        let most = settings.exec_max();
+        let reason = format_args!("cannot start {name}: {most} programs run here already (websocket_exec_max)");
+        request.report(Level::Error, reason);
+        try_again(request)
+    })
+}
+
+/// Who hears of the descriptors of the program of a session.
+pub fn listener(request: Request<'_>, session: SessionRef) -> Listener {
+    Listener { handler: session::on_endpoint, data: session.as_ptr().cast(), log: request.log() }
 }
 
 /// Asks the spawner for the program of a request. The answer comes to whom it serves.
@@ -99,10 +200,10 @@ pub struct Launched {
 ///
 /// The status to answer, which was logged.
 pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Result<Launched, Status> {
-    let Launch { listener, served, terminal, stderr: to } = launch;
+    let Launch { listener, served, terminal, stderr, tells_of_client } = launch;
     let settings = request.settings();
     let name = &command.name;
-    let description = spawner::ProgramDescription {
+    let description = ProgramDescription {
         path: &command.path,
         arguments: &command.arguments,
         environment: command.environment.variables(),
@@ -111,39 +212,39 @@ pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Res
         ladder: settings.exec_stop(),
         terminal,
     };
-    let place = programs::admit(settings.key, settings.exec_max()).ok_or_else(|| {
-        let most = settings.exec_max();
-        let reason = format_args!("cannot start {name}: {most} programs run here already (websocket_exec_max)");
-        request.report(Level::Error, reason);
-        try_again(request)
-    })?;
+    let place = admit(request, name)?;
     let refused = |error: io::Error| {
         programs::failed(settings.key);
         request.report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
         refusal(request, &error)
     };
-    let user = settings.exec_user();
-    let watch = |fd| listener.watch(fd).map_err(refused);
-    // A terminal belongs to whoever has opened it, so that another user's is opened by its spawner.
-    let stdio = match (terminal, &user) {
-        (true, Some(_)) => None,
-        (true, None) => Some(Stdio::terminal().map_err(refused)?),
-        (false, user) => Some(Stdio::pipes(to, user.as_deref()).map_err(refused)?),
-    };
-    let unattached = stdio.is_none();
-    let (feed, stdout, stderr, theirs) = match stdio {
-        None => (Feed::of_terminal(), None, None, None),
-        Some(Stdio { stdin, stdout, stderr, theirs }) => {
-            let stderr = stderr.map(watch).transpose()?.map(|pipe| Stderr::new(pipe, to));
-            (Feed::new(Stdin::new(stdin, listener), terminal), Some(watch(stdout)?), stderr, Some(theirs))
-        }
-    };
-    let end = Rc::new(ProgramEnd::default());
+    let mut first = Vec::new();
+    if tells_of_client {
+        let told = write_environment(&command.environment, &mut first);
+        told.map_err(|error| refused(io::Error::new(io::ErrorKind::OutOfMemory, error)))?;
+    }
     let found = command.found.map(|found| found.directory);
-    let asked =
-        Asked { served, end: Rc::clone(&end), place, name: name.clone(), timeout: settings.exec_start_timeout(), user };
-    let id = programs::start(asked, &description, theirs, found).map_err(refused)?;
-    Ok(Launched { id, end, feed, stdout, stderr, unattached })
+    let asked = Asked {
+        served,
+        end: Rc::default(),
+        place: Some(place),
+        name: name.clone(),
+        timeout: settings.exec_start_timeout(),
+        user: settings.exec_user(),
+    };
+    Launched::ask(asked, &description, found, stderr, listener, &first).map_err(refused)
+}
+
+/// Gives a client of `websocket_exec` one of the programs that wait for it, or asks for one of its own.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub fn serve(request: Request<'_>, session: SessionRef, words: &[ComplexValue]) -> Result<Box<dyn Endpoint>, Status> {
+    match pool::hand_over(request, session)? {
+        Some(program) => Ok(program),
+        None => start(request, session, Command::of_words(request, words, Environs::Client)?),
+    }
 }
 
 /// Asks the spawner for the program of a session. The answer comes to the session.
@@ -154,27 +255,12 @@ pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Res
 pub fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
     let settings = request.settings();
     let name = command.name.clone();
-    let terminal = settings.exec_pty();
-    let listener = Listener { handler: session::on_endpoint, data: session.as_ptr().cast(), log: request.log() };
-    let served = Rc::new(OneClient(session));
-    let whom = Launch { listener, served, terminal, stderr: settings.exec_stderr() };
-    let Launched { id, end, feed, stdout, stderr, unattached } = launch(request, command, whom)?;
-    Ok(Box::new(RunningProgram {
-        id,
-        name,
-        session,
-        listener,
-        end,
-        format: settings.exec_format(),
-        unattached,
-        terminal,
-        hung_up: false,
-        ladder: settings.exec_stop(),
-        feed: Some(feed),
-        stdout,
-        stderr,
-        reader: Reader::new(settings.exec_format()),
-        writer: Writer::new(settings.exec_format()),
-        backlog: backlog(settings.max_message_size()),
-    }))
+    let whom = Launch {
+        listener: listener(request, session),
+        served: Rc::new(OneClient(session)),
+        terminal: settings.exec_pty(),
+        stderr: settings.exec_stderr(),
+        tells_of_client: pool::tells_of_client(settings),
+    };
+    Ok(launch(request, command, whom)?.serve(request, session, name, false))
 }

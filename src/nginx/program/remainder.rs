@@ -41,7 +41,7 @@ const HANG_UP: u64 = 100;
 /// read.
 const OUTPUT: usize = 16 << 20;
 
-/// A program whose client has gone.
+/// A program whose client has gone, or none of which has come.
 pub struct Remainder {
     id: ProgramId,
     /// How the log calls it.
@@ -61,7 +61,7 @@ pub struct Remainder {
     timer: Timer,
 }
 
-/// What a session, or a request that a program has answered, leaves of the program.
+/// What a session, a request that a program has answered, or a pool leaves of the program.
 pub struct Left {
     pub id: ProgramId,
     pub name: String,
@@ -71,7 +71,7 @@ pub struct Left {
     pub feed: Feed,
     pub stdout: Option<Pipe>,
     pub stderr: Option<Stderr>,
-    /// The session that has left it, and whether that waits for the end of the program.
+    /// The session that has left it, and whether that waits for the end of the program; `None` where there was no session.
     pub awaited: Option<(SessionRef, Rc<Cell<bool>>)>,
 }
 

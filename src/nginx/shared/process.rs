@@ -105,7 +105,7 @@ impl Process {
         let asked = Asked {
             served: Rc::new(ServedChannel(id)),
             end: Rc::clone(&end),
-            place,
+            place: Some(place),
             name: name.clone(),
             timeout: parameters.start_timeout,
             user: parameters.user.clone(),

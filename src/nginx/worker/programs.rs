@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::spawners::{self, Running, Spawners};
 use crate::exec::spawner::{ExitStatus, Failure, Ladder, ProgramDescription, ProgramId, Report, StartStep};
-use crate::ledger::Place;
+use crate::ledger::{Place, WaitingProgram};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::identity;
@@ -65,8 +65,8 @@ pub struct Asked {
     pub served: Rc<dyn Served>,
     /// Where its end is noted.
     pub end: Rc<ProgramEnd>,
-    /// Its place among the programs of the location.
-    pub place: Place,
+    /// Its place among the programs of the location; `None` for one that waits for a client.
+    pub place: Option<Place>,
     /// How the log calls it.
     pub name: String,
     /// How long its start may take, in milliseconds; 0 for no limit.
@@ -81,7 +81,7 @@ struct Entry {
     end: Rc<ProgramEnd>,
     name: String,
     /// Counted until the last process of its group is gone.
-    place: Place,
+    place: Option<Place>,
     /// Whether the program was told to stop: how it ends is no news.
     stopped: bool,
     /// When its start is given up, by nginx's clock.
@@ -168,7 +168,17 @@ pub fn admit(key: u64, most: u64) -> Option<Place> {
     ledger::own()?.admit(key as usize, most)
 }
 
-/// A program of the location with this key could not even be asked for.
+/// Whether one more program of the location with this key may be started before its client has come.
+pub fn has_room_ahead(key: u64, most: u64) -> bool {
+    ledger::own().is_some_and(|ledger| ledger.has_room_ahead(key as usize, most))
+}
+
+/// Counts a program of the location with this key that runs and waits for a client.
+pub fn wait(key: u64) -> Option<WaitingProgram> {
+    ledger::own()?.wait(key as usize)
+}
+
+/// A program of the location with this key could not even be asked for, or could not be started and has no place.
 pub fn failed(key: u64) {
     if let Some(ledger) = ledger::own() {
         ledger.program_failed(key as usize);
@@ -226,6 +236,22 @@ pub fn leave(id: ProgramId, to: Rc<dyn Served>) -> bool {
     })
 }
 
+/// A program that has waited for a client serves one from now on, and takes a place of its location.
+///
+/// # Errors
+///
+/// It has ended; the place is still there.
+pub fn hand_over(id: ProgramId, to: Rc<dyn Served>, place: Place) -> Result<(), Place> {
+    PROGRAMS.with_borrow_mut(|programs| {
+        let entry = programs.table.get_mut(&id.0).filter(|entry| entry.end.status().is_none() && !entry.stopped);
+        let Some(entry) = entry else { return Err(place) };
+        debug_assert!(entry.place.is_none(), "a program serves one client");
+        entry.served = Some(to);
+        entry.place = Some(place);
+        Ok(())
+    })
+}
+
 /// A program is not needed any more: it is taken down step by step.
 pub fn stop(id: ProgramId, ladder: Ladder) {
     PROGRAMS.with_borrow_mut(|programs| {
@@ -248,7 +274,9 @@ unsafe extern "C" fn on_deadline(_: *mut ffi::ngx_event_t) {
                 programs.answered(ProgramId(id));
                 // Its place is taken until the spawner says that nothing of it is left: a process that hangs is one.
                 let entry = programs.table.get_mut(&id)?;
-                entry.place.failed();
+                if let Some(place) = &entry.place {
+                    place.failed();
+                }
                 Some((ProgramId(id), entry.served.take(), entry.name.clone()))
             });
             let Some((id, served, name)) = late else { break };
@@ -300,7 +328,9 @@ fn dispatch(report: Report, terminal: Option<OwnedFd>) {
         Report::Failed { id, failure } => {
             // It takes no place any more when the client hears of it, which may at once try again.
             let Some(entry) = forget(id) else { return };
-            entry.place.failed();
+            if let Some(place) = &entry.place {
+                place.failed();
+            }
             let as_whom = entry.as_whom(failure);
             let is_denied = entry.is_denied(failure);
             let Entry { served, name, place, .. } = entry;
