@@ -102,6 +102,7 @@ const FILES: &[(&str, &str)] = &[
     ("program/client", "endpoints"),
     ("program/command", "endpoints"),
     ("program/feed", "endpoints"),
+    ("program/host", "endpoints"),
     ("program/launch", "endpoints"),
     ("program/pool", "endpoints"),
     ("program/pool/hand_over", "endpoints"),

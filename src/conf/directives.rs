@@ -288,6 +288,9 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_exec_pty", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_pty, value::flag(from[0]))
         }),
+        row(c"websocket_exec_remote_host", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_remote_host, value::flag(from[0]))
+        }),
         row(c"websocket_exec_send_timeout", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_send_timeout, value::time(from[0]))
         }),

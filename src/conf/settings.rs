@@ -478,6 +478,8 @@ settings! {
     exec_linger: u64, 0;
     /// Programs that each worker starts ahead of their clients.
     exec_pool: u64, 0;
+    /// Whether the name of the client's address is looked up.
+    exec_remote_host: bool, false;
     /// Whether the program runs on a pseudo-terminal.
     exec_pty: bool, false;
     /// How long a start may take, in milliseconds; 0 for no limit.

@@ -368,6 +368,8 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_exec_stop", "1s", "2s", "signal=int"], false),
         (&["websocket_exec_stop", "1s", "2s", "daemons=maybe"], false),
         (&["websocket_exec_stop", "1s", "2s", "TERM"], false),
+        (&["websocket_exec_remote_host", "off"], true),
+        (&["websocket_exec_remote_host", "yes"], false),
         (&["websocket_exec_pool", "0"], true),
         (&["websocket_exec_pool", "1024"], true),
         (&["websocket_exec_pool", "1025"], false),

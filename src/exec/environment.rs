@@ -30,8 +30,10 @@ pub struct CgiRequest<'a> {
     pub server_name: &'a [u8],
     /// `SERVER_PORT`, in decimal; empty on a unix socket.
     pub server_port: &'a [u8],
-    /// `REMOTE_ADDR`, and `REMOTE_HOST` as well: names are not looked up (RFC 3875, section 4.1.9).
+    /// `REMOTE_ADDR`.
     pub remote_addr: &'a [u8],
+    /// `REMOTE_HOST`: the name of the address if it was looked up, else the address (RFC 3875, section 4.1.9).
+    pub remote_host: &'a [u8],
     /// `REMOTE_PORT`, in decimal; empty on a unix socket.
     pub remote_port: &'a [u8],
     /// `REMOTE_USER`; empty for a client that did not authenticate.
@@ -194,6 +196,18 @@ impl From<Environment> for Strings {
     }
 }
 
+/// Whether this can be the name of a host (RFC 1123, section 2.1), or one with underscores, as there are. Who has an address says what
+/// its name is, which may be anything.
+pub fn is_host_name(name: &[u8]) -> bool {
+    let is_label = |label: &[u8]| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with(b"-")
+            && label.iter().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+    };
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    name.len() <= 253 && name.split(|octet| *octet == b'.').all(is_label)
+}
+
 struct Builder<'a> {
     variables: Strings,
     settings: &'a [Setting<'a>],
@@ -217,7 +231,7 @@ impl Builder<'_> {
         }
         self.add(b"REMOTE_ADDR", request.remote_addr);
         self.add(b"REMOTE_PORT", request.remote_port);
-        self.add(b"REMOTE_HOST", request.remote_addr);
+        self.add(b"REMOTE_HOST", request.remote_host);
         self.add(b"REMOTE_USER", request.remote_user.unwrap_or_default());
         self.add(b"UNIQUE_ID", request.unique_id);
         if request.https {
@@ -340,6 +354,7 @@ mod tests {
         server_name: b"example.com",
         server_port: b"8443",
         remote_addr: b"192.0.2.7",
+        remote_host: b"client.example.com",
         remote_port: b"50000",
         remote_user: None,
         https: false,
@@ -379,12 +394,24 @@ mod tests {
                 "PATH_TRANSLATED=/srv/www/a b",
                 "REMOTE_ADDR=192.0.2.7",
                 "REMOTE_PORT=50000",
-                "REMOTE_HOST=192.0.2.7",
+                "REMOTE_HOST=client.example.com",
                 "REMOTE_USER=",
                 "UNIQUE_ID=9f2c",
                 "PATH=/usr/bin:/bin",
             ]
         );
+    }
+
+    #[test]
+    fn names_of_hosts() {
+        for name in ["localhost", "a.example.com", "a.example.com.", "1-2.dsl_pool.example", "7"] {
+            assert!(is_host_name(name.as_bytes()), "{name}");
+        }
+        let long = "x".repeat(64);
+        for name in ["", ".", "a..b", ".a", "-a.b", "a b", "a\nb", "$(id)", "a/b", "a;b", "caf\u{e9}", "a\0", &long] {
+            assert!(!is_host_name(name.as_bytes()), "{name:?}");
+        }
+        assert!(!is_host_name(["abcdefg"; 32].join(".").as_bytes()));
     }
 
     #[test]
@@ -515,7 +542,7 @@ mod tests {
         let of = |name: &str| all.iter().filter(|v| v.starts_with(&format!("{name}="))).cloned().collect::<Vec<_>>();
         assert_eq!(of("A"), ["A=2"]);
         assert_eq!(of("REMOTE_ADDR"), ["REMOTE_ADDR=198.51.100.1"]);
-        assert_eq!(of("REMOTE_HOST"), ["REMOTE_HOST=192.0.2.7"]);
+        assert_eq!(of("REMOTE_HOST"), ["REMOTE_HOST=client.example.com"]);
         assert_eq!(of("PATH"), ["PATH="]);
         assert_eq!(of("HTTP_X_Y"), ["HTTP_X_Y=mine"]);
         assert_eq!(of("HTTP_X_YZ"), ["HTTP_X_YZ=other"]);

@@ -251,6 +251,14 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
                 main.use_recordings();
             }
         }
+        if matches!(here.endpoint, Some(EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_)))
+            && here.exec_remote_host()
+            && !content::has_resolver(cf)
+        {
+            let reason = "names of addresses are looked up by a \"resolver\", and none is defined here";
+            log::configuration(cf, format_args!("\"websocket_exec_remote_host\" directive: {reason}"));
+            return ERROR;
+        }
         if here.exec_pool() == 0 {
             here.pool = 0;
         } else if !is_inherited || starts_others {

@@ -71,6 +71,13 @@ pub fn displaced(cf: *mut ffi::ngx_conf_t, here: &Settings<NginxCompiler>) -> Op
     if present { None } else { here.content() }
 }
 
+/// Whether names can be looked up for the location that is being merged.
+pub fn has_resolver(cf: *mut ffi::ngx_conf_t) -> bool {
+    // SAFETY: the location is being merged; nginx has merged its own settings before, and where there is no resolver has put one
+    // without servers there. The references are not kept.
+    unsafe { location(cf).resolver.as_ref() }.is_some_and(|resolver| resolver.connections.nelts > 0)
+}
+
 /// The content handler for these settings.
 fn handler_of(settings: &Settings<NginxCompiler>) -> Option<Handler> {
     if settings.endpoint.is_some() || settings.cgi.is_some() {

@@ -6,6 +6,7 @@ pub mod check;
 mod client;
 mod command;
 mod feed;
+pub mod host;
 mod launch;
 pub mod pool;
 pub mod remainder;
@@ -20,7 +21,7 @@ use std::rc::Rc;
 
 pub use command::{Body, Command, Environs};
 pub use feed::Feed;
-pub use launch::{Launch, Launched, Stdio, launch, serve, start};
+pub use launch::{Launch, Launched, Stdio, launch};
 use remainder::Left;
 pub use stderr::{Reader as StderrReader, Stderr};
 pub use stdin::Stdin;
@@ -30,7 +31,9 @@ pub use super::pipe::Listener;
 use super::exhaustion::Explained;
 use super::log::{self, Level};
 use super::pipe::{Pipe, Read};
+use super::request::Request;
 use super::session::SessionRef;
+use super::status::Status;
 use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
 use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
 use crate::exec::terminal::{self, Size};
@@ -91,6 +94,19 @@ const STOPS: u64 = 100;
 
 /// Milliseconds that a session waits at most to tell in the log how its program ended.
 const MOST_PATIENCE: u64 = 500;
+
+/// Starts the program of a location for a session, after its client's name was looked up where that is asked for.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub fn start(request: Request<'_>, session: SessionRef) -> Result<Box<dyn Endpoint>, Status> {
+    if request.settings().exec_remote_host() {
+        host::start(request, session)
+    } else {
+        launch::of_location(request, session)
+    }
+}
 
 impl Endpoint for RunningProgram {
     fn start(&mut self) -> Started {

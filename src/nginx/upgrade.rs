@@ -7,7 +7,7 @@ use super::channel::{self, RequestOutcome};
 use super::ffi;
 use super::guard::guard_status;
 use super::log::{Level, Octets};
-use super::program::{self, Command, Environs};
+use super::program;
 use super::request::Request;
 use super::session::SessionRef;
 use super::status::Status;
@@ -137,10 +137,7 @@ fn start(
     match endpoint {
         EndpointSettings::Channel(channel) => channel::start(request, session, channel),
         EndpointSettings::Shared(shared) => shared::start(request, session, shared),
-        EndpointSettings::Exec(words) => program::serve(request, session, words),
-        EndpointSettings::ExecDir(root) => {
-            program::start(request, session, Command::in_directory(request, root, Environs::Client)?)
-        }
+        EndpointSettings::Exec(_) | EndpointSettings::ExecDir(_) => program::start(request, session),
         EndpointSettings::Tcp(address) => tcp::start(request, session, address),
     }
 }

@@ -219,6 +219,20 @@ impl<H: Host> Session<H> {
         self.host.set_timer(time);
     }
 
+    /// The endpoint that was starting has done what is before the start of another one, which takes its place.
+    pub fn exchange(&mut self, endpoint: Box<dyn Endpoint>) -> Flow {
+        let mut other = endpoint;
+        if let SessionStage::Starting { endpoint, .. } = &mut self.stage {
+            mem::swap(endpoint, &mut other);
+        }
+        // Where the session does not start any more, nobody is there for the new one.
+        other.flush();
+        if let Some(program) = other.client_gone(Input::Whole) {
+            program.is_awaited.set(false);
+        }
+        self.pump()
+    }
+
     /// The endpoint has started: answers 101 and begins.
     pub fn opened(&mut self) -> Flow {
         let SessionStage::Starting { acceptance, .. } = &self.stage else { return Flow::Continue(()) };

@@ -51,6 +51,18 @@ fn an_endpoint_that_cannot_start_is_a_close_where_that_is_asked_for() {
 }
 
 #[test]
+fn another_endpoint_takes_the_place_of_one_that_is_starting() {
+    let mut simulation = Simulation::new(&Setup::default());
+    let other = || Box::new(Refusing::new(Ending { code: CloseCode::INTERNAL, reason: String::new() }));
+    simulation.event(|session| session.exchange(other()));
+    simulation.say_close();
+    simulation.settle();
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    assert_eq!(simulation.wire(), [b"\x88\x02", &1011_u16.to_be_bytes()[..]].concat());
+    simulation.conclude();
+}
+
+#[test]
 fn nothing_overtakes_the_head() {
     // The worker is killed while the system takes nothing of the 101.
     let mut simulation = open(Setup { head: 100, room: 0, ..Setup::default() });

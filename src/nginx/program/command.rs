@@ -15,6 +15,7 @@ use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{Level, Octets};
 use crate::nginx::request::{Request, try_again};
+use crate::nginx::session::context::Context;
 use crate::nginx::status::Status;
 use crate::nginx::template::ComplexValue;
 use crate::nginx::user::User;
@@ -293,6 +294,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         content_type: request.header(b"content-type").map(<[u8]>::trim_ascii),
         auth_type: auth_type(request, user),
     };
+    let host = request.existing_context().and_then(Context::remote_host);
     let meta = environment::CgiRequest {
         answer: matches!(environs, Environs::Request(_)).then_some(answer),
         method: request.method(),
@@ -304,6 +306,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         server_name: request.host(),
         server_port: request.variable(b"server_port"),
         remote_addr: request.remote_address(),
+        remote_host: host.unwrap_or_else(|| request.remote_address()),
         remote_port: request.variable(b"remote_port"),
         remote_user: (!user.is_empty()).then_some(user),
         https: request.is_tls(),

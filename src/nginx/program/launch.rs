@@ -10,7 +10,7 @@ use super::client::OneClient;
 use super::command::{Command, Environs, refusal};
 use super::feed::Feed;
 use super::{Listener, RunningProgram, Stderr, Stdin, backlog, pool};
-use crate::conf::ExecStderr;
+use crate::conf::{EndpointSettings, ExecStderr};
 use crate::exec::framing::{Reader, Writer, write_environment};
 use crate::exec::spawner::{ProgramDescription, ProgramId};
 use crate::exec::terminal;
@@ -235,12 +235,30 @@ pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Res
     Launched::ask(asked, &description, found, stderr, listener, &first).map_err(refused)
 }
 
+/// The program of a location for a session.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+pub fn of_location(request: Request<'_>, session: SessionRef) -> Result<Box<dyn Endpoint>, Status> {
+    match &request.settings().endpoint {
+        Some(EndpointSettings::Exec(words)) => serve(request, session, words),
+        Some(EndpointSettings::ExecDir(root)) => {
+            start(request, session, Command::in_directory(request, root, Environs::Client)?)
+        }
+        Some(EndpointSettings::Channel(_) | EndpointSettings::Shared(_) | EndpointSettings::Tcp(_)) | None => {
+            debug_assert!(false, "the location has no program for a session");
+            Err(Status::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
 /// Gives a client of `websocket_exec` one of the programs that wait for it, or asks for one of its own.
 ///
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn serve(request: Request<'_>, session: SessionRef, words: &[ComplexValue]) -> Result<Box<dyn Endpoint>, Status> {
+fn serve(request: Request<'_>, session: SessionRef, words: &[ComplexValue]) -> Result<Box<dyn Endpoint>, Status> {
     match pool::hand_over(request, session)? {
         Some(program) => Ok(program),
         None => start(request, session, Command::of_words(request, words, Environs::Client)?),
@@ -252,7 +270,7 @@ pub fn serve(request: Request<'_>, session: SessionRef, words: &[ComplexValue]) 
 /// # Errors
 ///
 /// The status to answer, which was logged.
-pub fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
+fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) -> Result<Box<dyn Endpoint>, Status> {
     let settings = request.settings();
     let name = command.name.clone();
     let whom = Launch {

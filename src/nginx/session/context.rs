@@ -28,6 +28,8 @@ pub struct Context {
     pub is_foreign: Cell<bool>,
     /// Why the request is refused, for a client that is told.
     pub refusal: Cell<Option<&'static str>>,
+    /// The name of the client's address, where it was looked up.
+    remote_host: Cell<Option<Text>>,
     /// The channel ids of the request, joined by commas.
     channel_id: Cell<Option<Text>>,
     /// The ids of the channels that a client publishes to, which gets messages of others.
@@ -80,6 +82,7 @@ impl Context {
             is_counted: Cell::new(false),
             is_foreign: Cell::new(false),
             refusal: Cell::new(None),
+            remote_host: Cell::new(None),
             channel_id: Cell::new(None),
             publishes_to: Cell::new(None),
             record: Record::default(),
@@ -96,6 +99,16 @@ impl Context {
         let copy = self.copy(name.as_bytes());
         self.protocol.set(copy);
         copy.is_some()
+    }
+
+    /// The name of the client's address, where it was looked up.
+    pub fn remote_host(&self) -> Option<&[u8]> {
+        self.remote_host.get().map(|text| self.octets(text))
+    }
+
+    /// Notes the name of the client's address.
+    pub fn set_remote_host(&self, name: &[u8]) {
+        self.remote_host.set(self.copy(name));
     }
 
     /// The channel ids of the request, joined by commas.

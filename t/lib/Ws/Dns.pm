@@ -24,6 +24,23 @@ sub address { return '127.0.0.1:' . $_[0]{socket}->sockport }
 sub answer {
     my ($self, @addresses) = @_;
 
+    return $self->reply(map { pack('nnnNn', 0xc00c, 1, 1, 60, 4) . inet_aton($_) } @addresses);
+}
+
+# answer_name(name): the next question, for the name of an address, gets this one; without one there is none. Returns the name that
+# was asked for.
+sub answer_name {
+    my ($self, $name) = @_;
+
+    return $self->reply() if !defined $name;
+    my $octets = join('', map { chr(length) . $_ } split /\./, $name) . "\0";
+    return $self->reply(pack('nnnNn', 0xc00c, 12, 1, 60, length $octets) . $octets);
+}
+
+# reply(record ...): the next question gets these records.
+sub reply {
+    my ($self, @records) = @_;
+
     IO::Select->new($self->{socket})->can_read($TIMEOUT) or die "deadline: no question\n";
     my $from = $self->{socket}->recv(my $query, 512);
     my ($id) = unpack 'n', $query;
@@ -35,10 +52,9 @@ sub answer {
         $at += 1 + $length;
     }
     my $asked = substr $question, 0, $at + 5;
-    my $flags = @addresses ? 0x8180 : 0x8183;
-    my $answer = pack('nnnnnn', $id, $flags, 1, scalar @addresses, 0, 0) . $asked;
-    $answer .= pack('nnnNn', 0xc00c, 1, 1, 60, 4) . inet_aton($_) for @addresses;
-    $self->{socket}->send($answer, 0, $from) or die "send: $!\n";
+    my $flags = @records ? 0x8180 : 0x8183;
+    my $answer = pack('nnnnnn', $id, $flags, 1, scalar @records, 0, 0) . $asked;
+    $self->{socket}->send(join('', $answer, @records), 0, $from) or die "send: $!\n";
     return join '.', @labels;
 }
 
