@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::{Compiler, Refused, words};
 
-/// Versions of TLS, a bit for each of [`VERSIONS`].
+/// Versions of TLS, a bit for each from 1.0 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsVersions(pub u8);
 
