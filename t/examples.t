@@ -78,7 +78,7 @@ case 'log' => sub {
 };
 
 case 'cgi' => sub {
-    my $ngx = Ws::Nginx->example('cgi');
+    my $ngx = Ws::Nginx->example('cgi', workers => 2);
     $ngx->start;
     like(request($ngx->port, 'GET', '/clock')->{body}, qr{^<!DOCTYPE html>.*</script>$}s, 'the page');
     my $client = Ws::Client->open($ngx->port, '/clock');
