@@ -83,7 +83,6 @@ case 'a reload: old clients and new ones' => sub {
     my @old = map { Ws::Client->open($port, '/sub?id=reload') } 1 .. 6;
     publish($port, '/pub?id=reload', 1);
     $ngx->reload;
-    Ws::Redis::connected($ngx);
     my @new = map { Ws::Client->open($port, '/sub?id=reload') } 1 .. 6;
     publish($port, '/pub?id=reload', $_) for 2 .. 20;
     is_deeply(numbers($_, 20), [1 .. 20], 'one of before') for @old;
@@ -95,7 +94,6 @@ case 'what is kept here is what the location says, whoever listens' => sub {
     my $old = Ws::Client->open($port, '/few?id=few');
     publish($port, '/fewpub?id=few', $_) for 1 .. 2;
     $ngx->reload;
-    Ws::Redis::connected($ngx);
     # The next one that listens has read what came meanwhile when this arrives.
     publish($port, '/fewpub?id=few', 0);
     is_deeply(numbers($old, 0), [1, 2, 0]);
