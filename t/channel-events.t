@@ -31,7 +31,11 @@ my $SERVER = <<'SERVER';
     location = /app   { proxy_pass http://%%APP%%; }
     location = /grace { websocket_channel $arg_id; websocket_channel_events watch grace=3s; websocket_channel_presence $arg_me; }
     location = /long  { websocket_channel $arg_id; websocket_channel_events watch leave join grace=50m; websocket_channel_presence $arg_me; }
+    location = /audit { websocket_channel $arg_id; websocket_channel_events audit grace=50m; websocket_channel_presence $arg_me; }
+    location = /audits { websocket_channel audit; }
+    location = /zero  { websocket_channel $arg_id; websocket_channel_events watch; websocket_channel_presence $arg_me; }
     location = /comes { websocket_channel $arg_id; websocket_channel_events watch join; websocket_channel_presence $arg_me; }
+    location = /deletes { websocket_channel $arg_id; websocket_channel_events watch delete; websocket_channel_presence $arg_me; }
     location = /said  { websocket_channel $arg_id mode=pub; websocket_channel_events watch delete; }
     websocket_channel_events all;
     location = /inherits { websocket_channel $arg_id; }
@@ -225,6 +229,58 @@ case 'who comes back in time has never been away, at whichever worker' => sub {
     is(event($watcher), 'channel=z event=leave', 'who has no name goes at once');
     silent($watcher, $port, 'h');
     $_->abandon for $client, $other, $elsewhere, $second, $watcher;
+};
+
+# nobody(group, id): the channel has no subscribers.
+sub nobody {
+    my ($group, $id) = @_;
+
+    return await('nobody', sub { request($port, 'GET', "/info?group=$group&id=$id", Accept => 'text/json')->{body} !~ /"subscribers": [1-9]/ });
+}
+
+case 'a channel that is deleted and created again while somebody is away' => sub {
+    my $watcher = Ws::Client->open($port, '/watch?group=l');
+    my $client = Ws::Client->open($port, '/long?group=l&id=x&me=ann');
+    is(event($watcher), 'channel=x event=join who=ann');
+    $client->reset;
+    nobody('l', 'x');
+    request($port, 'DELETE', '/info?group=l&id=x');
+    $client = Ws::Client->open($port, '/long?group=l&id=x&me=ann');
+    silent($watcher, $port, 'l');
+    # The same with a subscriber that the DELETE itself has disconnected.
+    request($port, 'DELETE', '/info?group=l&id=x');
+    is($client->close, 'close 1001 channel deleted');
+    $client = Ws::Client->open($port, '/long?group=l&id=x&me=ann');
+    silent($watcher, $port, 'l');
+    $_->abandon for $client, $watcher;
+};
+
+case 'who comes back to a location without a grace time, or with another channel of events' => sub {
+    my $watcher = Ws::Client->open($port, '/watch?group=m');
+    my $auditor = Ws::Client->open($port, '/audits?group=m');
+    my $client = Ws::Client->open($port, '/long?group=m&id=x&me=ann');
+    is(event($watcher), 'channel=x event=join who=ann');
+    $client->reset;
+    nobody('m', 'x');
+    $client = Ws::Client->open($port, '/audit?group=m&id=x&me=ann');
+    is(event($auditor), 'channel=x event=join who=ann', 'whom it has not been told of');
+    silent($watcher, $port, 'm');
+    my $back = Ws::Client->open($port, '/zero?group=m&id=x&me=ann');
+    silent($watcher, $port, 'm');
+    $back->reset;
+    is(event($watcher), 'channel=x event=leave who=ann', 'without grace at once');
+    $_->abandon for $client, $auditor, $watcher;
+};
+
+case 'a location that tells neither who comes nor who goes does not end the wait' => sub {
+    my $watcher = Ws::Client->open($port, '/watch?group=n');
+    my $client = Ws::Client->open($port, '/grace?group=n&id=x&me=ann');
+    is(event($watcher), 'channel=x event=join who=ann');
+    $client->reset;
+    nobody('n', 'x');
+    my $other = Ws::Client->open($port, '/deletes?group=n&id=x&me=ann');
+    is(event($watcher), 'channel=x event=leave who=ann');
+    $_->abandon for $other, $watcher;
 };
 
 case 'who does not come back has left' => sub {

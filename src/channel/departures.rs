@@ -59,6 +59,12 @@ impl<T> Departures<T> {
         self.places.remove(&left.place());
         Some((left, what))
     }
+
+    /// All of them.
+    #[cfg(test)]
+    pub fn all(&self) -> impl Iterator<Item = (Left, &T)> {
+        self.waiting.values().map(|(left, what)| (*left, what))
+    }
 }
 
 #[cfg(test)]

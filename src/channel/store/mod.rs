@@ -35,6 +35,7 @@ use super::zone::layout::Cell;
 use super::zone::{Memory, Zone};
 
 pub use super::zone::AttachError;
+pub use super::zone::departed::Member;
 pub use super::zone::groups::{Change, GroupChange, GroupLimits, GroupUse};
 pub use super::zone::interest::Wake;
 pub use super::zone::layout::{CELL, MAX_PRESENCE, MAX_SLOTS};

@@ -4,30 +4,24 @@
 
 use std::collections::BTreeMap;
 
-use super::{Handle, Key, MOST_DROPS, Now, Presences, Present, ReadError, Slot, Wake};
+use super::{Key, Member, Presences, Present, ReadError, Slot, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
-use crate::channel::zone::layout::Cell;
-use crate::channel::zone::room::Need;
 
 /// Somebody who has gone, and of whom nobody has been told yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
-    channel: Handle,
-    cell: Cell,
-}
+pub struct Left(u32);
 
 impl Left {
     /// The place in the zone that says so. It is another one's as soon as nobody waits for this one any more.
     pub fn place(&self) -> u32 {
-        self.cell.number()
+        self.0
     }
 
     /// One that was never in a zone.
     #[cfg(test)]
     pub fn for_tests(place: u32) -> Self {
-        let cell = Cell::new(place).expect("a number of a cell");
-        Self { channel: Handle { cell, life: 1 }, cell }
+        Self(place)
     }
 }
 
@@ -87,25 +81,14 @@ impl<L: Lock> Presences<'_, L> {
         Ok(Some(presence))
     }
 
-    /// A subscriber of this worker has gone, and may come back. `None` where there is no such channel, or no room in the zone.
+    /// A subscriber of this worker has gone, and may come back. `None` where as many are waited for as the zone has places for.
     ///
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn leave(&self, key: Key<'_>, slot: Slot, who: &[u8], now: Now) -> Result<Option<Left>, Corrupt> {
-        let hash = self.zone.unlocked().hash(key)?;
-        self.zone.update(|memory| {
-            let clock = memory.clock(now.clock)?;
-            let Some(channel) = memory.find(key, hash)? else { return Ok(None) };
-            let record = memory.record(channel)?;
-            record.touched.set(clock);
-            if !memory.make_room(1, Need::Subscriber(channel), clock)? {
-                memory.settle(channel, clock, MOST_DROPS)?;
-                return Ok(None);
-            }
-            let cell = memory.add_present(channel, slot.0, who, true)?;
-            Ok(Some(Left { channel: Handle { cell: channel, life: record.epoch.get() }, cell }))
-        })
+    pub fn leave(&self, member: Member<'_>, slot: Slot) -> Result<Option<Left>, Corrupt> {
+        let hash = self.zone.unlocked().hash_of_member(member)?;
+        self.zone.update(|memory| Ok(memory.add_departed(slot.0, hash)?.map(Left)))
     }
 
     /// Somebody has come. Whether one of this name had gone, and nobody had been told.
@@ -113,12 +96,9 @@ impl<L: Lock> Presences<'_, L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn come_back(&self, key: Key<'_>, who: &[u8]) -> Result<bool, Corrupt> {
-        let hash = self.zone.unlocked().hash(key)?;
-        self.zone.update(|memory| match memory.find(key, hash)? {
-            Some(channel) => memory.take_left(channel, who),
-            None => Ok(false),
-        })
+    pub fn come_back(&self, member: Member<'_>) -> Result<bool, Corrupt> {
+        let hash = self.zone.unlocked().hash_of_member(member)?;
+        self.zone.update(|memory| memory.take_departed(hash))
     }
 
     /// The time is up for somebody who has [left](Self::leave). Whether that is to be told: nobody has come back.
@@ -126,20 +106,8 @@ impl<L: Lock> Presences<'_, L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn forget(&self, left: Left, slot: Slot, now: Now) -> Result<bool, Corrupt> {
-        self.zone.update(|memory| {
-            let clock = memory.clock(now.clock)?;
-            let Left { channel, cell } = left;
-            // The channel was deleted: whoever came back since then did so to another one.
-            let Some(record) = memory.same(channel.cell, channel.life) else { return Ok(true) };
-            if !memory.is_left_of(channel.cell, slot.0, cell)? {
-                return Ok(false);
-            }
-            memory.remove_present(channel.cell, slot.0, cell)?;
-            record.touched.set(clock);
-            memory.settle(channel.cell, clock, MOST_DROPS)?;
-            Ok(true)
-        })
+    pub fn forget(&self, Left(place): Left, slot: Slot) -> Result<bool, Corrupt> {
+        self.zone.update(|memory| memory.remove_departed(slot.0, place))
     }
 
     /// Lets the subscribers of this name be closed, those of all workers. `None` if there is no such channel.

@@ -171,7 +171,7 @@ impl<L: Lock> Log<'_, L> {
             memory.count_subscribers(channel, 1)?;
             let present = match terms.presence {
                 b"" => None,
-                who => Some(Present(memory.add_present(channel, slot.0, who, false)?)),
+                who => Some(Present(memory.add_present(channel, slot.0, who)?)),
             };
             record.requested.set(clock.max(1));
             record.touched.set(clock);

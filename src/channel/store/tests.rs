@@ -3,6 +3,7 @@
 //! The store over private memory.
 
 mod copy;
+mod departed;
 mod groups;
 mod interrupted;
 #[cfg(not(miri))]

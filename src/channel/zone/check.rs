@@ -122,6 +122,7 @@ impl Checker<'_> {
         agree!(header.message_cells.get(), message_cells, "cells of messages");
         agree!(header.input_cells.get(), input_cells, "cells of input");
         self.programs(programs)?;
+        self.departed()?;
         self.order(&serials)?;
         self.queues(&queued)?;
         self.wheel(&mut wheel)?;
@@ -231,7 +232,7 @@ impl Checker<'_> {
             agree!(present.record.get(), channel.number(), "channel of somebody who is there");
             agree!(Cell::new(present.before.get()), last, "link to the one before");
             agree!(present.length() <= MAX_PRESENCE, true, "length of a name");
-            if sound(memory.is_present(present))? && !present.has_left() {
+            if sound(memory.is_present(present))? {
                 *named.entry(present.slot.get()).or_default() += 1;
             }
             last = Some(cell);
@@ -244,6 +245,33 @@ impl Checker<'_> {
             let deleted = sound(memory.record(channel))?.state.get() == state::DELETED;
             agree!(count <= subscribers || deleted, true, "more names than subscribers: {count} {subscribers}");
         }
+        Ok(())
+    }
+
+    /// Those who have left: each place is in its bucket or free.
+    fn departed(&self) -> Result<(), String> {
+        let memory = self.memory;
+        let header = sound(memory.header())?;
+        let mut known = HashSet::new();
+        for bucket in 0..memory.geometry.departed {
+            let mut next = sound(memory.departed_bucket(bucket))?.get();
+            while next != 0 {
+                agree!(known.insert(next), true, "a place of somebody who has left");
+                let departed = sound(memory.departed(next))?;
+                agree!(departed.slot.get() > 0, true, "the worker of somebody who has left");
+                agree!(memory.departed_bucket_of(departed.hash[0].get()), bucket, "bucket of somebody who has left");
+                next = departed.next.get();
+            }
+        }
+        let mut next = header.departed_free.get();
+        while next != 0 {
+            agree!(known.insert(next), true, "a free place");
+            let departed = sound(memory.departed(next))?;
+            agree!(departed.slot.get(), 0, "the worker of a free place");
+            next = departed.next.get();
+        }
+        agree!(known.len(), header.departed_fresh.get() as usize, "places of those who have left");
+        agree!(known.iter().all(|number| *number <= header.departed_fresh.get()), true, "number of a place");
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 //! How a region is divided.
 
-use super::layout::{CELL, Cell, Header, InterestAt, MAX_SLOTS, Slot, WHEEL};
+use super::layout::{CELL, Cell, Departed, Header, InterestAt, MAX_SLOTS, Slot, WHEEL};
 use crate::channel::journal::Journal;
 use crate::channel::memory::Word;
 
@@ -20,6 +20,8 @@ pub struct Geometry {
     pub buckets: usize,
     /// Number of buckets of the table of groups.
     pub group_buckets: usize,
+    /// How many may have left and be waited for; also the number of buckets of their table. A power of two.
+    pub departed: usize,
     /// Number of cells.
     pub cells: usize,
     /// Offset of the first slot.
@@ -30,6 +32,10 @@ pub struct Geometry {
     pub wheel_at: usize,
     /// Offset of the table of groups.
     pub groups_at: usize,
+    /// Offset of the buckets of those who have left.
+    pub departed_buckets_at: usize,
+    /// Offset of those who have left.
+    pub departed_at: usize,
     /// Offset of one bit for each cell, used by a repair.
     pub marks_at: usize,
     /// Offset of the buckets.
@@ -62,7 +68,11 @@ impl Geometry {
         let buckets = (room / CELL / 4).next_power_of_two().clamp(64, 1 << 22);
         // Each group has channels.
         let group_buckets = buckets / 4;
-        let marks_at = groups_at + group_buckets * size_of::<Word>();
+        // One for each two to four kilobytes: at most a fiftieth of the zone.
+        let departed = buckets / 4;
+        let departed_buckets_at = groups_at + group_buckets * size_of::<Word>();
+        let departed_at = departed_buckets_at + departed * size_of::<Word>();
+        let marks_at = departed_at + departed * size_of::<Departed>();
         let room = len.checked_sub(marks_at)?;
         // Each cell takes its octets and one bit; up to 8 octets of bits and one cell go to alignment.
         let room = room.checked_sub(buckets * size_of::<Word>() + CELL + 8)?;
@@ -77,11 +87,14 @@ impl Geometry {
             slots,
             buckets,
             group_buckets,
+            departed,
             cells,
             slots_at,
             journal,
             wheel_at,
             groups_at,
+            departed_buckets_at,
+            departed_at,
             marks_at,
             buckets_at,
             cells_at,
@@ -115,10 +128,19 @@ mod tests {
                 assert!(geometry.buckets_at + 4 * geometry.buckets <= geometry.cells_at);
                 let end = geometry.cells_at + geometry.cells * CELL;
                 assert!(end <= len && len - end < 4 * CELL, "{len} {end}");
-                for at in [geometry.slots_at, geometry.wheel_at, geometry.groups_at, geometry.marks_at] {
+                let Geometry { slots_at, wheel_at, groups_at, departed_buckets_at, departed_at, marks_at, .. } =
+                    geometry;
+                for at in [slots_at, wheel_at, groups_at, departed_buckets_at, departed_at, marks_at] {
                     assert_eq!(at % 8, 0);
                 }
-                assert!(geometry.groups_at + 4 * geometry.group_buckets <= geometry.marks_at);
+                assert!(groups_at + 4 * geometry.group_buckets <= departed_buckets_at);
+                assert!(departed_buckets_at + 4 * geometry.departed <= departed_at);
+                assert!(departed_at + size_of::<Departed>() * geometry.departed <= marks_at);
+                assert!(
+                    geometry.departed.is_power_of_two()
+                        && (36 * geometry.departed <= len / 50 || geometry.departed == 16),
+                    "{len}"
+                );
                 assert_eq!(geometry.buckets_at % 8, 0);
                 assert_eq!(geometry.cells_at % CELL, 0);
             }
@@ -131,6 +153,6 @@ mod tests {
         assert_eq!(Geometry::new(usize::MAX, 8), None);
         assert_eq!(Geometry::new(1 << 20, 0), None);
         assert_eq!(Geometry::new(1 << 20, MAX_SLOTS + 1), None);
-        assert!(Geometry::new(32 << 20, 64).is_some_and(|geometry| geometry.cells > 130_000));
+        assert!(Geometry::new(32 << 20, 64).is_some_and(|geometry| geometry.cells > 128_000));
     }
 }

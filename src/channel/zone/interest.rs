@@ -166,8 +166,7 @@ impl<'a> Memory<'a> {
         Ok(sum)
     }
 
-    /// Whether any worker still has an entry: subscribers, or news that it has not taken; or a program is shared; or it is not known yet
-    /// whether somebody has gone.
+    /// Whether any worker still has an entry: subscribers, or news that it has not taken; or a program is shared.
     pub fn anyone_interested(self, channel: Cell) -> Result<bool, Corrupt> {
         if self.record(channel)?.program.get() != 0 {
             return Ok(true);
@@ -177,7 +176,7 @@ impl<'a> Memory<'a> {
                 return Ok(true);
             }
         }
-        self.anyone_left(channel)
+        Ok(false)
     }
 
     /// The last offset that all workers with subscribers have copied.

@@ -3,7 +3,7 @@
 //! What lies where in a zone.
 //!
 //! ```text
-//! header | slots | journal | wheel | groups | marks | buckets | cells ...
+//! header | slots | journal | wheel | groups | departed | marks | buckets | cells ...
 //! ```
 //!
 //! Everything after the fixed parts is cells of one size. A message, a channel and a group is a chain of cells; the rest
@@ -16,14 +16,16 @@
 //! messages would waste three quarters of the zone.
 
 mod channel;
+mod departed;
 mod group;
 mod message;
 mod program;
 
 pub use channel::{
-    COPIED, Copied, EXPELLED, INLINE_INTEREST, INLINE_KEY, INTEREST_PER_CELL, Interest, InterestCell, LEFT,
-    MAX_PRESENCE, Present, QUEUED, REPLACED, Record,
+    COPIED, Copied, EXPELLED, INLINE_INTEREST, INLINE_KEY, INTEREST_PER_CELL, Interest, InterestCell, MAX_PRESENCE,
+    Present, QUEUED, REPLACED, Record,
 };
+pub use departed::Departed;
 pub use group::{Group, INLINE_GROUP};
 pub use message::{INLINE_MESSAGE, Message};
 pub use program::{INLINE_INPUT, Input, PROGRAM_CELLS, ProgramRecord, REASON, SlotSet, phase};
@@ -36,7 +38,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;
@@ -183,6 +185,10 @@ shared! {
         /// Channels that nobody uses and that have no messages, see [`super::idle`]: the first and the last of those that
         /// were never published to, and of the others.
         idle: [[Word; 2]; 2],
+        /// First free [`Departed`] that was in use before; 0: none.
+        departed_free: Word,
+        /// How many [`Departed`] have been in use; the others were never touched.
+        departed_fresh: Word,
         /// Secret of the hash table and of the epochs.
         seed: [Wide; 2],
         /// Epochs drawn.

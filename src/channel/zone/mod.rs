@@ -13,6 +13,7 @@
 pub mod cells;
 #[cfg(test)]
 pub mod check;
+pub mod departed;
 pub mod geometry;
 pub mod groups;
 pub mod idle;

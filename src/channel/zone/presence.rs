@@ -5,12 +5,9 @@
 //! A subscriber that says who it is has one cell, in a list of its channel. Like a subscriber count the cell is bound to
 //! the worker: once that is gone, and its slot was given up, the entry is void, and it is given back when its channel is
 //! looked at next.
-//!
-//! Of a subscriber that has gone an entry may stay for a while, which says that it has: whoever comes in this time and is called the same
-//! takes its place.
 
 use super::cells::Chain;
-use super::layout::{Cell, EXPELLED, LEFT, MAX_PRESENCE, Present, link, tag};
+use super::layout::{Cell, EXPELLED, MAX_PRESENCE, Present, link, tag};
 use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
@@ -28,8 +25,8 @@ impl<'a> Memory<'a> {
         Ok(slot.pid.get() != 0 && slot.generation.get() == present.generation.get())
     }
 
-    /// Adds a subscriber of the worker in `slot`, or one that has gone. There must be a free cell.
-    pub fn add_present(self, channel: Cell, slot: usize, who: &[u8], has_left: bool) -> Result<Cell, Corrupt> {
+    /// Adds a subscriber of the worker in `slot`. There must be a free cell.
+    pub fn add_present(self, channel: Cell, slot: usize, who: &[u8]) -> Result<Cell, Corrupt> {
         let record = self.record(channel)?;
         let head = Cell::new(record.presence.get());
         let cell = self.take_cells(1, tag::PRESENT)?.head;
@@ -39,8 +36,7 @@ impl<'a> Memory<'a> {
         present.record.set(channel.number());
         present.generation.set(self.slot(slot)?.generation.get());
         present.slot.set(u32::try_from(slot).map_err(|_| Corrupt)? + 1);
-        let flags = if has_left { LEFT } else { 0 };
-        present.len.set(u32::try_from(who.len()).map_err(|_| Corrupt)? | flags);
+        present.len.set(u32::try_from(who.len()).map_err(|_| Corrupt)?);
         self.write_along(cell, size_of::<Present>(), [who])?;
         record.presence.commit(cell.number());
         if let Some(head) = head {
@@ -96,16 +92,6 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Whether there is an entry of somebody who has gone.
-    pub fn anyone_left(self, channel: Cell) -> Result<bool, Corrupt> {
-        let mut found = false;
-        self.each_present(channel, |_, present| {
-            found = found || present.has_left() && self.is_present(present)?;
-            Ok(true)
-        })?;
-        Ok(found)
-    }
-
     /// Whether an entry has this name, and its worker is there.
     fn is_called(self, cell: Cell, present: &Present, who: &[u8]) -> Result<bool, Corrupt> {
         Ok(present.length() == who.len()
@@ -113,32 +99,11 @@ impl<'a> Memory<'a> {
             && self.equal_along(cell, size_of::<Present>(), [who, b""])?)
     }
 
-    /// Takes away the entry of somebody of this name who has gone. Whether there was one.
-    pub fn take_left(self, channel: Cell, who: &[u8]) -> Result<bool, Corrupt> {
-        let mut found = false;
-        self.each_present(channel, |cell, present| {
-            let is_it = !found && present.has_left() && self.is_called(cell, present, who)?;
-            found |= is_it;
-            Ok(!is_it)
-        })?;
-        Ok(found)
-    }
-
-    /// Whether this cell is the entry of a subscriber of the worker in `slot` that has gone.
-    pub fn is_left_of(self, channel: Cell, slot: usize, cell: Cell) -> Result<bool, Corrupt> {
-        let present: &Present = self.cell(cell)?;
-        Ok(present.tag.get() == tag::PRESENT
-            && present.record.get() == channel.number()
-            && present.has_left()
-            && present.slot.get().checked_sub(1) == u32::try_from(slot).ok()
-            && self.is_present(present)?)
-    }
-
     /// Marks the subscribers of this name: they are to be closed. `each` is told whose they are.
     pub fn expel(self, channel: Cell, who: &[u8], mut each: impl FnMut(usize)) -> Result<u32, Corrupt> {
         let mut count = 0;
         self.each_present(channel, |cell, present| {
-            if !present.has_left() && self.is_called(cell, present, who)? {
+            if self.is_called(cell, present, who)? {
                 count += 1;
                 present.len.set(present.len.get() | EXPELLED);
                 let slot = present.slot.get().saturating_sub(1) as usize;
@@ -174,7 +139,7 @@ impl<'a> Memory<'a> {
             if len > MAX_PRESENCE {
                 return Err(Corrupt);
             }
-            if memory && !present.has_left() && self.is_present(present)? {
+            if memory && self.is_present(present)? {
                 memory = names.try_reserve(len).is_ok() && ends.try_reserve(1).is_ok();
                 if memory {
                     self.read_along(cell, size_of::<Present>(), len, names)?;

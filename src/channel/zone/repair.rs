@@ -45,6 +45,7 @@ impl<'a> Memory<'a> {
         }
         let occupied = self.occupied()?;
         self.repair_groups()?;
+        self.repair_departed()?;
         header.programs.set(0);
         header.input_cells.set(0);
         header.kept_cells.set(0);

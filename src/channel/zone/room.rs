@@ -252,6 +252,9 @@ impl Memory<'_> {
                 going = look(cell)?;
                 self.checkpoint()?;
             }
+            if bucket < self.geometry.departed {
+                self.release_departed(bucket)?;
+            }
             bucket += 1;
         }
         if bucket != before {

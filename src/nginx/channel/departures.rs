@@ -80,7 +80,7 @@ impl Waiting {
 fn tell(until: u64) {
     while let Some((left, departure)) = WAITING.with_borrow_mut(|waiting| waiting.as_mut()?.departures.pop(until)) {
         let gone = hub::with(|hub| {
-            let forget = || hub.store.presence().forget(left, hub.slot, hub::time());
+            let forget = || hub.store.presence().forget(left, hub.slot);
             // A damaged zone is repaired by the second attempt.
             forget().or_else(|_| forget())
         });

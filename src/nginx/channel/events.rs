@@ -10,7 +10,7 @@ use super::publish::{log_level, policy};
 use crate::channel::backend::{Answer, Backend, Failure};
 use crate::channel::event::{CONTENT_TYPE, Event, Happening, Kinds};
 use crate::channel::message::Publication;
-use crate::channel::store::{Key, MAX_PRESENCE, Policy, PublishError};
+use crate::channel::store::{Key, Member, Policy, PublishError};
 use crate::nginx::backend;
 use crate::nginx::log::{self, Octets};
 use crate::nginx::request::Request;
@@ -78,22 +78,23 @@ impl Events {
         self.publish(Happening::Leave, channel, unix);
     }
 
-    /// Who may come back to which channel. `None` where nobody is waited for: without a name there is no knowing who comes.
-    fn returning<'k>(&'k self, channel: &'k [u8]) -> Option<(Key<'k>, &'k [u8])> {
-        let who = self.who.as_deref().filter(|who| self.grace > 0 && who.len() <= MAX_PRESENCE)?;
-        Some((Key::in_space(self.backend.space(), &self.group, channel)?, who))
+    /// Who comes or goes, for those who are told of it. `None` where nobody is told, or it has no name: there is no knowing who comes back.
+    fn member<'k>(&'k self, channel: &'k [u8]) -> Option<Member<'k>> {
+        let who = self.who.as_deref().filter(|_| self.kinds.has_any(Kinds::comings()))?;
+        let channel = Key::in_space(self.backend.space(), &self.group, channel)?;
+        Some(Member { channel, events: &self.id, who })
     }
 
-    /// Whether a subscriber that comes has gone not long ago.
+    /// Whether a subscriber that comes has gone not long ago. It may have left another location, so this one need not have a grace time.
     fn has_come_back(&self, channel: &[u8]) -> bool {
-        let Some((key, who)) = self.returning(channel) else { return false };
-        hub::with(|hub| hub.store.presence().come_back(key, who)) == Some(Ok(true))
+        let Some(member) = self.member(channel) else { return false };
+        hub::with(|hub| hub.store.presence().come_back(member)) == Some(Ok(true))
     }
 
     /// Whether a subscriber that goes is waited for.
     fn may_come_back(self: &Rc<Self>, channel: &[u8]) -> bool {
-        let Some((key, who)) = self.returning(channel) else { return false };
-        let left = hub::with(|hub| hub.store.presence().leave(key, hub.slot, who, hub::time()));
+        let Some(member) = self.member(channel).filter(|_| self.grace > 0) else { return false };
+        let left = hub::with(|hub| hub.store.presence().leave(member, hub.slot));
         let Some(Ok(Some(left))) = left else { return false };
         departures::wait(Rc::clone(self), channel, left, self.grace);
         true

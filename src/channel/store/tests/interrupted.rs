@@ -12,7 +12,7 @@ const STRIDE: usize = if cfg!(miri) { 13 } else { 1 };
 
 impl Rig {
     /// Another store with the same contents.
-    fn copy(&self) -> Self {
+    pub(super) fn copy(&self) -> Self {
         let from = &self.store.zone.unlocked();
         let mut octets = Vec::with_capacity(from.region.len());
         from.region.append_to(0, from.region.len(), &mut octets).unwrap();

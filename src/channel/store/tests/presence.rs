@@ -166,85 +166,6 @@ fn names_make_room_for_nobody_and_nobody_for_names() {
     rig.check();
 }
 
-impl Rig {
-    fn goes(&self, id: &str, slot: Slot, who: &str, subscribed: Subscribed) -> Left {
-        self.leave(subscribed, slot);
-        let left = self.store.presence().leave(key(id), slot, who.as_bytes(), self.now()).unwrap().unwrap();
-        self.check();
-        left
-    }
-
-    fn comes_back(&self, id: &str, who: &str) -> bool {
-        let back = self.store.presence().come_back(key(id), who.as_bytes()).unwrap();
-        self.check();
-        back
-    }
-
-    fn is_told(&self, left: Left, slot: Slot) -> bool {
-        let told = self.store.presence().forget(left, slot, self.now()).unwrap();
-        self.check();
-        told
-    }
-}
-
-#[test]
-fn who_has_gone_may_come_back() {
-    let rig = Rig::new(LEN);
-    let (one, two) = (rig.claim(11), rig.claim(12));
-    let left = rig.goes("a", one, "anna", rig.join("a", one, "anna"));
-    assert_eq!(rig.present("a"), named(0, &[]), "nobody is there");
-    assert!(!rig.comes_back("a", "ann") && !rig.comes_back("a", "bob") && !rig.comes_back("b", "anna"));
-    let back = rig.join("a", two, "anna");
-    assert!(rig.comes_back("a", "anna") && !rig.comes_back("a", "anna"), "once");
-    assert_eq!(rig.present("a"), named(1, &[("anna", 1)]));
-    assert!(!rig.is_told(left, one));
-    let left = rig.goes("a", two, "anna", back);
-    assert!(rig.is_told(left, two) && !rig.is_told(left, two));
-    assert!(!rig.comes_back("a", "anna"), "too late");
-}
-
-#[test]
-fn as_many_come_back_as_have_gone() {
-    let rig = Rig::new(LEN);
-    let one = rig.claim(11);
-    let left: Vec<_> = (0..3).map(|_| rig.goes("a", one, "anna", rig.join("a", one, "anna"))).collect();
-    assert!(rig.comes_back("a", "anna"));
-    let told = left.into_iter().filter(|left| rig.is_told(*left, one)).count();
-    assert_eq!(told, 2);
-}
-
-#[test]
-fn a_channel_stays_as_long_as_somebody_may_come_back() {
-    let rig = Rig::new(LEN);
-    let one = rig.claim(11);
-    let left = rig.goes("a", one, "anna", rig.join("a", one, "anna"));
-    rig.pass(10 * LINGER);
-    rig.store.tend(rig.now(), usize::MAX).unwrap();
-    assert_eq!(rig.present("a"), named(0, &[]));
-    assert!(rig.is_told(left, one));
-    rig.pass(2 * LINGER);
-    rig.store.tend(rig.now(), usize::MAX).unwrap();
-    rig.check();
-    assert_eq!(rig.present("a"), None);
-    let left = rig.goes("b", one, "anna", rig.join("b", one, "anna"));
-    rig.store.log().delete(key("b"), rig.now()).unwrap();
-    rig.check();
-    rig.join("b", one, "anna");
-    assert!(!rig.comes_back("b", "anna"), "to another channel");
-    assert!(rig.is_told(left, one));
-}
-
-#[test]
-fn nobody_waits_for_what_a_dead_worker_was_to_tell() {
-    let rig = Rig::new(LEN);
-    let one = rig.claim(11);
-    rig.goes("a", one, "anna", rig.join("a", one, "anna"));
-    let two = rig.store.claim(Process { pid: 12, start: 1 }, |_| false).unwrap().slot;
-    rig.check();
-    rig.join("a", two, "anna");
-    assert!(!rig.comes_back("a", "anna"), "that it comes is told as well");
-}
-
 #[test]
 fn somebody_is_to_be_closed() {
     let rig = Rig::new(LEN);
@@ -254,7 +175,6 @@ fn somebody_is_to_be_closed() {
     let [first, second] = [one, two].map(|slot| rig.join("a", slot, "anna"));
     let bob = rig.join("a", one, "bob");
     let elsewhere = rig.join("b", two, "anna");
-    rig.goes("a", one, "anna", rig.join("a", one, "anna"));
     assert_eq!(presence().expel(key("a"), b"nobody").unwrap().unwrap().count, 0);
     assert!(!presence().take_expelled(one) && !presence().take_expelled(two));
     let expelled = presence().expel(key("a"), b"anna").unwrap().unwrap();

@@ -9,7 +9,7 @@ use crate::channel::zone::layout::INLINE_MESSAGE;
 use crate::channel::zone::log::NOTHING;
 use crate::channel::zone::room::reserve;
 
-const LEN: usize = 420_000;
+const LEN: usize = 424_800;
 
 const FOREVER: History = History { length: 0, time: 0 };
 

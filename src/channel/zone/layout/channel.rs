@@ -155,13 +155,10 @@ shared! {
         slot: Word,
         /// The slot's generation when this was written.
         generation: Word,
-        /// Octets of what it said; [`LEFT`] or [`EXPELLED`] besides.
+        /// Octets of what it said; [`EXPELLED`] besides.
         len: Word,
     }
 }
-
-/// In [`Present::len`]: the subscriber has gone, and is to have been there all the time if somebody of this name comes soon.
-pub const LEFT: u32 = 1 << 31;
 
 /// In [`Present::len`]: the subscriber is to be closed.
 pub const EXPELLED: u32 = 1 << 30;
@@ -169,12 +166,7 @@ pub const EXPELLED: u32 = 1 << 30;
 impl Present {
     /// Octets of what it said.
     pub fn length(&self) -> usize {
-        (self.len.get() & !(LEFT | EXPELLED)) as usize
-    }
-
-    /// Whether the subscriber has gone.
-    pub fn has_left(&self) -> bool {
-        self.len.get() & LEFT != 0
+        (self.len.get() & !EXPELLED) as usize
     }
 }
 
