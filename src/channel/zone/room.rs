@@ -4,7 +4,7 @@
 
 use super::groups::group_cells;
 use super::idle::Idle;
-use super::layout::{Cell, link};
+use super::layout::{BODY, Cell, INLINE_MESSAGE, link};
 use super::log::NOTHING;
 use super::records::Key;
 use super::{Memory, STEPS};
@@ -23,7 +23,7 @@ const MOST_DROPS: usize = 1024;
 /// What room is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// A message of this channel: its own oldest messages go before those of others.
+    /// A message of this channel: its own oldest messages go before those of others where it has more than its share.
     Message(Cell),
     /// A channel that does not exist yet, and its first message.
     NewMessage,
@@ -80,8 +80,8 @@ impl Memory<'_> {
 
     /// Makes sure that `need` cells may be taken. Unused channels without messages go first, and for anything but a message
     /// nothing else does. For a message there go next what has expired and what workers left behind that are gone, then
-    /// the oldest messages of the channel itself, then the oldest of the zone; messages that a worker with subscribers has
-    /// still to copy go last, in the same order. Whether it succeeded; if the need is beyond what could ever be had, no
+    /// the oldest messages of the channel itself as long as it has more than its [share](Self::has_more_than_its_share), then the oldest
+    /// of the zone; messages that a worker with subscribers has still to copy go last, in the same order. Whether it succeeded; if the need is beyond what could ever be had, no
     /// message is dropped.
     ///
     /// Everything in the zone is as it should be when this is called. It checkpoints: cells that were given back up to now may be
@@ -152,6 +152,20 @@ impl Memory<'_> {
         Ok(!lacks()?)
     }
 
+    /// Whether a channel that gets a message of `need` cells has more of the zone than its share: what there is for messages, divided by the
+    /// cells of the channels that have been published to, of which nearly every one has one. So a channel that keeps publishing takes
+    /// nothing from others beyond that, and one that has little grows beside large ones that rest.
+    fn has_more_than_its_share(self, channel: Cell, need: usize) -> Result<bool, Corrupt> {
+        let record = self.record(channel)?;
+        let channels = (self.header()?.kept_cells.get() as usize).max(1);
+        let share = (self.geometry.cells - reserve(self.geometry.cells)) / channels;
+        // A message has one cell, and more where its octets do not fit. As if all of them were of the same length.
+        let messages = record.messages.get() as usize;
+        let octets = usize::try_from(record.bytes.get()).unwrap_or(usize::MAX);
+        let more = octets.saturating_sub(messages.saturating_mul(INLINE_MESSAGE)) / BODY;
+        Ok(messages.saturating_add(more).saturating_add(need) > share)
+    }
+
     /// Drops messages until there is room for another one.
     fn drop_for(self, need: usize, what: Need, clock: u64) -> Result<(), Corrupt> {
         let mut dropped = 0_usize;
@@ -163,6 +177,7 @@ impl Memory<'_> {
             if let Some(own) = own {
                 let record = self.record(own)?;
                 while lacks()?
+                    && self.has_more_than_its_share(own, need)?
                     && let Some(oldest) = Cell::new(record.oldest.get())
                     && (awaited_too || !self.is_awaited(own, self.message(oldest)?)?)
                 {

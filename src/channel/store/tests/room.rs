@@ -75,12 +75,50 @@ fn then_the_oldest_of_the_zone() {
     // Four cells for the message, one for the channel; two messages and their channel make three.
     assert_eq!((free, left(&rig)), (1, vec![0, 1, 2, 2, 2, 2]));
     rig.check();
-    // The new channel has one message, so it loses that first, and then the others go on.
+    // The new channel has more than its share, so it loses its message first, and then the others go on.
     rig.try_publish("new", &cells(8), FOREVER).unwrap();
     assert_eq!(stored(&rig, "new"), 1);
     assert_eq!(left(&rig), [0, 0, 0, 2, 2, 2]);
     assert_eq!(rig.info("0"), None, "an empty channel that nobody uses goes with its last message");
     rig.check();
+}
+
+#[test]
+fn a_channel_has_a_share_beside_large_ones_that_rest() {
+    let rig = Rig::new(LEN);
+    rig.try_publish("large", &cells(2), FOREVER).unwrap();
+    while left_for_messages(&rig) > 1 {
+        rig.try_publish("large", &cells(2), FOREVER).unwrap();
+    }
+    for n in 1..=20 {
+        let published = rig.try_publish("live", &cells(1), FOREVER).unwrap();
+        assert_eq!(published.info.messages, n, "it grows");
+        rig.check();
+    }
+    // Whatever it publishes, it does not empty the other one.
+    for _ in 0..3 * for_messages(&rig) {
+        rig.try_publish("live", &cells(1), FOREVER).unwrap();
+    }
+    rig.check();
+    let (live, large) = (stored(&rig, "live"), 2 * stored(&rig, "large"));
+    let share = for_messages(&rig) / 3;
+    assert!((share..=share + 1).contains(&live), "{live} of {share}: two channels and their group");
+    assert!(large >= share, "{large} of {}", for_messages(&rig));
+}
+
+#[test]
+fn a_channel_of_large_messages_has_its_share_in_octets() {
+    let rig = Rig::new(LEN);
+    for n in 0..for_messages(&rig) {
+        rig.try_publish("small", &n.to_le_bytes(), FOREVER).unwrap();
+    }
+    for _ in 0..200 {
+        rig.try_publish("large", &cells(20), FOREVER).unwrap();
+    }
+    rig.check();
+    let share = for_messages(&rig) / 3;
+    assert!((share - 40..=share).contains(&(20 * stored(&rig, "large"))), "{} of {share}", stored(&rig, "large"));
+    assert!(stored(&rig, "small") >= share);
 }
 
 #[test]
