@@ -51,6 +51,28 @@ sub within {
     is(@$got + $lost, 20, 'the others are told as lost') if defined $lost;
 }
 
+case 'a busy channel does not starve another one' => sub {
+    my $client = Ws::Client->open($port, '/many?id=turns');
+    my @publishers = map { Ws::Client->open($port, "/pub?id=turns-$_") } qw(a b);
+    my %got = (a => 0, b => 0);
+    my $sent = 0;
+    my $until = time + 8;
+    # Each round is published to a first.
+    while (time < $until) {
+        $sent++;
+        for my $n (0, 1) {
+            $publishers[$n]->send(text(('a', 'b')[$n] . " $sent"));
+            $publishers[$n]->text;
+        }
+        while (my $frame = $client->maybe_frame(0.05)) {
+            $got{$1}++ if $frame->{payload} =~ /^([ab]) /;
+        }
+    }
+    cmp_ok(abs($got{a} - $got{b}), '<=', 2, "$got{a} of the one, $got{b} of the other");
+    cmp_ok($got{b}, '>=', 3);
+    $_->abandon for $client, @publishers;
+};
+
 case 'up to the limit everything comes at once' => sub {
     my $client = Ws::Client->open($port, '/rate?id=below');
     flood('/pub?id=below', 1, 3);

@@ -17,6 +17,8 @@ pub struct Batch {
     pub(super) delivered: Vec<u64>,
     octets: usize,
     pub(super) more: bool,
+    /// A channel has messages whose turn it is not.
+    pub(super) more_of_others: bool,
 }
 
 /// A message or the news of a gap.
@@ -99,6 +101,7 @@ impl Batch {
         self.delivered.clear();
         self.octets = 0;
         self.more = false;
+        self.more_of_others = false;
     }
 
     pub(super) fn push(&mut self, item: Item) {

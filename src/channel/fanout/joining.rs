@@ -145,6 +145,7 @@ impl FanOut {
             lost: None,
             replaced: false,
             delivered: u64::MAX,
+            turn: 0,
             present: subscribed.present,
         };
         Ok((membership, subscribed.window))

@@ -41,14 +41,34 @@ impl FanOut {
         scratch: &mut Scratch,
         batch: &mut Batch,
     ) -> Result<Next, ReadError> {
+        let channels = self.subscribers.get(id.0).map_or(0, |subscriber| subscriber.memberships().len());
+        for _ in 0..channels {
+            match self.peek_once(log, id, limit, now, scratch, batch)? {
+                // The channel that had its turn has nothing any more, and another one has.
+                Next::UpToDate | Next::Gone if batch.more_of_others => {}
+                next => return Ok(next),
+            }
+        }
+        self.peek_once(log, id, limit, now, scratch, batch)
+    }
+
+    fn peek_once<L: Lock>(
+        &mut self,
+        log: Log<'_, L>,
+        id: SubscriberId,
+        limit: Budget,
+        now: Now,
+        scratch: &mut Scratch,
+        batch: &mut Batch,
+    ) -> Result<Next, ReadError> {
         batch.clear();
         let many = self.subscribers.get(id.0).filter(|subscriber| subscriber.has_many());
-        let order = Order { horizon: many.map_or(0, |subscriber| self.horizon_of(subscriber)), zone: self.zone };
+        let mut order = Order { horizon: many.map_or(0, |subscriber| self.horizon_of(subscriber)), zone: self.zone };
         let Some(subscriber) = self.subscribers.get_mut(id.0) else { return Ok(Next::Gone) };
         if subscriber.expelled {
             return Ok(Next::Expelled);
         }
-        let Paced { allowed, on_gap } = match pace(subscriber, &self.channels, now) {
+        let Paced { allowed, on_gap, conflates } = match pace(subscriber, &self.channels, now) {
             Pace::On(paced) => paced,
             Pace::Hold(until) => {
                 if let Some(due) = until {
@@ -58,7 +78,13 @@ impl FanOut {
                 return Ok(Next::Held);
             }
         };
-        let limit = Budget { messages: limit.messages.min(allowed), ..limit };
+        let turn = if conflates { next_turn(subscriber, &self.channels, allowed) } else { None };
+        if turn.is_some() {
+            // The other channels have messages that are older: nothing is said of those.
+            order.horizon = order.horizon.min(subscriber.cut);
+        }
+        let most = turn.map_or(allowed, |turn| turn.messages);
+        let limit = Budget { messages: limit.messages.min(most), ..limit };
         batch.cursors.extend(subscriber.memberships().iter().map(|membership| membership.next));
         batch.delivered.extend(subscriber.memberships().iter().map(|membership| membership.delivered));
         let mut gone = false;
@@ -71,6 +97,11 @@ impl FanOut {
                     gone = true;
                     continue;
                 };
+                if turn.is_some_and(|turn| turn.which != which) && cursor <= local.head {
+                    // It is not its turn.
+                    batch.more_of_others = true;
+                    continue;
+                }
                 let before = local.octets();
                 let found = find(log, local, cursor, now)?;
                 self.octets = self.octets - before + local.octets();
@@ -122,7 +153,10 @@ impl FanOut {
             push_message(subscriber, name(subscriber, &self.channels, which), which, shared, scratch, batch, order);
             batch.more = batch.items().len() >= limit.messages.max(1) || batch.octets() >= limit.octets;
         }
-        batch.more |= gone;
+        if let Some(turn) = turn.filter(|_| batch.items().is_empty()) {
+            had_turn(subscriber, turn.which);
+        }
+        batch.more |= gone || batch.more_of_others;
         Ok(match (batch.items().is_empty(), gone) {
             (false, _) => Next::Items,
             (true, true) => Next::Gone,
@@ -145,6 +179,9 @@ impl FanOut {
                 }
             }
             subscriber.cut = item.cut;
+            if item.message.is_some() {
+                had_turn(subscriber, item.which);
+            }
         }
     }
 }
@@ -155,6 +192,8 @@ struct Paced {
     allowed: usize,
     /// What is done with it when messages are lost.
     on_gap: OnGap,
+    /// It goes on with the newest messages.
+    conflates: bool,
 }
 
 /// Whether a subscriber may have something now.
@@ -164,10 +203,12 @@ enum Pace {
     Hold(Option<u64>),
 }
 
-/// What its rate lets a subscriber have. Who has been held goes on with the newest messages.
+/// What its rate lets a subscriber have.
 fn pace(subscriber: &mut Subscriber, channels: &Slab<Local>, now: Now) -> Pace {
     let on_gap = subscriber.on_gap;
-    let Some(throttle) = &mut subscriber.throttle else { return Pace::On(Paced { allowed: usize::MAX, on_gap }) };
+    let Some(throttle) = &mut subscriber.throttle else {
+        return Pace::On(Paced { allowed: usize::MAX, on_gap, conflates: false });
+    };
     let allowed = throttle.allowed(now.clock);
     if allowed == 0 {
         let (is_known, due) = (throttle.is_held, throttle.due());
@@ -176,24 +217,65 @@ fn pace(subscriber: &mut Subscriber, channels: &Slab<Local>, now: Now) -> Pace {
         };
         if !subscriber.memberships().iter().any(is_waited_for) {
             // There is no message; what is told otherwise needs no leave.
-            return Pace::On(Paced { allowed, on_gap });
+            return Pace::On(Paced { allowed, on_gap, conflates: false });
         }
         if let Some(throttle) = &mut subscriber.throttle {
             (throttle.is_held, throttle.conflates) = (true, true);
         }
         return Pace::Hold((!is_known).then_some(due));
     }
-    if !std::mem::take(&mut throttle.conflates) {
-        return Pace::On(Paced { allowed, on_gap });
-    }
-    let tells = on_gap == OnGap::Tell;
-    for membership in subscriber.memberships_mut() {
-        if let Some(local) = channels.by_index(membership.channel.0) {
-            membership.conflate_to(Offset(local.head.next().0.saturating_sub(allowed as u64)), tells);
-        }
-    }
+    let conflates = throttle.conflates;
     // Whoever does not get every message is not closed because one of them was evicted meanwhile.
-    Pace::On(Paced { allowed, on_gap: if tells { on_gap } else { OnGap::Skip } })
+    let on_gap = if conflates && on_gap == OnGap::Close { OnGap::Skip } else { on_gap };
+    Pace::On(Paced { allowed, on_gap, conflates })
+}
+
+/// Which channel of a subscriber goes on.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    which: usize,
+    /// With how many messages.
+    messages: usize,
+}
+
+/// Chooses the channel that goes on: of those that have messages the one whose turn was the longest time ago, however busy the others are.
+/// It leaves out all messages but its newest ones; the others leave nothing out before it is their turn, so that a gap is told where a
+/// message follows. `None` if no channel has messages: the subscriber has everything.
+fn next_turn(subscriber: &mut Subscriber, channels: &Slab<Local>, allowed: usize) -> Option<Turn> {
+    let head = |membership: &Membership| {
+        let local = channels.by_index(membership.channel.0)?;
+        (membership.next <= local.head).then_some(local.head)
+    };
+    let tells = subscriber.on_gap == OnGap::Tell;
+    let chosen = subscriber.throttle.as_ref()?.chosen;
+    let waiting = subscriber.memberships().iter().filter(|membership| head(membership).is_some()).count();
+    let messages = (allowed / waiting.max(1)).max(1);
+    let known = chosen.filter(|which| subscriber.memberships().get(*which).is_some_and(|known| head(known).is_some()));
+    let which = known.or_else(|| {
+        let all = subscriber.memberships().iter().enumerate();
+        let waiting = all.filter(|(_, membership)| head(membership).is_some());
+        waiting.min_by_key(|(_, membership)| membership.turn).map(|(which, _)| which)
+    });
+    if known.is_none()
+        && let Some(membership) = which.and_then(|which| subscriber.memberships_mut().get_mut(which))
+        && let Some(head) = head(membership)
+    {
+        membership.conflate_to(Offset(head.next().0.saturating_sub(messages as u64)), tells);
+    }
+    let throttle = subscriber.throttle.as_mut()?;
+    (throttle.conflates, throttle.chosen) = (which.is_some(), which);
+    which.map(|which| Turn { which, messages })
+}
+
+/// A channel of a subscriber with a rate has had its turn: it is the last one in the line.
+fn had_turn(subscriber: &mut Subscriber, which: usize) {
+    let Some(throttle) = &mut subscriber.throttle else { return };
+    throttle.turns += 1;
+    throttle.chosen = throttle.chosen.filter(|chosen| *chosen != which);
+    let turn = throttle.turns;
+    if let Some(membership) = subscriber.memberships_mut().get_mut(which) {
+        membership.turn = turn;
+    }
 }
 
 /// What is to be done about losses that the subscriber does not know of.

@@ -70,14 +70,18 @@ pub struct Throttle {
     now: u64,
     /// It waits for its time. Invariant: it is in [`Held`] then.
     pub is_held: bool,
-    /// It was held since it got something: it goes on with the newest messages.
+    /// It was held since it had everything: it goes on with the newest messages, of one channel after the other.
     pub conflates: bool,
+    /// Which of its channels has its turn, and has left out what is not to be sent, but has not been sent a message yet.
+    pub chosen: Option<usize>,
+    /// Turns that its channels have had.
+    pub turns: u64,
 }
 
 impl Throttle {
     /// Of a subscriber that has waited for nothing yet.
     pub fn new(allowance: Allowance) -> Self {
-        Self { allowance, now: 0, is_held: false, conflates: false }
+        Self { allowance, now: 0, is_held: false, conflates: false, chosen: None, turns: 0 }
     }
 
     /// How many messages it may have at `clock`, in milliseconds.

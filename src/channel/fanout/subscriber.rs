@@ -28,6 +28,8 @@ pub struct Membership {
     pub replaced: bool,
     /// No message before the next one has a greater serial.
     pub delivered: u64,
+    /// When it had its turn last among the channels of a subscriber that has a rate: a later one has a greater number.
+    pub turn: u64,
     /// What it is known by among those who are there.
     pub present: Option<Present>,
 }

@@ -123,6 +123,88 @@ fn each_channel_has_a_newest_message() {
     assert_eq!(rig.client(0, session).offsets(), [1, 2, 1, 8]);
 }
 
+/// How many messages a client has got of the channel with this epoch, and which was the last one.
+fn got_of(rig: &Rig, session: usize, epoch: u64) -> (usize, u64) {
+    let of = |got: &Got| match got {
+        Got::Message(message) if message.epoch == epoch => Some(message.offset),
+        _ => None,
+    };
+    let all: Vec<_> = rig.client(0, session).items.iter().filter_map(of).collect();
+    (all.len(), all.last().copied().unwrap_or(0))
+}
+
+#[test]
+fn the_channels_of_a_subscriber_take_turns() {
+    for (on_gap, ids) in [(OnGap::Skip, 3), (OnGap::Tell, 3), (OnGap::Close, 12), (OnGap::Tell, 12)] {
+        let names: Vec<_> = (0..ids).map(|n| format!("c{n}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let mut rig = Rig::new(1, LEN, Limits::default());
+        let session = rig.paced(&names, |options| {
+            (options.on_gap, options.form) = (on_gap, Box::leak(Box::new(meta())));
+        });
+        let mut epochs = vec![0; ids];
+        for step in 1..=10 * ids {
+            for (id, epoch) in names.iter().zip(&mut epochs) {
+                for _ in 0..5 {
+                    *epoch = rig.publish(id, b"x", 3).id.epoch.0;
+                }
+            }
+            rig.settle();
+            let before: Vec<_> = epochs.iter().map(|epoch| got_of(&rig, session, *epoch).0).collect();
+            let gaps = rig.client(0, session).items.len();
+            rig.pass(100);
+            for (epoch, before) in epochs.iter().zip(before) {
+                let (count, last) = got_of(&rig, session, *epoch);
+                assert!(count == before || last == 5 * step as u64, "not the newest: {last} of {}", 5 * step);
+            }
+            assert!(rig.client(0, session).items.len() <= gaps + 2, "one message and the gap before it");
+        }
+        let counts: Vec<_> = epochs.iter().map(|epoch| got_of(&rig, session, *epoch).0).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 10 * ids + 2, "{on_gap:?}");
+        assert!(counts.iter().all(|count| (9..=12).contains(count)), "{counts:?}");
+        // When nothing more is published each channel has its newest message in the end.
+        rig.pass(0);
+        for _ in 0..=ids {
+            rig.pass(100);
+        }
+        for epoch in epochs {
+            assert_eq!(got_of(&rig, session, epoch).1, 50 * ids as u64, "{on_gap:?}");
+        }
+        rig.publish("c1", b"x", 3);
+        rig.settle();
+        assert_eq!(rig.workers[0].fanout.held_until(), None, "it has caught up");
+    }
+}
+
+#[test]
+fn who_resumes_between_two_turns_misses_nothing() {
+    let names: Vec<_> = (0..12).map(|n| format!("c{n}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for turns in 0..30 {
+        let mut rig = Rig::new(1, LEN, Limits::default());
+        let session = rig.paced(&names, |options| options.on_gap = OnGap::Skip);
+        let mut epochs = vec![0; names.len()];
+        for _ in 0..turns {
+            for (id, epoch) in names.iter().zip(&mut epochs) {
+                *epoch = rig.publish(id, b"x", 1000).id.epoch.0;
+            }
+            rig.settle();
+            rig.pass(100);
+        }
+        let had: Vec<_> = epochs.iter().map(|epoch| got_of(&rig, session, *epoch).1).collect();
+        let id = rig.client(0, session).id;
+        let position = rig.workers[0].fanout.position(id).unwrap();
+        rig.unsubscribe(0, session);
+        let all = rig.try_subscribe(0, &names, &position, |options| options.on_gap = OnGap::Tell, usize::MAX).unwrap();
+        rig.settle();
+        for (epoch, had) in epochs.iter().zip(had) {
+            let (count, last) = got_of(&rig, all, *epoch);
+            assert_eq!(count as u64, turns - had, "{turns} {had}");
+            assert!(count == 0 || last == turns);
+        }
+    }
+}
+
 #[test]
 fn the_subscriptions_of_a_client_share_its_rate_and_take_turns() {
     let mut rig = Rig::new(1, LEN, Limits::default());
