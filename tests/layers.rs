@@ -50,6 +50,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/hub", "engine"),
     ("channel/limits", "endpoints"),
     ("channel/link", "endpoints"),
+    ("channel/listing", "engine"),
     ("channel/member", "endpoints"),
     ("channel/multiplex", "endpoints"),
     ("channel/programs", "engine"),

@@ -12,6 +12,7 @@ pub mod group;
 pub mod hub;
 mod limits;
 mod link;
+pub mod listing;
 pub mod member;
 mod multiplex;
 mod programs;

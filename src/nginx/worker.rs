@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use exit_watcher::ExitWatcher;
 
 use super::backend;
-use super::channel::{departures, hub};
+use super::channel::{departures, hub, listing};
 use super::detached;
 use super::ffi;
 use super::guard::guard;
@@ -97,6 +97,7 @@ pub fn exit() {
     listeners::terminate();
     tcp::end();
     departures::end();
+    listing::end();
     backend::end();
     detached::exit();
     hub::end();

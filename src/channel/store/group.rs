@@ -112,42 +112,37 @@ impl<L: Lock> Groups<'_, L> {
         let GroupKey { space, name } = key.into();
         let buckets = self.zone.geometry().buckets;
         let to = page.bucket.saturating_add(BUCKETS_AT_ONCE).min(buckets);
-        self.zone.view(|memory| {
+        // Room for all that is found is there before the lock is taken: that of one channel with the longest id at least.
+        let most = most.saturating_sub(out.len());
+        let mut ids = Vec::with_capacity(name.len() + MAX_KEY_PART + IDS_AT_ONCE);
+        let mut found: Vec<(usize, Info)> = Vec::with_capacity(most.min(LISTED_AT_ONCE));
+        let next = self.zone.view(|memory| {
             let Some(group) = memory.find_group(space, name)? else { return Ok(None) };
-            let mut found: Vec<(u64, Cell)> = Vec::new();
+            let clock = memory.header()?.clock.get().max(now.clock);
             for nth in page.bucket..to {
-                found.clear();
-                let mut next = Cell::new(memory.bucket(nth)?.get());
-                let mut left = memory.geometry.cells;
-                while let Some(channel) = next {
-                    left = left.checked_sub(1).ok_or(Corrupt)?;
-                    let record = memory.record(channel)?;
-                    next = Cell::new(record.hash_next.get());
-                    let after = page.after.filter(|_| nth == page.bucket);
-                    let hash = record.hash.get();
-                    if record.group.get() == group.number()
-                        && record.state.get() == state::LIVE
-                        && after.is_none_or(|after| hash > after)
-                    {
-                        found.push((hash, channel));
-                    }
-                }
-                found.sort_unstable_by_key(|(hash, _)| *hash);
                 let mut last = page.after.filter(|_| nth == page.bucket);
-                for &(hash, channel) in &found {
-                    let id = memory.id_of(channel)?;
-                    if !id.starts_with(prefix) {
+                while let Some((hash, channel)) = next_in_bucket(memory, nth, group, last)? {
+                    let here = Page { bucket: nth, after: last };
+                    last = Some(hash);
+                    if !memory.has_id_prefix(channel, name, prefix)? {
                         continue;
                     }
-                    if out.len() >= most {
-                        return Ok(Some(Page { bucket: nth, after: last }));
+                    let is_full = found.len() == found.capacity();
+                    if found.len() >= most || is_full || !memory.copy_id(channel, &mut ids)? {
+                        return Ok(Some(here));
                     }
-                    out.push(Listed { id, info: Info::of(memory, channel, now.clock)? });
-                    last = Some(hash);
+                    let messages = memory.kept_at(channel, clock)?;
+                    found.push((ids.len(), Info { messages, ..Info::of(memory, channel, clock)? }));
                 }
             }
             Ok((to < buckets).then_some(Page { bucket: to, after: None }))
-        })
+        })?;
+        let mut from = 0;
+        for (end, info) in found {
+            out.push(Listed { id: ids.get(from..end).unwrap_or_default().to_vec(), info });
+            from = end;
+        }
+        Ok(next)
     }
 
     /// What a group has and may have; `location` are the limits that hold where nobody has set others. A group that has
@@ -269,8 +264,37 @@ impl<L: Lock> Groups<'_, L> {
     }
 }
 
+/// The channel of a group in a bucket whose hash comes next after this one. Nothing is sorted: a bucket has about four channels.
+fn next_in_bucket(
+    memory: Memory<'_>,
+    bucket: usize,
+    group: Cell,
+    after: Option<u64>,
+) -> Result<Option<(u64, Cell)>, Corrupt> {
+    let mut first: Option<(u64, Cell)> = None;
+    let mut next = Cell::new(memory.bucket(bucket)?.get());
+    let mut left = memory.geometry.cells;
+    while let Some(channel) = next {
+        left = left.checked_sub(1).ok_or(Corrupt)?;
+        let record = memory.record(channel)?;
+        next = Cell::new(record.hash_next.get());
+        let hash = record.hash.get();
+        let is_in_group = record.group.get() == group.number() && record.state.get() == state::LIVE;
+        if is_in_group && after.is_none_or(|after| hash > after) && first.is_none_or(|(least, _)| hash < least) {
+            first = Some((hash, channel));
+        }
+    }
+    Ok(first)
+}
+
 /// Buckets of the table that are looked at while the lock is held once.
 const BUCKETS_AT_ONCE: usize = 256;
+
+/// Channels that are listed while the lock is held once.
+const LISTED_AT_ONCE: usize = 256;
+
+/// Octets of their ids, one that is as long as it may be not counted.
+const IDS_AT_ONCE: usize = 16 << 10;
 
 /// Channels that are looked at while the lock is held once, to find out what a group has.
 const MOST_LOOKS: usize = 1 << 14;

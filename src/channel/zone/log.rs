@@ -173,6 +173,11 @@ impl Memory<'_> {
 
     /// The first message that was published after this serial; the upcoming one if there is none.
     pub fn seek_serial(self, record: &Record, serial: u64) -> Result<u64, Corrupt> {
+        self.seek_after(record, |message| message.serial.get() <= serial)
+    }
+
+    /// The first message that is not `before`, which is true of the messages up to one of them; the upcoming one if it is true of all.
+    fn seek_after(self, record: &Record, before: impl Fn(&Message) -> bool) -> Result<u64, Corrupt> {
         let Some(newest) = Cell::new(record.newest.get()) else { return Ok(record.upcoming.get()) };
         let oldest = self.oldest_offset(record)?;
         let mut cell = newest;
@@ -180,7 +185,7 @@ impl Memory<'_> {
         loop {
             let message = self.message(cell)?;
             let here = message.offset.get();
-            if message.serial.get() <= serial {
+            if before(message) {
                 return Ok(first);
             }
             if here >= first {
@@ -193,7 +198,7 @@ impl Memory<'_> {
             let far = message.jump_offset.get();
             let jump = Cell::new(message.jump.get()).filter(|_| far >= oldest && far < here);
             let leap = match jump {
-                Some(jump) if self.message(jump)?.serial.get() > serial => Some(jump),
+                Some(jump) if !before(self.message(jump)?) => Some(jump),
                 _ => None,
             };
             cell = leap.or_else(|| Cell::new(message.before.get())).ok_or(Corrupt)?;
@@ -284,6 +289,18 @@ impl Memory<'_> {
     /// Whether a worker with subscribers has still to copy this message of a channel.
     pub fn is_awaited(self, channel: Cell, message: &Message) -> Result<bool, Corrupt> {
         Ok(message.offset.get() > self.copied_by_all(channel)?)
+    }
+
+    /// Messages that belong to the channel's history at this time, those not counted that have expired and were not dropped yet.
+    pub fn kept_at(self, channel: Cell, now: u64) -> Result<u32, Corrupt> {
+        let record = self.record(channel)?;
+        let (kept, keep) = (self.kept(record), record.keep.get());
+        if kept == 0 || keep == 0 {
+            return Ok(kept);
+        }
+        let first = self.seek_after(record, |message| message.time.get().saturating_add(keep) <= now)?;
+        let fresh = record.upcoming.get().saturating_sub(first);
+        Ok(kept.min(u32::try_from(fresh).unwrap_or(u32::MAX)))
     }
 
     /// Messages that belong to the channel's history: all that are stored but those beyond its length.

@@ -110,18 +110,30 @@ impl<'a> Memory<'a> {
         Ok(None)
     }
 
-    /// The id of a channel.
-    pub fn id_of(self, cell: Cell) -> Result<Vec<u8>, Corrupt> {
+    /// Whether the id of a channel of this group begins so.
+    pub fn has_id_prefix(self, cell: Cell, group: &[u8], prefix: &[u8]) -> Result<bool, Corrupt> {
         let record = self.record(cell)?;
-        let length = id_len(record);
-        if length > MAX_KEY_PART {
+        if record.group_len.get() as usize != group.len() || id_len(record) < prefix.len() {
+            return Ok(false);
+        }
+        self.equal_along(cell, key_at(record), [group, prefix])
+    }
+
+    /// Copies the id of a channel to the end of `ids`, without more memory for it. False, and nothing is copied, if there is too little: the
+    /// name of the group needs some for a moment as well.
+    pub fn copy_id(self, cell: Cell, ids: &mut Vec<u8>) -> Result<bool, Corrupt> {
+        let record = self.record(cell)?;
+        let (group, id) = (record.group_len.get() as usize, id_len(record));
+        if group > MAX_KEY_PART || id > MAX_KEY_PART {
             return Err(Corrupt);
         }
-        let copied = if record.id_len.get() & COPIED == 0 { 0 } else { size_of::<Copied>() };
-        let mut key = Vec::with_capacity(record.group_len.get() as usize + length);
-        let begin = size_of::<Record>() + copied;
-        self.read_along(cell, begin, record.group_len.get() as usize + length, &mut key)?;
-        Ok(key.split_off(key.len().saturating_sub(length)))
+        if ids.capacity() - ids.len() < group + id {
+            return Ok(false);
+        }
+        let before = ids.len();
+        self.read_along(cell, key_at(record), group + id, ids)?;
+        ids.drain(before..before + group);
+        Ok(true)
     }
 
     /// A channel that was found before, if it is still the same.
@@ -352,8 +364,12 @@ fn id_len(record: &Record) -> usize {
     (record.id_len.get() & !COPIED) as usize
 }
 
+/// Where the key of a channel begins in its chain.
+fn key_at(record: &Record) -> usize {
+    size_of::<Record>() + if record.id_len.get() & COPIED == 0 { 0 } else { size_of::<Copied>() }
+}
+
 /// Octets that follow the record of a channel in its chain.
 pub fn trailing(record: &Record) -> usize {
-    let copied = if record.id_len.get() & COPIED == 0 { 0 } else { size_of::<Copied>() };
-    copied + record.group_len.get() as usize + id_len(record)
+    key_at(record) - size_of::<Record>() + record.group_len.get() as usize + id_len(record)
 }

@@ -10,6 +10,7 @@ use crate::channel::store::{
     SubscribeError,
 };
 use crate::nginx::channel::hub::{self, Hub};
+use crate::nginx::channel::listing;
 
 /// The channels that this machine has alone.
 ///
@@ -70,7 +71,7 @@ impl Backend for ZoneAlone {
     }
 
     fn list(&self, key: GroupKey<'_>, prefix: &[u8], page: Page, most: usize) -> Answer<Listing, Corrupt> {
-        step(|hub| hub.list(key, prefix, page, most))
+        listing::list(key, prefix, page, most)
     }
 
     fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Answer<GroupInfo, Corrupt> {

@@ -11,14 +11,13 @@ use std::rc::Rc;
 
 use super::wakeups::Wakeups;
 use super::zone::{ChannelZone, ZoneLock};
-use crate::channel::backend::Listing;
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscribeOptions, SubscriberId};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::process;
 use crate::channel::store::{
-    Budget, Deleted, GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Now, Page, Policy, Presence,
-    PublishError, Published, ReadError, Slot, Store, SubscribeError, Usage, Wake,
+    Budget, Deleted, GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Now, Policy, Presence, PublishError,
+    Published, ReadError, Slot, Store, SubscribeError, Usage, Wake,
 };
 use crate::channel::wire::WireForm;
 use crate::nginx::backend;
@@ -46,9 +45,6 @@ const DIRECT: Budget = Budget { messages: 64, octets: 32 << 10 };
 
 /// Memory that is kept to put messages together in.
 const MOST_ROOM: usize = 256 << 10;
-
-/// How often the lock of the zone is taken for one list of channels.
-const LIST_STEPS: usize = 4096;
 
 /// When a turn could do nothing though there is more to do, the next one comes after so many milliseconds.
 const LATER: u64 = 10;
@@ -209,35 +205,6 @@ impl Hub {
         let Some(expelled) = self.store.presence().expel(key, who)? else { return Ok(None) };
         self.wake(expelled.wake);
         Ok(Some(expelled.count))
-    }
-
-    /// Lists channels of a group: see [`Groups::list`](crate::channel::store::Groups::list). Not more of the zone is looked at than a worker
-    /// has the time for.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`].
-    pub fn list(&self, key: GroupKey<'_>, prefix: &[u8], page: Page, most: usize) -> Result<Listing, Corrupt> {
-        let groups = self.store.groups();
-        let mut channels = Vec::new();
-        let mut next = Some(page);
-        for _ in 0..LIST_STEPS {
-            let Some(page) = next else { break };
-            let before = channels.len();
-            next = match groups.list(key, prefix, page, most, time(), &mut channels) {
-                Ok(next) => next,
-                Err(Corrupt) => {
-                    // A damaged zone is repaired by the second attempt.
-                    channels.truncate(before);
-                    groups.list(key, prefix, page, most, time(), &mut channels)?
-                }
-            };
-            if next == Some(page) {
-                // There is one more than so many.
-                break;
-            }
-        }
-        Ok(Listing { channels, next })
     }
 
     /// Looks whether subscribers of this worker are to be closed.

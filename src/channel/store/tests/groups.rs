@@ -258,3 +258,47 @@ fn the_channels_of_a_group_are_listed_once_each() {
     assert_eq!(list("other", "", 5).len(), 1);
     rig.check();
 }
+
+#[test]
+fn a_list_counts_what_has_not_expired() {
+    let rig = Rig::new(LEN);
+    for n in 0..20_u8 {
+        rig.try_publish("a", &[n], History { length: 0, time: 5000 }).unwrap();
+        rig.try_publish("b", &[n], History { length: 3, time: 5000 }).unwrap();
+        rig.pass(1000);
+    }
+    let counts = |rig: &Rig| {
+        let (mut out, mut next) = (Vec::new(), Some(Page::default()));
+        while let Some(page) = next {
+            next = rig.store.groups().list(b"group", b"", page, 100, rig.now(), &mut out).unwrap();
+        }
+        out.sort_by(|one, other| one.id.cmp(&other.id));
+        out.iter().map(|listed| listed.info.messages).collect::<Vec<_>>()
+    };
+    let all = counts(&rig);
+    assert_eq!(all, [4, 3], "those of the last five seconds");
+    rig.pass(2000);
+    assert_eq!(counts(&rig), [2, 2], "nobody has dropped the others yet");
+    rig.pass(5000);
+    assert_eq!(counts(&rig), [0, 0]);
+}
+
+#[test]
+fn a_list_of_long_ids_goes_on_where_the_memory_for_them_was_full() {
+    let rig = Rig::new(32 << 20);
+    let ids: Vec<String> = (0..40).map(|n| format!("{n:02}{}", "x".repeat(20_000))).collect();
+    for id in &ids {
+        rig.try_publish(id, b"x", KEEP).unwrap();
+    }
+    rig.try_publish("short", b"x", KEEP).unwrap();
+    let mut out = Vec::new();
+    let mut next = Some(Page::default());
+    while let Some(page) = next {
+        next = rig.store.groups().list(b"group", b"", page, 100, rig.now(), &mut out).unwrap();
+        assert_ne!(next, Some(page), "each step gets on");
+    }
+    let mut found: Vec<_> = out.into_iter().map(|listed| String::from_utf8(listed.id).unwrap()).collect();
+    found.sort();
+    assert_eq!(found.len(), 41);
+    assert_eq!(found[..40], ids);
+}
