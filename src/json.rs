@@ -4,6 +4,7 @@
 //! [valid].
 
 pub mod object;
+mod reader;
 pub mod valid;
 
 use std::fmt::Write;
@@ -35,6 +36,24 @@ pub fn escaped(text: &mut String, part: &str) {
         rest = &rest[at + 1..];
     }
     text.push_str(rest);
+}
+
+/// Appends a string in quotes, of octets: what is not UTF-8 becomes U+FFFD. What would begin or end an element of HTML, and what ends a line in
+/// JavaScript, is escaped too, so that nobody is led into reading it as a page.
+pub fn string_for_pages(text: &mut String, part: &[u8]) {
+    let part = String::from_utf8_lossy(part);
+    let mut rest = &*part;
+    text.push('"');
+    while let Some(at) = rest.find(['\u{7f}', '<', '>', '&', '\u{2028}', '\u{2029}']) {
+        let (before, from) = rest.split_at(at);
+        escaped(text, before);
+        let mut characters = from.chars();
+        // Writing to a string does not fail.
+        let _ = write!(text, "\\u{:04x}", characters.next().map_or(0, u32::from));
+        rest = characters.as_str();
+    }
+    escaped(text, rest);
+    text.push('"');
 }
 
 #[cfg(test)]

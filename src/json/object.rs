@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::has_meaning;
+use super::reader::{NoJson, Piece, Reader};
 
 /// Members that an object has at most.
 pub const MOST_MEMBERS: usize = 16;
@@ -51,6 +51,12 @@ pub enum Error {
     Memory,
 }
 
+impl From<NoJson> for Error {
+    fn from(NoJson: NoJson) -> Self {
+        Self::Syntax
+    }
+}
+
 /// An object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Object<'t> {
@@ -65,10 +71,10 @@ impl<'t> Object<'t> {
     ///
     /// [`Error`].
     pub fn parse(text: &'t str) -> Result<Self, Error> {
-        let mut reader = Reader { text, at: 0 };
-        let object = reader.object()?;
+        let mut reader = Reader::new(text);
+        let object = object(&mut reader)?;
         reader.skip_blanks();
-        if reader.at == text.len() { Ok(object) } else { Err(Error::Syntax) }
+        if reader.is_at_end() { Ok(object) } else { Err(Error::Syntax) }
     }
 
     /// Takes a member out of the object.
@@ -83,186 +89,70 @@ impl<'t> Object<'t> {
     }
 }
 
-/// A text, and how far it was read. Invariant: `at` is a boundary of characters.
-struct Reader<'t> {
-    text: &'t str,
-    at: usize,
-}
-
-impl<'t> Reader<'t> {
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+/// Reads the object that a text begins with.
+fn object<'t>(reader: &mut Reader<'t>) -> Result<Object<'t>, Error> {
+    let mut members: Vec<(Cow<'t, str>, Value<'t>)> = Vec::new();
+    if !reader.takes(b'{') {
+        return value(reader).and(Err(Error::Nested));
     }
-
-    fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
+    if reader.takes(b'}') {
+        return Ok(Object { members });
+    }
+    loop {
+        reader.skip_blanks();
+        let name = string(reader)?;
+        reader.expect(b':')?;
+        reader.skip_blanks();
+        let value = value(reader)?;
+        if members.len() == MOST_MEMBERS {
+            return Err(Error::Members);
         }
-    }
-
-    /// Goes over one octet of ASCII, and blanks before it. `false` if another one is there.
-    fn takes(&mut self, octet: u8) -> bool {
-        self.skip_blanks();
-        let is_there = self.peek() == Some(octet);
-        self.at += usize::from(is_there);
-        is_there
-    }
-
-    fn expect(&mut self, octet: u8) -> Result<(), Error> {
-        if self.takes(octet) { Ok(()) } else { Err(Error::Syntax) }
-    }
-
-    fn object(&mut self) -> Result<Object<'t>, Error> {
-        let mut members: Vec<(Cow<'t, str>, Value<'t>)> = Vec::new();
-        if !self.takes(b'{') {
-            return self.value().and(Err(Error::Nested));
+        if members.iter().any(|(known, _)| *known == name) {
+            return Err(Error::Duplicate);
         }
-        if self.takes(b'}') {
+        members.push((name, value));
+        if !reader.takes(b',') {
+            reader.expect(b'}')?;
             return Ok(Object { members });
         }
-        loop {
-            self.skip_blanks();
-            let name = self.string()?;
-            self.expect(b':')?;
-            self.skip_blanks();
-            let value = self.value()?;
-            if members.len() == MOST_MEMBERS {
-                return Err(Error::Members);
-            }
-            if members.iter().any(|(known, _)| *known == name) {
-                return Err(Error::Duplicate);
-            }
-            members.push((name, value));
-            if !self.takes(b',') {
-                self.expect(b'}')?;
-                return Ok(Object { members });
-            }
-        }
     }
+}
 
-    fn value(&mut self) -> Result<Value<'t>, Error> {
-        match self.peek() {
-            Some(b'"') => self.string().map(Value::String),
-            Some(b'-' | b'0'..=b'9') => self.number().map(Value::Number),
-            Some(b'{' | b'[') => Err(Error::Nested),
-            _ => {
-                let rest = self.text.get(self.at..).unwrap_or_default();
-                let literal =
-                    ["null", "true", "false"].into_iter().find(|name| rest.starts_with(name)).ok_or(Error::Syntax)?;
-                self.at += literal.len();
-                Ok(Value::Literal(literal))
+fn value<'t>(reader: &mut Reader<'t>) -> Result<Value<'t>, Error> {
+    match reader.peek() {
+        Some(b'"') => string(reader).map(Value::String),
+        Some(b'-' | b'0'..=b'9') => Ok(Value::Number(reader.number()?)),
+        Some(b'{' | b'[') => Err(Error::Nested),
+        _ => Ok(Value::Literal(reader.literal()?)),
+    }
+}
+
+/// A string that has no escapes is not copied.
+fn string<'t>(reader: &mut Reader<'t>) -> Result<Cow<'t, str>, Error> {
+    let mut text = Cow::Borrowed("");
+    let has_room = reader.string(|piece| match piece {
+        Piece::Text(part) if text.is_empty() => {
+            text = Cow::Borrowed(part);
+            true
+        }
+        Piece::Text(part) => {
+            let text = text.to_mut();
+            let has_room = text.try_reserve(part.len()).is_ok();
+            if has_room {
+                text.push_str(part);
             }
+            has_room
         }
-    }
-
-    /// RFC 8259, section 6.
-    fn number(&mut self) -> Result<&'t str, Error> {
-        let begin = self.at;
-        self.at += usize::from(self.peek() == Some(b'-'));
-        if self.peek() == Some(b'0') {
-            self.at += 1;
-        } else {
-            self.digits()?;
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
-            self.digits()?;
-        }
-        Ok(self.text.get(begin..self.at).unwrap_or_default())
-    }
-
-    fn digits(&mut self) -> Result<(), Error> {
-        let begin = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        if self.at > begin { Ok(()) } else { Err(Error::Syntax) }
-    }
-
-    /// RFC 8259, section 7. A string that has no escapes is not copied.
-    fn string(&mut self) -> Result<Cow<'t, str>, Error> {
-        if self.peek() != Some(b'"') {
-            return Err(Error::Syntax);
-        }
-        self.at += 1;
-        let mut text = String::new();
-        loop {
-            let rest = self.text.get(self.at..).unwrap_or_default();
-            let length = rest.bytes().position(has_meaning).ok_or(Error::Syntax)?;
-            let part = rest.get(..length).unwrap_or_default();
-            self.at += length + 1;
-            match rest.as_bytes().get(length) {
-                Some(b'"') if text.is_empty() => return Ok(Cow::Borrowed(part)),
-                Some(b'"') => {
-                    text.try_reserve(part.len()).map_err(|_| Error::Memory)?;
-                    text.push_str(part);
-                    return Ok(Cow::Owned(text));
-                }
-                Some(b'\\') => {
-                    text.try_reserve(part.len() + 4).map_err(|_| Error::Memory)?;
-                    text.push_str(part);
-                    let character = self.escaped()?;
-                    text.push(character);
-                }
-                _ => return Err(Error::Syntax),
+        Piece::Character(character) => {
+            let text = text.to_mut();
+            let has_room = text.try_reserve(character.len_utf8()).is_ok();
+            if has_room {
+                text.push(character);
             }
+            has_room
         }
-    }
-
-    /// The character behind a backslash that was read.
-    fn escaped(&mut self) -> Result<char, Error> {
-        let octet = self.peek().ok_or(Error::Syntax)?;
-        let character = match octet {
-            b'"' | b'\\' | b'/' => char::from(octet),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                self.at += 1;
-                return self.escaped_unit();
-            }
-            _ => return Err(Error::Syntax),
-        };
-        self.at += 1;
-        Ok(character)
-    }
-
-    /// One code unit of UTF-16, or two of them that are one character. Half of such a pair is no character, and cannot be written in
-    /// UTF-8.
-    fn escaped_unit(&mut self) -> Result<char, Error> {
-        let first = self.hexadecimal()?;
-        let code = match first {
-            0xD800..=0xDBFF => {
-                if self.text.get(self.at..self.at + 2) != Some("\\u") {
-                    return Err(Error::Syntax);
-                }
-                self.at += 2;
-                let second = self.hexadecimal()?;
-                if !(0xDC00..=0xDFFF).contains(&second) {
-                    return Err(Error::Syntax);
-                }
-                0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00)
-            }
-            code => code,
-        };
-        char::from_u32(code).ok_or(Error::Syntax)
-    }
-
-    fn hexadecimal(&mut self) -> Result<u32, Error> {
-        let digits = self.text.get(self.at..self.at + 4).ok_or(Error::Syntax)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(Error::Syntax);
-        }
-        self.at += 4;
-        u32::from_str_radix(digits, 16).map_err(|_| Error::Syntax)
-    }
+    })?;
+    if has_room { Ok(text) } else { Err(Error::Memory) }
 }
 
 #[cfg(test)]

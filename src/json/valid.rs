@@ -2,119 +2,58 @@
 
 //! Whether a text is JSON (RFC 8259), without reading what it says.
 
-use super::has_meaning;
+use super::reader::{NoJson, Reader};
 
 /// Arrays and objects that may be in one another.
 const DEPTH: usize = 128;
 
-/// Whether a text is one value, with or without blanks around it. A value that is nested more deeply than 128 times is taken as none.
+/// Whether a text is one value, with or without blanks around it. A value that is nested more deeply than 128 times is taken as none, and so
+/// is one with half of a surrogate pair in a string, which receivers may refuse.
 pub fn is_value(text: &str) -> bool {
-    let mut scan = Scan(text.as_bytes());
-    scan.skip_blanks();
-    scan.value(0) && {
-        scan.skip_blanks();
-        scan.0.is_empty()
+    let mut reader = Reader::new(text);
+    reader.skip_blanks();
+    value(&mut reader, 0).is_ok() && {
+        reader.skip_blanks();
+        reader.is_at_end()
     }
 }
 
-/// What has not been looked at.
-struct Scan<'t>(&'t [u8]);
-
-impl Scan<'_> {
-    fn skip_blanks(&mut self) {
-        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.0 {
-            self.0 = rest;
-        }
+fn value(reader: &mut Reader<'_>, depth: usize) -> Result<(), NoJson> {
+    match reader.peek() {
+        Some(b'{' | b'[') if depth == DEPTH => Err(NoJson),
+        Some(b'{') => list(reader, b'{', b'}', |reader| {
+            string(reader)?;
+            reader.expect(b':')?;
+            reader.skip_blanks();
+            value(reader, depth + 1)
+        }),
+        Some(b'[') => list(reader, b'[', b']', |reader| value(reader, depth + 1)),
+        Some(b'"') => string(reader),
+        Some(b'-' | b'0'..=b'9') => reader.number().map(|_| ()),
+        _ => reader.literal().map(|_| ()),
     }
+}
 
-    /// Whether this comes next. It is skipped then.
-    fn takes(&mut self, text: &[u8]) -> bool {
-        let rest = self.0.strip_prefix(text);
-        self.0 = rest.unwrap_or(self.0);
-        rest.is_some()
+fn string(reader: &mut Reader<'_>) -> Result<(), NoJson> {
+    reader.string(|_| true).map(|_| ())
+}
+
+fn list(
+    reader: &mut Reader<'_>,
+    begin: u8,
+    end: u8,
+    mut element: impl FnMut(&mut Reader<'_>) -> Result<(), NoJson>,
+) -> Result<(), NoJson> {
+    reader.expect(begin)?;
+    if reader.takes(end) {
+        return Ok(());
     }
-
-    fn digits(&mut self) -> bool {
-        let digits = self.0.iter().take_while(|octet| octet.is_ascii_digit()).count();
-        self.0 = self.0.get(digits..).unwrap_or_default();
-        digits > 0
-    }
-
-    fn value(&mut self, depth: usize) -> bool {
-        match self.0.first() {
-            Some(b'{' | b'[') if depth == DEPTH => false,
-            Some(b'{') => self.list(b"{", b"}", |scan| {
-                let named = scan.string() && {
-                    scan.skip_blanks();
-                    scan.takes(b":")
-                };
-                scan.skip_blanks();
-                named && scan.value(depth + 1)
-            }),
-            Some(b'[') => self.list(b"[", b"]", |scan| scan.value(depth + 1)),
-            Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            _ => self.takes(b"null") || self.takes(b"true") || self.takes(b"false"),
+    loop {
+        reader.skip_blanks();
+        element(reader)?;
+        if !reader.takes(b',') {
+            return reader.expect(end);
         }
-    }
-
-    fn list(&mut self, begin: &[u8], end: &[u8], mut element: impl FnMut(&mut Self) -> bool) -> bool {
-        if !self.takes(begin) {
-            return false;
-        }
-        self.skip_blanks();
-        if self.takes(end) {
-            return true;
-        }
-        loop {
-            self.skip_blanks();
-            if !element(self) {
-                return false;
-            }
-            self.skip_blanks();
-            if self.takes(end) {
-                return true;
-            }
-            if !self.takes(b",") {
-                return false;
-            }
-        }
-    }
-
-    fn string(&mut self) -> bool {
-        if !self.takes(b"\"") {
-            return false;
-        }
-        loop {
-            let plain = self.0.iter().take_while(|octet| !has_meaning(**octet)).count();
-            self.0 = self.0.get(plain..).unwrap_or_default();
-            match self.0 {
-                [b'"', rest @ ..] => {
-                    self.0 = rest;
-                    return true;
-                }
-                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => self.0 = rest,
-                [b'\\', b'u', a, b, c, d, rest @ ..] if [a, b, c, d].iter().all(|octet| octet.is_ascii_hexdigit()) => {
-                    self.0 = rest;
-                }
-                _ => return false,
-            }
-        }
-    }
-
-    fn number(&mut self) -> bool {
-        self.takes(b"-");
-        if !self.takes(b"0") && !self.digits() {
-            return false;
-        }
-        if self.takes(b".") && !self.digits() {
-            return false;
-        }
-        if self.takes(b"e") || self.takes(b"E") {
-            let _ = self.takes(b"+") || self.takes(b"-");
-            return self.digits();
-        }
-        true
     }
 }
 
@@ -139,6 +78,7 @@ mod tests {
             "[ ]",
             r#"{ "a" : [1, {"b":null} , "c"], "a":2 }"#,
             "\t[\n1\r]",
+            r#""\ud83D\uDe00""#,
         ] {
             assert!(is_value(text), "{text}");
         }
@@ -157,6 +97,9 @@ mod tests {
             "\"\n\"",
             r#""\x""#,
             r#""\u12g4""#,
+            r#""\ud800""#,
+            r#"{"\udc00":1}"#,
+            r#"["\ud83d\ud83d"]"#,
             "[",
             "[1,]",
             "[,]",

@@ -2,9 +2,10 @@
 
 //! Who is on a channel, as JSON. The other forms have no way to write any name that a client may choose.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use crate::channel::store::Presence;
+use crate::json;
 
 impl Presence {
     /// The media type of what it is written as.
@@ -23,23 +24,14 @@ impl fmt::Display for Presence {
     }
 }
 
-/// A string of JSON (RFC 8259, section 7). Octets that are not UTF-8 become U+FFFD. What would begin or end an element of
-/// HTML is escaped too, so that nobody is led into reading it as a page.
+/// A string of JSON, which no page takes for something else.
 pub(super) struct Quoted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for character in String::from_utf8_lossy(self.0).chars() {
-            match character {
-                '"' | '\\' => write!(f, "\\{character}")?,
-                '\0'..='\x1f' | '\x7f' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                    write!(f, "\\u{:04x}", u32::from(character))?;
-                }
-                _ => f.write_char(character)?,
-            }
-        }
-        f.write_char('"')
+        let mut text = String::new();
+        json::string_for_pages(&mut text, self.0);
+        f.write_str(&text)
     }
 }
 
