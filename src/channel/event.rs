@@ -40,17 +40,26 @@ impl Happening {
 pub struct Kinds(u8);
 
 impl Kinds {
+    const JOIN: Self = Self(1);
+    const LEAVE: Self = Self(1 << 1);
+    const PUBLISH: Self = Self(1 << 2);
+    const DELETE: Self = Self(1 << 3);
+
     /// All of them.
     pub const ALL: Self = Self(0b1111);
 
     /// None of them.
     pub const NONE: Self = Self(0);
 
-    const NAMES: [&'static str; 4] = ["join", "leave", "publish", "delete"];
-
     /// The one of this name.
     pub fn named(name: &[u8]) -> Option<Self> {
-        Self::NAMES.iter().position(|known| known.as_bytes() == name).map(|place| Self(1 << place))
+        match name {
+            b"join" => Some(Self::JOIN),
+            b"leave" => Some(Self::LEAVE),
+            b"publish" => Some(Self::PUBLISH),
+            b"delete" => Some(Self::DELETE),
+            _ => None,
+        }
     }
 
     /// These and others.
@@ -66,12 +75,17 @@ impl Kinds {
 
     /// Whether something is told of.
     pub fn has(self, happening: Happening) -> bool {
-        Self::named(happening.name().as_bytes()).is_some_and(|kind| self.has_any(kind))
+        self.has_any(match happening {
+            Happening::Join => Self::JOIN,
+            Happening::Leave => Self::LEAVE,
+            Happening::Publish(_) => Self::PUBLISH,
+            Happening::Delete => Self::DELETE,
+        })
     }
 
     /// Joins and leaves.
     pub fn comings() -> Self {
-        Self(0b11)
+        Self::JOIN.and(Self::LEAVE)
     }
 }
 

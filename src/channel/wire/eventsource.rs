@@ -24,7 +24,7 @@ pub fn ping(event: &[u8], data: Option<&[u8]>, comment: &[u8]) -> Option<String>
         field(&mut out, b"data", &one_line(data.unwrap_or_default()));
     }
     out.push(b'\n');
-    Some(String::from_utf8_lossy(&out).into_owned())
+    Some(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// The content type of the stream.
