@@ -129,6 +129,8 @@ pub fn end() {
             let left = until.saturating_duration_since(Instant::now());
             let Some(running) = recordings.running.as_ref().filter(|_| !left.is_zero()) else { break };
             running.process.wait(u64::try_from(left.as_millis()).unwrap_or(LAST_WAIT).max(1));
+            // A process whose reports nobody reads waits with the next one, and reads nothing meanwhile.
+            recordings.listen();
             recordings.pass_on();
         }
         for lane in recordings.lanes.values_mut().filter(|lane| lane.has_work()) {
@@ -371,7 +373,11 @@ impl Recordings {
                     return;
                 }
                 Err(error) => {
-                    self.lost(&error);
+                    // What it has told before it went is still there.
+                    self.listen();
+                    if self.running.is_some() {
+                        self.lost(&error);
+                    }
                     return;
                 }
             }

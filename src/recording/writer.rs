@@ -39,6 +39,8 @@ pub fn serve(socket: OwnedFd) -> io::Result<()> {
             Ok(0) => return Ok(()),
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // The worker has gone without reading all reports. The kernel says that once, and before what the worker has sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
             Err(error) => return Err(error),
         };
         let request = packet.get(..length).and_then(wire::read_request);
@@ -119,6 +121,7 @@ impl Drop for Recording {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::spawner::{Baseline, Role, SideProcess};
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::UnixDatagram;
@@ -207,5 +210,44 @@ mod tests {
         ours.send(b"").unwrap();
         serve(OwnedFd::from(theirs)).unwrap();
         assert_eq!(directory.read("x"), "line\n");
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn what_a_worker_has_sent_is_written_although_it_has_not_read_all_reports() {
+        let directory = Directory::new("unread");
+        let (report, go_on) = (directory.0.join("reported"), directory.0.join("go-on"));
+        let process = SideProcess::launch(
+            Role::Recorder,
+            &Baseline::capture(),
+            |_| {},
+            |socket| {
+                let report_of_another = wire::write_report(&Report { id: RecordingId(9), written: 0, failure: None });
+                File::from(socket.try_clone()?).write_all(&report_of_another)?;
+                fs::write(&report, "")?;
+                until(|| go_on.exists());
+                serve(socket)
+            },
+        )
+        .unwrap();
+        until(|| report.exists());
+        let mut packet = Vec::new();
+        wire::write_request(ID, Request::Open { directory: directory.name(), path: b"x" }, &mut packet);
+        assert!(process.send(&packet).unwrap());
+        wire::write_request(ID, Request::Write(b"line\nhal"), &mut packet);
+        assert!(process.send(&packet).unwrap());
+        // The worker is gone.
+        drop(process);
+        fs::write(&go_on, "").unwrap();
+        until(|| fs::read_to_string(directory.0.join("x")).is_ok_and(|text| text == "line\n"));
+    }
+
+    #[cfg(not(miri))]
+    fn until(look: impl Fn() -> bool) {
+        let begin = std::time::Instant::now();
+        while !look() {
+            assert!(begin.elapsed() < std::time::Duration::from_secs(10), "it takes too long");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 }

@@ -96,10 +96,10 @@ impl SideProcess {
         }
     }
 
-    /// Waits until a packet may be sent, at most for this time.
+    /// Waits until a packet may be sent or there is one to be received, at most for this time.
     pub fn wait(&self, milliseconds: u64) {
         let mut watches = Watches::default();
-        watches.add(Some(self.fd()), libc::POLLOUT);
+        watches.add(Some(self.fd()), libc::POLLIN | libc::POLLOUT);
         watches.wait(Some(milliseconds));
     }
 }
@@ -163,6 +163,35 @@ mod tests {
             reap();
             UNREAPED.with_borrow(|unreaped| !unreaped.contains(&pid)).then_some(())
         });
+    }
+
+    #[test]
+    fn what_one_has_said_is_heard_although_it_has_not_heard_all() {
+        let said = |socket| File::from(socket).write_all(b"last words");
+        let process = SideProcess::launch(
+            Role::Recorder,
+            &Baseline::capture(),
+            |_| {},
+            |socket: OwnedFd| {
+                // It ends while a packet waits for it.
+                let mut watches = Watches::default();
+                watches.add(Some(socket.as_fd()), libc::POLLIN);
+                watches.wait(Some(10_000));
+                said(socket)
+            },
+        )
+        .unwrap();
+        assert!(process.send(b"unheard").unwrap());
+        let mut watches = Watches::default();
+        watches.add(Some(process.fd()), libc::POLLHUP);
+        until(|| {
+            watches.wait(Some(100));
+            (watches.events(0) & libc::POLLHUP != 0).then_some(())
+        });
+        let mut packet = [0; 64];
+        let length = process.receive(&mut packet).unwrap().unwrap();
+        assert_eq!(&packet[..length], b"last words");
+        assert!(process.receive(&mut packet).is_err());
     }
 
     #[test]

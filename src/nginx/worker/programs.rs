@@ -301,8 +301,15 @@ unsafe extern "C" fn on_spawner(event: *mut ffi::ngx_event_t) {
             let report = PROGRAMS.with_borrow_mut(|programs| {
                 let running = programs.spawners.numbered(serial);
                 let Some(Running { spawner, watch, .. }) = running else { return io::Result::Ok(None) };
-                watch.write_when(!spawner.flush()?);
-                let Some(report) = spawner.receive()? else { return Ok(None) };
+                // What there is to hear comes first: a spawner that is gone takes nothing, but may have told something before.
+                let report = match spawner.receive()? {
+                    Some(report) => report,
+                    None => {
+                        watch.write_when(!spawner.flush()?);
+                        let Some(report) = spawner.receive()? else { return Ok(None) };
+                        report
+                    }
+                };
                 let terminal = match report {
                     Report::Started { id, .. } => spawner.take_terminal(id),
                     Report::Failed { .. } | Report::Exited { .. } | Report::Gone { .. } => None,

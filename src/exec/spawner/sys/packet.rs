@@ -105,12 +105,20 @@ pub(in crate::exec::spawner) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = size_of::<Control>() as _;
-    let received = retry(|| {
+    let mut once = || {
         // SAFETY: the message points to `part` and `control`, which have the lengths that it says.
         let received =
             unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
         if received == -1 { Err(io::Error::last_os_error()) } else { Ok(received) }
-    });
+    };
+    let received = loop {
+        match retry(&mut once) {
+            // The other side has gone without reading all that was sent to it. The kernel says that once, and what that side has
+            // sent before is still there, with the end behind it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            received => break received,
+        }
+    };
     let length = match received {
         Ok(length) => usize::try_from(length).unwrap_or_default(),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
