@@ -356,6 +356,34 @@ case 'a writer that hangs holds up nobody, and what is lost is told' => sub {
     is_deeply(said('other.json'), ['in text meanwhile', 'out text meanwhile', 'in close 1000'], 'others lack nothing');
 };
 
+case 'after it has hung, a writer needs no more files than there are sessions' => sub {
+    my ($recorder) = recorders();
+    my $full = Ws::Client->open($ngx->port, '/small?f=fills.json');
+    await('the file', sub { -e "$prefix/rec/fills.json" });
+    kill 'STOP', $recorder or die "kill: $!\n";
+    system('prlimit', "--pid=$recorder", '--nofile=40:40') == 0 or die "prlimit: $?\n";
+    # Its socket is full, so that what follows waits in the worker.
+    my $sent = 0;
+    while ($sent < 1_000) {
+        $full->send(map { binary('x' x 1000) } 1 .. 50);
+        my $got = 0;
+        $got += length $full->message->{payload} while $got < 50_000;
+        $sent += 50;
+    }
+    my @names = map { "many-$_.json" } 1 .. 100;
+    for my $name (@names) {
+        my $client = Ws::Client->open($ngx->port, "/room?room=none&f=$name");
+        $client->send(text($name));
+        is($client->text, $name) or last;
+        $client->close(1000);
+    }
+    kill 'CONT', $recorder or die "kill: $!\n";
+    $full->close(1000);
+    my $whole = eval { is_deeply([said($_)], [["in text $_", "out text $_", 'in close 1000']], $_) or die "$_\n" for @names; 1 };
+    ok($whole, 'all of them are whole') or diag($@);
+    unlike($ngx->log, qr/Too many open files/);
+};
+
 case 'a writer that is killed' => sub {
     my ($recorder) = recorders();
     my $client = Ws::Client->open($ngx->port, '/lines?f=killed.json');

@@ -101,7 +101,8 @@ impl Lane {
 struct Recordings {
     running: Option<Running>,
     lanes: HashMap<RecordingId, Lane>,
-    /// Those with something to send, each of which has one packet in its turn.
+    /// Those with something to send. Each has one packet in its turn, but for those whose session has ended: they have all of
+    /// theirs, so that the process has no more files open than there are sessions.
     ///
     /// Invariant: each is there once, and its lane says so.
     waiting: VecDeque<RecordingId>,
@@ -302,6 +303,17 @@ impl Recordings {
         }
     }
 
+    /// A recording has had its turn, and may have something left to send.
+    fn wait_again(&mut self, id: RecordingId) {
+        match self.lanes.get_mut(&id) {
+            Some(lane) if lane.has_ended && lane.has_work() => {
+                lane.waits = true;
+                self.waiting.push_front(id);
+            }
+            Some(_) | None => self.wait(id),
+        }
+    }
+
     /// Queues lines of a recording.
     fn take(&mut self, id: RecordingId, lines: &[u8]) -> Taken {
         if self.lanes.get(&id).is_some_and(|lane| !lane.queue.has_room(lines.len())) {
@@ -365,7 +377,7 @@ impl Recordings {
             }
             let Some(running) = &mut self.running else { return };
             match send(&running.process, id, lane, &mut self.packet) {
-                Ok(Passed::On) => self.wait(id),
+                Ok(Passed::On) => self.wait_again(id),
                 Ok(Passed::Blocked) => {
                     lane.waits = true;
                     self.waiting.push_front(id);
