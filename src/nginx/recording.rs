@@ -335,13 +335,13 @@ impl Recordings {
     fn end(&mut self, id: RecordingId, lines: &[u8], missing: Missing) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if !missing.is_none() {
-            let Missing { lines, octets } = missing;
+            let Missing { messages, octets } = missing;
             if lane.has_failed {
-                let text = format_args!("lacks {lines} messages with {octets} octets, which came after its end");
+                let text = format_args!("lacks {messages} messages with {octets} octets, which came after its end");
                 lane.report(Level::Notice, text);
             } else {
                 let text = format_args!(
-                    "lacks {lines} messages with {octets} octets: they came faster than they could be written, and \"buffer\" had no room"
+                    "lacks {messages} messages with {octets} octets: they came faster than they could be written, and \"buffer\" had no room"
                 );
                 lane.report(Level::Error, text);
             }

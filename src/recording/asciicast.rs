@@ -66,21 +66,25 @@ impl Asciicast {
         piece.payload.len()
     }
 
-    /// Appends what has begun and did not go on.
-    pub(super) fn rest(&mut self, time: u64, line: &mut String) {
-        for (what, joiner) in [("i", &mut self.typed), ("o", &mut self.shown)] {
-            joiner.finish(&mut self.text);
-            said(time, what, &mut self.text, line);
-        }
+    /// Appends what a side has begun and did not go on with. Returns how many octets that are: those of a character were counted when
+    /// they came.
+    pub(super) fn rest(&mut self, time: u64, direction: Direction, line: &mut String) -> usize {
+        let (what, joiner) = match direction {
+            Direction::In => ("i", &mut self.typed),
+            Direction::Out => ("o", &mut self.shown),
+        };
+        joiner.finish(&mut self.text);
+        said(time, what, &mut self.text, line);
+        0
     }
 }
 
 /// Appends that something is missing.
 pub(super) fn lost(time: u64, missing: Missing, line: &mut String) {
-    let Missing { lines, octets } = missing;
+    let Missing { messages, octets } = missing;
     event(time, "m", line);
     // Writing to a string does not fail.
-    let _ = writeln!(line, "\"lost: {lines} events, {octets} octets\"]");
+    let _ = writeln!(line, "\"lost: {messages} messages, {octets} octets\"]");
 }
 
 /// Appends the text, unless there is none, and takes it.

@@ -54,10 +54,7 @@ impl Lines {
         if first && last {
             return message(time, direction, kind, false, payload, line);
         }
-        let unfinished = match direction {
-            Direction::In => &mut self.from_client,
-            Direction::Out => &mut self.to_client,
-        };
+        let unfinished = self.unfinished(direction);
         // The kind is that of the first piece.
         let kind = *unfinished.kind.get_or_insert(kind);
         if unfinished.octets.try_reserve(payload.len()).is_err() {
@@ -81,12 +78,18 @@ impl Lines {
         told
     }
 
-    /// Appends messages that have begun and did not go on.
-    pub(super) fn rest(&mut self, time: u64, line: &mut String) {
-        for (direction, unfinished) in [(Direction::In, &mut self.from_client), (Direction::Out, &mut self.to_client)] {
-            if let Unfinished { octets, kind: Some(kind) } = std::mem::take(unfinished) {
-                message(time, direction, kind, true, &octets, line);
-            }
+    /// Appends the message that a side has begun and did not go on with. Returns of how many octets that tells.
+    pub(super) fn rest(&mut self, time: u64, direction: Direction, line: &mut String) -> usize {
+        match std::mem::take(self.unfinished(direction)) {
+            Unfinished { octets, kind: Some(kind) } => message(time, direction, kind, true, &octets, line),
+            Unfinished { kind: None, .. } => 0,
+        }
+    }
+
+    fn unfinished(&mut self, direction: Direction) -> &mut Unfinished {
+        match direction {
+            Direction::In => &mut self.from_client,
+            Direction::Out => &mut self.to_client,
         }
     }
 }
@@ -151,9 +154,9 @@ pub(super) fn close(time: u64, direction: Direction, code: Option<CloseCode>, re
 pub(super) fn lost(time: u64, missing: Missing, line: &mut String) {
     line.push_str("{\"time\":");
     seconds(time, line);
-    let Missing { lines, octets } = missing;
+    let Missing { messages, octets } = missing;
     // Writing to a string does not fail.
-    let _ = writeln!(line, ",\"type\":\"lost\",\"messages\":{lines},\"octets\":{octets}}}");
+    let _ = writeln!(line, ",\"type\":\"lost\",\"messages\":{messages},\"octets\":{octets}}}");
 }
 
 /// Appends the end of the session.

@@ -68,8 +68,8 @@ pub struct Piece<'a> {
 /// What a recording lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Missing {
-    /// Lines, most of which are messages.
-    pub lines: u64,
+    /// Messages of which something is missing, and Closes.
+    pub messages: u64,
     /// Octets of what was said.
     pub octets: u64,
 }
@@ -77,12 +77,11 @@ pub struct Missing {
 impl Missing {
     /// Whether it is nothing.
     pub fn is_none(&self) -> bool {
-        self.lines == 0
+        self.messages == 0 && self.octets == 0
     }
 
-    /// One line more.
-    fn add(&mut self, octets: usize) {
-        self.lines += 1;
+    fn add(&mut self, messages: u64, octets: usize) {
+        self.messages += messages;
         self.octets += octets as u64;
     }
 }
@@ -133,6 +132,8 @@ pub struct Recorder {
     lost: Missing,
     /// What was lost at all.
     missing: Missing,
+    /// Whether something of the message that a side is saying was lost: it is counted once, however many pieces it has.
+    lacks: [bool; 2],
     /// Nothing more will be in the file: what is missing is only counted.
     is_over: bool,
 }
@@ -141,9 +142,20 @@ impl Recorder {
     /// Begins a recording: `header` is what its form tells before everything else.
     pub fn begin(form: Form, header: String, sink: Box<dyn Sink>, now: u64) -> Self {
         let none = Missing::default();
-        let mut recorder =
-            Recorder { form, sink, began: now, now, line: header, lost: none, missing: none, is_over: false };
-        recorder.put(0);
+        let mut recorder = Recorder {
+            form,
+            sink,
+            began: now,
+            now,
+            line: header,
+            lost: none,
+            missing: none,
+            lacks: [false; 2],
+            is_over: false,
+        };
+        if !recorder.put() {
+            recorder.not_taken(1, 0);
+        }
         recorder
     }
 
@@ -162,21 +174,26 @@ impl Recorder {
         let (time, length) = (self.time(), piece.payload.len());
         // Base64 has a third more; so have, about, the control sequences of a terminal in JSON.
         if self.is_over || self.line.try_reserve((length / 3).saturating_mul(4).saturating_add(SPARE)).is_err() {
-            self.not_taken(length);
-            return;
+            self.piece_not_taken(piece.direction, length);
+        } else {
+            let octets = match &mut self.form {
+                Form::Asciicast(form) => form.piece(time, piece, &mut self.line),
+                Form::Lines(form) => form.piece(time, piece, &mut self.line),
+                Form::Novnc => novnc::piece(time, piece, &mut self.line),
+            };
+            if !self.put() {
+                self.piece_not_taken(piece.direction, octets);
+            }
         }
-        let octets = match &mut self.form {
-            Form::Asciicast(form) => form.piece(time, piece, &mut self.line),
-            Form::Lines(form) => form.piece(time, piece, &mut self.line),
-            Form::Novnc => novnc::piece(time, piece, &mut self.line),
-        };
-        self.put(octets);
+        if piece.last {
+            self.lacks[piece.direction as usize] = false;
+        }
     }
 
     /// A message whose frames are ready; `compressed` if its payload is the result of permessage-deflate.
     pub fn ready_made(&mut self, frames: &[u8], compressed: bool) {
         if self.is_over {
-            self.not_taken(frames.len());
+            self.not_taken(1, frames.len());
             return;
         }
         match frames::read(frames, compressed) {
@@ -186,7 +203,7 @@ impl Recorder {
             }
             None => {
                 debug_assert!(false, "frames that are ready are those of one message");
-                self.not_taken(frames.len());
+                self.not_taken(1, frames.len());
             }
         }
     }
@@ -202,7 +219,9 @@ impl Recorder {
             // Neither of them has a place for it: a terminal and a screen just end.
             Form::Asciicast(_) | Form::Novnc => {}
         }
-        self.put(reason.len());
+        if !self.put() {
+            self.not_taken(1, reason.len());
+        }
     }
 
     /// The turn is over.
@@ -213,20 +232,42 @@ impl Recorder {
     /// The session has ended, with this code or without any: RFC 6455, section 7.1.5.
     pub fn end(mut self, code: Option<u16>) {
         let time = self.time();
-        let (mut last, mut rest) = (String::new(), String::new());
-        match &mut self.form {
-            Form::Asciicast(form) => form.rest(time, &mut rest),
-            Form::Lines(form) => form.rest(time, &mut rest),
-            Form::Novnc => {}
+        // What has begun may be long, and has no more right to room than any message.
+        for direction in [Direction::In, Direction::Out] {
+            let octets = self.rest(direction);
+            if !self.put() {
+                self.piece_not_taken(direction, octets);
+            }
         }
+        let mut last = String::new();
         self.tell_lost(&mut last);
-        last.push_str(&rest);
         match &self.form {
             Form::Asciicast(_) => {}
             Form::Lines(_) => lines::end(time, code, &mut last),
             Form::Novnc => novnc::end(&mut last),
         }
         self.sink.end(last.as_bytes(), self.missing);
+    }
+
+    /// Makes a line of what a side has begun and did not go on with, if that is anything. Returns how many octets that are.
+    fn rest(&mut self, direction: Direction) -> usize {
+        let time = self.time();
+        match &mut self.form {
+            Form::Asciicast(form) => form.rest(time, direction, &mut self.line),
+            Form::Lines(form) => form.rest(time, direction, &mut self.line),
+            Form::Novnc => 0,
+        }
+    }
+
+    /// Nothing more will be in the file, and so not what was kept until its message is complete.
+    fn give_up(&mut self) {
+        for direction in [Direction::In, Direction::Out] {
+            let octets = self.rest(direction);
+            if !self.line.is_empty() {
+                self.piece_not_taken(direction, octets);
+                self.line.clear();
+            }
+        }
     }
 
     /// Appends what was lost since the last line that was taken, if that is anything.
@@ -242,19 +283,27 @@ impl Recorder {
         }
     }
 
-    /// A line that tells of so many octets is lost.
-    fn not_taken(&mut self, octets: usize) {
-        self.lost.add(octets);
-        self.missing.add(octets);
+    /// So many messages are lost, or something of them.
+    fn not_taken(&mut self, messages: u64, octets: usize) {
+        self.lost.add(messages, octets);
+        self.missing.add(messages, octets);
     }
 
-    /// Offers the line to the sink, if there is one; it tells of so many octets.
-    fn put(&mut self, octets: usize) {
+    /// So many octets of the message that this side is saying are lost.
+    fn piece_not_taken(&mut self, direction: Direction, octets: usize) {
+        let is_first = !std::mem::replace(&mut self.lacks[direction as usize], true);
+        self.not_taken(u64::from(is_first), octets);
+    }
+
+    /// Offers the line to the sink, if there is one. `false`: it is lost.
+    fn put(&mut self) -> bool {
         if self.line.is_empty() {
-            return;
+            return true;
         }
         debug_assert!(self.line.ends_with('\n'));
-        let taken = if self.lost.is_none() {
+        let taken = if self.is_over {
+            Taken::Never
+        } else if self.lost.is_none() {
             self.sink.take(self.line.as_bytes())
         } else {
             let mut told = String::new();
@@ -262,15 +311,17 @@ impl Recorder {
             told.push_str(&self.line);
             self.sink.take(told.as_bytes())
         };
-        match taken {
-            Taken::All => self.lost = Missing::default(),
-            Taken::None | Taken::Never => self.not_taken(octets),
+        if taken == Taken::All {
+            self.lost = Missing::default();
         }
-        self.is_over = taken == Taken::Never;
         self.line.clear();
+        if taken == Taken::Never && !std::mem::replace(&mut self.is_over, true) {
+            self.give_up();
+        }
         if self.line.capacity() > KEPT {
             self.line = String::new();
         }
+        taken == Taken::All
     }
 }
 

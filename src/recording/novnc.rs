@@ -34,9 +34,9 @@ pub(super) fn piece(time: u64, piece: &Piece<'_>, line: &mut String) -> usize {
 
 /// Appends that something is missing.
 pub(super) fn lost(missing: Missing, line: &mut String) {
-    let Missing { lines, octets } = missing;
+    let Missing { messages, octets } = missing;
     // Writing to a string does not fail.
-    let _ = writeln!(line, "// lost: {lines} messages, {octets} octets");
+    let _ = writeln!(line, "// lost: {messages} messages, {octets} octets");
 }
 
 /// Appends the end.

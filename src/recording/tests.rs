@@ -194,7 +194,7 @@ fn a_message_that_did_not_end() {
 #[test]
 fn what_is_lost_is_told() {
     for (form, lost) in [
-        (0, "[1.000,\"m\",\"lost: 2 events, 11 octets\"]"),
+        (0, "[1.000,\"m\",\"lost: 2 messages, 11 octets\"]"),
         (1, "{\"time\":1.000,\"type\":\"lost\",\"messages\":2,\"octets\":11}"),
         (2, "// lost: 2 messages, 11 octets"),
     ] {
@@ -219,7 +219,29 @@ fn what_is_lost_is_told() {
         assert_eq!(lines[2], lost);
         assert_eq!(lines.iter().filter(|line| line.contains("lost")).count(), 2);
         assert!(lines[5].contains('1') && lines[5].contains("15"), "{}", lines[5]);
-        assert_eq!(file.missing, Some(Missing { lines: 3, octets: 26 }));
+        assert_eq!(file.missing, Some(Missing { messages: 3, octets: 26 }));
+    }
+}
+
+/// A message that is lost is one, in however many pieces it comes, and whether the file has room or is no more.
+#[test]
+fn what_is_lost_is_counted_in_messages() {
+    for is_lost in [false, true] {
+        for (mut recorder, file) in [terminal(false), messages(), begin(Form::Novnc, novnc::HEADER.to_owned())] {
+            file.borrow_mut().has_room = is_lost;
+            file.borrow_mut().is_lost = is_lost;
+            for direction in [In, Out] {
+                for nth in 0..5 {
+                    let piece = Piece { direction, kind: Binary, payload: b"piece", first: nth == 0, last: nth == 4 };
+                    recorder.piece(&piece);
+                    said(&mut recorder, if direction == In { Out } else { In }, Text, b"other");
+                }
+            }
+            // One that does not end.
+            recorder.piece(&Piece { direction: In, kind: Text, payload: b"begun", first: true, last: false });
+            recorder.end(None);
+            assert_eq!(file.borrow().missing, Some(Missing { messages: 13, octets: 105 }), "{}", file.borrow().text);
+        }
     }
 }
 
@@ -234,7 +256,7 @@ fn a_file_that_is_lost_costs_no_more_work() {
         recorder.close(Out, None, "");
         assert_eq!(file.borrow().text, header);
         recorder.end(None);
-        assert_eq!(file.borrow().missing.map(|missing| missing.lines), Some(3));
+        assert_eq!(file.borrow().missing.map(|missing| missing.messages), Some(3));
     }
 }
 
