@@ -203,7 +203,7 @@ fn form(request: Request<'_>, context: &Context, wanted: &Wanted<ComplexValue>) 
         RecordingForm::Usual | RecordingForm::Json => {
             let milliseconds = u64::try_from(began.as_millis()).unwrap_or_default();
             let endpoint = context.endpoint.get().unwrap_or_default();
-            (Form::Lines(Lines::default()), lines::header(milliseconds, endpoint, context.protocol()))
+            (Form::Lines(Lines::new(wanted.buffer)), lines::header(milliseconds, endpoint, context.protocol()))
         }
         RecordingForm::Novnc => (Form::Novnc, novnc::HEADER.to_owned()),
     }

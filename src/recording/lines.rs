@@ -3,7 +3,7 @@
 //! Messages: an object of JSON (RFC 8259) in each line.
 //!
 //! The first line is the header. A message is one line, however many frames it came in; only one that is longer than
-//! [`LONGEST`] is several, all but the last of which have `"more":true`. What is binary is base64 (RFC 4648, section 4), which
+//! [`LONGEST`], or than what may wait to be written, is several, all but the last of which have `"more":true`. What is binary is base64 (RFC 4648, section 4), which
 //! `"encoding"` says. The last line is the end of the session: a recording without it lacks at least that.
 
 use std::fmt::Write;
@@ -16,14 +16,16 @@ use crate::json;
 use crate::ws::close::CloseCode;
 use crate::ws::frame::MessageKind;
 
-/// Octets of a message in pieces from which on it is not put together any more.
+/// Octets of a message in pieces from which on it is not put together any more, whatever may wait to be written.
 pub const LONGEST: usize = 1 << 20;
 
 /// What is to be known of a recording from one line to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
     from_client: Unfinished,
     to_client: Unfinished,
+    /// Octets of a message in pieces from which on it is not put together any more.
+    longest: usize,
 }
 
 /// A message that has begun.
@@ -48,12 +50,18 @@ pub fn header(began: u64, endpoint: &str, protocol: Option<&str>) -> String {
 }
 
 impl Lines {
+    /// Nothing was said yet, and so many octets may wait to be written.
+    pub fn new(buffer: usize) -> Self {
+        Lines { from_client: Unfinished::default(), to_client: Unfinished::default(), longest: buffer.min(LONGEST) }
+    }
+
     /// Appends the line of a message that is complete, or too long to be waited for. Returns of how many octets it tells.
     pub(super) fn piece(&mut self, time: u64, piece: &Piece<'_>, line: &mut String) -> usize {
         let Piece { direction, kind, payload, first, last } = *piece;
         if first && last {
             return message(time, direction, kind, false, payload, line);
         }
+        let longest = self.longest;
         let unfinished = self.unfinished(direction);
         // The kind is that of the first piece.
         let kind = *unfinished.kind.get_or_insert(kind);
@@ -68,7 +76,7 @@ impl Lines {
             let Unfinished { octets, .. } = std::mem::take(unfinished);
             return message(time, direction, kind, false, &octets, line);
         }
-        if unfinished.octets.len() < LONGEST {
+        if unfinished.octets.len() < longest {
             return 0;
         }
         // A character is not cut.

@@ -63,7 +63,12 @@ fn terminal(has_lines: bool) -> (Recorder, Rc<RefCell<File>>) {
 }
 
 fn messages() -> (Recorder, Rc<RefCell<File>>) {
-    begin(Form::Lines(Lines::default()), lines::header(1_764_422_000_250, "exec", Some("chat")))
+    messages_within(usize::MAX)
+}
+
+/// Where so many octets may wait to be written.
+fn messages_within(buffer: usize) -> (Recorder, Rc<RefCell<File>>) {
+    begin(Form::Lines(Lines::new(buffer)), lines::header(1_764_422_000_250, "exec", Some("chat")))
 }
 
 use Direction::{In, Out};
@@ -159,8 +164,15 @@ fn member(line: &str, name: &str) -> Option<String> {
 
 #[test]
 fn a_message_on_both_sides_of_the_longest() {
-    for (length, count) in [(lines::LONGEST - 10, 1), (lines::LONGEST + 10, 2)] {
-        let (mut recorder, file) = messages();
+    let buffer = 64 << 10;
+    for (buffer, length, count) in [
+        (usize::MAX, lines::LONGEST - 10, 1),
+        (usize::MAX, lines::LONGEST + 10, 2),
+        (buffer, buffer - 10, 1),
+        (buffer, buffer + 10, 2),
+        (buffer, 4 * buffer + 10, 5),
+    ] {
+        let (mut recorder, file) = messages_within(buffer);
         // Pieces end within a character.
         let text = "€".repeat(length.div_ceil(3));
         let (mut begin, most) = (0, text.len());

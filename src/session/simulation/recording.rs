@@ -40,7 +40,7 @@ impl Recording {
     pub fn begin(&self, now: u64) -> Box<Recorder> {
         assert!(!self.has_begun(), "a session is opened once");
         let header = lines::header(now, "test", None);
-        Box::new(Recorder::begin(Form::Lines(Lines::default()), header, Box::new(self.clone()), now))
+        Box::new(Recorder::begin(Form::Lines(Lines::new(usize::MAX)), header, Box::new(self.clone()), now))
     }
 
     /// Whether there is a recording.
