@@ -17,6 +17,12 @@ use super::spawner::sys::place::{create_file, open_directory};
 /// Names that are tried at most: that of the file, and those with a number behind it.
 pub const MOST_NAMES: u32 = 1000;
 
+/// Whether each part of a path, between slashes, is a name: none is empty, `.` or `..`, which would lead to where the part before has
+/// led, above it, or to the root.
+pub fn is_made_of_names(path: &[u8]) -> bool {
+    path.split(|octet| *octet == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+}
+
 /// Makes the file that `path` names below a directory, to be written and read by the calling user alone. Nothing that is there
 /// is touched: if the name is taken, a number is put behind it, `.1` to `.999`. Returns the file, and that number or 0.
 ///
@@ -25,7 +31,7 @@ pub const MOST_NAMES: u32 = 1000;
 /// EEXIST: all names are taken. ENOTDIR or ELOOP: there is a link, or a file, on the way. Directories are not made: ENOENT.
 /// A path with an empty name, `.` or `..` in it is [`InvalidInput`](io::ErrorKind::InvalidInput).
 pub fn create(directory: &[u8], path: &[u8]) -> io::Result<(File, u32)> {
-    if path.split(|octet| *octet == b'/').any(|name| matches!(name, b"" | b"." | b"..")) {
+    if !is_made_of_names(path) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut options = OpenOptions::new();

@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use crate::exec::create::is_made_of_names;
+
 /// Splits the argument of a directive into the directory, which ends with a slash or is empty, and what follows.
 pub fn split(argument: &[u8]) -> (&[u8], &[u8]) {
     let fixed = memchr::memchr(b'$', argument).unwrap_or(argument.len());
@@ -57,14 +59,11 @@ pub fn below<'n>(directory: &[u8], name: &'n [u8]) -> Result<Option<&'n [u8]>, U
     if inside.is_none() && path.starts_with(b"/") {
         return Err(Unfit::Absolute);
     }
-    for part in path.split(|octet| *octet == b'/') {
-        match part {
-            b".." => return Err(Unfit::Up),
-            b"" | b"." => return Err(Unfit::Empty),
-            _ => {}
-        }
+    if is_made_of_names(path) {
+        return Ok(Some(path));
     }
-    Ok(Some(path))
+    let leads_up = path.split(|octet| *octet == b'/').any(|part| part == b"..");
+    Err(if leads_up { Unfit::Up } else { Unfit::Empty })
 }
 
 #[cfg(test)]
