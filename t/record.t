@@ -472,6 +472,61 @@ case 'a disk that is full' => sub {
     $full->stop;
 };
 
+case 'what waits of all recordings together is bounded' => sub {
+    my $few = Ws::Nginx->new(level => 'error', http => "websocket_record_queue 64k;\n");
+    my $there = $few->prefix;
+    $few->{server} = "location / { websocket_channel \$arg_f mode=pubsub; websocket_record $there/\$arg_f; }\n";
+    $few->start;
+    my ($recorder) = recorders();
+    my $open = Ws::Client->open($few->port, '/?f=open.json');
+    await('the file', sub { -e "$there/open.json" });
+    kill 'STOP', $recorder or die "kill: $!\n";
+    for (1 .. 20) {
+        $open->send(map { binary('x' x 1000) } 1 .. 50);
+        $open->message for 1 .. 50;
+    }
+    my @names = map { "many-$_.json" } 1 .. 100;
+    for my $name (@names) {
+        my $client = Ws::Client->open($few->port, "/?f=$name");
+        $client->send(text($name));
+        is($client->text, $name) or last;
+        $client->close(1000);
+    }
+    $few->await_log(qr/\[error\].*many-100\.json" is not written: others wait to be written, and "websocket_record_queue" has no room/);
+    kill 'CONT', $recorder or die "kill: $!\n";
+    await('what was lost', sub {
+        $open->send(binary('later'));
+        $open->message;
+        $few->read_file('open.json') =~ /^\{[^\n]*"type":"lost"[^\n]*\}\n/m;
+    });
+    pass('is told in the file');
+    $open->close(1000);
+    $few->await_log(qr/\[error\].*open\.json" lacks \d+ messages with \d+ octets: they came faster .* "websocket_record_queue" had no room/);
+    await('the end', sub { $few->read_file('open.json') =~ /"type":"end"/ });
+    my $log = $few->log;
+    my ($told, $whole) = (0, 0);
+    for my $name (@names) {
+        if ($log =~ /\Q$name\E" is not written/) { $told++ }
+        elsif ($few->read_file($name) =~ /"type":"end"/) { $whole++ }
+    }
+    is($told + $whole, 100, 'of the others each has its end, or the log says that there is none');
+    my $client = Ws::Client->open($few->port, '/?f=later.json');
+    $client->close(1000);
+    await('the end of a later one', sub { $few->read_file('later.json') =~ /"type":"end"/ });
+    $few->stop;
+};
+
+case 'a worker that exits with many sessions' => sub {
+    my $many = Ws::Nginx->new(level => 'error');
+    my $there = $many->prefix;
+    $many->{server} = "location / { websocket_channel r mode=sub; websocket_record $there/\$arg_f; }\n";
+    $many->start;
+    my @clients = map { Ws::Client->open($many->port, "/?f=$_.json") } 1 .. 700;
+    $many->stop('TERM');
+    my @lack = grep { $many->read_file("$_.json") !~ /"type":"end"/ } 1 .. 700;
+    is(scalar @lack, 0, 'each has its end');
+};
+
 case 'what nginx -t says' => sub {
     my $location = sub { "location / { websocket_exec /bin/cat; $_[0] }\n" };
     for (
@@ -494,6 +549,7 @@ case 'what nginx -t says' => sub {
         [$location->("websocket_record $prefix/rec/x buffer=1g;"), undef],
         [$location->('websocket_record logs/$arg_f;'), undef],
         [$location->('websocket_record $arg_f;'), undef],
+        [$location->('websocket_record_queue 64k;'), qr/"websocket_record_queue" directive is not allowed here/],
     ) {
         my ($server, $pattern) = @$_;
         my $checked = Ws::Nginx->new(server => $server);

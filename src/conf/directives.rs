@@ -262,6 +262,7 @@ impl<C: Compiler + 'static> Table<C> {
             once(&mut to.console, value::flag(from[0]))
         }),
         row(c"websocket_record", Place::Anywhere, Arguments::OneToThree, recording::record),
+        row(c"websocket_record_queue", Place::Http, Arguments::Exactly(1), recording::queue),
         row(c"websocket_exec_format", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_format, value::choice(from[0], EXEC_FORMATS))
         }),

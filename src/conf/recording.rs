@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::directives::{between, once};
 use super::settings::Settings;
 use super::{Compiler, Refused, value, words};
+use crate::exec::create::is_made_of_names;
 use crate::recording::name;
 
 /// What recordings are like.
@@ -43,6 +44,19 @@ pub struct Recordings<T> {
     pub buffer: usize,
 }
 
+/// Octets of all recordings of a worker that may wait where nothing is said.
+pub const QUEUE: u64 = 16 << 20;
+
+/// What `websocket_record_queue` may be.
+const LEAST_QUEUE: u64 = 64 << 10;
+const MOST_QUEUE: u64 = 64 << 30;
+
+pub(super) fn queue<C: Compiler>(settings: &mut Settings<C>, _: &mut C, arguments: &[&[u8]]) -> Result<(), Refused> {
+    let text = arguments[0];
+    let size = value::size(text).and_then(|size| between(text, size, LEAST_QUEUE, MOST_QUEUE));
+    once(&mut settings.record_queue, size)
+}
+
 const FILE: &str = "the name of a file, or \"off\"";
 
 pub(super) fn record<C: Compiler>(
@@ -65,8 +79,7 @@ pub(super) fn record<C: Compiler>(
     if file.is_empty() {
         return Err(words::wrong(argument, "it is a directory; the name of a file is to follow"));
     }
-    let never = |part: &[u8]| matches!(part, b"" | b"." | b"..");
-    if file.split(|octet| *octet == b'/').any(never) {
+    if !is_made_of_names(file) {
         let reason = "a name that follows the directory before the first variable is empty, \".\" or \"..\"";
         return Err(words::wrong(argument, reason));
     }

@@ -460,6 +460,8 @@ settings! {
     console: bool, false;
     /// Where sessions are recorded; none where they are not.
     recording: Option<Rc<Recordings<C::Template>>>, None;
+    /// Octets of all recordings of a worker that may wait to be written.
+    record_queue: u64, super::recording::QUEUE;
     /// How a program's streams are divided into messages.
     exec_format: Format, Format::Lines;
     /// How long the program may take nothing of what waits for it, in milliseconds; 0 for ever.

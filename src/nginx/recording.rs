@@ -3,15 +3,17 @@
 //! Recordings of the sessions of a worker (`websocket_record`), and the process that writes them.
 //!
 //! A worker must not wait for a file system. So it sends what is to be written to a process of its own, over a socket that it
-//! never waits for either: what the socket does not take is queued, for each session up to its limit, and what the queue does
-//! not take is lost for the recording. One process writes all recordings of a worker, one after the other; it has nothing to do
+//! never waits for either: what the socket does not take is queued, for each session and for all of them up to a limit, and
+//! what the queue does not take is lost for the recording. One process writes all recordings of a worker, one after the other; it has nothing to do
 //! with programs and how they are started.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Arguments;
 use std::io;
+use std::mem;
 use std::ptr;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::ffi;
@@ -29,7 +31,7 @@ use crate::exec::terminal::Size;
 use crate::nginx::template::ComplexValue;
 use crate::recording::asciicast::{self, Asciicast};
 use crate::recording::lines::{self, Lines};
-use crate::recording::queue::Queue;
+use crate::recording::queue::{Queue, Total};
 use crate::recording::wire::{self, RecordingId, Report, Request as Packet};
 use crate::recording::{Form, Missing, Recorder, Sink, Taken, name, novnc, writer};
 
@@ -42,6 +44,9 @@ const LONGEST_PATH: usize = libc::PATH_MAX as usize;
 
 /// Octets of a name that the log shows.
 const LONGEST_SHOWN: usize = 300;
+
+/// Octets for which there is to be room when a recording begins: its first line, most of the time.
+const BEGINNING: usize = 512;
 
 /// The kind of terminal where the location does not say which.
 const TERM: &[u8] = b"xterm-256color";
@@ -61,6 +66,8 @@ struct Lane {
     /// The directory and the path of the file, until the process knows them.
     file: Option<(Vec<u8>, Vec<u8>)>,
     queue: Queue,
+    /// What had no room for some of it.
+    full: Full,
     /// Nothing of it is written any more.
     has_failed: bool,
     /// The session has ended.
@@ -71,7 +78,37 @@ struct Lane {
     waits: bool,
 }
 
+/// Which limits something of a recording was beyond.
+#[derive(Debug, Default)]
+struct Full {
+    own: bool,
+    total: bool,
+}
+
+impl Full {
+    fn directives(&self) -> &'static str {
+        match (self.own, self.total) {
+            (_, false) => "\"buffer\" had no room",
+            (false, true) => "\"websocket_record_queue\" had no room",
+            (true, true) => "\"buffer\" and \"websocket_record_queue\" had no room",
+        }
+    }
+}
+
 impl Lane {
+    /// Octets that it takes beside those that are queued.
+    fn size(&self) -> usize {
+        let file = self.file.as_ref().map_or(0, |(directory, path)| directory.len() + path.len());
+        size_of::<Self>() + self.name.len() + file
+    }
+
+    /// The session has ended. As there may be any number of such lanes, they count in the total.
+    fn finish(&mut self) {
+        if !mem::replace(&mut self.has_ended, true) {
+            self.queue.count(self.size());
+        }
+    }
+
     fn report(&self, level: Level, text: Arguments<'_>) {
         let name = &self.name;
         if self.log.is_null() {
@@ -88,7 +125,7 @@ impl Lane {
 
     /// Nothing more of it is written; the text says why.
     fn fail(&mut self, text: Arguments<'_>) {
-        if !std::mem::replace(&mut self.has_failed, true) {
+        if !mem::replace(&mut self.has_failed, true) {
             self.report(Level::Error, text);
             self.queue.clear();
             self.file = None;
@@ -106,6 +143,8 @@ struct Recordings {
     ///
     /// Invariant: each is there once, and its lane says so.
     waiting: VecDeque<RecordingId>,
+    /// What waits in all lanes.
+    total: Rc<Total>,
     last: u64,
     packet: Vec<u8>,
 }
@@ -168,17 +207,21 @@ pub fn open(request: Request<'_>, context: &Context) -> Option<Box<Recorder>> {
     }
     let (form, header) = form(request, context, &wanted);
     let name = shown(&[&wanted.directory[..], path].concat());
-    let lane = Lane {
-        name,
-        log: request.log(),
-        file: Some((wanted.directory.clone(), path.to_vec())),
-        queue: Queue::new(wanted.buffer),
-        has_failed: false,
-        has_ended: false,
-        is_closed: false,
-        waits: false,
-    };
-    let id = RECORDINGS.with_borrow_mut(|recordings| recordings.enter(lane))?;
+    let id = RECORDINGS.with_borrow_mut(|recordings| {
+        recordings.total.limit(usize::try_from(request.settings().record_queue()).unwrap_or(usize::MAX));
+        let lane = Lane {
+            name,
+            log: request.log(),
+            file: Some((wanted.directory.clone(), path.to_vec())),
+            queue: Queue::new(wanted.buffer, &recordings.total),
+            full: Full::default(),
+            has_failed: false,
+            has_ended: false,
+            is_closed: false,
+            waits: false,
+        };
+        recordings.enter(lane)
+    })?;
     Some(Box::new(Recorder::begin(form, header, Box::new(Handle(id)), now())))
 }
 
@@ -286,6 +329,14 @@ impl Recordings {
             lane.fail(format_args!("is not written: there is no process that could"));
             return None;
         }
+        if !self.total.has_room(lane.size() + BEGINNING) {
+            self.pass_on();
+        }
+        if !self.total.has_room(lane.size() + BEGINNING) {
+            let text = "is not written: others wait to be written, and \"websocket_record_queue\" has no room";
+            lane.fail(format_args!("{text}"));
+            return None;
+        }
         self.last += 1;
         let id = RecordingId(self.last);
         self.lanes.insert(id, lane);
@@ -297,7 +348,7 @@ impl Recordings {
     fn wait(&mut self, id: RecordingId) {
         if let Some(lane) = self.lanes.get_mut(&id)
             && lane.has_work()
-            && !std::mem::replace(&mut lane.waits, true)
+            && !mem::replace(&mut lane.waits, true)
         {
             self.waiting.push_back(id);
         }
@@ -321,6 +372,9 @@ impl Recordings {
         }
         let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.has_failed) else { return Taken::Never };
         if !lane.queue.push(lines) {
+            let has_own_room = lane.queue.has_own_room(lines.len());
+            lane.full.own |= !has_own_room;
+            lane.full.total |= has_own_room;
             return Taken::None;
         }
         let is_much = lane.queue.len() >= wire::MOST;
@@ -340,16 +394,17 @@ impl Recordings {
                 let text = format_args!("lacks {messages} messages with {octets} octets, which came after its end");
                 lane.report(Level::Notice, text);
             } else {
+                let full = lane.full.directives();
                 let text = format_args!(
-                    "lacks {messages} messages with {octets} octets: they came faster than they could be written, and \"buffer\" had no room"
+                    "lacks {messages} messages with {octets} octets: they came faster than they could be written, and {full}"
                 );
                 lane.report(Level::Error, text);
             }
         }
-        lane.has_ended = true;
         if !lane.has_failed {
             lane.queue.append(lines);
         }
+        lane.finish();
         self.wait(id);
         self.pass_on();
     }
@@ -358,7 +413,7 @@ impl Recordings {
     fn let_go(&mut self, id: RecordingId) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.log = ptr::null_mut();
-            lane.has_ended = true;
+            lane.finish();
             if lane.has_failed {
                 self.lanes.remove(&id);
             } else {
