@@ -390,6 +390,62 @@ EOT
     $terminals->stop;
 };
 
+# idle(nginx): how many programs wait in all of its locations.
+sub idle {
+    my ($of) = @_;
+
+    my $status = JSON::PP::decode_json(request($of->port, 'GET', '/status')->{body});
+    my $sum = 0;
+    $sum += $_->{pool}{idle} // 0 for @{$status->{locations}};
+    return $sum;
+}
+
+case 'those that wait take no connection that a client needs' => sub {
+    my $few = Ws::Nginx->new(connections => 64, server => <<'EOT');
+    location = /cat    { websocket_exec %%PREFIX%%/bin/cat; websocket_exec_pool 60; }
+    location = /room   { websocket_channel room mode=pubsub; }
+    location = /status { websocket_status; }
+EOT
+    $few->program('cat', $CAT);
+    $few->start;
+    await('some wait', sub { idle($few) >= 15 });
+    my @clients = map { Ws::Client->open($few->port, '/room') } 1 .. 45;
+    $clients[0]->send(text('x'));
+    my @got = grep { $_->text eq 'x' } @clients;
+    is(scalar @got, 45, 'all clients are served');
+    cmp_ok(idle($few), '<', 6, 'in place of those that wait');
+    ok(eval { await('those that have gone run no more', sub { $few->programs < 12 }) }, 'which are stopped');
+    $_->close(1000) for @clients;
+    await('some wait again', sub { idle($few) >= 15 });
+    my $client = Ws::Client->open($few->port, '/cat');
+    like(pid_of($client), qr/^\d+$/);
+    $client->close(1000);
+    unlike($few->log, qr/worker_connections are not enough(?!, reusing)/);
+    $few->stop;
+};
+
+case 'over all workers, those that wait give way to clients' => sub {
+    my $two = Ws::Nginx->new(workers => 2, server => <<'EOT');
+    location = /few    { websocket_exec %%PREFIX%%/bin/few; websocket_exec_pool 3; websocket_exec_max 3; }
+    location = /status { websocket_status; }
+EOT
+    $two->program('few', $CAT);
+    $two->start;
+    my $running = sub { scalar grep { command($_) =~ m{/bin/few$} } $two->programs };
+    for my $round (1 .. 5) {
+        await('three wait', sub { idle($two) == 3 && $running->() == 3 });
+        my @clients = map { Ws::Client->connect(port => $two->port) } 1 .. 3;
+        is($_->handshake('/few')->{status}, 101, 'a client is served') for @clients;
+        my %pids = map { pid_of($_) => 1 } @clients;
+        is(scalar keys %pids, 3);
+        ok(eval { await('nobody else runs', sub { $running->() == 3 && idle($two) == 0 }) }, 'and nobody waits beside them') or last;
+        my $fourth = Ws::Client->connect(port => $two->port);
+        is($fourth->handshake('/few')->{status}, 503);
+        $_->close(1000) for @clients;
+    }
+    $two->stop;
+};
+
 # refused(name, server, patterns): what "nginx -t" says of a pool that cannot be.
 sub refused {
     my ($name, $server, @patterns) = @_;

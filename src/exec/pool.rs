@@ -113,9 +113,9 @@ impl Pool {
         self.asked = Some(now);
     }
 
-    /// No program may be asked for now: the location has as many as it may have.
+    /// No program may be asked for now: what is left is for clients.
     pub fn full(&mut self, now: u64) {
-        self.not_before = now + FULL_PAUSE;
+        self.not_before = self.not_before.max(now + FULL_PAUSE);
     }
 
     /// The program that was asked for runs, and waits for a client.
@@ -144,6 +144,12 @@ impl Pool {
     pub fn taken(&mut self, asked: u64, now: u64) {
         self.remove(asked);
         self.not_before = self.not_before.max(now + SETTLED);
+    }
+
+    /// The program that was asked for at that time goes to make room for clients. That is no setback.
+    pub fn withdrawn(&mut self, asked: u64, now: u64) {
+        self.remove(asked);
+        self.full(now);
     }
 
     /// No more programs are to be started.
@@ -298,7 +304,10 @@ mod tests {
         pool.full(0);
         assert_eq!(pool.next(0), Next::At(FULL_PAUSE));
         assert_eq!(fill(&mut pool, FULL_PAUSE), 1);
-        pool.taken(FULL_PAUSE, 2_000);
+        pool.withdrawn(FULL_PAUSE, 2_000);
+        assert_eq!(pool.next(2_000), Next::At(2_000 + FULL_PAUSE), "nor is one that has given way");
+        assert_eq!(fill(&mut pool, 2_000 + FULL_PAUSE), 1);
+        pool.taken(2_000 + FULL_PAUSE, 4_000);
         pool.close();
         assert_eq!(pool.next(10_000), Next::Nothing, "it is closed");
     }

@@ -150,23 +150,34 @@ impl Drop for Place {
     }
 }
 
-/// A program that waits for a client; not counted as one any more when dropped.
+/// A program that is started ahead of its client, until that has it; not counted as one any more when dropped.
 #[derive(Debug)]
-pub struct WaitingProgram {
+pub struct ProgramAhead {
     gauge: &'static Gauge,
     rare: &'static Rare,
+    runs: bool,
 }
 
-impl WaitingProgram {
+impl ProgramAhead {
+    /// It runs, and waits for a client.
+    pub fn waits(&mut self) {
+        debug_assert!(!self.runs, "it begins once");
+        self.gauge.waiting.fetch_add(1, Relaxed);
+        self.gauge.starting.fetch_sub(1, Relaxed);
+        add(&self.rare.ahead, 1);
+        self.runs = true;
+    }
+
     /// It is gone, or of no use, before a client has come.
     pub fn replaced(&self) {
         add(&self.rare.replaced, 1);
     }
 }
 
-impl Drop for WaitingProgram {
+impl Drop for ProgramAhead {
     fn drop(&mut self) {
-        self.gauge.waiting.fetch_sub(1, Relaxed);
+        let count = if self.runs { &self.gauge.waiting } else { &self.gauge.starting };
+        count.fetch_sub(1, Relaxed);
     }
 }
 
@@ -476,20 +487,22 @@ impl Ledger {
         seat::admit(gauge, most, || chunk.seats(at), self.lives).then(|| Place { gauge, totals })
     }
 
-    /// Whether one more program of a location may be started before its client has come: where those that run and
-    /// those that wait are fewer than `most` (0 for no limit). A client is admitted however many wait, so that this
-    /// need not be exact.
-    pub fn has_room_ahead(&self, location: usize, most: u64) -> bool {
-        let Some((chunk, at)) = self.at(location) else { return false };
-        most == 0 || seat::present(chunk.seats(at), self.lives) < most
+    /// Counts one more program of a location that is started ahead of its client; `None` when those that run and those that wait are
+    /// `most` already (0 for no limit).
+    pub fn admit_ahead(&self, location: usize, most: u64) -> Option<ProgramAhead> {
+        let (chunk, at) = self.at(location)?;
+        let ((gauge, _), rare) = (self.counters(location)?, self.rare(location)?);
+        let is_admitted = seat::admit_ahead(gauge, most, || chunk.seats(at), self.lives);
+        is_admitted.then(|| ProgramAhead { gauge, rare, runs: false })
     }
 
-    /// Counts a program of a location that runs and waits for a client.
-    pub fn wait(&self, location: usize) -> Option<WaitingProgram> {
-        let ((gauge, _), rare) = (self.counters(location)?, self.rare(location)?);
-        gauge.waiting.fetch_add(1, Relaxed);
-        add(&rare.ahead, 1);
-        Some(WaitingProgram { gauge, rare })
+    /// How many programs of a location there are beyond `most` (0 for no limit): clients were admitted while others wait for theirs,
+    /// and so many of those have to give way.
+    pub fn excess(&self, location: usize, most: u64) -> u64 {
+        match self.at(location) {
+            Some((chunk, at)) if most != 0 => seat::present(chunk.seats(at), self.lives).saturating_sub(most),
+            Some(_) | None => 0,
+        }
     }
 
     fn rare(&self, location: usize) -> Option<&'static Rare> {

@@ -11,7 +11,7 @@ mod seat;
 use atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use loom::sync::Arc;
 use loom::thread;
-use seat::{Gauge, Name, admit, dismiss, give_back, running, take};
+use seat::{Gauge, Name, admit, admit_ahead, dismiss, give_back, present, running, take};
 
 /// Two seats, and the gauges of one location.
 struct Table {
@@ -26,6 +26,7 @@ impl Table {
             gauges: running.map(|running| Gauge {
                 running: AtomicU32::new(running),
                 waiting: AtomicU32::new(0),
+                starting: AtomicU32::new(0),
                 open: AtomicU32::new(0),
                 subscribing: AtomicU32::new(0),
             }),
@@ -53,6 +54,20 @@ fn two_workers_never_get_the_last_place_both() {
         let counted = running(table.rows(), |_| true);
         assert_eq!(counted, u64::from(first) + u64::from(second), "who was refused is not counted");
         assert!(table.admit(0, 2, |_| true), "there is one place at least");
+    });
+}
+
+#[test]
+fn two_pools_never_get_the_last_place_both() {
+    loom::model(|| {
+        let table = Table::new([1, 2], [0, 0]);
+        let other = Arc::clone(&table);
+        let second = thread::spawn(move || admit_ahead(&other.gauges[1], 1, || other.rows(), |_| true));
+        let first = admit_ahead(&table.gauges[0], 1, || table.rows(), |_| true);
+        let second = second.join().unwrap();
+        assert!(!(first && second));
+        assert_eq!(present(table.rows(), |_| true), u64::from(first) + u64::from(second));
+        assert!(table.admit(0, 1, |_| true), "a client has a place all the same");
     });
 }
 

@@ -19,6 +19,8 @@ pub struct Gauge {
     pub running: AtomicU32,
     /// Programs that were started ahead and wait for a client.
     pub waiting: AtomicU32,
+    /// Programs that were asked for ahead of their clients and do not run yet.
+    pub starting: AtomicU32,
     /// Sessions that are open.
     pub open: AtomicU32,
     /// Open sessions that subscribe to channels.
@@ -30,6 +32,7 @@ impl Gauge {
     pub fn clear(&self) {
         self.running.store(0, Ordering::Relaxed);
         self.waiting.store(0, Ordering::Relaxed);
+        self.starting.store(0, Ordering::Relaxed);
         self.open.store(0, Ordering::Relaxed);
         self.subscribing.store(0, Ordering::Relaxed);
     }
@@ -78,8 +81,7 @@ pub fn running<'a>(seats: impl Iterator<Item = (&'a AtomicU64, &'a Gauge)>, coun
     total
 }
 
-/// Programs that run or wait in all seats of a location, those of owners counted for whom `counts` is true.
-#[cfg_attr(test, allow(dead_code))]
+/// Programs that run, wait or are being started ahead in all seats of a location, those of owners counted for whom `counts` is true.
 pub fn present<'a>(seats: impl Iterator<Item = (&'a AtomicU64, &'a Gauge)>, counts: impl Fn(u64) -> bool) -> u64 {
     let mut total = 0;
     for (seat, gauge) in seats {
@@ -87,8 +89,8 @@ pub fn present<'a>(seats: impl Iterator<Item = (&'a AtomicU64, &'a Gauge)>, coun
         if owner == 0 || owner & CLEARING != 0 {
             continue;
         }
-        let present =
-            u64::from(gauge.running.load(Ordering::Relaxed)) + u64::from(gauge.waiting.load(Ordering::Relaxed));
+        let programs = [&gauge.running, &gauge.waiting, &gauge.starting];
+        let present: u64 = programs.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum();
         if present != 0 && counts(owner) {
             total += present;
         }
@@ -115,6 +117,26 @@ where
         return true;
     }
     dismiss(own);
+    false
+}
+
+/// Counts one more program in the own gauge that is started ahead of its client, unless there are `most` already in all seats, those
+/// that wait included (0 for no limit). Whether it was counted.
+///
+/// Invariant: as with [`admit`], two workers never both get the last place. A client does, who is admitted however many wait.
+pub fn admit_ahead<'a, I>(own: &Gauge, most: u64, seats: impl Fn() -> I, lives: impl Fn(u64) -> bool) -> bool
+where
+    I: Iterator<Item = (&'a AtomicU64, &'a Gauge)>,
+{
+    own.starting.fetch_add(1, Ordering::Relaxed);
+    if most == 0 {
+        return true;
+    }
+    fence(Ordering::SeqCst);
+    if present(seats(), |_| true) <= most || present(seats(), lives) <= most {
+        return true;
+    }
+    own.starting.fetch_sub(1, Ordering::Relaxed);
     false
 }
 

@@ -35,7 +35,8 @@ fn chunk() -> &'static Chunk {
         starts: times(),
         durations: times(),
     };
-    let gauge = || Gauge { running: 0.into(), waiting: 0.into(), open: 0.into(), subscribing: 0.into() };
+    let gauge =
+        || Gauge { running: 0.into(), waiting: 0.into(), starting: 0.into(), open: 0.into(), subscribing: 0.into() };
     let entry = || Entry { name: Name::none(), short: AtomicU64::new(0), configuration: AtomicU64::new(0) };
     let chunk = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
         Box::leak(Box::new(Chunk {
@@ -157,11 +158,15 @@ fn programs_that_wait_take_no_place_of_a_client() {
     let mut master = Master::new();
     master.read([7]);
     let (one, other) = (master.start(), master.start());
-    assert!(one.has_room_ahead(0, 2));
-    let waiting = [one.wait(0).unwrap(), other.wait(0).unwrap()];
-    assert!(!one.has_room_ahead(0, 2) && one.has_room_ahead(0, 3) && one.has_room_ahead(0, 0));
+    let mut waiting = [one.admit_ahead(0, 2).unwrap(), other.admit_ahead(0, 2).unwrap()];
+    assert!(one.admit_ahead(0, 2).is_none(), "also before they run");
+    assert_eq!(pool(&one), (0, 0, 0, 0));
+    waiting.iter_mut().for_each(ProgramAhead::waits);
+    assert!(one.admit_ahead(0, 2).is_none() && one.admit_ahead(0, 3).is_some() && one.admit_ahead(0, 0).is_some());
+    assert_eq!(one.excess(0, 2), 0);
     let clients = [one.admit(0, 2).unwrap(), one.admit(0, 2).unwrap()];
     assert!(one.admit(0, 2).is_none(), "clients have as many as they may have");
+    assert_eq!([2, 3, 4, 0].map(|most| one.excess(0, most)), [2, 1, 0, 0], "others have to give way");
     assert_eq!(pool(&one), (2, 2, 2, 0));
     let [first, second] = waiting;
     first.replaced();
@@ -171,7 +176,7 @@ fn programs_that_wait_take_no_place_of_a_client() {
     // What a worker had that was killed is not there any more.
     std::mem::forget(second);
     Master::kill(&other);
-    assert!(one.has_room_ahead(0, 1));
+    assert!(one.admit_ahead(0, 1).is_some());
     assert_eq!(pool(&one), (0, 0, 2, 1));
     master.start();
     assert_eq!(pool(&one), (0, 0, 2, 1), "nor in the seat of the next one");

@@ -67,6 +67,18 @@ fn open_files() -> u64 {
     limit.rlim_cur
 }
 
+/// Connections of a worker, out of so many, that are left to clients when programs are started ahead of them.
+pub const fn reserve(connections: u64) -> u64 {
+    connections / 8
+}
+
+/// Whether no more connections are free than those that are left to clients.
+pub fn is_near() -> bool {
+    // SAFETY: ngx_cycle is set before workers begin.
+    let (free, all) = unsafe { ((*ffi::ngx_cycle).free_connection_n, (*ffi::ngx_cycle).connection_n) };
+    free as u64 <= reserve(all as u64)
+}
+
 /// What is short, after nginx could not make a connection and has not said why; nothing if it was something else.
 pub fn of_connections() -> Option<io::Error> {
     // SAFETY: ngx_cycle is set before requests are served; a duplicate of a descriptor is closed again.

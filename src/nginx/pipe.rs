@@ -262,6 +262,12 @@ impl Pipe {
         unsafe { ffi::ngx_handle_read_event(self.read_event(), 0) == Status::OK }
     }
 
+    /// Whether nginx may ask for the connection back when it has few left: it calls the handler of the listener then, with `close` set.
+    pub fn let_reuse(&self, wanted: bool) {
+        // SAFETY: the connection is ours until drop, which takes it off nginx's list of those that can be reused.
+        unsafe { ffi::ngx_reusable_connection(self.connection, wanted.into()) };
+    }
+
     /// Whether all other ends are closed. What was written before may still be there.
     pub fn is_hung_up(&self) -> bool {
         let mut polled = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };

@@ -13,6 +13,7 @@ mod program;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::{self, Arguments, Display};
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ use super::Listener;
 use crate::exec::pool::{Next, PROVEN, Pool, Setback};
 use crate::exec::spawner::ProgramId;
 use crate::exec::strings::Strings;
-use crate::nginx::exhaustion::Explained;
+use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::log::{self, Level};
@@ -40,6 +41,9 @@ const TURN: usize = 2;
 /// it is their end that is to be told.
 const CLOSED: u64 = 100;
 
+/// How often those that wait look whether clients need their places, in milliseconds.
+const GIVE_WAY: u64 = 500;
+
 /// The pool of one location.
 struct LocationPool {
     location: Rc<PooledLocation>,
@@ -52,6 +56,8 @@ struct LocationPool {
     waiting: VecDeque<Program>,
     /// When to look for those that have closed their output.
     look_at: Option<u64>,
+    /// When to look whether those that wait have to give way. Invariant: with a limit it is there while any wait.
+    give_way_at: Option<u64>,
 }
 
 /// The pools of this worker.
@@ -60,6 +66,8 @@ struct Pools {
     /// By their numbers, of which this is the first.
     first: u64,
     list: Vec<LocationPool>,
+    /// They have given up their connections, and are to be left when nothing is borrowed.
+    released: Vec<Program>,
     /// Which pool is the first to get its program in the next turn.
     turn: usize,
     timer: Option<Timer>,
@@ -70,10 +78,25 @@ impl Pools {
         self.list.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
+    /// A program gives up its connections at once, because nginx needs them for others.
+    fn release(&mut self, id: usize) {
+        let found = self.list.iter_mut().find_map(|pool| Some((pool.place_numbered(id)?, pool)));
+        let Some((at, pool)) = found else { return };
+        if let Some(mut program) = pool.waiting.remove(at) {
+            pool.state.withdrawn(program.asked, now());
+            program.release();
+            self.released.push(program);
+            self.arm();
+        }
+    }
+
     /// Asks for programs, and to be called again when there is more to be done. Returns those that are of no use.
     fn fill(&mut self) -> Vec<Program> {
         let now = now();
-        let mut lost = Vec::new();
+        let mut lost = mem::take(&mut self.released);
+        for pool in self.list.iter_mut().filter(|pool| pool.give_way_at.is_some_and(|at| at <= now)) {
+            pool.give_way(now, &mut lost);
+        }
         for pool in self.list.iter_mut().filter(|pool| pool.look_at.is_some_and(|at| at <= now)) {
             pool.look_at = None;
             let mut at = 0;
@@ -111,9 +134,10 @@ impl Pools {
                 Next::Start => Some(now),
                 Next::At(at) => Some(at),
             };
-            start.into_iter().chain(pool.look_at).min()
+            start.into_iter().chain(pool.look_at).chain(pool.give_way_at).min()
         };
-        let Some(at) = self.list.iter_mut().filter_map(next).min() else { return };
+        let released = (!self.released.is_empty()).then_some(now);
+        let Some(at) = self.list.iter_mut().filter_map(next).chain(released).min() else { return };
         let timer = self.timer.get_or_insert_with(|| Timer::of_worker(on_time).cancelable());
         timer.disarm();
         if at <= now { timer.post_next() } else { timer.arm(at - now) }
@@ -129,6 +153,7 @@ impl LocationPool {
             starting: None,
             waiting: VecDeque::new(),
             look_at: None,
+            give_way_at: None,
             location: Rc::clone(location),
         }
     }
@@ -136,14 +161,15 @@ impl LocationPool {
     /// Asks for a program.
     fn start(&mut self, now: u64) {
         let location = &self.location;
-        if !programs::has_room_ahead(location.key, location.most) {
+        let place = if exhaustion::is_near() { None } else { programs::admit_ahead(location.key, location.most) };
+        let Some(place) = place else {
             self.state.full(now);
             return;
-        }
+        };
         self.state.asked(now);
         let number = location.number;
         let served = |end: &Rc<ProgramEnd>| Rc::new(InPool { pool: number, end: Rc::clone(end) }) as _;
-        match Program::ask(location, &self.arguments, &self.environment, served, listener, now) {
+        match Program::ask(location, place, &self.arguments, &self.environment, served, listener, now) {
             Ok(program) => self.starting = Some(program),
             Err(error) => {
                 programs::failed(location.key);
@@ -152,6 +178,27 @@ impl LocationPool {
                 tell(setback, Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
             }
         }
+    }
+
+    /// The program that was asked for runs, and waits.
+    fn wait(&mut self, program: Program) {
+        self.state.ready();
+        self.waiting.push_back(program);
+        if self.location.most != 0 && self.give_way_at.is_none() {
+            self.give_way_at = Some(now() + GIVE_WAY);
+        }
+    }
+
+    /// Takes out those that have to give way to the programs of clients, in whatever worker those are.
+    fn give_way(&mut self, now: u64, to: &mut Vec<Program>) {
+        let excess = programs::excess(self.location.key, self.location.most);
+        for _ in 0..excess {
+            // Who has waited longest is the most likely to be ready.
+            let Some(program) = self.waiting.pop_back() else { break };
+            self.state.withdrawn(program.asked, now);
+            to.push(program);
+        }
+        self.give_way_at = (!self.waiting.is_empty()).then_some(now + GIVE_WAY);
     }
 
     /// Looks what has become of a program that waits: it is taken out if it has ended, or has closed its output a while ago.
@@ -189,6 +236,10 @@ impl LocationPool {
         self.waiting.iter().position(|program| Rc::ptr_eq(&program.launched.end, end))
     }
 
+    fn place_numbered(&self, id: usize) -> Option<usize> {
+        self.waiting.iter().position(|program| program.launched.id.0 as usize == id)
+    }
+
     /// The program that was asked for, if it is the one with this end.
     fn take_starting(&mut self, end: &Rc<ProgramEnd>) -> Option<Program> {
         self.starting.take_if(|program| Rc::ptr_eq(&program.launched.end, end))
@@ -217,7 +268,8 @@ pub fn leaving() {
             pool.state.close();
             pool.starting.take().into_iter().chain(std::mem::take(&mut pool.waiting))
         };
-        pools.list.iter_mut().flat_map(of_pool).collect()
+        let released = mem::take(&mut pools.released);
+        pools.list.iter_mut().flat_map(of_pool).chain(released).collect()
     });
     programs.into_iter().for_each(Program::leave);
 }
@@ -294,8 +346,7 @@ impl Served for InPool {
             let mut program = pool.take_starting(&self.end)?;
             match program.begin(pid, terminal, listener(id.0)) {
                 Ok(()) => {
-                    pool.state.ready();
-                    pool.waiting.push_back(program);
+                    pool.wait(program);
                     None
                 }
                 Err(error) => {
@@ -370,20 +421,24 @@ fn listener(id: u64) -> Listener {
 /// A program has written something, or closed its output.
 unsafe extern "C" fn on_stream(event: *mut ffi::ngx_event_t) {
     guard((), || {
-        // SAFETY: the event of a connection has the connection as its data, and that our number. When the worker is being shut
-        // down nginx marks every connection; the end of the worker ends the program.
-        let id = unsafe {
+        // SAFETY: the event of a connection has the connection as its data, and that our number.
+        let (id, is_needed) = unsafe {
             let connection = (*event).data.cast::<ffi::ngx_connection_t>();
-            if (*connection).close() != 0 {
-                return;
-            }
-            (*connection).data.addr()
+            let is_needed = (*connection).close() != 0;
+            (*connection).set_close(0);
+            ((*connection).data.addr(), is_needed)
         };
+        if is_needed {
+            // nginx asks for connections back in the middle of anything. What takes one for a pool just now does not get it.
+            POOLS.with(|pools| {
+                if let Ok(mut pools) = pools.try_borrow_mut() {
+                    pools.release(id);
+                }
+            });
+            return;
+        }
         let left = POOLS.with_borrow_mut(|pools| {
-            let (pool, at) = pools.list.iter_mut().find_map(|pool| {
-                let at = pool.waiting.iter().position(|program| program.launched.id.0 as usize == id)?;
-                Some((pool, at))
-            })?;
+            let (at, pool) = pools.list.iter_mut().find_map(|pool| Some((pool.place_numbered(id)?, pool)))?;
             pool.waiting.get_mut(at)?.read_stderr();
             let left = pool.look(at, now());
             pools.arm();

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::spawners::{self, Running, Spawners};
 use crate::exec::spawner::{ExitStatus, Failure, Ladder, ProgramDescription, ProgramId, Report, StartStep};
-use crate::ledger::{Place, WaitingProgram};
+use crate::ledger::{Place, ProgramAhead};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::identity;
@@ -168,14 +168,14 @@ pub fn admit(key: u64, most: u64) -> Option<Place> {
     ledger::own()?.admit(key as usize, most)
 }
 
-/// Whether one more program of the location with this key may be started before its client has come.
-pub fn has_room_ahead(key: u64, most: u64) -> bool {
-    ledger::own().is_some_and(|ledger| ledger.has_room_ahead(key as usize, most))
+/// A place for one more program of the location with this key that is started ahead of its client; `None` when there are `most`.
+pub fn admit_ahead(key: u64, most: u64) -> Option<ProgramAhead> {
+    ledger::own()?.admit_ahead(key as usize, most)
 }
 
-/// Counts a program of the location with this key that runs and waits for a client.
-pub fn wait(key: u64) -> Option<WaitingProgram> {
-    ledger::own()?.wait(key as usize)
+/// How many programs of the location with this key that wait for clients have to give way to those of clients.
+pub fn excess(key: u64, most: u64) -> u64 {
+    ledger::own().map_or(0, |ledger| ledger.excess(key as usize, most))
 }
 
 /// A program of the location with this key could not even be asked for, or could not be started and has no place.

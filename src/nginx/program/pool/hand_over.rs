@@ -55,6 +55,7 @@ pub fn hand_over(request: Request<'_>, session: SessionRef) -> Result<Option<Box
     launched.feed.queue().extend_from_slice(&told);
     if let Some(stdout) = &mut launched.stdout {
         // It was watched otherwise until now, and nobody has looked what is there.
+        stdout.let_reuse(false);
         stdout.watch_read(false);
         stdout.expect_input();
     }

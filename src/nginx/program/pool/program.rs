@@ -13,14 +13,14 @@ use std::rc::Rc;
 use super::location::PooledLocation;
 use crate::conf::ExecStderr;
 use crate::exec::strings::Strings;
-use crate::ledger::WaitingProgram;
+use crate::ledger::ProgramAhead;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::{Listener, Pipe};
 use crate::nginx::program::Stdin;
 use crate::nginx::program::launch::Launched;
 use crate::nginx::program::remainder::{self, Left};
 use crate::nginx::program::stderr::Reader;
-use crate::nginx::worker::programs::{self, Asked, Served};
+use crate::nginx::worker::programs::{Asked, Served};
 use crate::session::endpoint::Input;
 use crate::session::program::ProgramEnd;
 
@@ -33,12 +33,12 @@ pub struct Program {
     pub asked: u64,
     /// Since when it is known to have closed its output, by nginx's clock.
     pub closed: Option<u64>,
-    counted: Option<WaitingProgram>,
+    counted: ProgramAhead,
     location: Rc<PooledLocation>,
 }
 
 impl Program {
-    /// Asks the spawner for one. `served` is told of it, and `listener` of the program with a number makes who hears of its
+    /// Asks the spawner for one, which has its place already. `served` is told of it, and `listener` of the program with a number makes who hears of its
     /// streams.
     ///
     /// # Errors
@@ -46,6 +46,7 @@ impl Program {
     /// Something is short.
     pub fn ask(
         location: &Rc<PooledLocation>,
+        counted: ProgramAhead,
         arguments: &Strings,
         environment: &Strings,
         served: impl FnOnce(&Rc<ProgramEnd>) -> Rc<dyn Served>,
@@ -64,7 +65,7 @@ impl Program {
         let description = location.description(arguments, environment);
         let mut launched = Launched::ask(asked, &description, None, location.stderr, listener(0), &[])?;
         launched.listen(listener(launched.id.0));
-        Ok(Program { launched, pid: 0, asked: now, closed: None, counted: None, location: Rc::clone(location) })
+        Ok(Program { launched, pid: 0, asked: now, closed: None, counted, location: Rc::clone(location) })
     }
 
     /// It runs, on this terminal if it had none before: its end, and that of its output, are watched for from now on.
@@ -81,7 +82,11 @@ impl Program {
             launched.stdout = Some(listener.watch(terminal)?);
         }
         let is_watched = launched.stdout.as_mut().is_some_and(Pipe::watch_arrivals);
-        self.counted = programs::wait(self.location.key);
+        self.counted.waits();
+        // Should connections become short, nginx asks for this one back.
+        if let Some(stdout) = &launched.stdout {
+            stdout.let_reuse(true);
+        }
         self.read_stderr();
         if is_watched { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENOMEM)) }
     }
@@ -103,13 +108,21 @@ impl Program {
 
     /// It has to be replaced.
     pub fn replaced(&self) {
-        if let Some(counted) = &self.counted {
-            counted.replaced();
-        }
+        self.counted.replaced();
+    }
+
+    /// It gives up its connections, and so has no client any more: it is to [leave](Self::leave) as soon as that is possible.
+    pub fn release(&mut self) {
+        self.launched.feed.close();
+        self.launched.stdout = None;
+        self.launched.stderr = None;
     }
 
     /// No client will have it: it is stopped by its ladder, if anything of it is left.
     pub fn leave(mut self) {
+        if let Some(stdout) = &self.launched.stdout {
+            stdout.let_reuse(false);
+        }
         if self.launched.end.status().is_some()
             && let Some(stderr) = &mut self.launched.stderr
         {
