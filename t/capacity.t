@@ -32,6 +32,20 @@ case 'connections' => sub {
     is(said('location = /tcp { websocket_tcp 127.0.0.1:1; }', connections => 64), '', 'nothing of services');
 };
 
+case 'programs that are started ahead' => sub {
+    my $pools = sub {
+        my $n = 0;
+        return join ' ', map { 'location = /pool' . $n++ . " { websocket_exec /bin/cat; websocket_exec_max 0; websocket_exec_pool $_; }" } @_;
+    };
+    # An eighth of the connections is left to clients.
+    like(said($pools->(26), connections => 64),
+        qr{\[warn\].*"websocket_exec_pool" of 26 in location "= /pool0" cannot be reached: 1 worker process has room for 25, of 2 connections each, beside});
+    is(said($pools->(25), connections => 64), '', 'as many as there is room for');
+    like(said($pools->(13, 13), connections => 64), qr/\A[^\n]*"websocket_exec_pool" of 13 in location "= \/pool1" .* room for 12, [^\n]*\n\z/, 'two pools take from one room');
+    is(said($pools->(13, 12), connections => 64, workers => 3), '');
+    like(said($pools->(100, 150), connections => 4096, nofile => 500), qr/of 150 in .* room for \d+, of 3 descriptors each/);
+};
+
 case 'descriptors' => sub {
     like(said(exec_max(300, ''), connections => 4096, nofile => 1000),
         qr{\[warn\].*"websocket_exec_max" of 300 .* room for 245, of 4 descriptors each, with "worker_rlimit_nofile 1000"});

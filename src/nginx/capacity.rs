@@ -5,6 +5,7 @@
 //! counts, and the log would speak of connections on the day when there are many clients.
 
 use super::conf_ctx;
+use super::exhaustion;
 use super::ffi;
 use super::log::{self, Level, Octets};
 use super::template::NginxCompiler;
@@ -122,6 +123,13 @@ impl Room {
     fn by_descriptors(&self, cost: Cost) -> u64 {
         self.workers * (self.descriptors.saturating_sub(self.own_descriptors) / cost.descriptors)
     }
+
+    /// What one worker has room for by connections and by descriptors, beside what is taken of it already.
+    fn of_worker_beside(&self, taken: Cost, cost: Cost) -> (u64, u64) {
+        let connections = self.connections.saturating_sub(self.own_connections + taken.connections);
+        let descriptors = self.descriptors.saturating_sub(self.own_descriptors + taken.descriptors);
+        (connections / cost.connections, descriptors / cost.descriptors)
+    }
 }
 
 /// Looks at what was noted, and says what cannot be reached.
@@ -133,10 +141,17 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, limits: &[Limit], has_channels: bool) {
     // SAFETY: while a configuration is read, the cycle before it is there, with the log that its messages go to.
     let log = unsafe { (*(*cycle).old_cycle).log };
     let mut is_default_said = false;
+    // What the pools before take of a worker.
+    let mut taken = Cost { connections: exhaustion::reserve(room.connections), descriptors: 0 };
     for limit in limits {
-        let parts = if limit.is_of_worker { room.workers } else { 1 };
-        let (connections, descriptors) =
-            (room.by_connections(limit.cost) / parts, room.by_descriptors(limit.cost) / parts);
+        let (connections, descriptors) = if limit.is_of_worker {
+            let most = room.of_worker_beside(taken, limit.cost);
+            taken.connections += limit.number * limit.cost.connections;
+            taken.descriptors += limit.number * limit.cost.descriptors;
+            most
+        } else {
+            (room.by_connections(limit.cost), room.by_descriptors(limit.cost))
+        };
         if limit.number <= connections.min(descriptors) {
             continue;
         }
@@ -154,12 +169,17 @@ pub fn run(cycle: *mut ffi::ngx_cycle_t, limits: &[Limit], has_channels: bool) {
             ("descriptor", limit.cost.descriptors, descriptors, "worker_rlimit_nofile", room.descriptors)
         };
         let plural = if each == 1 { "" } else { "s" };
+        let beside = if limit.is_of_worker {
+            ", beside other pools and an eighth of the connections, which clients have"
+        } else {
+            ""
+        };
         log::write(
             log,
             level,
             format_args!(
                 "\"{directive}\" of {number} in location \"{location}\" cannot be reached: {workers} {processes} room for {most}, of {each} \
-                 {what}{plural} each, with \"{remedy} {value}\""
+                 {what}{plural} each{beside}, with \"{remedy} {value}\""
             ),
         );
     }
