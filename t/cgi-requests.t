@@ -5,6 +5,7 @@ use warnings;
 
 use lib 't/lib';
 use Test::More;
+use Time::HiRes qw(time);
 use Ws::Nginx;
 use Ws::Client;
 use Ws::Http;
@@ -21,6 +22,8 @@ my $ngx = Ws::Nginx->new(workers => 2, tls => 1, server => <<'EOT');
     location = /shut { websocket_cgi %%PREFIX%%/bin/shut; client_max_body_size 0; }
     location = /slow { websocket_cgi %%PREFIX%%/bin/slow; client_max_body_size 0; }
     location = /unread { websocket_cgi %%PREFIX%%/bin/unread; client_max_body_size 0; }
+    location = /patient { websocket_cgi %%PREFIX%%/bin/body; websocket_cgi_timeout 500ms; }
+    location = /late { websocket_cgi %%PREFIX%%/bin/late; websocket_cgi_timeout 500ms; }
     location = /timeout { websocket_cgi %%PREFIX%%/bin/body; client_body_timeout 500ms; }
     location = /mirrored { mirror /mirror; websocket_cgi %%PREFIX%%/bin/body; }
     location = /mirror { internal; websocket_cgi %%PREFIX%%/bin/keep; }
@@ -40,6 +43,7 @@ $ngx->program('keep', $sum . "open my \$out, '>', '" . $ngx->prefix . "/kept'; p
 # Answers each line as it comes.
 $ngx->program('first', "#!/usr/bin/perl\n\$| = 1; print qq{Content-Type: text/plain\\n\\n};\nwhile (<STDIN>) { print qq{got \$_} }\nprint 'end';\n");
 $ngx->program('deaf', "#!/bin/sh\nexec sleep 600\n");
+$ngx->program('late', "#!/bin/sh\ncat >/dev/null\nexec sleep 600\n");
 $ngx->program('shut', "#!/bin/sh\nexec <&-\nprintf 'Content-Type: text/plain\\n\\n'\nseq 1 100000\n");
 $ngx->program('unread', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nnot read'\n");
 $ngx->program('slow', "#!/usr/bin/perl\nselect undef, undef, undef, 0.5;\nmy \$n = 0; while (my \$got = sysread STDIN, my \$in, 65536) { \$n += \$got }\nprint qq{Content-Type: text/plain\\n\\n\$n};\n");
@@ -184,6 +188,28 @@ case 'a program that reads slowly holds its client back' => sub {
     is($client->response->{status}, 504, 'one that reads nothing is given up');
     $ngx->await_log(qr/\[error\].*websocket_exec_send_timeout/);
     $client->abandon;
+    $ngx->await_programs(0);
+};
+
+case 'a slow client has its own time, and not that of the program' => sub {
+    my $client = Ws::Client->connect(port => $port);
+    $client->send("POST /patient HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\nConnection: close\r\n\r\n");
+    my ($program) = $ngx->await_programs(1);
+    # Each pause, and all of them together, are longer than websocket_cgi_timeout.
+    for my $piece (qw(ab cd ef)) {
+        select undef, undef, undef, 0.8;
+        $client->send($piece);
+    }
+    my $response = $client->response;
+    Ws::Http::dechunk($response);
+    is($response->{body}, sum('abcdef'));
+    $client = Ws::Client->connect(port => $port);
+    $client->send("POST /late HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\nConnection: close\r\n\r\nabc");
+    select undef, undef, undef, 0.8;
+    my $since = time;
+    $client->send('def');
+    is($client->response->{status}, 504, 'which begins when it has got everything');
+    cmp_ok(time - $since, '>=', 0.4);
     $ngx->await_programs(0);
 };
 

@@ -180,7 +180,7 @@ pub struct Settings {
     pub receive_limit: usize,
     /// Octets of the response that may be on their way to the client.
     pub send_limit: usize,
-    /// Time in which the header of the response has to be complete.
+    /// Time in which the header of the response has to be complete, once the program has got the body of the request.
     pub header_timeout: u64,
     /// Time in which the program must take something of what waits for it, as long as it has answered nothing.
     pub input_timeout: u64,
@@ -199,8 +199,9 @@ pub const UNWANTED: u64 = 5_000;
 enum Stage {
     /// The program is being started.
     Starting,
-    /// The header of the response is not complete, which it has to be at this time.
-    Head { reader: HeadReader, until: Option<u64> },
+    /// The header of the response is not complete. The program has been able to write it since then: it has been started, and a piece
+    /// of the body has come for it.
+    Head { reader: HeadReader, since: u64 },
     /// The server answers with something else, once the program has written everything and the client has sent everything.
     Redirect { to: Vec<u8>, is_ended: bool },
     /// The body of the response; `left` octets of it are missing, where that is known.
@@ -305,9 +306,7 @@ impl<H: Host> Exchange<H> {
     pub fn started(&mut self, pid: i32) -> Flow {
         if matches!(self.stage, Stage::Starting) {
             self.record.exec_pid.set(Some(pid));
-            let limit = self.settings.header_timeout;
-            let until = (limit != 0).then(|| self.host.now().saturating_add(limit));
-            self.stage = Stage::Head { reader: HeadReader::new(), until };
+            self.stage = Stage::Head { reader: HeadReader::new(), since: self.host.now() };
         }
         self.pump()
     }

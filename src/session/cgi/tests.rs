@@ -380,6 +380,44 @@ fn no_header_in_time() {
 }
 
 #[test]
+fn the_header_is_waited_for_from_the_end_of_the_body_on() {
+    let mut test = Test::new(b"first");
+    test.world.is_whole.set(false);
+    test.event(|exchange| exchange.started(7));
+    // The program waits for a client that is slow.
+    for now in [59_000, 200_000, 1_000_000] {
+        test.world.now.set(now);
+        test.world.sent.borrow_mut().extend(b"piece");
+        test.pump();
+        assert_eq!(test.end, None);
+        assert!(test.world.timer.get() > 60_000);
+    }
+    test.world.is_whole.set(true);
+    test.world.now.set(1_010_000);
+    test.pump();
+    assert_eq!(test.world.timer.get(), 50_000);
+    test.fires();
+    assert_eq!(test.end, Some(CgiEnd::Refused(HttpStatus(504))));
+    // A program that does not read the body waits for nothing.
+    let mut test = Test::new(b"first");
+    test.world.is_whole.set(false);
+    test.event(|exchange| exchange.started(7));
+    test.world.input_broken.set(true);
+    test.world.now.set(59_000);
+    test.world.sent.borrow_mut().extend(b"piece");
+    test.pump();
+    assert_eq!((test.end.clone(), test.world.timer.get()), (None, 1_000));
+    test.fires();
+    assert_eq!(test.end, Some(CgiEnd::Refused(HttpStatus(504))));
+    // Nor does one that leaves what it was given unread.
+    let mut test = Test::new(&[1; 50_000]);
+    test.world.room.set(5_000);
+    test.exchange.settings.input_timeout = 0;
+    test.event(|exchange| exchange.started(7));
+    assert_eq!(test.world.timer.get(), 60_000);
+}
+
+#[test]
 fn a_body_that_is_shorter_than_announced() {
     let mut test = Test::started(b"");
     test.writes("Content-Length: 5\n\nbody");

@@ -67,9 +67,13 @@ impl<H: Host> Exchange<H> {
                 break;
             }
             pieces += 1;
-            let queue = if self.program.reads() { self.program.queue() } else { &mut self.unwanted };
+            let is_wanted = self.program.reads();
+            let queue = if is_wanted { self.program.queue() } else { &mut self.unwanted };
             match self.request.receive(queue) {
                 Piece::Octets(count) => {
+                    if let (Stage::Head { since, .. }, true) = (&mut self.stage, is_wanted) {
+                        *since = self.host.now();
+                    }
                     self.record.data_in(count, false);
                     self.unwanted.clear();
                     self.program.flush();
@@ -255,12 +259,22 @@ impl<H: Host> Exchange<H> {
         }
     }
 
+    /// Whether the program waits for the client to send more of the body: how long that may take is decided where it is received.
+    fn waits_for_body(&self) -> bool {
+        !self.is_received && self.program.reads() && !self.is_full()
+    }
+
     /// Everything that has a time, in the order in which it is looked at.
     fn deadlines(&self) -> [Option<(u64, Due)>; 3] {
         let settings = &self.settings;
         let after = |begin: Option<u64>, time: u64| begin.filter(|_| time != 0).map(|begin| begin.saturating_add(time));
         let stage = match &self.stage {
-            Stage::Head { until, .. } => until.map(|until| (until, Due::Header)),
+            Stage::Head { .. } if self.waits_for_body() => None,
+            Stage::Head { since, .. } => {
+                // What is on its way to the program counts as sent when it is in the pipe.
+                let since = (*since).max(self.program.last_taken());
+                after(Some(since), settings.header_timeout).map(|at| (at, Due::Header))
+            }
             Stage::Unwanted { until } => Some((*until, Due::Unwanted)),
             Stage::Ended { until, .. } => Some((*until, Due::LastWord)),
             Stage::Starting | Stage::Redirect { .. } | Stage::Body { .. } | Stage::Over => None,
