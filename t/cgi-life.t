@@ -25,6 +25,10 @@ my $ngx = Ws::Nginx->new(
     location = /stubborn { websocket_cgi %%PREFIX%%/bin/stubborn; }
     location = /orphan   { websocket_cgi %%PREFIX%%/bin/orphan; }
     location = /closes   { websocket_cgi %%PREFIX%%/bin/closes; }
+    location = /works-on { websocket_cgi %%PREFIX%%/bin/works-on; }
+    location = /goes-on  { websocket_cgi %%PREFIX%%/bin/goes-on; }
+    location = /leads-on { websocket_cgi %%PREFIX%%/bin/leads-on; }
+    location = /other    { return 200 "other\n"; }
     location = /slowly   { websocket_cgi %%PREFIX%%/bin/slowly; }
     location = /sum      { websocket_cgi %%PREFIX%%/bin/sum; }
     location = /limited  { websocket_cgi %%PREFIX%%/bin/files; websocket_exec_limit nofile=17; }
@@ -44,6 +48,10 @@ EOT
 $ngx->program('stubborn', "#!/usr/bin/perl\n\$SIG{\$_} = 'IGNORE' for qw(TERM HUP INT PIPE);\n\$| = 1; print qq{Content-Type: text/plain\\n\\nready\\n}; sleep 1 while 1;\n");
 $ngx->program('orphan', "#!/bin/sh\nsleep 600 &\nprintf 'Content-Type: text/plain\\n\\nthe last line'\n");
 $ngx->program('closes', "#!/usr/bin/perl\n\$| = 1; print qq{Content-Type: text/plain\\n\\nthe last line}; close STDOUT; sleep 600;\n");
+# Both have said all that they had announced: one works on for a while, one for longer than it may.
+$ngx->program('works-on', "#!/bin/sh\nprintf 'Content-Type: text/plain\\nContent-Length: 4\\n\\nbody'\nsleep 1.5\necho and more\necho done >" . $ngx->prefix . "/done\n");
+$ngx->program('goes-on', "#!/bin/sh\nprintf 'Content-Type: text/plain\\nContent-Length: 4\\n\\nbody'\nexec sleep 600\n");
+$ngx->program('leads-on', "#!/bin/sh\nprintf 'Location: /other\\n\\n'\nexec sleep 600\n");
 $ngx->program('slowly', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nfor i in 1 2 3 4 5; do echo \$i; sleep 0.3; done\nprintf end\n");
 $ngx->program('sum', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nwc -c\nexit 3\n");
 $ngx->program('who', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\necho \"\$(id -u) \$(pwd)\"\n");
@@ -110,6 +118,30 @@ case 'what a program leaves behind is not waited for' => sub {
         cmp_ok(time - $since, '<', 10);
         $ngx->await_programs(0);
     }
+};
+
+case 'a program that goes on does not keep the connection' => sub {
+    for my $row (['GET', '/works-on', 'body'], ['HEAD', '/works-on', ''], ['GET', '/goes-on', 'body'], ['HEAD', '/goes-on', '']) {
+        my ($method, $path, $body) = @$row;
+        unlink $ngx->prefix . '/done';
+        my $client = Ws::Client->connect(port => $port);
+        $client->send(request_text($method, $path));
+        $client->wait_until(sub { $client->{in} =~ s/^HTTP.*?\r\n\r\n$body//s }, "$method $path");
+        my $since = time;
+        $client->send(request_text('GET', '/other'));
+        is($client->response->{body}, "other\n", "$method $path");
+        cmp_ok(time - $since, '<', 1.4);
+        is(await('the rest of the work', sub { $ngx->read_file('done') }), "done\n", 'it has its time') if $path eq '/works-on';
+        $ngx->await_programs(0);
+    }
+};
+
+case 'a local redirect does not wait without end' => sub {
+    my $since = time;
+    is(request($port, 'GET', '/leads-on')->{body}, "other\n");
+    cmp_ok(time - $since, '<', 15);
+    is(request($port, 'POST', '/leads-on', body => 'x' x 100_000)->{body}, "other\n", 'with a body');
+    $ngx->await_programs(0);
 };
 
 case 'the access log' => sub {

@@ -208,6 +208,7 @@ impl Endpoint for RunningProgram {
                 feed,
                 stdout: self.stdout.take(),
                 stderr: self.stderr.take(),
+                grace: 0,
                 awaited: Some((self.session, is_awaited)),
             };
             remainder::begin(left, input);

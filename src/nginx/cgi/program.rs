@@ -114,7 +114,7 @@ impl cgi::Program for NginxProgram {
         self.launched.as_ref()?.end.status()
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, grace: u64) {
         let Some(Launched { id, end, mut feed, stdout, mut stderr, .. }) = self.launched.take() else { return };
         if end.is_gone() {
             if let Some(stderr) = &mut stderr {
@@ -126,7 +126,7 @@ impl cgi::Program for NginxProgram {
         feed.close();
         let name = std::mem::take(&mut self.name);
         let ladder = self.ladder;
-        let left = Left { id, name, end, ladder, terminal: false, feed, stdout, stderr, awaited: None };
+        let left = Left { id, name, end, ladder, terminal: false, feed, stdout, stderr, grace, awaited: None };
         remainder::begin(left, Input::Whole);
     }
 }

@@ -4,11 +4,12 @@
 //!
 //! It owns itself: the list of the worker's programs points to it, and so do the events of its pipes, until the last process
 //! of the program is gone. The time is bounded: a program that takes nothing of its input is stopped, and so is, from the
-//! end of its input on, any other (`websocket_exec_stop`). The memory is what was queued for it when the client went.
+//! end of its input on, any other (`websocket_exec_stop`), at once or when it has had its time to write the rest. The memory is what was queued for it when the client went.
 
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt::Arguments;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -55,6 +56,7 @@ pub struct Remainder {
     stderr: Option<Stderr>,
     /// Octets of output that may still be dropped.
     output: usize,
+    grace: u64,
     /// The session that waits for the end of the program, if one does. Invariant: it does not wait once it is gone.
     awaited: Option<(SessionRef, Rc<Cell<bool>>)>,
     /// Fires for the next step, and keeps the worker until the program is gone.
@@ -71,6 +73,8 @@ pub struct Left {
     pub feed: Feed,
     pub stdout: Option<Pipe>,
     pub stderr: Option<Stderr>,
+    /// Milliseconds that it has for what it still writes, once it has read its input, before it is stopped.
+    pub grace: u64,
     /// The session that has left it, and whether that waits for the end of the program; `None` where there was no session.
     pub awaited: Option<(SessionRef, Rc<Cell<bool>>)>,
 }
@@ -80,6 +84,8 @@ pub struct Left {
 enum RemainderStage {
     /// The program is given its input; the next look at what it has read comes after this time.
     Feeding { pause: u64 },
+    /// The program has no input any more; what it writes is read until it closes its standard output, or until then.
+    Writing { until: u64 },
     /// The program is being stopped, and has been told by its terminal that the input ends, which is hung up at this time.
     HangingUp { at: u64 },
     /// The program has no input any more, and is being stopped.
@@ -88,7 +94,7 @@ enum RemainderStage {
 
 /// Takes over a program that is not gone.
 pub fn begin(left: Left, input: Input) {
-    let Left { id, name, end, ladder, terminal, feed, stdout, stderr, awaited } = left;
+    let Left { id, name, end, ladder, terminal, feed, stdout, stderr, grace, awaited } = left;
     // SAFETY: ngx_cycle is set before workers begin, and its log outlives them.
     let log = unsafe { (*ffi::ngx_cycle).log };
     let mut remainder = Box::new(Remainder {
@@ -102,6 +108,7 @@ pub fn begin(left: Left, input: Input) {
         stdout,
         stderr,
         output: OUTPUT,
+        grace,
         awaited,
         timer: Timer::of_worker(on_timer),
     });
@@ -199,6 +206,7 @@ impl Remainder {
         self.read();
         match self.stage {
             RemainderStage::Feeding { pause } => self.feed_on(pause),
+            RemainderStage::Writing { until } => self.write_on(until),
             RemainderStage::HangingUp { at } if at <= now() || self.end.status().is_some() => {
                 self.hang_up();
                 self.stay();
@@ -274,8 +282,27 @@ impl Remainder {
         self.stage = RemainderStage::Stopping;
     }
 
-    /// The program is taken down by its ladder from now on.
+    /// Nothing is left for the program to read: it is taken down, at once or when it has written what it has to say.
     fn stop(&mut self) {
+        match mem::take(&mut self.grace) {
+            0 => self.take_down(),
+            grace => self.write_on(now() + grace),
+        }
+    }
+
+    /// Reads it until it ends, closes its standard output, or has had its time.
+    fn write_on(&mut self, until: u64) {
+        let left = until.saturating_sub(now());
+        if left == 0 || self.stdout.is_none() || self.end.status().is_some() {
+            return self.take_down();
+        }
+        self.stage = RemainderStage::Writing { until };
+        self.timer.disarm();
+        self.timer.arm(left);
+    }
+
+    /// The program is taken down by its ladder from now on.
+    fn take_down(&mut self) {
         programs::stop(self.id, self.ladder);
         self.stage = RemainderStage::Stopping;
         self.stay();

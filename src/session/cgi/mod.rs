@@ -116,8 +116,9 @@ pub trait Program {
     /// How it ended, if it has.
     fn status(&self) -> Option<ExitStatus>;
 
-    /// Nobody has to do with it any more: what is left of it is stopped.
-    fn leave(&mut self);
+    /// Nobody has to do with it any more: what is left of it is stopped, when it has closed its standard output or so many
+    /// milliseconds have passed.
+    fn leave(&mut self, grace: u64);
 }
 
 /// The response.
@@ -188,11 +189,11 @@ pub struct Settings {
     pub send_timeout: u64,
 }
 
-/// How long it is waited for the end of a program that has closed its standard output: that is told in the log, and a program
-/// that was killed has not said all that it had to say.
+/// How long it is waited for the end of a program that has closed its standard output, or whose response is complete: that is told
+/// in the log, and a program that was killed has not said all that it had to say. The client's next request waits as long.
 pub const LAST_WORD: u64 = 500;
 
-/// How long the output of a program is read that nobody gets: the response has no body, or is complete.
+/// How long the output of a program is read that nobody gets: the response has no body, is complete, or is a local redirect.
 pub const UNWANTED: u64 = 5_000;
 
 /// Where the output of the program goes, and what only that stage has.
@@ -202,12 +203,13 @@ enum Stage {
     /// The header of the response is not complete. The program has been able to write it since then: it has been started, and a piece
     /// of the body has come for it.
     Head { reader: HeadReader, since: u64 },
-    /// The server answers with something else, once the program has written everything and the client has sent everything.
-    Redirect { to: Vec<u8>, is_ended: bool },
+    /// The server answers with something else, once the client has sent everything, and the program has written everything or has
+    /// had time until then; `None` when it is not waited for any more.
+    Redirect { to: Vec<u8>, until: Option<u64> },
     /// The body of the response; `left` octets of it are missing, where that is known.
     Body { left: Option<u64> },
-    /// The response is complete, or has no body: what the program writes is dropped until then.
-    Unwanted { until: u64 },
+    /// The response is complete, or has no body, since then: what the program writes is dropped.
+    Unwanted { since: u64 },
     /// The program has closed its standard output; it is waited for its end until then.
     Ended { ending: Ending, until: u64 },
     /// The exchange has ended or is ending.
@@ -337,14 +339,17 @@ impl<H: Host> Exchange<H> {
 
     /// Lets go of everything but the memory, of the request above all.
     pub fn release(&mut self) {
-        if matches!(mem::replace(&mut self.stage, Stage::Over), Stage::Over) {
-            return;
-        }
+        let grace = match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => return,
+            // The client has all that it gets, and does not wait for what the program does with the rest of its time.
+            Stage::Unwanted { since } => since.saturating_add(UNWANTED).saturating_sub(self.host.now()),
+            _ => 0,
+        };
         if self.record.exec_status.get().is_none() {
             self.record.exec_status.set(self.program.status());
         }
         self.account.end(&self.record, self.host.now());
-        self.program.leave();
+        self.program.leave(grace);
         self.host.release();
     }
 }

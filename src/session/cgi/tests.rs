@@ -43,6 +43,7 @@ struct World {
     paused: Cell<bool>,
     status: Cell<Option<ExitStatus>>,
     left: Cell<u32>,
+    grace: Cell<u64>,
     /// The response: its head, what of its body the client has, and what is on its way.
     head: RefCell<Option<Head>>,
     has_body: Cell<bool>,
@@ -141,8 +142,9 @@ impl Program for Side {
         self.0.status.get()
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, grace: u64) {
         self.0.left.set(self.0.left.get() + 1);
+        self.0.grace.set(grace);
     }
 }
 
@@ -460,16 +462,33 @@ fn a_response_without_a_body() {
     test.event(|exchange| exchange.started(7));
     test.writes(&format!("{HEAD}body"));
     assert!(test.world.head.borrow().is_some());
-    assert_eq!((test.end.clone(), test.world.timer.get()), (None, UNWANTED));
+    assert_eq!((test.end.clone(), test.world.timer.get()), (None, LAST_WORD));
     test.ends(OK);
     assert_eq!((test.end.clone(), test.body().as_str()), (Some(CgiEnd::Finished), ""));
-    // A program that goes on is not read for ever.
-    let mut test = Test::new(b"");
-    test.world.has_body.set(false);
-    test.event(|exchange| exchange.started(7));
-    test.writes(HEAD);
-    test.fires();
-    assert_eq!((test.end, test.world.left.get()), (Some(CgiEnd::Finished), 1));
+}
+
+#[test]
+fn a_program_that_goes_on_does_not_keep_its_client() {
+    for (has_body, head) in [(false, HEAD), (true, "Content-Length: 4\n\nbody"), (true, "Content-Length: 0\n\n")] {
+        let mut test = Test::new(b"");
+        test.world.has_body.set(has_body);
+        test.event(|exchange| exchange.started(7));
+        test.writes(head);
+        assert_eq!(test.world.is_complete.get(), has_body);
+        test.world.now.set(LAST_WORD - 1);
+        test.writes("what nobody reads");
+        assert_eq!((test.end.clone(), test.world.timer.get()), (None, 1));
+        test.fires();
+        // It has time to write the rest, and is read as long.
+        let world = &test.world;
+        assert_eq!((test.end, world.left.get(), world.grace.get()), (Some(CgiEnd::Finished), 1, UNWANTED - LAST_WORD));
+    }
+    // The response is not complete before.
+    let mut test = Test::started(b"");
+    test.writes("Content-Length: 5\n\nbody");
+    test.world.is_broken.set(true);
+    test.pump();
+    assert_eq!((test.end, test.world.grace.get()), (Some(CgiEnd::Lost), 0));
 }
 
 #[test]
@@ -605,6 +624,28 @@ fn a_local_redirect() {
     test.pump();
     assert_eq!(test.end, Some(CgiEnd::Redirect(b"/other?a=b".to_vec())));
     assert!(test.world.head.borrow().is_none());
+}
+
+#[test]
+fn a_local_redirect_of_a_program_that_goes_on() {
+    let mut test = Test::started(b"");
+    test.writes("Location: /other\n\n");
+    assert_eq!((test.end.clone(), test.world.timer.get()), (None, UNWANTED));
+    test.world.now.set(UNWANTED - 1);
+    test.writes("ignored");
+    assert_eq!((test.end.clone(), test.world.timer.get()), (None, 1));
+    test.fires();
+    assert_eq!(test.end, Some(CgiEnd::Redirect(b"/other".to_vec())));
+    // The body comes to its end all the same.
+    let mut test = Test::new(b"half");
+    test.world.is_whole.set(false);
+    test.event(|exchange| exchange.started(7));
+    test.writes("Location: /other\n\n");
+    test.fires();
+    assert_eq!((test.end.clone(), test.world.paused.get()), (None, true));
+    test.world.is_whole.set(true);
+    test.pump();
+    assert_eq!(test.end, Some(CgiEnd::Redirect(b"/other".to_vec())));
 }
 
 #[test]

@@ -26,6 +26,7 @@ enum Due {
     Header,
     Input,
     Send,
+    Redirect,
     Unwanted,
     LastWord,
 }
@@ -103,7 +104,7 @@ impl<H: Host> Exchange<H> {
     fn read(&mut self, buffer: &mut [u8]) -> Flow {
         for _ in 0..READS {
             match self.stage {
-                Stage::Redirect { is_ended: true, .. } | Stage::Ended { .. } | Stage::Starting | Stage::Over => {
+                Stage::Redirect { until: None, .. } | Stage::Ended { .. } | Stage::Starting | Stage::Over => {
                     return Flow::Continue(());
                 }
                 Stage::Body { .. } if self.response.cost() >= self.settings.send_limit => {
@@ -144,7 +145,8 @@ impl<H: Host> Exchange<H> {
     /// The header is complete.
     fn head(&mut self, head: &Head) -> Flow {
         if let Some(to) = head.local_redirect() {
-            self.stage = Stage::Redirect { to: to.to_vec(), is_ended: false };
+            let until = self.host.now().saturating_add(UNWANTED);
+            self.stage = Stage::Redirect { to: to.to_vec(), until: Some(until) };
             // The rest of the body is for nobody.
             self.program.end_input();
             return Flow::Continue(());
@@ -171,7 +173,7 @@ impl<H: Host> Exchange<H> {
 
     /// Nobody gets what the program writes from now on. It may write it all the same.
     fn ignore(&mut self) {
-        self.stage = Stage::Unwanted { until: self.host.now().saturating_add(UNWANTED) };
+        self.stage = Stage::Unwanted { since: self.host.now() };
     }
 
     /// A piece of the body of the response.
@@ -202,8 +204,8 @@ impl<H: Host> Exchange<H> {
     /// The program will write nothing any more.
     fn ended(&mut self) {
         let ending = match &mut self.stage {
-            Stage::Redirect { is_ended, .. } => {
-                *is_ended = true;
+            Stage::Redirect { until, .. } => {
+                *until = None;
                 return;
             }
             Stage::Head { reader, .. } => Ending::WithoutHead { is_empty: reader.is_empty() },
@@ -219,7 +221,7 @@ impl<H: Host> Exchange<H> {
     fn conclude(&mut self) -> Flow {
         let status = self.program.status();
         match &mut self.stage {
-            Stage::Redirect { to, is_ended: true } if self.is_received => Flow::Break(CgiEnd::Redirect(mem::take(to))),
+            Stage::Redirect { to, until: None } if self.is_received => Flow::Break(CgiEnd::Redirect(mem::take(to))),
             Stage::Ended { ending, .. } if status.is_some() => {
                 let ending = *ending;
                 self.end(ending, status)
@@ -275,9 +277,10 @@ impl<H: Host> Exchange<H> {
                 let since = (*since).max(self.program.last_taken());
                 after(Some(since), settings.header_timeout).map(|at| (at, Due::Header))
             }
-            Stage::Unwanted { until } => Some((*until, Due::Unwanted)),
+            Stage::Redirect { until, .. } => until.map(|until| (until, Due::Redirect)),
+            Stage::Unwanted { since } => Some((since.saturating_add(LAST_WORD), Due::Unwanted)),
             Stage::Ended { until, .. } => Some((*until, Due::LastWord)),
-            Stage::Starting | Stage::Redirect { .. } | Stage::Body { .. } | Stage::Over => None,
+            Stage::Starting | Stage::Body { .. } | Stage::Over => None,
         };
         // A program that answers without reading everything does as it likes.
         let waits = matches!(self.stage, Stage::Head { .. }) && self.program.reads() && self.program.waiting() > 0;
@@ -312,6 +315,13 @@ impl<H: Host> Exchange<H> {
             Some(Due::Send) => {
                 self.host.report(Severity::Info, format_args!("the client accepted nothing in time"));
                 Flow::Break(CgiEnd::Lost)
+            }
+            Some(Due::Redirect) => {
+                if let Stage::Redirect { until, .. } = &mut self.stage {
+                    *until = None;
+                }
+                self.program.pause();
+                self.conclude()
             }
             Some(Due::Unwanted) => Flow::Break(CgiEnd::Finished),
             Some(Due::LastWord) => match self.stage {

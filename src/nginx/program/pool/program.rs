@@ -145,6 +145,7 @@ impl Program {
             feed,
             stdout,
             stderr,
+            grace: 0,
             awaited: None,
         };
         remainder::begin(left, Input::Whole);
