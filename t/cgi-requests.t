@@ -10,11 +10,25 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Http;
 
-my $ngx = Ws::Nginx->new(workers => 2, tls => 1, server => <<'EOT');
+my $ngx = Ws::Nginx->new(workers => 2, tls => 1, http => <<'EOH', server => <<'EOT');
+    limit_req_zone $remote_user zone=users:1m rate=100r/s;
+    map $arg_realm $realm { default x; none off; }
+EOH
     client_max_body_size 1m;
     client_body_buffer_size 8k;
     location /env    { websocket_cgi %%PREFIX%%/bin/env; websocket_exec_env ADDED=$request_method; }
     location = /auth { websocket_cgi %%PREFIX%%/bin/env; auth_basic x; auth_basic_user_file %%PREFIX%%/users; }
+    location /auth/none { websocket_cgi %%PREFIX%%/bin/env; set $who $remote_user; limit_req zone=users burst=100 nodelay; }
+    location /auth/ {
+        auth_basic $realm; auth_basic_user_file %%PREFIX%%/users;
+        location = /auth/sub { websocket_cgi %%PREFIX%%/bin/env; }
+        location = /auth/off { websocket_cgi %%PREFIX%%/bin/env; auth_basic off; set $who $remote_user; }
+        location = /auth/any { websocket_cgi %%PREFIX%%/bin/env; satisfy any; allow 127.0.0.1; deny all; set $who $remote_user; }
+        location = /auth/asks { auth_request /decides; set $who $remote_user; try_files /page.html =404; }
+        location = /auth/page { ssi on; default_type text/html; set $who $remote_user; try_files /page.html =404; }
+    }
+    location /auth/no-users { auth_basic x; websocket_cgi %%PREFIX%%/bin/env; set $who $remote_user; }
+    location = /decides { internal; websocket_cgi %%PREFIX%%/bin/decides; }
     location = /body { websocket_cgi %%PREFIX%%/bin/body; }
     location = /large { websocket_cgi %%PREFIX%%/bin/body; client_max_body_size 0; }
     location = /first { websocket_cgi %%PREFIX%%/bin/first; }
@@ -47,6 +61,8 @@ $ngx->program('late', "#!/bin/sh\ncat >/dev/null\nexec sleep 600\n");
 $ngx->program('shut', "#!/bin/sh\nexec <&-\nprintf 'Content-Type: text/plain\\n\\n'\nseq 1 100000\n");
 $ngx->program('unread', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nnot read'\n");
 $ngx->program('slow', "#!/usr/bin/perl\nselect undef, undef, undef, 0.5;\nmy \$n = 0; while (my \$got = sysread STDIN, my \$in, 65536) { \$n += \$got }\nprint qq{Content-Type: text/plain\\n\\n\$n};\n");
+$ngx->program('decides', "#!/bin/sh\necho \$REMOTE_USER >>" . $ngx->prefix . "/who\ntr -d '\\n' <" . $ngx->prefix . "/who >" . $ngx->prefix . "/decided\nprintf 'Status: 204\\n\\n'\n");
+$ngx->file('html/page.html', '<!--# include virtual="/env" -->');
 $ngx->file('users', "ann:{PLAIN}secret\n");
 $ngx->start;
 
@@ -118,6 +134,29 @@ case 'who has authenticated' => sub {
     is($env{REMOTE_USER}, 'ann');
     is($env{AUTH_TYPE}, 'Basic');
     is(request($port, 'GET', '/auth')->{status}, 401, 'nothing is started for anybody else');
+};
+
+# A name that nobody has checked is in nginx's $remote_user all the same: "set" has looked for it in each of these locations.
+case 'who has only said who it is' => sub {
+    my @ann = (Authorization => 'Basic ' . 'YW5uOnNlY3JldA==');
+    my @wrong = (Authorization => 'Basic ' . 'YW5uOndyb25n');
+    for my $row (
+        ['/env', @ann], ['/env', @wrong], ['/auth/none', @wrong], ['/auth/off', @wrong], ['/auth/off', @ann],
+        ['/auth/any', @wrong], ['/auth/sub?realm=none', @wrong], ['/auth/no-users', @wrong],
+    ) {
+        my ($path, @headers) = @$row;
+        my %env = environment(request($port, 'GET', $path, @headers));
+        is($env{REMOTE_USER}, '', $path);
+        ok(!exists $env{AUTH_TYPE});
+    }
+    my %env = environment(request($port, 'GET', '/auth/sub?realm=any', @ann));
+    is("$env{REMOTE_USER} $env{AUTH_TYPE}", 'ann Basic', 'inherited');
+    is(request($port, 'GET', '/auth/sub', @wrong)->{status}, 401);
+    %env = environment(request($port, 'GET', '/auth/page', @ann));
+    is("$env{REMOTE_USER} $env{AUTH_TYPE}", 'ann Basic', 'a part of a page');
+    # Whichever of the two modules comes first, the password was wrong.
+    request($port, 'GET', '/auth/asks', @wrong);
+    is($ngx->read_file('decided') // '', '', 'a program that decides');
 };
 
 case 'TLS' => sub {

@@ -113,6 +113,8 @@ case 'TLS' => sub {
 case 'REMOTE_USER' => sub {
     my $env = environment('/auth', headers => [Authorization => 'Basic YWxpY2U6d29uZGVy']);
     is($env->{REMOTE_USER}, 'alice');
+    $env = environment('/env', headers => [Authorization => 'Basic YWxpY2U6d29uZGVy']);
+    is($env->{REMOTE_USER} // '', '', 'nobody has looked at the password');
 };
 
 case 'UNIQUE_ID differs' => sub {

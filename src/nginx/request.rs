@@ -244,6 +244,12 @@ impl<'r> Request<'r> {
         unsafe { self.octets(&(*self.connection()).addr_text) }
     }
 
+    /// The name that was found in `Authorization: Basic`, empty if nobody has looked for one yet. It proves nothing.
+    pub fn claimed_user(self) -> &'r [u8] {
+        // SAFETY: the text is null or in the request's pool.
+        unsafe { self.octets(&self.fields().headers_in.user) }
+    }
+
     /// Header names and values as the client sent them.
     pub fn headers(self) -> Headers<'r> {
         Headers::new(&self.fields().headers_in.headers)

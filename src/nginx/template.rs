@@ -207,13 +207,20 @@ impl ComplexValue {
 
     /// The text for one request; `None` when nginx has no memory.
     pub fn evaluate<'r>(&self, request: Request<'r>) -> Option<&'r [u8]> {
-        let mut text = ffi::ngx_str_t { len: 0, data: ptr::null_mut() };
-        // SAFETY: request and configuration live; the result is in one of their pools, both outlive the borrow.
-        unsafe {
-            (ffi::ngx_http_complex_value(request.raw(), &raw mut (*self.0).value, &raw mut text) == Status::OK)
-                .then(|| bytes(&text))
-        }
+        // SAFETY: the value lives as long as its configuration, and that as long as the request.
+        unsafe { evaluate(&raw mut (*self.0).value, request) }
     }
+}
+
+/// The text of a value of nginx's for one request; `None` when nginx has no memory.
+///
+/// # Safety
+///
+/// The value belongs to the configuration that the request is served by.
+pub unsafe fn evaluate<'r>(value: *mut ffi::ngx_http_complex_value_t, request: Request<'r>) -> Option<&'r [u8]> {
+    let mut text = ffi::ngx_str_t { len: 0, data: ptr::null_mut() };
+    // SAFETY: request and value live, by the promise of the caller; the result is in the pool of one of them, both outlive the borrow.
+    unsafe { (ffi::ngx_http_complex_value(request.raw(), value, &raw mut text) == Status::OK).then(|| bytes(&text)) }
 }
 
 /// A compiled regular expression, nginx's `ngx_regex_t`.

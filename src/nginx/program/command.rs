@@ -11,6 +11,7 @@ use crate::exec::directory::{self, Execution, Found, Unresolved};
 use crate::exec::environment::{self, Environment, Setting};
 use crate::exec::spawner::Limit;
 use crate::exec::strings::Strings;
+use crate::nginx::auth_basic;
 use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::identity::{self, Identity};
 use crate::nginx::log::{Level, Octets};
@@ -247,12 +248,6 @@ fn prefix(request: Request<'_>) -> Option<&[u8]> {
     (!name.is_empty() && request.uri().starts_with(name)).then_some(name)
 }
 
-/// The scheme by which a client has authenticated that has a name (RFC 3875, section 4.1.1).
-fn auth_type<'r>(request: Request<'r>, user: &[u8]) -> Option<&'r [u8]> {
-    let credentials = request.header(b"authorization").filter(|_| !user.is_empty())?;
-    credentials.split(|octet| *octet == b' ').next().filter(|scheme| !scheme.is_empty())
-}
-
 /// What is short for a while is worth another try; everything else is a mistake.
 pub fn refusal(request: Request<'_>, error: &io::Error) -> Status {
     if exhaustion::passes(error) { try_again(request) } else { Status::INTERNAL_SERVER_ERROR }
@@ -271,7 +266,6 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
     let document_root = request.variable(b"document_root");
     let translated = (!path_info.is_empty()).then(|| [document_root, path_info].concat());
     let software = [b"nginx/", request.variable(b"nginx_version")].concat();
-    let user = request.variable(b"remote_user");
     let path = spawners::own_environment(b"PATH");
     if environs == Environs::Channel {
         let meta = environment::CgiRequest {
@@ -285,6 +279,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         };
         return Ok(Environment::new(&meta, [], path.as_deref(), &variables));
     }
+    let user = auth_basic::user(request);
     let length = match environs {
         Environs::Request(body) => body.length.map(|length| length.to_string()),
         Environs::Client | Environs::Channel => None,
@@ -292,7 +287,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
     let answer = environment::Answer {
         content_length: length.as_ref().map(String::as_bytes),
         content_type: request.header(b"content-type").map(<[u8]>::trim_ascii),
-        auth_type: auth_type(request, user),
+        auth_type: user.map(|_| &b"Basic"[..]),
     };
     let host = request.existing_context().and_then(Context::remote_host);
     let meta = environment::CgiRequest {
@@ -308,7 +303,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         remote_addr: request.remote_address(),
         remote_host: host.unwrap_or_else(|| request.remote_address()),
         remote_port: request.variable(b"remote_port"),
-        remote_user: (!user.is_empty()).then_some(user),
+        remote_user: user,
         https: request.is_tls(),
         unique_id: request.variable(b"request_id"),
         protocol: request.protocol(),
