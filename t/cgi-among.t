@@ -20,6 +20,9 @@ my $ngx = Ws::Nginx->new(workers => 2, server => <<'EOT');
     location = /if       { websocket_cgi %%PREFIX%%/bin/print; if ($arg_quiet) { set $x y; } limit_except GET HEAD { deny all; } }
     location = /limited  { websocket_cgi %%PREFIX%%/bin/method; limit_except GET { deny 10.0.0.0/8; } }
     location = /page     { ssi on; ssi_types text/html; default_type text/html; try_files /page.html =404; }
+    location /pages/     { ssi on; default_type text/html; root %%PREFIX%%/html; }
+    location = /huge     { websocket_cgi %%PREFIX%%/bin/huge; websocket_send_timeout 1s; }
+    location = /late     { websocket_cgi %%PREFIX%%/bin/late; }
     location = /fails    { websocket_cgi /bin/true; error_page 502 = /print?Content-Type:%20text/plain%0a%0aan%20error%20page; }
     location = /named    { websocket_cgi /bin/true; error_page 502 = @named; }
     location @named      { websocket_cgi %%PREFIX%%/bin/method; }
@@ -51,6 +54,10 @@ $ngx->program('decides', "#!/bin/sh\ncase \$HTTP_X_WHO in ann) printf 'Status: 2
 $ngx->program('wait', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nready\\n'\nexec sleep 600\n");
 $ngx->program('posted', "#!/bin/sh\necho posted >>" . $ngx->prefix . "/posted\nprintf 'Content-Type: text/plain\\n\\n'\n");
 $ngx->program('large', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nhead -c 100000 /dev/zero\n");
+$ngx->program('huge', "#!/usr/bin/perl\nprint qq{Content-Type: text/plain\\n\\n}, 'x' x 3_000_000, 'end';\n");
+$ngx->program('late', "#!/bin/sh\nsleep 2.5\nprintf 'Content-Type: text/plain\\n\\nlate '\n");
+$ngx->file('html/pages/huge', '<!--# include virtual="/huge" --> and <!--# include virtual="/huge" -->');
+$ngx->file('html/pages/late', '<!--# include virtual="/late" --> and <!--# include virtual="/huge" -->');
 $ngx->file('html/page.html', '<!--# include virtual="/print?Content-Type:%20text/plain%0a%0aone" --> and <!--# include virtual="/method" --> and <!--# include virtual="/hello" -->');
 $ngx->file('html/static.txt', "let in\n");
 $ngx->start;
@@ -122,6 +129,24 @@ case 'subrequests' => sub {
     $client->close(1000);
     is(Ws::Client->connect(port => $port)->handshake('/asks-ws', headers => ['X-Who' => 'bob'])->{status}, 403);
     $ngx->await_programs(0);
+};
+
+case 'a part of a page that the client cannot take at once' => sub {
+    for my $row (['/pages/huge', 2 * 3_000_003 + 5], ['/pages/late', 5 + 5 + 3_000_003]) {
+        my ($path, $length) = @$row;
+        my $client = Ws::Client->connect(port => $port, rcvbuf => 8192);
+        $client->send("GET $path HTTP/1.0\r\n\r\n");
+        $client->wait_until(sub { $client->{end} }, 'the end of the response');
+        $client->{in} =~ s/^HTTP.*?\r\n\r\n//s;
+        is(length $client->{in}, $length, $path);
+    }
+    $ngx->await_programs(0);
+    # One that takes nothing any more is not waited for.
+    my $client = Ws::Client->connect(port => $port, rcvbuf => 8192);
+    $client->send(request_text('GET', '/pages/huge'));
+    $client->reading(0);
+    $ngx->await_programs(0);
+    $client->abandon;
 };
 
 case 'post_action' => sub {

@@ -6,6 +6,7 @@
 //! here until nginx has sent them.
 
 use std::collections::VecDeque;
+use std::ptr;
 
 use super::ffi;
 use super::request::{HeldRequest, Request};
@@ -68,15 +69,21 @@ fn fill(buffer: &mut ffi::ngx_buf_t, octets: &[u8], is_last: bool, is_main: bool
     buffer.set_last_in_chain(is_last.into());
 }
 
-/// Asks for the next event of the client if something waits to be sent. `false` when the system refuses. What a subrequest leaves behind
-/// is sent by nginx when it ends.
+/// Whether what the request says is being sent, and not kept until a subrequest before it has ended: nginx has it tell the connection.
+fn has_its_turn(request: Request<'_>) -> bool {
+    // SAFETY: the request is alive, and so is its connection, whose data is the request that is sent from.
+    unsafe { ptr::eq((*request.connection()).data.cast(), request.raw()) }
+}
+
+/// Asks for the next event of the client if something waits to be sent. `false` when the system refuses. A request that waits for its
+/// turn is run by nginx when that comes.
 fn wait_to_write(request: Request<'_>) -> bool {
     // SAFETY: the request is alive, and so is its connection.
     unsafe {
         let (raw, connection) = (request.raw(), request.connection());
         let waits = (*raw).buffered() != 0 || !(*raw).postponed.is_null() || (*connection).buffered() != 0;
-        !request.is_main()
-            || !waits
+        !waits
+            || !has_its_turn(request)
             || ffi::ngx_handle_write_event((*connection).write, (*request.core_location()).send_lowat) == Status::OK
     }
 }
@@ -187,7 +194,8 @@ impl<C: Octets> Body<C> {
             self.spare.extend(self.in_flight.pop_front().map(|piece| piece.buffer));
         }
         let left = self.octets();
-        if left == 0 || left != self.left {
+        // Of a part of a page whose turn has not come yet the client could not have taken anything.
+        if left == 0 || left != self.left || !has_its_turn(self.request.get()) {
             self.moved = now;
         }
         self.left = left;
