@@ -262,6 +262,61 @@ ngx_ws_response_pass(ngx_http_request_t *r, ngx_str_t name, ngx_str_t value)
 }
 
 
+static void
+ngx_ws_body_drop(ngx_http_request_t *r)
+{
+    r->request_body_no_buffering = 0;
+    r->headers_in.content_length = NULL;
+    r->headers_in.chunked = 0;
+
+    if (r != r->main) {
+        /* the body is the main request's, which may want it */
+        r->request_body = NULL;
+
+    } else if (r->request_body) {
+        r->request_body->bufs = NULL;
+    }
+}
+
+
+/*
+ * What has been read of a body as it came is gone: whatever answers the request now is not to announce a body to others, or wait for one.
+ * The rest, if there is any, is discarded by nginx with the connection. A body that was gathered is still there.
+ */
+
+void
+ngx_ws_body_used_up(ngx_http_request_t *r)
+{
+    ngx_event_t  *rev;
+
+    if (r != r->main || r->request_body == NULL || !r->request_body_no_buffering) {
+        return;
+    }
+
+    if (r->reading_body) {
+        rev = r->connection->read;
+
+        if (rev->timer_set) {
+            ngx_del_timer(rev);
+        }
+
+#if (NGX_HTTP_V2)
+
+        /* what comes is handed on without being asked for, in the end to the handler that has had the body already */
+
+        if (r->stream) {
+            r->stream->skip_data = 1;
+        }
+
+#endif
+    }
+
+    r->headers_in.content_length_n = 0;
+
+    ngx_ws_body_drop(r);
+}
+
+
 /*
  * Lets nginx answer with what it has under this path and query, as if it had been asked for that without a body (RFC 3875, section
  * 6.2.2). The body has been received. Nobody of this module holds the request any more. Returns what it is to be finalized with.
@@ -285,14 +340,8 @@ ngx_ws_local_redirect(ngx_http_request_t *r, ngx_str_t uri)
         r->method_name = ngx_http_core_get_method;
     }
 
-    r->request_body_no_buffering = 0;
-    r->headers_in.content_length = NULL;
     r->headers_in.content_length_n = -1;
-    r->headers_in.chunked = 0;
-
-    if (r->request_body) {
-        r->request_body->bufs = NULL;
-    }
+    ngx_ws_body_drop(r);
 
     return ngx_http_internal_redirect(r, &uri, &args);
 }

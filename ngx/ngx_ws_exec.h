@@ -93,6 +93,7 @@ void ngx_ws_body_reader(ngx_http_request_t *r, ngx_ws_body_reader_t *reader);
 off_t ngx_ws_body_length(const ngx_http_request_t *r, const ngx_ws_body_reader_t *reader);
 ngx_int_t ngx_ws_body_read(ngx_http_request_t *r, ngx_ws_body_reader_t *reader, u_char *data, size_t size, size_t *count);
 void ngx_ws_body_held_back(ngx_http_request_t *r);
+void ngx_ws_body_used_up(ngx_http_request_t *r);
 void ngx_ws_request_look_at_client(ngx_http_request_t *r);
 void ngx_ws_response_status_line(ngx_http_request_t *r, ngx_str_t line);
 ngx_int_t ngx_ws_response_pass(ngx_http_request_t *r, ngx_str_t name, ngx_str_t value);

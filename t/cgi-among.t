@@ -5,6 +5,7 @@ use warnings;
 
 use lib 't/lib';
 use Test::More;
+use Time::HiRes qw(time);
 use IO::Uncompress::Gunzip ();
 use Ws::Nginx;
 use Ws::Client;
@@ -40,6 +41,11 @@ my $ngx = Ws::Nginx->new(workers => 2, server => <<'EOT');
     location = /decides  { internal; websocket_cgi %%PREFIX%%/bin/decides; }
     location = /after    { websocket_cgi %%PREFIX%%/bin/wait; post_action /posted; }
     location = /posted   { websocket_cgi %%PREFIX%%/bin/posted; }
+    location = /to-named { websocket_cgi /bin/true; error_page 502 = @proxied; }
+    location @proxied    { rewrite ^ /method break; proxy_pass http://127.0.0.1:%%PORT%%; }
+    location = /max      { websocket_cgi %%PREFIX%%/bin/wait; websocket_exec_max 1; error_page 503 = @proxied; }
+    location = /parts    { ssi on; ssi_types text/plain; proxy_pass http://127.0.0.1:%%PORT%%/text; }
+    location = /text     { return 200 '<!--# include virtual="/redirect" wait="yes" -->and <!--# include virtual="/method" -->'; }
     location = /hello    { return 200 "hello $request_method $content_length\n"; }
     location = /tried    { try_files /none @tried; }
     location @tried      { websocket_cgi %%PREFIX%%/bin/method; }
@@ -105,6 +111,19 @@ case 'error pages' => sub {
     is($response->{body}, 'sorry');
     is(Ws::Client->connect(port => $port)->handshake('/refused')->{status}, 403, 'of a handshake');
     is(request($port, 'GET', '/proxied-page')->{body}, "hello GET \n", 'a proxied one');
+    for my $size (10, 300_000) {
+        my $since = time;
+        is(request($port, 'POST', '/proxied-page', body => 'x' x $size)->{body} =~ s/\d+//r, "hello GET \n", "of a request with a body of $size octets");
+        like(request($port, 'POST', '/to-named', body => 'x' x $size)->{body}, qr/^POST (?:[-0] $|10 x{10}$)/, 'in a named location');
+        cmp_ok(time - $since, '<', 10);
+    }
+    # Before anything was read.
+    my $client = Ws::Client->connect(port => $port);
+    $client->send(request_text('GET', '/max'));
+    $client->wait_until(sub { $client->{in} =~ /ready/ }, 'the first line');
+    is(request($port, 'POST', '/max', body => 'x' x 300_000)->{body}, 'POST 0 ', 'instead of one that is not started');
+    $client->abandon;
+    $ngx->await_programs(0);
 };
 
 case 'redirects' => sub {
@@ -147,6 +166,12 @@ case 'a part of a page that the client cannot take at once' => sub {
     $client->reading(0);
     $ngx->await_programs(0);
     $client->abandon;
+};
+
+case 'a part of a page that is redirected leaves the body to the others' => sub {
+    for my $size (10, 300_000) {
+        is(request($port, 'POST', '/parts', body => 'x' x $size)->{body}, "hello GET \nand GET $size " . 'x' x $size, "$size octets");
+    }
 };
 
 case 'post_action' => sub {

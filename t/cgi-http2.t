@@ -25,6 +25,8 @@ my $ngx = Ws::Nginx->new(
     location = /lines  { websocket_cgi /bin/sh -c "printf 'Content-Type: text/plain\n\n'; seq 1 300000; printf end"; }
     location = /stream { websocket_cgi %%PREFIX%%/bin/stream; }
     location = /shut   { websocket_cgi %%PREFIX%%/bin/shut; }
+    location = /refused { websocket_cgi %%PREFIX%%/bin/refuses; error_page 502 = @counts; }
+    location @counts   { websocket_cgi %%PREFIX%%/bin/counts; }
     location = /beside { websocket_exec /bin/cat; websocket_cgi %%PREFIX%%/bin/print; }
     location = /hello  { return 200 "hello $request_method\n"; }
 SERVER
@@ -33,6 +35,9 @@ $ngx->program('body', "#!/usr/bin/perl\nbinmode STDIN; local \$/; my \$body = <S
 $ngx->program('slow', "#!/usr/bin/perl\nmy \$n = 0; while (my \$got = sysread STDIN, my \$in, 65536) { \$n += \$got; select undef, undef, undef, 0.005 }\nprint qq{Content-Type: text/plain\\n\\n\$n};\n");
 $ngx->program('stream', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nready\\n'\nexec sleep 600\n");
 $ngx->program('shut', "#!/bin/sh\nexec <&-\nprintf 'Content-Type: text/plain\\n\\n'\nseq 1 1000\n");
+# Ends in the middle of a body; and says how often it was started.
+$ngx->program('refuses', "#!/bin/sh\nhead -c 1000 >/dev/null\n");
+$ngx->program('counts', "#!/bin/sh\necho x >>" . $ngx->prefix . "/started\nprintf 'Content-Type: text/plain\\n\\n%s %s ' \"\$REQUEST_METHOD\" \"\${CONTENT_LENGTH--}\"\nwc -c\nsleep 1\n");
 $ngx->start;
 
 sub encoded { return join '', map { sprintf '%%%02x', ord } split //, $_[0] }
@@ -75,6 +80,14 @@ case 'bodies' => sub {
     like(curl('/body', '--data-binary', "\@$file"), qr{^HTTP/2 413}, 'one that is too large');
     like(curl('/body', '-H', 'Content-Length:', '--data-binary', "\@$file"), qr{^HTTP/2 413});
     like(curl('/print?' . encoded("Location: /hello\n\n"), '--data-binary', "\@" . $ngx->file('upload', 'x' x 1_000_000)), qr{hello GET\n$}, 'a redirect');
+};
+
+case 'an error page in the middle of a body' => sub {
+    my $file = $ngx->file('upload', 'x' x 3_000_000);
+    like(curl('/refused', '--limit-rate', '3m', '--data-binary', "\@$file"), qr{^HTTP/2 200.*\r\n\r\nPOST - 0\n$}s, 'has no body');
+    like(curl('/print?' . encoded("Content-Type: text/plain\n\nbody")), qr{\r\n\r\nbody$}, 'and the worker goes on');
+    is($ngx->read_file('started'), "x\n", 'it is made once');
+    $ngx->await_programs(0);
 };
 
 case 'the client goes' => sub {

@@ -183,8 +183,7 @@ unsafe extern "C" fn on_body(raw: *mut ffi::ngx_http_request_t) {
         unsafe {
             let request = Request::new(raw);
             if let Err(status) = start(request) {
-                refused::count(request, status);
-                ffi::ngx_http_finalize_request(raw, request.answer(status).raw());
+                ffi::ngx_http_finalize_request(raw, refused(request, status).raw());
             }
         }
     });
@@ -358,9 +357,14 @@ fn finish(request: Request<'_>, end: CgiEnd) -> Status {
             None => Status::INTERNAL_SERVER_ERROR,
         },
     };
-    if status.answer().is_none() {
-        return status;
-    }
+    if status.answer().is_some() { refused(request, status) } else { status }
+}
+
+/// What a request is to be finalized with so that its client gets this status, with an error page if there is one, for which there is
+/// no body of the request any more.
+fn refused(request: Request<'_>, status: Status) -> Status {
+    // SAFETY: the request is alive, and nobody holds it.
+    unsafe { ffi::ngx_ws_body_used_up(request.raw()) };
     refused::count(request, status);
     request.answer(status)
 }
