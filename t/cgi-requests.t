@@ -10,6 +10,11 @@ use Ws::Nginx;
 use Ws::Client;
 use Ws::Http;
 
+# Servers for clients that name no host: what they are called, and what a program is told.
+my @names = ('', 'first.example second.example', '*.example', '~^x', '.some.example');
+my @addressed = ('127.0.0.1', 'first.example', '127.0.0.1', '127.0.0.1', 'some.example');
+my @ports = map { Ws::Nginx::free_port() } @names;
+
 my $ngx = Ws::Nginx->new(workers => 2, tls => 1, http => <<'EOH', server => <<'EOT');
     limit_req_zone $remote_user zone=users:1m rate=100r/s;
     map $arg_realm $realm { default x; none off; }
@@ -42,6 +47,7 @@ EOH
     location = /mirrored { mirror /mirror; websocket_cgi %%PREFIX%%/bin/body; }
     location = /mirror { internal; websocket_cgi %%PREFIX%%/bin/keep; }
 EOT
+$ngx->{http} .= join '', map { "server { listen 127.0.0.1:$ports[$_]; " . (length $names[$_] ? "server_name $names[$_]; " : '') . "location /env { websocket_cgi %%PREFIX%%/bin/env; } }\n" } 0 .. $#names;
 $ngx->program('env', "#!/usr/bin/perl\nprint qq{Content-Type: text/plain\\n\\n};\nprint map { qq{\$_=\$ENV{\$_}\\n} } sort keys %ENV;\nprint 'STDIN=', scalar(<STDIN>) // '', qq{\\n};\n");
 # Says how long the body was announced and is, and its checksum.
 my $sum = <<'EOT';
@@ -127,6 +133,17 @@ case 'the environment' => sub {
     is({environment(request($port, $_, '/env'))}->{REQUEST_METHOD}, $_) for qw(DELETE OPTIONS PATCH PROPFIND);
     %env = environment(request($port, 'POST', '/env', body => ''));
     is($env{CONTENT_LENGTH}, 0, 'an empty body');
+};
+
+case 'a client that names no host' => sub {
+    for my $row (['localhost', 'localhost'], map { [$names[$_], $addressed[$_], $ports[$_]] } 0 .. $#names) {
+        my ($names, $name, $at) = @$row;
+        my $client = Ws::Client->connect(port => $at // $port);
+        $client->send("GET /env HTTP/1.0\r\n\r\n");
+        $client->wait_until(sub { $client->{end} }, 'the end of the response');
+        like($client->{in}, qr/^SERVER_NAME=\Q$name\E$/m, $names);
+        unlike($client->{in}, qr/^HTTP_HOST=/m);
+    }
 };
 
 case 'who has authenticated' => sub {

@@ -248,6 +248,26 @@ fn prefix(request: Request<'_>) -> Option<&[u8]> {
     (!name.is_empty() && request.uri().starts_with(name)).then_some(name)
 }
 
+/// The host that was asked for. A client of HTTP/1.0 need not name one, but the program has to be told one (RFC 3875, section 4.1.14): the
+/// name of the server, or its address where it has none, or only a pattern.
+fn server_name(request: Request<'_>) -> Cow<'_, [u8]> {
+    let host = request.host();
+    if !host.is_empty() {
+        return Cow::Borrowed(host);
+    }
+    let name = request.variable(b"server_name");
+    let is_pattern = name.starts_with(b"~") || name.contains(&b'*');
+    if !name.is_empty() && !is_pattern {
+        return Cow::Borrowed(name);
+    }
+    match request.variable(b"server_addr") {
+        [] => Cow::Borrowed(b"localhost"),
+        address if address.starts_with(b"unix:") => Cow::Borrowed(b"localhost"),
+        address if address.contains(&b':') => Cow::Owned([b"[", address, b"]"].concat()),
+        address => Cow::Borrowed(address),
+    }
+}
+
 /// What is short for a while is worth another try; everything else is a mistake.
 pub fn refusal(request: Request<'_>, error: &io::Error) -> Status {
     if exhaustion::passes(error) { try_again(request) } else { Status::INTERNAL_SERVER_ERROR }
@@ -298,7 +318,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         script_name,
         path_info,
         path_translated: translated.as_deref(),
-        server_name: request.host(),
+        server_name: &server_name(request),
         server_port: request.variable(b"server_port"),
         remote_addr: request.remote_address(),
         remote_host: host.unwrap_or_else(|| request.remote_address()),
