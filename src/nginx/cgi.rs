@@ -292,13 +292,7 @@ impl Served for Asking {
     }
 
     fn failed(&self, _: ProgramId, failure: NotStarted<'_>) {
-        const FORBIDDEN: HttpStatus = HttpStatus(403);
-        let end = match failure.is_exhaustion {
-            true => CgiEnd::TryAgain,
-            false if failure.is_denied => CgiEnd::Refused(FORBIDDEN),
-            false => CgiEnd::Refused(HttpStatus::INTERNAL),
-        };
-        self.refuse(failure.text, end);
+        self.refuse(failure.text, failure.status().map_or(CgiEnd::TryAgain, CgiEnd::Refused));
     }
 
     fn timed_out(&self, _: ProgramId, reason: Arguments<'_>) {

@@ -9,12 +9,35 @@ use super::conf_ctx;
 use super::ffi;
 use super::request::{Request, bytes};
 use super::status::Status;
+use crate::session::endpoint::HttpStatus;
 use crate::ws::field;
 
 /// What a head says of a length that is not known.
 const UNKNOWN_LENGTH: ffi::off_t = -1;
 
+/// Why nothing may follow a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSent {
+    /// The connection is lost, or nginx has no memory.
+    Lost,
+    /// A filter of nginx has this answer instead.
+    Replaced(HttpStatus),
+}
+
 impl Request<'_> {
+    /// Sends the head of an answer. Whether a body is to follow: not to HEAD, for one.
+    pub fn send_head(self) -> Result<bool, NotSent> {
+        // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
+        let (sent, is_all) = unsafe {
+            let sent = Status::of(ffi::ngx_http_send_header(self.raw()));
+            (sent, (*self.raw()).header_only() != 0)
+        };
+        match sent.ends_answer() {
+            true => Err(sent.answer().map_or(NotSent::Lost, |status| NotSent::Replaced(HttpStatus(status)))),
+            false => Ok(!is_all),
+        }
+    }
+
     /// The answer is to be a 101, after which the connection carries frames and never goes back to HTTP.
     pub fn switch_protocols(self) {
         const LINE: &[u8] = b"101 Switching Protocols";

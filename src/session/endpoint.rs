@@ -122,6 +122,9 @@ impl HttpStatus {
     /// All is well, and here it is (200).
     pub const OK: Self = Self(200);
 
+    /// It is not for this client (403).
+    pub const FORBIDDEN: Self = Self(403);
+
     /// Something is wrong with the server (500).
     pub const INTERNAL: Self = Self(500);
 

@@ -2,6 +2,8 @@
 
 //! One line of the header of a response.
 
+use crate::ws::field::is_token;
+
 /// Splits a line into the name of the field and its value, without the white space around it.
 ///
 /// `None` if it is no field: the name is not a token (RFC 9110, section 5.6.2), the colon is missing, the line goes on with the
@@ -9,13 +11,8 @@
 pub fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
     let value = value.get(1..)?.trim_ascii();
-    let is_name = !name.is_empty() && name.iter().copied().all(is_token);
     let is_value = !value.iter().any(|octet| octet.is_ascii_control() && *octet != b'\t');
-    (is_name && is_value).then_some((name, value))
-}
-
-fn is_token(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+    (is_token(name) && is_value).then_some((name, value))
 }
 
 /// Whether a field is about the connection, which is the server's and not the program's (RFC 3875, section 6.3.4; RFC 9110,

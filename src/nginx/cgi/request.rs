@@ -40,21 +40,23 @@ impl NginxRequest {
 
 impl cgi::Request for NginxRequest {
     fn receive(&mut self, buffer: &mut Vec<u8>) -> Piece {
-        let before = buffer.len();
         if buffer.try_reserve(PIECE).is_err() {
             return Piece::Refused(HttpStatus::INTERNAL);
         }
-        buffer.resize(before + PIECE, 0);
         let mut count = 0;
-        let free = buffer.get_mut(before..).unwrap_or_default();
-        // SAFETY: the request is alive; the free part of the buffer is writable for its length.
+        let free = buffer.spare_capacity_mut();
+        // SAFETY: the request is alive; what is free in the buffer is writable for its length, of which no more than a piece is used.
         let status = Status::of(unsafe {
             let request = self.request.get().raw();
-            ffi::ngx_ws_body_read(request, &raw mut self.reader, free.as_mut_ptr(), free.len(), &raw mut count)
+            let size = free.len().min(PIECE);
+            ffi::ngx_ws_body_read(request, &raw mut self.reader, free.as_mut_ptr().cast(), size, &raw mut count)
         });
-        buffer.truncate(if status == Status::OK { before + count } else { before });
         match status {
-            Status::OK => Piece::Octets(count),
+            Status::OK => {
+                // SAFETY: so many octets were written behind the end, and there was room for them.
+                unsafe { buffer.set_len(buffer.len() + count) };
+                Piece::Octets(count)
+            }
             Status::AGAIN => Piece::Blocked,
             Status::DONE => Piece::End,
             failed => Piece::Refused(HttpStatus(failed.answer().unwrap_or(HttpStatus::INTERNAL.0))),

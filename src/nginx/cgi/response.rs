@@ -5,6 +5,7 @@
 use crate::exec::cgi::Head;
 use crate::nginx::ffi;
 use crate::nginx::request::{HeldRequest, Request};
+use crate::nginx::response::NotSent;
 use crate::nginx::response_body::Body;
 use crate::nginx::status::Status;
 use crate::session::cgi::{self, CgiEnd};
@@ -57,15 +58,10 @@ fn pass(request: Request<'_>, name: &[u8], value: &[u8]) -> bool {
 impl cgi::Response for NginxResponse {
     fn begin(&mut self, head: &Head) -> Result<bool, CgiEnd> {
         self.fill(head).ok_or(CgiEnd::Refused(HttpStatus::INTERNAL))?;
-        let request = self.request.get().raw();
-        // SAFETY: the request is alive, and its head is ready to be sent.
-        let sent = Status::of(unsafe { ffi::ngx_http_send_header(request) });
-        if sent.ends_answer() {
-            // A filter of nginx has another answer, or the connection is lost.
-            return Err(sent.answer().map_or(CgiEnd::Lost, |status| CgiEnd::Refused(HttpStatus(status))));
-        }
-        // SAFETY: the request is alive.
-        let has_body = unsafe { (*request).header_only() == 0 };
+        let has_body = self.request.get().send_head().map_err(|not_sent| match not_sent {
+            NotSent::Lost => CgiEnd::Lost,
+            NotSent::Replaced(status) => CgiEnd::Refused(status),
+        })?;
         self.is_bare = has_body;
         Ok(has_body)
     }

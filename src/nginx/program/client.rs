@@ -24,11 +24,7 @@ impl Served for OneClient {
         session::run(self.0, |session| {
             let request = session.host().request();
             request.report(Level::Error, failure.text);
-            refused(match failure.is_exhaustion {
-                true => try_again(request),
-                false if failure.is_denied => Status::FORBIDDEN,
-                false => Status::INTERNAL_SERVER_ERROR,
-            })
+            refused(failure.status().map_or_else(|| try_again(request), Status::from))
         });
     }
 

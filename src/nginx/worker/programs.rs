@@ -20,6 +20,7 @@ use crate::nginx::ledger;
 use crate::nginx::log::{self, Level};
 use crate::nginx::timer::{Timer, now};
 use crate::nginx::user::User;
+use crate::session::endpoint::HttpStatus;
 use crate::session::program::ProgramEnd;
 
 /// How a program goes that nobody waits for any more, before it runs.
@@ -57,6 +58,17 @@ pub struct NotStarted<'a> {
     pub is_exhaustion: bool,
     /// Its user may not execute the file, which was found by its path.
     pub is_denied: bool,
+}
+
+impl NotStarted<'_> {
+    /// The status that its client is refused with; `None` if it may try again soon.
+    pub fn status(&self) -> Option<HttpStatus> {
+        match (self.is_exhaustion, self.is_denied) {
+            (true, _) => None,
+            (false, true) => Some(HttpStatus::FORBIDDEN),
+            (false, false) => Some(HttpStatus::INTERNAL),
+        }
+    }
 }
 
 /// What a worker keeps of a program that it asks for.

@@ -5,6 +5,7 @@
 use crate::channel::streaming::Content;
 use crate::nginx::ffi;
 use crate::nginx::request::{HeldRequest, Request};
+use crate::nginx::response::NotSent;
 use crate::nginx::response_body::Body;
 use crate::nginx::status::Status;
 use crate::session::client::Lost;
@@ -29,14 +30,6 @@ impl NginxResponse {
     }
 }
 
-/// What it means that a head was not sent: a filter of nginx has another answer, or the connection is lost.
-fn not_sent(sent: Status) -> SubscriberEnd {
-    match sent.answer() {
-        Some(status) => SubscriberEnd::Refused(HttpStatus(status)),
-        _ => SubscriberEnd::Lost,
-    }
-}
-
 impl Response for NginxResponse {
     fn add_header(&mut self, name: &'static str, value: &str) -> bool {
         self.request.get().add_header(name, value.as_bytes())
@@ -45,16 +38,11 @@ impl Response for NginxResponse {
     fn begin(&mut self, content_type: &[u8], length: i64) -> Result<bool, SubscriberEnd> {
         const NO_MEMORY: SubscriberEnd = SubscriberEnd::Refused(HttpStatus::INTERNAL);
         let content_type = self.request.get().copy(content_type).ok_or(NO_MEMORY)?;
-        let request = self.request.get().raw();
-        // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
-        unsafe {
-            self.request.get().open_answer(ffi::NGX_HTTP_OK as u16, content_type, length);
-            let sent = Status::of(ffi::ngx_http_send_header(request));
-            if sent.ends_answer() {
-                return Err(not_sent(sent));
-            }
-            Ok((*request).header_only() == 0)
-        }
+        self.request.get().open_answer(ffi::NGX_HTTP_OK as u16, content_type, length);
+        self.request.get().send_head().map_err(|not_sent| match not_sent {
+            NotSent::Lost => SubscriberEnd::Lost,
+            NotSent::Replaced(status) => SubscriberEnd::Refused(status),
+        })
     }
 
     fn empty(&mut self, HttpStatus(status): HttpStatus) -> Result<(), SubscriberEnd> {
