@@ -50,6 +50,7 @@ my $ngx = Ws::Nginx->new(workers => 2, server => <<'EOT');
     location = /tried    { try_files /none @tried; }
     location @tried      { websocket_cgi %%PREFIX%%/bin/method; }
     location = /limit    { limit_conn cgi 1; websocket_cgi %%PREFIX%%/bin/wait; }
+    location = /burst    { limit_rate 10k; websocket_send_timeout 1s; websocket_cgi %%PREFIX%%/bin/burst; }
     location = /rate     { limit_rate 50k; websocket_cgi %%PREFIX%%/bin/large; }
 EOT
 $ngx->{http} = 'limit_conn_zone $server_name zone=cgi:1m; log_not_found off;';
@@ -60,6 +61,7 @@ $ngx->program('decides', "#!/bin/sh\ncase \$HTTP_X_WHO in ann) printf 'Status: 2
 $ngx->program('wait', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nready\\n'\nexec sleep 600\n");
 $ngx->program('posted', "#!/bin/sh\necho posted >>" . $ngx->prefix . "/posted\nprintf 'Content-Type: text/plain\\n\\n'\n");
 $ngx->program('large', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nhead -c 100000 /dev/zero\n");
+$ngx->program('burst', "#!/bin/sh\nsleep 3\nprintf 'Content-Type: text/plain\\n\\n'\nhead -c 60000 /dev/zero\nsleep 5\necho end\n");
 $ngx->program('huge', "#!/usr/bin/perl\nprint qq{Content-Type: text/plain\\n\\n}, 'x' x 3_000_000, 'end';\n");
 $ngx->program('late', "#!/bin/sh\nsleep 2.5\nprintf 'Content-Type: text/plain\\n\\nlate '\n");
 $ngx->file('html/pages/huge', '<!--# include virtual="/huge" --> and <!--# include virtual="/huge" -->');
@@ -191,6 +193,8 @@ case 'limits' => sub {
     $client->abandon;
     $ngx->await_programs(0);
     is(length request($port, 'GET', '/rate')->{body}, 100_000, 'limit_rate');
+    # nginx sends what the time until now allows, and then nothing for as long.
+    is(length request($port, 'GET', '/burst')->{body}, 60_004, 'a client that is kept waiting is not a slow one');
 };
 
 $ngx->stop;

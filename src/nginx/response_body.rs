@@ -75,6 +75,12 @@ fn has_its_turn(request: Request<'_>) -> bool {
     unsafe { ptr::eq((*request.connection()).data.cast(), request.raw()) }
 }
 
+/// Whether nginx lets the client wait, as `limit_rate` says, and goes on by itself.
+fn is_delayed(request: Request<'_>) -> bool {
+    // SAFETY: the request is alive, and so is its connection with its events.
+    unsafe { (*(*request.connection()).write).delayed() != 0 }
+}
+
 /// Asks for the next event of the client if something waits to be sent. `false` when the system refuses. A request that waits for its
 /// turn is run by nginx when that comes.
 fn wait_to_write(request: Request<'_>) -> bool {
@@ -194,8 +200,9 @@ impl<C: Octets> Body<C> {
             self.spare.extend(self.in_flight.pop_front().map(|piece| piece.buffer));
         }
         let left = self.octets();
-        // Of a part of a page whose turn has not come yet the client could not have taken anything.
-        if left == 0 || left != self.left || !has_its_turn(self.request.get()) {
+        let request = self.request.get();
+        // What is kept back here, as a part of a page whose turn has not come or by a rate, the client could not have taken.
+        if left == 0 || left != self.left || !has_its_turn(request) || is_delayed(request) {
             self.moved = now;
         }
         self.left = left;
