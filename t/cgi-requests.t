@@ -146,6 +146,16 @@ case 'a client that names no host' => sub {
     }
 };
 
+case 'HTTP/0.9' => sub {
+    my $client = Ws::Client->connect(port => $port);
+    $client->send("GET /env?a=b\r\n");
+    $client->wait_until(sub { $client->{end} }, 'the end of the response');
+    like($client->{in}, qr/^SERVER_PROTOCOL=HTTP\/0\.9$/m);
+    like($client->{in}, qr/^REQUEST_METHOD=GET$/m);
+    like($client->{in}, qr/^QUERY_STRING=a=b$/m);
+    unlike($client->{in}, qr/^(?:HTTP\/|Content-Type:)/m, 'there is no head');
+};
+
 case 'who has authenticated' => sub {
     my %env = environment(request($port, 'GET', '/auth', Authorization => 'Basic YW5uOnNlY3JldA=='));
     is($env{REMOTE_USER}, 'ann');

@@ -326,7 +326,8 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         remote_user: user,
         https: request.is_tls(),
         unique_id: request.variable(b"request_id"),
-        protocol: request.protocol(),
+        // A request of HTTP/0.9 does not say so.
+        protocol: if request.protocol().is_empty() { b"HTTP/0.9" } else { request.protocol() },
         software: &software,
     };
     Ok(Environment::new(&meta, request.headers(), path.as_deref(), &variables))
