@@ -142,7 +142,7 @@ void ngx_ws_request_hide_arguments(ngx_http_request_t *r);
 /* services: addresses, names, sockets */
 
 ngx_connection_t *ngx_ws_connect(struct sockaddr *address, socklen_t length, ngx_str_t *name, ngx_log_t *log,
-    ngx_int_t *result);
+    ngx_int_t *result, int *error);
 ngx_http_upstream_conf_t *ngx_ws_upstream_conf(void);
 ngx_int_t ngx_ws_resolve_start(ngx_resolver_t *resolver, ngx_str_t *name, ngx_resolver_ctx_t **ctx);
 

@@ -8,12 +8,21 @@
 #include "ngx_ws_exec.h"
 
 
-/* connects to one address that is known, for whoever has no request: the connection, and NGX_OK or NGX_AGAIN; null otherwise */
+/*
+ * connects to one address that is known, for whoever has no request: the connection, and NGX_OK or NGX_AGAIN; null otherwise, and what
+ * the system said. It is for those who try again and again, and tell once themselves what is wrong: nginx logs nothing above info of a
+ * server that cannot be reached.
+ */
 
 ngx_connection_t *
-ngx_ws_connect(struct sockaddr *address, socklen_t length, ngx_str_t *name, ngx_log_t *log, ngx_int_t *result)
+ngx_ws_connect(struct sockaddr *address, socklen_t length, ngx_str_t *name, ngx_log_t *log, ngx_int_t *result, int *error)
 {
+    ngx_log_t              quiet;
     ngx_peer_connection_t  peer;
+
+    /* ngx_event_connect_peer() does not ask log_error where connect() fails at once */
+    quiet = *log;
+    quiet.log_level = ngx_min(log->log_level, NGX_LOG_CRIT);
 
     ngx_memzero(&peer, sizeof(ngx_peer_connection_t));
 
@@ -21,12 +30,17 @@ ngx_ws_connect(struct sockaddr *address, socklen_t length, ngx_str_t *name, ngx_
     peer.socklen = length;
     peer.name = name;
     peer.get = ngx_event_get_peer;
-    peer.log = log;
-    peer.log_error = NGX_ERROR_ERR;
+    peer.log = &quiet;
+    peer.log_error = NGX_ERROR_INFO;
 
+    ngx_set_errno(0);
     *result = ngx_event_connect_peer(&peer);
+    *error = ngx_errno;
 
     if (*result == NGX_OK || *result == NGX_AGAIN) {
+        peer.connection->log = log;
+        peer.connection->read->log = log;
+        peer.connection->write->log = log;
         return peer.connection;
     }
 

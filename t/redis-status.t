@@ -52,6 +52,7 @@ case 'json' => sub {
     cmp_ok(abs($engine->{listening}{since} - time), '<', 120);
     my $down = engine(1);
     ok(!$down->{connected} && !$down->{listening}{connected}, 'the other one is not there');
+    ok($ngx->await_log(qr/channels: (?:\S+ is not there|not listening to \S+): Connection refused/), 'and the log says why');
     is($down->{master}, '');
     unlike(request($port, 'GET', $_)->{body}, qr/secret/, 'no password') for '/status', '/text', '/prometheus';
 };
@@ -129,6 +130,7 @@ case 'it goes and comes back: a line for each, and none for messages' => sub {
     });
     is(lines($gone) - $before[0], 1);
     is(lines($back) - $before[1], 1, 'and one more');
+    is(lines(qr/\[error\] [^ ]* (?:\*\d+ )?(?:connect|recv|send)\(\) failed/), 0, 'none for each attempt to connect');
     publish($port, '/pub?id=goes', 'z');
     is($client->message->{payload}, 'z');
     cmp_ok(engine()->{epochs}, '>', $epochs, 'it had lost what it had');

@@ -192,7 +192,7 @@ impl Link {
                 if tls::is_over(socket) {
                     self.finish_handshake();
                 } else if now() >= *deadline {
-                    self.failed();
+                    self.failed(End::Silent);
                 }
             }
             LinkStage::Up { .. } => {}
@@ -206,7 +206,7 @@ impl Link {
         let addresses = &host.addresses;
         let address = &addresses[self.tried % addresses.len()];
         self.tried = self.tried.wrapping_add(1);
-        let mut result = 0;
+        let (mut result, mut error) = (0, 0);
         // SAFETY: the address lives as long as the settings; ngx_cycle is set before workers begin, and has a log. nginx only
         // reads the address and its name, which is kept beside it.
         let socket = unsafe {
@@ -214,10 +214,10 @@ impl Link {
             let mut name = address.name.as_nginx();
             let sockaddr = address.octets.as_ptr().cast_mut().cast();
             let length = address.octets.len() as ffi::socklen_t;
-            let raw = ffi::ngx_ws_connect(sockaddr, length, &raw mut name, log, &raw mut result);
+            let raw = ffi::ngx_ws_connect(sockaddr, length, &raw mut name, log, &raw mut result, &raw mut error);
             if raw.is_null() { None } else { Some(Socket::new(raw, log)) }
         };
-        let Some(socket) = socket else { return self.failed() };
+        let Some(socket) = socket else { return self.failed(End::not_connected(error)) };
         socket.wake(self.owner, self.handler);
         let limit = self.settings.connect_timeout;
         // Where another one can be asked nobody waits long for this one.
@@ -229,22 +229,25 @@ impl Link {
     }
 
     /// No connection was made.
-    fn failed(&mut self) {
+    fn failed(&mut self, why: End) {
         let wait = self.backoff.next((self.random)());
         self.stage = LinkStage::Down { until: now() + wait };
-        self.events.push_back(Event::Ended(End::Lost));
+        self.events.push_back(Event::Ended(why));
     }
 
     fn finish_connecting(&mut self) {
         let LinkStage::Connecting { socket, deadline } = &self.stage else { return };
         if !socket.writable() {
             if now() >= *deadline {
-                self.failed();
+                self.failed(End::Silent);
             }
             return;
         }
-        if socket.connect_failed() || !socket.no_delay() {
-            return self.failed();
+        if let Some(error) = socket.connect_error() {
+            return self.failed(End::not_connected(error));
+        }
+        if !socket.no_delay() {
+            return self.failed(End::Lost);
         }
         let deadline = *deadline;
         let LinkStage::Connecting { socket, .. } = std::mem::replace(&mut self.stage, LinkStage::Down { until: 0 })
@@ -258,7 +261,7 @@ impl Link {
         match identity.begin(context, &socket, on_handshake) {
             Handshake::Waiting => self.stage = LinkStage::Handshaking { socket, identity, deadline },
             Handshake::Done => self.connected(socket, deadline),
-            Handshake::Failed => self.failed(),
+            Handshake::Failed => self.failed(End::Lost),
         }
     }
 
@@ -269,7 +272,7 @@ impl Link {
         {
             match identity.finish(&socket) {
                 Handshake::Done => self.connected(socket, deadline),
-                Handshake::Waiting | Handshake::Failed => self.failed(),
+                Handshake::Waiting | Handshake::Failed => self.failed(End::Lost),
             }
         }
     }

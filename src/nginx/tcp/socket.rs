@@ -113,21 +113,27 @@ impl Socket {
         self.connection.readable()
     }
 
-    /// Whether connect() has failed; nginx has logged it then.
-    pub fn connect_failed(&self) -> bool {
+    /// Why connect() has failed, as the system numbers its errors; nothing is logged.
+    pub fn connect_error(&self) -> Option<i32> {
         let mut error: libc::c_int = 0;
         let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the connection is ours until drop; the system writes one number, and nginx only reads the text.
-        unsafe {
+        // SAFETY: the connection is ours until drop; the system writes one number, whose place outlives the call.
+        let status = unsafe {
             let out = (&raw mut error).cast();
-            if libc::getsockopt((*self.raw()).fd, libc::SOL_SOCKET, libc::SO_ERROR, out, &raw mut length) == -1 {
-                error = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-            }
-            if error != 0 {
-                ffi::ngx_connection_error(self.raw(), error, c"connect() failed".as_ptr().cast_mut());
-            }
+            libc::getsockopt((*self.raw()).fd, libc::SOL_SOCKET, libc::SO_ERROR, out, &raw mut length)
+        };
+        if status == -1 {
+            error = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
         }
-        error != 0
+        (error != 0).then_some(error)
+    }
+
+    /// Whether connect() has failed; nginx has logged it then.
+    pub fn connect_failed(&self) -> bool {
+        let Some(error) = self.connect_error() else { return false };
+        // SAFETY: the connection is ours until drop; nginx only reads the text.
+        unsafe { ffi::ngx_connection_error(self.raw(), error, c"connect() failed".as_ptr().cast_mut()) };
+        true
     }
 
     /// Small messages leave at once. `false` when the socket refuses.

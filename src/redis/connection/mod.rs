@@ -63,6 +63,8 @@ pub enum Refused {
 pub enum End {
     /// The server, or the network, has closed it.
     Lost,
+    /// There was none: why connect(2) has failed, as the system numbers its errors.
+    NotConnected(i32),
     /// The server cannot be used, or not with this user and password.
     Unfit(Unfit),
     /// The server did not answer in time.
@@ -79,10 +81,18 @@ pub enum End {
     Replaced,
 }
 
+impl End {
+    /// No connection was made: what the system said, 0 where it was nginx that had none.
+    pub fn not_connected(error: i32) -> Self {
+        if error == 0 { End::Lost } else { End::NotConnected(error) }
+    }
+}
+
 impl std::fmt::Display for End {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             End::Lost => out.write_str("the connection was lost"),
+            End::NotConnected(error) => std::io::Error::from_raw_os_error(*error).fmt(out),
             End::Unfit(unfit) => unfit.fmt(out),
             End::Silent => out.write_str("the server did not answer in time"),
             End::NotMaster => out.write_str("the server is not the master any more"),
