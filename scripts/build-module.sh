@@ -14,11 +14,12 @@ cd "$root"
 cargo=(cargo build --quiet --locked --release --features module --lib)
 built="$cargo_target/release/libngx_ws_exec.so"
 export CARGO_TARGET_DIR="$cargo_target"
+# The one for the installed nginx is built as it is released. The others are for tests only, and come sooner.
+[ "$with" = installed ] || export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 case $with in
 late | shuffled)
-    # Quickly built, and with its assertions: it is for tests only.
     cargo+=(--features test-backend)
-    export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
     ;;&
 late | shuffled | sanitize | valgrind)
     export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
