@@ -152,6 +152,9 @@ impl FanOut {
             let Some((which, shared)) = first else { break };
             push_message(subscriber, name(subscriber, &self.channels, which), which, shared, scratch, batch, order);
             batch.more = batch.items().len() >= limit.messages.max(1) || batch.octets() >= limit.octets;
+            if has_all(subscriber, &self.channels, &batch.cursors) {
+                break;
+            }
         }
         if let Some(turn) = turn.filter(|_| batch.items().is_empty()) {
             had_turn(subscriber, turn.which);
@@ -276,6 +279,13 @@ fn had_turn(subscriber: &mut Subscriber, which: usize) {
     if let Some(membership) = subscriber.memberships_mut().get_mut(which) {
         membership.turn = turn;
     }
+}
+
+/// Whether a look would find nothing more: most messages are the only one that is new in the only channel of a subscriber.
+fn has_all(subscriber: &Subscriber, channels: &Slab<Local>, cursors: &[Offset]) -> bool {
+    let ([membership], [cursor]) = (subscriber.memberships(), cursors) else { return false };
+    membership.lost.is_none()
+        && channels.by_index(membership.channel.0).is_some_and(|local| *cursor > local.head && !local.deleted)
 }
 
 /// What is to be done about losses that the subscriber does not know of.
