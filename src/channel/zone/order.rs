@@ -81,6 +81,15 @@ impl Memory<'_> {
         Ok(found)
     }
 
+    /// The oldest message of all, or of those that have not been [passed over](Self::pass_awaited).
+    pub fn first_not_passed(self, awaited_too: bool) -> Result<Option<Cell>, Corrupt> {
+        let header = self.header()?;
+        match Cell::new(header.passed.get()).filter(|_| !awaited_too) {
+            Some(passed) => Ok(Cell::new(self.message(passed)?.newer.get())),
+            None => Ok(Cell::new(header.oldest.get())),
+        }
+    }
+
     /// Workers with subscribers have copied more of a channel than they had, or are not there any more: before that, all had
     /// the messages up to `before`. May [checkpoint](Self::checkpoint).
     pub fn not_awaited_after(self, channel: Cell, record: &Record, before: u64) -> Result<(), Corrupt> {

@@ -17,13 +17,16 @@ const MOST_LOOKS: usize = 1024;
 /// much was published at once, for example before a worker with subscribers was killed.
 const MOST_PASSED: usize = 1 << 14;
 
+/// The oldest messages of the zone of which one is looked for whose channel has more than its share.
+const MOST_COMPARED: usize = 64;
+
 /// Messages of one channel that are dropped in one look.
 const MOST_DROPS: usize = 1024;
 
 /// What room is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// A message of this channel: its own oldest messages go before those of others where it has more than its share.
+    /// A message of this channel, whose own oldest messages go before those of others that have no more than their share.
     Message(Cell),
     /// A channel that does not exist yet, and its first message.
     NewMessage,
@@ -80,9 +83,10 @@ impl Memory<'_> {
 
     /// Makes sure that `need` cells may be taken. Unused channels without messages go first, and for anything but a message
     /// nothing else does. For a message there go next what has expired and what workers left behind that are gone, then
-    /// the oldest messages of the channel itself as long as it has more than its [share](Self::has_more_than_its_share), then the oldest
-    /// of the zone; messages that a worker with subscribers has still to copy go last, in the same order. Whether it succeeded; if the need is beyond what could ever be had, no
-    /// message is dropped.
+    /// the oldest messages of the channel itself as long as it has more than its [share](Self::has_more_than_its_share), then those of
+    /// another channel that has more than its share, then again those of the channel itself, then the oldest of the zone; messages
+    /// that a worker with subscribers has still to copy go last, in the same order. Whether it succeeded; if the need is beyond what
+    /// could ever be had, no message is dropped.
     ///
     /// Everything in the zone is as it should be when this is called. It checkpoints: cells that were given back up to now may be
     /// taken and written to.
@@ -166,44 +170,79 @@ impl Memory<'_> {
         Ok(messages.saturating_add(more).saturating_add(need) > share)
     }
 
+    /// The channel whose oldest message goes next, so that there is room for a message of `need` cells: that of the message itself if it has
+    /// more than its share; then one with more than its share among those of the oldest messages; then that of the message itself; then
+    /// that of the oldest message. What a worker with subscribers has still to copy goes with `awaited_too` only.
+    fn who_loses(
+        self,
+        own: Option<Cell>,
+        need: usize,
+        awaited_too: bool,
+        looks: &mut usize,
+    ) -> Result<Option<Cell>, Corrupt> {
+        let mut may_lose = None;
+        if let Some(own) = own
+            && let Some(oldest) = Cell::new(self.record(own)?.oldest.get())
+            && (awaited_too || !self.is_awaited(own, self.message(oldest)?)?)
+        {
+            if self.has_more_than_its_share(own, need)? {
+                return Ok(Some(own));
+            }
+            may_lose = Some(own);
+        }
+        if let Some(channel) = self.oldest_beyond_its_share(awaited_too)?.or(may_lose) {
+            return Ok(Some(channel));
+        }
+        if !awaited_too {
+            return self.pass_awaited(looks);
+        }
+        match Cell::new(self.header()?.oldest.get()) {
+            Some(oldest) => Ok(Some(Cell::new(self.message(oldest)?.record.get()).ok_or(Corrupt)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The channel of the first of the oldest messages that is of a channel with more than its share.
+    fn oldest_beyond_its_share(self, awaited_too: bool) -> Result<Option<Cell>, Corrupt> {
+        let mut next = self.first_not_passed(awaited_too)?;
+        for _ in 0..MOST_COMPARED {
+            let Some(cell) = next else { break };
+            let message = self.message(cell)?;
+            let channel = Cell::new(message.record.get()).ok_or(Corrupt)?;
+            if (awaited_too || !self.is_awaited(channel, message)?) && self.has_more_than_its_share(channel, 0)? {
+                return Ok(Some(channel));
+            }
+            next = Cell::new(message.newer.get());
+        }
+        Ok(None)
+    }
+
     /// Drops messages until there is room for another one.
     fn drop_for(self, need: usize, what: Need, clock: u64) -> Result<(), Corrupt> {
         let mut dropped = 0_usize;
-        let lacks = || Ok::<_, Corrupt>(self.room(what)? < need);
         let header = self.header()?;
         let own = what.channel();
         let mut looks = MOST_PASSED;
         for awaited_too in [false, true] {
-            if let Some(own) = own {
-                let record = self.record(own)?;
-                while lacks()?
-                    && self.has_more_than_its_share(own, need)?
-                    && let Some(oldest) = Cell::new(record.oldest.get())
-                    && (awaited_too || !self.is_awaited(own, self.message(oldest)?)?)
-                {
-                    let history = record.history.get();
-                    let surplus = history == NOTHING || history > 0 && record.messages.get() >= history;
-                    self.drop_oldest(own)?;
-                    if !surplus {
-                        header.evicted.add(1);
-                    }
-                    dropped += 1;
-                    self.checkpoint_in(own, clock, dropped)?;
-                }
-            }
-            while lacks()? {
-                let channel = if !awaited_too {
-                    self.pass_awaited(&mut looks)?
-                } else if let Some(oldest) = Cell::new(header.oldest.get()) {
-                    Some(Cell::new(self.message(oldest)?.record.get()).ok_or(Corrupt)?)
-                } else {
-                    None
-                };
-                let Some(channel) = channel else { break };
+            while self.room(what)? < need
+                && let Some(channel) = self.who_loses(own, need, awaited_too, &mut looks)?
+            {
+                let record = self.record(channel)?;
+                let history = record.history.get();
+                // What a channel has beyond the length of its history goes with the next message anyway.
+                let surplus =
+                    Some(channel) == own && (history == NOTHING || history > 0 && record.messages.get() >= history);
                 // Where a message may go, those of its channel that are older may go as well.
                 self.drop_oldest(channel)?;
-                header.evicted.add(1);
-                if self.record(channel)?.messages.get() == 0 && Some(channel) != own {
+                if !surplus {
+                    header.evicted.add(1);
+                }
+                dropped += 1;
+                if Some(channel) == own {
+                    self.checkpoint_in(channel, clock, dropped)?;
+                    continue;
+                }
+                if record.messages.get() == 0 {
                     if !self.anyone_interested(channel)? {
                         // Sooner than it would be forgotten otherwise: an id is worth less than the messages of others.
                         self.remove(channel)?;
@@ -211,7 +250,6 @@ impl Memory<'_> {
                         self.schedule(channel, deadline)?;
                     }
                 }
-                dropped += 1;
                 if dropped.is_multiple_of(STEPS) {
                     self.checkpoint()?;
                 }

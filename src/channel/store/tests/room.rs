@@ -107,6 +107,22 @@ fn a_channel_has_a_share_beside_large_ones_that_rest() {
 }
 
 #[test]
+fn what_a_channel_grows_by_comes_from_those_with_more_than_their_share() {
+    let rig = Rig::new(LEN);
+    for _ in 0..5 {
+        rig.try_publish("quiet", &cells(1), FOREVER).unwrap();
+    }
+    while left_for_messages(&rig) > 1 {
+        rig.try_publish("loud", &cells(2), FOREVER).unwrap();
+    }
+    for n in 1..=20 {
+        let published = rig.try_publish("live", &cells(1), FOREVER).unwrap();
+        assert_eq!((published.info.messages, stored(&rig, "quiet")), (n, 5));
+        rig.check();
+    }
+}
+
+#[test]
 fn a_channel_of_large_messages_has_its_share_in_octets() {
     let rig = Rig::new(LEN);
     for n in 0..for_messages(&rig) {
