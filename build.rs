@@ -196,6 +196,7 @@ mod module {
                 c_bits.push_str(&format!("    {{ \"{name}.{field}\", sizeof({name}), ngx_ws_set_{name}_{field} }},\n"));
                 rust_bits.push_str(&format!(
                     "    BitField {{\n        size: size_of::<{name}>(),\n        \
+                     // SAFETY: the guard, which alone calls it, passes memory of that size.\n        \
                      set: |all| unsafe {{ {name}::set_{field}_raw(all.cast(), !0) }},\n    }},\n"
                 ));
             }
