@@ -209,6 +209,8 @@ for my $row (
     ['websocket_exec_cwd off',              'absolute path'],
     ['websocket_exec_cwd work',             'absolute path'],
     ['websocket_tcp_ssl_name off',          'not a switch'],
+    ['websocket_tcp_upload_rate 64k/s',     '"64k"', '"0" for no limit'],
+    ['websocket_tcp_download_rate off',     '"0" for no limit'],
     ['websocket_origin off',                '"any"', '"same"'],
     ['websocket_origin none',               'deny all'],
     ['websocket_origin self',               '"same"'],

@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     ("acceptance", "request"),
     ("address", "core"),
+    ("amount", "request"),
     ("auth_basic", "request"),
     ("backend", "engine"),
     ("backend/erratic", "engine"),

@@ -323,6 +323,12 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_tcp_format", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_format, value::choice(from[0], TCP_FORMATS))
         }),
+        row(c"websocket_tcp_upload_rate", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.tcp_upload_rate, tcp::rate(compiler, from[0]))
+        }),
+        row(c"websocket_tcp_download_rate", Place::Anywhere, Arguments::Exactly(1), |to, compiler, from| {
+            once(&mut to.tcp_download_rate, tcp::rate(compiler, from[0]))
+        }),
         row(c"websocket_tcp_proxy_protocol", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.tcp_proxy_protocol, value::choice(from[0], PROXY_PROTOCOLS))
         }),

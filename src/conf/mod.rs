@@ -37,7 +37,7 @@ pub use settings::{
     Amount, Cgi, Channel, ChannelEvents, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode,
     NamePattern, NameRule, OriginRule, Settings, Shared,
 };
-pub use tcp::TlsVersions;
+pub use tcp::{TlsVersions, transfer_rate};
 
 /// Why an argument is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -498,6 +498,10 @@ settings! {
     tcp_send_timeout: u64, 60_000;
     /// Octets of one read from a service at most, and so of one message.
     tcp_buffer_size: u64, 16 << 10;
+    /// Octets of the client that are read in a second, 0 for no limit.
+    tcp_upload_rate: Amount<C::Template>, Amount::Fixed(0);
+    /// Octets of the service that are read in a second, 0 for no limit.
+    tcp_download_rate: Amount<C::Template>, Amount::Fixed(0);
     /// The type of the messages that a service's octets become.
     tcp_format: MessageKind, MessageKind::Binary;
     /// The header that tells a service of the client.

@@ -5,7 +5,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use super::{Compiler, Refused, words};
+use super::settings::Amount;
+use super::{Compiler, Refused, value, words};
 
 /// Versions of TLS, a bit for each from 1.0 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,4 +80,26 @@ pub(super) fn bind<C: Compiler>(compiler: &mut C, text: &[u8]) -> Result<Option<
         return Err(Refused::value(text, "an address of this machine, with or without a port, or \"off\""));
     }
     compiler.compile(text).map(Some)
+}
+
+/// Octets a second; 0 for no limit.
+///
+/// # Errors
+///
+/// [`Refused::Value`] for anything but a size.
+pub fn transfer_rate(text: &[u8]) -> Result<u64, Refused> {
+    value::size(text)
+        .map_err(|_| Refused::value(text, "octets in a second such as \"64k\" or \"1m\", or \"0\" for no limit"))
+}
+
+/// The rate of `websocket_tcp_upload_rate` and `websocket_tcp_download_rate`.
+///
+/// # Errors
+///
+/// [`Refused`] for a constant that is no rate.
+pub(super) fn rate<C: Compiler>(compiler: &mut C, text: &[u8]) -> Result<Amount<C::Template>, Refused> {
+    if text.contains(&b'$') {
+        return compiler.compile(text).map(Amount::Template);
+    }
+    transfer_rate(text).map(Amount::Fixed)
 }

@@ -7,6 +7,7 @@
 
 mod acceptance;
 mod address;
+mod amount;
 mod auth_basic;
 mod backend;
 mod caller;

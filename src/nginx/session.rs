@@ -17,6 +17,7 @@ use std::ptr::{self, NonNull};
 use context::{Context, HeldContext, RecordRef};
 
 use super::acceptance::Acceptance;
+use super::amount::amount;
 use super::client::Client;
 use super::ffi;
 use super::guard::guard;
@@ -28,13 +29,14 @@ use super::request::{HeldRequest, Request};
 use super::status::Status;
 use super::timer::{self, Timer, now};
 use super::{recording, refusal, refused};
-use crate::conf::{EndpointSettings as Target, Settings as LocationSettings};
+use crate::conf::{EndpointSettings as Target, Settings as LocationSettings, transfer_rate};
 use crate::ledger::{OpenSession, Opening};
 use crate::nginx::template::NginxCompiler;
 use crate::recording::Recorder;
 pub use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::{Ending, HttpStatus};
 use crate::session::host::{Host, Log, Severity};
+use crate::session::pace::Rates;
 pub use crate::session::{Flow, SessionEnd};
 use crate::session::{HANGUP, SLOW_HANGUP, Settings};
 use crate::ws::connection::Limits;
@@ -192,8 +194,26 @@ impl Host for NginxHost {
     }
 }
 
+/// How fast both sides of a session with a service are read.
+///
+/// # Errors
+///
+/// The status to answer, which was logged.
+fn rates(request: Request<'_>) -> Result<Rates, Status> {
+    let settings = request.settings();
+    if !matches!(settings.endpoint, Some(Target::Tcp(_))) {
+        return Ok(Rates::default());
+    }
+    // A variable without a value limits nothing.
+    let read = |text: &[u8]| if text.is_empty() { Ok(0) } else { transfer_rate(text) };
+    Ok(Rates {
+        upload: amount(request, "websocket_tcp_upload_rate", &settings.tcp_upload_rate(), read)?,
+        download: amount(request, "websocket_tcp_download_rate", &settings.tcp_download_rate(), read)?,
+    })
+}
+
 /// What the location says about its sessions.
-fn settings(location: &LocationSettings<NginxCompiler>, acceptance: &Acceptance) -> Settings {
+fn settings(location: &LocationSettings<NginxCompiler>, acceptance: &Acceptance, rates: Rates) -> Settings {
     let (endpoint_timeout, patience) = match &location.endpoint {
         Some(Target::Tcp(_)) => (location.tcp_send_timeout(), SLOW_HANGUP),
         Some(Target::Exec(_) | Target::ExecDir(_) | Target::Shared(_)) => (location.exec_send_timeout(), HANGUP),
@@ -217,6 +237,7 @@ fn settings(location: &LocationSettings<NginxCompiler>, acceptance: &Acceptance)
         },
         patience,
         send_limit: usize::try_from(location.send_buffer()).unwrap_or(usize::MAX),
+        rates,
     }
 }
 
@@ -224,10 +245,10 @@ fn settings(location: &LocationSettings<NginxCompiler>, acceptance: &Acceptance)
 ///
 /// # Errors
 ///
-/// The status to answer: there is no memory.
+/// The status to answer: there is no memory, or a rate makes no sense, which was logged.
 pub fn create(request: Request<'_>, acceptance: &Acceptance) -> Result<SessionRef, Status> {
     let context = request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?;
-    let settings = settings(request.settings(), acceptance);
+    let settings = settings(request.settings(), acceptance, rates(request)?);
     let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
     // SAFETY: the session holds the request, and is freed by the cleanup of the request, before its pool.
     let (held, known, record) = unsafe { (request.held(), context.held(), RecordRef(context.held())) };

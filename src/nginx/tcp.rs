@@ -261,10 +261,11 @@ impl Relay {
 
     fn produce(&mut self, outlet: &mut Outlet<'_>) -> Produced {
         let mut moved = std::mem::take(&mut self.delivered);
-        while !self.ended && outlet.has_room() && self.socket.readable() {
+        while !self.ended && outlet.has_room() && outlet.allowance() > 0 && self.socket.readable() {
             match self.read(outlet) {
                 Ok(Received::Octets(count)) => {
                     self.peer.received += count as u64;
+                    outlet.has_read(count);
                     moved = true;
                 }
                 Ok(Received::Blocked) => break,
@@ -298,7 +299,7 @@ impl Relay {
 
     /// What one read brings is one message.
     fn read(&mut self, outlet: &mut Outlet<'_>) -> Result<Received, Ending> {
-        let (socket, most) = (&mut self.socket, self.most);
+        let (socket, most) = (&mut self.socket, self.most.min(outlet.allowance()));
         let Some(text) = &mut self.text else {
             return outlet
                 .message_from(MessageKind::Binary, most, |buffer| socket.append_to(buffer, most))

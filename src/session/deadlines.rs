@@ -71,11 +71,11 @@ impl Deadlines {
         NOTHING
     }
 
-    /// In how many milliseconds the timer is to fire for the next deadline, if it has to be set. A timer that would fire too
-    /// early is left alone: it finds out then.
-    pub fn arm(&mut self, now: u64) -> Option<u64> {
+    /// In how many milliseconds the timer is to fire for the next deadline or the end of a pause, if it has to be set. A timer
+    /// that would fire too early is left alone: it finds out then.
+    pub fn arm(&mut self, now: u64, pause: Option<u64>) -> Option<u64> {
         let hangup = self.hangup.as_ref().map(|hangup| hangup.until);
-        let next = [self.timers.deadline(), hangup].into_iter().flatten().min().unwrap_or(now + NOTHING);
+        let next = [self.timers.deadline(), hangup, pause].into_iter().flatten().min().unwrap_or(now + NOTHING);
         if self.armed.is_none_or(|armed| next < armed) {
             self.armed = Some(next);
             return Some(next.saturating_sub(now).max(1));

@@ -184,6 +184,8 @@ pub struct Outlet<'a> {
     pub(super) recorder: Option<&'a mut Recorder>,
     pub(super) scratch: &'a mut Scratch,
     pub(super) limit: usize,
+    /// Octets that may be read of the other side.
+    pub(super) allowance: usize,
     pub(super) log: &'a dyn Log,
     /// What is known of the session when it is logged.
     pub record: &'a Record,
@@ -193,6 +195,16 @@ impl Outlet<'_> {
     /// Whether the client's queue is below its limit.
     pub fn has_room(&self) -> bool {
         self.output.len() < self.limit
+    }
+
+    /// Octets that may be read of the other side in this turn; 0: none for now. The session has another turn when there are more.
+    pub fn allowance(&self) -> usize {
+        self.allowance
+    }
+
+    /// So many of these octets were read.
+    pub fn has_read(&mut self, count: usize) {
+        self.allowance = self.allowance.saturating_sub(count);
     }
 
     /// Sends a whole message.

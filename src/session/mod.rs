@@ -22,6 +22,7 @@ mod direct;
 pub mod endpoint;
 pub mod host;
 pub mod output;
+pub mod pace;
 pub mod program;
 mod pump;
 pub mod record;
@@ -47,6 +48,7 @@ use direct::Passed;
 use endpoint::{Ending, Endpoint, HttpStatus, Input};
 use host::{Host, Severity};
 use output::Output;
+use pace::{Paces, Rates};
 use program::LeftProgram;
 use record::SessionTime;
 use refusing::Refusing;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub patience: u64,
     /// Octets that may wait for the client before the endpoint is not read any more.
     pub send_limit: usize,
+    /// How fast both sides are read.
+    pub rates: Rates,
 }
 
 /// How a session ends.
@@ -172,6 +176,8 @@ pub struct Session<H: Host> {
     client_closed: bool,
     /// Octets that may wait for the client before the endpoint is not read any more.
     send_limit: usize,
+    /// How fast both sides are read, where there is a limit.
+    paces: Option<Box<Paces>>,
     deadlines: Deadlines,
     account: Account,
 }
@@ -179,7 +185,7 @@ pub struct Session<H: Host> {
 impl<H: Host> Session<H> {
     /// A session whose endpoint is given to it by [`attach`](Self::attach).
     pub fn new(host: H, client: H::Client, record: H::Record, settings: &Settings) -> Self {
-        let Settings { limits, deflate, timing, patience, send_limit } = *settings;
+        let Settings { limits, deflate, timing, patience, send_limit, rates } = *settings;
         let now = host.now();
         Session {
             host,
@@ -196,6 +202,7 @@ impl<H: Host> Session<H> {
             pongs_beyond: 0,
             client_closed: false,
             send_limit,
+            paces: Paces::new(rates, now),
             deadlines: Deadlines::new(timing, patience, now),
             account: Account::default(),
         }

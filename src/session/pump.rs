@@ -122,7 +122,9 @@ impl<H: Host> Session<H> {
 
     /// Sets the timer for the next deadline, if that is before the time that it is set to.
     fn arm(&mut self) {
-        if let Some(milliseconds) = self.deadlines.arm(self.host.now()) {
+        let now = self.host.now();
+        let pause = self.paces.as_ref().and_then(|paces| paces.pause(now));
+        if let Some(milliseconds) = self.deadlines.arm(now, pause) {
             self.host.set_timer(milliseconds);
         }
     }
@@ -258,7 +260,8 @@ impl<H: Host> Session<H> {
         if self.output.len() < self.send_limit {
             self.pongs_beyond = 0;
         }
-        if !self.may_parse() {
+        let allowance = self.client_allowance();
+        if allowance == 0 || !self.may_parse() {
             self.deadlines.timers().on_pause();
             return Ok(false);
         }
@@ -273,8 +276,12 @@ impl<H: Host> Session<H> {
             return Ok(false);
         }
         let mut buffer = buffers::take_reading();
-        let result = match self.client.receive(&mut buffer) {
+        let most = allowance.min(buffer.len());
+        let result = match self.client.receive(&mut buffer[..most]) {
             Received::Octets(count) => {
+                if let Some(pace) = self.paces.as_mut().and_then(|paces| paces.client.as_mut()) {
+                    pace.on_read(count, self.host.now());
+                }
                 self.deadlines.timers().on_receive(self.host.now());
                 self.parse(&mut buffer[..count]);
                 Ok(true)
@@ -285,6 +292,17 @@ impl<H: Host> Session<H> {
         };
         buffers::put_reading(buffer);
         result
+    }
+
+    /// Octets that may be read of the client: all of them where nothing is to get them, since only its Close is looked for then.
+    fn client_allowance(&mut self) -> usize {
+        match (&mut self.paces, &self.stage) {
+            (None, _) | (_, SessionStage::Closing(Behind::Left(_))) => usize::MAX,
+            (Some(paces), _) => {
+                let now = self.host.now();
+                paces.client.as_mut().map_or(usize::MAX, |pace| pace.allowance(now))
+            }
+        }
     }
 
     /// Makes events of octets. What cannot be taken now is kept.
@@ -436,17 +454,25 @@ impl<H: Host> Session<H> {
         if let Some(recorder) = &mut self.recorder {
             recorder.at(self.host.now());
         }
+        let mut pace = self.paces.as_mut().and_then(|paces| paces.endpoint.as_mut());
+        let allowance = pace.as_mut().map_or(usize::MAX, |pace| pace.allowance(self.host.now()));
         let mut scratch = buffers::take_scratch();
-        let produced = endpoint.produce(&mut Outlet {
+        let mut outlet = Outlet {
             ws: &mut self.ws,
             output: &mut self.output,
             recorder: self.recorder.as_deref_mut(),
             scratch: &mut scratch,
             record: &self.record,
             limit: self.send_limit,
+            allowance,
             log: &self.host,
-        });
+        };
+        let produced = endpoint.produce(&mut outlet);
+        let count = allowance - outlet.allowance();
         buffers::put_scratch(scratch);
+        if let Some(pace) = pace.filter(|_| count > 0) {
+            pace.on_read(count, self.host.now());
+        }
         match produced {
             Produced::Nothing => false,
             Produced::Leaving => {

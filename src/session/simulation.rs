@@ -26,7 +26,7 @@ use std::rc::Rc;
 
 use super::endpoint::{Ending, HttpStatus, Produced, Started};
 use super::record::Record;
-use super::{Flow, Session, SessionEnd, SessionStage, Settings, buffers};
+use super::{Flow, Rates, Session, SessionEnd, SessionStage, Settings, buffers};
 use crate::channel::fanout::Batch;
 use crate::exec::spawner::ExitStatus;
 use crate::ws::close::CloseCode;
@@ -111,6 +111,7 @@ impl Default for Setup {
             timing,
             patience: super::HANGUP,
             send_limit: 64 << 10,
+            rates: Rates::default(),
         };
         Setup {
             settings,
@@ -357,6 +358,21 @@ impl Simulation {
         }
     }
 
+    /// Lets the time pass in which a side is not read. Whether there is any.
+    fn pass_pause(&mut self) -> bool {
+        let now = self.world.get().now;
+        let reads = matches!(
+            self.session.stage,
+            SessionStage::Open { .. } | SessionStage::Grace { .. } | SessionStage::Closing(_)
+        );
+        let pause = self.session.paces.as_ref().and_then(|paces| paces.pause(now)).filter(|_| reads);
+        if let Some(end) = pause {
+            assert!(self.world.get().timer.is_some_and(|at| at <= end), "a pause that nothing ends");
+            self.pass(end - now);
+        }
+        pause.is_some()
+    }
+
     /// Messages that other sessions get as well go out by the short way, if that is open.
     fn send_directly(&mut self, message: Message) {
         if self.end.is_some() || !self.session.takes_directly() {
@@ -392,7 +408,7 @@ impl Simulation {
             world.make_room(usize::MAX / 2);
         }
         let mut turns = 0;
-        while self.turn(0) {
+        while self.turn(0) || self.pass_pause() {
             self.world.0.borrow_mut().take(usize::MAX);
             turns += 1;
             assert!(turns < 10_000, "the session is never at rest");

@@ -3,34 +3,10 @@
 //! What a location lets its channels and their group have.
 
 use crate::channel::store::GroupLimits;
-use crate::conf::{Amount, Refused, count, value};
-use crate::nginx::log::{Level, Octets};
+use crate::conf::{count, value};
+use crate::nginx::amount::amount;
 use crate::nginx::request::Request;
 use crate::nginx::status::Status;
-use crate::nginx::template::ComplexValue;
-
-/// The value of a limit for this request. `directive` is the one that it belongs to.
-///
-/// # Errors
-///
-/// The status to answer, which was logged.
-pub fn amount(
-    request: Request<'_>,
-    directive: &str,
-    amount: &Amount<ComplexValue>,
-    read: fn(&[u8]) -> Result<u64, Refused>,
-) -> Result<u64, Status> {
-    match amount {
-        Amount::Fixed(amount) => Ok(*amount),
-        Amount::Template(template) => {
-            let text = template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
-            read(text).map_err(|_| {
-                request.report(Level::Error, format_args!("\"{directive}\" cannot be \"{}\"", Octets(text)));
-                Status::INTERNAL_SERVER_ERROR
-            })
-        }
-    }
-}
 
 /// What the location of a request lets the group of its channels have.
 ///

@@ -15,6 +15,7 @@ use crate::channel::message::{Publication, kind_of};
 use crate::channel::store::{History, Info, Key, Policy, PublishError};
 use crate::channel::wire::eventsource;
 use crate::conf::{self, count, value};
+use crate::nginx::amount::amount;
 use crate::nginx::backend;
 use crate::nginx::caller::{self, Caller};
 use crate::nginx::ffi;
@@ -105,8 +106,8 @@ fn history(request: Request<'_>) -> Result<History, Status> {
     match request.settings().channel_history() {
         conf::History::Off => Ok(History::OFF),
         conf::History::Kept { length, time } => {
-            let length = limits::amount(request, "websocket_channel_history", &length, count)?;
-            let time = limits::amount(request, "websocket_channel_history", &time, value::time)?;
+            let length = amount(request, "websocket_channel_history", &length, count)?;
+            let time = amount(request, "websocket_channel_history", &time, value::time)?;
             Ok(History::of(length, time))
         }
     }

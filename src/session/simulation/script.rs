@@ -35,6 +35,14 @@ impl Script<'_> {
         }
     }
 
+    /// Octets a second; half of the sessions have no limit.
+    fn rate(&mut self) -> u64 {
+        match self.next() {
+            0..=127 => 0,
+            some => (u64::from(some) - 127) * 1_000,
+        }
+    }
+
     fn message(&mut self) -> Message {
         let kind = if self.next() & 1 == 0 { MessageKind::Text } else { MessageKind::Binary };
         let (length, letter) = (self.length(), b'a' + self.next() % 26);
@@ -65,6 +73,7 @@ pub fn run(script: &[u8]) {
         timing,
         patience: crate::session::HANGUP,
         send_limit: 1 + script.length() * 8,
+        rates: Rates { upload: script.rate(), download: script.rate() },
     };
     let mut simulation = Simulation::new(&Setup {
         settings,
