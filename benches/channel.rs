@@ -15,6 +15,7 @@ use ngx_ws_exec::channel::position::{Asked, Start};
 use ngx_ws_exec::channel::store::{
     Budget, GroupLimits, History, Key, News, Now, Policy, Process, Slot, Store, Terms, Token,
 };
+use ngx_ws_exec::channel::transport::Transport;
 use ngx_ws_exec::channel::wire::WireForm;
 use ngx_ws_exec::channel::wire::websocket::Framing;
 use ngx_ws_exec::ws::{MessageKind, Scratch};
@@ -22,7 +23,8 @@ use ngx_ws_exec::ws::{MessageKind, Scratch};
 const ZONE: usize = 32 << 20;
 const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
 const POLICY: Policy = Policy { history: History { length: 10, time: 3_600_000 }, group: NO_LIMITS };
-const TERMS: Terms<'_> = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
+const TERMS: Terms<'_> =
+    Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"", transport: Transport::WebSocket };
 const BUDGET: Budget = Budget { messages: 256, octets: 256 << 10 };
 
 struct Rig {

@@ -25,6 +25,7 @@ sub node {
     location = /pub    { websocket_channel $arg_id mode=pub; }
     location = /two    { websocket_channel $arg_id $arg_other mode=pub; }
     location = /sub    { websocket_channel $arg_id; websocket_channel_start oldest; }
+    location = /named  { websocket_channel $arg_id; websocket_channel_presence $arg_name; }
     location = /lag    { websocket_channel $arg_id; websocket_channel_lag skip; }
     location = /pubsub { websocket_channel $arg_id mode=pubsub; }
     location = /local  { websocket_channel $arg_id mode=pubsub; websocket_channel_redis off; websocket_channel_delete on; }
@@ -71,6 +72,22 @@ case 'a position of one node is one of the other' => sub {
     ok($id, "id $id");
     my $other = Ws::Client->open($two, "/sub?id=position&last_event_id=$id");
     is_deeply([map { $other->message->{payload} } 1 .. 4], [2 .. 5]);
+};
+
+case 'subscribers one by one are those of the node that is asked' => sub {
+    my ($here, $there) = map { Ws::Client->open($one, "/named?id=listed&name=$_") } qw(anna bob);
+    my $other = Ws::Client->open($two, '/named?id=listed&name=carla');
+    my $listed = sub {
+        my ($port, $id) = @_;
+
+        my $list = decode_json(request($port, 'GET', "/info?id=$id&subscribers")->{body});
+        return join ' ', (map { $_->{id} } @{$list->{list}}), "of $list->{subscribers} at this $list->{scope}";
+    };
+    is($listed->($one, 'listed'), 'bob anna of 2 at this machine');
+    is($listed->($two, 'listed'), 'carla of 1 at this machine');
+    publish($two, '/pub?id=elsewhere', 'x');
+    is($listed->($one, 'elsewhere'), 'of 0 at this machine', 'a channel that nobody has here');
+    $_->close(1000) for $here, $there, $other;
 };
 
 case 'several channels, in one message' => sub {

@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use super::fanout::{Buffer, Item, OnGap};
+use super::transport::Transport;
 use super::wire::{WireForm, eventsource, multipart};
 
 /// The content type of messages that say nothing about themselves.
@@ -59,6 +60,16 @@ impl Streaming {
     pub fn multipart() -> Self {
         let [high, low] = [0_u8, 1].map(|half| RandomState::new().hash_one(half));
         Streaming::Multipart(format!("{high:016x}{low:016x}").into())
+    }
+
+    /// What it is called in the configuration.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Streaming::EventSource(_) => Transport::EventSource,
+            Streaming::Multipart(_) => Transport::Multipart,
+            Streaming::Chunked => Transport::Chunked,
+            Streaming::Raw(_) => Transport::Raw,
+        }
     }
 
     /// In which form the messages are shared with other subscribers.

@@ -37,6 +37,21 @@ impl Transport {
         ("multipart", Self::Multipart),
         ("raw", Self::Raw),
     ];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, transport)| *transport == self).map_or("", |(name, _)| name)
+    }
+
+    /// The number by which workers know it, those of another configuration as well.
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The one with this number.
+    pub fn of_number(number: u32) -> Option<Self> {
+        Self::NAMES.iter().map(|(_, transport)| *transport).find(|transport| transport.number() == number)
+    }
 }
 
 /// What a location offers: `websocket_channel_transports`.
@@ -129,6 +144,15 @@ mod tests {
     fn choose(transports: &str, accept: &str, te: &str) -> Option<Transport> {
         let request = TransportRequest { accept: &[accept.as_bytes()], te: &[te.as_bytes()], can_chunk: true };
         offered(transports).choose(&request)
+    }
+
+    #[test]
+    fn numbers_and_names() {
+        for (name, transport) in Transport::NAMES {
+            assert_eq!(transport.name(), *name);
+            assert_eq!(Transport::of_number(transport.number()), Some(*transport));
+        }
+        assert_eq!(Transport::of_number(Transport::NAMES.len() as u32), None);
     }
 
     #[test]

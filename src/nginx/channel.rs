@@ -17,6 +17,7 @@ pub mod member;
 mod multiplex;
 mod programs;
 mod publish;
+mod subscribers;
 mod subscription;
 pub mod waiting;
 mod wakeups;
@@ -54,6 +55,7 @@ use crate::channel::wire::websocket::META;
 use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::HttpStatus;
 pub use publish::Publisher;
+use subscribers::asks_for_subscribers;
 pub use subscription::Ids;
 pub use websocket::Channel as WebSocket;
 
@@ -133,7 +135,7 @@ fn shows_console(request: Request<'_>, mode: ChannelMode) -> bool {
     request.settings().console()
         && takes_websockets(request, mode)
         && transport::asks_for_page(&values(request, b"accept"))
-        && (mode.subscribes() || !asks_for_presence(request.arguments()))
+        && (mode.subscribes() || !asks_who_is_there(request.arguments()))
 }
 
 /// Begins to connect a session to its channels.
@@ -312,11 +314,14 @@ fn check_origin(request: Request<'_>, subscribes: bool) -> Result<(), Status> {
     if answer::expose(request, page, trust == Trust::Named) { Ok(()) } else { Err(Status::INTERNAL_SERVER_ERROR) }
 }
 
-/// Channel info, of several channels the sums; with the argument `presence` who is on them.
+/// Channel info, of several channels the sums; with the argument `presence` who is on them, with `subscribers` one by one.
 fn info(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Result<Status, Status> {
     let ids = Ids::of(request, channel)?;
     if asks_for_presence(request.arguments()) {
         return Ok(presence(request, &ids));
+    }
+    if asks_for_subscribers(request.arguments()) {
+        return subscribers::list(request, &ids);
     }
     let backend = backend::of(request.settings().engine);
     let infos = ids.keys().into_iter().map(|key| backend.info(key));
@@ -332,6 +337,11 @@ fn tell_info(request: Request<'_>, outcome: Outcome<Option<Option<Info>>, Corrup
         },
         Err(failure) => answer::failed(request, failure, |Corrupt| Status::INTERNAL_SERVER_ERROR),
     }
+}
+
+/// Whether a query asks for more than channel info.
+fn asks_who_is_there(query: &[u8]) -> bool {
+    asks_for_presence(query) || asks_for_subscribers(query)
 }
 
 /// Whether a query has the argument `presence`, with or without a value.

@@ -18,12 +18,14 @@ use crate::channel::memory::Region;
 use crate::channel::message::Publication;
 use crate::channel::position::{MAX_POSITIONS, Offset};
 use crate::channel::store::{GroupLimits, History, Policy, Process, Published, Store, SubscribeError};
+use crate::channel::transport::Transport;
 use crate::channel::wire::websocket::{Framing, Style};
 use crate::ws::{MessageKind, Scratch};
 
 const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
 
-const TERMS: Terms<'_> = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
+const TERMS: Terms<'_> =
+    Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"", transport: Transport::WebSocket };
 
 const SOME: Budget = Budget { messages: 16, octets: 64 << 10 };
 

@@ -6,9 +6,11 @@
 mod channels;
 mod group;
 mod presence;
+mod subscribers;
 
 use super::store::Info;
 use crate::ws::field;
+pub use subscribers::SubscribersReport;
 
 /// A form of channel info.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

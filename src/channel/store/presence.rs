@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::{Key, Member, Presences, Present, ReadError, Slot, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
+use crate::channel::transport::Transport;
 
 /// Somebody who has gone, and of whom nobody has been told yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,74 @@ impl Presence {
     }
 }
 
+/// A subscriber that has said who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedSubscriber {
+    /// Who it is.
+    pub name: Vec<u8>,
+    /// How it is served.
+    pub transport: Transport,
+    /// When it came, in seconds since 1970.
+    pub since: u32,
+    /// The process of its worker.
+    pub pid: u32,
+}
+
+/// The newest of the subscribers of a channel that have said who they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubscriberList {
+    /// Subscribers in all workers, those included that have not said who they are.
+    pub subscribers: u32,
+    /// The newest first.
+    pub named: Vec<ListedSubscriber>,
+    /// There are others that have said who they are.
+    pub has_more: bool,
+}
+
+/// Entries of workers that are gone which are passed over for one list, and given back elsewhere.
+const MOST_VOID: usize = 4096;
+
 impl<L: Lock> Presences<'_, L> {
+    /// The subscribers of a channel that have said who they are, at most so many of them, the newest first. `None` if there is no such
+    /// channel. The lock is held for as many entries as are listed, however many there are.
+    pub fn list(&self, key: Key<'_>, most: usize) -> Result<Option<SubscriberList>, ReadError> {
+        let hash = self.zone.unlocked().hash(key)?;
+        let mut list = SubscriberList::default();
+        if list.named.try_reserve(most).is_err() {
+            return Err(ReadError::Memory);
+        }
+        self.zone
+            .view(|memory| {
+                let Some(channel) = memory.find(key, hash)? else { return Ok(Ok(None)) };
+                let mut is_out_of_memory = false;
+                let all = memory.newest_present(channel, most.saturating_add(MOST_VOID), |cell, present| {
+                    if list.named.len() == most {
+                        return Ok(false);
+                    }
+                    let mut name = Vec::new();
+                    if name.try_reserve(present.length()).is_err() {
+                        is_out_of_memory = true;
+                        return Ok(false);
+                    }
+                    memory.read_present(cell, present, &mut name)?;
+                    list.named.push(ListedSubscriber {
+                        name,
+                        transport: Transport::of_number(present.transport.get()).ok_or(Corrupt)?,
+                        since: present.since.get(),
+                        pid: memory.pid_of(present)?,
+                    });
+                    Ok(true)
+                })?;
+                if is_out_of_memory {
+                    return Ok(Err(ReadError::Memory));
+                }
+                list.subscribers = memory.subscribers(channel)?;
+                list.has_more = !all;
+                Ok(Ok(Some(())))
+            })?
+            .map(|found| found.map(|()| list))
+    }
+
     /// Who is on a channel, over all workers. `None` if there is no such channel.
     pub fn of(&self, key: Key<'_>) -> Result<Option<Presence>, ReadError> {
         let hash = self.zone.unlocked().hash(key)?;

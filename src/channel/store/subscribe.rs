@@ -7,8 +7,10 @@ use super::{Handle, Key, Log, MAX_PRESENCE, MOST_DROPS, Now, Slot, Token, window
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::Window;
+use crate::channel::transport::Transport;
 use crate::channel::zone::groups::{GroupLimits, GroupUse};
 use crate::channel::zone::layout::{Cell, QUEUED};
+use crate::channel::zone::presence::Arrival;
 use crate::channel::zone::room::Need;
 
 /// On which terms a channel may be subscribed to, and by whom.
@@ -22,6 +24,8 @@ pub struct Terms<'a> {
     pub group: GroupLimits,
     /// Who the subscriber is, for those who ask who is there, in at most [`MAX_PRESENCE`] octets; empty: nobody is told.
     pub presence: &'a [u8],
+    /// How the subscriber is served, for those who ask as well.
+    pub transport: Transport,
 }
 
 /// Why a channel was not subscribed to.
@@ -171,7 +175,11 @@ impl<L: Lock> Log<'_, L> {
             memory.count_subscribers(channel, 1)?;
             let present = match terms.presence {
                 b"" => None,
-                who => Some(Present(memory.add_present(channel, slot.0, who)?)),
+                who => {
+                    let since = u32::try_from(now.unix / 1000).unwrap_or(u32::MAX);
+                    let arrival = Arrival { who, transport: terms.transport, since };
+                    Some(Present(memory.add_present(channel, slot.0, arrival)?))
+                }
             };
             record.requested.set(clock.max(1));
             record.touched.set(clock);

@@ -18,6 +18,7 @@ mod room;
 use super::*;
 use crate::channel::lock::Unshared;
 use crate::channel::message::{Message, Publication};
+use crate::channel::transport::Transport;
 use crate::channel::zone::check::check;
 use crate::ws::frame::MessageKind;
 
@@ -31,7 +32,8 @@ const KEEP: History = History { length: 10, time: 3_600_000 };
 
 const NO_LIMITS: GroupLimits = GroupLimits { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
 
-const TERMS: Terms<'_> = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
+const TERMS: Terms<'_> =
+    Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"", transport: Transport::WebSocket };
 
 const ALL: Budget = Budget { messages: usize::MAX, octets: usize::MAX };
 

@@ -38,7 +38,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;
@@ -254,7 +254,7 @@ const _: () = {
     // What the zone says of copies is read in one piece.
     assert!(size_of::<Copied>() <= INLINE_KEY);
     assert!(INLINE_MESSAGE == 160);
-    assert!(MAX_PRESENCE == 224);
+    assert!(MAX_PRESENCE == 216);
     assert!(size_of::<Slot>() == 64);
     assert!(size_of::<SlotSet>() <= CELL);
     // What a Close can carry.

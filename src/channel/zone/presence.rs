@@ -5,11 +5,25 @@
 //! A subscriber that says who it is has one cell, in a list of its channel. Like a subscriber count the cell is bound to
 //! the worker: once that is gone, and its slot was given up, the entry is void, and it is given back when its channel is
 //! looked at next.
+//!
+//! What an entry says beside the name is written once, when the subscriber comes: a publication touches none of them.
 
 use super::cells::Chain;
 use super::layout::{Cell, EXPELLED, MAX_PRESENCE, Present, link, tag};
 use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
+use crate::channel::transport::Transport;
+
+/// What a subscriber is listed with.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Who it is.
+    pub who: &'a [u8],
+    /// How it is served.
+    pub transport: Transport,
+    /// When it came, in seconds since 1970.
+    pub since: u32,
+}
 
 impl<'a> Memory<'a> {
     /// The entry in a cell.
@@ -26,7 +40,8 @@ impl<'a> Memory<'a> {
     }
 
     /// Adds a subscriber of the worker in `slot`. There must be a free cell.
-    pub fn add_present(self, channel: Cell, slot: usize, who: &[u8]) -> Result<Cell, Corrupt> {
+    pub fn add_present(self, channel: Cell, slot: usize, arrival: Arrival<'_>) -> Result<Cell, Corrupt> {
+        let Arrival { who, transport, since } = arrival;
         let record = self.record(channel)?;
         let head = Cell::new(record.presence.get());
         let cell = self.take_cells(1, tag::PRESENT)?.head;
@@ -37,6 +52,8 @@ impl<'a> Memory<'a> {
         present.generation.set(self.slot(slot)?.generation.get());
         present.slot.set(u32::try_from(slot).map_err(|_| Corrupt)? + 1);
         present.len.set(u32::try_from(who.len()).map_err(|_| Corrupt)?);
+        present.since.set(since);
+        present.transport.set(transport.number());
         self.write_along(cell, size_of::<Present>(), [who])?;
         record.presence.commit(cell.number());
         if let Some(head) = head {
@@ -128,6 +145,41 @@ impl<'a> Memory<'a> {
     /// Gives back all entries of a channel that is removed.
     pub fn release_presence(self, channel: Cell) -> Result<(), Corrupt> {
         self.each_present(channel, |_, _| Ok(false))
+    }
+
+    /// Shows entries of a channel whose workers are there, the newest first, until `each` has had enough of them or so many were
+    /// looked at. Whether these were all.
+    pub fn newest_present(
+        self,
+        channel: Cell,
+        most: usize,
+        mut each: impl FnMut(Cell, &Present) -> Result<bool, Corrupt>,
+    ) -> Result<bool, Corrupt> {
+        let mut next = Cell::new(self.record(channel)?.presence.get());
+        for _ in 0..most {
+            let Some(cell) = next else { break };
+            let present = self.present(cell)?;
+            if self.is_present(present)? && !each(cell, present)? {
+                break;
+            }
+            next = Cell::new(present.after.get());
+        }
+        Ok(next.is_none())
+    }
+
+    /// Appends what the subscriber of an entry said.
+    pub fn read_present(self, cell: Cell, present: &Present, name: &mut Vec<u8>) -> Result<(), Corrupt> {
+        let len = present.length();
+        if len > MAX_PRESENCE {
+            return Err(Corrupt);
+        }
+        self.read_along(cell, size_of::<Present>(), len, name)
+    }
+
+    /// The process of the worker whose subscriber an entry is about.
+    pub fn pid_of(self, present: &Present) -> Result<u32, Corrupt> {
+        let nth = present.slot.get().checked_sub(1).ok_or(Corrupt)?;
+        Ok(self.slot(nth as usize)?.pid.get())
     }
 
     /// Copies what the subscribers of a channel said, those of all workers, to the end of `names`; `ends` gets where each

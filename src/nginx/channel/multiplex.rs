@@ -22,6 +22,7 @@ use crate::channel::memory::Corrupt;
 use crate::channel::message::{OCTET_STREAM, Publication, kind_of};
 use crate::channel::position::{Asked, Epoch, MessageId, Offset};
 use crate::channel::store::{Info, Presence, PublishError, ReadError};
+use crate::channel::transport::Transport;
 use crate::channel::v1::answer::{self, About};
 use crate::channel::v1::{Begin, Command, Conversation, Fault, Operation, Said};
 use crate::channel::wire::websocket::{Deflate, Framing, Style};
@@ -233,7 +234,8 @@ impl Multiplex {
                 (_, asked) => Subscription::after(copy, ids, asked.clone()),
             };
             let subscription = subscription.paced_by(allowance);
-            let id = subscription.begin(copy, form, OnGap::Tell, session::listener(session))?;
+            let listener = session::listener(session);
+            let id = subscription.begin(copy, form, OnGap::Tell, Transport::WebSocket, listener)?;
             Ok(Joined { id, is_blocked: true, member: member.map(Box::new) })
         })?;
         let position = hub::with(|hub| hub.position(joined.id)).flatten().unwrap_or_default();

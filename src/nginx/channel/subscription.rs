@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::channel::fanout::{Allowance, OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
+use crate::channel::transport::Transport;
 use crate::channel::wire::template::{self, BadCallback, Piece, Template};
 use crate::channel::wire::{Naming, Presentation, WireForm};
 use crate::conf::{Channel, MessageTemplate, RequestPiece};
@@ -176,6 +177,7 @@ impl<'r> Subscription<'r> {
         request: Request<'_>,
         form: WireForm,
         on_gap: OnGap,
+        transport: Transport,
         listener: Listener,
     ) -> Result<SubscriberId, Status> {
         let settings = request.settings();
@@ -187,6 +189,7 @@ impl<'r> Subscription<'r> {
                 Some(Some(template)) => template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?,
                 Some(None) | None => b"",
             },
+            transport,
         };
         let subscribed = hub::with(|hub| {
             let form = hub.form(form);

@@ -184,6 +184,7 @@ pub fn start(
         None => form,
     };
     let is_stream = matches!(delivery, Delivery::Streaming(_));
+    let transport = delivery.transport();
     let waiting = create(request, delivery, member)?;
     let listener = listener(waiting);
     let ended = enter(waiting, |subscriber| {
@@ -191,7 +192,7 @@ pub fn start(
             if is_first { Subscription::of_what_is_there(request, ids) } else { Subscription::of(request, ids) };
         let subscription = if is_stream { subscription } else { subscription.one_by_one() };
         let begin = |subscriber: &mut Subscriber| -> Result<Flow, Status> {
-            let mut source = ChannelSource::new(subscription.begin(request, form, on_gap, listener)?);
+            let mut source = ChannelSource::new(subscription.begin(request, form, on_gap, transport, listener)?);
             // Its first subscriber gets all that the program says.
             if let Some(program) = request.settings().shared_program() {
                 source.share(shared::join(request, program, ids, listener)?);

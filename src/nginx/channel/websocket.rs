@@ -18,6 +18,7 @@ use crate::channel::info::InfoForm;
 use crate::channel::message::{OCTET_STREAM, Publication, kind_of};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Budget, Info, ReadError};
+use crate::channel::transport::Transport;
 use crate::channel::wire::WireForm;
 use crate::channel::wire::websocket::{Deflate, Framing, META, Style};
 use crate::conf::ChannelLag;
@@ -170,7 +171,8 @@ impl Channel {
             ChannelLag::Skip => OnGap::Skip,
         };
         let subscription = Subscription::of(request, ids);
-        self.subscriber = Some(subscription.begin(request, form, on_gap, session::listener(self.session))?);
+        let listener = session::listener(self.session);
+        self.subscriber = Some(subscription.begin(request, form, on_gap, Transport::WebSocket, listener)?);
         self.member = member.map(|mut member| {
             member.joined();
             Box::new(member)

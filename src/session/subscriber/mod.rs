@@ -29,6 +29,7 @@ use crate::channel::fanout::{Batch, Next};
 use crate::channel::message::Message;
 use crate::channel::store::{Budget, ReadError};
 use crate::channel::streaming::{Content, Streaming};
+use crate::channel::transport::Transport;
 use crate::ledger::OpenSession;
 
 /// How the messages are sent.
@@ -43,6 +44,17 @@ pub enum Delivery {
     /// [`Poll`](Self::Poll) of a subrequest that names no position: where others begin with what comes, it gets the newest
     /// message.
     FirstPoll,
+}
+
+impl Delivery {
+    /// What it is called in the configuration.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Delivery::Streaming(streaming) => streaming.transport(),
+            Delivery::LongPoll => Transport::LongPoll,
+            Delivery::Poll | Delivery::FirstPoll => Transport::Poll,
+        }
+    }
 }
 
 /// How a subscriber ends.

@@ -25,6 +25,7 @@ use crate::channel::message::Publication;
 use crate::channel::position::{Asked, Start};
 use crate::channel::store::{Budget, GroupLimits, History, Key, Now, Policy, Process, ReadError, Slot, Store, Terms};
 use crate::channel::streaming::{Content, Streaming};
+use crate::channel::transport::Transport;
 use crate::channel::wire::WireForm;
 use crate::ledger::OpenSession;
 use crate::session::endpoint::{Ending, HttpStatus};
@@ -380,7 +381,13 @@ impl Simulation {
             Delivery::LongPoll | Delivery::Poll => self.several.as_ref().map_or(WireForm::Body, Streaming::form),
             Delivery::FirstPoll => WireForm::Body,
         };
-        let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
+        let terms = Terms {
+            create: true,
+            max_subscribers: 0,
+            group: NO_LIMITS,
+            presence: b"",
+            transport: Transport::WebSocket,
+        };
         let start = if self.delivery == Delivery::FirstPoll { Start::Last(1) } else { Start::Newest };
         let (form, asked, keys) = (Rc::new(form), Asked::id(b""), [key()]);
         let options =

@@ -189,3 +189,34 @@ fn somebody_is_to_be_closed() {
     let again = rig.join("a", one, "anna");
     assert!(!is_expelled(again));
 }
+
+#[test]
+fn those_who_say_who_they_are_are_listed_one_by_one() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    let list = |id: &str, most| rig.store.presence().list(key(id), most).unwrap();
+    assert_eq!(list("a", 9), None);
+    let begin = rig.now().unix / 1000;
+    rig.join("a", one, "anna");
+    let terms = Terms { transport: Transport::LongPoll, ..terms("bob") };
+    let bob = rig.store.log().subscribe(key("a"), two, Token(7), terms, rig.now()).unwrap();
+    rig.join("a", two, "");
+    rig.join("b", one, "carla");
+    let seen = |list: SubscriberList| {
+        let named = list.named.into_iter();
+        let named = named.map(|it| (String::from_utf8(it.name).unwrap(), it.transport, it.pid, u64::from(it.since)));
+        (list.subscribers, named.collect::<Vec<_>>(), list.has_more)
+    };
+    let anna = || ("anna".to_owned(), Transport::WebSocket, 11, begin);
+    let newest = || ("bob".to_owned(), Transport::LongPoll, 12, begin);
+    assert_eq!(list("a", 9).map(seen), Some((3, vec![newest(), anna()], false)));
+    assert_eq!(list("a", 2).map(seen), Some((3, vec![newest(), anna()], false)));
+    assert_eq!(list("a", 1).map(seen), Some((3, vec![newest()], true)));
+    assert_eq!(list("a", 0).map(seen), Some((3, Vec::new(), true)));
+    rig.leave(bob, two);
+    assert_eq!(list("a", 9).map(seen), Some((2, vec![anna()], false)));
+    // Those of a worker that was killed are gone.
+    rig.store.claim(Process { pid: 13, start: 1 }, |process| process.pid == 12).unwrap();
+    assert_eq!(list("a", 9).map(seen), Some((1, Vec::new(), false)));
+    rig.check();
+}

@@ -157,6 +157,10 @@ shared! {
         generation: Word,
         /// Octets of what it said; [`EXPELLED`] besides.
         len: Word,
+        /// When it came, in seconds since 1970.
+        since: Word,
+        /// How it is served: see [`Transport::number`](crate::channel::transport::Transport::number).
+        transport: Word,
     }
 }
 

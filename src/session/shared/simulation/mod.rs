@@ -19,6 +19,7 @@ use std::rc::Rc;
 
 use super::{JoinError, SharedPrograms, State};
 use crate::channel::store::{Budget, GroupLimits, Key, LINGER, News, Terms, Token};
+use crate::channel::transport::Transport;
 use crate::exec::spawner::ExitStatus;
 use crate::session::shared::RunEnd;
 pub(super) use world::ProcessState;
@@ -80,7 +81,13 @@ impl Simulation {
     pub fn join(&self, worker: usize, channel: &str, goes_at_once: bool) -> Result<usize, JoinError<()>> {
         let Worker { state, programs } = &self.workers[worker];
         let number = self.world.number();
-        let terms = Terms { create: true, max_subscribers: 0, group: NO_LIMITS, presence: b"" };
+        let terms = Terms {
+            create: true,
+            max_subscribers: 0,
+            group: NO_LIMITS,
+            presence: b"",
+            transport: Transport::WebSocket,
+        };
         let token = Token(number as u32);
         let subscribed = self.world.store.log().subscribe(key(channel), state.slot, token, terms, self.world.time());
         let subscribed = subscribed.expect("room");
