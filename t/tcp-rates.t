@@ -207,6 +207,24 @@ case 'a Close comes behind what was sent before it' => sub {
     is($client->end, 'eof');
 };
 
+case 'the end of a client that says no Close comes behind what was sent before it' => sub {
+    my ($client, $peer) = pair('/both');
+    my $begin = time;
+    $client->send(binary('u' x OCTETS));
+    $client->fin;
+    is(length $peer->rest, OCTETS);
+    is($peer->how, 'eof');
+    cmp_ok(time - $begin, '>', LEAST);
+
+    # The system has it still, whatever has become of the connection.
+    my ($broken, $other) = pair('/slow');
+    $broken->send(binary('u' x 6_000));
+    $other->read(1_000);
+    $broken->reset;
+    is(length $other->rest, 5_000);
+    is($other->how, 'eof');
+};
+
 case 'the end of the service comes behind what it has sent' => sub {
     my ($client, $peer) = pair('/down');
     my $begin = time;

@@ -73,6 +73,7 @@ EOT
 $ngx->{server} = <<"EOT";
     websocket_tcp_ssl_trusted_certificate %%PREFIX%%/ca.pem;
     location = /plain    { websocket_tcp $address; websocket_tcp_ssl on; }
+    location = /rate     { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_download_rate 40k; }
     location = /verified { websocket_tcp localhost:$port; websocket_tcp_ssl on; websocket_tcp_ssl_verify on; }
     location = /group    { websocket_tcp group; websocket_tcp_ssl on; websocket_tcp_ssl_verify on; }
     location = /named    {
@@ -161,6 +162,18 @@ case 'octets both ways' => sub {
     is($client->close(1000), 'close 1000');
     is($peer->rest, '');
     is($peer->how, 'eof', 'with the good-bye of TLS');
+};
+
+case 'a rate' => sub {
+    my ($client, $peer) = secured('/rate');
+    # What TLS has decrypted already is held back as well, and nothing that is left in it is forgotten.
+    my $begin = time;
+    $peer->send('d' x 100_000);
+    my $got = '';
+    $got .= $client->message->{payload} while length $got < 100_000;
+    is($got, 'd' x 100_000);
+    cmp_ok(time - $begin, '>=', 1, 'the first second is free, and the others are not');
+    is($client->close(1000), 'close 1000');
 };
 
 case 'a service that asks for a certificate' => sub {

@@ -18,6 +18,12 @@ proptest! {
     }
 }
 
+/// A session that is open, whose sides are read at these rates.
+fn open_with(rates: Rates) -> Simulation {
+    let settings = Settings { rates, ..Setup::default().settings };
+    open(Setup { settings, ..Setup::default() })
+}
+
 /// A session that is open.
 fn open(setup: Setup) -> Simulation {
     let mut simulation = Simulation::new(&setup);
@@ -190,5 +196,77 @@ fn a_client_that_hung_up_is_given_up_when_nothing_moves() {
     assert_eq!(simulation.end, None);
     simulation.pass(HANGUP);
     assert_eq!(simulation.end, Some(SessionEnd::Dropped));
+    simulation.conclude();
+}
+
+#[test]
+fn a_client_is_read_at_its_rate() {
+    // 1008 octets of the wire for each message.
+    let mut simulation = open_with(Rates { upload: 1_000, download: 0 });
+    for _ in 0..3 {
+        simulation.say_data(MessageKind::Binary, &[7; 1_000], true);
+    }
+    simulation.say_close();
+    simulation.arrive();
+    let count = |simulation: &Simulation| simulation.other.borrow().inbox.len();
+    while simulation.turn(0) {}
+    assert_eq!(count(&simulation), 0);
+    simulation.say_answer(MessageKind::Text, b"not held back");
+    while simulation.turn(0) {}
+    assert_eq!(frames(&simulation.wire()).messages.len(), 1);
+    let mut waited = 0;
+    for messages in 1..=3 {
+        while count(&simulation) < messages {
+            assert_eq!(simulation.end, None);
+            simulation.pass(50);
+            while simulation.turn(0) {}
+            waited += 50;
+        }
+        assert!((messages as u64 - 1) * 1_000 <= waited && waited <= messages as u64 * 1_000, "{waited}");
+    }
+    // Its Close is behind that.
+    while simulation.end.is_none() && waited < 4_000 {
+        simulation.pass(50);
+        while simulation.turn(0) {}
+        waited += 50;
+    }
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    simulation.conclude();
+}
+
+#[test]
+fn an_endpoint_is_read_at_its_rate_and_its_client_as_ever() {
+    let mut simulation = open_with(Rates { upload: 0, download: 1_000 });
+    for _ in 0..5 {
+        simulation.say_answer(MessageKind::Binary, &[7; 500]);
+    }
+    while simulation.turn(0) {}
+    assert_eq!(frames(&simulation.wire()).messages.len(), 2);
+    simulation.pass(500);
+    while simulation.turn(0) {}
+    assert_eq!(frames(&simulation.wire()).messages.len(), 3);
+    simulation.say_data(MessageKind::Text, b"at once", true);
+    simulation.say_close();
+    simulation.arrive();
+    while simulation.turn(0) {}
+    assert_eq!(simulation.end, Some(SessionEnd::Finished));
+    assert_eq!(simulation.other.borrow().inbox, [(MessageKind::Text, b"at once".to_vec())]);
+    let heard = frames(&simulation.wire());
+    assert!(heard.closed);
+    assert_eq!(heard.messages.len(), 3, "what the endpoint has not said yet is not for this client");
+}
+
+#[test]
+fn a_worker_that_leaves_does_not_wait_for_a_client_that_is_held_back() {
+    let mut simulation = open_with(Rates { upload: 10, download: 10 });
+    simulation.say_data(MessageKind::Binary, &[7; 2_000], true);
+    simulation.say_close();
+    simulation.arrive();
+    while simulation.turn(0) {}
+    simulation.event(|session| session.drain(session.host().now()));
+    simulation.pass(1_000);
+    while simulation.turn(0) {}
+    assert!(frames(&simulation.wire()).closed);
+    assert_eq!(simulation.end, Some(SessionEnd::Finished), "after our Close all is read, and its Close found");
     simulation.conclude();
 }
