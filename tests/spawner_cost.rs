@@ -44,6 +44,7 @@ fn by_spawner(spawner: &mut Spawner, n: u64, arguments: &Strings, environment: &
         limits: &[],
         ladder: Ladder::default(),
         terminal: false,
+        notes: None,
     };
     let [(a, _a), (_b, b), (_c, c)] = [(); 3].map(|()| pipe().unwrap());
     let begin = Instant::now();

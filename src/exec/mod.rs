@@ -8,6 +8,7 @@ pub mod directory;
 pub mod environment;
 pub mod framing;
 pub mod lookup;
+pub mod notes;
 pub mod pool;
 #[allow(unsafe_code)]
 pub mod spawner;

@@ -3,9 +3,11 @@
 //! Programs in a directory that has been opened.
 
 use std::fs;
+use std::io::pipe;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::rc::Rc;
 
 use ngx_ws_exec::exec::directory::{self, Execution};
 use ngx_ws_exec::exec::spawner::{Failure, ProgramId, StartStep};
@@ -63,6 +65,11 @@ fn a_binary_runs_where_it_is() {
     call.environment = strings(&[&long]);
     let running = bench.ask_in(&call, Some(found(&root, "/prog")));
     assert_eq!(bench.output_of(running), "0\n1\n2\n3\n");
+    // With a fourth descriptor.
+    let (_notes, theirs) = pipe().unwrap();
+    call.notes = Some(Rc::new(theirs.into()));
+    let running = bench.ask_in(&call, Some(found(&root, "/prog")));
+    assert_eq!(bench.output_of(running), "0\n1\n2\n3\n4\n");
     assert_eq!(descriptors(bench.spawner.pid().unwrap()), 5);
 }
 

@@ -7,6 +7,7 @@ use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use ngx_ws_exec::exec::spawner::{
     Baseline, Daemons, ExitStatus, Failure, Ladder, Limit, ProgramDescription, ProgramId, Report, Spawner,
@@ -65,6 +66,8 @@ pub struct Call<'a> {
     pub directory: Option<&'a str>,
     pub limits: Vec<Limit>,
     pub ladder: Ladder,
+    /// What it writes its notes to.
+    pub notes: Option<Rc<OwnedFd>>,
 }
 
 impl<'a> Call<'a> {
@@ -76,6 +79,7 @@ impl<'a> Call<'a> {
             directory: None,
             limits: Vec::new(),
             ladder: NEVER,
+            notes: None,
         }
     }
 
@@ -92,6 +96,7 @@ impl<'a> Call<'a> {
             limits: &self.limits,
             ladder: self.ladder,
             terminal: false,
+            notes: self.notes.as_ref().map(|notes| notes.as_fd()),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! What a program finds when it starts, and why it does not start.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, pipe};
+use std::rc::Rc;
 
 use ngx_ws_exec::exec::spawner::{
     Baseline, ExitStatus, Failure, Limit, ProgramId, Report, Resource, Spawner, StartStep,
@@ -175,6 +176,25 @@ fn descriptors_are_three() {
     assert_eq!(bench.output(&Call::new(&["/bin/ls", "/proc/self/fd"])), "0\n1\n2\n3\n");
     assert_eq!(descriptors(bench.spawner.pid().unwrap()), 3 + 2);
     drop(careless);
+}
+
+#[test]
+fn notes_are_a_fourth() {
+    let mut bench = Bench::new();
+    let length = |octets| format!("LONG={}", "x".repeat(octets));
+    // By a packet, and by a file.
+    for environment in [length(1), length(100_000)] {
+        let (mut notes, theirs) = pipe().unwrap();
+        let mut call = Call::shell("echo a note >&3; exec /bin/ls /proc/self/fd");
+        call.environment = strings(&["PATH=/bin", &environment]);
+        call.notes = Some(Rc::new(theirs.into()));
+        assert_eq!(bench.output(&call), "0\n1\n2\n3\n4\n");
+        drop(call);
+        let mut said = String::new();
+        notes.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "a note\n");
+        assert_eq!(descriptors(bench.spawner.pid().unwrap()), 3 + 2);
+    }
 }
 
 #[test]

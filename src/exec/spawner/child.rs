@@ -20,6 +20,7 @@ use super::search::{self, Candidate};
 use super::sys::{self, raw};
 use super::wire;
 use super::{Failure, StartStep};
+use crate::exec::notes;
 
 /// Octets of the stack on which the new process runs before it executes the program.
 const STACK: usize = 64 * 1024;
@@ -66,6 +67,16 @@ pub(super) struct Starting {
     stack: Option<Stack>,
 }
 
+/// What has been opened for a program.
+pub(super) struct Opened {
+    /// Its descriptors 0, 1 and 2, which are higher ones now.
+    pub(super) stdio: [OwnedFd; 3],
+    /// Its descriptor [`notes::DESCRIPTOR`], which is a higher one now.
+    pub(super) notes: Option<OwnedFd>,
+    /// The directory that it is started from.
+    pub(super) directory: Option<OwnedFd>,
+}
+
 /// What has become of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartOutcome {
@@ -76,8 +87,10 @@ pub(super) enum StartOutcome {
 }
 
 impl Launcher {
-    /// For the calling process, whose descriptors `private` are closed in the new processes first of all.
+    /// For the calling process, whose descriptors `private` are closed in the new processes first of all. One of them is the lowest
+    /// behind the standard ones, so that nothing is in the way of what a program writes its notes to.
     pub(super) fn new(private: [BorrowedFd<'_>; 2]) -> Self {
+        debug_assert!(private.iter().any(|descriptor| descriptor.as_raw_fd() == notes::DESCRIPTOR));
         Self {
             memory: Memory::of_this_machine(),
             stacks: Vec::new(),
@@ -86,13 +99,11 @@ impl Launcher {
         }
     }
 
-    /// Begins to start a program with these descriptors as 0, 1 and 2, which are higher ones now, and from this directory
-    /// if it has been opened. `mark` is what it and its descendants are known by.
+    /// Begins to start a program with what has been opened for it. `mark` is what it and its descendants are known by.
     pub(super) fn launch(
         &mut self,
         description: Vec<u8>,
-        stdio: [OwnedFd; 3],
-        opened: Option<OwnedFd>,
+        opened: Opened,
         mark: Option<u64>,
     ) -> Result<Starting, Failure> {
         let failure = |stage, errno| Failure { stage, errno };
@@ -100,6 +111,7 @@ impl Launcher {
         let exhausted = |error: io::Error| failure(StartStep::Fork, error.raw_os_error().unwrap_or(libc::ENOMEM));
         let start = wire::read_start(&description).ok_or_else(invalid)?;
         let (answer, reply) = sys::pipe().map_err(exhausted)?;
+        let Opened { stdio, notes, directory: opened } = opened;
         let candidates = match opened {
             // Not the bare name, which an interpreter might look for elsewhere.
             Some(_) => {
@@ -130,6 +142,7 @@ impl Launcher {
             limits,
             mark,
             stdio: [stdio[0].as_raw_fd(), stdio[1].as_raw_fd(), stdio[2].as_raw_fd()],
+            notes: notes.as_ref().map(AsRawFd::as_raw_fd),
             terminal,
             reply: reply.as_raw_fd(),
             spawner: self.spawner,
@@ -162,7 +175,7 @@ impl Launcher {
             return Err(exhausted(error));
         }
         // The new process has its own copies of the descriptors. Ours of `reply` would hide the end of the pipe.
-        drop((stdio, opened, reply));
+        drop((stdio, notes, opened, reply));
         Ok(Starting { pid, answer, failure: None, _plan: plan, stack })
     }
 
@@ -259,6 +272,7 @@ struct Plan {
     limits: Vec<Limit>,
     mark: Option<u64>,
     stdio: [c_int; 3],
+    notes: Option<c_int>,
     terminal: bool,
     /// Where the answer goes if it does not come to execute the program.
     reply: c_int,
@@ -319,6 +333,10 @@ fn carry_out(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     }
     for (target, &descriptor) in (0..).zip(&plan.stdio) {
         call(libc::SYS_dup3, [descriptor as usize, target, 0, 0, 0]).map_err(at(StartStep::Descriptors))?;
+    }
+    if let Some(descriptor) = plan.notes {
+        let (from, to) = (descriptor as usize, notes::DESCRIPTOR as usize);
+        call(libc::SYS_dup3, [from, to, 0, 0, 0]).map_err(at(StartStep::Descriptors))?;
     }
     if plan.terminal {
         call(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0]).map_err(at(StartStep::Terminal))?;

@@ -176,6 +176,9 @@ impl Spawner {
         mut descriptors: Vec<OwnedFd>,
         opened: bool,
     ) -> io::Result<()> {
+        if let Some(notes) = program.notes {
+            descriptors.push(notes.try_clone_to_owned()?);
+        }
         let mut packet = wire::write_start(id, program, opened);
         if packet.len() > wire::MAX_INLINE {
             let (head, description) = wire::by_file(id, &packet);

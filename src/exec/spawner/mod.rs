@@ -42,6 +42,7 @@ pub(super) mod sys;
 mod wire;
 
 use std::ffi::c_int;
+use std::os::fd::BorrowedFd;
 
 use super::strings::Strings;
 
@@ -111,6 +112,8 @@ pub struct ProgramDescription<'a> {
     ///
     /// For a terminal that the spawner makes there is [`Spawner::start_on_terminal`].
     pub terminal: bool,
+    /// What becomes its descriptor [`notes::DESCRIPTOR`](super::notes::DESCRIPTOR), if that is to be open.
+    pub notes: Option<BorrowedFd<'a>>,
 }
 
 /// What the spawner says about a program.

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::child::{Launcher, StartOutcome, Starting};
+use super::child::{Launcher, Opened, StartOutcome, Starting};
 use super::descendants::{Descendants, Marks};
 use super::groups::{Groups, Target};
 use super::sys::{self, Packet, Watches};
@@ -227,6 +227,7 @@ impl Server {
         let invalid = Failure { stage: StartStep::Request, errno: libc::EINVAL };
         let start = wire::read_start(&description).ok_or(invalid)?;
         let ladder = start.ladder;
+        let notes = if start.notes { Some(descriptors.pop().ok_or(invalid)?) } else { None };
         let directory = if start.opened { Some(descriptors.pop().ok_or(invalid)?) } else { None };
         let (stdio, terminal) = if start.terminal && descriptors.is_empty() {
             let failure = |error: io::Error| Failure {
@@ -239,7 +240,7 @@ impl Server {
             (descriptors.try_into().map_err(|_| invalid)?, None)
         };
         let mark = self.marks.draw(ladder);
-        let starting = self.launcher.launch(description, stdio, directory, mark)?;
+        let starting = self.launcher.launch(description, Opened { stdio, notes, directory }, mark)?;
         if let Some(ours) = terminal {
             self.terminals.insert(id, ours);
         }

@@ -2,8 +2,8 @@
 
 //! The messages between worker and spawner: one a packet, integers in little-endian.
 //!
-//! A request to start a program carries stdin, stdout and stderr, and the directory of the program if that has been
-//! opened. What it has to say is behind its head if it is small, else in a file in memory whose descriptor comes last: a
+//! A request to start a program carries stdin, stdout and stderr, the directory of the program if that has been
+//! opened, and what it writes its notes to if that is wanted. What it has to say is behind its head if it is small, else in a file in memory whose descriptor comes last: a
 //! packet cannot hold the megabytes that execve takes.
 
 use super::limits::{Limit, Resource};
@@ -40,6 +40,8 @@ pub(super) struct Start<'a> {
     pub(super) limits: Vec<Limit>,
     pub(super) ladder: Ladder,
     pub(super) terminal: bool,
+    /// What it writes its notes to comes as a descriptor.
+    pub(super) notes: bool,
     /// The directory that `path` is a name in comes as a descriptor.
     pub(super) opened: bool,
 }
@@ -50,6 +52,7 @@ pub(super) fn write_start(id: ProgramId, program: &ProgramDescription<'_>, opene
     head(&mut to, START, id);
     write_ladder(&mut to, program.ladder);
     to.push(u8::from(program.terminal));
+    to.push(u8::from(program.notes.is_some()));
     to.push(u8::from(opened));
     to.push(u8::try_from(program.limits.len()).unwrap_or(u8::MAX));
     for limit in program.limits.iter().take(usize::from(u8::MAX)) {
@@ -169,6 +172,7 @@ pub(super) fn read_start(description: &[u8]) -> Option<Start<'_>> {
     let mut fields = Fields(description);
     let ladder = fields.ladder()?;
     let terminal = fields.u8()? != 0;
+    let notes = fields.u8()? != 0;
     let opened = fields.u8()? != 0;
     let mut limits = Vec::new();
     for _ in 0..fields.u8()? {
@@ -179,7 +183,8 @@ pub(super) fn read_start(description: &[u8]) -> Option<Start<'_>> {
     let arguments = fields.block()?;
     let environment = fields.block()?;
     let directory = if has_directory { Some(fields.block()?) } else { None };
-    fields.0.is_empty().then_some(Start { path, arguments, environment, directory, limits, ladder, terminal, opened })
+    let start = Start { path, arguments, environment, directory, limits, ladder, terminal, notes, opened };
+    fields.0.is_empty().then_some(start)
 }
 
 const STARTED: u8 = 1;
@@ -327,6 +332,8 @@ fn stage(number: u32) -> Option<StartStep> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use crate::exec::strings::Strings;
 
@@ -345,6 +352,7 @@ mod tests {
     fn starts() {
         let arguments = strings(&[b"cat", b"-u"]);
         let environment = strings(&[b"A=1", b"B="]);
+        let file = std::fs::File::open("/dev/null").unwrap();
         let limits = Resource::NAMES.map(|(_, resource)| Limit { resource, value: u64::MAX });
         let mut program = ProgramDescription {
             path: b"/bin/cat",
@@ -354,6 +362,7 @@ mod tests {
             limits: &limits,
             ladder: LADDER,
             terminal: true,
+            notes: Some(file.as_fd()),
         };
         for opened in [true, false] {
             let packet = write_start(ID, &program, opened);
@@ -367,14 +376,15 @@ mod tests {
             assert_eq!(start.limits, program.limits);
             assert_eq!(start.ladder, LADDER);
             assert_eq!((start.terminal, start.opened), (program.terminal, opened));
+            assert_eq!(start.notes, program.notes.is_some());
             for cut in 0..description.len() {
                 assert_eq!(read_start(&description[..cut]), None);
             }
-            let (packet, file) = by_file(ID, &packet);
-            assert_eq!(file, description);
-            let length = file.len() as u64;
+            let (packet, by_file) = by_file(ID, &packet);
+            assert_eq!(by_file, description);
+            let length = by_file.len() as u64;
             assert_eq!(read_request(&packet), Some(SpawnerRequest::StartByFile { id: ID, length }));
-            program = ProgramDescription { directory: None, limits: &[], terminal: false, ..program };
+            program = ProgramDescription { directory: None, limits: &[], terminal: false, notes: None, ..program };
         }
     }
 

@@ -211,6 +211,7 @@ pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Res
         limits: &command.limits,
         ladder: settings.exec_stop(),
         terminal,
+        notes: None,
     };
     let place = admit(request, name)?;
     let refused = |error: io::Error| {

@@ -96,6 +96,7 @@ impl Parameters {
             limits: &self.limits,
             ladder: self.ladder,
             terminal: false,
+            notes: None,
         }
     }
 }

@@ -29,9 +29,9 @@ pub(in crate::exec::spawner) fn widen(socket: BorrowedFd<'_>) {
     }
 }
 
-/// Descriptors that one packet may carry: three for the program, one for its directory, one for a request that is too
-/// long.
-pub(in crate::exec::spawner) const MAX_DESCRIPTORS: usize = 5;
+/// Descriptors that one packet may carry: three for the program, one for its notes, one for its directory, one for a
+/// request that is too long.
+pub(in crate::exec::spawner) const MAX_DESCRIPTORS: usize = 6;
 
 /// Room for the control message with [`MAX_DESCRIPTORS`] descriptors, aligned for its header.
 #[repr(C, align(8))]

@@ -129,6 +129,7 @@ impl PooledLocation {
             limits: &self.limits,
             ladder: self.ladder,
             terminal: self.terminal,
+            notes: None,
         }
     }
 }
