@@ -80,7 +80,8 @@ sub placed {
 }
 
 my @directives = sort keys %directive;
-my @variables = sort keys %variable;
+# A variable whose name ends with "_" is the beginning of many.
+my @names = map { /_\z/ ? "$_\\w+" : $_ } sort keys %variable;
 
 placed('packaging/syntax/vim/after/syntax/nginx.vim', join('',
     "\" Directives of ngx_ws_exec, beside what vim knows of nginx. Copy after/ to ~/.vim/.\n",
@@ -96,7 +97,7 @@ placed('packaging/syntax/vscode/syntaxes/ngx-ws-exec.tmLanguage.json', $json->en
     injectionSelector => 'L:source.nginx -comment -string, L:source.nginx.conf -comment -string',
     patterns          => [
         { name => 'keyword.directive.module.nginx', match => '(?<![\\w$])(?:' . $either->(@directives) . ')(?=[\\s;])' },
-        { name => 'variable.language.nginx', match => '\\$(?:\\{(?:' . $either->(@variables) . ')\\}|(?:' . $either->(@variables) . ')\\b)' },
+        { name => 'variable.language.nginx', match => '\\$(?:\\{(?:' . $either->(@names) . ')\\}|(?:' . $either->(@names) . ')\\b)' },
     ],
 }));
 placed('packaging/syntax/vscode/snippets/ngx-ws-exec.json', $json->encode({ map {

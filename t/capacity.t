@@ -27,6 +27,8 @@ case 'connections' => sub {
     is(said(exec_max(254, ''), connections => 768), '', 'as many as there is room for');
     is(said(exec_max(300, ''), connections => 768, workers => 2), '', 'more workers have room for more');
     is(said(exec_max(300, 'websocket_exec_stderr null;'), connections => 768), '', 'and so has one without standard error');
+    like(said(exec_max(254, 'websocket_exec_notes on;'), connections => 768), qr/room for 190, of 4 connections/, 'notes take one more');
+    is(said(exec_max(190, 'websocket_exec_notes on;'), connections => 768), '', 'as many as there is room for');
     is(said(exec_max(0, ''), connections => 64), '', 'no limit');
     unlike(said('location = /cat { websocket_exec /bin/cat; }', connections => 768), qr/\[warn\]/, 'the default is no warning');
     is(said('location = /tcp { websocket_tcp 127.0.0.1:1; }', connections => 64), '', 'nothing of services');

@@ -25,7 +25,8 @@ my $ngx = Ws::Nginx->new(
     workers => 2,
     user    => "nobody $nogroup",
     noise   => [qr/worker process \d+ exited on signal 9/, qr/shared memory zone "ws_exec_\w+" was locked by/],
-    http    => 'websocket_exec_stop 200ms 1s; websocket_close_timeout 2s;',
+    http    => 'websocket_exec_stop 200ms 1s; websocket_close_timeout 2s;
+        log_format notes "$uri [$websocket_exec_note]"; access_log %%PREFIX%%/access.log notes;',
     server  => <<'EOT');
     location = /own    { websocket_exec %%PREFIX%%/bin/who; }
     location = /games  { websocket_exec %%PREFIX%%/bin/who; websocket_exec_user games; }
@@ -45,6 +46,10 @@ my $ngx = Ws::Nginx->new(
         websocket_exec_pty on; websocket_exec_format bytes; }
     location = /daemonize { websocket_exec %%PREFIX%%/bin/daemonize; websocket_exec_user games; }
     location = /stubborn { websocket_exec %%PREFIX%%/bin/stubborn; websocket_exec_user games; }
+    location /notes { websocket_exec_notes on; websocket_exec_user games;
+        location = /notes/pipe { websocket_exec %%PREFIX%%/bin/notes; }
+        location = /notes/tty  { websocket_exec %%PREFIX%%/bin/notes; websocket_exec_pty on; websocket_exec_format bytes; }
+        location /notes/dir/   { websocket_exec_dir %%PREFIX%%/bin; websocket_exec_pty on; websocket_exec_format bytes; } }
     location = /shared { websocket_exec %%PREFIX%%/bin/shared; websocket_exec_user games; websocket_channel shared; }
     location = /one    { websocket_exec /bin/cat; websocket_exec_user games; websocket_exec_max 1; }
     location = /limit  { websocket_exec /bin/sh -c "ulimit -n"; websocket_exec_user games; websocket_exec_limit nofile=77; }
@@ -54,6 +59,9 @@ my $ngx = Ws::Nginx->new(
     location /other/   { websocket_exec_dir %%PREFIX%%/bin; websocket_exec_user daemon; }
 EOT
 chmod 0755, $ngx->prefix;
+
+# By the descriptor, and by its name.
+$ngx->program('notes', "#!/bin/sh\necho \"a \$(id -un)\" >&3\necho b >/dev/fd/3\necho done\n");
 
 # What it is, and whether it can become more.
 $ngx->program('who', <<'EOT');
@@ -130,6 +138,15 @@ sub status_of {
 }
 
 case 'the user of the workers where nothing is said' => sub { is_run_by('/own', $uid{nobody}, $gid{nobody}, 'nobody') };
+
+case 'notes of another user, by a pipe and beside a terminal' => sub {
+    for my $path ('/notes/pipe', '/notes/tty', '/notes/dir/notes') {
+        my $client = Ws::Client->open($ngx->port, $path);
+        like($client->message->{payload}, qr/^done/);
+        is($client->server_close, 'close 1000');
+        is($ngx->await_access_log(qr/^\Q$path\E \[.*\]$/m), "$path [a=games b=]");
+    }
+};
 
 case 'one user a location' => sub {
     my $said = is_run_by('/games', $uid{games}, $gid{games}, 'games');

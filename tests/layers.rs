@@ -108,6 +108,7 @@ const FILES: &[(&str, &str)] = &[
     ("program/feed", "endpoints"),
     ("program/host", "endpoints"),
     ("program/launch", "endpoints"),
+    ("program/notes", "endpoints"),
     ("program/pool", "endpoints"),
     ("program/pool/hand_over", "endpoints"),
     ("program/pool/location", "endpoints"),

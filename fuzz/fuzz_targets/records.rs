@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         .into_iter()
         .filter_map(|said| match said {
             Said::Message(kind, payload) => Some((kind, payload)),
-            Said::Close(..) | Said::Error(_) => None,
+            Said::Note(_) | Said::Close(..) | Said::Error(_) => None,
         })
         .collect();
     let kind = if std::str::from_utf8(&octets).is_ok() { MessageKind::Text } else { MessageKind::Binary };

@@ -8,6 +8,8 @@ use ngx_ws_exec::ws::MessageKind;
 pub enum Said {
     /// A whole message.
     Message(MessageKind, Vec<u8>),
+    /// A note for the access log.
+    Note(Vec<u8>),
     /// That the connection is to be closed.
     Close(u16, String),
     /// Something that breaks the rules of its format.
@@ -64,6 +66,7 @@ fn take(output: Output<'_>, open: &mut Option<(MessageKind, Vec<u8>)>, said: &mu
             assert!(reason.len() <= 123);
             said.push(Said::Close(code.number(), reason.to_owned()));
         }
+        Output::Note { text } => said.push(Said::Note(text.to_vec())),
     }
 }
 

@@ -16,6 +16,7 @@ use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Setting
 use super::{Compiler, Refused, Template, message_template, names, recording, redis, refusals, tcp, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;
+use crate::exec::notes::{self, Limit};
 use crate::exec::spawner::{Daemons, Ladder, Resource};
 use crate::status::StatusForm;
 use crate::tcp::allow::{self, Rule};
@@ -283,6 +284,12 @@ impl<C: Compiler + 'static> Table<C> {
         row(c"websocket_exec_stderr", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_stderr, value::choice(from[0], EXEC_STDERRS))
         }),
+        row(c"websocket_exec_notes", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_notes, value::flag(from[0]))
+        }),
+        row(c"websocket_exec_notes_limit", Place::Anywhere, Arguments::OneOrTwo, |to, _, from| {
+            once(&mut to.exec_notes_limit, notes_limit(from))
+        }),
         row(c"websocket_exec_pool", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_pool, value::number(from[0], 0, MOST_AHEAD))
         }),
@@ -408,6 +415,16 @@ pub(super) fn between(text: &[u8], size: u64, least: u64, most: u64) -> Result<u
     } else {
         Err(Refused::value(text, format!("a size from {least} to {most}")))
     }
+}
+
+/// How many notes, and how many octets of all together.
+fn notes_limit(from: &[&[u8]]) -> Result<Limit, Refused> {
+    let number = value::number(from[0], 1, notes::MAX_NUMBER as u64)? as usize;
+    let size = match from.get(1) {
+        Some(text) => value::size(text).and_then(|size| between(text, size, 1, notes::MAX_SIZE as u64))? as usize,
+        None => Limit::DEFAULT.size,
+    };
+    Ok(Limit { number, size })
 }
 
 /// Makes the location's endpoint, unless it has one.

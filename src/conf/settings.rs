@@ -14,6 +14,7 @@ use crate::channel::position::Start;
 use crate::channel::transport::Transports;
 use crate::channel::wire::Naming;
 use crate::exec::framing::Format;
+use crate::exec::notes;
 use crate::exec::spawner::{Ladder, Limit, Resource};
 use crate::status::StatusForm;
 use crate::tcp::allow;
@@ -221,6 +222,8 @@ impl<C: Compiler> Settings<C> {
             || self.exec_limit.is_some()
             || self.exec_user.is_some()
             || self.exec_stderr.is_some()
+            || self.exec_notes.is_some()
+            || self.exec_notes_limit.is_some()
             || self.exec_pty.is_some()
             || self.exec_stop.is_some()
     }
@@ -474,6 +477,10 @@ settings! {
     exec_max: u64, 1024;
     /// What becomes of the program's standard error.
     exec_stderr: ExecStderr, ExecStderr::Log;
+    /// Whether the program has a descriptor on which it notes something for the access log.
+    exec_notes: bool, false;
+    /// What it may note, there and by records.
+    exec_notes_limit: notes::Limit, notes::Limit::DEFAULT;
     /// Resource limits of the program.
     exec_limit: Rc<[ExecLimit<C::Template>]>, Rc::from([]);
     /// How long a program that clients share outlives the last of them, in milliseconds.

@@ -100,6 +100,8 @@ fn defaults() {
     assert_eq!((settings.ping_interval(), settings.ping_timeout(), settings.idle_timeout()), (30_000, 10_000, 0));
     assert_eq!((settings.close_timeout(), settings.send_timeout(), settings.send_buffer()), (5_000, 60_000, 65_536));
     assert_eq!((settings.exec_format(), settings.exec_max()), (Format::Lines, 1024));
+    let notes = settings.exec_notes_limit();
+    assert_eq!((settings.exec_notes(), notes.number, notes.size), (false, 32, 4_096));
     assert_eq!((settings.exec_stop().term_ms, settings.exec_stop().kill_ms), (100, 5_000));
     assert!(matches!(*settings.origin(), [OriginRule::Same]));
     assert_eq!(of(&[&["websocket_tcp", "a:1"]]).max_message_size(), 0, "nothing of a message is kept");
@@ -152,7 +154,12 @@ fn a_block_has_the_pool_of_the_location_around_it() {
     let mut here = of(&[]);
     here.inherit_content(&around);
     assert_eq!(here.pool, 9);
-    for line in [&["websocket_exec_env", "A=1"][..], &["websocket_exec_pool", "0"], &["websocket_exec_pty", "on"]] {
+    for line in [
+        &["websocket_exec_env", "A=1"][..],
+        &["websocket_exec_pool", "0"],
+        &["websocket_exec_pty", "on"],
+        &["websocket_exec_notes", "on"],
+    ] {
         assert!(of(&[line]).says_how_to_start(), "{line:?}");
     }
     assert!(!of(&[&["websocket_exec_format", "bytes"], &["websocket_exec_max", "1"]]).says_how_to_start());
@@ -374,6 +381,16 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_exec_pool", "1024"], true),
         (&["websocket_exec_pool", "1025"], false),
         (&["websocket_exec_pool", "on"], false),
+        (&["websocket_exec_notes", "on"], true),
+        (&["websocket_exec_notes", "1"], false),
+        (&["websocket_exec_notes_limit", "1", "1"], true),
+        (&["websocket_exec_notes_limit", "1024", "64k"], true),
+        (&["websocket_exec_notes_limit", "16"], true),
+        (&["websocket_exec_notes_limit", "0"], false),
+        (&["websocket_exec_notes_limit", "1025"], false),
+        (&["websocket_exec_notes_limit", "1", "0"], false),
+        (&["websocket_exec_notes_limit", "1", "65537"], false),
+        (&["websocket_exec_notes_limit", "off"], false),
         (&["websocket_exec_start_timeout", "0"], true),
         (&["websocket_exec_start_timeout", "5"], true),
         (&["websocket_exec_start_timeout", "soon"], false),

@@ -85,7 +85,9 @@ fn of_program(settings: &Settings<NginxCompiler>) -> Cost {
         ExecStderr::Null => (1, 2),
         ExecStderr::Log | ExecStderr::Client | ExecStderr::Both => (2, 3),
     };
-    Cost { connections: connections + client, descriptors: descriptors + client }
+    // What it notes something on is a pipe as well.
+    let notes = u64::from(settings.exec_notes() && !is_shared);
+    Cost { connections: connections + client + notes, descriptors: descriptors + client + notes }
 }
 
 /// How many of something all worker processes have room for together, and what is short first.

@@ -24,7 +24,7 @@ use super::ledger;
 use super::listeners::{self, Calls, Head, Listener};
 use super::log::Level;
 use super::pipe;
-use super::program::{Command, Environs, Launch, launch};
+use super::program::{Command, Environs, Launch, Noting, launch};
 use super::refused;
 use super::request::{HeldRequest, Request, try_again};
 use super::session::context::{HeldContext, RecordRef};
@@ -213,6 +213,7 @@ fn start(request: Request<'_>) -> Result<(), Status> {
                 ExecStderr::Null => ExecStderr::Null,
                 ExecStderr::Log | ExecStderr::Client | ExecStderr::Both => ExecStderr::Log,
             },
+            noting: Noting::by_descriptor(settings),
             tells_of_client: false,
         },
     );

@@ -8,6 +8,7 @@ mod command;
 mod feed;
 pub mod host;
 mod launch;
+mod notes;
 pub mod pool;
 pub mod remainder;
 mod stderr;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 pub use command::{Body, Command, Environs};
 pub use feed::Feed;
 pub use launch::{Launch, Launched, Stdio, launch};
+pub use notes::{Notes, Noting};
 use remainder::Left;
 pub use stderr::{Reader as StderrReader, Stderr};
 pub use stdin::Stdin;
@@ -84,6 +86,8 @@ pub struct RunningProgram {
     feed: Option<Feed>,
     stdout: Option<Pipe>,
     stderr: Option<Stderr>,
+    /// What it notes, if it can.
+    notes: Option<Notes>,
     reader: Reader,
     writer: Writer,
     backlog: usize,
@@ -177,6 +181,9 @@ impl Endpoint for RunningProgram {
         if let Some(stderr) = &mut self.stderr {
             moved |= stderr.read(outlet);
         }
+        if let Some(notes) = &mut self.notes {
+            moved |= notes.read();
+        }
         match self.read_output(outlet) {
             Ok(some) => moved |= some,
             Err(ending) => return Produced::Ended(ending),
@@ -188,6 +195,9 @@ impl Endpoint for RunningProgram {
             if let Some(stderr) = &mut self.stderr {
                 stderr.finish(outlet);
             }
+            if let Some(notes) = &mut self.notes {
+                notes.finish();
+            }
             return Produced::Ended(how(status));
         }
         if moved { Produced::Some } else { Produced::Nothing }
@@ -198,7 +208,11 @@ impl Endpoint for RunningProgram {
         let is_awaited = Rc::new(Cell::new(true));
         let patience = (u64::from(self.ladder.term_ms) + STOPS).min(MOST_PATIENCE);
         let program = LeftProgram { end: Rc::clone(&self.end), patience, is_awaited: Rc::clone(&is_awaited) };
-        if !self.end.is_gone() {
+        if self.end.is_gone() {
+            if let Some(notes) = &mut self.notes {
+                notes.finish();
+            }
+        } else {
             let left = Left {
                 id: self.id,
                 name: std::mem::take(&mut self.name),
@@ -208,6 +222,9 @@ impl Endpoint for RunningProgram {
                 feed,
                 stdout: self.stdout.take(),
                 stderr: self.stderr.take(),
+                notes: self.notes.take(),
+                reader: (self.format == Format::Messages)
+                    .then(|| std::mem::replace(&mut self.reader, Reader::new(self.format))),
                 grace: 0,
                 awaited: Some((self.session, is_awaited)),
             };
@@ -296,7 +313,7 @@ impl RunningProgram {
         let mut buffer = buffers::take_reading();
         let read = stdout.read(&mut buffer);
         let result = match read {
-            Read::Data(count) => pass_on(&mut self.reader, &buffer[..count], outlet),
+            Read::Data(count) => pass_on(&mut self.reader, &buffer[..count], self.notes.as_mut(), outlet),
             Read::Blocked | Read::End | Read::HungUp => Ok(()),
         };
         buffers::put_reading(buffer);
@@ -307,7 +324,7 @@ impl RunningProgram {
     fn finish(&mut self, outlet: &mut Outlet<'_>) -> Result<(), Ending> {
         match self.reader.finish() {
             Ok(None) => Ok(()),
-            Ok(Some(output)) => put(output, outlet),
+            Ok(Some(output)) => put(output, self.notes.as_mut(), outlet),
             Err(error) => Err(misframed(error, outlet)),
         }
     }
@@ -333,13 +350,18 @@ impl StderrReader for Outlet<'_> {
 }
 
 /// Gives what a read brought to the client.
-fn pass_on(reader: &mut Reader, mut octets: &[u8], outlet: &mut Outlet<'_>) -> Result<(), Ending> {
+fn pass_on(
+    reader: &mut Reader,
+    mut octets: &[u8],
+    mut notes: Option<&mut Notes>,
+    outlet: &mut Outlet<'_>,
+) -> Result<(), Ending> {
     loop {
         match reader.next(octets) {
             Ok((consumed, output)) => {
                 octets = octets.get(consumed..).unwrap_or_default();
                 match output {
-                    Some(output) => put(output, outlet)?,
+                    Some(output) => put(output, notes.as_deref_mut(), outlet)?,
                     None => return Ok(()),
                 }
             }
@@ -348,7 +370,7 @@ fn pass_on(reader: &mut Reader, mut octets: &[u8], outlet: &mut Outlet<'_>) -> R
     }
 }
 
-fn put(output: Output<'_>, outlet: &mut Outlet<'_>) -> Result<(), Ending> {
+fn put(output: Output<'_>, notes: Option<&mut Notes>, outlet: &mut Outlet<'_>) -> Result<(), Ending> {
     match output {
         Output::Piece { kind, payload, last } => {
             let result = if last && !outlet.in_message() {
@@ -359,6 +381,12 @@ fn put(output: Output<'_>, outlet: &mut Outlet<'_>) -> Result<(), Ending> {
             result.map_err(broken)
         }
         Output::Close { code, reason } => Err(Ending { code, reason: reason.to_owned() }),
+        Output::Note { text } => {
+            if let Some(notes) = notes {
+                notes.take(text);
+            }
+            Ok(())
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! ```text
 //! record = ( "T" / "B" / "t" / "b" ) SP length LF payload   ; text or binary; lower case: more of the message follows
 //!        / "C" SP code [ SP reason ] LF                     ; from the program only: close the WebSocket
+//!        / "V" SP name [ SP value ] LF                      ; from the program only: note something for the access log
 //!        / "E" SP length LF *( variable LF )                ; to the program only: what its client brought
 //! length = 1*19DIGIT                                        ; octets of the payload
 //! code   = 4DIGIT                                           ; 1000-1003, 1007-1014, 3000-4999
@@ -18,6 +19,8 @@
 //!
 //! A program of a pool, which is started before its client is there, is told of it by the record `E`, before all others
 //! ([`write_environment`]). One that comes from a program is read over, so that `cat` is an echo there as well.
+//!
+//! Notes are for [`crate::exec::notes`]: what name and value may be is decided there.
 //!
 //! Neither direction does I/O. A message of up to [`HOLD`] octets is passed on whole; a larger one is streamed, so that
 //! no message, however long, needs more memory than that here. An object between two messages holds no heap memory.

@@ -30,6 +30,11 @@ pub enum Output<'a> {
         /// Its reason, cut to what a Close frame can carry.
         reason: &'a str,
     },
+    /// Note this for the access log: a name, a space, and a value, as [`Notes`](crate::exec::notes::Notes) takes it.
+    Note {
+        /// The line. Of one that is longer than any that is kept, only so much that this can be told.
+        text: &'a [u8],
+    },
 }
 
 /// The program broke the rules of its format. The connection is to be closed with [`close_code`](Self::close_code).
@@ -47,6 +52,8 @@ pub enum FramingError {
     MixedTypes(MessageKind),
     /// A `C` record without a code that may be sent (RFC 6455, section 7.4.1).
     InvalidClose,
+    /// A `V` record without a space after its type.
+    InvalidNote,
     /// The output ended inside a record, or with a message that has more to follow.
     Unfinished,
     /// Memory for the message could not be had.
@@ -63,6 +70,7 @@ impl FramingError {
             | Self::InvalidLength
             | Self::MixedTypes(_)
             | Self::InvalidClose
+            | Self::InvalidNote
             | Self::Unfinished
             | Self::OutOfMemory => CloseCode::INTERNAL,
         }
@@ -79,6 +87,7 @@ impl std::fmt::Display for FramingError {
             Self::MixedTypes(MessageKind::Text) => f.write_str("a binary record inside a text message"),
             Self::MixedTypes(MessageKind::Binary) => f.write_str("a text record inside a binary message"),
             Self::InvalidClose => f.write_str("a close record with an invalid code"),
+            Self::InvalidNote => f.write_str("a note without a space after its type"),
             Self::Unfinished => f.write_str("the end of the output inside a message"),
             Self::OutOfMemory => f.write_str("a message for which there is no memory"),
         }
@@ -113,6 +122,7 @@ pub(super) enum Source {
 pub(super) enum Found {
     Piece { kind: MessageKind, source: Source, last: bool },
     Close { code: CloseCode, reason: Source },
+    Note { text: Source },
 }
 
 /// How far one call came: the octets of the input that it is done with, and what it found.
@@ -209,7 +219,7 @@ impl Reader {
 
     fn output<'a>(&'a mut self, found: Found, input: &'a [u8]) -> Result<Output<'a>, FramingError> {
         let source = match &found {
-            Found::Piece { source, .. } | Found::Close { reason: source, .. } => source,
+            Found::Piece { source, .. } | Found::Close { reason: source, .. } | Found::Note { text: source } => source,
         };
         let octets = match source {
             Source::Input(range) => input.get(range.clone()),
@@ -222,6 +232,7 @@ impl Reader {
         .unwrap_or_default();
         match found {
             Found::Piece { kind, last, .. } => Ok(Output::Piece { kind, payload: octets, last }),
+            Found::Note { .. } => Ok(Output::Note { text: octets }),
             Found::Close { code, .. } => {
                 let reason = simdutf8::basic::from_utf8(octets).map_err(|_| FramingError::InvalidUtf8)?;
                 Ok(Output::Close { code, reason: crate::ws::close::truncate_reason(reason) })

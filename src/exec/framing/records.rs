@@ -4,6 +4,7 @@
 
 use super::reader::{Found, FramingError, Source, Step, hold};
 use super::{HOLD, MessageKind};
+use crate::exec::notes;
 use crate::ws::close::CloseCode;
 use crate::ws::utf8::Validator;
 
@@ -11,6 +12,10 @@ use crate::ws::utf8::Validator;
 const MAX_LENGTH_LINE: usize = 2 + 19;
 /// Octets of `C <code> <reason>` at most. A longer reason than a Close frame takes is cut, but not without limit.
 const MAX_CLOSE_LINE: usize = 1024;
+/// Octets of `V <name> <value>` that are passed on at most: of what is longer no notes are kept.
+const MAX_NOTE_LINE: usize = NOTE_HEAD + notes::MAX_SIZE + 1;
+/// Octets of `V` and the space after it.
+const NOTE_HEAD: usize = 2;
 
 /// The record that the output is in.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ enum State {
     Payload(Record),
     /// In what is read over: so many octets of it are still to come.
     Skipped(u64),
+    /// In the rest of a note that is too long: it is read over, up to the newline.
+    NoteTail,
     /// The program has closed the WebSocket; nothing that follows counts.
     Closed,
 }
@@ -47,6 +54,7 @@ struct Record {
 enum Header<'a> {
     Record(Record),
     Skipped(u64),
+    Note(&'a [u8]),
     Close { code: CloseCode, reason: &'a [u8] },
 }
 
@@ -79,6 +87,14 @@ impl Records {
                         return Ok((at, None));
                     }
                 }
+                State::NoteTail => {
+                    let Some(end) = memchr::memchr(b'\n', rest) else { return Ok((input.len(), None)) };
+                    at += end + 1;
+                    self.state = State::Header;
+                    if at == input.len() {
+                        return Ok((at, None));
+                    }
+                }
                 State::Payload(record) => {
                     let (used, found) = self.payload(record, held, rest, at)?;
                     at += used;
@@ -95,7 +111,7 @@ impl Records {
         match self.state {
             State::Closed => Ok(()),
             State::Header if self.open.is_none() && held.is_empty() => Ok(()),
-            State::Header | State::Payload(_) | State::Skipped(_) => Err(FramingError::Unfinished),
+            State::Header | State::Payload(_) | State::Skipped(_) | State::NoteTail => Err(FramingError::Unfinished),
         }
     }
 
@@ -106,11 +122,19 @@ impl Records {
             None => return Ok((0, None)),
             Some(b'T' | b'B' | b't' | b'b' | b'E') => MAX_LENGTH_LINE,
             Some(b'C') => MAX_CLOSE_LINE,
+            Some(b'V') => MAX_NOTE_LINE,
             Some(&octet) => return Err(FramingError::UnknownRecord(octet)),
         };
         let room = (limit - held.len()).min(rest.len());
         let window = rest.get(..rest.len().min(room + 1)).unwrap_or(rest);
         let Some(end) = memchr::memchr(b'\n', window) else {
+            if rest.len() > room && limit == MAX_NOTE_LINE {
+                hold(held, rest.get(..room).unwrap_or(rest))?;
+                self.state = State::NoteTail;
+                let text = parse_note(held)?;
+                let source = Source::Held(held.len() - text.len()..held.len());
+                return Ok((room, Some(Found::Note { text: source })));
+            }
             if rest.len() > room {
                 return Err(FramingError::HeaderTooLong);
             }
@@ -124,6 +148,11 @@ impl Records {
         } else {
             hold(held, part)?;
             held.as_slice()
+        };
+        // Where the end of the line is that is passed on.
+        let source = |tail: &[u8]| {
+            let range = line.len() - tail.len()..line.len();
+            if from_input { Source::Input(at + range.start..at + range.end) } else { Source::Held(range) }
         };
         let found = match parse(line)? {
             Header::Record(record) => {
@@ -140,12 +169,10 @@ impl Records {
                 *held = Vec::new();
                 None
             }
+            Header::Note(text) => Some(Found::Note { text: source(text) }),
             Header::Close { code, reason } => {
                 self.state = State::Closed;
-                let range = line.len() - reason.len()..line.len();
-                let reason =
-                    if from_input { Source::Input(at + range.start..at + range.end) } else { Source::Held(range) };
-                Some(Found::Close { code, reason })
+                Some(Found::Close { code, reason: source(reason) })
             }
         };
         Ok((end + 1, found))
@@ -198,11 +225,17 @@ fn parse(line: &[u8]) -> Result<Header<'_>, FramingError> {
         b'B' => (MessageKind::Binary, false),
         b'b' => (MessageKind::Binary, true),
         b'C' => return parse_close(rest),
+        b'V' => return parse_note(line).map(Header::Note),
         b'E' => return Ok(Header::Skipped(length()?)),
         octet => return Err(FramingError::UnknownRecord(octet)),
     };
     let left = length()?;
     Ok(Header::Record(Record { kind, left, more, whole: left <= HOLD as u64 }))
+}
+
+/// What follows `V` and a space.
+fn parse_note(line: &[u8]) -> Result<&[u8], FramingError> {
+    line.strip_prefix(b"V ").ok_or(FramingError::InvalidNote)
 }
 
 fn parse_close(rest: &[u8]) -> Result<Header<'_>, FramingError> {

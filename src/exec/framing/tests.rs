@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::exec::environment::{CgiRequest, Environment};
+use crate::exec::notes::MAX_SIZE;
 use crate::ws::close::CloseCode;
 
 /// What came out: whole messages, put together from their pieces.
@@ -11,6 +12,7 @@ use crate::ws::close::CloseCode;
 enum Event {
     Message(MessageKind, Vec<u8>),
     Close(u16, String),
+    Note(Vec<u8>),
     Failed(FramingError),
 }
 
@@ -42,6 +44,7 @@ impl Collector {
                 }
             }
             Output::Close { code, reason } => self.events.push(Event::Close(code.number(), reason.to_owned())),
+            Output::Note { text } => self.events.push(Event::Note(text.to_vec())),
         }
     }
 
@@ -182,6 +185,40 @@ fn close_records() {
 }
 
 #[test]
+fn notes() {
+    let note = |text: &str| Event::Note(text.as_bytes().to_vec());
+    check(Format::Messages, b"V a 1\nT 2\nhiV b_2 x y\n", &[note("a 1"), text(b"hi"), note("b_2 x y")]);
+    check(Format::Messages, b"V a\nV a \nV  \nV \n", &[note("a"), note("a "), note(" "), note("")]);
+    // Also between the pieces of a message, and octets that are no text.
+    check(Format::Messages, b"t 1\naV \xff\nT 1\nb", &[Event::Note(b"\xff".to_vec()), text(b"ab")]);
+    check(Format::Messages, b"V a 1\nC 1000\nV b 2\n", &[note("a 1"), Event::Close(1000, String::new())]);
+    for input in [&b"V\n"[..], b"Va 1\n"] {
+        check(Format::Messages, input, &[Event::Failed(FramingError::InvalidNote)]);
+    }
+    for input in [&b"V"[..], b"V a 1", b"V a 1\nV b"] {
+        assert_eq!(read(Format::Messages, [input]).last(), Some(&Event::Failed(FramingError::Unfinished)));
+    }
+}
+
+#[test]
+fn a_note_that_is_too_long_is_read_over() {
+    for length in [MAX_SIZE, MAX_SIZE + 1, MAX_SIZE + 2, 3 * MAX_SIZE] {
+        let mut expected = vec![b'x'; length];
+        let input = [b"V ", &expected[..], b"\nT 1\na"].concat();
+        expected.truncate(MAX_SIZE + 1);
+        for size in [1, 4096, MAX_SIZE, input.len()] {
+            assert_eq!(
+                read(Format::Messages, input.chunks(size)),
+                [Event::Note(expected.clone()), text(b"a")],
+                "{size}"
+            );
+        }
+    }
+    let endless = [b"V ".as_slice(), &[b'x'; 2 * MAX_SIZE]].concat();
+    assert_eq!(read(Format::Messages, [&endless[..]]).last(), Some(&Event::Failed(FramingError::Unfinished)));
+}
+
+#[test]
 fn malformed_records() {
     use FramingError::*;
     let endless = [b"C 1000 ".as_slice(), &[b'x'; 1020]].concat();
@@ -239,7 +276,7 @@ fn pieces(format: Format, reads: &[&[u8]]) -> (Vec<(usize, bool)>, usize) {
                     got.push((payload.len(), last));
                     input = &input[consumed..];
                 }
-                (_, Some(Output::Close { .. })) => panic!("closed"),
+                (_, Some(Output::Close { .. } | Output::Note { .. })) => panic!("no message"),
                 (_, None) => break,
             }
         }

@@ -108,6 +108,9 @@ impl cgi::Program for NginxProgram {
         if let Some(Launched { stderr: Some(stderr), .. }) = &mut self.launched {
             stderr.read(&mut Journal(self.request.get()));
         }
+        if let Some(Launched { notes: Some(notes), .. }) = &mut self.launched {
+            notes.read();
+        }
     }
 
     fn status(&self) -> Option<ExitStatus> {
@@ -115,7 +118,15 @@ impl cgi::Program for NginxProgram {
     }
 
     fn leave(&mut self, grace: u64) {
-        let Some(Launched { id, end, mut feed, stdout, mut stderr, .. }) = self.launched.take() else { return };
+        let Some(Launched { id, end, mut feed, stdout, mut stderr, mut notes, .. }) = self.launched.take() else {
+            return;
+        };
+        // The request is logged now.
+        match &mut notes {
+            Some(notes) if end.status().is_some() => notes.finish(),
+            Some(notes) => notes.read_all(),
+            None => {}
+        }
         if end.is_gone() {
             if let Some(stderr) = &mut stderr {
                 stderr.finish(&mut Journal(self.request.get()));
@@ -126,7 +137,20 @@ impl cgi::Program for NginxProgram {
         feed.close();
         let name = std::mem::take(&mut self.name);
         let ladder = self.ladder;
-        let left = Left { id, name, end, ladder, terminal: false, feed, stdout, stderr, grace, awaited: None };
+        let left = Left {
+            id,
+            name,
+            end,
+            ladder,
+            terminal: false,
+            feed,
+            stdout,
+            stderr,
+            notes,
+            reader: None,
+            grace,
+            awaited: None,
+        };
         remainder::begin(left, Input::Whole);
     }
 }

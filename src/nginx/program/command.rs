@@ -9,6 +9,7 @@ use std::io;
 use crate::conf::{EnvEntry, PROGRAM_NAME, names_program};
 use crate::exec::directory::{self, Execution, Found, Unresolved};
 use crate::exec::environment::{self, Environment, Setting};
+use crate::exec::notes;
 use crate::exec::spawner::Limit;
 use crate::exec::strings::Strings;
 use crate::nginx::auth_basic;
@@ -219,10 +220,12 @@ fn script(request: Request<'_>) -> usize {
 pub type Values<'a> = Vec<(&'a [u8], Cow<'a, [u8]>)>;
 
 /// What a location sets in the environment of its programs: the variables of their user, then those of
-/// `websocket_exec_env`, which may take their place. `None` when a value cannot be had.
+/// `websocket_exec_env`, which may take their place, and which descriptor they note something on if they have it. `None` when a value
+/// cannot be had.
 pub fn variables<'a>(
     user: Option<&'a User>,
     entries: &'a [EnvEntry<ComplexValue>],
+    has_notes: bool,
     value: impl Fn(&'a ComplexValue) -> Option<&'a [u8]>,
 ) -> Option<Values<'a>> {
     let mut values: Values<'a> = Vec::with_capacity(entries.len() + 4);
@@ -238,6 +241,10 @@ pub fn variables<'a>(
                 }
             }
         }
+    }
+    if has_notes {
+        let (name, value) = notes::VARIABLE;
+        values.push((name, Cow::Borrowed(value)));
     }
     Some(values)
 }
@@ -278,7 +285,9 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
     let settings = request.settings();
     let entries = settings.exec_env();
     let whom = settings.exec_user();
-    let values = variables(whom.as_deref(), &entries, |template| template.evaluate(request))
+    // Nobody's request is logged with what a shared program notes.
+    let has_notes = settings.exec_notes() && environs != Environs::Channel;
+    let values = variables(whom.as_deref(), &entries, has_notes, |template| template.evaluate(request))
         .ok_or(Status::INTERNAL_SERVER_ERROR)?;
     let variables: Vec<Setting<'_>> = values.iter().map(|(name, value)| Setting { name, value }).collect();
     let uri = request.uri();

@@ -3,12 +3,13 @@
 //! Starting the program of a request.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use super::client::OneClient;
 use super::command::{Command, Environs, refusal};
 use super::feed::Feed;
+use super::notes::{Notes, Noting};
 use super::{Listener, RunningProgram, Stderr, Stdin, backlog, pool};
 use crate::conf::{EndpointSettings, ExecStderr};
 use crate::exec::framing::{Reader, Writer, write_environment};
@@ -82,6 +83,8 @@ pub struct Launch {
     pub terminal: bool,
     /// What becomes of its standard error.
     pub stderr: ExecStderr,
+    /// How it notes something for the access log, if it can.
+    pub noting: Option<Noting>,
     /// It is told of its client by the first record.
     pub tells_of_client: bool,
 }
@@ -94,13 +97,15 @@ pub struct Launched {
     /// None as long as its terminal has not come.
     pub stdout: Option<Pipe>,
     pub stderr: Option<Stderr>,
+    /// What it notes, if it can.
+    pub notes: Option<Notes>,
     /// Its terminal comes when it runs.
     pub unattached: bool,
 }
 
 impl Launched {
-    /// Asks the spawner for a program, in the directory `found` that it is in or by its path, with pipes or on a terminal. These
-    /// octets are the first that it reads.
+    /// Asks the spawner for a program, in the directory `found` that it is in or by its path, with pipes or on a terminal, and with a
+    /// descriptor for its notes if it is to have one. These octets are the first that it reads.
     ///
     /// # Errors
     ///
@@ -110,6 +115,7 @@ impl Launched {
         program: &ProgramDescription<'_>,
         found: Option<OwnedFd>,
         to: ExecStderr,
+        noting: Option<Noting>,
         listener: Listener,
         first: &[u8],
     ) -> io::Result<Self> {
@@ -129,12 +135,15 @@ impl Launched {
                 (feed, Some(listener.watch(stdout)?), stderr, Some(theirs))
             }
         };
+        let noted = noting.map(|noting| noting.open(&asked.name, asked.user.as_deref(), listener)).transpose()?;
+        let (notes, their_notes) = noted.map_or((None, None), |(ours, theirs)| (Some(ours), theirs));
+        let program = &ProgramDescription { notes: their_notes.as_ref().map(AsFd::as_fd), ..*program };
         if !first.is_empty() {
             feed.queue().extend_from_slice(first);
         }
         let end = Rc::clone(&asked.end);
         let id = programs::start(asked, program, theirs, found)?;
-        Ok(Launched { id, end, feed, stdout, stderr, unattached })
+        Ok(Launched { id, end, feed, stdout, stderr, notes, unattached })
     }
 
     /// Somebody else hears of its descriptors from now on.
@@ -146,12 +155,23 @@ impl Launched {
         if let Some(stderr) = &self.stderr {
             stderr.listen(listener);
         }
+        if let Some(notes) = &mut self.notes {
+            notes.listen(listener);
+        }
+    }
+
+    /// What it notes is logged with this request.
+    pub fn log_with(&self, request: Request<'_>) {
+        if let (Some(notes), Some(context)) = (&self.notes, request.context()) {
+            // Without memory the log does not have it, which is no reason to end the program.
+            context.set_notes(notes.kept());
+        }
     }
 
     /// As the endpoint of a session, which has given the program its place. `was_ready`: it was there before its client.
     pub fn serve(self, request: Request<'_>, session: SessionRef, name: String, was_ready: bool) -> Box<dyn Endpoint> {
         let settings = request.settings();
-        let Launched { id, end, feed, stdout, stderr, unattached } = self;
+        let Launched { id, end, feed, stdout, stderr, notes, unattached } = self;
         Box::new(RunningProgram {
             id,
             name,
@@ -167,6 +187,7 @@ impl Launched {
             feed: Some(feed),
             stdout,
             stderr,
+            notes,
             reader: Reader::new(settings.exec_format()),
             writer: Writer::new(settings.exec_format()),
             backlog: backlog(settings.max_message_size()),
@@ -200,7 +221,7 @@ pub fn listener(request: Request<'_>, session: SessionRef) -> Listener {
 ///
 /// The status to answer, which was logged.
 pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Result<Launched, Status> {
-    let Launch { listener, served, terminal, stderr, tells_of_client } = launch;
+    let Launch { listener, served, terminal, stderr, noting, tells_of_client } = launch;
     let settings = request.settings();
     let name = &command.name;
     let description = ProgramDescription {
@@ -233,7 +254,9 @@ pub fn launch(request: Request<'_>, command: Command<'_>, launch: Launch) -> Res
         timeout: settings.exec_start_timeout(),
         user: settings.exec_user(),
     };
-    Launched::ask(asked, &description, found, stderr, listener, &first).map_err(refused)
+    let launched = Launched::ask(asked, &description, found, stderr, noting, listener, &first).map_err(refused)?;
+    launched.log_with(request);
+    Ok(launched)
 }
 
 /// The program of a location for a session.
@@ -279,6 +302,7 @@ fn start(request: Request<'_>, session: SessionRef, command: Command<'_>) -> Res
         served: Rc::new(OneClient(session)),
         terminal: settings.exec_pty(),
         stderr: settings.exec_stderr(),
+        noting: Noting::of(settings),
         tells_of_client: pool::tells_of_client(settings),
     };
     Ok(launch(request, command, whom)?.serve(request, session, name, false))

@@ -14,8 +14,9 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::stderr::Reader;
-use super::{Feed, Listener, Stderr, Stdin, unread};
+use super::stderr::Reader as StderrReader;
+use super::{Feed, Listener, Notes, Stderr, Stdin, unread};
+use crate::exec::framing::{Output, Reader};
 use crate::exec::spawner::{Ladder, ProgramId};
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -42,6 +43,9 @@ const HANG_UP: u64 = 100;
 /// read.
 const OUTPUT: usize = 16 << 20;
 
+/// Reads of a program's standard output once it has ended: more than a pipe holds.
+const LAST_READS: u32 = 16;
+
 /// A program whose client has gone, or none of which has come.
 pub struct Remainder {
     id: ProgramId,
@@ -54,6 +58,10 @@ pub struct Remainder {
     feed: Feed,
     stdout: Option<Pipe>,
     stderr: Option<Stderr>,
+    /// What it notes, if it can.
+    notes: Option<Notes>,
+    /// Looks for notes in what it says, as long as that is in the format `messages`.
+    reader: Option<Reader>,
     /// Octets of output that may still be dropped.
     output: usize,
     grace: u64,
@@ -73,6 +81,10 @@ pub struct Left {
     pub feed: Feed,
     pub stdout: Option<Pipe>,
     pub stderr: Option<Stderr>,
+    /// What it notes, if it can.
+    pub notes: Option<Notes>,
+    /// Who has read its standard output, if there may be notes in it.
+    pub reader: Option<Reader>,
     /// Milliseconds that it has for what it still writes, once it has read its input, before it is stopped.
     pub grace: u64,
     /// The session that has left it, and whether that waits for the end of the program; `None` where there was no session.
@@ -94,7 +106,7 @@ enum RemainderStage {
 
 /// Takes over a program that is not gone.
 pub fn begin(left: Left, input: Input) {
-    let Left { id, name, end, ladder, terminal, feed, stdout, stderr, grace, awaited } = left;
+    let Left { id, name, end, ladder, terminal, feed, stdout, stderr, notes, reader, grace, awaited } = left;
     // SAFETY: ngx_cycle is set before workers begin, and its log outlives them.
     let log = unsafe { (*ffi::ngx_cycle).log };
     let mut remainder = Box::new(Remainder {
@@ -107,6 +119,8 @@ pub fn begin(left: Left, input: Input) {
         feed,
         stdout,
         stderr,
+        notes,
+        reader,
         output: OUTPUT,
         grace,
         awaited,
@@ -122,6 +136,9 @@ pub fn begin(left: Left, input: Input) {
     }
     if let Some(stderr) = &remainder.stderr {
         stderr.listen(listener);
+    }
+    if let Some(notes) = &mut remainder.notes {
+        notes.listen(listener);
     }
     if !programs::leave(id, Rc::new(AwaitedEnd(this))) {
         // The spawner is gone, and the program with it.
@@ -319,20 +336,41 @@ impl Remainder {
         if let Some(stderr) = &mut self.stderr {
             stderr.read(&mut Journal { name: &self.name });
         }
-        let Some(stdout) = &mut self.stdout else { return };
+        let has_ended = self.end.status().is_some();
+        match &mut self.notes {
+            Some(notes) if has_ended => notes.finish(),
+            Some(notes) => drop(notes.read()),
+            None => {}
+        }
+        if !(has_ended && self.reader.is_some()) {
+            self.read_output(false);
+            return;
+        }
+        // Whoever logs the session does so now, with all that the program has noted.
+        let mut reads = 0;
+        while reads < LAST_READS && self.read_output(true) {
+            reads += 1;
+        }
+    }
+
+    /// Reads once from its standard output, after an event or without one. Whether anything came.
+    fn read_output(&mut self, looks: bool) -> bool {
+        let Some(stdout) = &mut self.stdout else { return false };
         if self.output == 0 {
             stdout.watch_read(false);
-            return;
+            return false;
         }
-        if !stdout.readable() {
+        if !looks && !stdout.readable() {
             stdout.watch_read(true);
-            return;
+            return false;
         }
         let mut buffer = buffers::take_reading();
-        match stdout.read(&mut buffer) {
+        let read = stdout.read(&mut buffer);
+        match read {
             Read::Data(count) => {
                 self.output = self.output.saturating_sub(count);
                 stdout.watch_read(true);
+                self.look_for_notes(&buffer[..count]);
             }
             Read::Blocked => {
                 stdout.watch_read(true);
@@ -341,12 +379,35 @@ impl Remainder {
             Read::End | Read::HungUp => self.stdout = None,
         }
         buffers::put_reading(buffer);
+        matches!(read, Read::Data(_))
+    }
+
+    /// Takes the notes of what it says; all else is for a client that has gone.
+    fn look_for_notes(&mut self, mut octets: &[u8]) {
+        let (Some(reader), Some(notes)) = (&mut self.reader, &mut self.notes) else { return };
+        loop {
+            match reader.next(octets) {
+                Ok((consumed, Some(output))) => {
+                    octets = octets.get(consumed..).unwrap_or_default();
+                    if let Output::Note { text } = output {
+                        notes.take(text);
+                    }
+                }
+                Ok((_, None)) => return,
+                // What follows is not known to be records.
+                Err(_) => break,
+            }
+        }
+        self.reader = None;
     }
 
     /// What it has said on standard error is for the log.
     fn finish(&mut self) {
         if let Some(stderr) = &mut self.stderr {
             stderr.finish(&mut Journal { name: &self.name });
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.finish();
         }
     }
 }
@@ -356,7 +417,7 @@ struct Journal<'a> {
     name: &'a str,
 }
 
-impl Reader for Journal<'_> {
+impl StderrReader for Journal<'_> {
     fn has_room(&self) -> bool {
         true
     }

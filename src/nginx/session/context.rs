@@ -3,10 +3,14 @@
 //! What this module keeps for a request.
 
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
+use crate::exec::notes::Notes;
 use crate::nginx::ffi;
+use crate::nginx::guard::guard;
 use crate::nginx::hold::Holder;
 use crate::nginx::request::{bytes, copy_to};
 use crate::session::record::Record;
@@ -34,6 +38,8 @@ pub struct Context {
     channel_id: Cell<Option<Text>>,
     /// The ids of the channels that a client publishes to, which gets messages of others.
     publishes_to: Cell<Option<Text>>,
+    /// What the program of the request has noted for the access log; the cleanup of the pool has the reference that keeps it.
+    notes: Cell<Option<NonNull<Notes>>>,
     /// What has happened since.
     pub record: Record,
 }
@@ -85,6 +91,7 @@ impl Context {
             remote_host: Cell::new(None),
             channel_id: Cell::new(None),
             publishes_to: Cell::new(None),
+            notes: Cell::new(None),
             record: Record::default(),
         }
     }
@@ -137,6 +144,24 @@ impl Context {
         result
     }
 
+    /// What the program of the request has noted for the access log.
+    pub fn notes(&self) -> Option<&Notes> {
+        // SAFETY: set_notes() has let the pool keep a reference until it goes, and the context with it.
+        self.notes.get().map(|notes| unsafe { notes.as_ref() })
+    }
+
+    /// Lets the log have these notes, and what is added to them. `false` when there is no memory.
+    pub fn set_notes(&self, notes: &Rc<Notes>) -> bool {
+        // SAFETY: the pool is alive, by the promise of new(); the cleanup is nginx's, to be filled in.
+        let cleanup = unsafe { ffi::ngx_pool_cleanup_add(self.pool.as_ptr(), 0).as_mut() };
+        let Some(cleanup) = cleanup else { return false };
+        let kept = Rc::into_raw(Rc::clone(notes)).cast_mut();
+        cleanup.handler = Some(let_notes_go);
+        cleanup.data = kept.cast();
+        self.notes.set(NonNull::new(kept));
+        true
+    }
+
     /// The context for whoever keeps it beyond the handler.
     ///
     /// # Safety
@@ -152,7 +177,15 @@ impl Context {
         copy.record.copy_from(&self.record);
         let protocol = self.protocol().is_none_or(|name| copy.set_protocol(name));
         let channel_id = self.channel_id().is_none_or(|ids| copy.set_channel_id(ids));
-        protocol && channel_id
+        let notes = self.notes.get().is_none_or(|notes| {
+            // SAFETY: set_notes() has made the pointer from a reference, which the pool still keeps; this one counts as another.
+            let notes = unsafe {
+                Rc::increment_strong_count(notes.as_ptr());
+                Rc::from_raw(notes.as_ptr())
+            };
+            copy.set_notes(&notes)
+        });
+        protocol && channel_id && notes
     }
 
     fn copy(&self, text: &[u8]) -> Option<Text> {
@@ -164,4 +197,10 @@ impl Context {
         // SAFETY: texts are made by copy() only: they are in the pool, which frees none of them before it goes itself.
         unsafe { bytes(&text) }
     }
+}
+
+/// The pool of a request goes, and with it the reference to its notes.
+unsafe extern "C" fn let_notes_go(data: *mut c_void) {
+    // SAFETY: set_notes() has made the pointer of a reference that it has given to the pool, whose cleanups run once.
+    guard((), || drop(unsafe { Rc::from_raw(data.cast_const().cast::<Notes>()) }));
 }

@@ -344,6 +344,8 @@ impl Publication {
         let (kind, payload, last) = match output {
             Output::Piece { kind, payload, last } => (kind, payload, last),
             Output::Close { code, reason } => return Err(Ending { code, reason: reason.to_owned() }),
+            // It serves all clients, and none of the requests that are logged is its own.
+            Output::Note { .. } => return Ok(()),
         };
         let begun = self.unfinished.as_ref().map_or(0, |(_, begun)| begun.len());
         let most = parameters.max_message_size;

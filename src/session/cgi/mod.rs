@@ -110,7 +110,7 @@ pub trait Program {
     /// Its output is not read for now: nothing is to be told of it.
     fn pause(&mut self);
 
-    /// Passes on what it has written to its standard error.
+    /// Passes on what it has written to its standard error, and takes what it has noted for the log.
     fn pass_errors(&mut self);
 
     /// How it ended, if it has.

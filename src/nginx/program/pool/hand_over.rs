@@ -52,6 +52,7 @@ pub fn hand_over(request: Request<'_>, session: SessionRef) -> Result<Option<Box
     });
     let Some(Program { mut launched, pid, .. }) = program else { return Ok(None) };
     launched.listen(listener(request, session));
+    launched.log_with(request);
     launched.feed.queue().extend_from_slice(&told);
     if let Some(stdout) = &mut launched.stdout {
         // It was watched otherwise until now, and nobody has looked what is there.

@@ -14,6 +14,7 @@ use crate::nginx::conf_ctx;
 use crate::nginx::ffi;
 use crate::nginx::log::Octets;
 use crate::nginx::program::command::variables;
+use crate::nginx::program::notes::Noting;
 use crate::nginx::request::bytes;
 use crate::nginx::template::{ComplexValue, NginxCompiler};
 use crate::nginx::user::User;
@@ -43,6 +44,8 @@ pub struct PooledLocation {
     pub most: u64,
     /// What becomes of their standard error.
     pub stderr: ExecStderr,
+    /// How they note something for the access log, if they can.
+    pub noting: Option<Noting>,
     /// They run on terminals.
     pub terminal: bool,
     server_name: Vec<u8>,
@@ -80,6 +83,7 @@ impl PooledLocation {
             start_timeout: settings.exec_start_timeout(),
             most: settings.exec_max(),
             stderr: settings.exec_stderr(),
+            noting: Noting::of(settings),
             terminal: settings.exec_pty(),
             server_name,
             script_name: script_name(settings).map(<[u8]>::to_vec),
@@ -105,7 +109,13 @@ impl PooledLocation {
 
     /// What programs find in their environment.
     pub fn environment(&self) -> Environment {
-        let values = variables(self.user.as_deref(), &self.variables, ComplexValue::constant).unwrap_or_default();
+        let values = variables(
+            self.user.as_deref(),
+            &self.variables,
+            self.noting.is_some_and(Noting::has_descriptor),
+            ComplexValue::constant,
+        )
+        .unwrap_or_default();
         let settings: Vec<Setting<'_>> = values.iter().map(|(name, value)| Setting { name, value }).collect();
         let version = ffi::nginx_version;
         let software = format!("nginx/{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000);

@@ -63,7 +63,8 @@ impl Program {
             user: location.user.clone(),
         };
         let description = location.description(arguments, environment);
-        let mut launched = Launched::ask(asked, &description, None, location.stderr, listener(0), &[])?;
+        let mut launched =
+            Launched::ask(asked, &description, None, location.stderr, location.noting, listener(0), &[])?;
         launched.listen(listener(launched.id.0));
         Ok(Program { launched, pid: 0, asked: now, closed: None, counted, location: Rc::clone(location) })
     }
@@ -129,7 +130,7 @@ impl Program {
             // No client will read why it has ended.
             stderr.read(&mut Journal(&self.location));
         }
-        let Program { launched: Launched { id, end, feed, stdout, mut stderr, .. }, location, .. } = self;
+        let Program { launched: Launched { id, end, feed, stdout, mut stderr, notes, .. }, location, .. } = self;
         if end.is_gone() {
             if let Some(stderr) = &mut stderr {
                 stderr.finish(&mut Journal(&location));
@@ -145,6 +146,8 @@ impl Program {
             feed,
             stdout,
             stderr,
+            notes,
+            reader: None,
             grace: 0,
             awaited: None,
         };
