@@ -208,19 +208,5 @@ case 'limit_except beside "if"' => sub {
 
 echoes($_) for '/there/?x=1', '/there/', '/regex/?x=1', '/regex/';
 
-# What cannot be in a location cannot be in a block of it.
-case 'a terminal that is shared in "if" only' => sub {
-    my $bad = Ws::Nginx->new(server => <<'EOT');
-    location / {
-        websocket_exec /bin/cat;
-        websocket_channel a;
-        if ($arg_x) { websocket_exec_pty on; }
-    }
-EOT
-    my ($status, $said) = $bad->check_config;
-    isnt($status, 0);
-    like($said, qr/"websocket_exec_pty" directive: .*shared/);
-};
-
 $ngx->stop;
 done_testing();

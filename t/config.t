@@ -277,12 +277,10 @@ for my $mode (qw(pub pubsub)) {
     usage("a shared program and mode=$mode", "websocket_channel a mode=$mode;\nwebsocket_exec /bin/cat;", 'websocket_exec /bin/cat;',
         'websocket_exec', qr/mode=sub/);
 }
-$ngx->{server} = "websocket_exec_pty on;\nlocation / {\nwebsocket_exec /bin/cat;\nwebsocket_channel a;\n}";
-{
-    my ($status, $said) = $ngx->check_config;
-    isnt($status, 0, 'a shared terminal');
-    like($said, qr{\[emerg\].*"websocket_exec_pty" directive: .*shared});
-}
+accepted("a shared terminal: $_", "websocket_exec_pty on;\nwebsocket_exec_pty_size $_;\nlocation / {\nwebsocket_exec /bin/cat;\nwebsocket_channel a;\n}")
+    for qw(smallest writer);
+usage('websocket_exec_pty_size', "websocket_exec /bin/cat;\nwebsocket_exec_pty_size 80x24;", 'websocket_exec_pty_size 80x24;',
+    'websocket_exec_pty_size', qr/"smallest" or "writer"/);
 usage('websocket_exec_linger without a unit of time', "websocket_exec /bin/cat;\nwebsocket_exec_linger soon;", 'websocket_exec_linger soon;',
     'websocket_exec_linger', qr/soon/);
 accepted("websocket_exec_linger $_", "location / {\nwebsocket_exec /bin/cat;\nwebsocket_exec_linger $_;\n}") for qw(0 500ms 1h);

@@ -44,6 +44,8 @@ my $ngx = Ws::Nginx->new(
         websocket_exec_user games; websocket_exec_pty on; websocket_exec_format bytes; }
     location = /sh     { websocket_exec /bin/sh; websocket_exec_env PS1=ready: TERM=dumb; websocket_exec_user games;
         websocket_exec_pty on; websocket_exec_format bytes; }
+    location = /shared-sh { websocket_exec /bin/sh; websocket_exec_env PS1=ready: TERM=dumb; websocket_exec_user games;
+        websocket_channel sh; websocket_channel_start oldest; websocket_exec_pty on; websocket_exec_format bytes; }
     location = /daemonize { websocket_exec %%PREFIX%%/bin/daemonize; websocket_exec_user games; }
     location = /stubborn { websocket_exec %%PREFIX%%/bin/stubborn; websocket_exec_user games; }
     location /notes { websocket_exec_notes on; websocket_exec_user games;
@@ -251,6 +253,16 @@ case 'a shell on a terminal: jobs, the size, opening it by name, hanging up' => 
     $client->send(text("sleep 1000 &\n"), text("sleep 1000\n"));
     $ngx->await_programs(3);
     $client->reset;
+    $ngx->await_programs(0);
+};
+
+case 'a terminal that clients share is the user\'s own' => sub {
+    plan skip_all => no_terminals() if no_terminals();
+    my @clients = map { Ws::Client->open($ngx->port, '/shared-sh') } 1 .. 2;
+    read_until($_, qr/ready:/) for @clients;
+    $clients[0]->send(text("\e[8;50;132t"), text("stat -c '%u is %U' \$(tty); stty size\n"));
+    like(read_until($_, qr/\n\d+ \d+\r\n/), qr/\n$uid{games} is games\r\n50 132\r\n/) for @clients;
+    $_->abandon for @clients;
     $ngx->await_programs(0);
 };
 

@@ -4,6 +4,7 @@
 
 use crate::channel::wire::Naming;
 use crate::exec::framing::Format;
+use crate::exec::terminal::SizePolicy;
 use crate::status::StatusForm;
 use crate::tcp::proxy_protocol;
 use crate::ws::frame::MessageKind;
@@ -23,6 +24,9 @@ pub enum ExecStderr {
 
 pub(super) const EXEC_FORMATS: &[(&str, Format)] =
     &[("lines", Format::Lines), ("bytes", Format::Bytes), ("messages", Format::Messages)];
+
+pub(super) const EXEC_PTY_SIZES: &[(&str, SizePolicy)] =
+    &[("smallest", SizePolicy::Smallest), ("writer", SizePolicy::Writer)];
 
 pub(super) const EXEC_STDERRS: &[(&str, ExecStderr)] =
     &[("log", ExecStderr::Log), ("client", ExecStderr::Client), ("both", ExecStderr::Both), ("null", ExecStderr::Null)];

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use super::cgi;
 use super::channel;
 use super::choices::{
-    CHANNEL_LAGS, CHANNEL_LONGPOLLS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_STDERRS, PROXY_PROTOCOLS,
-    STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
+    CHANNEL_LAGS, CHANNEL_LONGPOLLS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_PTY_SIZES, EXEC_STDERRS,
+    PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
 use super::{Compiler, Refused, Template, message_template, names, recording, redis, refusals, tcp, value, words};
@@ -295,6 +295,9 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_exec_pty", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_pty, value::flag(from[0]))
+        }),
+        row(c"websocket_exec_pty_size", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_pty_size, value::choice(from[0], EXEC_PTY_SIZES))
         }),
         row(c"websocket_exec_remote_host", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_remote_host, value::flag(from[0]))

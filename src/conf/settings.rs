@@ -16,6 +16,7 @@ use crate::channel::wire::Naming;
 use crate::exec::framing::Format;
 use crate::exec::notes;
 use crate::exec::spawner::{Ladder, Limit, Resource};
+use crate::exec::terminal::SizePolicy;
 use crate::status::StatusForm;
 use crate::tcp::allow;
 use crate::tcp::proxy_protocol;
@@ -491,6 +492,8 @@ settings! {
     exec_remote_host: bool, false;
     /// Whether the program runs on a pseudo-terminal.
     exec_pty: bool, false;
+    /// Which size a terminal has that several clients share.
+    exec_pty_size: SizePolicy, SizePolicy::Smallest;
     /// How long a start may take, in milliseconds; 0 for no limit.
     exec_start_timeout: u64, 10_000;
     /// Whom programs run as; none for the user of the workers.

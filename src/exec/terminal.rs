@@ -12,6 +12,9 @@
 //! sets the size of the terminal and is not passed on. It is the sequence by which a terminal is told, and tells, its
 //! size in characters (XTWINOPS in the control sequences of xterm), so that nobody types it by accident, and a client
 //! needs no other channel and no escaping of what is typed.
+//!
+//! A terminal that several clients share has one size all the same, which [`SizePolicy`] picks of those that they ask for. They are told
+//! of it by the same sequence, in a text message of its own: no output of a program is a text message there.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,9 +37,30 @@ impl Default for Size {
     }
 }
 
+/// Which size a terminal has that several clients share (`websocket_exec_pty_size`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SizePolicy {
+    /// The most that fits into the window of each of them.
+    #[default]
+    Smallest,
+    /// That of the client that has sent something last.
+    Writer,
+}
+
 impl Size {
     /// Octets of the longest message that sets a size.
     pub const MAX_MESSAGE: usize = b"\x1b[8;65535;65535t".len();
+
+    /// The largest size that fits into both.
+    pub fn common(self, other: Self) -> Self {
+        Self { columns: self.columns.min(other.columns), rows: self.rows.min(other.rows) }
+    }
+
+    /// The message that sets this size, and tells of it.
+    pub fn to_message(self) -> String {
+        let Self { columns, rows } = self;
+        format!("\x1b[8;{rows};{columns}t")
+    }
 
     /// The size that a message of the client sets; `None` if it is input like any other.
     pub fn from_message(message: &[u8]) -> Option<Self> {
@@ -92,6 +116,10 @@ mod tests {
         let size = |rows, columns| Some(Size { columns, rows });
         assert_eq!(Size::from_message(b"\x1b[8;24;80t"), size(24, 80));
         assert_eq!(Size::from_message(b"\x1b[8;1;65535t"), size(1, 65535));
+        let told = Size { columns: 132, rows: 50 };
+        assert_eq!(Size::from_message(told.to_message().as_bytes()), Some(told));
+        assert_eq!(Some(told.common(Size::default())), size(24, 80));
+        assert_eq!(Some(told.common(Size { columns: 10, rows: 100 })), size(50, 10));
         let longest = b"\x1b[8;65535;65535t";
         assert_eq!(Size::from_message(longest), size(65535, 65535));
         assert_eq!(longest.len(), Size::MAX_MESSAGE);

@@ -232,12 +232,6 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
             return ERROR;
         }
-        if matches!(here.endpoint, Some(EndpointSettings::Shared(_))) && here.exec_pty() {
-            let reason =
-                "a terminal has one size and one client: it cannot be shared by those of a \"websocket_channel\"";
-            log::configuration(cf, format_args!("\"websocket_exec_pty\" directive: {reason}"));
-            return ERROR;
-        }
         if matches!(here.endpoint, Some(EndpointSettings::Shared(_))) && here.exec_notes() {
             let reason = "a program that the clients of a \"websocket_channel\" share has no request that its notes are logged with";
             log::configuration(cf, format_args!("\"websocket_exec_notes\" directive: {reason}"));

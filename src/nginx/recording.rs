@@ -241,7 +241,8 @@ fn form(request: Request<'_>, context: &Context, wanted: &Wanted<ComplexValue>) 
         RecordingForm::Usual if settings.has_terminal() => {
             let seconds = i64::try_from(began.as_secs()).unwrap_or_default();
             let header = asciicast::header(Size::default(), seconds, &term(request));
-            (Form::Asciicast(Asciicast::new(settings.exec_format() == Format::Lines)), header)
+            let (has_lines, is_shared) = (settings.exec_format() == Format::Lines, settings.shared_program().is_some());
+            (Form::Asciicast(Asciicast::new(has_lines, is_shared)), header)
         }
         RecordingForm::Usual | RecordingForm::Json => {
             let milliseconds = u64::try_from(began.as_millis()).unwrap_or_default();

@@ -12,6 +12,7 @@ use super::text::Joiner;
 use super::{Direction, Missing, Piece, seconds};
 use crate::exec::terminal::Size;
 use crate::json;
+use crate::ws::frame::MessageKind;
 
 /// What is to be known of a recording from one line to the next.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Asciicast {
     shown: Joiner,
     /// The endpoint takes the end of a line off what is written, and puts it behind what is typed.
     has_lines: bool,
+    /// Several clients share the terminal: its size is what they are told, and not what this one asks for.
+    is_shared: bool,
     /// The text of the event that is being made.
     text: String,
 }
@@ -35,19 +38,27 @@ pub fn header(size: Size, began: i64, term: &[u8]) -> String {
 }
 
 impl Asciicast {
-    /// Nothing was shown yet. `has_lines` if messages are lines without their ends.
-    pub fn new(has_lines: bool) -> Self {
-        Asciicast { has_lines, ..Asciicast::default() }
+    /// Nothing was shown yet. `has_lines` if messages are lines without their ends, `is_shared` if it is not the terminal of this client
+    /// alone.
+    pub fn new(has_lines: bool, is_shared: bool) -> Self {
+        Asciicast { has_lines, is_shared, ..Asciicast::default() }
     }
 
     /// Appends what a piece of a message is on a terminal, if it is anything. Returns of how many octets the line tells.
     pub(super) fn piece(&mut self, time: u64, piece: &Piece<'_>, line: &mut String) -> usize {
-        // What sets the size is not typed, as the endpoint has it.
-        if piece.direction == Direction::In
+        // What sets the size is not typed, as the endpoint has it, and what tells of it is not written by the program.
+        let may_be_size = match piece.direction {
+            Direction::In => true,
+            Direction::Out => self.is_shared && piece.kind == MessageKind::Text,
+        };
+        if may_be_size
             && piece.first
             && piece.last
             && let Some(Size { columns, rows }) = Size::from_message(piece.payload)
         {
+            if self.is_shared && piece.direction == Direction::In {
+                return piece.payload.len();
+            }
             event(time, "r", line);
             // Writing to a string does not fail.
             let _ = writeln!(line, "\"{columns}x{rows}\"]");

@@ -59,7 +59,7 @@ fn said(recorder: &mut Recorder, direction: Direction, kind: MessageKind, payloa
 
 fn terminal(has_lines: bool) -> (Recorder, Rc<RefCell<File>>) {
     let header = asciicast::header(Size::default(), 1_764_422_000, b"xterm-256color");
-    begin(Form::Asciicast(Asciicast::new(has_lines)), header)
+    begin(Form::Asciicast(Asciicast::new(has_lines, false)), header)
 }
 
 fn messages() -> (Recorder, Rc<RefCell<File>>) {
@@ -97,6 +97,19 @@ fn a_terminal() {
          [60.007,\"o\",\"\u{fffd}\"]\n"
     );
     assert_eq!(file.borrow().missing, Some(Missing::default()));
+}
+
+#[test]
+fn a_terminal_of_several_clients() {
+    let header = asciicast::header(Size::default(), 1_764_422_000, b"xterm-256color");
+    let (mut recorder, file) = begin(Form::Asciicast(Asciicast::new(false, true)), header);
+    said(&mut recorder, In, Text, b"\x1b[8;50;132t");
+    said(&mut recorder, Out, Text, b"\x1b[8;30;100t");
+    // What a program writes is binary.
+    said(&mut recorder, Out, Binary, b"\x1b[8;1;1t");
+    recorder.end(None);
+    let text = &file.borrow().text;
+    assert_eq!(text.split_once('\n').unwrap().1, "[0.000,\"r\",\"100x30\"]\n[0.000,\"o\",\"\\u001b[8;1;1t\"]\n");
 }
 
 #[test]

@@ -21,7 +21,7 @@ mod tests;
 pub use copy::{Appended, CopyFound, CopyState, Original};
 pub use group::{GroupInfo, GroupKey, Listed, Page};
 pub use presence::{Expelled, Left, ListedSubscriber, Presence, SubscriberList};
-pub use program::{Ended, Input, InputError, Owner, ProgramHandle, ProgramPhase, ProgramView};
+pub use program::{Ended, Input, InputError, InputKind, LeftInput, Owner, ProgramHandle, ProgramPhase, ProgramView};
 pub use publish::{Deleted, History, Policy, PublishError, Published};
 pub use read::{Budget, News, Read, ReadError};
 pub use subscribe::{Present, SubscribeError, Subscribed, Terms};

@@ -82,17 +82,56 @@ pub struct ProgramView {
     pub others: bool,
     /// Other workers have clients of it that have not been told to go.
     pub successors: bool,
+    /// The slots of all workers that have clients of it.
+    pub clients: Wake,
     /// Whether there is input for the program.
     pub input: bool,
+}
+
+/// What is left for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// A message of a client.
+    Message(MessageKind),
+    /// What a worker says of the sizes that its clients ask for, in the form of the caller.
+    Size,
+}
+
+impl InputKind {
+    /// As the zone has it.
+    fn number(self) -> u32 {
+        match self {
+            Self::Message(MessageKind::Text) => 0,
+            Self::Message(MessageKind::Binary) => 1,
+            Self::Size => 2,
+        }
+    }
+
+    fn of_number(number: u32) -> Self {
+        match number {
+            0 => Self::Message(MessageKind::Text),
+            1 => Self::Message(MessageKind::Binary),
+            _ => Self::Size,
+        }
+    }
 }
 
 /// A message for a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// Text or binary.
-    pub kind: MessageKind,
-    /// The message.
+    /// What it is.
+    pub kind: InputKind,
+    /// Its octets.
     pub data: Vec<u8>,
+}
+
+/// A message as its program finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftInput {
+    /// The number of the slot of the worker that has left it.
+    pub from: usize,
+    /// The message.
+    pub input: Input,
 }
 
 /// Why a message for a program was not taken.
@@ -172,7 +211,8 @@ impl<L: Lock> Programs<'_, L> {
                 wake = memory.tell_owner(program)?;
             }
             let owner = memory.owner(program)?;
-            let mut others = memory.clients(program)?;
+            let all_clients = memory.clients(program)?;
+            let mut others = all_clients;
             others.remove(slot.0);
             let view = ProgramView {
                 owner: match owner {
@@ -190,6 +230,7 @@ impl<L: Lock> Programs<'_, L> {
                 deleted: memory.record(handle.channel.cell)?.state.get() == state::DELETED,
                 others: !others.is_empty(),
                 successors: memory.any_stays(others)?,
+                clients: all_clients,
                 input: program.input.get() != 0,
             };
             if !clients && owner.is_none() {
@@ -306,7 +347,7 @@ impl<L: Lock> Programs<'_, L> {
         })
     }
 
-    /// Adds a message to the input of a program, if no more than `most` octets wait then, or none did. Workers are
+    /// Adds a message of this worker to the input of a program, if no more than `most` octets wait then, or none did. Workers are
     /// returned that are to be woken.
     ///
     /// # Errors
@@ -315,11 +356,12 @@ impl<L: Lock> Programs<'_, L> {
     pub fn push_input(
         &self,
         handle: ProgramHandle,
-        kind: MessageKind,
-        data: &[u8],
+        slot: Slot,
+        message: &Input,
         most: u64,
         now: Now,
     ) -> Result<Wake, InputError> {
+        let Input { kind, data } = message;
         let cells = Memory::input_cells(data.len());
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
@@ -339,11 +381,7 @@ impl<L: Lock> Programs<'_, L> {
                 program.starved.set(1);
                 return Ok(Err(InputError::Full));
             }
-            let kind = match kind {
-                MessageKind::Text => 0,
-                MessageKind::Binary => 1,
-            };
-            memory.push_input(program, kind, data)?;
+            memory.push_input(program, slot.0, kind.number(), data)?;
             memory.tell_owner(program).map(Ok)
         })?
     }
@@ -359,7 +397,7 @@ impl<L: Lock> Programs<'_, L> {
         handle: ProgramHandle,
         slot: Slot,
         mut octets: usize,
-        out: &mut Vec<Input>,
+        out: &mut Vec<LeftInput>,
     ) -> Result<(), Corrupt> {
         self.zone.view(|memory| {
             let Some(program) = owned(memory, handle, slot)? else { return Ok(()) };
@@ -378,8 +416,8 @@ impl<L: Lock> Programs<'_, L> {
                     return Ok(());
                 }
                 memory.read_along(cell, size_of::<StoredInput>(), len, &mut data)?;
-                let kind = if input.kind.get() == 0 { MessageKind::Text } else { MessageKind::Binary };
-                out.push(Input { kind, data });
+                let message = Input { kind: InputKind::of_number(input.kind.get()), data };
+                out.push(LeftInput { from: input.from.get() as usize, input: message });
                 octets = octets.saturating_sub(len.max(1));
                 if octets == 0 {
                     break;

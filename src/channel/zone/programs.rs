@@ -234,8 +234,8 @@ impl<'a> Memory<'a> {
         cells_for(len, INLINE_INPUT)
     }
 
-    /// Adds a message to the input of a program. There are enough free cells.
-    pub fn push_input(self, program: &ProgramRecord, kind: u32, data: &[u8]) -> Result<(), Corrupt> {
+    /// Adds a message of the worker in a slot to the input of a program. There are enough free cells.
+    pub fn push_input(self, program: &ProgramRecord, slot: usize, kind: u32, data: &[u8]) -> Result<(), Corrupt> {
         let header = self.header()?;
         let cells = Self::input_cells(data.len());
         let chain = self.take_cells(cells, tag::INPUT)?;
@@ -245,6 +245,7 @@ impl<'a> Memory<'a> {
         input.cells.set(count);
         input.after.set(0);
         input.kind.set(kind);
+        input.from.set(u32::try_from(slot).map_err(|_| Corrupt)?);
         input.len.set(u32::try_from(data.len()).map_err(|_| Corrupt)?);
         self.write_along(chain.head, size_of::<Input>(), [data])?;
         match Cell::new(program.input_last.get()) {

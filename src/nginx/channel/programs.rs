@@ -4,8 +4,9 @@
 
 use super::hub::{Hub, time};
 use crate::channel::memory::Corrupt;
-use crate::channel::store::{Ended, Input, InputError, Key, Process, ProgramHandle, ProgramView, SubscribeError, Wake};
-use crate::ws::frame::MessageKind;
+use crate::channel::store::{
+    Ended, Input, InputError, Key, LeftInput, Process, ProgramHandle, ProgramView, SubscribeError, Wake,
+};
 
 impl Hub {
     /// Wakes those who are concerned, of whatever was done; a damaged zone concerns nobody before it is repaired.
@@ -91,20 +92,14 @@ impl Hub {
     /// # Errors
     ///
     /// [`InputError`].
-    pub fn push_input(
-        &mut self,
-        handle: ProgramHandle,
-        kind: MessageKind,
-        data: &[u8],
-        most: u64,
-    ) -> Result<(), InputError> {
-        let wake = self.store.programs().push_input(handle, kind, data, most, time())?;
+    pub fn push_input(&mut self, handle: ProgramHandle, message: &Input, most: u64) -> Result<(), InputError> {
+        let wake = self.store.programs().push_input(handle, self.slot, message, most, time())?;
         self.wake(wake);
         Ok(())
     }
 
     /// Copies what a program of this worker is to read: about so many octets.
-    pub fn read_input(&mut self, handle: ProgramHandle, octets: usize, out: &mut Vec<Input>) {
+    pub fn read_input(&mut self, handle: ProgramHandle, octets: usize, out: &mut Vec<LeftInput>) {
         let _ = self.store.programs().read_input(handle, self.slot, octets, out);
     }
 

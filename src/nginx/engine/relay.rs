@@ -16,8 +16,8 @@ use super::{Failed, Settings, random, wake};
 use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
 use crate::channel::store::{
-    Appended, Change, CopyFound, GroupChange, GroupKey, History, Input, Key, Now, Original, Owner, ProgramHandle,
-    ProgramPhase, Wake,
+    Appended, Change, CopyFound, GroupChange, GroupKey, History, Input, InputKind, Key, LeftInput, Now, Original,
+    Owner, ProgramHandle, ProgramPhase, Wake,
 };
 use crate::ledger::engines::Figures;
 use crate::nginx::channel::hub::{self, Hub};
@@ -151,10 +151,10 @@ impl Node {
                 let channel = Channel { group: group.clone(), id: id.clone(), history: opening.history };
                 own.open(channel, Some(slot), opening.since);
             } else if let Some(handle) = self.handle.filter(|_| relay != 0) {
-                let request = encode(slot, opening.history, opening.since, key);
+                let data = encode(slot, opening.history, opening.since, key);
+                let request = Input { kind: InputKind::Message(MessageKind::Binary), data };
                 // What a full input does not take is asked for again.
-                taken &=
-                    hub::with(|hub| hub.push_input(handle, MessageKind::Binary, &request, MOST_INPUT)) == Some(Ok(()));
+                taken &= hub::with(|hub| hub.push_input(handle, &request, MOST_INPUT)) == Some(Ok(()));
             }
         }
         opening.asked = if taken { relay } else { 0 };
@@ -270,14 +270,14 @@ impl Node {
     /// Takes what other workers want to listen to.
     fn read_input(&mut self) {
         let (Some(handle), Some(own)) = (self.handle, &mut self.own) else { return };
-        let mut requests: Vec<Input> = Vec::new();
+        let mut requests: Vec<LeftInput> = Vec::new();
         hub::with(|hub| hub.read_input(handle, INPUT, &mut requests));
         if requests.is_empty() {
             return;
         }
         hub::with(|hub| hub.consume_input(handle, requests.len()));
         for request in &requests {
-            if let Some((slot, since, channel)) = decode(&request.data) {
+            if let Some((slot, since, channel)) = decode(&request.input.data) {
                 own.open(channel, Some(slot), since);
             }
         }

@@ -67,7 +67,11 @@ impl Stdio {
     }
 
     /// On a terminal all three are one.
-    fn terminal() -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors or terminals left.
+    pub fn terminal() -> io::Result<Self> {
         let (ours, theirs) = terminal::open(terminal::Size::default())?;
         Ok(Stdio { stdin: ours.try_clone()?, stdout: ours, stderr: None, theirs })
     }

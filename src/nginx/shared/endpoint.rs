@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 
 use super::parameters::weight;
 use super::{Membership, join};
-use crate::channel::store::Input;
+use crate::channel::store::{Input, InputKind};
 use crate::conf;
 use crate::exec::framing::{Format, WriteError};
+use crate::exec::terminal::Size;
 use crate::nginx::channel::hub;
 use crate::nginx::channel::{Ids, WebSocket};
 use crate::nginx::log::Level;
@@ -30,6 +31,8 @@ struct SharedProgramClient {
     membership: Option<Membership>,
     channel: WebSocket,
     format: Format,
+    /// The program runs on a terminal.
+    has_terminal: bool,
     /// A message that has begun and not ended.
     unfinished: Vec<u8>,
     /// Messages for which there is no room yet.
@@ -60,6 +63,7 @@ pub fn start(
         membership: None,
         channel: WebSocket::new(request, session, None, None),
         format: settings.exec_format(),
+        has_terminal: settings.exec_pty(),
         unfinished: Vec::new(),
         held: VecDeque::new(),
         held_octets: 0,
@@ -137,7 +141,7 @@ impl SharedProgramClient {
     }
 
     fn take(&mut self, kind: MessageKind, payload: Vec<u8>) {
-        let message = Input { kind, data: payload };
+        let message = Input { kind: InputKind::Message(kind), data: payload };
         self.held_octets += weight(&message);
         self.held.push_back(message);
     }
@@ -181,6 +185,14 @@ impl Endpoint for SharedProgramClient {
         if data.last {
             let message = std::mem::take(&mut self.unfinished);
             if self.channel.takes_heartbeat(data.kind, &message) {
+                return Ok(());
+            }
+            if self.has_terminal
+                && let Some(size) = Size::from_message(&message)
+            {
+                if let Some(membership) = &self.membership {
+                    membership.resize(size);
+                }
                 return Ok(());
             }
             self.take(data.kind, message);

@@ -52,7 +52,7 @@ impl ProgramZone for SharedHost {
     }
 
     fn push(&self, program: ProgramHandle, message: &Input, most: u64) -> Result<(), InputError> {
-        hub::with(|hub| hub.push_input(program, message.kind, &message.data, most)).unwrap_or(Err(InputError::Gone))
+        hub::with(|hub| hub.push_input(program, message, most)).unwrap_or(Err(InputError::Gone))
     }
 
     fn leave(&self) {

@@ -9,6 +9,7 @@ use crate::conf::ExecStderr;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{self, Ladder, Limit};
 use crate::exec::strings::Strings;
+use crate::exec::terminal::SizePolicy;
 use crate::nginx::channel::{Ids, Publisher};
 use crate::nginx::log::Octets;
 use crate::nginx::program::{Command, Environs, backlog};
@@ -36,6 +37,10 @@ pub struct Parameters {
     linger: u64,
     /// How its streams are divided into messages.
     pub format: Format,
+    /// It runs on a terminal.
+    pub terminal: bool,
+    /// Which size that has.
+    size_policy: SizePolicy,
     /// What becomes of its standard error.
     pub stderr: ExecStderr,
     /// Programs of the location at once.
@@ -72,6 +77,8 @@ impl Parameters {
             name: format!("{} for channel \"{}\"", command.name, Octets(id)),
             linger: settings.exec_linger(),
             format: settings.exec_format(),
+            terminal: settings.exec_pty(),
+            size_policy: settings.exec_pty_size(),
             stderr: settings.exec_stderr(),
             most: settings.exec_max(),
             key: settings.key,
@@ -79,6 +86,11 @@ impl Parameters {
             max_message_size: settings.max_message_size(),
             publisher: Publisher::new(request, ids)?,
         })
+    }
+
+    /// Whether the clients of the program are terminals: they get its octets as they are.
+    pub fn shows_terminal(&self) -> bool {
+        self.terminal && self.format == Format::Bytes
     }
 
     /// How the program is stopped.
@@ -95,7 +107,7 @@ impl Parameters {
             directory: self.directory.as_deref(),
             limits: &self.limits,
             ladder: self.ladder,
-            terminal: false,
+            terminal: self.terminal,
             notes: None,
         }
     }
@@ -108,6 +120,10 @@ impl StartParameters for Parameters {
 
     fn backlog(&self) -> u64 {
         self.backlog as u64
+    }
+
+    fn size_policy(&self) -> Option<SizePolicy> {
+        self.terminal.then_some(self.size_policy)
     }
 }
 

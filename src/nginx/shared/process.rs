@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::parameters::Parameters;
@@ -12,9 +13,10 @@ use super::served::ServedChannel;
 use super::timers::{SharedTimers, on_pipe};
 use crate::channel::backend::{Answer, Failure};
 use crate::channel::message::{self, OCTET_STREAM};
-use crate::channel::store::{ProgramHandle, PublishError};
+use crate::channel::store::{InputKind, ProgramHandle, PublishError, Wake};
 use crate::exec::framing::{FramingError, Output, Reader, Writer};
 use crate::exec::spawner::ProgramId;
+use crate::exec::terminal;
 use crate::nginx::channel::hub;
 use crate::nginx::exhaustion::{self, Explained};
 use crate::nginx::ffi;
@@ -27,8 +29,8 @@ use crate::nginx::worker::programs::{self, Asked};
 use crate::session::buffers;
 use crate::session::endpoint::Ending;
 use crate::session::program::ProgramEnd;
-use crate::session::shared::host::{Progress, SharedProcess};
-use crate::session::shared::{RunEnd, SharedProgramId};
+use crate::session::shared::host::{Progress, SharedProcess, StartParameters};
+use crate::session::shared::{RunEnd, SharedProgramId, SharedSize, SizeNote};
 use crate::ws::close::CloseCode;
 use crate::ws::frame::MessageKind;
 
@@ -44,6 +46,10 @@ const LOOK: u64 = 20;
 
 /// Octets of input that are looked at in one go.
 const BITE: usize = 32 << 10;
+
+/// What resets a terminal (RIS in the control sequences of xterm). It comes before all that a program writes: what the one before has
+/// left in the history, its modes above all, is not this one's.
+const RESET: &[u8] = b"\x1bc";
 
 /// The process of a shared program, in the worker that runs it.
 pub struct Process {
@@ -61,8 +67,15 @@ pub struct Process {
     writer: Writer,
     output: Publication,
     stopping: bool,
+    /// The size of its terminal, if it has one.
+    size: Option<SharedSize>,
+    /// Its terminal comes when it runs.
+    unattached: bool,
+    /// Nobody has that terminal open. As long as the program runs this is not the end of its output: `login` hangs up its
+    /// terminal and opens it again.
+    hung_up: bool,
     /// What the events of the pipes carry. After the pipes, which are to be dropped first.
-    _timers: SharedTimers,
+    timers: SharedTimers,
 }
 
 /// What it says, on its way to the channel.
@@ -94,13 +107,23 @@ impl Process {
             report(Level::Error, format_args!("cannot start {name}: {}", Explained(&error)));
             RunEnd::refused(exhaustion::passes(&error))
         };
-        let stdio = Stdio::pipes(parameters.stderr, parameters.user.as_deref()).map_err(refused)?;
-        // SAFETY: ngx_cycle is set before workers begin.
-        let log = unsafe { (*ffi::ngx_cycle).log };
-        let listener = Listener { handler: on_pipe, data: timers.data().as_ptr().cast(), log };
-        let stdin = Stdin::new(stdio.stdin, listener);
-        let stdout = listener.watch(stdio.stdout).map_err(refused)?;
-        let stderr = stdio.stderr.map(|fd| listener.watch(fd)).transpose().map_err(refused)?;
+        // A terminal belongs to whoever has opened it, so that another user's is opened by its spawner.
+        let stdio = match (parameters.terminal, parameters.user.as_deref()) {
+            (true, Some(_)) => None,
+            (true, None) => Some(Stdio::terminal().map_err(refused)?),
+            (false, user) => Some(Stdio::pipes(parameters.stderr, user).map_err(refused)?),
+        };
+        let unattached = stdio.is_none();
+        let listener = listener(timers);
+        let (feed, stdout, stderr, theirs) = match stdio {
+            None => (Feed::of_terminal(), None, None, None),
+            Some(Stdio { stdin, stdout, stderr, theirs }) => {
+                let feed = Feed::new(Stdin::new(stdin, listener), parameters.terminal);
+                let stdout = listener.watch(stdout).map_err(refused)?;
+                let stderr = stderr.map(|fd| listener.watch(fd)).transpose().map_err(refused)?;
+                (feed, Some(stdout), stderr, Some(theirs))
+            }
+        };
         let end = Rc::new(ProgramEnd::default());
         let asked = Asked {
             served: Rc::new(ServedChannel(id)),
@@ -110,26 +133,36 @@ impl Process {
             timeout: parameters.start_timeout,
             user: parameters.user.clone(),
         };
-        let program = programs::start(asked, &parameters.description(), Some(stdio.theirs), None).map_err(refused)?;
+        let program = programs::start(asked, &parameters.description(), theirs, None).map_err(refused)?;
+        let mut output = Publication { unfinished: None, refusing: Rc::default() };
+        if parameters.shows_terminal() {
+            output.publish(MessageKind::Binary, RESET, parameters);
+        }
         Ok(Process {
             id: program,
             end,
-            feed: Feed::new(stdin, false),
+            feed,
             bitten: 0,
-            stdout: Some(stdout),
+            stdout,
             rest: Vec::new(),
             looked: 0,
             stderr: stderr.map(|pipe| Stderr::new(pipe, parameters.stderr)),
             reader: Reader::new(parameters.format),
             writer: Writer::new(parameters.format),
-            output: Publication { unfinished: None, refusing: Rc::default() },
+            output,
             stopping: false,
-            _timers: timers.clone(),
+            size: parameters.size_policy().map(SharedSize::new),
+            unattached,
+            hung_up: false,
+            timers: timers.clone(),
         })
     }
 
     /// Gives it input as long as it takes it.
-    fn feed(&mut self, handle: ProgramHandle) {
+    fn feed(&mut self, handle: ProgramHandle, parameters: &Parameters) {
+        if self.unattached {
+            return;
+        }
         loop {
             self.feed.flush();
             if self.feed.waiting() > 0 {
@@ -150,10 +183,45 @@ impl Process {
                 // It reads no more. That is no reason to end it: it may still write.
                 continue;
             }
-            for message in input {
-                // What a program of lines cannot read was refused before.
-                let _ = self.writer.write(message.kind, &message.data, true, true, self.feed.queue());
+            for left in input {
+                let data = &left.input.data;
+                match (left.input.kind, &mut self.size) {
+                    (InputKind::Message(kind), size) => {
+                        if let Some(size) = size {
+                            size.wrote(left.from);
+                        }
+                        // What a program of lines cannot read was refused before.
+                        let _ = self.writer.write(kind, data, true, true, self.feed.queue());
+                    }
+                    (InputKind::Size, Some(size)) => {
+                        if let Some(note) = SizeNote::of_data(data) {
+                            size.note(left.from, note);
+                        }
+                    }
+                    // Only programs on terminals have clients that ask for a size.
+                    (InputKind::Size, None) => {}
+                }
             }
+            // Before the program reads what was written for that size.
+            self.set_size(parameters);
+        }
+    }
+
+    /// Sets the terminal to the size that it is to have, and tells the clients.
+    fn set_size(&mut self, parameters: &Parameters) {
+        let (Some(size), Some(stdout)) = (&mut self.size, &self.stdout) else { return };
+        let step = size.step(now());
+        if let Some(size) = step.set {
+            // A terminal whose program has just ended has no size any more.
+            let _ = terminal::resize(stdout.as_fd(), size);
+        }
+        if let Some(size) = step.tell
+            && parameters.shows_terminal()
+        {
+            self.output.publish(MessageKind::Text, size.to_message().as_bytes(), parameters);
+        }
+        if let Some(pause) = step.again {
+            self.timers.set_resize(pause);
         }
     }
 
@@ -173,8 +241,9 @@ impl Process {
             let Some(stdout) = &mut self.stdout else { return Ok(false) };
             // With the last process of the group gone, the end is near: it is looked for instead of being waited for.
             let gone = self.end.is_gone();
-            if !gone && !stdout.readable() {
-                if !stdout.watch_read(true) {
+            let runs = self.end.status().is_none();
+            if !gone && !stdout.readable() && (runs || !self.hung_up) {
+                if !self.hung_up && !stdout.watch_read(true) {
                     return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
                 }
                 return Ok(false);
@@ -200,9 +269,18 @@ impl Process {
             };
             buffers::put_reading(buffer);
             result?;
+            let was_hung_up = std::mem::replace(&mut self.hung_up, matches!(read, Read::HungUp));
+            if self.hung_up != was_hung_up && runs {
+                // From now on by events of the one kind or of the other.
+                let watched = if self.hung_up { stdout.watch_hung_up() } else { stdout.watch_read(false) };
+                if !watched {
+                    return Err(Ending { code: CloseCode::INTERNAL, reason: "the program cannot be watched".into() });
+                }
+            }
             match read {
                 Read::Data(_) => {}
                 Read::Blocked if !gone => {}
+                Read::HungUp if runs => stdout.wait_for_event(),
                 Read::Blocked | Read::End | Read::HungUp => {
                     self.stdout = None;
                     match self.reader.finish() {
@@ -237,6 +315,35 @@ impl SharedProcess for Process {
         self.id
     }
 
+    fn attach(&mut self, terminal: Option<OwnedFd>, parameters: &Parameters) -> bool {
+        if !std::mem::take(&mut self.unattached) {
+            return true;
+        }
+        let listener = listener(&self.timers);
+        let attached = terminal.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE)).and_then(|terminal| {
+            let stdin = Stdin::new(terminal.try_clone()?, listener);
+            Ok((stdin, listener.watch(terminal)?))
+        });
+        match attached {
+            Ok((stdin, stdout)) => {
+                self.feed.attach(stdin);
+                self.stdout = Some(stdout);
+                true
+            }
+            Err(error) => {
+                report(Level::Error, format_args!("{} is stopped: {}", parameters.name, Explained(&error)));
+                false
+            }
+        }
+    }
+
+    fn keep_sizes(&mut self, workers: &Wake) -> bool {
+        self.size.as_mut().is_some_and(|size| {
+            size.keep(workers);
+            size.has_step()
+        })
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping
     }
@@ -248,12 +355,19 @@ impl SharedProcess for Process {
     fn stop(&mut self, parameters: &Parameters) {
         self.stopping = true;
         self.feed.close();
+        if parameters.terminal {
+            // A terminal is hung up: that is the end of it, for those who take no notice of signals.
+            self.stdout = None;
+            self.rest = Vec::new();
+            self.looked = 0;
+        }
         programs::stop(self.id, parameters.ladder());
     }
 
     fn run(&mut self, program: ProgramHandle, parameters: &Parameters) -> Progress {
         if !self.stopping {
-            self.feed(program);
+            self.feed(program, parameters);
+            self.set_size(parameters);
         }
         if let Some(stderr) = &mut self.stderr {
             stderr.read(&mut Sink { output: &mut self.output, parameters });
@@ -292,7 +406,7 @@ impl SharedProcess for Process {
         if self.end.status().is_some() || !self.feed.is_open() {
             return None;
         }
-        self.feed(program);
+        self.feed(program, parameters);
         self.feed.look();
         let unread = self.feed.unread();
         if unread == 0 {
@@ -307,6 +421,13 @@ impl SharedProcess for Process {
         }
         Some(left.min(LOOK))
     }
+}
+
+/// Who hears of the pipes of a program.
+fn listener(timers: &SharedTimers) -> Listener {
+    // SAFETY: ngx_cycle is set before workers begin.
+    let log = unsafe { (*ffi::ngx_cycle).log };
+    Listener { handler: on_pipe, data: timers.data().as_ptr().cast(), log }
 }
 
 fn no_memory() -> Ending {

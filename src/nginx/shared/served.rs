@@ -15,8 +15,8 @@ use crate::session::shared::{RunEnd, SharedProgramId};
 pub struct ServedChannel(pub SharedProgramId);
 
 impl Served for ServedChannel {
-    fn started(&self, program: ProgramId, pid: i32, _: Option<OwnedFd>) {
-        programs().started(self.0, program, pid);
+    fn started(&self, program: ProgramId, pid: i32, terminal: Option<OwnedFd>) {
+        programs().started(self.0, program, pid, terminal);
     }
 
     fn failed(&self, program: ProgramId, failure: NotStarted<'_>) {

@@ -20,6 +20,8 @@ pub struct Events {
     turn: RefCell<Timer>,
     /// Does not keep a worker that has been told to go.
     retry: RefCell<Timer>,
+    /// The same.
+    resize: RefCell<Timer>,
 }
 
 /// The timers of a shared program. Whose events carry [`SharedTimers::data`] owns one of these.
@@ -34,8 +36,9 @@ impl SharedTimers {
             linger: RefCell::new(Timer::of_worker(on_linger).cancelable()),
             turn: RefCell::new(Timer::of_worker(on_turn)),
             retry: RefCell::new(Timer::of_worker(on_turn).cancelable()),
+            resize: RefCell::new(Timer::of_worker(on_turn).cancelable()),
         });
-        for timer in [&events.linger, &events.turn, &events.retry] {
+        for timer in [&events.linger, &events.turn, &events.retry, &events.resize] {
             timer.borrow_mut().set_owner(Rc::as_ptr(&events).cast_mut().cast());
         }
         SharedTimers(events)
@@ -44,6 +47,11 @@ impl SharedTimers {
     /// The data of connections whose events come to [`on_pipe`].
     pub fn data(&self) -> NonNull<Events> {
         NonNull::from(&*self.0)
+    }
+
+    /// Gives the program another turn in so many milliseconds, for the size of its terminal.
+    pub fn set_resize(&self, milliseconds: u64) {
+        self.0.resize.borrow_mut().arm(milliseconds);
     }
 }
 
@@ -77,9 +85,9 @@ impl Timers for SharedTimers {
 /// # Safety
 ///
 /// The event is one of a timer of [`Events`].
-unsafe fn of_timer(
+unsafe fn of_timer<const N: usize>(
     event: *mut ffi::ngx_event_t,
-    timers: fn(&Events) -> [&RefCell<Timer>; 2],
+    timers: fn(&Events) -> [&RefCell<Timer>; N],
 ) -> Option<SharedProgramId> {
     // SAFETY: the owner of the timer is what owns the timer, which removes it before it is freed.
     let events = unsafe { timer::owner::<Events>(event)?.as_ref() };
@@ -93,7 +101,7 @@ unsafe fn of_timer(
 unsafe extern "C" fn on_linger(event: *mut ffi::ngx_event_t) {
     guard((), || {
         // SAFETY: this handler is only given to linger timers, so that the event is one of those.
-        let id = unsafe { of_timer(event, |events| [&events.linger; 2]) };
+        let id = unsafe { of_timer(event, |events| [&events.linger]) };
         if let Some(id) = id {
             programs().on_linger(id);
         }
@@ -104,7 +112,7 @@ unsafe extern "C" fn on_linger(event: *mut ffi::ngx_event_t) {
 unsafe extern "C" fn on_turn(event: *mut ffi::ngx_event_t) {
     guard((), || {
         // SAFETY: the event is that of a turn, or of another try.
-        let id = unsafe { of_timer(event, |events| [&events.turn, &events.retry]) };
+        let id = unsafe { of_timer(event, |events| [&events.turn, &events.retry, &events.resize]) };
         if let Some(id) = id {
             programs().on_turn(id);
         }

@@ -79,6 +79,9 @@ impl<H: ProgramHost> SharedPrograms<H> {
             self.decide(program, view)
         });
         self.wake(id, woken);
+        if let ProgramPhase::Running(pid) = view.phase {
+            self.tell_size(id, pid);
+        }
         match step {
             Some(Step::Claim) => self.claim(id),
             Some(Step::Feed) => {
@@ -102,7 +105,8 @@ impl<H: ProgramHost> SharedPrograms<H> {
             (Some(process), Owner::Own) if process.is_stopping() => Step::Nothing,
             (Some(_), Owner::Own) => {
                 self.keep_or_stop(program, view);
-                if view.input { Step::Feed } else { Step::Nothing }
+                let has_other_size = program.process.as_mut().is_some_and(|process| process.keep_sizes(&view.clients));
+                if view.input || has_other_size { Step::Feed } else { Step::Nothing }
             }
             (Some(_), Owner::Nobody | Owner::Other(_)) => {
                 // The zone does not know any more that it is ours.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::host::{ProgramHost, StartParameters, Timers};
 use super::{ProgramMembership, Pushed, Run, SharedProgramId, SharedPrograms, State};
 use crate::channel::store::{Input, InputError, Key, ProgramHandle, SubscribeError};
+use crate::exec::terminal::Size;
 use crate::session::endpoint::HttpStatus;
 
 /// Milliseconds after which clients look again.
@@ -127,12 +128,49 @@ impl<H: ProgramHost> SharedPrograms<H> {
         let was_last = self.with(id, |program| {
             program.to_wake.remove(&client);
             program.former.remove(&client);
+            program.sizes.remove(client);
             program.clients.remove(&client) && program.clients.is_empty()
         });
         match was_last {
             Some(true) => self.examine(id),
-            Some(false) => self.forget_unused(id),
+            Some(false) => {
+                self.tell_known_process(id);
+                self.forget_unused(id);
+            }
             None => {}
+        }
+    }
+
+    /// A client asks for a size of the terminal.
+    pub(super) fn resize(&self, id: SharedProgramId, client: usize, size: Size) {
+        self.with(id, |program| {
+            // Who is still there after the end of its run has no terminal any more.
+            if program.clients.contains(&client) {
+                program.sizes.set(client, size);
+            }
+        });
+        self.tell_known_process(id);
+    }
+
+    /// Tells the process of the sizes that clients ask for now, if it runs. Nobody is woken by that: this client may be one of them.
+    fn tell_known_process(&self, id: SharedProgramId) {
+        let state = self.with(id, |program| program.run.state());
+        if let Some(State::Running(pid)) = state {
+            self.tell_size(id, pid.unsigned_abs());
+        }
+    }
+
+    /// Leaves what a process is to know of the sizes of clients of this worker. What the input has no room for is left later: there is
+    /// news of the program then.
+    pub(super) fn tell_size(&self, id: SharedProgramId, pid: u32) {
+        let untold = self.with(id, |program| {
+            let note = program.sizes.untold(pid).filter(|_| program.has_clients() && !program.is_lost)?;
+            Some((program.handle, note, program.parameters.backlog()))
+        });
+        if let Some(Some((handle, note, backlog))) = untold
+            && self.host.push(handle, &note.to_input(), backlog).is_ok()
+        {
+            self.with(id, |program| program.sizes.told(pid, note));
         }
     }
 
@@ -141,6 +179,10 @@ impl<H: ProgramHost> SharedPrograms<H> {
     pub(super) fn push(&self, id: SharedProgramId, client: usize, message: &Input, most: Option<u64>) -> Pushed {
         let known =
             self.with(id, |program| (!program.is_lost).then_some((program.handle, program.parameters.backlog())));
+        // The one who writes decides on the size, if that is so, before what is written is read.
+        if self.with(id, |program| program.sizes.wrote(client)) == Some(true) {
+            self.tell_known_process(id);
+        }
         // Of one that is lost, the end has been told.
         let Some(Some((handle, backlog))) = known else { return Pushed::Taken };
         match self.host.push(handle, message, most.unwrap_or(backlog)) {

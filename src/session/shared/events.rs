@@ -2,6 +2,9 @@
 
 //! What happens to a program: what its timers, its streams, its spawner and other workers tell.
 
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
 use super::host::{ProgramHost, SharedProcess};
 use super::table::Vacancy;
 use super::{RunEnd, SharedProgramId, SharedPrograms};
@@ -35,10 +38,22 @@ impl<H: ProgramHost> SharedPrograms<H> {
         self.run(id);
     }
 
-    /// The spawner has started a program.
-    pub fn started(&self, id: SharedProgramId, program: ProgramId, pid: i32) {
+    /// The spawner has started a program, on this terminal if it was to make one.
+    pub fn started(&self, id: SharedProgramId, program: ProgramId, pid: i32, terminal: Option<OwnedFd>) {
         if !self.is_current(id, program) {
             return;
+        }
+        let is_attached = self.with(id, |shared| {
+            let parameters = Rc::clone(&shared.parameters);
+            let Some(process) = &mut shared.process else { return false };
+            let is_attached = process.attach(terminal, &parameters);
+            if !is_attached && !process.is_stopping() {
+                process.stop(&parameters);
+            }
+            is_attached
+        });
+        if is_attached == Some(false) {
+            return self.failed(id, program, &RunEnd::refused(true));
         }
         if let Some(handle) = self.with(id, |shared| shared.handle) {
             self.host.runs(handle, pid);

@@ -2,10 +2,13 @@
 
 //! The server in which shared programs live, as far as they need it.
 
+use std::os::fd::OwnedFd;
+
 use super::{RunEnd, SharedProgramId};
 use crate::channel::memory::Corrupt;
-use crate::channel::store::{Ended, Input, InputError, Key, Process, ProgramHandle, ProgramView, SubscribeError};
+use crate::channel::store::{Ended, Input, InputError, Key, Process, ProgramHandle, ProgramView, SubscribeError, Wake};
 use crate::exec::spawner::ProgramId;
+use crate::exec::terminal::SizePolicy;
 
 /// What the workers know together of the programs of channels: who runs which, who has clients, and what clients have sent.
 /// A damaged zone is repaired by its next user; what could not be said then is made up for by the next tick.
@@ -67,6 +70,9 @@ pub trait StartParameters {
 
     /// Octets that wait for a program that does not read.
     fn backlog(&self) -> u64;
+
+    /// Which size its terminal has; `None` if it has no terminal.
+    fn size_policy(&self) -> Option<SizePolicy>;
 }
 
 /// When a program is looked at though nothing has happened to it.
@@ -108,6 +114,13 @@ pub trait SharedProcess {
 
     /// What the spawner calls it.
     fn id(&self) -> ProgramId;
+
+    /// The program runs, on this terminal if the spawner was to make one. Whether it can be served; what keeps it from that was logged.
+    fn attach(&mut self, terminal: Option<OwnedFd>, parameters: &Self::Parameters) -> bool;
+
+    /// Only the workers in these slots have clients. Whether that changes the size of its terminal, which is done by
+    /// [`run`](Self::run).
+    fn keep_sizes(&mut self, workers: &Wake) -> bool;
 
     /// Whether the program is being stopped.
     fn is_stopping(&self) -> bool;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::host::ProgramHost;
 use super::{Run, RunEnd, SharedProgramId, SharedPrograms, State};
 use crate::channel::store::Input;
+use crate::exec::terminal::Size;
 
 /// What became of a message for the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl<H: ProgramHost> ProgramMembership<H> {
     /// The client looks again a little later.
     pub fn look_later(&self) {
         self.programs.wake_later(self.id, self.client);
+    }
+
+    /// The client asks for a size of the terminal that it shares.
+    pub fn resize(&self, size: Size) {
+        self.programs.resize(self.id, self.client, size);
     }
 
     /// Gives the program a message.

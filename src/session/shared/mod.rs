@@ -18,6 +18,7 @@ mod membership;
 mod run;
 #[cfg(any(test, fuzzing))]
 pub mod simulation;
+mod sizes;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use clients::JoinError;
 use host::ProgramHost;
 pub use membership::{ProgramMembership, Pushed};
 pub use run::{Run, RunEnd, State};
+pub use sizes::{SharedSize, SizeNote, SizeStep};
 pub use table::SharedProgramId;
 use table::{SharedProgram, Table};
 

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::Run;
-use super::host::{ProgramHost, SharedProcess, Timers};
+use super::host::{ProgramHost, SharedProcess, StartParameters, Timers};
+use super::sizes::ClientSizes;
 use crate::channel::store::{Key, ProgramHandle};
 
 /// What this worker calls the program of one channel; never used twice.
@@ -50,6 +51,8 @@ pub(super) struct SharedProgram<H: ProgramHost> {
     pub former: BTreeSet<usize>,
     /// Clients that are to look again: their messages wait for room, or the last messages of the program for them.
     pub to_wake: BTreeSet<usize>,
+    /// The sizes that clients of this run ask for, where the program has a terminal.
+    pub sizes: ClientSizes,
     /// The program, if it runs here. Before the timers: its events go first.
     pub process: Option<Box<H::Process>>,
     /// Invariant: [`Vacancy::None`] unless there is a process that is not being stopped, or that is served at the moment.
@@ -87,6 +90,7 @@ impl<H: ProgramHost> SharedProgram<H> {
         let clients = std::mem::take(&mut self.clients);
         debug_assert!(clients.is_disjoint(&self.former));
         self.former.extend(&clients);
+        self.sizes.clear();
         (std::mem::take(&mut self.run), clients)
     }
 }
@@ -141,6 +145,7 @@ impl<H: ProgramHost> Table<H> {
     ) {
         let name = name(key);
         self.names.insert(Name::clone(&name), id);
+        let sizes = ClientSizes::new(parameters.size_policy());
         let program = SharedProgram {
             name,
             parameters: Rc::new(parameters),
@@ -152,6 +157,7 @@ impl<H: ProgramHost> Table<H> {
             joining: 0,
             former: BTreeSet::new(),
             to_wake: BTreeSet::new(),
+            sizes,
             process: None,
             vacancy: Vacancy::None,
             timers,

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::simulation::{self, ProcessState, Simulation};
 use super::*;
 use crate::exec::spawner::ExitStatus;
+use crate::exec::terminal::Size;
 use crate::session::endpoint::HttpStatus;
 
 proptest! {
@@ -38,6 +39,45 @@ fn clients_of_all_workers_share_one_process() {
     for (worker, client) in clients.into_iter().enumerate() {
         assert_eq!(simulation.client(worker, client).state(), running);
     }
+    simulation.conclude();
+}
+
+#[test]
+fn a_terminal_has_the_smallest_size_of_the_clients_of_all_workers() {
+    let simulation = Simulation::new(0, 100);
+    let clients = [0, 1, 2].map(|worker| simulation.join(worker, "one", false).unwrap());
+    let sizes = [(100, 50), (132, 30), (90, 60)].map(|(columns, rows)| Size { columns, rows });
+    // The first one asks before the program runs.
+    for (worker, size) in sizes.into_iter().enumerate() {
+        simulation.client(worker, clients[worker]).resize(size);
+        simulation.settle();
+        simulation.check();
+    }
+    let (_, only) = process(&simulation);
+    assert_eq!(only.size.borrow().get(), Size { columns: 90, rows: 30 });
+    simulation.part(2, clients[2]);
+    simulation.settle();
+    assert_eq!(only.size.borrow().get(), Size { columns: 100, rows: 30 });
+    // A client that does not say how large it is asks for nothing.
+    simulation.join(2, "one", false).unwrap();
+    simulation.settle();
+    assert_eq!(only.size.borrow().get(), Size { columns: 100, rows: 30 });
+    simulation.conclude();
+}
+
+#[test]
+fn a_process_that_is_started_anew_is_told_the_sizes() {
+    let mut simulation = Simulation::new(0, 100);
+    simulation.join(0, "one", false).unwrap();
+    let client = simulation.join(1, "one", false).unwrap();
+    simulation.settle();
+    let size = Size { columns: 40, rows: 10 };
+    simulation.client(1, client).resize(size);
+    simulation.settle();
+    simulation.end_worker(0, true);
+    simulation.settle();
+    let (_, only) = process(&simulation);
+    assert_eq!(only.size.borrow().get(), size);
     simulation.conclude();
 }
 

@@ -20,14 +20,18 @@ impl Rig {
     }
 
     fn push(&self, program: ProgramHandle, data: &[u8]) -> Result<Vec<usize>, InputError> {
-        self.store.programs().push_input(program, MessageKind::Text, data, MOST, self.now()).map(Wake::collect)
+        self.store.programs().push_input(program, Slot(1), &message(data), MOST, self.now()).map(Wake::collect)
     }
 
     fn input(&self, program: ProgramHandle, slot: Slot) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         self.store.programs().read_input(program, slot, usize::MAX, &mut out).unwrap();
-        out.into_iter().map(|input| input.data).collect()
+        out.into_iter().map(|left| left.input.data).collect()
     }
+}
+
+fn message(data: &[u8]) -> Input {
+    Input { kind: InputKind::Message(MessageKind::Text), data: data.to_vec() }
 }
 
 fn how(code: u32, reason: &str) -> Ended {

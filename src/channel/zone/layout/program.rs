@@ -89,12 +89,12 @@ shared! {
         cells: Word,
         /// The message after it.
         after: Word,
-        /// 0 text, 1 binary.
+        /// 0 text, 1 binary, 2 what a worker says of the sizes that its clients ask for.
         kind: Word,
         /// Octets of data.
         len: Word,
-        /// A word that is not used.
-        spare: Word,
+        /// The slot of the worker that has left it.
+        from: Word,
     }
 }
 

@@ -8,6 +8,7 @@
 //! - a program has at most one process at a time, in all workers together;
 //! - what the zone has taken for a program is read in order and once, until a run ends;
 //! - a process is stopped only if it has no clients, its worker leaves, or its channel is deleted;
+//! - a terminal has the smallest of the sizes that its clients ask for;
 //! - nobody is woken who has gone, and a worker that has gone does nothing;
 //! - as soon as processes start and read, every client is served by a process or knows how its run ended, and nothing waits;
 //! - when the clients have gone, the processes end, and nothing is left in the tables and in the zone.
@@ -21,6 +22,7 @@ use super::{JoinError, SharedPrograms, State};
 use crate::channel::store::{Budget, GroupLimits, Key, LINGER, News, Terms, Token};
 use crate::channel::transport::Transport;
 use crate::exec::spawner::ExitStatus;
+use crate::exec::terminal::Size;
 use crate::session::shared::RunEnd;
 pub(super) use world::ProcessState;
 use world::{Client, TestHost, TestParameters, TimerState, WorkerState, World};
@@ -145,7 +147,7 @@ impl Simulation {
         if process.pid.get().is_none() && !process.is_gone.get() {
             let pid = self.world.number() as i32;
             process.pid.set(Some(pid));
-            self.workers[worker].programs.started(process.id, process.program, pid);
+            self.workers[worker].programs.started(process.id, process.program, pid, None);
         }
     }
 
@@ -324,6 +326,11 @@ impl Simulation {
                     let (_, process) = process.expect("a client is served by a process");
                     assert!(!process.is_stopping.get());
                     assert!(client.is_through(), "what a client has said waits");
+                    let sharing = self.clients().into_iter().map(|(_, client)| client);
+                    let sizes = sharing.filter(|client| client.state() == Some(State::Running(pid)));
+                    if let Some(smallest) = sizes.filter_map(|client| client.size.get()).reduce(Size::common) {
+                        assert_eq!(process.size.borrow().get(), smallest, "the terminal has another size");
+                    }
                 }
                 Some(State::Refused(_) | State::Ended(_)) | None => {
                     assert!(client.end.borrow().is_some(), "a client was not woken at the end of its run");
@@ -415,7 +422,11 @@ pub fn run(script: &[u8]) {
             238..=240 => simulation.leave(worker),
             241..=243 => simulation.end_worker(worker, true),
             244 => simulation.end_worker(worker, false),
-            245..=247 => simulation.delete(CHANNELS[next() % CHANNELS.len()]),
+            245 => simulation.delete(CHANNELS[next() % CHANNELS.len()]),
+            246..=247 if !clients.is_empty() => {
+                let client = simulation.client(worker, clients[next() % clients.len()]);
+                client.resize(Size { columns: 1 + next() as u16, rows: 1 + next() as u16 });
+            }
             248..=250 => simulation.refuse(worker),
             251..=253 => simulation.settle(),
             _ => {}

@@ -4,18 +4,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 
 use crate::channel::lock::Unshared;
 use crate::channel::memory::{Corrupt, Region};
 use crate::channel::store::{
-    Ended, Handle, Input, InputError, Key, Now, Process, ProgramHandle, ProgramView, Slot, Store, SubscribeError,
-    Token, Wake,
+    Ended, Handle, Input, InputError, InputKind, Key, Now, Process, ProgramHandle, ProgramView, Slot, Store,
+    SubscribeError, Token, Wake,
 };
 use crate::exec::spawner::{ExitStatus, ProgramId};
+use crate::exec::terminal::{Size, SizePolicy};
 use crate::session::endpoint::Ending;
 use crate::session::shared::host::{ProgramHost, ProgramZone, Progress, SharedProcess, StartParameters, Timers};
-use crate::session::shared::{ProgramMembership, Pushed, RunEnd, SharedProgramId, State};
+use crate::session::shared::{ProgramMembership, Pushed, RunEnd, SharedProgramId, SharedSize, SizeNote, State};
 use crate::ws::close::CloseCode;
 use crate::ws::frame::MessageKind;
 
@@ -126,6 +128,10 @@ impl StartParameters for TestParameters {
     fn backlog(&self) -> u64 {
         self.backlog
     }
+
+    fn size_policy(&self) -> Option<SizePolicy> {
+        Some(SizePolicy::Smallest)
+    }
 }
 
 /// When a program is to be looked at.
@@ -184,6 +190,8 @@ pub struct ProcessState {
     /// How many times the process says more than a turn may publish.
     pub turns: Cell<u32>,
     last_read: Cell<u64>,
+    /// The size of its terminal.
+    pub size: RefCell<SharedSize>,
 }
 
 /// A process in the worker that runs it.
@@ -203,8 +211,13 @@ impl TestProcess {
                 return;
             }
             self.state.last_read.set(world.now.get());
-            for message in &input {
-                let number = u64::from_le_bytes(message.data[..8].try_into().expect("a number"));
+            for left in &input {
+                let data = &left.input.data;
+                if left.input.kind == InputKind::Size {
+                    self.state.size.borrow_mut().note(left.from, SizeNote::of_data(data).expect("a note"));
+                    continue;
+                }
+                let number = u64::from_le_bytes(data[..8].try_into().expect("a number"));
                 world.pending(handle, |pending| {
                     assert_eq!(pending.pop_front(), Some(number), "a message was lost, or was read twice");
                 });
@@ -219,6 +232,15 @@ impl SharedProcess for TestProcess {
 
     fn id(&self) -> ProgramId {
         self.state.program
+    }
+
+    fn attach(&mut self, _: Option<OwnedFd>, _: &TestParameters) -> bool {
+        true
+    }
+
+    fn keep_sizes(&mut self, workers: &Wake) -> bool {
+        self.state.size.borrow_mut().keep(workers);
+        false
     }
 
     fn is_stopping(&self) -> bool {
@@ -280,6 +302,8 @@ pub struct Client {
     pub channel: Handle,
     pub token: Token,
     pub membership: RefCell<Option<ProgramMembership<TestHost>>>,
+    /// The size that it has asked for last.
+    pub size: Cell<Option<Size>>,
     /// What it has said and the program was not given yet.
     held: RefCell<VecDeque<u64>>,
     /// How its run has ended; it is still there to read what is left.
@@ -301,6 +325,7 @@ impl Client {
             channel,
             token,
             membership: RefCell::new(Some(membership)),
+            size: Cell::new(None),
             held: RefCell::default(),
             end: RefCell::default(),
             goes_at_once,
@@ -316,6 +341,16 @@ impl Client {
     pub fn say(&self, number: u64) {
         self.held.borrow_mut().push_back(number);
         self.look();
+    }
+
+    /// The client asks for a size of the terminal, unless its run has ended.
+    pub fn resize(&self, size: Size) {
+        if let Some(membership) = &*self.membership.borrow()
+            && self.end.borrow().is_none()
+        {
+            self.size.set(Some(size));
+            membership.resize(size);
+        }
     }
 
     /// Whether the program has been given all that it has said.
@@ -340,7 +375,7 @@ impl Client {
         }
         loop {
             let Some(number) = self.held.borrow().front().copied() else { break };
-            let message = Input { kind: MessageKind::Text, data: number.to_le_bytes().to_vec() };
+            let message = Input { kind: InputKind::Message(MessageKind::Text), data: number.to_le_bytes().to_vec() };
             let pushed = self.membership.borrow().as_ref().map(|membership| membership.push(&message));
             match pushed {
                 Some(Pushed::Taken) => drop(self.held.borrow_mut().pop_front()),
@@ -477,9 +512,11 @@ impl ProgramZone for TestHost {
     }
 
     fn push(&self, program: ProgramHandle, message: &Input, most: u64) -> Result<(), InputError> {
-        let wake = self.store().programs().push_input(program, message.kind, &message.data, most, self.now())?;
-        let number = u64::from_le_bytes(message.data[..8].try_into().expect("a number"));
-        self.0.world.pending(program, |pending| pending.push_back(number));
+        let wake = self.store().programs().push_input(program, self.0.slot, message, most, self.now())?;
+        if message.kind != InputKind::Size {
+            let number = u64::from_le_bytes(message.data[..8].try_into().expect("a number"));
+            self.0.world.pending(program, |pending| pending.push_back(number));
+        }
         self.0.world.notify(wake);
         Ok(())
     }
@@ -532,6 +569,7 @@ impl ProgramHost for TestHost {
             reads: Cell::new(true),
             turns: Cell::new(0),
             last_read: Cell::new(self.0.world.now.get()),
+            size: RefCell::new(SharedSize::new(SizePolicy::Smallest)),
         });
         self.0.processes.borrow_mut().push(Rc::clone(&state));
         Ok(TestProcess { state, worker: Rc::clone(&self.0) })
