@@ -14,8 +14,14 @@ class FakeTerminal {
   written = "";
   resets = 0;
   listeners = { data: [], binary: [], resize: [], title: [] };
-  write(data) {
+  write(data, done) {
     this.written += typeof data === "string" ? data : new TextDecoder().decode(data);
+    done?.();
+  }
+  resize(cols, rows) {
+    this.cols = cols;
+    this.rows = rows;
+    this.say("resize");
   }
   reset() {
     this.resets++;
@@ -38,6 +44,7 @@ beforeEach(() => {
   net = network();
   net.WebSocket.onconnect = (socket) => {
     socket.sent = [];
+    socket.bufferedAmount = 0;
     socket.send = (data) => socket.sent.push(data);
     socket.protocols = [];
   };
@@ -88,6 +95,72 @@ test("a paste goes out in pieces that do not cut characters", async () => {
   assert.equal(pieces.join(""), text);
   assert.ok(pieces.length > 1);
   for (const piece of pieces) assert.ok(piece.length <= 8192 && piece.isWellFormed());
+});
+
+test("a paste waits for what waits in the browser, and what is typed after it for the paste", async () => {
+  await make();
+  const socket = net.last();
+  socket.open();
+  const send = socket.send;
+  socket.send = (data) => {
+    send(data);
+    socket.bufferedAmount += data.length;
+  };
+  const text = "x".repeat(200_000);
+  terminal.say("data", text);
+  terminal.say("data", "\x03");
+  assert.equal(socket.sent.length, 9, "the size, and as much as may wait");
+  await clock.advance(1000);
+  assert.equal(socket.sent.length, 9, "nothing has gone");
+  for (let n = 0; n < 5; n++) {
+    socket.bufferedAmount = 0;
+    await clock.advance(50);
+  }
+  assert.equal(socket.sent.slice(1).join(""), `${text}\x03`);
+  // What is left when the connection is lost is not for the next one.
+  socket.bufferedAmount = 100_000;
+  terminal.say("data", "lost");
+  socket.end(1006);
+  await clock.advance(2500);
+  net.last().open();
+  await clock.advance(2500);
+  assert.equal(net.last().sent.length, 1);
+});
+
+test("a terminal of several clients has the size that they are told", async () => {
+  await make();
+  const socket = net.last();
+  socket.open();
+  socket.message("\x1b[8;20;60t");
+  assert.deepEqual([terminal.cols, terminal.rows, terminal.written], [60, 20, ""]);
+  assert.deepEqual(socket.sent, ["\x1b[8;24;80t"], "what is told is not asked for");
+  // The page has more room: that is told, and stays as it is until there is an answer.
+  terminal.resize(100, 30);
+  assert.deepEqual([terminal.cols, terminal.rows], [60, 20]);
+  assert.deepEqual(socket.sent.slice(1), ["\x1b[8;30;100t"]);
+  socket.message("\x1b[8;30;60t");
+  assert.deepEqual([terminal.cols, terminal.rows], [60, 30]);
+  // The next connection asks for what the page has room for.
+  socket.end(1006);
+  await clock.advance(2500);
+  net.last().open();
+  assert.deepEqual(net.last().sent, ["\x1b[8;30;100t"]);
+  terminal.resize(90, 30);
+  assert.equal(terminal.cols, 90, "nobody has told this one a size");
+  for (const text of ["\x1b[8;20;60tx", "\x1b[8;20t", "\x1b[8;;t", "\x1b[8;100000;60t"]) net.last().message(text);
+  net.last().message(new TextEncoder().encode("\x1b[8;1;1t").buffer);
+  assert.equal(terminal.cols, 90, "these are what a program writes");
+});
+
+test("who watches sends nothing", async () => {
+  await make({ watch: true });
+  net.last().open();
+  assert.equal(terminal.options.disableStdin, true);
+  terminal.say("data", "x");
+  terminal.resize(100, 30);
+  net.last().message("\x1b[8;20;60t");
+  terminal.resize(100, 30);
+  assert.deepEqual([net.last().sent, terminal.cols], [[], 60]);
 });
 
 test("a lost connection is made again, with a screen that is reset; the end of the program is not", async () => {
