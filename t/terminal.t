@@ -173,6 +173,32 @@ case 'read-only: what is typed goes nowhere' => sub {
     $browser->evaluate('watching.close()');
 };
 
+case 'a terminal that stays: the page is loaded again, and its screen is there' => sub {
+    my $page = sub {
+        $browser->call('Page.navigate', { url => 'http://127.0.0.1:' . $ngx->port . "/?$_[0]" });
+        $browser->await_value('typeof shell === "object" && shell.state === "open" && location.search === "?' . $_[0] . '"');
+    };
+    $page->('shared');
+    await_screen('[$#] ?$');
+    type('kept=yes; echo here $((6 * 7))');
+    await_screen('^here 42$');
+    $page->('watch');
+    await_screen('^here 42$');
+    is($browser->evaluate('document.getElementById("state").textContent'), 'watching');
+    is($browser->evaluate('terminal.options.disableStdin'), JSON::PP::true);
+    $page->('shared');
+    await_screen('^here 42$');
+    type('clear; echo $kept $((6 * 7))');
+    await_screen('^yes 42$');
+    # What is shown of a lost connection goes when it is there again.
+    kill 'KILL', $ngx->workers;
+    await_screen('^\\[connection lost, connecting again\\]');
+    $browser->await_value('shell.state === "open"');
+    await_screen('[$#] ?$');
+    ok(!$browser->evaluate("/connection lost/.test($SCREEN)"));
+    $browser->evaluate('shell.close()');
+};
+
 is(join("\n", $browser->complaints), '', 'the browser has no complaint');
 
 case 'a name that a foreign page may have is refused' => sub {
