@@ -132,6 +132,7 @@ const FILES: &[(&str, &str)] = &[
     ("shared/host", "endpoints"),
     ("shared/parameters", "endpoints"),
     ("shared/process", "endpoints"),
+    ("shared/publication", "endpoints"),
     ("shared/served", "endpoints"),
     ("shared/timers", "endpoints"),
     ("status", "core"),

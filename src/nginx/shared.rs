@@ -9,6 +9,7 @@ mod endpoint;
 mod host;
 mod parameters;
 mod process;
+mod publication;
 mod served;
 mod timers;
 

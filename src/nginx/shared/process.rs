@@ -2,19 +2,17 @@
 
 //! The process of a shared program, in the worker that runs it.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::parameters::Parameters;
+use super::publication::{Publication, Sink, misframed, no_memory};
 use super::report;
 use super::served::ServedChannel;
 use super::timers::{SharedTimers, on_pipe};
-use crate::channel::backend::{Answer, Failure};
-use crate::channel::message::{self, OCTET_STREAM};
-use crate::channel::store::{InputKind, ProgramHandle, PublishError, Wake};
-use crate::exec::framing::{FramingError, Output, Reader, Writer};
+use crate::channel::store::{InputKind, ProgramHandle, Wake};
+use crate::exec::framing::{Reader, Writer};
 use crate::exec::spawner::ProgramId;
 use crate::exec::terminal;
 use crate::nginx::channel::hub;
@@ -23,7 +21,7 @@ use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::pipe::{Pipe, Read};
 use crate::nginx::program::remainder::PATIENCE;
-use crate::nginx::program::{Feed, Listener, Stderr, StderrReader, Stdin, Stdio, how};
+use crate::nginx::program::{Feed, Listener, Stderr, Stdin, Stdio, how};
 use crate::nginx::timer::now;
 use crate::nginx::worker::programs::{self, Asked};
 use crate::session::buffers;
@@ -78,14 +76,6 @@ pub struct Process {
     timers: SharedTimers,
 }
 
-/// What it says, on its way to the channel.
-struct Publication {
-    /// A message that has begun and not ended.
-    unfinished: Option<(MessageKind, Vec<u8>)>,
-    /// The last message was refused, and that is in the log.
-    refusing: Rc<Cell<bool>>,
-}
-
 impl Process {
     /// Asks the spawner for the program.
     ///
@@ -134,7 +124,7 @@ impl Process {
             user: parameters.user.clone(),
         };
         let program = programs::start(asked, &parameters.description(), theirs, None).map_err(refused)?;
-        let mut output = Publication { unfinished: None, refusing: Rc::default() };
+        let mut output = Publication::default();
         if parameters.shows_terminal() {
             output.publish(MessageKind::Binary, RESET, parameters);
         }
@@ -428,136 +418,4 @@ fn listener(timers: &SharedTimers) -> Listener {
     // SAFETY: ngx_cycle is set before workers begin.
     let log = unsafe { (*ffi::ngx_cycle).log };
     Listener { handler: on_pipe, data: timers.data().as_ptr().cast(), log }
-}
-
-fn no_memory() -> Ending {
-    Ending { code: CloseCode::INTERNAL, reason: "no memory for the message".to_owned() }
-}
-
-impl Publication {
-    /// Publishes at most so many messages. How many of the octets were looked at.
-    fn pass_on(
-        &mut self,
-        reader: &mut Reader,
-        octets: &[u8],
-        messages: &mut usize,
-        parameters: &Parameters,
-    ) -> Result<usize, Ending> {
-        let mut looked = 0;
-        while *messages > 0 {
-            let rest = octets.get(looked..).unwrap_or_default();
-            match reader.next(rest) {
-                Ok((consumed, output)) => {
-                    looked += consumed;
-                    match output {
-                        Some(output) => self.put(output, parameters)?,
-                        None => return Ok(octets.len()),
-                    }
-                    *messages -= 1;
-                }
-                Err(error) => return Err(misframed(error, parameters)),
-            }
-        }
-        Ok(looked)
-    }
-
-    fn put(&mut self, output: Output<'_>, parameters: &Parameters) -> Result<(), Ending> {
-        let (kind, payload, last) = match output {
-            Output::Piece { kind, payload, last } => (kind, payload, last),
-            Output::Close { code, reason } => return Err(Ending { code, reason: reason.to_owned() }),
-            // It serves all clients, and none of the requests that are logged is its own.
-            Output::Note { .. } => return Ok(()),
-        };
-        let begun = self.unfinished.as_ref().map_or(0, |(_, begun)| begun.len());
-        let most = parameters.max_message_size;
-        if most != 0 && (begun + payload.len()) as u64 > most {
-            report(
-                Level::Warn,
-                format_args!("{}: a message of more than {most} octets (websocket_max_message_size)", parameters.name),
-            );
-            return Err(Ending {
-                code: CloseCode::TOO_BIG,
-                reason: "the program wrote a message that is too large".into(),
-            });
-        }
-        if last && begun == 0 {
-            self.unfinished = None;
-            self.publish(kind, payload, parameters);
-            return Ok(());
-        }
-        let (kind, message) = self.unfinished.get_or_insert((kind, Vec::new()));
-        if message.try_reserve(payload.len()).is_err() {
-            return Err(no_memory());
-        }
-        message.extend_from_slice(payload);
-        if last {
-            let (kind, message) = (*kind, std::mem::take(message));
-            self.unfinished = None;
-            self.publish(kind, &message, parameters);
-        }
-        Ok(())
-    }
-
-    /// Publishes a message. One that the channel does not take is dropped.
-    fn publish(&mut self, kind: MessageKind, message: &[u8], parameters: &Parameters) {
-        let content_type = match kind {
-            MessageKind::Text => b"",
-            MessageKind::Binary => OCTET_STREAM,
-        };
-        let publication = message::Publication { kind, content_type, event: b"", data: &[message] };
-        let publish = || parameters.publisher.publish(&publication);
-        let answer = match publish() {
-            // A damaged zone is repaired by the second attempt.
-            Answer::Now(Err(Failure::Own(PublishError::Corrupt))) => publish(),
-            answer => answer,
-        };
-        match answer {
-            Answer::Now(Ok(_)) => self.refusing.set(false),
-            Answer::Now(Err(failure)) => lost(&self.refusing, &parameters.name, &failure),
-            Answer::Later(pending) => {
-                let (refusing, name) = (Rc::clone(&self.refusing), parameters.name.clone());
-                pending.then(move |outcome| match outcome {
-                    Ok(_) => refusing.set(false),
-                    Err(failure) => lost(&refusing, &name, &failure),
-                });
-            }
-        }
-    }
-}
-
-/// The channel does not take a message. The log says so of the first one after one that it took.
-fn lost(refusing: &Cell<bool>, name: &str, failure: &Failure<PublishError>) {
-    if !refusing.replace(true) {
-        report(Level::Error, format_args!("a message of {name} is lost: {failure}"));
-    }
-}
-
-/// Takes the lines of standard error.
-struct Sink<'a> {
-    output: &'a mut Publication,
-    parameters: &'a Parameters,
-}
-
-impl StderrReader for Sink<'_> {
-    fn has_room(&self) -> bool {
-        true
-    }
-
-    fn in_message(&self) -> bool {
-        // The line is a message of its own, whatever is being put together.
-        false
-    }
-
-    fn text(&mut self, line: &str) {
-        self.output.publish(MessageKind::Text, line.as_bytes(), self.parameters);
-    }
-
-    fn complain(&self, text: std::fmt::Arguments<'_>) {
-        report(Level::Error, format_args!("{}: {text}", self.parameters.name));
-    }
-}
-
-fn misframed(error: FramingError, parameters: &Parameters) -> Ending {
-    report(Level::Error, format_args!("{}: the program wrote {error}", parameters.name));
-    Ending { code: error.close_code(), reason: error.to_string() }
 }
