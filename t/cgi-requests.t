@@ -33,6 +33,9 @@ EOH
         location = /auth/page { ssi on; default_type text/html; set $who $remote_user; try_files /page.html =404; }
     }
     location /auth/no-users { auth_basic x; websocket_cgi %%PREFIX%%/bin/env; set $who $remote_user; }
+    location = /nowhere { mirror /watches; set $who $remote_user; root %%PREFIX%%/html; error_page 404 = /auth/stops; }
+    location = /auth/stops { auth_basic x; auth_basic_user_file %%PREFIX%%/users; return 404 stopped; }
+    location = /watches { internal; websocket_cgi %%PREFIX%%/bin/watches; }
     location = /decides { internal; websocket_cgi %%PREFIX%%/bin/decides; }
     location = /body { websocket_cgi %%PREFIX%%/bin/body; }
     location = /large { websocket_cgi %%PREFIX%%/bin/body; client_max_body_size 0; }
@@ -67,6 +70,7 @@ $ngx->program('late', "#!/bin/sh\ncat >/dev/null\nexec sleep 600\n");
 $ngx->program('shut', "#!/bin/sh\nexec <&-\nprintf 'Content-Type: text/plain\\n\\n'\nseq 1 100000\n");
 $ngx->program('unread', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nnot read'\n");
 $ngx->program('slow', "#!/usr/bin/perl\nselect undef, undef, undef, 0.5;\nmy \$n = 0; while (my \$got = sysread STDIN, my \$in, 65536) { \$n += \$got }\nprint qq{Content-Type: text/plain\\n\\n\$n};\n");
+$ngx->program('watches', "#!/bin/sh\necho \$REMOTE_USER >" . $ngx->prefix . "/watched\nmv " . $ngx->prefix . "/watched " . $ngx->prefix . "/mirrored-who\nprintf 'Status: 204\\n\\n'\n");
 $ngx->program('decides', "#!/bin/sh\necho \$REMOTE_USER >>" . $ngx->prefix . "/who\ntr -d '\\n' <" . $ngx->prefix . "/who >" . $ngx->prefix . "/decided\nprintf 'Status: 204\\n\\n'\n");
 $ngx->file('html/page.html', '<!--# include virtual="/env" -->');
 $ngx->file('users', "ann:{PLAIN}secret\n");
@@ -184,6 +188,10 @@ case 'who has only said who it is' => sub {
     # Whichever of the two modules comes first, the password was wrong.
     request($port, 'GET', '/auth/asks', @wrong);
     is($ngx->read_file('decided') // '', '', 'a program that decides');
+    # The location that it was redirected to asks for a password, and answers before anybody has looked at it.
+    is(request($port, 'GET', '/nowhere', @wrong)->{body}, 'stopped');
+    await('the mirror', sub { -e $ngx->prefix . '/mirrored-who' });
+    is($ngx->read_file('mirrored-who'), "\n", 'a mirror');
 };
 
 case 'TLS' => sub {

@@ -44,18 +44,25 @@ fn is_required(request: Request<'_>) -> bool {
     }
 }
 
-/// Whether access modules are still at work on the request.
+/// Whether access modules are still at work on the request, or have not begun: a redirect may have brought it to a location which then
+/// answered it in an earlier phase.
 fn is_being_checked(request: Request<'_>) -> bool {
-    // SAFETY: the request lives, its place among the handlers of nginx's phases is that of the last one that was called, and the
-    // settings of nginx's core are there for every request.
-    let checker = unsafe {
+    let access: ffi::ngx_http_phase_handler_pt = Some(ffi::ngx_http_core_access_phase);
+    // SAFETY: the request lives, its place among the handlers of nginx's phases is that of the last one that was called, the settings
+    // of nginx's core are there for every request, and the handlers end with one that has no checker.
+    unsafe {
         let core = conf_ctx::main_of_request(request.raw(), &raw const ffi::ngx_http_core_module);
         let core = core.cast::<ffi::ngx_http_core_main_conf_t>();
         let place = usize::try_from((*request.raw()).phase_handler).unwrap_or_default();
-        (*(*core).phase_engine.handlers.add(place)).checker
-    };
-    let access: ffi::ngx_http_phase_handler_pt = Some(ffi::ngx_http_core_access_phase);
-    checker.zip(access).is_some_and(|(checker, access)| ptr::fn_addr_eq(checker, access))
+        let mut handler = (*core).phase_engine.handlers.add(place);
+        while let Some(checker) = (*handler).checker {
+            if access.is_some_and(|access| ptr::fn_addr_eq(checker, access)) {
+                return true;
+            }
+            handler = handler.add(1);
+        }
+    }
+    false
 }
 
 /// nginx's module for `auth_basic`; null where nginx was built without it.
