@@ -31,6 +31,9 @@ class Application(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            # Whoever keeps connections must not send another request on this one (RFC 9112, section 9.6).
+            self.send_header("Connection", "close")
         self.end_headers()
         if status != 204:
             self.wfile.write(body)
