@@ -38,6 +38,14 @@ pub enum Need {
     NewChannel,
 }
 
+/// What may still be looked at for one message.
+struct Looks {
+    /// Awaited messages that may be passed over.
+    passed: usize,
+    /// Messages that are dropped before the oldest ones are compared again: none of them was of a channel with more than its share.
+    before_comparing: usize,
+}
+
 impl Need {
     /// The channel that must not go itself.
     fn channel(self) -> Option<Cell> {
@@ -178,7 +186,7 @@ impl Memory<'_> {
         own: Option<Cell>,
         need: usize,
         awaited_too: bool,
-        looks: &mut usize,
+        looks: &mut Looks,
     ) -> Result<Option<Cell>, Corrupt> {
         let mut may_lose = None;
         if let Some(own) = own
@@ -190,11 +198,18 @@ impl Memory<'_> {
             }
             may_lose = Some(own);
         }
-        if let Some(channel) = self.oldest_beyond_its_share(awaited_too)?.or(may_lose) {
+        if looks.before_comparing > 0 {
+            looks.before_comparing -= 1;
+        } else if let Some(channel) = self.oldest_beyond_its_share(awaited_too, looks)? {
             return Ok(Some(channel));
+        } else {
+            looks.before_comparing = MOST_COMPARED;
+        }
+        if may_lose.is_some() {
+            return Ok(may_lose);
         }
         if !awaited_too {
-            return self.pass_awaited(looks);
+            return self.pass_awaited(&mut looks.passed);
         }
         match Cell::new(self.header()?.oldest.get()) {
             Some(oldest) => Ok(Some(Cell::new(self.message(oldest)?.record.get()).ok_or(Corrupt)?)),
@@ -203,7 +218,10 @@ impl Memory<'_> {
     }
 
     /// The channel of the first of the oldest messages that is of a channel with more than its share.
-    fn oldest_beyond_its_share(self, awaited_too: bool) -> Result<Option<Cell>, Corrupt> {
+    fn oldest_beyond_its_share(self, awaited_too: bool, looks: &mut Looks) -> Result<Option<Cell>, Corrupt> {
+        if !awaited_too && self.pass_awaited(&mut looks.passed)?.is_none() {
+            return Ok(None);
+        }
         let mut next = self.first_not_passed(awaited_too)?;
         for _ in 0..MOST_COMPARED {
             let Some(cell) = next else { break };
@@ -222,7 +240,7 @@ impl Memory<'_> {
         let mut dropped = 0_usize;
         let header = self.header()?;
         let own = what.channel();
-        let mut looks = MOST_PASSED;
+        let mut looks = Looks { passed: MOST_PASSED, before_comparing: 0 };
         for awaited_too in [false, true] {
             while self.room(what)? < need
                 && let Some(channel) = self.who_loses(own, need, awaited_too, &mut looks)?
@@ -250,8 +268,10 @@ impl Memory<'_> {
                         self.schedule(channel, deadline)?;
                     }
                 }
-                if dropped.is_multiple_of(STEPS) {
-                    self.checkpoint()?;
+                match own {
+                    Some(own) => self.checkpoint_in(own, clock, dropped)?,
+                    None if dropped.is_multiple_of(STEPS) => self.checkpoint()?,
+                    None => {}
                 }
             }
         }
