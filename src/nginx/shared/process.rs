@@ -306,7 +306,8 @@ impl SharedProcess for Process {
     }
 
     fn attach(&mut self, terminal: Option<OwnedFd>, parameters: &Parameters) -> bool {
-        if !std::mem::take(&mut self.unattached) {
+        if !std::mem::take(&mut self.unattached) || self.stopping {
+            // Nobody waits for it any more: a terminal that is dropped is hung up.
             return true;
         }
         let listener = listener(&self.timers);

@@ -51,7 +51,10 @@ impl SharedTimers {
 
     /// Gives the program another turn in so many milliseconds, for the size of its terminal.
     pub fn set_resize(&self, milliseconds: u64) {
-        self.0.resize.borrow_mut().arm(milliseconds);
+        let mut resize = self.0.resize.borrow_mut();
+        // nginx leaves a timer alone whose time changes by little.
+        resize.disarm();
+        resize.arm(milliseconds);
     }
 }
 

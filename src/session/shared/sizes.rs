@@ -211,7 +211,7 @@ impl SharedSize {
             return SizeStep { set: Some(Size { rows, ..size }), tell: Some(size), again: Some(REPAINT) };
         }
         let restored = self.restore_at.take_if(|at| *at <= now);
-        SizeStep { set: restored.map(|_| size), ..SizeStep::default() }
+        SizeStep { set: restored.map(|_| size), tell: None, again: self.restore_at.map(|at| at - now) }
     }
 
     fn decide(&mut self, writer: Option<usize>) {
@@ -302,16 +302,23 @@ mod tests {
         assert!(shared.has_step());
         let other = Some(size(100, 29));
         assert_eq!(shared.step(10), SizeStep { set: other, tell: Some(first), again: Some(REPAINT) });
-        assert_eq!(shared.step(9 + REPAINT), SizeStep::default());
+        assert_eq!(shared.step(9 + REPAINT), SizeStep { again: Some(1), ..SizeStep::default() });
         assert_eq!(shared.step(10 + REPAINT), SizeStep { set: Some(first), ..SizeStep::default() });
         assert_eq!(shared.step(11 + REPAINT), SizeStep::default());
+        // A second one, before the size is back.
+        shared.note(0, note(Some(first), true));
+        assert_eq!(shared.step(60).again, Some(REPAINT));
+        shared.note(0, note(Some(first), true));
+        assert_eq!(shared.step(90).again, Some(REPAINT));
+        assert_eq!(shared.step(60 + REPAINT), SizeStep { again: Some(30), ..SizeStep::default() });
+        assert_eq!(shared.step(90 + REPAINT), SizeStep { set: Some(first), ..SizeStep::default() });
         // A size that comes meanwhile stays.
         shared.note(0, note(Some(first), true));
-        shared.step(100);
+        shared.step(200);
         let row = size(100, 1);
         shared.note(0, note(Some(row), false));
-        assert_eq!(shared.step(101), SizeStep { set: Some(row), tell: Some(row), again: None });
-        assert_eq!(shared.step(100 + REPAINT), SizeStep::default());
+        assert_eq!(shared.step(201), SizeStep { set: Some(row), tell: Some(row), again: None });
+        assert_eq!(shared.step(200 + REPAINT), SizeStep::default());
         shared.note(0, note(Some(row), true));
         assert_eq!(shared.step(500).set, Some(size(100, 2)), "a terminal has a row");
     }
