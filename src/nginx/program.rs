@@ -210,6 +210,12 @@ impl Endpoint for RunningProgram {
         let program = LeftProgram { end: Rc::clone(&self.end), patience, is_awaited: Rc::clone(&is_awaited) };
         if self.end.is_gone() {
             if let Some(notes) = &mut self.notes {
+                if self.format == Format::Messages
+                    && let Some(stdout) = &mut self.stdout
+                {
+                    let reader = std::mem::replace(&mut self.reader, Reader::new(self.format));
+                    remainder::take_last_notes(stdout, reader, notes);
+                }
                 notes.finish();
             }
         } else {

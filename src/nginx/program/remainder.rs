@@ -62,6 +62,8 @@ pub struct Remainder {
     notes: Option<Notes>,
     /// Looks for notes in what it says, as long as that is in the format `messages`.
     reader: Option<Reader>,
+    /// All that it had noted when it ended is taken.
+    has_noted: bool,
     /// Octets of output that may still be dropped.
     output: usize,
     grace: u64,
@@ -121,6 +123,7 @@ pub fn begin(left: Left, input: Input) {
         stderr,
         notes,
         reader,
+        has_noted: false,
         output: OUTPUT,
         grace,
         awaited,
@@ -294,6 +297,7 @@ impl Remainder {
     fn hang_up(&mut self) {
         self.feed.close();
         if self.terminal {
+            self.read_last();
             self.stdout = None;
         }
         self.stage = RemainderStage::Stopping;
@@ -338,17 +342,23 @@ impl Remainder {
         }
         let has_ended = self.end.status().is_some();
         match &mut self.notes {
-            Some(notes) if has_ended => notes.finish(),
+            // What its children note on a line is taken as it comes from then on.
+            Some(notes) if has_ended && !mem::replace(&mut self.has_noted, true) => notes.finish(),
             Some(notes) => drop(notes.read()),
             None => {}
         }
-        if !(has_ended && self.reader.is_some()) {
+        if has_ended && self.reader.is_some() {
+            // Whoever logs the session does so now, with all that the program has noted.
+            self.read_last();
+        } else {
             self.read_output(false);
-            return;
         }
-        // Whoever logs the session does so now, with all that the program has noted.
+    }
+
+    /// Takes the notes of all that it has said up to now, without waiting for an event.
+    fn read_last(&mut self) {
         let mut reads = 0;
-        while reads < LAST_READS && self.read_output(true) {
+        while reads < LAST_READS && self.reader.is_some() && self.read_output(true) {
             reads += 1;
         }
     }
@@ -356,7 +366,7 @@ impl Remainder {
     /// Reads once from its standard output, after an event or without one. Whether anything came.
     fn read_output(&mut self, looks: bool) -> bool {
         let Some(stdout) = &mut self.stdout else { return false };
-        if self.output == 0 {
+        if self.output == 0 && !looks {
             stdout.watch_read(false);
             return false;
         }
@@ -382,23 +392,10 @@ impl Remainder {
         matches!(read, Read::Data(_))
     }
 
-    /// Takes the notes of what it says; all else is for a client that has gone.
-    fn look_for_notes(&mut self, mut octets: &[u8]) {
-        let (Some(reader), Some(notes)) = (&mut self.reader, &mut self.notes) else { return };
-        loop {
-            match reader.next(octets) {
-                Ok((consumed, Some(output))) => {
-                    octets = octets.get(consumed..).unwrap_or_default();
-                    if let Output::Note { text } = output {
-                        notes.take(text);
-                    }
-                }
-                Ok((_, None)) => return,
-                // What follows is not known to be records.
-                Err(_) => break,
-            }
+    fn look_for_notes(&mut self, octets: &[u8]) {
+        if let Some(notes) = &mut self.notes {
+            take_notes(&mut self.reader, notes, octets);
         }
-        self.reader = None;
     }
 
     /// What it has said on standard error is for the log.
@@ -410,6 +407,39 @@ impl Remainder {
             notes.finish();
         }
     }
+}
+
+/// Takes the notes of what a program says; all else is for a client that has gone.
+fn take_notes(own: &mut Option<Reader>, notes: &mut Notes, mut octets: &[u8]) {
+    let Some(reader) = own else { return };
+    loop {
+        match reader.next(octets) {
+            Ok((consumed, Some(output))) => {
+                octets = octets.get(consumed..).unwrap_or_default();
+                if let Output::Note { text } = output {
+                    notes.take(text);
+                }
+            }
+            Ok((_, None)) => return,
+            // What follows is not known to be records.
+            Err(_) => break,
+        }
+    }
+    *own = None;
+}
+
+/// Takes the notes of what a program that is gone has said to a client that went before it was read.
+pub fn take_last_notes(stdout: &mut Pipe, reader: Reader, notes: &mut Notes) {
+    let mut reader = Some(reader);
+    let mut buffer = buffers::take_reading();
+    for _ in 0..LAST_READS {
+        let Read::Data(count) = stdout.read(&mut buffer) else { break };
+        take_notes(&mut reader, notes, &buffer[..count]);
+        if reader.is_none() {
+            break;
+        }
+    }
+    buffers::put_reading(buffer);
 }
 
 /// Takes the lines of standard error.

@@ -117,6 +117,8 @@ impl Program {
         self.launched.feed.close();
         self.launched.stdout = None;
         self.launched.stderr = None;
+        // Nobody would log them.
+        self.launched.notes = None;
     }
 
     /// No client will have it: it is stopped by its ladder, if anything of it is left.
