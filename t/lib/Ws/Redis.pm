@@ -9,12 +9,16 @@ use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use JSON::PP qw(decode_json);
 use POSIX ();
+use Socket qw(SOL_SOCKET SO_RCVTIMEO);
 use Time::HiRes qw(sleep);
 use Ws::Http ();
 use Ws::Nginx ();
 
 # One program is all of Redis: the name by which it is called tells which part it is.
 our ($PROGRAM) = grep { -x } $ENV{TEST_WS_REDIS} // (), qw(/usr/bin/redis-server /usr/bin/redis-check-rdb);
+
+# Seconds that a server has to answer: one that is stopped takes connections all the same.
+our $PATIENCE = 20;
 
 # start(option => value ...): a server on a port of loopback and on a unix socket, which keeps nothing on disk. With "tls-cert-file" it
 # is also on another port, by TLS.
@@ -99,6 +103,7 @@ sub command {
 
     my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) or die "no Redis: $!\n";
     binmode $socket;
+    $socket->setsockopt(SOL_SOCKET, SO_RCVTIMEO, pack 'l!l!', $PATIENCE, 0) or die "a time limit: $!\n";
     if (my $password = $self->{options}{requirepass}) {
         print $socket "*2\r\n\$4\r\nAUTH\r\n\$", length $password, "\r\n$password\r\n";
         _reply($socket);
@@ -136,7 +141,7 @@ sub _reply {
         return [map { _reply($socket) } 1 .. $rest];
     }
     return undef if $rest < 0;
-    read $socket, my $text, $rest + 2;
+    (read $socket, my $text, $rest + 2) // die "no answer\n";
     return substr $text, 0, $rest;
 }
 

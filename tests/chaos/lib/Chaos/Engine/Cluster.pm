@@ -20,6 +20,8 @@ sub url { return $_[0]{servers}->url }
 sub faults {
     my ($self) = @_;
 
+    # Nobody who waits for a server that is stopped lets it go on.
+    $Ws::Redis::PATIENCE = 1;
     my $all = $self->{servers};
     my $slot = sub { return $all->slot(Chaos::Engine::any(@{$self->{channels}})) };
     my $owner = sub { my $one = eval { $all->owner($slot->()) }; return $one && $one->pid ? $one : undef };
