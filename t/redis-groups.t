@@ -31,7 +31,8 @@ sub node {
     location = /status   { websocket_status; }
     location /limited/ {
         websocket_channel_group_limits channels=2 subscribers=3 messages=6 bytes=100;
-        location = /limited/sub   { websocket_channel $arg_id; }
+        # Where an engine has lost all, what nobody can know is told as a loss: the subscriber is not to be closed by that.
+        location = /limited/sub   { websocket_channel $arg_id; websocket_channel_lag skip; }
         location = /limited/pub   { websocket_channel $arg_id mode=pub; websocket_channel_history length=5; }
         location = /limited/brief { websocket_channel $arg_id mode=pub; websocket_channel_history length=5 time=3s; }
         location = /limited/group { websocket_channel_group_info; }
