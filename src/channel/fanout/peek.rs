@@ -41,15 +41,20 @@ impl FanOut {
         scratch: &mut Scratch,
         batch: &mut Batch,
     ) -> Result<Next, ReadError> {
-        let channels = self.subscribers.get(id.0).map_or(0, |subscriber| subscriber.memberships().len());
-        for _ in 0..channels {
-            match self.peek_once(log, id, limit, now, scratch, batch)? {
-                // The channel that had its turn has nothing any more, and another one has.
-                Next::UpToDate | Next::Gone if batch.more_of_others => {}
-                next => return Ok(next),
+        let mut turns = None;
+        loop {
+            let next = self.peek_once(log, id, limit, now, scratch, batch)?;
+            if !(batch.more_of_others && matches!(next, Next::UpToDate | Next::Gone)) {
+                return Ok(next);
             }
+            // The channel that had its turn has nothing any more, and another one has. Each has one turn.
+            let subscriber = self.subscribers.get(id.0);
+            let left = turns.get_or_insert_with(|| subscriber.map_or(0, |subscriber| subscriber.memberships().len()));
+            if *left == 0 {
+                return Ok(next);
+            }
+            *left -= 1;
         }
-        self.peek_once(log, id, limit, now, scratch, batch)
     }
 
     fn peek_once<L: Lock>(
