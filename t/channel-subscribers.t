@@ -40,7 +40,8 @@ sub subscribers {
 }
 
 case 'coming and going' => sub {
-    is(subscribers('a'), 404, 'no channel');
+    # What has the channels of other machines as well may have this one: nobody on this machine has subscribed to it.
+    is(subscribers('a'), $ENV{TEST_WS_TEST_BACKEND} ? 'of 0' : 404, 'no channel');
     my @clients = map { join_as('a', $_) } qw(anna bob), '';
     is(subscribers('a', $_), 'bob:websocket anna:websocket of 3', "the newest first, at $_") for '/info', '/pub';
     $clients[0]->close(1000);

@@ -20,7 +20,7 @@ pub struct Events {
     turn: RefCell<Timer>,
     /// Does not keep a worker that has been told to go.
     retry: RefCell<Timer>,
-    /// The same.
+    /// Does not keep a worker that has been told to go.
     resize: RefCell<Timer>,
 }
 
