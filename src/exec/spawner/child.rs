@@ -69,9 +69,9 @@ pub(super) struct Starting {
 
 /// What has been opened for a program.
 pub(super) struct Opened {
-    /// Its descriptors 0, 1 and 2, which are higher ones now.
+    /// Its descriptors 0, 1 and 2, which have any numbers yet.
     pub(super) stdio: [OwnedFd; 3],
-    /// Its descriptor [`notes::DESCRIPTOR`], which is a higher one now.
+    /// Its descriptor [`notes::DESCRIPTOR`], likewise.
     pub(super) notes: Option<OwnedFd>,
     /// The directory that it is started from.
     pub(super) directory: Option<OwnedFd>,
@@ -87,10 +87,8 @@ pub(super) enum StartOutcome {
 }
 
 impl Launcher {
-    /// For the calling process, whose descriptors `private` are closed in the new processes first of all. One of them is the lowest
-    /// behind the standard ones, so that nothing is in the way of what a program writes its notes to.
+    /// For the calling process, whose descriptors `private` are closed in the new processes first of all.
     pub(super) fn new(private: [BorrowedFd<'_>; 2]) -> Self {
-        debug_assert!(private.iter().any(|descriptor| descriptor.as_raw_fd() == notes::DESCRIPTOR));
         Self {
             memory: Memory::of_this_machine(),
             stacks: Vec::new(),
@@ -111,7 +109,13 @@ impl Launcher {
         let exhausted = |error: io::Error| failure(StartStep::Fork, error.raw_os_error().unwrap_or(libc::ENOMEM));
         let start = wire::read_start(&description).ok_or_else(invalid)?;
         let (answer, reply) = sys::pipe().map_err(exhausted)?;
-        let Opened { stdio, notes, directory: opened } = opened;
+        // The new process puts the program's descriptors where it expects them, which may not close one that it needs itself.
+        let out_of_the_way = |descriptor| sys::move_above(notes::DESCRIPTOR, descriptor).map_err(exhausted);
+        let reply = out_of_the_way(reply)?;
+        let [input, output, errors] = opened.stdio;
+        let stdio = [out_of_the_way(input)?, out_of_the_way(output)?, out_of_the_way(errors)?];
+        let notes = opened.notes.map(out_of_the_way).transpose()?;
+        let opened = opened.directory.map(out_of_the_way).transpose()?;
         let candidates = match opened {
             // Not the bare name, which an interpreter might look for elsewhere.
             Some(_) => {

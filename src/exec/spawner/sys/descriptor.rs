@@ -5,7 +5,7 @@
 use std::ffi::c_int;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check;
 
@@ -57,6 +57,17 @@ pub(in crate::exec::spawner) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(reader), OwnedFd::from_raw_fd(writer)) })
 }
 
+/// The same with a number above `limit`, and closed when a program is executed: itself, if its number is one already.
+pub(in crate::exec::spawner) fn move_above(limit: RawFd, descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() > limit {
+        return Ok(descriptor);
+    }
+    // SAFETY: the descriptor is open, as it is owned; the lowest number that may be taken is any number.
+    let moved = check(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, limit + 1) })?;
+    // SAFETY: it has just been opened and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+}
+
 /// Reads what is there.
 pub(in crate::exec::spawner) fn read(from: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is writable for its length.
@@ -100,4 +111,33 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
         unsafe { libc::close(descriptor as c_int) };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn file() -> OwnedFd {
+        memory_file(b"content").unwrap()
+    }
+
+    #[test]
+    fn only_what_is_in_the_way_is_moved() {
+        let [lower, higher] = [file(), file()];
+        let limit = lower.as_raw_fd().max(higher.as_raw_fd());
+        let above = file();
+        let number = above.as_raw_fd();
+        if number > limit {
+            assert_eq!(move_above(limit, above).unwrap().as_raw_fd(), number);
+        }
+        for descriptor in [lower, higher] {
+            let moved = move_above(limit, descriptor).unwrap();
+            assert!(moved.as_raw_fd() > limit);
+            // SAFETY: the descriptor is open; nothing is passed.
+            assert_eq!(unsafe { libc::fcntl(moved.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
+            assert_eq!(File::from(moved).metadata().unwrap().len(), 7, "another file");
+        }
+    }
 }

@@ -14,7 +14,7 @@ pub(in crate::exec) mod terminal;
 use std::ffi::c_int;
 use std::io;
 
-pub(super) use descriptor::{Watches, close_all_but, memory_file, pipe, read};
+pub(super) use descriptor::{Watches, close_all_but, memory_file, move_above, pipe, read};
 pub(super) use packet::{MAX_DESCRIPTORS, Packet, receive, send, socket_pair, widen};
 pub(super) use process::{
     Process, become_subreaper, fork_without_signal, kill_group, kill_process, lock_limit, processor_time, reap_any,
