@@ -57,6 +57,8 @@ impl FanOut {
         }
     }
 
+    // As a call it would be a tenth of what a look costs, and there is one look for each delivery.
+    #[inline(always)]
     fn peek_once<L: Lock>(
         &mut self,
         log: Log<'_, L>,
@@ -173,10 +175,14 @@ impl FanOut {
     }
 
     /// A subscriber has got, or has begun to get, the first so many items of what it was shown last.
+    #[inline]
     pub fn advance(&mut self, id: SubscriberId, batch: &Batch, items: usize) {
         let Some(subscriber) = self.subscribers.get_mut(id.0) else { return };
         if let Some(throttle) = &mut subscriber.throttle {
             throttle.spend(batch.items().iter().take(items).filter(|item| item.message.is_some()).count());
+            for item in batch.items().iter().take(items).filter(|item| item.message.is_some()) {
+                had_turn(subscriber, item.which);
+            }
         }
         for item in batch.items().iter().take(items) {
             if let Some(membership) = subscriber.memberships_mut().get_mut(item.which) {
@@ -187,9 +193,6 @@ impl FanOut {
                 }
             }
             subscriber.cut = item.cut;
-            if item.message.is_some() {
-                had_turn(subscriber, item.which);
-            }
         }
     }
 }
@@ -211,8 +214,16 @@ enum Pace {
     Hold(Option<u64>),
 }
 
-/// What its rate lets a subscriber have.
+/// What its rate, if it has one, lets a subscriber have.
+#[inline]
 fn pace(subscriber: &mut Subscriber, channels: &Slab<Local>, now: Now) -> Pace {
+    match &subscriber.throttle {
+        Some(_) => pace_of_rate(subscriber, channels, now),
+        None => Pace::On(Paced { allowed: usize::MAX, on_gap: subscriber.on_gap, conflates: false }),
+    }
+}
+
+fn pace_of_rate(subscriber: &mut Subscriber, channels: &Slab<Local>, now: Now) -> Pace {
     let on_gap = subscriber.on_gap;
     let Some(throttle) = &mut subscriber.throttle else {
         return Pace::On(Paced { allowed: usize::MAX, on_gap, conflates: false });
@@ -414,6 +425,12 @@ fn find<L: Lock>(log: Log<'_, L>, local: &mut Local, cursor: Offset, now: Now) -
     if let Some(shared) = local.ring.get(cursor).or_else(|| local.backlog.get(cursor)) {
         return Ok(Found::Message(Rc::clone(shared)));
     }
+    find_in_zone(log, local, cursor, now)
+}
+
+/// Finds a message that this worker does not have. Apart from [`find`], which is done for every delivery.
+#[inline(never)]
+fn find_in_zone<L: Lock>(log: Log<'_, L>, local: &mut Local, cursor: Offset, now: Now) -> Result<Found, ReadError> {
     local.backlog.clear();
     let mut messages = Vec::new();
     let read = match log.read(local.handle, cursor, BACKLOG, now, &mut messages) {
