@@ -16,6 +16,10 @@ use super::wire::{WireForm, eventsource, multipart};
 /// The content type of messages that say nothing about themselves.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
+/// `Cache-Control` of a response whose head tells a position. With a stored one a browser would name that position in its next request
+/// for the same URL (RFC 9111, section 4.3.1), although another page has got that response, or nobody: messages would be passed over.
+pub const NO_STORE: &str = "no-store";
+
 /// How the messages of a response that goes on are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Streaming {
@@ -108,6 +112,11 @@ impl Streaming {
     /// Whether the position at the beginning is told by a header: the body of the other transports tells it.
     pub fn has_position_in_head(&self) -> bool {
         !matches!(self, Streaming::EventSource(_))
+    }
+
+    /// What caches may do with the response.
+    pub fn cache_control(&self) -> &'static str {
+        if self.has_position_in_head() { NO_STORE } else { "no-cache" }
     }
 
     /// Whether messages that were lost before the beginning are told by a header: there is no other way.

@@ -334,6 +334,8 @@ for (const subscriber of ["websocket", "eventsource", "longpoll"]) {
     await until("it goes on", async () => (await got()).got.length === 3);
     assert.deepEqual(await got(), { got: numbers(4, 6), thrown: [] });
     const later = await page.evaluate("nchan.stop(), nchan.lastMessageId");
+    // For a subscriber that has not gone yet a worker keeps more than the channel does.
+    await until("it has gone", async () => (await nginx.subscribers(`/short/${id}`)) === 0);
     await publishAll(nginx.port, `/short/${id}`, numbers(7, 100));
     await run(JSON.stringify(later));
     await until("the last one", async () => (await got()).got.at(-1) === "100");
@@ -343,6 +345,18 @@ for (const subscriber of ["websocket", "eventsource", "longpoll"]) {
     assert.deepEqual(end, { got: numbers(71, 100), thrown: [] });
   });
 }
+
+check("what the browser has stored says nothing about where a page is", async (id, tab) => {
+  const page = await tab();
+  for (const message of numbers(1, 2)) await nginx.publish(`/short/${id}`, message);
+  // The first answer of the same URL, for another part of the page, would be named in the second request.
+  const got = await page.evaluate(`(async () => {
+    const texts = [];
+    for (let i = 0; i < 2; i++) texts.push(await (await fetch("/channel/${id}")).text());
+    return JSON.stringify(texts);
+  })()`);
+  assert.deepEqual(JSON.parse(got), ["1", "1"]);
+});
 
 check("in a worker", async (id, tab) => {
   await nginx.publish(`/channel/${id}`, "1");

@@ -147,6 +147,12 @@ export class Nginx {
     return fetch(`${this.origin}${path}`, { method: "POST", body, headers });
   }
 
+  /** How many there are of the channel that this location publishes to. */
+  async subscribers(path) {
+    const answer = await fetch(`${this.origin}${path}`, { headers: { accept: "text/json" } });
+    return (await answer.json()).subscribers;
+  }
+
   /** Ends it; throws if the log has what should not be there. */
   async stop() {
     if (this.exited === undefined) {

@@ -15,7 +15,7 @@ use super::member::ChannelMember;
 use super::subscription::{self, Ids, Subscription};
 use crate::channel::fanout::OnGap;
 use crate::channel::position::Start;
-use crate::channel::streaming::Streaming;
+use crate::channel::streaming::{NO_STORE, Streaming};
 use crate::channel::wire::WireForm;
 use crate::conf::{ChannelLag, ChannelLongPoll};
 use crate::ledger::{OpenSession, Opening};
@@ -220,7 +220,11 @@ pub fn start(
 
 /// Answers a HEAD of channels that do not exist, which must not be created by it: what a GET of them would begin with.
 pub fn head_of_nothing(request: Request<'_>, delivery: &Delivery) -> Result<Status, Status> {
-    if !request.add_header("Cache-Control", b"no-cache") {
+    let cache_control = match delivery {
+        Delivery::Streaming(streaming) => streaming.cache_control(),
+        Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => NO_STORE,
+    };
+    if !request.add_header("Cache-Control", cache_control.as_bytes()) {
         return Err(Status::INTERNAL_SERVER_ERROR);
     }
     let content_type = match delivery {

@@ -8,7 +8,7 @@ use super::{Delivery, FAILED, Flow, Host, Response, Source, Subscriber, Subscrib
 use crate::channel::fanout::{Batch, Buffer, Next, Shared};
 use crate::channel::position::{MAX_POSITIONS, etag};
 use crate::channel::store::{Budget, ReadError};
-use crate::channel::streaming::{Content, Streaming, TEXT};
+use crate::channel::streaming::{Content, NO_STORE, Streaming, TEXT};
 use crate::channel::wire::date::http_date;
 use crate::channel::wire::header_value;
 use crate::session::endpoint::HttpStatus;
@@ -101,7 +101,7 @@ impl<H: Host> Subscriber<H> {
         let response = &mut self.response;
         let headers = response.add_header("ETag", &etag(position))
             && response.add_header("Last-Modified", &http_date(newest / 1000))
-            && response.add_header("Cache-Control", "no-cache")
+            && response.add_header("Cache-Control", NO_STORE)
             && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
         if !headers {
             return Err(FAILED);
@@ -187,7 +187,7 @@ impl<H: Host> Subscriber<H> {
         let response = &mut self.response;
         let headers = response.add_header("ETag", &etag(position))
             && response.add_header("Last-Modified", &http_date(message.unix / 1000))
-            && response.add_header("Cache-Control", "no-cache")
+            && response.add_header("Cache-Control", NO_STORE)
             && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()))
             // What the location has made of it is what it is said to be, whoever has published what.
             && buffer.content_type().is_none_or(|_| response.add_header("X-Content-Type-Options", "nosniff"))
@@ -222,7 +222,7 @@ impl<H: Host> Subscriber<H> {
         let position = self.position();
         self.leave(0);
         let response = &mut self.response;
-        let headers = response.add_header("ETag", &etag(&position)) && response.add_header("Cache-Control", "no-cache");
+        let headers = response.add_header("ETag", &etag(&position)) && response.add_header("Cache-Control", NO_STORE);
         if !headers {
             return Flow::Break(FAILED);
         }

@@ -22,7 +22,7 @@ impl<H: Host> Subscriber<H> {
         let position = source.position().unwrap_or_default();
         let response = &mut self.response;
         // Who loses the connection before the first message comes back with the position.
-        let headers = response.add_header("Cache-Control", "no-cache")
+        let headers = response.add_header("Cache-Control", streaming.cache_control())
             && response.add_header("X-Accel-Buffering", "no")
             && (!streaming.has_position_in_head() || response.add_header("ETag", &etag(&position)))
             && losses.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));

@@ -149,7 +149,7 @@ sub stream_cases {
         my @streams = map { stream($port, $kind, '/sub?id=plain') } 1 .. 6;
         for my $stream (@streams) {
             is($stream->{status}, 200);
-            is($stream->{headers}{'cache-control'}[0], 'no-cache');
+            is($stream->{headers}{'cache-control'}[0], 'no-store');
             is($stream->{headers}{'transfer-encoding'}[0], 'chunked');
             is($stream->{headers}{'content-length'}, undef);
             like($stream->position, qr/^\d+:0$/);
