@@ -135,6 +135,7 @@ case 'Location' => sub {
 };
 
 case 'a loop of local redirects ends' => sub {
+    plan skip_all => 'valgrind does not know openat2(2)' if under_valgrind();
     my $response = request($port, 'GET', '/dir/loop');
     is($response->{status}, 404);
     $ngx->file('cgi/loop', "#!/bin/sh\nprintf 'Location: /dir/loop\\n\\n'\n", 0755);
@@ -153,6 +154,7 @@ case 'what is no response: 502' => sub {
         is(printed($octets)->{status}, 502, $name);
         like(substr($ngx->log, $before), qr/\[error\].*the program wrote.*client: 127\.0\.0\.1/, 'and a line in the log');
     }
+    return if under_valgrind();    # It does not know openat2(2).
     $ngx->program('long', "#!/usr/bin/perl\nprint 'X: ', 'x' x \$ENV{QUERY_STRING}, qq{\\n\\nbody};\n");
     rename $ngx->prefix . '/bin/long', $ngx->prefix . '/cgi/long' or die "rename: $!\n";
     is(length header(request($port, 'GET', '/dir/long?30000'), 'x'), 30_000, 'a long header');
@@ -289,6 +291,7 @@ case 'a program that cannot be started' => sub {
 };
 
 case 'a directory of programs' => sub {
+    plan skip_all => 'valgrind does not know openat2(2)' if under_valgrind();
     is(request($port, 'GET', '/dir/hello')->{body}, '/dir/hello|');
     is(request($port, 'GET', '/dir/hello/a/b?c')->{body}, '/dir/hello|/a/b');
     is(request($port, 'GET', '/dir/sub/hello')->{body}, 'sub');
