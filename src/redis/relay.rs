@@ -3,15 +3,19 @@
 //! What keeps a node's copies of channels complete: one relay for each node and engine.
 //!
 //! It listens to the Pub/Sub channels of what the node has subscribers of. These lose messages and promise nothing, the stream is what
-//! counts: once a Pub/Sub channel is subscribed to, whenever a message does not follow the one before it, and every few
-//! seconds, the copy is compared with the stream, and what is missing is read. A copy is [kept](Copies::keep) from the first time
+//! counts: once a Pub/Sub channel is subscribed to, whenever a message does not follow the one before it, and [every few
+//! seconds](turns), the copy is compared with the stream, and what is missing is read. A copy is [kept](Copies::keep) from the first time
 //! that it was complete for as long as the relay is connected or comes back; who subscribes begins only then.
 //!
 //! Who owns the connection passes its events in; who owns the copies is asked by the trait.
 
 mod announce;
+mod check;
 mod events;
 mod moving;
+#[cfg(test)]
+mod rig;
+mod turns;
 
 pub use moving::{Displaced, Moving};
 
@@ -25,12 +29,11 @@ use super::script::group::{Counted, Counting};
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Appended, History, Original};
 use announce::Announced;
+use check::Quiet;
+use turns::Turns;
 
 /// How long a channel stays subscribed to that the node has no subscribers of any more, in milliseconds.
 const LINGER: u64 = 10_000;
-
-/// How often a channel is compared with its stream, in milliseconds.
-const COMPARE: u64 = 5_000;
 
 /// How soon the engine is told of subscribers that have come or gone, in milliseconds.
 const SOON: u64 = 100;
@@ -52,7 +55,7 @@ const OCTETS: usize = 256 << 10;
 /// Names in one command.
 const NAMES: usize = 256;
 
-/// Channels that are looked at in one step.
+/// Channels whose subscribers are counted in one step.
 const STEP: usize = 256;
 
 /// What a node has of a channel.
@@ -135,9 +138,7 @@ struct State {
     used: u64,
     /// What the engine knows of its subscribers.
     announced: Announced,
-    /// When it is compared with its stream, and when its subscribers are counted. Entries of the queues with other times are of
-    /// a channel of this name that has gone.
-    compare_at: u64,
+    /// When its subscribers are counted. Entries of the queue with other times are of a channel of this name that has gone.
     count_at: u64,
     /// The node has this channel already, but not yet its slot.
     asking: bool,
@@ -153,6 +154,7 @@ struct State {
 enum Asked {
     Read(Box<[u8]>),
     Announcement(Box<[u8]>),
+    Check(Vec<check::Asked>),
 }
 
 /// What has been done, for the status page.
@@ -186,8 +188,10 @@ pub struct Relay {
     /// Channels that something is to be asked for, but not before a time. Invariant: times never decrease from front to back
     /// in each queue.
     later: VecDeque<(u64, Box<[u8]>)>,
-    compare: VecDeque<(u64, Box<[u8]>)>,
     count: VecDeque<(u64, Box<[u8]>)>,
+    /// When channels are compared that nothing happens on, and those whose turn has come.
+    turns: Turns,
+    quiet: Vec<Quiet>,
     /// The server does not know the scripts any more.
     forgotten: bool,
     /// The relay was connected before.
@@ -225,8 +229,9 @@ impl Relay {
             next_token: 0,
             due: VecDeque::new(),
             later: VecDeque::new(),
-            compare: VecDeque::new(),
             count: VecDeque::new(),
+            turns: Turns::new(),
+            quiet: Vec::new(),
             forgotten: false,
             has_served: false,
             is_sharded: false,
@@ -309,7 +314,6 @@ impl Relay {
             waiting: slot.into_iter().collect(),
             used: now,
             announced: Announced::expecting(1, now),
-            compare_at: now + COMPARE,
             count_at: now + COUNT,
             asking: false,
             moved: 0,
@@ -318,8 +322,14 @@ impl Relay {
         };
         self.channels.insert(topic.clone(), state);
         self.due.push_back(topic.clone());
-        self.compare.push_back((now + COMPARE, topic.clone()));
+        self.turns.add(topic.clone());
         self.count.push_back((now + COUNT, topic));
+    }
+
+    /// A channel has gone, or goes elsewhere.
+    fn remove(&mut self, topic: &[u8]) -> Option<State> {
+        self.turns.remove(topic);
+        self.channels.remove(topic)
     }
 
     /// Subscribers of a channel have come or gone.
@@ -336,6 +346,7 @@ impl Relay {
         self.forgotten = false;
         self.asked.clear();
         self.due.clear();
+        self.quiet.clear();
         for (topic, state) in &mut self.channels {
             state.stage = ChannelStage::Wanted;
             state.announced.forget();
@@ -356,12 +367,13 @@ impl Relay {
     pub fn disconnected(&mut self) {
         self.asked.clear();
         self.due.clear();
+        self.quiet.clear();
     }
 
     /// When [`on_time`](Self::on_time) is to be called.
     pub fn deadline(&self) -> Option<u64> {
-        let firsts = [self.later.front(), self.compare.front(), self.count.front()];
-        firsts.into_iter().flatten().map(|(time, _)| *time).min()
+        let firsts = [self.later.front(), self.count.front()].map(|first| first.map(|(time, _)| *time));
+        firsts.into_iter().chain([self.turns.deadline()]).flatten().min()
     }
 
     /// Time has passed.
@@ -369,12 +381,7 @@ impl Relay {
         while let Some((_, topic)) = first_due(&mut self.later, now) {
             self.due.push_back(topic);
         }
-        for _ in 0..STEP {
-            let Some((time, topic)) = first_due(&mut self.compare, now) else { break };
-            if self.channels.get(&topic).is_some_and(|state| state.compare_at == time) {
-                self.look_after(topic, connection, copies, now);
-            }
-        }
+        self.take_turns(connection, copies, now);
         for _ in 0..STEP {
             let Some((time, topic)) = first_due(&mut self.count, now) else { break };
             let Some(state) = self.channels.get_mut(&topic).filter(|state| state.count_at == time) else { continue };
@@ -387,27 +394,6 @@ impl Relay {
             self.count.push_back((now + COUNT, topic));
         }
         self.ask(connection, copies, now);
-    }
-
-    /// Compares a channel if it is still wanted, or lets it go.
-    fn look_after(&mut self, topic: Box<[u8]>, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
-        let Some(state) = self.channels.get_mut(&topic) else { return };
-        if copies.look(&state.channel).subscribers > 0 || !state.waiting.is_empty() {
-            state.used = now;
-        }
-        if state.used + LINGER <= now && connection.is_ready() {
-            copies.keep(&state.channel, None);
-            // Cannot fail: the connection is ready.
-            let _ = connection.unsubscribe(&[&topic], now);
-            self.channels.remove(&topic);
-            return;
-        }
-        if state.stage == ChannelStage::Complete {
-            state.stage = ChannelStage::Due;
-        }
-        state.compare_at = now + COMPARE;
-        self.due.push_back(topic.clone());
-        self.compare.push_back((now + COMPARE, topic));
     }
 
     /// Asks for what is due, as far as the connection takes it.
@@ -483,6 +469,7 @@ impl Relay {
             }
         }
         self.subscribe(wanted, connection, now);
+        self.check(connection, copies, now);
     }
 
     fn later(&mut self, time: u64, topic: Box<[u8]>) {

@@ -5,6 +5,7 @@
 //! Their texts are in `scripts/`, each with what it takes and what it replies; here they are called; [`reply`] reads what they reply.
 //! Names, ids and messages are arguments and never a part of a text.
 
+pub mod check;
 pub mod group;
 pub mod reply;
 
@@ -37,6 +38,8 @@ pub enum Script {
     Info,
     /// Announces a node's subscribers.
     Announce,
+    /// Compares some channels, and announces their subscribers again.
+    Check,
     /// Tells who is on a channel.
     Presence,
     /// Tells whether a channel may be subscribed to.
@@ -51,7 +54,7 @@ pub enum Script {
 
 impl Script {
     /// All scripts. A connection loads each before its first command.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Publish,
         Self::PublishCounted,
         Self::Read,
@@ -60,6 +63,7 @@ impl Script {
         Self::DeleteCounted,
         Self::Info,
         Self::Announce,
+        Self::Check,
         Self::Presence,
         Self::Admit,
         Self::GroupInfo,
@@ -82,7 +86,8 @@ impl Script {
             Self::Delete => text!("scripts/delete.lua"),
             Self::DeleteCounted => text!("scripts/group.lua", "scripts/delete.lua"),
             Self::Info => text!("scripts/info.lua"),
-            Self::Announce => text!("scripts/announce.lua"),
+            Self::Announce => text!("scripts/nodes.lua", "scripts/announce.lua"),
+            Self::Check => text!("scripts/nodes.lua", "scripts/check.lua"),
             Self::Presence => text!("scripts/presence.lua"),
             Self::Admit => text!("scripts/group.lua", "scripts/admit.lua"),
             Self::GroupInfo => text!("scripts/group.lua", "scripts/group_info.lua"),

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod check;
 mod connection;
 mod groups;
 mod harness;

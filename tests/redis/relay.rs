@@ -221,6 +221,56 @@ fn what_pub_sub_does_not_tell_is_read() {
 }
 
 #[test]
+fn a_message_that_nobody_is_told_of_is_found_in_the_next_round() {
+    let server = Server::start(&[]);
+    let mut publisher = server.connect();
+    let mut node = Node::new(&server, "one");
+    node.open("a", 0);
+    node.until(|node| node.logs.ready.contains(&0));
+    let names = Names { topic: b"ws:another".to_vec(), ..Names::of(b"ws:", 0, b"", b"a") };
+    let keeping = Keeping { messages: Kept::Newest(10), age: 0, lifetime: 0, sharded: false };
+    let sealed = envelope::seal(MessageKind::Text, b"", b"", &[b"1"]).unwrap();
+    publisher.ask(|out| script::publish(&names, Epoch(1), &sealed, &keeping, None, out));
+    node.until(|node| node.log("a").next == 2);
+    assert_eq!(node.data("a"), ["1"]);
+}
+
+#[test]
+fn quiet_channels_cost_few_scripts() {
+    const CHANNELS: usize = 500;
+    let server = Server::start(&[]);
+    let mut admin = server.connect();
+    let mut node = Node::new(&server, "one");
+    for slot in 0..CHANNELS {
+        let id = slot.to_string();
+        node.open(&id, slot);
+        node.log(&id).subscribers = 1;
+    }
+    node.until(|node| node.logs.ready.len() == CHANNELS);
+    let opened = node.now();
+    node.until(|node| node.now() > opened + 3_000);
+    let mut calls = || {
+        let stats = admin.words(&["INFO", "commandstats"]);
+        let stats = String::from_utf8(stats.octets().unwrap().to_vec()).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
+        line.split(',').next().unwrap().parse::<usize>().unwrap()
+    };
+    let (before, begun) = (calls(), node.now());
+    node.until(|node| node.now() > begun + 15_000);
+    let scripts = calls() - before;
+    // Three rounds of 50 turns, each with 10 channels or so.
+    assert!((CHANNELS / 16 * 3..=CHANNELS).contains(&scripts), "{scripts}");
+    for id in [0, 250, 499] {
+        let names = Names::of(b"ws:", 0, b"", id.to_string().as_bytes());
+        let state = script::reply::state(&admin.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
+        assert_eq!(state.subscribers, 1);
+        assert!(state.requested.unwrap() < 15_000);
+        let lives = admin.words(&["PTTL", std::str::from_utf8(&names.hash).unwrap()]).number().unwrap();
+        assert!(lives > 55_000, "{lives}");
+    }
+}
+
+#[test]
 fn another_connection_goes_on_where_the_one_before_was() {
     let mut server = Server::start(&[]);
     let mut node = Node::new(&server, "one");

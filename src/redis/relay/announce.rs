@@ -2,14 +2,25 @@
 
 //! What a node tells the engine of its subscribers of a channel: how many they are, and who.
 //!
-//! It is true for some time only, and told again at a third of it: a node that dies is gone from all sums soon. Joins are told
+//! It is true for some time only, and told again before half of it is over: a node that dies is gone from all sums soon. Joins are told
 //! before they take place, so that whoever publishes then hears of the subscriber.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// How often the engine is told of subscribers that it knows of, and for how long that is true, in milliseconds.
-const AGAIN: u64 = 8_000;
+use super::turns::ROUND;
+use crate::redis::script::check;
+
+/// For how long it is true what the engine is told, in milliseconds.
 pub(super) const LIFETIME: u64 = 24_000;
+
+/// After how long the engine is told again of subscribers that it knows of, in milliseconds, when the channel has its turn: that is each
+/// second one.
+const AGAIN: u64 = 7_500;
+
+/// After how long the engine is told again where that was not possible in two turns, in milliseconds.
+const OVERDUE: u64 = 14_000;
+
+const _: () = assert!(AGAIN + ROUND < OVERDUE && OVERDUE < LIFETIME, "there are further tries before it is void");
 
 /// How long somebody is counted who was to come at once and has not, in milliseconds: the worker may be busy.
 const PATIENCE: u64 = 1_000;
@@ -102,7 +113,26 @@ impl Announced {
 
     /// Whether the engine was told that the subscribers are so many, and believes it.
     pub fn is_of(&self, subscribers: u32, now: u64) -> bool {
-        self.subscribers == subscribers && (subscribers == 0 || now < self.time + AGAIN)
+        self.subscribers == subscribers && (subscribers == 0 || now < self.time + OVERDUE)
+    }
+
+    /// What the engine was told some time ago, and is told again; `None`: not now. It is what was told last, whatever has happened
+    /// since and is told soon.
+    pub fn again(&self, now: u64) -> Option<check::Announcement> {
+        let is_told = (1..u32::MAX).contains(&self.subscribers) && !self.changed && self.expected == 0;
+        (is_told && self.time + AGAIN <= now)
+            .then(|| check::Announcement { subscribers: self.subscribers, has_who: self.who.is_some() })
+    }
+
+    /// When the engine was last told.
+    #[cfg(test)]
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// Notes that it was told again.
+    pub fn told_again(&mut self, now: u64) {
+        self.time = now;
     }
 
     /// What is to be told of so many subscribers, who are those of the text.
@@ -191,10 +221,32 @@ mod tests {
         let mut announced = Announced::default();
         assert!(announced.is_of(0, u64::MAX), "nobody need not be told again");
         tell(&mut announced, 2, b"", 10);
-        assert!(announced.is_of(2, 10 + AGAIN - 1));
-        assert!(!announced.is_of(2, 10 + AGAIN));
+        assert!(announced.is_of(2, 10 + OVERDUE - 1));
+        assert!(!announced.is_of(2, 10 + OVERDUE));
         assert!(!announced.is_of(1, 10));
         announced.forget();
         assert!(announced.changed && !announced.is_of(2, 11));
+    }
+
+    #[test]
+    fn what_was_told_is_told_again_in_time() {
+        let mut announced = Announced::default();
+        assert_eq!(announced.again(u64::MAX), None, "nobody was told of");
+        tell(&mut announced, 2, b"anna", 10);
+        let same = check::Announcement { subscribers: 2, has_who: true };
+        assert_eq!((announced.again(10 + AGAIN - 1), announced.again(10 + AGAIN)), (None, Some(same)));
+        announced.told_again(10 + AGAIN);
+        assert_eq!((announced.again(10 + 2 * AGAIN - 1), announced.again(10 + 2 * AGAIN)), (None, Some(same)));
+        assert!(announced.is_of(2, 10 + AGAIN + OVERDUE - 1));
+        announced.expect(3, 60_000);
+        assert_eq!(announced.again(60_000), None, "more is told soon");
+        announced.count(3, 60_000);
+        announced.changed = true;
+        assert_eq!(announced.again(60_000), None, "something else is told soon");
+        announced.changed = false;
+        announced.refused();
+        assert_eq!(announced.again(60_000), None, "the engine does not know how many there are");
+        tell(&mut announced, 0, b"", 60_000);
+        assert_eq!(announced.again(90_000), None, "nobody is there any more");
     }
 }

@@ -19,6 +19,7 @@ impl Relay {
             Event::Answered(token, reply) => match self.asked.remove(&token) {
                 Some(Asked::Read(topic)) => self.read(topic, script::reply::fetched(&reply), copies, now),
                 Some(Asked::Announcement(topic)) => self.noted(topic, &script::reply::noted(&reply), copies),
+                Some(Asked::Check(asked)) => self.checked(asked, &reply, copies),
                 None => {}
             },
             Event::Abandoned(token, _) => {
@@ -34,7 +35,7 @@ impl Relay {
                     state.kept = false;
                     if state.waiting.is_empty() {
                         // Its subscribers go; who listened on would make the channel anew.
-                        self.channels.remove(&*topic);
+                        self.remove(&topic);
                         // Cannot fail: the connection is ready.
                         let _ = connection.unsubscribe(&[&topic], now);
                     } else {

@@ -54,7 +54,7 @@ impl Relay {
 
     /// Lets a channel go to another relay.
     pub fn take(&mut self, topic: &[u8], connection: Option<&mut Connection>, now: u64) -> Option<Moving> {
-        let state = self.channels.remove(topic)?;
+        let state = self.remove(topic)?;
         if let Some(connection) = connection
             && !matches!(state.stage, ChannelStage::Wanted)
         {
@@ -70,9 +70,9 @@ impl Relay {
         let topic: Box<[u8]> = state.names.topic.clone().into();
         state.stage = ChannelStage::Wanted;
         state.asking = asking;
-        // The node that has the channel now is told of the subscribers, and each queue has one entry of it.
+        // The node that has the channel now is told of the subscribers, and the queue has one entry of it.
         state.announced.forget();
-        (state.compare_at, state.count_at) = (now + super::COMPARE, now + super::COUNT);
+        state.count_at = now + super::COUNT;
         let since = now.saturating_sub(std::mem::replace(&mut state.moved, now));
         self.channels.insert(topic.clone(), state);
         if since < TO_AND_FRO {
@@ -81,7 +81,7 @@ impl Relay {
         } else {
             self.due.push_back(topic.clone());
         }
-        self.compare.push_back((now + super::COMPARE, topic.clone()));
+        self.turns.add(topic.clone());
         self.count.push_back((now + super::COUNT, topic));
     }
 
@@ -105,18 +105,20 @@ impl Relay {
         }
     }
 
+    /// Channels for which this is the same may stand in one command: their slot, and whether `ASKING` goes before it.
+    pub(super) fn part_of(&self, topic: &[u8]) -> (u16, bool) {
+        let state = self.channels.get(topic).filter(|_| self.is_sharded);
+        state.map_or((0, false), |state| (state.names.slot(), state.asking))
+    }
+
     /// Subscribes to what is wanted, in a cluster by slots: one command has names of one slot only.
     pub(super) fn subscribe(&self, mut wanted: Vec<Box<[u8]>>, connection: &mut Connection, now: u64) {
-        let key = |topic: &[u8]| {
-            let state = self.channels.get(topic).filter(|_| self.is_sharded);
-            state.map_or((0, false), |state| (state.names.slot(), state.asking))
-        };
         if self.is_sharded {
-            wanted.sort_by_cached_key(|topic| key(topic));
+            wanted.sort_by_cached_key(|topic| self.part_of(topic));
         }
-        for topics in wanted.chunk_by(|one, other| key(one) == key(other)) {
+        for topics in wanted.chunk_by(|one, other| self.part_of(one) == self.part_of(other)) {
             for topics in topics.chunks(super::NAMES) {
-                let (_, asking) = topics.first().map_or((0, false), |topic| key(topic));
+                let (_, asking) = topics.first().map_or((0, false), |topic| self.part_of(topic));
                 let topics: Vec<&[u8]> = topics.iter().map(|topic| &**topic).collect();
                 // Cannot fail: the connection is ready.
                 let _ = connection.subscribe_as(&topics, asking, now);
@@ -135,119 +137,8 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::rc::Rc;
-
     use super::*;
-    use crate::channel::position::{Epoch, MessageId, Offset};
-    use crate::channel::store::{Appended, History, Original};
-    use crate::redis::connection::{Purpose, Settings};
-    use crate::redis::envelope::Envelope;
-    use crate::redis::names::Names;
-    use crate::redis::relay::{Channel, Copy};
-    use crate::redis::resp::Limits;
-    use crate::redis::script::Script;
-
-    /// Copies that only know what is kept.
-    #[derive(Default)]
-    struct Kept {
-        kept: HashMap<Box<[u8]>, bool>,
-        ready: Vec<usize>,
-    }
-
-    impl Copies for Kept {
-        fn look(&mut self, _: &Channel) -> Copy {
-            Copy { epoch: Epoch(0), next: Offset(1), subscribers: 0 }
-        }
-
-        fn presence(&mut self, _: &Channel) -> Vec<u8> {
-            Vec::new()
-        }
-
-        fn group_subscribers(&mut self, _: &Channel) -> u32 {
-            0
-        }
-
-        fn limit_group(&mut self, _: &Channel, _: Option<u32>) {}
-
-        fn follow(&mut self, _: &Channel, _: Original) -> bool {
-            true
-        }
-
-        fn append(&mut self, _: &Channel, _: MessageId, _: u64, _: &Envelope<'_>) -> Appended {
-            Appended::NoCopy
-        }
-
-        fn keep(&mut self, channel: &Channel, compared: Option<u64>) {
-            let kept = compared.is_some();
-            self.kept.insert(channel.id.clone(), kept);
-        }
-
-        fn delete(&mut self, _: &Channel) {}
-
-        fn expel(&mut self, _: &Channel, _: &[u8]) {}
-
-        fn ready(&mut self, slot: usize) {
-            self.ready.push(slot);
-        }
-
-        fn draw(&mut self) -> u64 {
-            7
-        }
-    }
-
-    struct Listener {
-        relay: Relay,
-        connection: Connection,
-    }
-
-    impl Listener {
-        fn new() -> Self {
-            let settings = Settings {
-                purpose: Purpose::ClusterNode,
-                user: None,
-                password: None,
-                database: 0,
-                timeout: 10_000,
-                most_pending: 100,
-                limits: Limits::default(),
-            };
-            let mut connection = Connection::new(Rc::new(settings), 0, 10_000);
-            let mut said =
-                b"%3\r\n+server\r\n+redis\r\n+version\r\n+7.0.15\r\n+mode\r\n+cluster\r\n$12\r\nrun_id:abc\r\n\r\n"
-                    .to_vec();
-            for script in Script::ALL {
-                said.extend_from_slice(format!("$40\r\n{}\r\n", script.digest()).as_bytes());
-            }
-            connection.take_outgoing();
-            connection.receive(&said, 0);
-            assert!(connection.next_event().is_some() && connection.is_ready());
-            Listener { relay: Relay::new(b"ws:".to_vec(), 0, b"node".to_vec()).sharded(), connection }
-        }
-
-        /// The commands that are sent, without their arguments.
-        fn sent(&mut self, copies: &mut Kept, now: u64) -> Vec<String> {
-            self.relay.on_time(&mut self.connection, copies, now);
-            let sent = String::from_utf8(self.connection.take_outgoing()).unwrap();
-            let words = ["ASKING", "SSUBSCRIBE", "SUNSUBSCRIBE", "EVALSHA"];
-            sent.split("\r\n").filter(|word| words.contains(word)).map(str::to_owned).collect()
-        }
-
-        fn says(&mut self, octets: &[u8], copies: &mut Kept, now: u64) {
-            self.connection.receive(octets, now);
-            while let Some(event) = self.connection.next_event() {
-                self.relay.on_event(event, &mut self.connection, copies, now);
-            }
-        }
-    }
-
-    fn channel(id: &str) -> Channel {
-        Channel { group: Box::default(), id: id.as_bytes().into(), history: History::OFF }
-    }
-
-    fn names(id: &str) -> Names {
-        Names::of(b"ws:", 0, b"", id.as_bytes())
-    }
+    use crate::redis::relay::rig::{Kept, Listener, channel, names};
 
     #[test]
     fn one_command_has_names_of_one_slot() {
