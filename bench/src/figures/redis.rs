@@ -14,7 +14,7 @@ use super::Bench;
 use crate::engine;
 use crate::fanout::{Fanout, Outcome, Plan};
 use crate::link::{self, PATIENCE};
-use crate::process::{Server, free_address};
+use crate::process::{Server, cpu_time, free_address};
 use crate::report::{Goal, OURS, Table, Unit};
 use crate::servers::{self, Nginx};
 use crate::sys;
@@ -438,8 +438,9 @@ fn first_delivery(address: SocketAddrV4, subscribers: &mut Vec<TcpStream>) -> io
 
 fn quiet(bench: &Bench, table: &mut Table) -> io::Result<()> {
     const WORK: &str = "10,000 quiet channels with a subscriber: scripts called";
+    const CPU: &str = "10,000 quiet channels with a subscriber: CPU of Redis in a second";
     const WATCHED: Duration = Duration::from_secs(10);
-    if !bench.wants(WORK) {
+    if !bench.wants(WORK) && !bench.wants(CPU) {
         return Ok(());
     }
     each(bench, 1, &[OURS], |name, nodes| {
@@ -449,10 +450,13 @@ fn quiet(bench: &Bench, table: &mut Table) -> io::Result<()> {
         // They have announced themselves.
         thread::sleep(Duration::from_secs(3));
         let calls = || engine::info(engine, "commandstats", "cmdstat_evalsha:calls");
-        let (before, begun) = (calls()?, Instant::now());
+        let pid = [nodes.engine()?.pid()];
+        let (before, spent, begun) = (calls()?, cpu_time(&pid), Instant::now());
         thread::sleep(WATCHED);
-        let rate = (calls()? - before) / begun.elapsed().as_secs_f64();
+        let (cpu, time) = (cpu_time(&pid).saturating_sub(spent), begun.elapsed().as_secs_f64());
+        let rate = (calls()? - before) / time;
         table.add(WORK, Unit::PerSecond, Goal::AtMost(2_000.0), name, rate);
+        table.add(CPU, Unit::Milliseconds, Goal::AtMost(100.0), name, cpu.as_secs_f64() * 1e3 / time);
         Ok(())
     })
 }
