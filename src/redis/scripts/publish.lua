@@ -1,7 +1,8 @@
 -- Publishes a message: gives it the next offset, stores it, and sends it to the nodes that listen.
 --
 -- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks,
---         q when a subscriber was last known of, p the epoch before, where it is known
+--         q when a subscriber was last known of, p the epoch before, where it is known, x until when the stream and the hash live at least,
+--         where publishing has given them a lifetime
 --       3 how many subscribers the nodes have: see announce.lua
 --       Where the channel's group is counted: 4 the group's hash   5 due   6 uses   7 the channel's list: see group.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
@@ -18,7 +19,7 @@
 local id, refusal = replication_id()
 if not id then return refusal end
 local now = clock()
-local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q')
+local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q', 'x')
 local epoch, newest = hash[1], tonumber(hash[2] or '0')
 local is_new = not epoch or hash[3] ~= id
 local group, plan
@@ -90,22 +91,31 @@ if age > 0 and not group and tonumber(now) - tonumber(hash[4] or '0') >= age / 8
   try('HSET', KEYS[2], 't', now, 'k', marks)
   if first then try('XTRIM', KEYS[1], 'MINID', '=', first .. '-0') end
 end
-if ARGV[5] ~= '0' then
+local entries = not group and try('XLEN', KEYS[1])
+if group and ARGV[5] ~= '0' then
   try('PEXPIRE', KEYS[1], ARGV[5])
   try('PEXPIRE', KEYS[2], ARGV[5])
+elseif ARGV[5] ~= '0' then
+  -- Keys that live long enough are left alone, and the others live an eighth longer than they have to, so that not every message changes it.
+  -- A stream of one entry may be another one than x tells of.
+  local ends = tonumber(now) + tonumber(ARGV[5])
+  if is_new or failed or entries <= 1 or tonumber(hash[7] or '0') < ends then
+    local more = math.floor(tonumber(ARGV[5]) / 8)
+    local lifetime = string.format('%.0f', tonumber(ARGV[5]) + more)
+    try('PEXPIRE', KEYS[1], lifetime)
+    try('PEXPIRE', KEYS[2], lifetime)
+    if not failed then try('HSET', KEYS[2], 'x', string.format('%.0f', ends + more)) end
+  end
 elseif is_new or newest == 0 then
   -- Who only listened may have given it a lifetime.
   try('PERSIST', KEYS[2])
 end
 local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. '\n' .. ARGV[2])
-local entries
 if group then
   local lives = ARGV[5] ~= '0' and tonumber(ARGV[5]) or redis.call('PTTL', KEYS[2])
   local counted
   counted, entries = pcall(count_message, group, plan, KEYS[1], offset, ARGV[5], lives < 0 and 0 or group.now + lives)
   if not counted then failed = true end
-else
-  entries = try('XLEN', KEYS[1])
 end
 local announced = try('HVALS', KEYS[3])
 if failed then nodes, entries, announced = -1, 0, {} end
