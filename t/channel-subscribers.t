@@ -15,6 +15,7 @@ my $ngx = Ws::Nginx->new(workers => 2, http => 'websocket_channel_zone 1m;', ser
     websocket_channel_presence $arg_name;
     websocket_close_timeout 500ms;
     location = /sub    { websocket_channel $arg_id; }
+    location = /skip   { websocket_channel $arg_id; websocket_channel_lag skip; }
     location = /all    { websocket_channel $arg_id; websocket_channel_transports chunked multipart raw; }
     location = /polls  { websocket_channel $arg_id; websocket_channel_transports poll; websocket_channel_start oldest; }
     location = /two    { websocket_channel $arg_id other; }
@@ -61,7 +62,7 @@ case 'the answer' => sub {
         my $got = decode_json($response->{body});
         my ($one) = @{$got->{list}};
         is_deeply([sort keys %$got], [qw(list more scope subscribers)]);
-        is_deeply([sort keys %$one], [qw(channel id since transport worker)], 'no address');
+        is_deeply([sort keys %$one], [qw(behind channel id since transport worker)], 'no address');
         is("$got->{scope} $one->{channel} $one->{id} $one->{transport}", 'machine json anna websocket');
         ok($one->{since} >= $before - 1 && $one->{since} <= time + 1, 'the time');
         ok((grep { $_ == $one->{worker} } $ngx->workers), 'the worker');
@@ -71,6 +72,37 @@ case 'the answer' => sub {
     like(request($port, 'GET', '/pub?id=json&subscribers', Accept => 'text/html')->{body}, qr/^\{/, 'no page');
     like(request($port, 'GET', "/info?id=json&$_")->{body}, qr/^queued messages/, "$_ is something else") for 'subscribersx', 'x=subscribers';
     $client->close(1000);
+};
+
+case 'how far behind' => sub {
+    my %behind = map { $_ => undef } qw(slow quick);
+    my $look = sub {
+        my $got = decode_json(request($port, 'GET', '/info?id=behind&subscribers')->{body});
+        %behind = map { $_->{id} => $_->{behind} } @{$got->{list}};
+    };
+    my $slow = join_as('behind', 'slow', '/skip', rcvbuf => 4096);
+    my $quick = join_as('behind', 'quick');
+    $look->();
+    is_deeply(\%behind, { slow => 0, quick => 0 }, 'nobody');
+    my $message = 'x' x 60_000;
+    my $sent = 0;
+    # What fits into the buffers of the kernel is not known.
+    while ($sent < 500 && !$behind{slow}) {
+        for (1 .. 10) {
+            is(request($port, 'POST', '/pub?id=behind', body => $message)->{status}, 201) or last;
+            is(length $quick->text, 60_000) or last;
+        }
+        $sent += 10;
+        $look->();
+    }
+    await('all that it has still to get', sub { my $before = $behind{slow}; $look->(); return $before && $behind{slow} == $before });
+    cmp_ok($behind{slow}, '>', 0, "one that does not read, of $sent");
+    cmp_ok($behind{slow}, '<', $sent, 'what was sent to it is not counted');
+    is($behind{quick}, 0, 'one that reads');
+    request($port, 'POST', '/pub?id=behind', body => 'the end');
+    1 while $slow->text ne 'the end';
+    await('it to have everything', sub { $look->(); return $behind{slow} == 0 });
+    $_->abandon for $slow, $quick;
 };
 
 case 'every transport' => sub {

@@ -133,6 +133,8 @@ pub struct FanOut {
     ready: VecDeque<SubscriberId>,
     /// Subscribers that may have nothing for now.
     held: Held,
+    /// Subscribers that have said who they are, and have not taken everything at once.
+    slow: VecDeque<SubscriberId>,
     /// Members left until the next channel's turn.
     slice: usize,
     /// Octets of messages in all channels.
@@ -154,6 +156,7 @@ impl FanOut {
             work: VecDeque::new(),
             ready: VecDeque::new(),
             held: Held::default(),
+            slow: VecDeque::new(),
             slice: SLICE,
             octets: 0,
             news: Vec::new(),
@@ -366,10 +369,38 @@ impl FanOut {
 
     /// Messages wait for this subscriber.
     fn lets_wait(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscribers.get(id.0) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(id.0) else { return };
+        let mut is_named = false;
         for membership in subscriber.memberships() {
+            is_named |= membership.present.is_some();
             if let Some((_, local)) = self.channels.at(membership.channel.0) {
                 local.behind = true;
+            }
+        }
+        if is_named && !subscriber.is_slow {
+            subscriber.is_slow = true;
+            self.slow.push_back(id);
+        }
+    }
+
+    /// Tells of up to `most` subscribers how far behind they are: of those that have not taken everything at once since they were told of,
+    /// the longest ago first. To be called from time to time: where the zone is damaged, the next time does it.
+    pub fn tell_behind<L: Lock>(&mut self, presence: Presences<'_, L>, slot: Slot, most: usize) {
+        for _ in 0..most.min(self.slow.len()) {
+            let Some(id) = self.slow.pop_front() else { break };
+            // It may have gone.
+            let Some(subscriber) = self.subscribers.get_mut(id.0) else { continue };
+            let mut is_slow = false;
+            for membership in subscriber.memberships() {
+                let Some(present) = membership.present else { continue };
+                let head = self.channels.by_index(membership.channel.0).map_or(Offset(0), |local| local.head);
+                let behind = head.next().0.saturating_sub(membership.next.0);
+                let is_told = presence.set_behind(slot, present, behind).is_ok();
+                is_slow |= behind > 0 || !is_told;
+            }
+            subscriber.is_slow = is_slow;
+            if is_slow {
+                self.slow.push_back(id);
             }
         }
     }

@@ -114,6 +114,8 @@ pub struct Subscriber {
     pub throttle: Option<Box<Throttle>>,
     /// It is to be closed.
     pub expelled: bool,
+    /// It is in the list of those of whom it is told how far behind they are.
+    pub is_slow: bool,
 }
 
 impl Subscriber {
@@ -130,7 +132,18 @@ impl Subscriber {
             Err(many) => Memberships::Many(many.into()),
         };
         let throttle = allowance.map(|allowance| Box::new(Throttle::new(allowance.clone())));
-        Self { memberships, listener, form, on_gap, cut: 0, blocked: true, ready: false, throttle, expelled: false }
+        Self {
+            memberships,
+            listener,
+            form,
+            on_gap,
+            cut: 0,
+            blocked: true,
+            ready: false,
+            throttle,
+            expelled: false,
+            is_slow: false,
+        }
     }
 
     /// Whether nothing is sent to it for now, whatever is there: its socket takes nothing, or it has had enough.

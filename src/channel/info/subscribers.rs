@@ -23,14 +23,14 @@ impl SubscribersReport {
     pub fn add(&mut self, channel: &[u8], found: &SubscriberList) {
         self.subscribers = self.subscribers.saturating_add(found.subscribers);
         self.has_more |= found.has_more;
-        for ListedSubscriber { name, transport, since, pid } in &found.named {
+        for ListedSubscriber { name, transport, since, behind, pid } in &found.named {
             let comma = if self.list.is_empty() { "" } else { ", " };
             let (channel, name, transport) = (Quoted(channel), Quoted(name), transport.name());
             // Writing to a string does not fail.
             let _ = write!(
                 self.list,
                 "{comma}{{\"channel\": {channel}, \"id\": {name}, \"transport\": \"{transport}\", \"since\": {since}, \
-                 \"worker\": {pid}}}"
+                 \"behind\": {behind}, \"worker\": {pid}}}"
             );
         }
     }
@@ -56,14 +56,15 @@ mod tests {
     fn nobody_and_somebody() {
         let mut report = SubscribersReport::default();
         assert_eq!(report.to_string(), r#"{"scope": "machine", "subscribers": 0, "list": [], "more": false}"#);
-        let one = |name: &[u8], transport| ListedSubscriber { name: name.to_vec(), transport, since: 7, pid: 11 };
+        let one =
+            |name: &[u8], transport| ListedSubscriber { name: name.to_vec(), transport, since: 7, behind: 5, pid: 11 };
         let named = vec![one(b"anna", Transport::WebSocket), one(b"\"}", Transport::LongPoll)];
         report.add(b"a", &SubscriberList { subscribers: 3, named, has_more: false });
         report.add(b"b\n", &SubscriberList { subscribers: 1, named: vec![one(b"c", Transport::Raw)], has_more: true });
         let list = [
-            r#"{"channel": "a", "id": "anna", "transport": "websocket", "since": 7, "worker": 11}"#,
-            r#"{"channel": "a", "id": "\"}", "transport": "longpoll", "since": 7, "worker": 11}"#,
-            r#"{"channel": "b\u000a", "id": "c", "transport": "raw", "since": 7, "worker": 11}"#,
+            r#"{"channel": "a", "id": "anna", "transport": "websocket", "since": 7, "behind": 5, "worker": 11}"#,
+            r#"{"channel": "a", "id": "\"}", "transport": "longpoll", "since": 7, "behind": 5, "worker": 11}"#,
+            r#"{"channel": "b\u000a", "id": "c", "transport": "raw", "since": 7, "behind": 5, "worker": 11}"#,
         ];
         let list = list.join(", ");
         let expected = format!(r#"{{"scope": "machine", "subscribers": 4, "list": [{list}], "more": true}}"#);

@@ -8,6 +8,7 @@ use super::{Key, Member, Presences, Present, ReadError, Slot, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::transport::Transport;
+pub use crate::channel::zone::layout::MOST_BEHIND;
 
 /// Somebody who has gone, and of whom nobody has been told yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct ListedSubscriber {
     pub transport: Transport,
     /// When it came, in seconds since 1970.
     pub since: u32,
+    /// Messages that it had still to get when its worker looked last, at most [`MOST_BEHIND`].
+    pub behind: u32,
     /// The process of its worker.
     pub pid: u32,
 }
@@ -106,8 +109,9 @@ impl<L: Lock> Presences<'_, L> {
                     memory.read_present(cell, present, &mut name)?;
                     list.named.push(ListedSubscriber {
                         name,
-                        transport: Transport::of_number(present.transport.get()).ok_or(Corrupt)?,
+                        transport: present.transport().ok_or(Corrupt)?,
                         since: present.since.get(),
+                        behind: present.behind(),
                         pid: memory.pid_of(present)?,
                     });
                     Ok(true)
@@ -196,6 +200,19 @@ impl<L: Lock> Presences<'_, L> {
     /// Whether some subscribers of this worker are to be closed, since this was asked last. Takes no lock.
     pub fn take_expelled(&self, slot: Slot) -> bool {
         self.zone.unlocked().slot(slot.0).is_ok_and(|slot| slot.expelled.take())
+    }
+
+    /// Says how many messages a subscriber of this worker has still to get. Takes no lock where that is what was said last.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn set_behind(&self, slot: Slot, Present(cell): Present, behind: u64) -> Result<(), Corrupt> {
+        let behind = u32::try_from(behind).unwrap_or(u32::MAX).min(MOST_BEHIND);
+        if self.zone.unlocked().present(cell).is_ok_and(|present| present.behind() == behind) {
+            return Ok(());
+        }
+        self.zone.update(|memory| memory.set_behind(slot.0, cell, behind))
     }
 
     /// Whether this subscriber is to be closed. Takes no lock: it is asked by the worker whose subscriber it is.

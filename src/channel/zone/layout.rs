@@ -23,7 +23,7 @@ mod program;
 
 pub use channel::{
     COPIED, Copied, EXPELLED, INLINE_INTEREST, INLINE_KEY, INTEREST_PER_CELL, Interest, InterestCell, MAX_PRESENCE,
-    Present, QUEUED, REPLACED, Record,
+    MOST_BEHIND, Present, QUEUED, REPLACED, Record,
 };
 pub use departed::Departed;
 pub use group::{Group, INLINE_GROUP};
@@ -38,7 +38,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;

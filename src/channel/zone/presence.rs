@@ -6,7 +6,8 @@
 //! the worker: once that is gone, and its slot was given up, the entry is void, and it is given back when its channel is
 //! looked at next.
 //!
-//! What an entry says beside the name is written once, when the subscriber comes: a publication touches none of them.
+//! What an entry says beside the name is written when the subscriber comes: a publication touches none of them. How far behind somebody is
+//! that does not keep up is written by its worker from time to time.
 
 use super::cells::Chain;
 use super::layout::{Cell, EXPELLED, MAX_PRESENCE, Present, link, tag};
@@ -53,7 +54,7 @@ impl<'a> Memory<'a> {
         present.slot.set(u32::try_from(slot).map_err(|_| Corrupt)? + 1);
         present.len.set(u32::try_from(who.len()).map_err(|_| Corrupt)?);
         present.since.set(since);
-        present.transport.set(transport.number());
+        present.set_served(transport, 0);
         self.write_along(cell, size_of::<Present>(), [who])?;
         record.presence.commit(cell.number());
         if let Some(head) = head {
@@ -135,6 +136,19 @@ impl<'a> Memory<'a> {
     /// Whether the subscriber of an entry is to be closed.
     pub fn is_expelled(self, cell: Cell) -> Result<bool, Corrupt> {
         Ok(self.present(cell)?.len.get() & EXPELLED != 0)
+    }
+
+    /// Says how many messages the subscriber of the worker in `slot` has still to get that was [added](Self::add_present) as this cell.
+    /// Nothing happens if a repair has taken it away.
+    pub fn set_behind(self, slot: usize, cell: Cell, behind: u32) -> Result<(), Corrupt> {
+        let present: &Present = self.cell(cell)?;
+        let own = present.tag.get() == tag::PRESENT
+            && present.slot.get().checked_sub(1) == u32::try_from(slot).ok()
+            && self.is_present(present)?;
+        if own {
+            present.set_served(present.transport().ok_or(Corrupt)?, behind);
+        }
+        Ok(())
     }
 
     /// Gives back the entries of processes that are gone.

@@ -16,7 +16,6 @@ use super::layout::{
 };
 use super::records::trailing;
 use crate::channel::memory::{Corrupt, Word};
-use crate::channel::transport::Transport;
 
 /// What has been found.
 #[derive(Debug, Default)]
@@ -248,7 +247,7 @@ impl<'a> Memory<'a> {
                 present.tag.get() == tag::PRESENT
                     && present.record.get() == channel.number()
                     && present.length() <= MAX_PRESENCE
-                    && Transport::of_number(present.transport.get()).is_some()
+                    && present.transport().is_some()
             };
             if !sound {
                 way.set(0);

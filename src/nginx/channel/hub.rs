@@ -516,6 +516,7 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
             // Whoever was to wake this worker may have been killed before it did.
             let _ = hub.store.tend(time(), TEND);
             hub.fan.tidy();
+            hub.fan.tell_behind(hub.store.presence(), hub.slot, TEND);
             (hub.store.log().has_news(hub.slot) | hub.take_expelled(), hub.programs.tick)
         });
         if let Some((has_news, tick)) = news {

@@ -4,6 +4,7 @@
 
 use super::{CELL, CellHead};
 use crate::channel::memory::{Wide, Word, shared};
+use crate::channel::transport::Transport;
 
 shared! {
     /// The subscribers of one channel in one worker.
@@ -159,10 +160,17 @@ shared! {
         len: Word,
         /// When it came, in seconds since 1970.
         since: Word,
-        /// How it is served: see [`Transport::number`](crate::channel::transport::Transport::number).
-        transport: Word,
+        /// How it is served: see [`Transport::number`](crate::channel::transport::Transport::number). Above [`BEHIND`] how many messages
+        /// it had still to get when its worker looked last, or [`MOST_BEHIND`].
+        served: Word,
     }
 }
+
+/// In [`Present::served`]: the bits below the number of messages.
+const BEHIND: u32 = 8;
+
+/// The most messages that a subscriber is known to be behind.
+pub const MOST_BEHIND: u32 = u32::MAX >> BEHIND;
 
 /// In [`Present::len`]: the subscriber is to be closed.
 pub const EXPELLED: u32 = 1 << 30;
@@ -171,6 +179,21 @@ impl Present {
     /// Octets of what it said.
     pub fn length(&self) -> usize {
         (self.len.get() & !EXPELLED) as usize
+    }
+
+    /// How it is served. `None` if that cannot be.
+    pub fn transport(&self) -> Option<Transport> {
+        Transport::of_number(self.served.get() & ((1 << BEHIND) - 1))
+    }
+
+    /// How many messages it has still to get, at most [`MOST_BEHIND`].
+    pub fn behind(&self) -> u32 {
+        self.served.get() >> BEHIND
+    }
+
+    /// Writes both.
+    pub fn set_served(&self, transport: Transport, behind: u32) {
+        self.served.set(transport.number() | behind.min(MOST_BEHIND) << BEHIND);
     }
 }
 
