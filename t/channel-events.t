@@ -116,7 +116,9 @@ case 'several channels, and names that JSON escapes' => sub {
     my $client = Ws::Client->open($port, '/both?group=c&a=1&b=2');
     is(event($watcher), "channel=$_ event=join") for 1, 2;
     $client->send(text('x'));
-    like(event($watcher), qr/^channel=$_ event=publish message_id=\d+:1$/) for 1, 2;
+    # Behind the channels may be engines, of which any may answer first.
+    my @published = sort map { event($watcher) } 1, 2;
+    like($published[$_ - 1], qr/^channel=$_ event=publish message_id=\d+:1$/) for 1, 2;
     $client->reset;
     is(event($watcher), "channel=$_ event=leave") for 1, 2;
     $client = Ws::Client->open($port, '/sub?group=c&id="\\&me="{}');

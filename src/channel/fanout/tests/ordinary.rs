@@ -483,3 +483,44 @@ fn clients_that_take_nothing_do_not_hold_up_the_others() {
         assert_eq!(rig.client(0, quick).offsets(), (1..=round).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn how_far_behind_somebody_is() {
+    let mut rig = rig(1);
+    let called = |name: &'static [u8]| {
+        move |options: &mut SubscribeOptions<'_>| options.terms = Terms { presence: name, ..TERMS }
+    };
+    // The last two have not said who they are, or have taken everything.
+    for (name, room) in [(&b"a"[..], 1), (b"b", 1), (b"", 1), (b"c", usize::MAX)] {
+        rig.try_subscribe(0, &["x"], "", called(name), room).unwrap();
+    }
+    let behind = |rig: &Rig| {
+        let list = rig.store.presence().list(key("x"), 10).unwrap().unwrap();
+        list.named.into_iter().rev().map(|named| (named.name, named.behind)).collect::<Vec<_>>()
+    };
+    let tell = |rig: &mut Rig, most| {
+        let (store, slot) = (Rc::clone(&rig.store), rig.workers[0].slot);
+        rig.workers[0].fanout.tell_behind(store.presence(), slot, most);
+    };
+    let expected = |a, b| [(b"a".to_vec(), a), (b"b".to_vec(), b), (b"c".to_vec(), 0)];
+    for _ in 0..5 {
+        rig.publish("x", b"message", 10);
+    }
+    rig.settle();
+    assert_eq!(behind(&rig), expected(0, 0), "nobody has been told of");
+    tell(&mut rig, 1);
+    assert_eq!(behind(&rig), expected(4, 0), "one of them, which has begun the first message");
+    tell(&mut rig, 1);
+    assert_eq!(behind(&rig), expected(4, 4), "the other one");
+    rig.publish("x", b"message", 10);
+    rig.settle();
+    tell(&mut rig, 3);
+    assert_eq!(behind(&rig), expected(5, 5));
+    for session in 0..2 {
+        rig.read(0, session, usize::MAX);
+    }
+    rig.settle();
+    tell(&mut rig, 3);
+    assert_eq!(behind(&rig), expected(0, 0), "they have read everything");
+    assert!(rig.workers[0].fanout.slow.is_empty());
+}
