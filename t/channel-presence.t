@@ -13,7 +13,7 @@ use Ws::Http;
 
 my $SERVER = <<'EOT';
     websocket_channel_presence $arg_name;
-    websocket_close_timeout 500ms;
+    websocket_close_timeout 5s;
     location = /sub    { websocket_channel $arg_id; }
     location = /all    { websocket_channel $arg_id; websocket_channel_transports chunked multipart raw; }
     location = /two    { websocket_channel $arg_id other; }
