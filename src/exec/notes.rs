@@ -7,6 +7,7 @@
 //! only noted ends no session.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The descriptor that a program writes its notes to.
@@ -18,7 +19,7 @@ pub const VARIABLE: (&[u8], &[u8]) = (b"WEBSOCKET_NOTE_FD", b"3");
 /// Octets of a name at most.
 pub const MAX_NAME: usize = 64;
 
-/// The most notes that a [`Limit`] may allow: each of them is looked at for each line.
+/// The most notes that a [`Limit`] may allow.
 pub const MAX_NUMBER: usize = 1024;
 
 /// The most octets that a [`Limit`] may allow: no longer line is held for a program that has not ended it.
@@ -42,10 +43,20 @@ impl Limit {
 #[derive(Debug)]
 pub struct Notes {
     limit: Limit,
-    /// In the order in which the names came first.
-    list: RefCell<Vec<Note>>,
+    kept: RefCell<Kept>,
     /// That something was dropped has been told.
     is_told: Cell<bool>,
+}
+
+/// What is kept of them.
+#[derive(Debug, Default)]
+struct Kept {
+    /// In the order in which the names came first.
+    list: Vec<Note>,
+    /// Where each name is in the list. A program may write as many lines as it likes, and the worker has others to serve.
+    places: BTreeMap<Vec<u8>, usize>,
+    /// Octets of all lines.
+    size: usize,
 }
 
 /// One note.
@@ -93,7 +104,8 @@ impl fmt::Display for Dropped {
 impl Notes {
     /// No notes.
     pub const fn new(limit: Limit) -> Self {
-        Self { limit, list: RefCell::new(Vec::new()), is_told: Cell::new(false) }
+        let kept = Kept { list: Vec::new(), places: BTreeMap::new(), size: 0 };
+        Self { limit, kept: RefCell::new(kept), is_told: Cell::new(false) }
     }
 
     /// Takes a line: a name, a space, and the value, which is empty if there is no space. It takes the place of an earlier value of that
@@ -114,33 +126,36 @@ impl Notes {
             return Err(dropped(Why::Name));
         }
         let note = Note { name: name.to_ascii_lowercase(), value: value.to_vec() };
-        let mut list = self.list.borrow_mut();
-        let earlier = list.iter().position(|other| other.name == note.name);
-        let others = list.iter().enumerate().filter(|(place, _)| Some(*place) != earlier);
-        let size: usize = others.map(|(_, other)| other.size()).sum();
-        if size + note.size() > self.limit.size {
+        let Kept { list, places, size } = &mut *self.kept.borrow_mut();
+        let earlier = places.get(&note.name).and_then(|place| list.get_mut(*place));
+        let others = *size - earlier.as_ref().map_or(0, |earlier| earlier.size());
+        if others + note.size() > self.limit.size {
             return Err(dropped(Why::Size(self.limit.size)));
         }
-        if let Some(earlier) = earlier.and_then(|place| list.get_mut(place)) {
+        let all = others + note.size();
+        if let Some(earlier) = earlier {
             *earlier = note;
         } else if list.len() < self.limit.number {
+            places.insert(note.name.clone(), list.len());
             list.push(note);
         } else {
             return Err(dropped(Why::Number(self.limit.number)));
         }
+        *size = all;
         Ok(())
     }
 
     /// The value of the note with this name, whose case does not matter.
     pub fn get(&self, name: &[u8]) -> Option<Vec<u8>> {
-        let list = self.list.borrow();
-        list.iter().find(|note| note.name.eq_ignore_ascii_case(name)).map(|note| note.value.clone())
+        let kept = self.kept.borrow();
+        let place = *kept.places.get(&name.to_ascii_lowercase())?;
+        kept.list.get(place).map(|note| note.value.clone())
     }
 
     /// All notes as `name=value`, with a space between two of them; `None` if there are none.
     pub fn all(&self) -> Option<Vec<u8>> {
-        let list = self.list.borrow();
-        let notes: Vec<Vec<u8>> = list.iter().map(|note| [&*note.name, b"=", &*note.value].concat()).collect();
+        let kept = self.kept.borrow();
+        let notes: Vec<Vec<u8>> = kept.list.iter().map(|note| [&*note.name, b"=", &*note.value].concat()).collect();
         (!notes.is_empty()).then(|| notes.join(&b' '))
     }
 }
