@@ -85,9 +85,11 @@ case 'cgi' => sub {
     like($client->text, qr/^\d\d:\d\d:\d\d$/, 'its WebSocket');
     $client->abandon;
     ok($ngx->await_access_log(qr{"GET /clock HTTP/1\.1" 101, [1-9]\d* ticks\n}), 'how often it ticked is in the log');
-    is(request($ngx->port, 'GET', '/cgi-bin/hello.sh/a%20b?c=d')->{body}, "GET /cgi-bin/hello.sh/a b?c=d of 127.0.0.1\n");
-    like(request($ngx->port, 'POST', '/cgi-bin/hello.sh', body => 'body')->{body}, qr/\n4 octets: \d+ 4\n$/, 'a body');
-    is(request($ngx->port, 'GET', '/cgi-bin/none')->{status}, 404);
+    if (!under_valgrind()) {    # It does not know openat2(2).
+        is(request($ngx->port, 'GET', '/cgi-bin/hello.sh/a%20b?c=d')->{body}, "GET /cgi-bin/hello.sh/a b?c=d of 127.0.0.1\n");
+        like(request($ngx->port, 'POST', '/cgi-bin/hello.sh', body => 'body')->{body}, qr/\n4 octets: \d+ 4\n$/, 'a body');
+        is(request($ngx->port, 'GET', '/cgi-bin/none')->{status}, 404);
+    }
     $ngx->await_programs(0);
     $ngx->stop;
 };
