@@ -234,7 +234,7 @@ case 'a descriptor: somebody else has it open' => sub {
 };
 
 case 'a descriptor: programs in a directory, and another value in the configuration' => sub {
-    for my $path ('/lines/dir/lines', '/lines/set') {
+    for my $path (under_valgrind() ? () : '/lines/dir/lines', '/lines/set') {    # It does not know openat2(2).
         my $client = Ws::Client->open($ngx->port, $path);
         $client->send(text('x'));
         $client->text;

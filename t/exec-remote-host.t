@@ -55,7 +55,8 @@ case 'the name' => sub {
     is($dns->answer_name('client.example.com'), '2.0.0.127.in-addr.arpa');
     is(answered($client), 'client.example.com 127.0.0.2');
     is(answered(asking('/other', '127.0.0.2')), 'client.example.com 127.0.0.2', 'nginx has it by now');
-    is(answered(asking('/dir/host', '127.0.0.2')), 'client.example.com 127.0.0.2', 'for programs of a directory too');
+    # Valgrind does not know openat2(2).
+    is(answered(asking('/dir/host', '127.0.0.2')), 'client.example.com 127.0.0.2', 'for programs of a directory too') if !under_valgrind();
     is(answered(asking('/pool', '127.0.0.2')), 'REMOTE_HOST=client.example.com', 'and for one that was started ahead');
 };
 
