@@ -129,7 +129,8 @@ case 'who is asked after the time is over' => sub {
     is(scalar @asked, 5, 'those who are ended leave');
     answer($_, 204) for @asked;
     await('the old worker to leave', sub { !$ngx->old_workers });
-    unlike($ngx->log, qr/given up/);
+    # Under valgrind the second of `worker_shutdown_timeout` may be over before they have been asked.
+    unlike($ngx->log, qr/given up/) if !under_valgrind();
     $ngx->stop;
 };
 

@@ -110,8 +110,8 @@ case 'no Ping after the Close' => sub {
 };
 
 case 'websocket_idle_timeout: 1001' => sub {
-    my $client = Ws::Client->open($ngx->port, '/idle');
     my $since = time;
+    my $client = Ws::Client->open($ngx->port, '/idle');
     like($client->server_close, qr/^close 1001/);
     cmp_ok(time - $since, '>', 0.3);
     $ngx->await_access_log(qr{^/idle code=\[1001\]}m);

@@ -521,8 +521,8 @@ sub reap {
 sub log_is_clean {
     my ($self) = @_;
 
-    # Workers that look for leaks when they end do so for longer than the master may wait for them.
-    my @slow = instrumented() ? qr/worker process \d+ exited on signal 9/ : ();
+    # Processes that look for leaks when they end do so for longer than the master may wait for them.
+    my @slow = instrumented() ? qr/(?:worker|cache manager|cache loader) process \d+ exited on signal 9/ : ();
     my @bad = grep {
         my $line = $_;
         $line =~ /\[(?:alert|crit|emerg)\]|panicked|AddressSanitizer/ && !grep { $line =~ $_ } @{$self->{noise}}, @slow;
