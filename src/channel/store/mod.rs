@@ -12,6 +12,7 @@ mod presence;
 mod program;
 mod publish;
 mod read;
+mod run;
 mod subscribe;
 mod worker;
 
@@ -24,6 +25,7 @@ pub use presence::{Expelled, Left, ListedSubscriber, Presence, SubscriberList};
 pub use program::{Ended, Input, InputError, InputKind, LeftInput, Owner, ProgramHandle, ProgramPhase, ProgramView};
 pub use publish::{Deleted, History, Policy, PublishError, Published};
 pub use read::{Budget, News, Read, ReadError};
+pub use run::Begun;
 pub use subscribe::{Present, SubscribeError, Subscribed, Terms};
 pub use worker::{ClaimError, Claimed};
 

@@ -5,6 +5,7 @@
 //! At most one worker runs the program of a channel: it [claims](Programs::claim) it. The others see what becomes of
 //! it, and leave the messages of their clients in its input, which stays until it was [consumed](Programs::consume_input).
 
+use super::run::{note_end, own_run};
 use super::{Handle, Key, MOST_DROPS, Now, Process, Programs, Slot, SubscribeError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
@@ -21,8 +22,8 @@ const INPUT_SHARE: usize = 8;
 /// A program that was found once. It stays valid as long as this worker has clients of it, or runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgramHandle {
-    channel: Handle,
-    cell: Cell,
+    pub(super) channel: Handle,
+    pub(super) cell: Cell,
 }
 
 impl ProgramHandle {
@@ -76,6 +77,10 @@ pub struct ProgramView {
     pub run: u32,
     /// How the run before this one ended.
     pub ended: Option<Ended>,
+    /// A request has begun the run, which has not ended: nobody goes on with it in its place.
+    pub requested: bool,
+    /// A run that a request has begun has ended, and is kept.
+    pub kept: bool,
     /// Its channel has been deleted.
     pub deleted: bool,
     /// Other workers have clients of it.
@@ -154,7 +159,7 @@ impl From<Corrupt> for InputError {
 }
 
 /// The program, if the handle is still valid.
-fn valid(memory: Memory<'_>, handle: ProgramHandle) -> Option<&ProgramRecord> {
+pub(super) fn valid(memory: Memory<'_>, handle: ProgramHandle) -> Option<&ProgramRecord> {
     memory.same(handle.channel.cell, handle.channel.life)?;
     let program = memory.program(handle.cell).ok()?;
     (program.record.get() == handle.channel.cell.number()).then_some(program)
@@ -227,6 +232,8 @@ impl<L: Lock> Programs<'_, L> {
                 },
                 run: program.run.get(),
                 ended: if program.run.get() == run { None } else { Some(ended(memory, handle.cell, program)?) },
+                requested: program.requested.get() != 0,
+                kept: program.kept.get() != 0,
                 deleted: memory.record(handle.channel.cell)?.state.get() == state::DELETED,
                 others: !others.is_empty(),
                 successors: memory.any_stays(others)?,
@@ -241,8 +248,8 @@ impl<L: Lock> Programs<'_, L> {
         })
     }
 
-    /// This worker is to run a program. Whether it may: nobody else does, and it is not leaving while others stay that
-    /// have clients.
+    /// This worker is to run a program. Whether it may: nobody else does, the run is not one that a request has begun, and the
+    /// worker is not leaving while others stay that have clients. A run that is kept gives way.
     ///
     /// # Errors
     ///
@@ -250,7 +257,7 @@ impl<L: Lock> Programs<'_, L> {
     pub fn claim(&self, handle: ProgramHandle, slot: Slot) -> Result<bool, Corrupt> {
         self.zone.update(|memory| {
             let Some(program) = valid(memory, handle) else { return Ok(false) };
-            if memory.owner(program)?.is_some() {
+            if memory.owner(program)?.is_some() || program.requested.get() != 0 {
                 return Ok(false);
             }
             let mut others = memory.clients(program)?;
@@ -259,9 +266,8 @@ impl<L: Lock> Programs<'_, L> {
             if own.leaving.get() != 0 && memory.any_stays(others)? {
                 return Ok(false);
             }
-            program.phase.set(phase::STARTING);
-            program.generation.set(own.generation.get());
-            program.owner.commit(u32::try_from(slot.0 + 1).map_err(|_| Corrupt)?);
+            program.first.set(memory.record(handle.channel.cell)?.upcoming.get());
+            own_run(memory, program, slot)?;
             Ok(true)
         })
     }
@@ -295,7 +301,7 @@ impl<L: Lock> Programs<'_, L> {
     }
 
     /// A program of this worker has ended by itself, or could not be started: its clients are told, and nothing is left
-    /// of its input. Workers are returned that are to be woken.
+    /// of its input. A run that a request has begun is kept if there was one. Workers are returned that are to be woken.
     ///
     /// # Errors
     ///
@@ -304,13 +310,13 @@ impl<L: Lock> Programs<'_, L> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
-            let reason = how.reason.get(..how.reason.len().min(REASON)).unwrap_or_default();
-            memory.write_along(handle.cell, size_of::<ProgramRecord>(), [reason])?;
-            // Both fit: a code has four digits, and a reason is within its cell.
-            program.ended.set(how.code & 0xffff | (reason.len() as u32) << 16);
-            program.ended_status.set(how.status);
-            program.run.commit(program.run.get().wrapping_add(1));
+            let was_begun = program.phase.get() == phase::RUNNING;
+            note_end(memory, handle, program, how)?;
             memory.disown(program);
+            if program.requested.get() != 0 && was_begun {
+                memory.keep_run(handle.channel.cell, program, clock)?;
+            }
+            program.requested.set(0);
             let wake = memory.tell(program, memory.clients(program)?)?;
             memory.discard_input(program)?;
             retire(memory, handle, clock)?;
@@ -319,7 +325,7 @@ impl<L: Lock> Programs<'_, L> {
     }
 
     /// A program of this worker was stopped, and another worker with clients may start it anew: its input stays for
-    /// that. Workers are returned that are to be woken.
+    /// that. Of a run that a request has begun nothing stays. Workers are returned that are to be woken.
     ///
     /// # Errors
     ///
@@ -330,6 +336,10 @@ impl<L: Lock> Programs<'_, L> {
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
             memory.disown(program);
             let wake = memory.tell(program, memory.clients(program)?)?;
+            if program.requested.get() != 0 {
+                program.requested.set(0);
+                memory.discard_input(program)?;
+            }
             retire(memory, handle, clock)?;
             Ok(wake)
         })
@@ -468,7 +478,7 @@ fn owned<'a>(memory: Memory<'a>, handle: ProgramHandle, slot: Slot) -> Result<Op
 }
 
 /// Lets a program go that nobody runs and nobody has clients of, and its channel if that was all.
-fn retire(memory: Memory<'_>, handle: ProgramHandle, clock: u64) -> Result<(), Corrupt> {
+pub(super) fn retire(memory: Memory<'_>, handle: ProgramHandle, clock: u64) -> Result<(), Corrupt> {
     if memory.remove_unused_program(handle.channel.cell)? {
         memory.record(handle.channel.cell)?.touched.set(clock);
         memory.settle(handle.channel.cell, clock, MOST_DROPS)?;

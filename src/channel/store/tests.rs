@@ -14,6 +14,7 @@ mod ordinary;
 mod presence;
 mod programs;
 mod room;
+mod runs;
 
 use super::*;
 use crate::channel::lock::Unshared;

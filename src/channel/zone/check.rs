@@ -282,7 +282,9 @@ impl Checker<'_> {
         let program = sound(memory.program(cell))?;
         agree!(program.record.get(), channel.number(), "channel of a program");
         let owned = sound(memory.owner(program))?.is_some();
-        agree!(owned || !sound(memory.clients(program))?.is_empty(), true, "a program without reason");
+        let is_needed = owned || !sound(memory.clients(program))?.is_empty() || program.kept.get() != 0;
+        agree!(is_needed, true, "a program without reason");
+        agree!(owned && program.kept.get() != 0, false, "a run that is kept while another one goes on");
         let mut next = Cell::new(program.input.get());
         let (mut last, mut octets, mut cells) = (None, 0, 0);
         while let Some(cell) = next {

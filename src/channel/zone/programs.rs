@@ -7,7 +7,7 @@
 
 use super::cells::{Chain, cells_for};
 use super::interest::Wake;
-use super::layout::{Cell, INLINE_INPUT, Input, PROGRAM_CELLS, ProgramRecord, Record, SlotSet, phase, tag};
+use super::layout::{Cell, INLINE_INPUT, Input, PROGRAM_CELLS, ProgramRecord, Record, SlotSet, phase, state, tag};
 use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
@@ -70,11 +70,15 @@ impl<'a> Memory<'a> {
             &program.input,
             &program.input_last,
             &program.starved,
+            &program.requested,
+            &program.keeps,
         ];
         for word in none {
             word.set(0);
         }
-        program.input_octets.set(0);
+        for word in [&program.input_octets, &program.first, &program.kept] {
+            word.set(0);
+        }
         for word in self.client_slots(program)?.bits.iter().chain(&self.news_slots(program)?.bits) {
             word.set(0);
         }
@@ -172,16 +176,47 @@ impl<'a> Memory<'a> {
         program.owner.commit(0);
     }
 
-    /// Removes the program of a channel unless somebody runs it or has clients. Whether it is gone.
+    /// Removes the program of a channel unless somebody runs it or has clients, or a run of it is kept. Whether it is gone.
     pub fn remove_unused_program(self, channel: Cell) -> Result<bool, Corrupt> {
         let record = self.record(channel)?;
         let Some(cell) = Cell::new(record.program.get()) else { return Ok(true) };
         let program = self.program(cell)?;
-        if self.owner(program)?.is_some() || !self.clients(program)?.is_empty() {
+        if self.owner(program)?.is_some() || !self.clients(program)?.is_empty() || program.kept.get() != 0 {
             return Ok(false);
         }
         self.discard_program(record, cell)?;
         Ok(true)
+    }
+
+    /// The run of a channel's program that has ended and is kept, if there is one: until when.
+    pub fn kept_run(self, record: &Record) -> Result<Option<u64>, Corrupt> {
+        Ok(self.program_of(record)?.map(|program| program.kept.get()).filter(|until| *until != 0))
+    }
+
+    /// Keeps the run of a program, which has ended, for as long as was said when it began.
+    pub fn keep_run(self, channel: Cell, program: &ProgramRecord, clock: u64) -> Result<(), Corrupt> {
+        let keeps = u64::from(program.keeps.get());
+        program.requested.set(0);
+        if keeps > 0 {
+            let until = clock.saturating_add(keeps);
+            program.kept.set(until);
+            self.schedule(channel, until)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the run of a channel's program if it has been kept for long enough, or if the channel is deleted.
+    pub fn expire_run(self, channel: Cell, clock: u64) -> Result<(), Corrupt> {
+        let record = self.record(channel)?;
+        let Some(program) = self.program_of(record)? else { return Ok(()) };
+        let kept = program.kept.get();
+        if kept != 0 && (kept <= clock || record.state.get() == state::DELETED) {
+            program.kept.set(0);
+            if self.remove_unused_program(channel)? {
+                record.touched.set(clock);
+            }
+        }
+        Ok(())
     }
 
     /// Gives back the program of a channel. May [checkpoint](Self::checkpoint).

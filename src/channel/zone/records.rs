@@ -318,16 +318,18 @@ impl<'a> Memory<'a> {
     /// When a channel is to be looked at again, milliseconds; `None`: something else will happen to it first.
     pub fn deadline(self, cell: Cell) -> Result<Option<u64>, Corrupt> {
         let record = self.record(cell)?;
-        match Cell::new(record.oldest.get()) {
-            _ if record.state.get() == state::DELETED => Ok(Some(record.touched.get().saturating_add(LINGER))),
+        let kept_run = self.kept_run(record)?;
+        let deadline = match Cell::new(record.oldest.get()) {
+            _ if record.state.get() == state::DELETED => Some(record.touched.get().saturating_add(LINGER)),
             Some(oldest) => {
                 let keep = record.keep.get();
                 let time = self.message(oldest)?.time.get();
-                Ok((keep > 0).then(|| time.saturating_add(keep)))
+                (keep > 0).then(|| time.saturating_add(keep))
             }
-            None if self.anyone_interested(cell)? => Ok(None),
-            None => Ok(Some(record.touched.get().saturating_add(LINGER))),
-        }
+            None if self.anyone_interested(cell)? => None,
+            None => Some(record.touched.get().saturating_add(LINGER)),
+        };
+        Ok(deadline.into_iter().chain(kept_run).min())
     }
 
     /// Drops what a channel need not keep, at most `most` messages, and the channel itself if it is not needed. How many
@@ -335,6 +337,7 @@ impl<'a> Memory<'a> {
     pub fn settle(self, cell: Cell, clock: u64, most: usize) -> Result<Option<usize>, Corrupt> {
         let record = self.record(cell)?;
         let dropped = self.trim(cell, clock, most)?;
+        self.expire_run(cell, clock)?;
         if dropped > 0 && record.messages.get() == 0 {
             record.touched.set(clock);
         }

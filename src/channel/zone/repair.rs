@@ -337,9 +337,11 @@ impl<'a> Memory<'a> {
         let mut concerned = self.keep_clients(program, occupied)?;
         if let Some(owner) = self.owner(program)? {
             concerned.add(owner);
+            program.kept.set(0);
         }
         let sound = program.record.get() == channel.number() && program.ended.get() >> 16 <= REASON as u32;
-        if concerned.is_empty() || !sound {
+        let is_needed = !concerned.is_empty() || program.kept.get() != 0;
+        if !is_needed || !sound {
             record.program.set(0);
             let mut part = Some(cell);
             for _ in 0..PROGRAM_CELLS {

@@ -21,7 +21,8 @@ pub mod phase {
 }
 
 shared! {
-    /// The program that the clients of one channel share. It is there as long as a worker has clients of it or runs it.
+    /// The program that the clients of one channel share. It is there as long as a worker has clients of it or runs it, and
+    /// as long as a run of it is kept.
     /// The reason of its end follows in the same cell; the rest of the chain is two [`SlotSet`].
     pub struct ProgramRecord {
         /// The slots that have clients.
@@ -52,8 +53,16 @@ shared! {
         input_last: Word,
         /// Clients wait for room.
         starved: Word,
+        /// Not 0: its run was begun by a request. Nobody else begins one, and nobody goes on with it.
+        requested: Word,
+        /// Milliseconds for which such a run is kept when it has ended.
+        keeps: Word,
         /// Octets of these messages.
         input_octets: Wide,
+        /// The offset of the first message of a run that a request has begun.
+        first: Wide,
+        /// A run that a request has begun has ended, and is kept until this time; 0: there is none.
+        kept: Wide,
     }
 }
 
