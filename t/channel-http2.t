@@ -27,6 +27,8 @@ my $ngx = Ws::Nginx->start(
     location = /others { websocket_channel $arg_id; websocket_channel_transports chunked multipart raw; }
     location = /chunks { websocket_channel $arg_id; websocket_channel_transports chunked; }
     location = /poll   { websocket_channel $arg_id; websocket_channel_transports poll; websocket_channel_start oldest; }
+    location = /run    { websocket_exec /bin/sh -c "sed s/^/got.and.no.more:/"; websocket_channel run-$arg_id; websocket_exec_request post;
+        websocket_exec_linger 1h; websocket_channel_transports eventsource; }
     location = /idle   { websocket_channel $arg_id; websocket_idle_timeout 300ms; }
 SERVER
 
@@ -157,6 +159,25 @@ case 'a stream that is reset, again and again' => sub {
         close $run->{out};
     }
     ok(await('nobody to be left', sub { request($port, 'GET', '/pub?id=reset')->{body} =~ /active subscribers: 0/ }));
+};
+
+case 'a POST that starts a program' => sub {
+    my $posted = curl('/run?id=1', '-H', 'Accept: text/event-stream', '--data-binary', 'question');
+    await_text($posted, qr/^HTTP\/2 200.*data: got.and.no.more:question\n\n/s);
+    finish($posted);
+    my $again = curl('/run?id=1', '-H', 'Accept: text/event-stream');
+    await_text($again, qr/^HTTP\/2 200.*id: (\d+:1)\ndata: got/s);
+    my ($id) = $again->{text} =~ /id: (\d+:1)\n/;
+    finish($again);
+    my $all = curl('/run?id=1', '-H', 'Accept: text/event-stream', '-H', "Last-Event-ID: $id");
+    await_text($all, qr/^HTTP\/2 204/);
+    finish($all);
+    my $other = curl('/run?id=1', '-H', 'Accept: text/event-stream', '--data-binary', 'question');
+    await_text($other, qr/^HTTP\/2 409/);
+    finish($other);
+    my $large = curl('/run?id=2', '-H', 'Accept: text/event-stream', '--data-binary', 'z' x 50_000);
+    await_text($large, qr/data: got.and.no.more:z{50000}\n\n/);
+    finish($large);
 };
 
 $ngx->stop;

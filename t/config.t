@@ -283,6 +283,18 @@ usage('websocket_exec_pty_size', "websocket_exec /bin/cat;\nwebsocket_exec_pty_s
     'websocket_exec_pty_size', qr/"smallest" or "writer"/);
 usage('websocket_exec_linger without a unit of time', "websocket_exec /bin/cat;\nwebsocket_exec_linger soon;", 'websocket_exec_linger soon;',
     'websocket_exec_linger', qr/soon/);
+usage('websocket_exec_request', "websocket_exec /bin/cat;\nwebsocket_channel a;\nwebsocket_exec_request get;", 'websocket_exec_request get;',
+    'websocket_exec_request', qr/"off" or "post"/);
+for my $endpoint ('websocket_exec /bin/cat;', 'websocket_exec_dir /bin;', 'websocket_channel a;', 'websocket_tcp 127.0.0.1:1;', 'websocket_cgi /bin/cat;',
+    'websocket_status;') {
+    $ngx->{server} = "location / {\nwebsocket_exec_request post;\n$endpoint\n}";
+    my (undef, $said) = $ngx->check_config;
+    like($said, qr/\[emerg\].*"websocket_exec_request" directive: .*"websocket_exec" beside a "websocket_channel"/, "beside $endpoint");
+    accepted("websocket_exec_request around $endpoint", "websocket_exec_request post;\nlocation / {\n$endpoint\n}");
+    accepted("websocket_exec_request off beside $endpoint", "location / {\n$endpoint\nwebsocket_exec_request off;\n}");
+}
+accepted("websocket_exec_request beside a shared program", "location / {\nwebsocket_exec_request post;\nwebsocket_exec /bin/cat;\nwebsocket_channel a;\n"
+    . "if (\$arg_a) {\nwebsocket_exec_request off;\n}\n}");
 accepted("websocket_exec_linger $_", "location / {\nwebsocket_exec /bin/cat;\nwebsocket_exec_linger $_;\n}") for qw(0 500ms 1h);
 
 done_testing();

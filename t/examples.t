@@ -94,6 +94,33 @@ case 'cgi' => sub {
     $ngx->stop;
 };
 
+case 'answers' => sub {
+    my $ngx = Ws::Nginx->example('answers');
+    $ngx->start;
+    my $port = $ngx->port;
+    my $run = sub { sprintf '%08x-0000-4000-8000-000000000000', $_[0] };
+    my $words = sub { join ' ', map { $_->{data} } @_ };
+    my $posted = posted_events($port, '/answers/' . $run->(1), 'one two');
+    my @events = await_events($posted, 4);
+    is($words->(@events), 'You have said: one');
+    $posted->{client}->abandon;
+    my $back = events($port, '/answers/' . $run->(1), 'Last-Event-ID' => $events[-1]{id});
+    my @rest = await_end($back);
+    is($words->(@rest), 'two [end]', 'it goes on');
+    is(events($port, '/answers/' . $run->(1), 'Last-Event-ID' => $rest[-1]{id})->{status}, 204, 'to its end');
+    is($words->(await_end(events($port, '/answers/' . $run->(1)))), 'You have said: one two [end]', 'a page that is loaded again');
+    is(events($port, '/answers/' . $run->(2))->{status}, 404);
+    my $long = posted_events($port, '/answers/' . $run->(2), 'word ' x 100);
+    await_events($long, 5);
+    is(request($port, 'DELETE', '/cancel/' . $run->(2))->{status}, 200, 'cancelled');
+    await_end($long);
+    $ngx->await_programs(0);
+    is(events($port, '/answers/' . $run->(2))->{status}, 404);
+    is(request($port, 'GET', '/cancel/' . $run->(1))->{status}, 403);
+    is(Ws::Client->connect(port => $port)->handshake('/')->{status}, 200, 'its page');
+    $ngx->stop;
+};
+
 case 'who migrates is not led astray' => sub {
     my $text = slurp(abs_path('docs/migrating.md'));
     my %named = map { $_ => 1 } $text =~ /(?<![\$\w])(websocket_[a-z_]+)/g;

@@ -57,6 +57,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/multiplex", "endpoints"),
     ("channel/programs", "engine"),
     ("channel/publish", "endpoints"),
+    ("channel/run", "endpoints"),
     ("channel/subscribers", "endpoints"),
     ("channel/subscription", "endpoints"),
     ("channel/waiting", "endpoints"),

@@ -25,6 +25,9 @@ pub enum ExecStderr {
 pub(super) const EXEC_FORMATS: &[(&str, Format)] =
     &[("lines", Format::Lines), ("bytes", Format::Bytes), ("messages", Format::Messages)];
 
+/// `websocket_exec_request`: whether a POST starts the program.
+pub(super) const EXEC_REQUESTS: &[(&str, bool)] = &[("off", false), ("post", true)];
+
 pub(super) const EXEC_PTY_SIZES: &[(&str, SizePolicy)] =
     &[("smallest", SizePolicy::Smallest), ("writer", SizePolicy::Writer)];
 

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use super::cgi;
 use super::channel;
 use super::choices::{
-    CHANNEL_LAGS, CHANNEL_LONGPOLLS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_PTY_SIZES, EXEC_STDERRS,
-    PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
+    CHANNEL_LAGS, CHANNEL_LONGPOLLS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_PTY_SIZES, EXEC_REQUESTS,
+    EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
 use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
 use super::{Compiler, Refused, Template, message_template, names, recording, redis, refusals, tcp, value, words};
@@ -307,6 +307,9 @@ impl<C: Compiler + 'static> Table<C> {
         }),
         row(c"websocket_exec_linger", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.exec_linger, value::time(from[0]))
+        }),
+        row(c"websocket_exec_request", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
+            once(&mut to.exec_request, value::choice(from[0], EXEC_REQUESTS))
         }),
         row(c"websocket_exec_limit", Place::Anywhere, Arguments::Some, exec_limit),
         row(c"websocket_exec_stop", Place::Anywhere, Arguments::TwoToFour, exec_stop),

@@ -229,6 +229,11 @@ impl<C: Compiler> Settings<C> {
             || self.exec_stop.is_some()
     }
 
+    /// Whether a POST starts the program that the clients of its channel share, and nobody else does.
+    pub fn has_requested_runs(&self) -> bool {
+        self.exec_request() && self.shared_program().is_some()
+    }
+
     /// The program that the clients of its channel share, if they do.
     pub fn shared_program(&self) -> Option<&[C::Template]> {
         match &self.endpoint {
@@ -486,6 +491,8 @@ settings! {
     exec_limit: Rc<[ExecLimit<C::Template>]>, Rc::from([]);
     /// How long a program that clients share outlives the last of them, in milliseconds.
     exec_linger: u64, 0;
+    /// Whether a POST starts a program that clients share, with its body as the first message, and nobody else does.
+    exec_request: bool, false;
     /// Programs that each worker starts ahead of their clients.
     exec_pool: u64, 0;
     /// Whether the name of the client's address is looked up.

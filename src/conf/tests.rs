@@ -202,6 +202,18 @@ fn a_program_can_be_shared_by_the_clients_of_a_channel() {
     }
     let settings = of(&[&["websocket_exec_linger", "2s"]]);
     assert_eq!((settings.exec_linger(), of(&[]).exec_linger()), (2000, 0));
+    let (program, channel) = (&["websocket_exec", "/bin/cat"][..], &["websocket_channel", "a"][..]);
+    let (post, off) = (&["websocket_exec_request", "post"][..], &["websocket_exec_request", "off"][..]);
+    for (lines, requested) in [
+        (&[post, program, channel][..], true),
+        (&[program, channel], false),
+        (&[off, program, channel], false),
+        (&[post, program], false),
+        (&[post, channel], false),
+    ] {
+        assert_eq!(of(lines).has_requested_runs(), requested, "{lines:?}");
+    }
+    assert_eq!(refused(&[&["websocket_exec_request", "get"]]), Refused::value(b"get", "\"off\" or \"post\""));
 }
 
 #[test]

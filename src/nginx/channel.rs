@@ -17,6 +17,7 @@ pub mod member;
 mod multiplex;
 mod programs;
 mod publish;
+mod run;
 mod subscribers;
 mod subscription;
 pub mod waiting;
@@ -86,9 +87,12 @@ pub fn serve(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Res
     }
     check_origin(request, mode.subscribes())?;
     let is = |method: &[u8]| request.method() == method;
-    let methods = answer::methods(mode, mode.deletes(request.settings().channel_delete()));
+    let has_runs = request.settings().has_requested_runs();
+    let methods = answer::methods(mode, mode.deletes(request.settings().channel_delete()), has_runs);
     let status = if is(b"OPTIONS") {
         answer::options(request, methods)
+    } else if has_runs && is(b"POST") {
+        run::receive(request)?
     } else if mode.publishes() && (is(b"POST") || is(b"PUT")) {
         publish::receive(request)
     } else if is(b"DELETE") && mode.deletes(request.settings().channel_delete()) {
@@ -107,10 +111,8 @@ pub fn serve(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Res
             let Some(delivery) = delivery else { return Ok(RequestOutcome::WebSocket) };
             if is(b"HEAD") && backend::of(request.settings().engine).needs_opening() {
                 look(request, channel, delivery)?
-            } else if member::must_ask(request) {
-                ask(request, channel, delivery)?
             } else {
-                subscribe(request, channel, delivery, ChannelMember::of(request)?)?
+                wait(request, channel, delivery)?
             }
         } else {
             info(request, channel)?
@@ -169,6 +171,16 @@ pub fn start(
     Ok(Box::new(endpoint))
 }
 
+/// Lets a request wait for messages, once somebody was asked about it if that is to be so; returns what the content handler
+/// returns.
+fn wait(request: Request<'_>, channel: &conf::Channel<ComplexValue>, delivery: Delivery) -> Result<Status, Status> {
+    if member::must_ask(request) {
+        ask(request, channel, delivery)
+    } else {
+        subscribe(request, channel, delivery, ChannelMember::of(request)?)
+    }
+}
+
 /// Lets a request wait for messages; returns what the content handler returns.
 fn subscribe(
     request: Request<'_>,
@@ -199,10 +211,7 @@ fn look(request: Request<'_>, channel: &conf::Channel<ComplexValue>, delivery: D
                 Err(Status::FORBIDDEN)
             }
             // Nobody knows: the copy of this machine is what there is.
-            Ok(Some(Some(_))) | Err(_) if member::must_ask(request) => ask(request, channel, delivery),
-            Ok(Some(Some(_))) | Err(_) => {
-                ChannelMember::of(request).and_then(|member| subscribe(request, channel, delivery, member))
-            }
+            Ok(Some(Some(_))) | Err(_) => wait(request, channel, delivery),
         };
         looked.unwrap_or_else(|status| status)
     }))

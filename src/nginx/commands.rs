@@ -218,6 +218,7 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         let (above, here) =
             unsafe { (&*above.cast::<Settings<NginxCompiler>>(), &mut *here.cast::<Settings<NginxCompiler>>()) };
         let starts_others = here.says_how_to_start();
+        let says_requested = here.exec_request == Some(true);
         let refuses = here.refuse_with_close.as_ref().is_some_and(|refusals| !refusals.is_empty());
         here.inherit(above);
         here.path = path(cf, &above.path);
@@ -230,6 +231,11 @@ pub unsafe extern "C" fn merge(cf: *mut ngx_conf_t, above: *mut c_void, here: *m
         if let Some(name) = content::displaced(cf, here).filter(|_| !is_inherited) {
             let reason = "another directive of this location takes its requests";
             log::configuration(cf, format_args!("\"{name}\" directive: {reason}"));
+            return ERROR;
+        }
+        if says_requested && here.has_content() && here.shared_program().is_none() {
+            let reason = "only a program that the clients of a channel share is started by requests, and here is no \"websocket_exec\" beside a \"websocket_channel\"";
+            log::configuration(cf, format_args!("\"websocket_exec_request\" directive: {reason}"));
             return ERROR;
         }
         if matches!(here.endpoint, Some(EndpointSettings::Shared(_))) && here.exec_notes() {

@@ -27,7 +27,7 @@ use super::log::{self, Level};
 use super::request::{Request, try_again};
 use super::status::Status;
 use super::template::ComplexValue;
-use crate::channel::store::SubscribeError;
+use crate::channel::store::{Input, InputError, SubscribeError};
 use crate::session::endpoint::HttpStatus;
 use crate::session::shared::{JoinError, ProgramMembership, SharedPrograms};
 
@@ -43,8 +43,25 @@ fn programs() -> Rc<SharedPrograms<SharedHost>> {
     PROGRAMS.with(Rc::clone)
 }
 
-/// Adds a client, and sees to it that the program runs. The client is woken when that is so, or when it is not to be; its
-/// subscription to the channel has begun.
+/// How a client comes to the program of its channel.
+pub enum Arrival {
+    /// The first client starts it.
+    Shares,
+    /// The client begins a run with this message.
+    Begins(Input),
+    /// The client finds a run that another one has begun.
+    Follows,
+}
+
+impl Arrival {
+    /// What a request that is no POST has come for.
+    pub fn of_subscriber(request: Request<'_>) -> Self {
+        if request.settings().has_requested_runs() { Arrival::Follows } else { Arrival::Shares }
+    }
+}
+
+/// Adds a client to a run of the program: one that goes on, or one that begins with it. The client is woken when the program
+/// runs, or when it is not to be; its subscription to the channel has begun.
 ///
 /// # Errors
 ///
@@ -54,12 +71,18 @@ pub fn join(
     program: &[ComplexValue],
     ids: &Ids<'_>,
     listener: Listener,
+    arrival: &Arrival,
 ) -> Result<Membership, Status> {
     let [key] = ids.keys()[..] else {
         request.report(Level::Error, format_args!("a shared program has one channel, the request names several"));
         return Err(Status::FORBIDDEN);
     };
-    let joined = programs().join(key, listener.number(), || Parameters::of(request, program, ids));
+    let parameters = || Parameters::of(request, program, ids);
+    let joined = match arrival {
+        Arrival::Shares => programs().join(key, listener.number(), parameters),
+        Arrival::Begins(first) => programs().begin_run(key, listener.number(), first, parameters()?),
+        Arrival::Follows => programs().follow(key, listener.number(), parameters),
+    };
     joined.map_err(|error| match error {
         JoinError::Parameters(status) => status,
         JoinError::Zone(error) => {
@@ -71,6 +94,26 @@ pub fn join(
         }
         JoinError::Refused(HttpStatus::UNAVAILABLE) | JoinError::Ended => try_again(request),
         JoinError::Refused(HttpStatus(status)) => Status::http(status),
+        JoinError::NoRun => {
+            request.report(
+                Level::Info,
+                format_args!("no POST has begun a run of the program, or it is not kept any more"),
+            );
+            Status::NOT_FOUND
+        }
+        JoinError::Taken => {
+            request.report(Level::Info, format_args!("the program has a run already, which goes on or is kept"));
+            Status::CONFLICT
+        }
+        JoinError::Input(InputError::TooLarge) => {
+            request.report(Level::Error, format_args!("the body of the request does not fit into the channel zone"));
+            Status::INSUFFICIENT_STORAGE
+        }
+        JoinError::Input(error) => {
+            request
+                .report(Level::Error, format_args!("the program cannot be given the body of the request: {error:?}"));
+            try_again(request)
+        }
     })
 }
 

@@ -22,6 +22,9 @@ impl Status {
     pub const FORBIDDEN: Self = Self::http(ffi::NGX_HTTP_FORBIDDEN as u16);
     pub const NOT_FOUND: Self = Self::http(ffi::NGX_HTTP_NOT_FOUND as u16);
     pub const NOT_ALLOWED: Self = Self::http(ffi::NGX_HTTP_NOT_ALLOWED as u16);
+    pub const CONFLICT: Self = Self::http(ffi::NGX_HTTP_CONFLICT as u16);
+    pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::http(ffi::NGX_HTTP_REQUEST_ENTITY_TOO_LARGE as u16);
+    pub const UNSUPPORTED_MEDIA_TYPE: Self = Self::http(ffi::NGX_HTTP_UNSUPPORTED_MEDIA_TYPE as u16);
     pub const CLIENT_CLOSED_REQUEST: Self = Self::http(ffi::NGX_HTTP_CLIENT_CLOSED_REQUEST as u16);
     pub const INTERNAL_SERVER_ERROR: Self = Self::http(ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as u16);
     pub const BAD_GATEWAY: Self = Self::http(ffi::NGX_HTTP_BAD_GATEWAY as u16);

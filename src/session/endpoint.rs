@@ -125,6 +125,9 @@ impl HttpStatus {
     /// It is not for this client (403).
     pub const FORBIDDEN: Self = Self(403);
 
+    /// There is no such thing (404).
+    pub const NOT_FOUND: Self = Self(404);
+
     /// Something is wrong with the server (500).
     pub const INTERNAL: Self = Self(500);
 

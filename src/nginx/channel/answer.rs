@@ -54,9 +54,11 @@ pub fn text(request: Request<'_>, status: HttpStatus, content_type: &'static str
     request.respond(status, content_type, body)
 }
 
-/// Methods that a location answers, where clients may delete channels and where they may not.
-pub fn methods(mode: ChannelMode, deletes: bool) -> &'static [u8] {
+/// Methods that a location answers, where clients may delete channels and where they may not; `has_runs` where a POST starts a
+/// program.
+pub fn methods(mode: ChannelMode, deletes: bool, has_runs: bool) -> &'static [u8] {
     match (mode, deletes) {
+        (ChannelMode::Sub, _) if has_runs => b"GET, HEAD, POST, OPTIONS",
         (ChannelMode::Sub | ChannelMode::Info, _) => b"GET, HEAD, OPTIONS",
         (ChannelMode::Pub | ChannelMode::PubSub, true) => b"GET, HEAD, POST, PUT, DELETE, OPTIONS",
         (ChannelMode::Pub | ChannelMode::PubSub, false) => b"GET, HEAD, POST, PUT, OPTIONS",

@@ -4,8 +4,9 @@
 
 use super::hub::{Hub, time};
 use crate::channel::memory::Corrupt;
+use crate::channel::position::MessageId;
 use crate::channel::store::{
-    Ended, Input, InputError, Key, LeftInput, Process, ProgramHandle, ProgramView, SubscribeError, Wake,
+    Begun, Ended, Input, InputError, Key, LeftInput, Process, ProgramHandle, ProgramView, SubscribeError, Wake,
 };
 
 impl Hub {
@@ -23,6 +24,37 @@ impl Hub {
     /// [`SubscribeError`].
     pub fn attach_program(&mut self, key: Key<'_>) -> Result<Option<ProgramHandle>, SubscribeError> {
         self.store.programs().attach(key, self.slot, time())
+    }
+
+    /// A request begins a run of the program of a channel in this worker.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    pub fn begin_run(&mut self, key: Key<'_>, keeps: u64) -> Result<Begun, SubscribeError> {
+        self.store.programs().begin(key, self.slot, keeps, time())
+    }
+
+    /// The program of a channel that has a run, of which this worker has a client now.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    pub fn follow_run(&mut self, key: Key<'_>) -> Result<Option<ProgramHandle>, Corrupt> {
+        self.store.programs().follow(key, self.slot, time())
+    }
+
+    /// The position at which the run of a channel's program begins, if there is one.
+    pub fn beginning_of_run(&self, key: Key<'_>) -> Option<MessageId> {
+        // A damaged zone is repaired by the second attempt.
+        let beginning = || self.store.programs().beginning(key, time());
+        beginning().or_else(|Corrupt| beginning()).ok().flatten()
+    }
+
+    /// The worker of a run that a request has begun is gone.
+    pub fn program_lost(&mut self, handle: ProgramHandle, how: &Ended) {
+        let done = self.store.programs().lost(handle, how, time());
+        self.done(done);
     }
 
     /// What is known of a program; see the store.

@@ -2,6 +2,7 @@
 
 //! Publishing, and what a publisher is told.
 
+use std::fmt::Arguments;
 use std::rc::Rc;
 
 use super::approval::{self, Decision, Draft};
@@ -115,10 +116,18 @@ fn history(request: Request<'_>) -> Result<History, Status> {
 
 /// Reads the body of a request and publishes it; returns what the content handler returns.
 pub fn receive(request: Request<'_>) -> Status {
+    read_body(request, on_body, format_args!("nothing is published"))
+}
+
+/// Reads the body of a request; returns what the content handler returns. Where there is none any more, the log has this for it.
+pub(super) fn read_body(
+    request: Request<'_>,
+    on_body: unsafe extern "C" fn(*mut ffi::ngx_http_request_t),
+    consequence: Arguments<'_>,
+) -> Status {
     if !request.body_is_there() {
-        let reason =
-            "nothing is published: the body of the request was passed on, dropped or never read before it came here";
-        request.report(Level::Error, format_args!("{reason}"));
+        let reason = "the body of the request was passed on, dropped or never read before it came here";
+        request.report(Level::Error, format_args!("{consequence}: {reason}"));
         return Status::INTERNAL_SERVER_ERROR;
     }
     // SAFETY: the request is alive; nginx calls the handler once the body is there, now or later.
@@ -218,7 +227,7 @@ fn no_content(request: Request<'_>) -> Status {
 }
 
 /// One message of its pieces.
-fn join(parts: &[&[u8]]) -> Result<Vec<u8>, Status> {
+pub(super) fn join(parts: &[&[u8]]) -> Result<Vec<u8>, Status> {
     let mut message = Vec::new();
     message.try_reserve_exact(parts.iter().map(|part| part.len()).sum()).map_err(|_| Status::INTERNAL_SERVER_ERROR)?;
     for part in parts {

@@ -130,18 +130,44 @@ pub struct Subscription<'r> {
     asked: Asked,
     start: Start,
     allowance: Option<Allowance>,
+    /// There is no run that it could begin with.
+    lacks_run: bool,
 }
 
 impl<'r> Subscription<'r> {
     /// What this request subscribes to.
     pub fn of(request: Request<'_>, ids: &Ids<'r>) -> Self {
-        Self::after(request, ids, asked(request))
+        let subscription = Self::after(request, ids, asked(request));
+        if request.settings().has_requested_runs() { subscription.of_run() } else { subscription }
+    }
+
+    /// For a client that finds a run of the program: who names no position begins with the run.
+    fn of_run(self) -> Self {
+        // Of several channels none has a run: that is refused by whoever is to share the program.
+        let [key] = self.keys[..] else { return self };
+        let beginning = hub::with(|hub| hub.beginning_of_run(key)).flatten();
+        let asked = match (self.asked, beginning) {
+            (Asked::Nothing | Asked::Unknown, Some(beginning)) => Asked::After(vec![beginning]),
+            (asked, _) => asked,
+        };
+        Subscription { asked, start: Start::Oldest, lacks_run: beginning.is_none(), ..self }
+    }
+
+    /// For a client that begins a run: it gets what comes.
+    pub fn of_new_run(request: Request<'_>, ids: &Ids<'r>) -> Self {
+        Subscription { start: Start::Newest, ..Self::after(request, ids, Asked::Nothing) }
     }
 
     /// For a client that names its position itself; that of its request counts if it names none.
     pub fn after(request: Request<'_>, ids: &Ids<'r>, asked: Asked) -> Self {
         let settings = request.settings();
-        Subscription { keys: ids.keys(), asked, start: settings.channel_start(), allowance: allowance(request) }
+        Subscription {
+            keys: ids.keys(),
+            asked,
+            start: settings.channel_start(),
+            allowance: allowance(request),
+            lacks_run: false,
+        }
     }
 
     /// For a client that gets one message for each request: how often it asks is not what the rate is about.
@@ -181,8 +207,14 @@ impl<'r> Subscription<'r> {
         listener: Listener,
     ) -> Result<SubscriberId, Status> {
         let settings = request.settings();
+        if self.lacks_run {
+            let reason = "no POST has begun a run of the program, or it is not kept any more";
+            request.report(Level::Info, format_args!("cannot subscribe to channel \"{}\": {reason}", self.name()));
+            return Err(Status::NOT_FOUND);
+        }
         let terms = Terms {
-            create: settings.channel_create(),
+            // What a run says is published by the run.
+            create: settings.channel_create() || settings.has_requested_runs(),
             max_subscribers: u32::try_from(settings.channel_max_subscribers()).unwrap_or(u32::MAX),
             group: backend::of(settings.engine).limits_in_zone(limits::of_group(request)?),
             presence: match &settings.channel_presence {

@@ -12,6 +12,7 @@ use std::ptr::{self, NonNull};
 
 use super::hub;
 use super::member::ChannelMember;
+use super::run;
 use super::subscription::{self, Ids, Subscription};
 use crate::channel::fanout::OnGap;
 use crate::channel::position::Start;
@@ -27,13 +28,13 @@ use crate::nginx::listeners::{self, Calls, Head, Listener};
 use crate::nginx::log::Level;
 use crate::nginx::request::{HeldRequest, Request, try_again};
 use crate::nginx::session::context::{HeldContext, RecordRef};
-use crate::nginx::shared;
+use crate::nginx::shared::{self, Arrival};
 use crate::nginx::status::Status;
 use crate::nginx::timer::{self, Timer, now};
 use crate::session::endpoint::HttpStatus;
 use crate::session::host::{Log, Severity};
 pub use crate::session::subscriber::{Delivery, Flow};
-use crate::session::subscriber::{Host, Settings, SubscriberEnd};
+use crate::session::subscriber::{Host, RunPart, Settings, SubscriberEnd};
 use response::NginxResponse;
 use source::ChannelSource;
 
@@ -161,7 +162,9 @@ pub fn start(
     ids: &Ids<'_>,
     member: Option<ChannelMember>,
 ) -> Result<Status, Status> {
-    if request.method() == b"HEAD" && request.settings().channel_create() && !hub::has_channels(&ids.keys()) {
+    let arrival = run::arrival(request)?;
+    let is_nothing = || request.settings().channel_create() && !hub::has_channels(&ids.keys());
+    if request.method() == b"HEAD" && !matches!(arrival, Arrival::Follows) && is_nothing() {
         return head_of_nothing(request, &delivery);
     }
     let (form, on_gap, is_first) = match &delivery {
@@ -185,17 +188,20 @@ pub fn start(
     };
     let is_stream = matches!(delivery, Delivery::Streaming(_));
     let transport = delivery.transport();
-    let waiting = create(request, delivery, member)?;
+    let waiting = create(request, delivery, member, settings(request, &arrival))?;
     let listener = listener(waiting);
     let ended = enter(waiting, |subscriber| {
-        let subscription =
-            if is_first { Subscription::of_what_is_there(request, ids) } else { Subscription::of(request, ids) };
+        let subscription = match arrival {
+            Arrival::Begins(_) => Subscription::of_new_run(request, ids),
+            Arrival::Shares if is_first => Subscription::of_what_is_there(request, ids),
+            Arrival::Shares | Arrival::Follows => Subscription::of(request, ids),
+        };
         let subscription = if is_stream { subscription } else { subscription.one_by_one() };
         let begin = |subscriber: &mut Subscriber| -> Result<Flow, Status> {
             let mut source = ChannelSource::new(subscription.begin(request, form, on_gap, transport, listener)?);
             // Its first subscriber gets all that the program says.
             if let Some(program) = request.settings().shared_program() {
-                source.share(shared::join(request, program, ids, listener)?);
+                source.share(shared::join(request, program, ids, listener, &arrival)?);
             }
             if let Some(member) = &mut subscriber.host_mut().member {
                 member.joined();
@@ -245,7 +251,7 @@ pub fn head_of_nothing(request: Request<'_>, delivery: &Delivery) -> Result<Stat
 }
 
 /// What the location says about its subscribers.
-fn settings(request: Request<'_>) -> Settings {
+fn settings(request: Request<'_>, arrival: &Arrival) -> Settings {
     let location = request.settings();
     Settings {
         send_limit: usize::try_from(location.send_buffer()).unwrap_or(usize::MAX),
@@ -255,6 +261,11 @@ fn settings(request: Request<'_>) -> Settings {
         close_timeout: location.close_timeout(),
         begins_with_newest: location.channel_start() == Start::Newest,
         several: several(request),
+        run: match arrival {
+            Arrival::Shares => RunPart::None,
+            Arrival::Begins(_) => RunPart::Begins,
+            Arrival::Follows => RunPart::Follows,
+        },
     }
 }
 
@@ -273,7 +284,12 @@ fn several(request: Request<'_>) -> Option<Streaming> {
 
 /// Makes the subscriber and gives it to the request: its subscription ends with the request, its memory, which nginx may
 /// still be sending from, with the pool.
-fn create(request: Request<'_>, delivery: Delivery, member: Option<ChannelMember>) -> Result<NonNull<Waiting>, Status> {
+fn create(
+    request: Request<'_>,
+    delivery: Delivery,
+    member: Option<ChannelMember>,
+    settings: Settings,
+) -> Result<NonNull<Waiting>, Status> {
     let context = request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?;
     // SAFETY: the request is alive; each cleanup runs once, the one of the pool last.
     unsafe {
@@ -286,7 +302,7 @@ fn create(request: Request<'_>, delivery: Delivery, member: Option<ChannelMember
         let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
         let host = NginxHost { request: request.held(), context: context.held(), member, timer, place: None };
         let (response, record) = (NginxResponse::new(request, apart), RecordRef(context.held()));
-        let subscriber = Subscriber::new(host, response, record, delivery, settings(request));
+        let subscriber = Subscriber::new(host, response, record, delivery, settings);
         let waiting =
             NonNull::from(Box::leak(Box::new(Waiting { head: Head::new(&CALLS), subscriber, running: false })));
         let host = (*waiting.as_ptr()).subscriber.host_mut();

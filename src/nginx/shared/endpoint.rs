@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::parameters::weight;
-use super::{Membership, join};
+use super::{Arrival, Membership, join};
 use crate::channel::store::{Input, InputKind};
 use crate::conf;
 use crate::exec::framing::{Format, WriteError};
@@ -89,7 +89,8 @@ impl SharedProgramClient {
     /// Shares the program of the channel.
     fn share(&self, ids: &Ids<'_>, session: SessionRef) -> Result<Membership, Status> {
         let program = self.request.get().settings().shared_program().ok_or(Status::INTERNAL_SERVER_ERROR)?;
-        join(self.request.get(), program, ids, session::listener(session))
+        let request = self.request.get();
+        join(request, program, ids, session::listener(session), &Arrival::of_subscriber(request))
     }
 
     /// Whether a hook has let the client in, and it shares the program now.

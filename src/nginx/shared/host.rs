@@ -7,7 +7,7 @@ use super::process::Process;
 use super::timers::SharedTimers;
 use crate::channel::memory::Corrupt;
 use crate::channel::store::{
-    Ended, Input, InputError, Key, Process as Worker, ProgramHandle, ProgramView, SubscribeError,
+    Begun, Ended, Input, InputError, Key, Process as Worker, ProgramHandle, ProgramView, SubscribeError,
 };
 use crate::nginx::channel::hub::{self, Hub};
 use crate::nginx::listeners::Listener;
@@ -21,6 +21,18 @@ pub struct SharedHost;
 impl ProgramZone for SharedHost {
     fn attach(&self, key: Key<'_>) -> Result<Option<ProgramHandle>, SubscribeError> {
         hub::with(|hub| hub.attach_program(key)).unwrap_or(Err(SubscribeError::Corrupt))
+    }
+
+    fn begin(&self, key: Key<'_>, keeps: u64) -> Result<Begun, SubscribeError> {
+        hub::with(|hub| hub.begin_run(key, keeps)).unwrap_or(Err(SubscribeError::Corrupt))
+    }
+
+    fn follow(&self, key: Key<'_>) -> Result<Option<ProgramHandle>, Corrupt> {
+        hub::with(|hub| hub.follow_run(key)).unwrap_or(Err(Corrupt))
+    }
+
+    fn lost(&self, program: ProgramHandle, how: &Ended) {
+        hub::with(|hub| hub.program_lost(program, how));
     }
 
     fn look(&self, program: ProgramHandle, clients: bool, run: u32) -> Result<Option<ProgramView>, Corrupt> {

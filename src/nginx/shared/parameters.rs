@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use crate::channel::store::Input;
+use crate::channel::transport::Transport;
 use crate::conf::ExecStderr;
 use crate::exec::framing::Format;
 use crate::exec::spawner::{self, Ladder, Limit};
@@ -35,6 +36,10 @@ pub struct Parameters {
     pub name: String,
     /// Milliseconds that it outlives its last client.
     linger: u64,
+    /// Nobody begins a run but a request that says so.
+    is_requested: bool,
+    /// Nobody can send it more than its first message.
+    pub has_one_message: bool,
     /// How its streams are divided into messages.
     pub format: Format,
     /// It runs on a terminal.
@@ -76,6 +81,9 @@ impl Parameters {
             user: settings.exec_user(),
             name: format!("{} for channel \"{}\"", command.name, Octets(id)),
             linger: settings.exec_linger(),
+            is_requested: settings.has_requested_runs(),
+            has_one_message: settings.has_requested_runs()
+                && !settings.channel_transports().offer(Transport::WebSocket),
             format: settings.exec_format(),
             terminal: settings.exec_pty(),
             size_policy: settings.exec_pty_size(),
@@ -116,6 +124,10 @@ impl Parameters {
 impl StartParameters for Parameters {
     fn linger(&self) -> u64 {
         self.linger
+    }
+
+    fn is_requested(&self) -> bool {
+        self.is_requested
     }
 
     fn backlog(&self) -> u64 {

@@ -56,6 +56,8 @@ pub struct Process {
     feed: Feed,
     /// Messages of the input that are in the feed: they are consumed once it is empty.
     bitten: usize,
+    /// It was given a message.
+    has_input: bool,
     stdout: Option<Pipe>,
     /// What was read of standard output when a turn was over, and how much of it has been looked at.
     rest: Vec<u8>,
@@ -133,6 +135,7 @@ impl Process {
             end,
             feed,
             bitten: 0,
+            has_input: false,
             stdout,
             rest: Vec::new(),
             looked: 0,
@@ -166,9 +169,14 @@ impl Process {
             // If the zone is damaged, it is repaired when it is used next.
             hub::with(|hub| hub.read_input(handle, BITE, &mut input));
             if input.is_empty() {
+                if parameters.has_one_message && !parameters.terminal && self.has_input {
+                    // It may read until there is no more.
+                    self.feed.close();
+                }
                 return;
             }
             self.bitten = input.len();
+            self.has_input = true;
             if !self.feed.is_open() {
                 // It reads no more. That is no reason to end it: it may still write.
                 continue;

@@ -7,11 +7,16 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::programs;
+use crate::nginx::backend;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::timer::{self, Timer};
 use crate::session::shared::SharedProgramId;
 use crate::session::shared::host::Timers;
+
+/// Milliseconds for which a worker that has been told to go stays for a program if nothing is said: about the longest that a timer of
+/// nginx can be set to, 24 days.
+const LONG: u64 = i32::MAX as u64;
 
 /// What events carry. It stays where it is as long as anything may be called with it.
 pub struct Events {
@@ -22,6 +27,8 @@ pub struct Events {
     retry: RefCell<Timer>,
     /// Does not keep a worker that has been told to go.
     resize: RefCell<Timer>,
+    /// Does nothing but to keep a worker that has been told to go.
+    keep: RefCell<Timer>,
 }
 
 /// The timers of a shared program. Whose events carry [`SharedTimers::data`] owns one of these.
@@ -37,8 +44,9 @@ impl SharedTimers {
             turn: RefCell::new(Timer::of_worker(on_turn)),
             retry: RefCell::new(Timer::of_worker(on_turn).cancelable()),
             resize: RefCell::new(Timer::of_worker(on_turn).cancelable()),
+            keep: RefCell::new(Timer::of_worker(on_keep)),
         });
-        for timer in [&events.linger, &events.turn, &events.retry, &events.resize] {
+        for timer in [&events.linger, &events.turn, &events.retry, &events.resize, &events.keep] {
             timer.borrow_mut().set_owner(Rc::as_ptr(&events).cast_mut().cast());
         }
         SharedTimers(events)
@@ -81,6 +89,17 @@ impl Timers for SharedTimers {
     fn set_retry(&self, milliseconds: u64) {
         self.0.retry.borrow_mut().arm(milliseconds);
     }
+
+    fn keep_worker(&self, keeps: bool) {
+        let mut keep = self.0.keep.borrow_mut();
+        if keeps {
+            // nginx leaves a timer alone whose time changes by little.
+            keep.disarm();
+            keep.arm(backend::keeps_worker(LONG));
+        } else {
+            keep.disarm();
+        }
+    }
 }
 
 /// The program behind an event, whose timers are marked as seen.
@@ -119,6 +138,14 @@ unsafe extern "C" fn on_turn(event: *mut ffi::ngx_event_t) {
         if let Some(id) = id {
             programs().on_turn(id);
         }
+    });
+}
+
+/// The program keeps its worker no longer: that was all that the timer was set for.
+unsafe extern "C" fn on_keep(event: *mut ffi::ngx_event_t) {
+    guard((), || {
+        // SAFETY: this handler is only given to timers that keep the worker, so that the event is one of those.
+        let _ = unsafe { of_timer(event, |events| [&events.keep]) };
     });
 }
 

@@ -21,6 +21,10 @@ enum Step {
     Feed,
     /// The program does not run here, though the zone says so.
     Leave,
+    /// The worker is gone in which a request has begun the run.
+    Lost,
+    /// There is no run any more that a request has begun.
+    Missing,
     /// There is another look to be taken.
     Again,
 }
@@ -58,14 +62,8 @@ impl<H: ProgramHost> SharedPrograms<H> {
     fn act(&self, id: SharedProgramId, view: &ProgramView) -> bool {
         if let Some(ended) = &view.ended {
             let end = RunEnd::from_zone(ended);
-            self.with(id, |program| {
-                program.number = view.run;
-                let (run, clients) = program.end_run();
-                run.ended(end);
-                // The next look wakes them, or the turn where the zone cannot be looked at.
-                program.to_wake.extend(clients);
-                program.timers.post_turn();
-            });
+            self.with(id, |program| program.number = view.run);
+            self.end_here(id, end);
             return true;
         }
         let mut woken = Vec::new();
@@ -94,9 +92,30 @@ impl<H: ProgramHost> SharedPrograms<H> {
                 }
                 true
             }
+            Some(Step::Lost) => {
+                if let Some(handle) = self.with(id, |program| program.handle) {
+                    self.host.lost(handle, &RunEnd::lost().to_zone());
+                }
+                true
+            }
+            Some(Step::Missing) => {
+                self.end_here(id, RunEnd::missing());
+                true
+            }
             Some(Step::Again) => true,
             Some(Step::Nothing) | None => false,
         }
+    }
+
+    /// The run has ended for the clients of this worker.
+    pub(super) fn end_here(&self, id: SharedProgramId, end: RunEnd) {
+        self.with(id, |program| {
+            let (run, clients) = program.end_run();
+            run.ended(end);
+            // The next look wakes them, or the turn where the zone cannot be looked at.
+            program.to_wake.extend(clients);
+            program.timers.post_turn();
+        });
     }
 
     fn decide(&self, program: &mut SharedProgram<H>, view: &ProgramView) -> Step {
@@ -111,10 +130,18 @@ impl<H: ProgramHost> SharedPrograms<H> {
             (Some(_), Owner::Nobody | Owner::Other(_)) => {
                 // The zone does not know any more that it is ours.
                 self.stop(program);
-                program.process = None;
+                program.remove_process();
                 Step::Again
             }
-            (None, Owner::Nobody) if has_clients && !view.deleted => Step::Claim,
+            (None, Owner::Nobody) if has_clients && !view.deleted => {
+                if view.requested {
+                    Step::Lost
+                } else if program.parameters.is_requested() {
+                    Step::Missing
+                } else {
+                    Step::Claim
+                }
+            }
             // Its end could not be told: the zone was damaged.
             (None, Owner::Own) => Step::Leave,
             (None, Owner::Nobody | Owner::Other(_)) => Step::Nothing,
@@ -125,7 +152,9 @@ impl<H: ProgramHost> SharedPrograms<H> {
     fn keep_or_stop(&self, program: &mut SharedProgram<H>, view: &ProgramView) {
         let (is_leaving, has_clients) = (self.is_leaving.get(), program.has_clients());
         let is_deserted = !has_clients && !view.others;
-        let hand_over = is_leaving && (view.successors || (!has_clients && view.others));
+        // What a request has begun cannot be begun again elsewhere: the worker stays for it.
+        let hands_over = is_leaving && !view.requested;
+        let hand_over = hands_over && (view.successors || (!has_clients && view.others));
         if view.deleted || hand_over {
             self.stop(program);
             return;
@@ -135,7 +164,7 @@ impl<H: ProgramHost> SharedPrograms<H> {
             return;
         }
         let linger = program.parameters.linger();
-        let may_linger = linger != 0 && !is_leaving;
+        let may_linger = linger != 0 && !hands_over;
         match program.vacancy {
             Vacancy::None if may_linger => {
                 program.vacancy = Vacancy::Lingering;
@@ -174,7 +203,7 @@ impl<H: ProgramHost> SharedPrograms<H> {
         let clients = self.with(id, |program| {
             program.is_lost = true;
             self.stop(program);
-            program.process = None;
+            program.remove_process();
             let (run, clients) = program.end_run();
             if !clients.is_empty() {
                 run.ended(RunEnd::deleted());
@@ -186,22 +215,32 @@ impl<H: ProgramHost> SharedPrograms<H> {
 
     /// Starts the program unless somebody else does. Whether it is to be looked at again.
     fn claim(&self, id: SharedProgramId) -> bool {
-        let Some((handle, parameters, timers)) =
-            self.with(id, |program| (program.handle, Rc::clone(&program.parameters), program.timers.clone()))
+        let Some(handle) = self.with(id, |program| program.handle) else { return false };
+        self.host.claim(handle) && self.start(id, handle).is_err()
+    }
+
+    /// Starts the program that this worker has claimed.
+    ///
+    /// # Errors
+    ///
+    /// That could not be asked for: all workers are told of this end.
+    pub(super) fn start(&self, id: SharedProgramId, handle: ProgramHandle) -> Result<(), RunEnd> {
+        let Some((parameters, timers)) =
+            self.with(id, |program| (Rc::clone(&program.parameters), program.timers.clone()))
         else {
-            return false;
+            return Ok(());
         };
-        if !self.host.claim(handle) {
-            return false;
-        }
         match self.host.start(&parameters, id, &timers) {
             Ok(process) => {
-                self.with(id, |program| program.process = Some(Box::new(process)));
-                false
+                self.with(id, |program| {
+                    program.process = Some(Box::new(process));
+                    program.keep_worker();
+                });
+                Ok(())
             }
             Err(end) => {
                 self.end_run(handle, &end);
-                true
+                Err(end)
             }
         }
     }
@@ -238,7 +277,10 @@ impl<H: ProgramHost> SharedPrograms<H> {
             Progress::Left => self.host.left(handle),
         }
         drop(process);
-        self.with(id, SharedProgram::end_vacancy);
+        self.with(id, |program| {
+            program.end_vacancy();
+            program.timers.keep_worker(false);
+        });
         self.examine(id);
     }
 }

@@ -24,6 +24,12 @@ pub enum JoinError<E> {
     Refused(HttpStatus),
     /// The program has ended at this moment: it is worth another try.
     Ended,
+    /// There is no run, and the client is none that begins one.
+    NoRun,
+    /// There is a run already, which goes on or is kept.
+    Taken,
+    /// The program cannot be given its first message.
+    Input(InputError),
 }
 
 impl<H: ProgramHost> SharedPrograms<H> {
@@ -40,7 +46,12 @@ impl<H: ProgramHost> SharedPrograms<H> {
         parameters: impl Fn() -> Result<H::Parameters, E>,
     ) -> Result<ProgramMembership<H>, JoinError<E>> {
         let known = self.table.borrow().find(key);
-        let mut made = match known {
+        // Who has come by a location where only requests begin a run has not said how others do. A process keeps what it was
+        // started with.
+        let is_known = |id: &SharedProgramId| {
+            self.with(*id, |program| program.process.is_some() || !program.parameters.is_requested()) == Some(true)
+        };
+        let mut made = match known.filter(is_known) {
             Some(_) => None,
             None => Some(parameters().map_err(JoinError::Parameters)?),
         };
@@ -55,24 +66,42 @@ impl<H: ProgramHost> SharedPrograms<H> {
                 return Err(JoinError::Zone(error));
             }
         };
-        let current = known.filter(|id| self.with(*id, |program| program.handle.is_of_channel(handle)) == Some(true));
-        let id = match current {
-            Some(id) => id,
-            None => {
-                if let Some(id) = known {
-                    // The channel was deleted, and this is another one of its name.
-                    self.table.borrow_mut().hide(id);
-                    self.examine(id);
-                }
-                match made.take().map_or_else(&parameters, Ok) {
-                    Ok(parameters) => self.insert(key, parameters, handle),
-                    Err(error) => {
-                        let _ = self.host.look(handle, false, 0);
-                        return Err(JoinError::Parameters(error));
-                    }
-                }
+        let id = match (self.current(key, handle), made.take()) {
+            (Some(id), None) => id,
+            (Some(id), Some(parameters)) => {
+                self.with(id, |program| program.parameters = Rc::new(parameters));
+                id
             }
+            (None, made) => match made.map_or_else(&parameters, Ok) {
+                Ok(parameters) => self.insert(key, parameters, handle),
+                Err(error) => {
+                    let _ = self.host.look(handle, false, 0);
+                    return Err(JoinError::Parameters(error));
+                }
+            },
         };
+        self.enter(id, client, handle)
+    }
+
+    /// The program that clients of this channel come to here, if it is still the one that the zone knows by this handle.
+    pub(super) fn current(&self, key: Key<'_>, handle: ProgramHandle) -> Option<SharedProgramId> {
+        let id = self.table.borrow().find(key)?;
+        if self.with(id, |program| program.handle.is_of_channel(handle)) == Some(true) {
+            return Some(id);
+        }
+        // The channel was deleted, and this is another one of its name.
+        self.table.borrow_mut().hide(id);
+        self.examine(id);
+        None
+    }
+
+    /// Adds a client to the run that there is, or that is begun now.
+    pub(super) fn enter<E>(
+        self: &Rc<Self>,
+        id: SharedProgramId,
+        client: usize,
+        handle: ProgramHandle,
+    ) -> Result<ProgramMembership<H>, JoinError<E>> {
         self.attach(id, handle);
         let joining = self.with(id, |program| {
             program.joining += 1;
@@ -100,7 +129,7 @@ impl<H: ProgramHost> SharedPrograms<H> {
         }
     }
 
-    fn insert(&self, key: Key<'_>, parameters: H::Parameters, handle: ProgramHandle) -> SharedProgramId {
+    pub(super) fn insert(&self, key: Key<'_>, parameters: H::Parameters, handle: ProgramHandle) -> SharedProgramId {
         let id = self.table.borrow_mut().next_id();
         let timers = self.host.timers(id);
         self.table.borrow_mut().insert(id, key, parameters, handle, timers);

@@ -68,7 +68,7 @@ impl<H: ProgramHost> SharedPrograms<H> {
             return;
         }
         let taken = self.with(id, |shared| {
-            let process = shared.process.take();
+            let process = shared.remove_process();
             shared.end_vacancy();
             (shared.handle, process)
         });

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 
 use super::{RunEnd, SharedProgramId};
 use crate::channel::memory::Corrupt;
-use crate::channel::store::{Ended, Input, InputError, Key, Process, ProgramHandle, ProgramView, SubscribeError, Wake};
+use crate::channel::store::{
+    Begun, Ended, Input, InputError, Key, Process, ProgramHandle, ProgramView, SubscribeError, Wake,
+};
 use crate::exec::spawner::ProgramId;
 use crate::exec::terminal::SizePolicy;
 
@@ -19,6 +21,24 @@ pub trait ProgramZone {
     ///
     /// [`SubscribeError::NoRoom`], [`SubscribeError::Corrupt`].
     fn attach(&self, key: Key<'_>) -> Result<Option<ProgramHandle>, SubscribeError>;
+
+    /// A request begins a run of the program of a channel in this worker, which has a client of it then. It is kept for so many
+    /// milliseconds when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Missing`], [`SubscribeError::NoRoom`], [`SubscribeError::Corrupt`].
+    fn begin(&self, key: Key<'_>, keeps: u64) -> Result<Begun, SubscribeError>;
+
+    /// The program of a channel that has a run, which may be one that is kept, and of which this worker has a client now.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`].
+    fn follow(&self, key: Key<'_>) -> Result<Option<ProgramHandle>, Corrupt>;
+
+    /// The worker of a run that a request has begun is gone: the clients of all workers are told.
+    fn lost(&self, program: ProgramHandle, how: &Ended);
 
     /// What is known of a program, of which this worker has clients or has not, and which it has last seen in this run.
     /// `None` if it is gone.
@@ -68,6 +88,9 @@ pub trait StartParameters {
     /// Milliseconds that it outlives its last client.
     fn linger(&self) -> u64;
 
+    /// Whether nobody begins a run but a request that says so.
+    fn is_requested(&self) -> bool;
+
     /// Octets that wait for a program that does not read.
     fn backlog(&self) -> u64;
 
@@ -92,6 +115,9 @@ pub trait Timers: Clone {
 
     /// Calls it in so many milliseconds as well. It does not keep a worker that has been told to go.
     fn set_retry(&self, milliseconds: u64);
+
+    /// Keeps a worker that has been told to go, as long as anything may, or does not keep it any more.
+    fn keep_worker(&self, keeps: bool);
 }
 
 /// What became of a program that was served.

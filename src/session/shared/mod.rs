@@ -7,6 +7,9 @@
 //! this worker or in another, comes down to `SharedPrograms::examine`: it looks at the zone and does what is to be
 //! done. The zone, the timers, the processes and the clients are behind the traits in [`host`].
 //!
+//! A location may let requests alone begin a run (`requests`): clients that come to it otherwise find the run or do not, and nobody
+//! begins it again.
+//!
 //! Waking a client may come back here at once, by what that client sends or by its end. So every method takes `&self`, and
 //! the table is borrowed for short steps only, never while a client is woken.
 
@@ -15,6 +18,7 @@ mod clients;
 mod events;
 pub mod host;
 mod membership;
+mod requests;
 mod run;
 #[cfg(any(test, fuzzing))]
 pub mod simulation;
@@ -57,6 +61,10 @@ impl<H: ProgramHost> SharedPrograms<H> {
     /// The worker has been told to go: programs that others can run are handed over soon.
     pub fn leave(&self) {
         self.is_leaving.set(true);
+        for id in self.all() {
+            // How long that is may be known only now.
+            self.with(id, SharedProgram::keep_worker);
+        }
         // Others that have been told as well know it when the next tick comes: only one that stays is to run it. Clients may
         // still come to this worker, and then the zone is to know it as well.
         self.host.leave();

@@ -50,10 +50,20 @@ impl RunEnd {
         RunEnd { ending: Ending { code: CloseCode::INTERNAL, reason }, status: None, refusal: HttpStatus::INTERNAL }
     }
 
+    /// The run that a client has found is over, and nothing of it is kept.
+    pub fn missing() -> Self {
+        RunEnd { refusal: HttpStatus::NOT_FOUND, ..RunEnd::lost() }
+    }
+
     /// Its channel is gone.
     pub fn deleted() -> Self {
         let reason = "channel deleted".to_owned();
         RunEnd::of(Ending { code: CloseCode::GOING_AWAY, reason }, None)
+    }
+
+    /// What is answered to who waits for the start.
+    pub fn refusal(&self) -> HttpStatus {
+        self.refusal
     }
 
     /// The end as the other workers are told of it.
@@ -76,7 +86,7 @@ impl RunEnd {
             _ => None,
         };
         let refusal = match (status, number) {
-            (None, 500..=599) => HttpStatus(number as u16),
+            (None, 400..=599) => HttpStatus(number as u16),
             _ => HttpStatus::UNAVAILABLE,
         };
         let code = u16::try_from(ended.code).ok().and_then(CloseCode::new).unwrap_or(CloseCode::INTERNAL);
@@ -109,6 +119,11 @@ impl Default for Run {
 }
 
 impl Run {
+    /// A run that has ended before its clients came.
+    pub fn over(end: RunEnd) -> Self {
+        Run(RefCell::new(State::Ended(end)))
+    }
+
     /// How far the run is.
     pub fn state(&self) -> State {
         self.0.borrow().clone()

@@ -77,6 +77,19 @@ impl<H: ProgramHost> SharedProgram<H> {
         !self.has_clients() && self.process.as_ref().is_none_or(|process| process.is_stopping())
     }
 
+    /// A worker that goes stays for a process that others cannot start again.
+    pub fn keep_worker(&mut self) {
+        if self.process.is_some() && self.parameters.is_requested() {
+            self.timers.keep_worker(true);
+        }
+    }
+
+    /// The process goes out of here, if there is one, and the worker need not stay for it.
+    pub fn remove_process(&mut self) -> Option<Box<H::Process>> {
+        self.timers.keep_worker(false);
+        self.process.take()
+    }
+
     /// The program does not run here, or will not for long.
     pub fn end_vacancy(&mut self) {
         if self.vacancy != Vacancy::None {

@@ -308,3 +308,117 @@ fn a_channel_that_is_deleted_takes_its_program_along() {
     assert_eq!(simulation.client(1, late).state(), Some(State::Running(other.pid.get().unwrap())));
     simulation.conclude();
 }
+
+#[test]
+fn a_run_that_a_request_begins_is_begun_once() {
+    let simulation = Simulation::new(5_000, 100);
+    assert_eq!(simulation.follow(0, false), Err(JoinError::NoRun));
+    let first = simulation.begin(0, false).unwrap();
+    for worker in [0, 1] {
+        assert_eq!(simulation.begin(worker, false), Err(JoinError::Taken));
+    }
+    let second = simulation.follow(1, false).unwrap();
+    simulation.settle();
+    let (worker, only) = process(&simulation);
+    assert_eq!(worker, 0);
+    let running = Some(State::Running(only.pid.get().unwrap()));
+    assert_eq!((simulation.client(0, first).state(), simulation.client(1, second).state()), (running.clone(), running));
+    simulation.check();
+    simulation.exit(0, &only, true);
+    simulation.settle();
+    assert!(simulation.processes().is_empty());
+    let ended = simulation.client(1, second).state();
+    assert!(matches!(ended, Some(State::Ended(_))));
+    // It is kept: who comes is told the same, in each worker, and nothing is started.
+    for worker in [0, 1, 2] {
+        let late = simulation.follow(worker, false).unwrap();
+        assert_eq!(simulation.client(worker, late).state(), ended);
+        assert_eq!(simulation.begin(worker, false), Err(JoinError::Taken));
+    }
+    simulation.settle();
+    simulation.pass(5_000);
+    assert_eq!(simulation.follow(2, false), Err(JoinError::NoRun));
+    // Clients that have still to read what the first run said are none of the second one.
+    let third = simulation.begin(1, false).unwrap();
+    simulation.settle();
+    assert!(matches!(simulation.client(1, third).state(), Some(State::Running(_))));
+    assert_eq!(simulation.client(1, second).state(), ended);
+    simulation.conclude();
+}
+
+#[test]
+fn a_run_without_clients_is_given_up_after_a_while() {
+    let simulation = Simulation::new(5_000, 100);
+    let client = simulation.begin(0, false).unwrap();
+    simulation.settle();
+    let (_, only) = process(&simulation);
+    simulation.part(0, client);
+    simulation.pass(4_000);
+    let back = simulation.follow(1, false).unwrap();
+    simulation.settle();
+    simulation.part(1, back);
+    simulation.settle();
+    simulation.pass(4_000);
+    assert!(!only.is_stopping.get());
+    simulation.pass(1_000);
+    assert!(only.is_stopping.get());
+    assert_eq!(simulation.follow(1, false), Err(JoinError::NoRun), "it is being stopped");
+    assert_eq!(simulation.begin(1, false), Err(JoinError::Taken), "one at a time");
+    simulation.settle();
+    assert!(!simulation.has_run(), "nothing is kept");
+    simulation.begin(1, false).unwrap();
+    simulation.conclude();
+}
+
+#[test]
+fn a_run_that_does_not_start_is_not_kept() {
+    let simulation = Simulation::new(5_000, 100);
+    simulation.refuse(0);
+    assert_eq!(simulation.begin(0, false), Err(JoinError::Refused(HttpStatus::UNAVAILABLE)));
+    assert_eq!(simulation.follow(0, false), Err(JoinError::NoRun));
+    let client = simulation.begin(0, false).unwrap();
+    let other = simulation.follow(1, false).unwrap();
+    let (worker, only) = process(&simulation);
+    simulation.fail(worker, &only, &RunEnd::refused(false));
+    simulation.settle();
+    let refused = Some(State::Refused(HttpStatus::INTERNAL));
+    assert_eq!((simulation.client(0, client).state(), simulation.client(1, other).state()), (refused.clone(), refused));
+    assert!(!simulation.has_run());
+    simulation.conclude();
+}
+
+#[test]
+fn a_run_whose_worker_was_killed_has_ended() {
+    let mut simulation = Simulation::new(5_000, 100);
+    let _ = simulation.begin(0, false).unwrap();
+    let clients = [1, 2].map(|worker| simulation.follow(worker, false).unwrap());
+    simulation.settle();
+    simulation.end_worker(0, true);
+    simulation.tick(0);
+    simulation.settle();
+    assert!(simulation.processes().is_empty(), "nobody begins it again");
+    for (worker, client) in clients.into_iter().enumerate() {
+        assert_eq!(simulation.client(worker, client).state(), Some(State::Ended(RunEnd::lost())));
+    }
+    assert!(simulation.has_run(), "what it has said is kept");
+    simulation.conclude();
+}
+
+#[test]
+fn a_worker_that_leaves_stays_for_a_run() {
+    let simulation = Simulation::new(5_000, 100);
+    let client = simulation.begin(0, false).unwrap();
+    simulation.settle();
+    let (_, only) = process(&simulation);
+    simulation.leave(0);
+    let other = simulation.follow(1, false).unwrap();
+    simulation.tick(0);
+    simulation.settle();
+    simulation.part(0, client);
+    simulation.part(1, other);
+    simulation.settle();
+    assert!(!only.is_stopping.get(), "not before it has had no clients for a while");
+    simulation.pass(5_000);
+    assert!(only.is_stopping.get());
+    simulation.conclude();
+}

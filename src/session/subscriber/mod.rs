@@ -204,6 +204,18 @@ pub trait Host: Log {
     fn release(&mut self);
 }
 
+/// What a request has to do with a run of a program that requests begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunPart {
+    /// Nothing: who comes back when the program has ended finds another one.
+    #[default]
+    None,
+    /// The request has begun the run.
+    Begins,
+    /// The request has found the run.
+    Follows,
+}
+
 /// What the location says about its subscribers. Times are in milliseconds, 0 for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -221,6 +233,8 @@ pub struct Settings {
     pub begins_with_newest: bool,
     /// A long-poll or a poll of a client gets all messages that are there, told apart in this way; `None`: it gets one.
     pub several: Option<Streaming>,
+    /// What it has to do with a run that a request begins.
+    pub run: RunPart,
 }
 
 /// How far a request has come, and what only that stage has.
@@ -310,6 +324,9 @@ impl<H: Host> Subscriber<H> {
         {
             self.record.exec_pid.set(Some(pid));
         }
+        if self.settings.run == RunPart::Follows && self.has_all_of_run() {
+            return self.end_of_run();
+        }
         match self.open() {
             Ok(true) => {}
             Ok(false) => return Flow::Break(SubscriberEnd::Finished),
@@ -337,6 +354,13 @@ impl<H: Host> Subscriber<H> {
             Some(State::Refused(status)) => Flow::Break(SubscriberEnd::Refused(status)),
             Some(State::Running(_) | State::Ended(_)) | None => self.begin(),
         }
+    }
+
+    /// Whether the run has ended, and the client has all of it.
+    fn has_all_of_run(&mut self) -> bool {
+        let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return false };
+        let next = source.serve(Budget { messages: 1, octets: 1 }, |_| 0);
+        matches!(next, Some(Ok(Next::UpToDate))) && self.is_deserted()
     }
 
     /// Whether the program that it shared has ended, and there is nothing more of it.

@@ -17,7 +17,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use super::{Delivery, Flow, Host, Lost, Response, Settings, Source, Subscriber, SubscriberEnd, SubscriberStage};
+use super::{
+    Delivery, Flow, Host, Lost, Response, RunPart, Settings, Source, Subscriber, SubscriberEnd, SubscriberStage,
+};
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::lock::Unshared;
 use crate::channel::memory::Region;
@@ -483,7 +485,7 @@ impl Simulation {
     }
 
     /// The program that the subscribers share has been started, or has ended.
-    fn program(&mut self, change: impl FnOnce(&Run)) {
+    pub fn program(&mut self, change: impl FnOnce(&Run)) {
         if let Some(run) = &*self.world.program.borrow() {
             change(run);
             self.world.again.set(true);
@@ -551,6 +553,10 @@ impl Simulation {
             }
         }
         match &self.delivery {
+            // There is no stream for who has all of a run that has ended.
+            Delivery::Streaming(_) if self.subscriber.settings.run == RunPart::Follows => {
+                assert!(matches!(wire.status, None | Some(200 | 204)));
+            }
             Delivery::Streaming(_) => assert!(matches!(wire.status, None | Some(200))),
             Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => {
                 assert!(numbers.len() <= 1 || self.several.is_some());
@@ -573,7 +579,9 @@ pub fn run(script: &[u8]) {
     let mut octets = script.iter().copied();
     let mut next = || octets.next().unwrap_or(0);
     let flags = next();
-    let kind = next() % 8;
+    let kind = next();
+    let run = [RunPart::None, RunPart::Begins, RunPart::Follows][usize::from(kind / 8) % 3];
+    let kind = kind % 8;
     let delivery = match kind {
         0 | 7 => Delivery::LongPoll,
         1 => Delivery::Poll,
@@ -592,6 +600,7 @@ pub fn run(script: &[u8]) {
         send_limit: 1 + (time() as usize) / 10,
         begins_with_newest: flags & 1 != 0,
         several: (kind == 7).then(|| Streaming::Raw(b"\n"[..].into())),
+        run,
     };
     let room = next();
     let history = 1 + u32::from(next()) / 4;

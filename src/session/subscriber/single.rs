@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::{Delivery, FAILED, Flow, Host, Response, Source, Subscriber, SubscriberEnd, SubscriberStage};
+use super::{Delivery, FAILED, Flow, Host, Response, RunPart, Source, Subscriber, SubscriberEnd, SubscriberStage};
 use crate::channel::fanout::{Batch, Buffer, Next, Shared};
 use crate::channel::position::{MAX_POSITIONS, etag};
 use crate::channel::store::{Budget, ReadError};
@@ -28,6 +28,9 @@ const NO_CONTENT: HttpStatus = HttpStatus(204);
 
 /// Nothing came in time. Clients that know long-polling ask again then (RFC 9110, section 15.5.9).
 const TIMED_OUT: HttpStatus = HttpStatus(408);
+
+/// A program was started, and has said nothing yet (RFC 9110, section 15.3.3).
+const ACCEPTED: HttpStatus = HttpStatus(202);
 
 /// Messages that one response has at most.
 const MOST: usize = 64;
@@ -166,7 +169,10 @@ impl<H: Host> Subscriber<H> {
     /// There is no message.
     fn without_items(&mut self, next: Option<Result<Next, ReadError>>) -> Flow {
         match next {
-            Some(Ok(Next::UpToDate)) if self.is_deserted() => Flow::Break(SubscriberEnd::TryAgain),
+            Some(Ok(Next::UpToDate)) if self.is_deserted() => match self.settings.run {
+                RunPart::None => Flow::Break(SubscriberEnd::TryAgain),
+                RunPart::Begins | RunPart::Follows => self.end_of_run(),
+            },
             Some(Ok(Next::UpToDate | Next::Held | Next::Items)) | None => Flow::Continue(()),
             Some(Ok(Next::Gone | Next::Lagging { .. }) | Err(ReadError::Gone)) => {
                 Flow::Break(SubscriberEnd::Refused(GONE))
@@ -209,12 +215,23 @@ impl<H: Host> Subscriber<H> {
 
     /// Answers a poll: there is nothing new.
     pub(super) fn nothing_new(&mut self) -> Flow {
-        self.without_message(if self.delivery == Delivery::FirstPoll { NO_CONTENT } else { NOT_MODIFIED })
+        self.without_message(match self.delivery {
+            _ if self.settings.run == RunPart::Begins => ACCEPTED,
+            Delivery::FirstPoll => NO_CONTENT,
+            Delivery::Streaming(_) | Delivery::LongPoll | Delivery::Poll => NOT_MODIFIED,
+        })
     }
 
     /// Answers a long-poll: it has waited long enough.
     pub(super) fn time_out(&mut self) -> Flow {
-        self.without_message(TIMED_OUT)
+        // Who is told 408 may send the request again, which begins a run.
+        self.without_message(if self.settings.run == RunPart::Begins { ACCEPTED } else { TIMED_OUT })
+    }
+
+    /// Answers a client that has all of a run that has ended: there is nothing to come back for, which is how an EventSource
+    /// takes it (HTML, section 9.2.3).
+    pub(super) fn end_of_run(&mut self) -> Flow {
+        self.without_message(NO_CONTENT)
     }
 
     /// The position goes with it: a client that named none has one now, from which it misses nothing.

@@ -7,6 +7,10 @@ use proptest::prelude::*;
 use super::simulation::{self, Setup, Simulation};
 use super::*;
 use crate::channel::fanout::OnGap;
+use crate::exec::spawner::ExitStatus;
+use crate::session::endpoint::Ending;
+use crate::session::shared::RunEnd;
+use crate::ws::close::CloseCode;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
@@ -77,4 +81,80 @@ fn what_is_on_its_way_at_the_end_has_its_time() {
     assert_eq!(stream.end, Some(SubscriberEnd::Finished));
     assert!(stream.body().ends_with(b"--b--\r\n"), "the last boundary comes last");
     stream.conclude();
+}
+
+/// A subscriber that has this to do with a run, whose program is being started.
+fn of_run(delivery: Delivery, run: RunPart) -> Simulation {
+    let setup = setup(delivery);
+    Simulation::new(Setup { shares: true, settings: Settings { run, ..setup.settings }, ..setup })
+}
+
+fn ended() -> RunEnd {
+    let ending = Ending { code: CloseCode::NORMAL, reason: String::new() };
+    RunEnd::of(ending, Some(ExitStatus::Code(0)))
+}
+
+#[test]
+fn who_has_all_of_a_run_that_has_ended_is_told_to_stay_away() {
+    let ways = [
+        Delivery::Streaming(Streaming::EventSource(None)),
+        Delivery::Streaming(Streaming::Chunked),
+        Delivery::LongPoll,
+    ];
+    for delivery in ways {
+        let mut late = of_run(delivery.clone(), RunPart::Follows);
+        late.program(|run| run.ended(ended()));
+        late.settle();
+        assert_eq!((late.status(), late.end), (Some(204), Some(SubscriberEnd::Finished)), "{delivery:?}");
+        late.conclude();
+        let mut behind = of_run(delivery.clone(), RunPart::Follows);
+        behind.publish();
+        behind.program(|run| run.ended(ended()));
+        behind.settle();
+        assert_eq!((behind.status(), behind.end), (Some(200), Some(SubscriberEnd::Finished)), "{delivery:?}");
+        assert_eq!(behind.record().messages_out.get(), 1);
+        behind.conclude();
+    }
+    // Who has begun it is answered all the same.
+    let mut begun = of_run(Delivery::Streaming(Streaming::EventSource(None)), RunPart::Begins);
+    begun.program(|run| run.ended(ended()));
+    begun.settle();
+    assert_eq!((begun.status(), begun.end), (Some(200), Some(SubscriberEnd::Finished)));
+    begun.conclude();
+}
+
+#[test]
+fn a_long_poll_that_waits_for_a_program_hears_of_its_end() {
+    for (run, expected) in [(RunPart::None, None), (RunPart::Follows, Some(204)), (RunPart::Begins, Some(204))] {
+        let mut poll = of_run(Delivery::LongPoll, run);
+        poll.program(|run| {
+            run.runs(7);
+        });
+        poll.settle();
+        assert_eq!(poll.end, None);
+        poll.program(|run| run.ended(ended()));
+        poll.settle();
+        assert_eq!(poll.status(), expected, "{run:?}");
+        assert_eq!(poll.end == Some(SubscriberEnd::TryAgain), run == RunPart::None);
+        poll.conclude();
+    }
+}
+
+#[test]
+fn a_run_that_has_begun_is_not_asked_for_again() {
+    let mut poll = of_run(Delivery::Poll, RunPart::Begins);
+    poll.program(|run| {
+        run.runs(7);
+    });
+    poll.settle();
+    assert_eq!(poll.status(), Some(202), "it has been started, and nothing is there yet");
+    poll.conclude();
+    let mut long_poll = of_run(Delivery::LongPoll, RunPart::Begins);
+    long_poll.program(|run| {
+        run.runs(7);
+    });
+    long_poll.settle();
+    long_poll.event(Subscriber::dismiss);
+    assert_eq!(long_poll.status(), Some(202), "408 would be a reason to send the request again");
+    long_poll.conclude();
 }

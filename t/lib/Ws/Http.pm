@@ -9,7 +9,7 @@ use parent 'Exporter';
 
 use Ws::Client;
 
-our @EXPORT = qw(request publish request_text events await_events);
+our @EXPORT = qw(request publish request_text events posted_events await_events await_end);
 
 # request_text(method, path, name => value ..., body => octets): a request as octets.
 sub request_text {
@@ -78,13 +78,26 @@ sub publish {
 sub events {
     my ($port, $path, @headers) = @_;
 
+    return event_stream($port, 'GET', $path, @headers);
+}
+
+# posted_events(port, path, body, name => value ...): the same as the answer to a POST.
+sub posted_events {
+    my ($port, $path, $body, @headers) = @_;
+
+    return event_stream($port, 'POST', $path, @headers, body => $body);
+}
+
+sub event_stream {
+    my ($port, $method, $path, @headers) = @_;
+
     my %client;
     while (@headers && $headers[0] =~ /^-(.*)/) {
         my (undef, $value) = splice @headers, 0, 2;
         $client{$1} = $value;
     }
     my $client = Ws::Client->connect(port => $port, %client);
-    $client->send(request_text('GET', $path, Accept => 'text/event-stream', @headers));
+    $client->send(request_text($method, $path, Accept => 'text/event-stream', @headers));
     $client->wait_until(sub { index($client->{in}, "\r\n\r\n") >= 0 }, 'response head');
     my $head = substr $client->{in}, 0, index($client->{in}, "\r\n\r\n") + 4, '';
     my ($status) = $head =~ m{^HTTP/1\.1 (\d+)};
@@ -134,6 +147,14 @@ sub await_events {
 
     $self->{client}->wait_until(sub { $self->parse; @{$self->{events}} >= $count }, "$count events", $timeout);
     return splice @{$self->{events}}, 0, $count;
+}
+
+# await_end(stream): what is left of the stream up to its end, which must be that of a whole response.
+sub await_end {
+    my ($self, $timeout) = @_;
+
+    $self->{client}->wait_until(sub { $self->parse; $self->{end} }, 'the end of the stream', $timeout);
+    return splice @{$self->{events}};
 }
 
 1;

@@ -8,6 +8,7 @@
 //! - a program has at most one process at a time, in all workers together;
 //! - what the zone has taken for a program is read in order and once, until a run ends;
 //! - a process is stopped only if it has no clients, its worker leaves, or its channel is deleted;
+//! - a run that a request has begun has one process, which its worker stays for, and another one begins when it is not kept any more;
 //! - a terminal has the smallest of the sizes that its clients ask for;
 //! - nobody is woken who has gone, and a worker that has gone does nothing;
 //! - as soon as processes start and read, every client is served by a process or knows how its run ended, and nothing waits;
@@ -16,14 +17,15 @@
 mod world;
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
-use super::{JoinError, SharedPrograms, State};
-use crate::channel::store::{Budget, GroupLimits, Key, LINGER, News, Terms, Token};
+use super::{JoinError, ProgramMembership, SharedPrograms, State};
+use crate::channel::store::{Budget, GroupLimits, Input, InputKind, Key, LINGER, News, Terms, Token};
 use crate::channel::transport::Transport;
 use crate::exec::spawner::ExitStatus;
 use crate::exec::terminal::Size;
 use crate::session::shared::RunEnd;
+use crate::ws::frame::MessageKind;
 pub(super) use world::ProcessState;
 use world::{Client, TestHost, TestParameters, TimerState, WorkerState, World};
 
@@ -34,7 +36,10 @@ const ALL: Budget = Budget { messages: usize::MAX, octets: usize::MAX };
 /// Workers that there are at the same time.
 const WORKERS: usize = 3;
 
-/// The channels.
+/// The channel whose program requests start.
+pub(super) const REQUESTED: &str = "requested";
+
+/// The other channels.
 const CHANNELS: [&str; 2] = ["one", "two"];
 
 fn key(channel: &str) -> Key<'_> {
@@ -81,6 +86,47 @@ impl Simulation {
 
     /// A client comes to a worker. Its number, unless it is refused.
     pub fn join(&self, worker: usize, channel: &str, goes_at_once: bool) -> Result<usize, JoinError<()>> {
+        let (linger, backlog) = (self.linger, self.backlog);
+        let parameters = || Ok(TestParameters { linger, backlog, is_requested: false });
+        self.enter(worker, channel, goes_at_once, |programs, number| programs.join(key(channel), number, parameters))
+    }
+
+    /// A client begins a run with a message. Its number, unless it is refused.
+    pub fn begin(&self, worker: usize, goes_at_once: bool) -> Result<usize, JoinError<()>> {
+        let parameters = TestParameters { linger: self.linger, backlog: self.backlog, is_requested: true };
+        let data = self.world.number().to_le_bytes().to_vec();
+        let first = Input { kind: InputKind::Message(MessageKind::Text), data };
+        let has_run = self.has_run();
+        let begun = self.enter(worker, REQUESTED, goes_at_once, |programs, number| {
+            programs.begin_run(key(REQUESTED), number, &first, parameters)
+        });
+        assert!(!has_run || begun == Err(JoinError::Taken), "a run begins where there is one");
+        begun
+    }
+
+    /// Whether there is a run that a request has begun, which goes on or is kept.
+    pub fn has_run(&self) -> bool {
+        let beginning = self.world.store.programs().beginning(key(REQUESTED), self.world.time());
+        beginning.expect("a sound zone").is_some()
+    }
+
+    /// A client finds a run. Its number, unless it is refused.
+    pub fn follow(&self, worker: usize, goes_at_once: bool) -> Result<usize, JoinError<()>> {
+        let (linger, backlog) = (self.linger, self.backlog);
+        let parameters = || Ok(TestParameters { linger, backlog, is_requested: true });
+        self.enter(worker, REQUESTED, goes_at_once, |programs, number| {
+            programs.follow(key(REQUESTED), number, parameters)
+        })
+    }
+
+    /// A client subscribes in a worker, and comes to a program.
+    fn enter(
+        &self,
+        worker: usize,
+        channel: &str,
+        goes_at_once: bool,
+        enter: impl FnOnce(&Rc<SharedPrograms<TestHost>>, usize) -> Result<ProgramMembership<TestHost>, JoinError<()>>,
+    ) -> Result<usize, JoinError<()>> {
         let Worker { state, programs } = &self.workers[worker];
         let number = self.world.number();
         let terms = Terms {
@@ -94,11 +140,12 @@ impl Simulation {
         let subscribed = self.world.store.log().subscribe(key(channel), state.slot, token, terms, self.world.time());
         let subscribed = subscribed.expect("room");
         let number = number as usize;
-        let (linger, backlog) = (self.linger, self.backlog);
-        match programs.join(key(channel), number, || Ok(TestParameters { linger, backlog })) {
+        match enter(programs, number) {
             Ok(membership) => {
-                let client = Client::new(number, subscribed.channel, subscribed.token, membership, goes_at_once);
-                state.clients.borrow_mut().insert(number, Rc::new(client));
+                let client =
+                    Rc::new(Client::new(number, subscribed.channel, subscribed.token, membership, goes_at_once));
+                state.clients.borrow_mut().insert(number, Rc::clone(&client));
+                client.look();
                 Ok(number)
             }
             Err(error) => {
@@ -318,6 +365,11 @@ impl Simulation {
     /// Looks at what is promised when everything is at rest.
     pub fn check(&self) {
         let processes = self.processes();
+        for (at, process) in &processes {
+            let keeps = self.workers[*at].state.timers.borrow().get(&process.id).and_then(Weak::upgrade);
+            let is_requested = self.world.view(process.handle).is_some_and(|view| view.requested);
+            assert_eq!(keeps.map(|timers| timers.keeps_worker.get()), Some(is_requested), "who keeps a worker");
+        }
         for (at, client) in self.clients() {
             match client.state() {
                 Some(State::Starting) => panic!("client {} of worker {at} waits for a program", client.number),
@@ -363,7 +415,9 @@ impl Simulation {
         for handle in handles {
             assert_eq!(self.world.view(handle), None, "a program that nobody uses is in the zone");
         }
-        // Channels that nobody uses go a while later.
+        // Runs are kept for that long, and channels that nobody uses go a while later.
+        self.pass(self.linger + 1_000);
+        let _ = self.world.store.tend(self.world.time(), 512);
         self.pass(LINGER);
         let count_channels = || {
             self.pass(1_000);
@@ -387,7 +441,9 @@ pub fn run(script: &[u8]) {
         let clients: Vec<usize> = simulation.workers[worker].state.clients.borrow().keys().copied().collect();
         let processes = simulation.processes();
         match action {
-            0..=54 => {
+            0..=9 => drop(simulation.begin(worker, action % 2 == 0)),
+            10..=24 => drop(simulation.follow(worker, action % 2 == 0)),
+            25..=54 => {
                 let channel = CHANNELS[next() % CHANNELS.len()];
                 let _ = simulation.join(worker, channel, action % 2 == 0);
             }
@@ -422,7 +478,7 @@ pub fn run(script: &[u8]) {
             238..=240 => simulation.leave(worker),
             241..=243 => simulation.end_worker(worker, true),
             244 => simulation.end_worker(worker, false),
-            245 => simulation.delete(CHANNELS[next() % CHANNELS.len()]),
+            245 => simulation.delete([CHANNELS[0], CHANNELS[1], REQUESTED][next() % 3]),
             246..=247 if !clients.is_empty() => {
                 let client = simulation.client(worker, clients[next() % clients.len()]);
                 client.resize(Size { columns: 1 + next() as u16, rows: 1 + next() as u16 });

@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use crate::channel::lock::Unshared;
 use crate::channel::memory::{Corrupt, Region};
 use crate::channel::store::{
-    Ended, Handle, Input, InputError, InputKind, Key, Now, Process, ProgramHandle, ProgramView, Slot, Store,
+    Begun, Ended, Handle, Input, InputError, InputKind, Key, Now, Process, ProgramHandle, ProgramView, Slot, Store,
     SubscribeError, Token, Wake,
 };
 use crate::exec::spawner::{ExitStatus, ProgramId};
@@ -118,11 +118,16 @@ impl World {
 pub struct TestParameters {
     pub linger: u64,
     pub backlog: u64,
+    pub is_requested: bool,
 }
 
 impl StartParameters for TestParameters {
     fn linger(&self) -> u64 {
         self.linger
+    }
+
+    fn is_requested(&self) -> bool {
+        self.is_requested
     }
 
     fn backlog(&self) -> u64 {
@@ -141,6 +146,8 @@ pub struct TimerState {
     pub turn: Cell<Option<u64>>,
     pub retry: Cell<Option<u64>>,
     pub is_posted: Cell<bool>,
+    /// Whether a worker that leaves stays for the program.
+    pub keeps_worker: Cell<bool>,
 }
 
 #[derive(Clone)]
@@ -171,6 +178,10 @@ impl Timers for TestTimers {
 
     fn set_retry(&self, milliseconds: u64) {
         self.0.retry.set(self.at(milliseconds));
+    }
+
+    fn keep_worker(&self, keeps: bool) {
+        self.0.keeps_worker.set(keeps);
     }
 }
 
@@ -406,6 +417,8 @@ pub struct WorkerState {
     pub clients: RefCell<BTreeMap<usize, Rc<Client>>>,
     /// The program that was claimed last.
     claimed: Cell<Option<ProgramHandle>>,
+    /// The program whose run a request has begun last.
+    begun: Cell<Option<ProgramHandle>>,
     /// Starts that cannot even be asked for.
     pub refusals: Cell<u32>,
 }
@@ -427,6 +440,7 @@ impl WorkerState {
             processes: RefCell::default(),
             clients: RefCell::default(),
             claimed: Cell::new(None),
+            begun: Cell::new(None),
             refusals: Cell::new(0),
         });
         alive.borrow_mut().push(Rc::clone(&worker));
@@ -435,11 +449,12 @@ impl WorkerState {
 
     /// A process with clients is stopped for a reason only.
     fn check_stop(&self, process: &ProcessState) {
-        if self.is_leaving.get() || process.status.get().is_some() {
+        if process.status.get().is_some() {
             return;
         }
         if let Some(view) = self.world.view(process.handle)
             && !view.deleted
+            && (view.requested || !self.is_leaving.get())
         {
             assert!(!view.others, "a program of other workers' clients is stopped");
         }
@@ -469,6 +484,28 @@ impl ProgramZone for TestHost {
     fn attach(&self, key: Key<'_>) -> Result<Option<ProgramHandle>, SubscribeError> {
         self.0.world.forget_removed();
         self.store().programs().attach(key, self.0.slot, self.now())
+    }
+
+    fn begin(&self, key: Key<'_>, keeps: u64) -> Result<Begun, SubscribeError> {
+        self.0.world.forget_removed();
+        let begun = self.store().programs().begin(key, self.0.slot, keeps, self.now())?;
+        if let Begun::Begun(program) = begun {
+            self.0.world.pending(program, VecDeque::clear);
+            self.0.claimed.set(Some(program));
+            self.0.begun.set(Some(program));
+        }
+        Ok(begun)
+    }
+
+    fn follow(&self, key: Key<'_>) -> Result<Option<ProgramHandle>, Corrupt> {
+        self.0.world.forget_removed();
+        self.store().programs().follow(key, self.0.slot, self.now())
+    }
+
+    fn lost(&self, program: ProgramHandle, how: &Ended) {
+        self.0.world.pending(program, VecDeque::clear);
+        let wake = self.store().programs().lost(program, how, self.now());
+        self.notify(wake);
     }
 
     fn look(&self, program: ProgramHandle, clients: bool, run: u32) -> Result<Option<ProgramView>, Corrupt> {
@@ -507,6 +544,9 @@ impl ProgramZone for TestHost {
     }
 
     fn left(&self, program: ProgramHandle) {
+        if self.0.world.view(program).is_some_and(|view| view.requested) {
+            self.0.world.pending(program, VecDeque::clear);
+        }
         let wake = self.store().programs().left(program, self.0.slot, self.now());
         self.notify(wake);
     }
@@ -548,8 +588,10 @@ impl ProgramHost for TestHost {
         TestTimers(state, Rc::clone(&self.0.world))
     }
 
-    fn start(&self, _: &TestParameters, id: SharedProgramId, _: &TestTimers) -> Result<TestProcess, RunEnd> {
+    fn start(&self, parameters: &TestParameters, id: SharedProgramId, _: &TestTimers) -> Result<TestProcess, RunEnd> {
         let handle = self.0.claimed.take().expect("a program is claimed before it is started");
+        let begun = self.0.begun.take();
+        assert_eq!(begun.is_some(), parameters.is_requested, "a run is begun by a request, and once");
         for worker in &*self.0.alive.borrow() {
             let others = worker.processes.borrow();
             assert!(others.iter().all(|process| process.handle != handle), "a second process of one program");
