@@ -95,7 +95,7 @@ case 'cgi' => sub {
 };
 
 case 'answers' => sub {
-    my $ngx = Ws::Nginx->example('answers');
+    my $ngx = Ws::Nginx->example('answers', workers => 2);
     $ngx->start;
     my $port = $ngx->port;
     my $run = sub { sprintf '%08x-0000-4000-8000-000000000000', $_[0] };
