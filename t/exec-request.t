@@ -40,6 +40,11 @@ my $SERVER = <<'EOT';
         websocket_exec_linger 1h; websocket_channel_transports eventsource raw; }
     location = /history { websocket_exec %%PREFIX%%/bin/ask; websocket_channel history-$arg_id; websocket_exec_linger 1h;
         websocket_channel_history length=3; }
+    location = /brief   { websocket_exec %%PREFIX%%/bin/ask; websocket_channel brief-$arg_id; websocket_exec_linger 1h;
+        websocket_channel_history length=1000 time=1s; websocket_channel_lag skip;
+        websocket_channel_transports eventsource longpoll chunked multipart; }
+    location = /middle  { websocket_exec %%PREFIX%%/bin/ask; websocket_channel middle-$arg_id; websocket_exec_linger 1h;
+        websocket_channel_history length=3; websocket_channel_lag skip; websocket_channel_transports websocket eventsource chunked; }
     location = /env     { websocket_exec /usr/bin/env; websocket_channel env;
         websocket_exec_env CONTENT=$content_type; websocket_channel_transports eventsource raw; }
     location = /asked   { websocket_exec %%PREFIX%%/bin/ask; websocket_channel asked; websocket_exec_linger 1h;
@@ -316,6 +321,36 @@ case 'a history that is shorter than the output' => sub {
     my @events = await_end(events($port, '/history?id=1'));
     is($events[0]{event}, 'gap', 'who comes later is told what is lost');
     is(data(@events[1 .. $#events]), '7 8 9');
+};
+
+case 'a history that is over before the run is not kept any more' => sub {
+    my @all = await_end(posted_events($port, '/brief?id=1', 'count=4 exit=0'));
+    is(data(@all), 'begins 1 2 3 4');
+    my $messages = sub { request($port, 'GET', '/pub?id=brief-1', Accept => 'text/json')->{body} =~ /"messages": (\d+)/ && $1 };
+    await('the messages to go', sub { $messages->() == 0 });
+    my ($second, $last) = map { qq("$_->{id}") } @all[1, 4];
+    for my $way ([TE => 'chunked'], [Accept => 'multipart/mixed'], []) {
+        my $behind = request($port, 'GET', '/brief?id=1', 'If-None-Match' => $second, @$way);
+        is("$behind->{status} $behind->{headers}{'x-channel-gap'}[0] $behind->{headers}{etag}[0]", "204 3 $last", "what is lost is told: @$way");
+        my $whole = request($port, 'GET', '/brief?id=1', 'If-None-Match' => $last, @$way);
+        is($whole->{status}, 204);
+        is($whole->{headers}{'x-channel-gap'}, undef, 'and not to who has everything');
+    }
+    my @events = await_end(events($port, '/brief?id=1', 'Last-Event-ID' => $all[1]{id}));
+    is(join(' ', map { $_->{event} // 'message' } @events), 'gap', 'by an event');
+    is(events($port, '/brief?id=1', 'Last-Event-ID' => $events[0]{id})->{status}, 204);
+};
+
+case 'what was lost before the beginning is told in the middle of a run, too' => sub {
+    my $posted = posted_events($port, '/middle?id=1', 'count=9');
+    await_events($posted, 10);
+    my $behind = Ws::Client->connect(port => $port);
+    $behind->send(request_text('GET', '/middle?id=1', TE => 'chunked'));
+    $behind->wait_until(sub { $behind->{in} =~ /\r\n9\r\n/ }, 'the last message');
+    like($behind->{in}, qr/^X-Channel-Gap: 7\r\n/mi);
+    request($port, 'DELETE', '/pub?id=middle-1');
+    $_->abandon for $behind, $posted->{client};
+    idle();
 };
 
 case 'who may' => sub {

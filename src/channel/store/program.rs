@@ -281,7 +281,10 @@ impl<L: Lock> Programs<'_, L> {
         self.zone.update(|memory| {
             let Some(program) = owned(memory, handle, slot)? else { return Ok(Wake::default()) };
             program.pid.set(pid);
-            program.phase.commit(phase::RUNNING);
+            // It may have been told to stop before it ran.
+            if program.phase.get() == phase::STARTING {
+                program.phase.commit(phase::RUNNING);
+            }
             memory.tell(program, memory.clients(program)?)
         })
     }
@@ -376,6 +379,10 @@ impl<L: Lock> Programs<'_, L> {
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
             let Some(program) = valid(memory, handle) else { return Ok(Err(InputError::Gone)) };
+            // Nobody would read it, and whoever starts the next program of the channel would find it.
+            if program.kept.get() != 0 {
+                return Ok(Err(InputError::Gone));
+            }
             let all = memory.geometry.cells / INPUT_SHARE;
             if cells > all {
                 return Ok(Err(InputError::TooLarge));

@@ -95,6 +95,8 @@ local entries = not group and try('XLEN', KEYS[1])
 if group and ARGV[5] ~= '0' then
   try('PEXPIRE', KEYS[1], ARGV[5])
   try('PEXPIRE', KEYS[2], ARGV[5])
+  -- A node that does not count the group may have said that they live longer.
+  if hash[7] then try('HDEL', KEYS[2], 'x') end
 elseif ARGV[5] ~= '0' then
   -- Keys that live long enough are left alone, and the others live an eighth longer than they have to, so that not every message changes it.
   -- A stream of one entry may be another one than x tells of.

@@ -265,6 +265,8 @@ pub struct Subscriber<H: Host> {
     drain: Option<u64>,
     /// Its part in the figures of the location.
     open: Option<OpenSession>,
+    /// Messages that were lost before the beginning, which the head of the response is to tell.
+    lost: Option<u64>,
 }
 
 impl<H: Host> Subscriber<H> {
@@ -281,6 +283,7 @@ impl<H: Host> Subscriber<H> {
             spoke,
             drain: None,
             open: None,
+            lost: None,
         }
     }
 
@@ -359,6 +362,13 @@ impl<H: Host> Subscriber<H> {
     /// Whether the run has ended, and the client has all of it.
     fn has_all_of_run(&mut self) -> bool {
         let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return false };
+        if !matches!(source.program(), Some(State::Ended(_))) {
+            return false;
+        }
+        if matches!(&self.delivery, Delivery::Streaming(streaming) if streaming.has_losses_in_head()) {
+            // A look at what is there passes over them.
+            self.lost = source.take_losses();
+        }
         let next = source.serve(Budget { messages: 1, octets: 1 }, |_| 0);
         matches!(next, Some(Ok(Next::UpToDate))) && self.is_deserted()
     }

@@ -231,6 +231,9 @@ impl<H: Host> Subscriber<H> {
     /// Answers a client that has all of a run that has ended: there is nothing to come back for, which is how an EventSource
     /// takes it (HTML, section 9.2.3).
     pub(super) fn end_of_run(&mut self) -> Flow {
+        if let SubscriberStage::Waiting { source, .. } = &mut self.stage {
+            self.lost = self.lost.or_else(|| source.take_losses());
+        }
         self.without_message(NO_CONTENT)
     }
 
@@ -239,7 +242,9 @@ impl<H: Host> Subscriber<H> {
         let position = self.position();
         self.leave(0);
         let response = &mut self.response;
-        let headers = response.add_header("ETag", &etag(&position)) && response.add_header("Cache-Control", NO_STORE);
+        let headers = response.add_header("ETag", &etag(&position))
+            && response.add_header("Cache-Control", NO_STORE)
+            && self.lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
         if !headers {
             return Flow::Break(FAILED);
         }

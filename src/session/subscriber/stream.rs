@@ -18,7 +18,8 @@ impl<H: Host> Subscriber<H> {
     pub(super) fn open(&mut self) -> Result<bool, SubscriberEnd> {
         let Delivery::Streaming(streaming) = &self.delivery else { return Ok(true) };
         let SubscriberStage::Waiting { source, .. } = &mut self.stage else { return Err(FAILED) };
-        let losses = if streaming.has_losses_in_head() { source.take_losses() } else { None };
+        let losses =
+            if streaming.has_losses_in_head() { self.lost.take().or_else(|| source.take_losses()) } else { None };
         let position = source.position().unwrap_or_default();
         let response = &mut self.response;
         // Who loses the connection before the first message comes back with the position.
