@@ -3,8 +3,8 @@
 //! What keeps a node's copies of channels complete: one relay for each node and engine.
 //!
 //! It listens to the Pub/Sub channels of what the node has subscribers of. These lose messages and promise nothing, the stream is what
-//! counts: once a Pub/Sub channel is subscribed to, whenever a message does not follow the one before it, and [every few
-//! seconds](turns), the copy is compared with the stream, and what is missing is read. A copy is [kept](Copies::keep) from the first time
+//! counts: once a Pub/Sub channel is subscribed to, whenever a message does not follow the one before it, and every few
+//! seconds, the copy is compared with the stream, and what is missing is read. A copy is [kept](Copies::keep) from the first time
 //! that it was complete for as long as the relay is connected or comes back; who subscribes begins only then.
 //!
 //! Who owns the connection passes its events in; who owns the copies is asked by the trait.

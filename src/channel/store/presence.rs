@@ -8,7 +8,7 @@ use super::{Key, Member, Presences, Present, ReadError, Slot, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::transport::Transport;
-pub use crate::channel::zone::layout::MOST_BEHIND;
+use crate::channel::zone::layout::MOST_BEHIND;
 
 /// Somebody who has gone, and of whom nobody has been told yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct ListedSubscriber {
     pub transport: Transport,
     /// When it came, in seconds since 1970.
     pub since: u32,
-    /// Messages that it had still to get when its worker looked last, at most [`MOST_BEHIND`].
+    /// Messages that it had still to get when its worker looked last, 2^24 - 1 if they are more.
     pub behind: u32,
     /// The process of its worker.
     pub pid: u32,
