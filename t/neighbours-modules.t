@@ -96,7 +96,7 @@ EOT
     case 'body_filter_by_lua of a long-poll' => sub {
         post($ngx, 'one', 'hello');
         my $response = request($ngx->port, 'GET', '/body?id=one');
-        is($response->{headers}{'x-cached'}[0], 'no-cache');
+        is($response->{headers}{'x-cached'}[0], 'no-store');
     };
     $ngx->stop;
 }
