@@ -76,7 +76,8 @@ case 'the page says something' => sub {
 
 case 'a topic that is left' => sub {
     click('trains');
-    await('nobody to be there', sub { request($port, 'POST', '/topics/trains', body => 'too late')->{status} == 202 });
+    await('nobody to be there', sub { request($port, 'GET', '/topics/trains', Accept => 'text/json')->{body} =~ /"subscribers": 0/ });
+    is(request($port, 'POST', '/topics/trains', body => 'too late')->{status}, 202);
     publish($port, '/topics/weather', 'snow');
     shows('message weather: snow');
 };
