@@ -81,14 +81,7 @@ pub fn join(
     let joined = match arrival {
         Arrival::Shares => programs().join(key, listener.number(), parameters),
         Arrival::Begins(first) => programs().begin_run(key, listener.number(), first, parameters()?),
-        Arrival::Follows => {
-            let follow = || programs().follow(key, listener.number(), parameters);
-            match follow() {
-                // The run has ended between two looks, and may be kept: an EventSource that is refused does not come again.
-                Err(JoinError::Ended | JoinError::Refused(HttpStatus::NOT_FOUND)) => follow(),
-                joined => joined,
-            }
-        }
+        Arrival::Follows => programs().follow(key, listener.number(), parameters),
     };
     joined.map_err(|error| match error {
         JoinError::Parameters(status) => status,

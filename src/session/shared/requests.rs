@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::host::{ProgramHost, SharedProcess, StartParameters};
 use super::{JoinError, ProgramMembership, Run, RunEnd, SharedProgramId, SharedPrograms};
 use crate::channel::store::{Begun, Input, Key, ProgramHandle, SubscribeError};
+use crate::session::endpoint::HttpStatus;
 
 impl<H: ProgramHost> SharedPrograms<H> {
     /// Begins a run with its first message, and adds the client that asks for it. The client is woken when the program runs, or
@@ -56,7 +57,22 @@ impl<H: ProgramHost> SharedPrograms<H> {
         self: &Rc<Self>,
         key: Key<'_>,
         client: usize,
-        parameters: impl FnOnce() -> Result<H::Parameters, E>,
+        parameters: impl Fn() -> Result<H::Parameters, E>,
+    ) -> Result<ProgramMembership<H>, JoinError<E>> {
+        match self.look_for_run(key, client, &parameters) {
+            // It has ended while it was looked at, and may be kept: an EventSource that is refused does not come again.
+            Err(JoinError::Ended | JoinError::Refused(HttpStatus::NOT_FOUND)) => {
+                self.look_for_run(key, client, &parameters)
+            }
+            found => found,
+        }
+    }
+
+    fn look_for_run<E>(
+        self: &Rc<Self>,
+        key: Key<'_>,
+        client: usize,
+        parameters: impl Fn() -> Result<H::Parameters, E>,
     ) -> Result<ProgramMembership<H>, JoinError<E>> {
         let corrupt = |_| JoinError::Zone(SubscribeError::Corrupt);
         let Some(handle) = self.host.follow(key).map_err(corrupt)? else { return Err(JoinError::NoRun) };
@@ -101,8 +117,11 @@ impl<H: ProgramHost> SharedPrograms<H> {
             process
         });
         drop(process);
-        self.end_here(id, RunEnd::missing());
-        if let Ok(Some(view)) = self.host.look(handle, true, 0) {
+        let number = self.with(id, |program| program.number).unwrap_or_default();
+        let view = self.host.look(handle, true, number).ok().flatten();
+        let ended = view.as_ref().and_then(|view| view.ended.as_ref());
+        self.end_here(id, ended.map_or_else(RunEnd::missing, RunEnd::from_zone));
+        if let Some(view) = view {
             self.with(id, |program| program.number = view.run);
         }
     }

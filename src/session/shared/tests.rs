@@ -347,6 +347,34 @@ fn a_run_that_a_request_begins_is_begun_once() {
 }
 
 #[test]
+fn a_run_that_ends_while_it_is_looked_for_is_found() {
+    let simulation = Simulation::new(5_000, 100);
+    let _ = simulation.begin(0, false).unwrap();
+    simulation.settle();
+    simulation.end_after_next_look(0);
+    let late = simulation.follow(1, false).unwrap();
+    assert!(matches!(simulation.client(1, late).state(), Some(State::Ended(_))), "it is kept");
+    simulation.settle();
+    assert!(simulation.has_run());
+}
+
+#[test]
+fn who_has_not_heard_of_the_end_hears_of_it_when_the_next_run_begins() {
+    let simulation = Simulation::new(0, 100);
+    let _ = simulation.begin(0, false).unwrap();
+    let first = simulation.follow(1, false).unwrap();
+    simulation.settle();
+    let (_, only) = process(&simulation);
+    simulation.exit(0, &only, true);
+    let next = simulation.begin(1, false).unwrap();
+    let Some(State::Ended(end)) = simulation.client(1, first).state() else { panic!("the first run goes on") };
+    assert_ne!(end, RunEnd::missing(), "it is told how");
+    simulation.settle();
+    assert!(matches!(simulation.client(1, next).state(), Some(State::Running(_))));
+    simulation.conclude();
+}
+
+#[test]
 fn a_run_without_clients_is_given_up_after_a_while() {
     let simulation = Simulation::new(5_000, 100);
     let client = simulation.begin(0, false).unwrap();

@@ -87,6 +87,40 @@ fn a_run_is_begun_once_and_kept() {
 }
 
 #[test]
+fn nobody_writes_to_a_run_that_is_over() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    let program = rig.begun("a", one);
+    let push = || {
+        let message = Input { kind: InputKind::Message(MessageKind::Text), data: b"more".to_vec() };
+        rig.store.programs().push_input(program, two, &message, 100, rig.now()).map(|_| ())
+    };
+    rig.join_run("a", two);
+    rig.store.programs().runs(program, one, 5).unwrap();
+    assert_eq!(push(), Ok(()));
+    rig.store.programs().ended(program, one, &end(), rig.now()).unwrap();
+    assert_eq!(push(), Err(InputError::Gone));
+    // Who starts the program anew finds nothing that was meant for the run.
+    assert_eq!(rig.store.programs().claim(program, two), Ok(true));
+    let mut left = Vec::new();
+    rig.store.programs().read_input(program, two, usize::MAX, &mut left).unwrap();
+    assert!(left.is_empty());
+    assert_eq!(push(), Ok(()), "and is written to");
+    rig.check();
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_runs_is_no_run() {
+    let rig = Rig::new(LEN);
+    let (one, two) = (rig.claim(11), rig.claim(12));
+    let program = rig.begun("a", one);
+    rig.store.programs().stops(program, one).unwrap();
+    rig.store.programs().runs(program, one, 5).unwrap();
+    assert_eq!((rig.join_run("a", two), rig.beginning("a")), (None, None), "its process has come too late");
+    rig.check();
+}
+
+#[test]
 fn a_run_that_has_not_begun_is_not_kept() {
     let rig = Rig::new(LEN);
     let one = rig.claim(11);

@@ -110,6 +110,11 @@ impl Simulation {
         beginning.expect("a sound zone").is_some()
     }
 
+    /// After the next look of a worker at a program it ends, in this worker.
+    pub fn end_after_next_look(&self, worker: usize) {
+        self.world.ends_after_look.set(Some(self.workers[worker].state.slot));
+    }
+
     /// A client finds a run. Its number, unless it is refused.
     pub fn follow(&self, worker: usize, goes_at_once: bool) -> Result<usize, JoinError<()>> {
         let (linger, backlog) = (self.linger, self.backlog);

@@ -41,6 +41,8 @@ pub struct World {
     /// Messages that were taken for a program and that no process has read, as the zone is to have them.
     pending: RefCell<Vec<(ProgramHandle, VecDeque<u64>)>>,
     last: Cell<u64>,
+    /// After the next look of a worker at a program another one, in this slot, tells that it has ended.
+    pub ends_after_look: Cell<Option<Slot>>,
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             woken: RefCell::default(),
             pending: RefCell::default(),
             last: Cell::new(0),
+            ends_after_look: Cell::new(None),
         })
     }
 
@@ -510,6 +513,11 @@ impl ProgramZone for TestHost {
 
     fn look(&self, program: ProgramHandle, clients: bool, run: u32) -> Result<Option<ProgramView>, Corrupt> {
         let looked = self.store().programs().look_at(program, self.0.slot, clients, run, self.now())?;
+        if let Some(owner) = self.0.world.ends_after_look.take() {
+            let end = RunEnd::of(Ending { code: CloseCode::NORMAL, reason: String::new() }, Some(ExitStatus::Code(0)));
+            let wake = self.store().programs().ended(program, owner, &end.to_zone(), self.now());
+            self.notify(wake);
+        }
         Ok(looked.map(|(view, wake)| {
             self.0.world.notify(wake);
             view
