@@ -590,3 +590,25 @@ fn sums_are_true_after_anything() {
     let GroupUse { channels, messages, .. } = group.state().used;
     assert!(u64::from(channels) <= there.0 && i64::from(messages) <= there.1, "{channels} {messages} {there:?}");
 }
+
+#[test]
+fn a_node_that_counts_takes_back_what_one_that_does_not_has_said_of_the_keys() {
+    let server = Server::start(&[]);
+    let mut group = Group::new(&server);
+    let names = group.names("a");
+    let sealed = envelope::seal(MessageKind::Text, b"text/plain", b"event", &[b"x"]).unwrap();
+    let publish_uncounted = |client: &mut Client, lifetime| {
+        let keeping = Keeping { lifetime, ..KEEP };
+        let write = |out: &mut Vec<u8>| script::publish(&names, Epoch(1), &sealed, &keeping, None, out);
+        published(&client.ask(write)).unwrap();
+    };
+    for _ in 0..2 {
+        publish_uncounted(&mut group.client, 3_600_000);
+    }
+    assert!(group.publish_as("a", 1, &Keeping { lifetime: 8_000, ..KEEP }));
+    publish_uncounted(&mut group.client, 60_000);
+    for key in [&names.stream, &names.hash] {
+        let lives = group.client.words(&["PTTL", std::str::from_utf8(key).unwrap()]).number().unwrap();
+        assert!(lives > 59_000, "{lives}");
+    }
+}
