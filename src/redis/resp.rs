@@ -394,5 +394,11 @@ fn length(line: &[u8]) -> Result<Option<usize>, ParseError> {
     }
 }
 
+/// A text as a reply has it, for tests of what is made of replies.
+#[cfg(test)]
+pub fn bulk(text: &str) -> Value {
+    Value::Bulk(text.as_bytes().to_vec())
+}
+
 #[cfg(test)]
 mod tests;

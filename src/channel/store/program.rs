@@ -10,9 +10,7 @@ use super::{Handle, Key, MOST_DROPS, Now, Process, Programs, Slot, SubscribeErro
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::Memory;
-use crate::channel::zone::layout::{
-    CELL, Cell, Input as StoredInput, PROGRAM_CELLS, ProgramRecord, REASON, phase, state,
-};
+use crate::channel::zone::layout::{CELL, Cell, Input as StoredInput, ProgramRecord, REASON, phase, state};
 use crate::channel::zone::room::Need;
 use crate::ws::frame::MessageKind;
 
@@ -177,15 +175,8 @@ impl<L: Lock> Programs<'_, L> {
             let clock = memory.clock(now.clock)?;
             let Some(channel) = memory.find(key, hash)? else { return Ok(Ok(None)) };
             let record = memory.record(channel)?;
-            let cell = match Cell::new(record.program.get()) {
-                Some(cell) => cell,
-                None => {
-                    record.touched.set(clock);
-                    if !memory.make_room(PROGRAM_CELLS, Need::Worker(channel), clock)? {
-                        return Ok(Err(SubscribeError::NoRoom));
-                    }
-                    memory.create_program(channel)?
-                }
+            let Some(cell) = memory.find_or_create_program(channel, Need::Worker(channel), clock)? else {
+                return Ok(Err(SubscribeError::NoRoom));
             };
             memory.set_clients(memory.program(cell)?, slot.0, true)?;
             let channel = Handle { cell: channel, life: record.epoch.get() };

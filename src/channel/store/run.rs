@@ -11,7 +11,7 @@ use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::zone::Memory;
-use crate::channel::zone::layout::{Cell, PROGRAM_CELLS, ProgramRecord, REASON, phase};
+use crate::channel::zone::layout::{Cell, ProgramRecord, REASON, phase};
 use crate::channel::zone::room::Need;
 
 /// Whether a request has begun a run.
@@ -73,16 +73,9 @@ impl<L: Lock> Programs<'_, L> {
             let Some(channel) = memory.find(key, hash)? else { return Ok(Err(SubscribeError::Missing)) };
             memory.expire_run(channel, clock)?;
             let record = memory.record(channel)?;
-            let cell = match Cell::new(record.program.get()) {
-                Some(cell) => cell,
-                None => {
-                    record.touched.set(clock);
-                    // Not as a worker that begins to have clients: runs that are kept must not keep those out.
-                    if !memory.make_room(PROGRAM_CELLS, Need::Subscriber(channel), clock)? {
-                        return Ok(Err(SubscribeError::NoRoom));
-                    }
-                    memory.create_program(channel)?
-                }
+            // Not as a worker that begins to have clients: runs that are kept must not keep those out.
+            let Some(cell) = memory.find_or_create_program(channel, Need::Subscriber(channel), clock)? else {
+                return Ok(Err(SubscribeError::NoRoom));
             };
             let program = memory.program(cell)?;
             let is_lost = program.requested.get() != 0;

@@ -8,6 +8,7 @@
 use super::cells::{Chain, cells_for};
 use super::interest::Wake;
 use super::layout::{Cell, INLINE_INPUT, Input, PROGRAM_CELLS, ProgramRecord, Record, SlotSet, phase, state, tag};
+use super::room::Need;
 use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
@@ -53,8 +54,21 @@ impl<'a> Memory<'a> {
         self.cell(Cell::new(self.client_slots(program)?.next.get()).ok_or(Corrupt)?)
     }
 
+    /// The program of a channel, which gets one that nobody runs if it has none. `None` if there is no room for that.
+    pub fn find_or_create_program(self, channel: Cell, need: Need, clock: u64) -> Result<Option<Cell>, Corrupt> {
+        let record = self.record(channel)?;
+        if let Some(cell) = Cell::new(record.program.get()) {
+            return Ok(Some(cell));
+        }
+        record.touched.set(clock);
+        if !self.make_room(PROGRAM_CELLS, need, clock)? {
+            return Ok(None);
+        }
+        self.create_program(channel).map(Some)
+    }
+
     /// Gives a channel a program that nobody runs. There must be [`PROGRAM_CELLS`] free cells.
-    pub fn create_program(self, channel: Cell) -> Result<Cell, Corrupt> {
+    fn create_program(self, channel: Cell) -> Result<Cell, Corrupt> {
         let header = self.header()?;
         let record = self.record(channel)?;
         let cell = self.take_cells(PROGRAM_CELLS, tag::PROGRAM)?.head;

@@ -5,10 +5,6 @@
 use super::*;
 use proptest::prelude::*;
 
-fn bulk(text: &str) -> Value {
-    Value::Bulk(text.as_bytes().to_vec())
-}
-
 fn parse(octets: &[u8]) -> Result<Vec<Value>, ParseError> {
     let (mut parser, mut input, mut values) = (Parser::new(Limits::default()), octets, Vec::new());
     while let Some(value) = parser.next(&mut input)? {

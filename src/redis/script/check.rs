@@ -139,10 +139,7 @@ pub fn checked(reply: &Value, channels: usize) -> Result<Checked, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bulk(text: &str) -> Value {
-        Value::Bulk(text.as_bytes().to_vec())
-    }
+    use crate::redis::resp::bulk;
 
     #[test]
     fn groups_are_named_once() {

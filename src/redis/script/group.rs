@@ -245,10 +245,7 @@ pub fn deleted(reply: &Value) -> Result<u64, Failure> {
 mod tests {
     use super::*;
     use crate::redis::error::ErrorReply;
-
-    fn bulk(text: &str) -> Value {
-        Value::Bulk(text.as_bytes().to_vec())
-    }
+    use crate::redis::resp::bulk;
 
     #[test]
     fn a_group_is_read() {

@@ -270,10 +270,7 @@ pub(in crate::redis) fn decimal(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bulk(text: &str) -> Value {
-        Value::Bulk(text.as_bytes().to_vec())
-    }
+    use crate::redis::resp::bulk;
 
     #[test]
     fn a_publication_is_read() {
