@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ngx_ws_exec::ws::deflate::{Settings, negotiate};
+use ngx_ws_exec::ws::deflate::{Context, Settings, negotiate};
 use ngx_ws_exec::ws::{Connection, Event, Limits, MessageKind, Scratch, mask, utf8};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -140,10 +140,11 @@ fn compression(c: &mut Criterion) {
     let json = "{\"id\":1234,\"type\":\"update\",\"user\":\"carol\",\"price\":17.25,\"ts\":1700000000000},".repeat(14);
     let message = &json.as_bytes()[..1024];
     group.throughput(Throughput::Bytes(message.len() as u64));
-    for context in [true, false] {
+    for (context, name) in
+        [(Context::History, "context"), (Context::Off, "no context"), (Context::Dedicated, "dedicated context")]
+    {
         let settings = Settings { context, ..Settings::default() };
         let agreed = negotiate(&[b"permessage-deflate"], &settings);
-        let name = if context { "context" } else { "no context" };
         let mut connection = Connection::with(Limits::default(), agreed);
         let (mut scratch, mut out) = (Scratch::new(), Vec::new());
         group.bench_function(format!("send 1KiB, {name}"), |b| {

@@ -274,9 +274,10 @@ case 'groups' => sub {
 
 case 'compressed' => sub {
     my $client = opened('/deflate', headers => ['Sec-WebSocket-Extensions' => 'permessage-deflate'], quiet => 1);
-    say_to($client, { op => 'subscribe', channel => 'deflate' });
+    my $channel = 'deflate' x 10;
+    say_to($client, { op => 'subscribe', channel => $channel });
     ok($client->message->{rsv1}, 'an answer');
-    publish($port, '/pub?id=deflate', 'x' x 1000);
+    publish($port, "/pub?id=$channel", 'x' x 1000);
     my $message = $client->message;
     ok($message->{rsv1} && length $message->{payload} < 200, 'a message');
 };

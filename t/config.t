@@ -76,6 +76,7 @@ sub usage {
 my %kind = (
     size => { good => [qw(0 1 512 64k 64K 1m 2g)], bad => [qw(x -1 1.5m 64kb 1t k 99999999999999999999)], says => $SIZE },
     time => { good => [qw(0 1 500ms 30s 5m 1h), '"1m 30s"'], bad => [qw(x -1 5x 1.5s s 30d 99999999999999999999)], says => $TIME },
+    context => { good => [qw(on off dedicated)], bad => [qw(yes 1 ON shared)], says => qr/"on", "off" or "dedicated"/ },
     flag => { good => [qw(on off)], bad => [qw(yes 1 ON true)], says => qr/"?on"? or "?off"?/ },
 );
 
@@ -91,7 +92,7 @@ my %directive = (
     websocket_send_timeout     => 'time',
     websocket_drain            => 'time',
     websocket_deflate          => 'flag',
-    websocket_deflate_context  => 'flag',
+    websocket_deflate_context  => 'context',
     websocket_deflate_min_size => 'size',
     websocket_console          => 'flag',
 );

@@ -23,6 +23,8 @@ my $ngx = Ws::Nginx->start(tls => 1, server => <<'EOT');
     location = /default   { websocket_exec /bin/cat; websocket_deflate_min_size 256; }
     location = /window    { websocket_exec /bin/cat; websocket_deflate_window 10; }
     location = /contextless { websocket_exec /bin/cat; websocket_deflate_context off; }
+    location = /dedicated { websocket_exec /bin/cat; websocket_deflate_context dedicated; }
+    location = /fast      { websocket_exec /bin/cat; websocket_deflate_level 1; }
     location = /best      { websocket_exec /bin/cat; websocket_deflate_level 9; }
     location = /fragments { websocket_exec /bin/cat; websocket_fragment_size 16; }
     location = /large     { websocket_exec /bin/cat; websocket_max_message_size 16m; }
@@ -199,16 +201,41 @@ for my $tls (0, 1) {
     };
 }
 
-case 'the context is kept: the second message is much smaller' => sub {
-    my $client = open_with('/echo', 'permessage-deflate');
-    my @wire;
-    for (1 .. 2) {
-        $client->send(compressed($client, $TEXT));
-        my $got = next_message($client);
-        is($got->{payload}, $TEXT);
-        push @wire, $got->{wire};
+for my $path (qw(/echo /dedicated)) {
+    case "the context is kept: the second message is much smaller, $path" => sub {
+        my $client = open_with($path, 'permessage-deflate');
+        my @wire;
+        for (1 .. 2) {
+            $client->send(compressed($client, $TEXT));
+            my $got = next_message($client);
+            is($got->{payload}, $TEXT);
+            push @wire, $got->{wire};
+        }
+        cmp_ok($wire[1], '<', $wire[0] / 4, "@wire octets");
+        is($client->close(1000), 'close 1000');
+    };
+}
+
+case 'a client is asked for a window of 4 KiB, where that much is kept' => sub {
+    for my $row (['/echo', '', 12], ['/echo', '=10', 10], ['/window', '', 10], ['/dedicated', '', undef], ['/contextless', '', undef]) {
+        my ($path, $bits, $expected) = @$row;
+        my $client = open_with($path, "permessage-deflate; client_max_window_bits$bits");
+        is(agreed($client)->{client_max_window_bits}, $expected, "$path $bits");
+        is($client->close(1000), 'close 1000');
     }
-    cmp_ok($wire[1], '<', $wire[0] / 4, "@wire octets");
+};
+
+case 'a client that cannot be asked may refer to 32 KiB' => sub {
+    my $client = open_with('/echo', 'permessage-deflate');
+    my $far = join ' ', map { sprintf '%08x', $_ * 2654435761 % 4294967296 } 1 .. 2000;
+    my @wire;
+    for my $message ($far, 'x' x 10_000, $far) {
+        my $frame = compressed($client, $message);
+        push @wire, length $frame;
+        $client->send($frame);
+        is(next_message($client)->{payload}, $message);
+    }
+    cmp_ok($wire[2], '<', $wire[0] / 4, "it does: @wire octets");
     is($client->close(1000), 'close 1000');
 };
 
@@ -280,7 +307,7 @@ case 'websocket_deflate_min_size' => sub {
 case 'websocket_deflate_level' => sub {
     my %wire;
     my $message = join ' ', map { $_ * 7919 % 1000 } 1 .. 3000;
-    for my $path (qw(/echo /best)) {
+    for my $path (qw(/fast /best)) {
         my $client = open_with($path, 'permessage-deflate');
         $client->send(compressed($client, $message));
         my $got = next_message($client);
@@ -288,7 +315,7 @@ case 'websocket_deflate_level' => sub {
         $wire{$path} = $got->{wire};
         is($client->close(1000), 'close 1000');
     }
-    cmp_ok($wire{'/best'}, '<', $wire{'/echo'}, join ' ', %wire);
+    cmp_ok($wire{'/best'}, '<', $wire{'/fast'}, join ' ', %wire);
 };
 
 case 'plain messages among compressed ones' => sub {

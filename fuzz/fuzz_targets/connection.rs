@@ -4,12 +4,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ngx_ws_exec::ws::deflate::{Settings, negotiate};
+use ngx_ws_exec::ws::deflate::{Context, Settings, negotiate};
 use ngx_ws_exec::ws::{CloseCode, Connection, Limits, MessageKind};
 use ngx_ws_exec_fuzz::{Run, check_frames};
 
 fn connection(flags: u8) -> Connection {
-    let settings = Settings { min_size: 4, context: flags & 2 == 0, ..Settings::default() };
+    let context = if flags & 2 == 0 { Context::History } else { Context::Off };
+    let settings = Settings { min_size: 4, context, ..Settings::default() };
     let agreed = negotiate(&[b"permessage-deflate"], &settings).filter(|_| flags & 1 != 0);
     let limits = Limits {
         message: if flags & 4 != 0 { 64 } else { 1 << 16 },

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ngx_ws_exec::ws::deflate::{Settings, compress_message, negotiate};
+use ngx_ws_exec::ws::deflate::{Context, Settings, compress_message, negotiate};
 use ngx_ws_exec::ws::frame::{Header, Opcode};
 use ngx_ws_exec::ws::{Connection, Limits, MessageKind, Scratch};
 use ngx_ws_exec_fuzz::{Run, Seen, check_frames, client_frame};
@@ -13,7 +13,8 @@ const KEY: [u8; 4] = [0x11, 0, 0xa5, 0x7e];
 
 fn connection(flags: u8, message: u64) -> Connection {
     let window = 9 + (flags >> 2) % 7;
-    let settings = Settings { min_size: 0, context: flags & 1 == 0, window, level: 1 + (flags >> 4) % 9 };
+    let context = if flags & 1 == 0 { Context::History } else { Context::Off };
+    let settings = Settings { min_size: 0, context, window, level: 1 + (flags >> 4) % 9 };
     let agreed = negotiate(&[b"permessage-deflate; client_max_window_bits"], &settings);
     Connection::with(Limits { message, ..Limits::default() }, agreed)
 }

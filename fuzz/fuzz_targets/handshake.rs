@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ngx_ws_exec::ws::deflate::{Settings, negotiate};
+use ngx_ws_exec::ws::deflate::{Context, Settings, negotiate};
 use ngx_ws_exec::ws::handshake::{HandshakeRequest, HttpVersion, evaluate, protocol};
 use ngx_ws_exec::ws::origin::{Pattern, Target, is_same};
 
@@ -35,7 +35,8 @@ fuzz_target!(|data: &[u8]| {
                 assert!(name == "chat" || name == "a");
             }
             for window in [9, 15] {
-                let settings = Settings { window, context: flags & 8 == 0, ..Settings::default() };
+                let context = if flags & 8 == 0 { Context::History } else { Context::Off };
+                let settings = Settings { window, context, ..Settings::default() };
                 let Some(agreed) = negotiate(&accepted.extensions, &settings) else { continue };
                 assert!((9..=window).contains(&agreed.server_window) && (8..=15).contains(&agreed.client_window));
                 // The answer is itself an offer, and the answer to it is the same.

@@ -21,7 +21,7 @@ use crate::exec::spawner::{Daemons, Ladder, Resource};
 use crate::status::StatusForm;
 use crate::tcp::allow::{self, Rule};
 use crate::tcp::tokens::Tokens;
-use crate::ws::deflate::{MAX_WINDOW, MIN_WINDOW};
+use crate::ws::deflate::{Context, MAX_WINDOW, MIN_WINDOW};
 use crate::ws::handshake::protocol;
 use crate::ws::origin;
 
@@ -257,7 +257,8 @@ impl<C: Compiler + 'static> Table<C> {
             once(&mut to.deflate_min_size, value::size(from[0]))
         }),
         row(c"websocket_deflate_context", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
-            once(&mut to.deflate_context, value::flag(from[0]))
+            let words = [("on", Context::History), ("off", Context::Off), ("dedicated", Context::Dedicated)];
+            once(&mut to.deflate_context, value::choice(from[0], &words))
         }),
         row(c"websocket_console", Place::Anywhere, Arguments::Exactly(1), |to, _, from| {
             once(&mut to.console, value::flag(from[0]))

@@ -22,7 +22,7 @@ use crate::tcp::allow;
 use crate::tcp::proxy_protocol;
 use crate::tcp::tokens::Tokens;
 use crate::ws::close::CloseCode;
-use crate::ws::deflate::MAX_WINDOW;
+use crate::ws::deflate::{Context, MAX_WINDOW};
 use crate::ws::frame::MessageKind;
 use crate::ws::origin;
 
@@ -458,13 +458,13 @@ settings! {
     /// Whether permessage-deflate is negotiated.
     deflate: bool, false;
     /// 1 (fast) to 9 (small).
-    deflate_level: u64, 1;
+    deflate_level: u64, 2;
     /// The base-2 logarithm of the largest window of either side.
     deflate_window: u64, u64::from(MAX_WINDOW);
     /// Octets below which a message goes out uncompressed.
     deflate_min_size: u64, 256;
-    /// Whether a compressed message may refer to the ones before it.
-    deflate_context: bool, true;
+    /// What a compressed message may refer to of those before it.
+    deflate_context: Context, Context::History;
     /// Whether a plain GET shows a page to try the endpoint by hand.
     console: bool, false;
     /// Where sessions are recorded; none where they are not.

@@ -375,6 +375,8 @@ fn values_on_both_sides_of_their_limits() {
         (&["websocket_deflate_window", "9"], true),
         (&["websocket_deflate_window", "8"], false),
         (&["websocket_deflate_window", "16"], false),
+        (&["websocket_deflate_context", "dedicated"], true),
+        (&["websocket_deflate_context", "shared"], false),
         (&["websocket_exec_max", "4294967295"], true),
         (&["websocket_exec_max", "4294967296"], false),
         (&["websocket_exec_stop", "1s", "1s"], true),

@@ -2,15 +2,18 @@
 
 //! permessage-deflate (RFC 7692).
 //!
-//! Nothing is allocated before the first compressed message. Where a side agreed to forget its context after each
-//! message, the compressor or inflater of that side is borrowed from the worker for one message and given back.
+//! Nothing is allocated before the first compressed message. Compressors and inflaters belong to the worker; a connection
+//! borrows one for a message, and gives it the last octets of the messages before as a dictionary where they may be
+//! referred to. Only with [`Context::Dedicated`] has each connection its own.
 
 mod compressor;
+mod history;
 mod inflater;
 mod offer;
 mod pool;
 
 pub(super) use compressor::Compressor;
+pub(super) use history::History;
 pub(super) use inflater::{End, Inflater};
 pub use offer::{Agreed, negotiate};
 pub(super) use pool::Pool;
@@ -22,6 +25,18 @@ pub const MIN_WINDOW: u8 = 9;
 /// The largest window.
 pub const MAX_WINDOW: u8 = 15;
 
+/// What a message may refer to of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// Nothing.
+    Off,
+    /// The last 4 KiB of ours, and as much of the client's as its window has, which is 4 KiB too where it can be asked for.
+    History,
+    /// All that the window holds, by a compressor and an inflater of the connection's own: it saves the time that the
+    /// dictionary takes, and costs about 300 kB.
+    Dedicated,
+}
+
 /// What a location wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -31,13 +46,13 @@ pub struct Settings {
     pub window: u8,
     /// Octets below which a message goes out uncompressed.
     pub min_size: u64,
-    /// Whether a message may refer to the ones before it.
-    pub context: bool,
+    /// What a message may refer to of those before it.
+    pub context: Context,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: 1, window: MAX_WINDOW, min_size: 256, context: true }
+        Self { level: 2, window: MAX_WINDOW, min_size: 256, context: Context::History }
     }
 }
 
@@ -72,7 +87,7 @@ pub fn compress_message(
     window: u8,
     scratch: &mut Scratch,
 ) -> Result<Option<Vec<u8>>, NoMemory> {
-    let mut compressor = scratch.pool.compressor(level, window);
+    let mut compressor = scratch.pool.compressor(level, window, &[]);
     let mut out = Vec::new();
     let compressed = compressor.compress(payload, true, &mut out);
     scratch.pool.keep_compressor(compressor);

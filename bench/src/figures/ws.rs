@@ -23,6 +23,7 @@ enum Deflate {
     Off,
     On,
     NoContext,
+    Dedicated,
 }
 
 impl Deflate {
@@ -31,6 +32,7 @@ impl Deflate {
             Self::Off => "",
             Self::On => "websocket_deflate on;",
             Self::NoContext => "websocket_deflate on; websocket_deflate_context off;",
+            Self::Dedicated => "websocket_deflate on; websocket_deflate_context dedicated;",
         }
     }
 
@@ -39,6 +41,7 @@ impl Deflate {
             Self::Off => "",
             Self::On => ", compressed",
             Self::NoContext => ", compressed without context",
+            Self::Dedicated => ", compressed with dedicated context",
         }
     }
 }
@@ -81,7 +84,7 @@ pub fn run(bench: &Bench) -> io::Result<()> {
 
 fn echoes(bench: &Bench, table: &mut Table) -> io::Result<()> {
     for (length, size) in [(100, "100 B"), (1024, "1 KiB")] {
-        for deflate in [Deflate::Off, Deflate::On, Deflate::NoContext] {
+        for deflate in [Deflate::Off, Deflate::On, Deflate::NoContext, Deflate::Dedicated] {
             // Messages this short are not compressed by default.
             if length < 256 && deflate != Deflate::Off {
                 continue;
@@ -110,8 +113,10 @@ fn echoes(bench: &Bench, table: &mut Table) -> io::Result<()> {
                         if deflate != Deflate::Off && wire_octets > length as f64 / 2.0 {
                             return Err(wrong("the answers are not compressed"));
                         }
-                        table.add(&cpu, Unit::Microseconds, Goal::None, name, outcome.cpu_per_message());
-                        table.add(&octets, Unit::Octets, Goal::None, name, wire_octets);
+                        let on = deflate == Deflate::On;
+                        let goal = |most| if on { Goal::AtMost(most) } else { Goal::None };
+                        table.add(&cpu, Unit::Microseconds, goal(30.0), name, outcome.cpu_per_message());
+                        table.add(&octets, Unit::Octets, goal(0.32 * length as f64), name, wire_octets);
                     }
                 }
             }
@@ -133,7 +138,7 @@ fn plan(length: usize, deflate: Deflate, clients: usize, window: u64, bench: &Be
 }
 
 fn idle(bench: &Bench, table: &mut Table) -> io::Result<()> {
-    for deflate in [Deflate::Off, Deflate::On, Deflate::NoContext] {
+    for deflate in [Deflate::Off, Deflate::On, Deflate::NoContext, Deflate::Dedicated] {
         let memory = format!("memory per idle session{}", deflate.name());
         let cpu = format!("CPU of a thousand idle sessions{}, per second", deflate.name());
         if ![&memory, &cpu].iter().any(|work| bench.wants(work)) {
@@ -145,7 +150,11 @@ fn idle(bench: &Bench, table: &mut Table) -> io::Result<()> {
                 let clients = bench.effort.scaled(500);
                 let first = plan(1024, deflate, 10, 1, bench);
                 let grown = growth(&server, &first, &plan(1024, deflate, clients, 1, bench))?;
-                let goal = if deflate == Deflate::On { Goal::None } else { Goal::AtMost(12_288.0) };
+                let goal = match deflate {
+                    Deflate::Off | Deflate::NoContext => Goal::AtMost(12_288.0),
+                    Deflate::On => Goal::AtMost(20.0 * 1024.0),
+                    Deflate::Dedicated => Goal::None,
+                };
                 table.add(&memory, Unit::Memory, goal, name, grown.memory);
                 let each = grown.cpu.as_secs_f64() * 1e6 * 1000.0 / clients as f64 / IDLE.as_secs_f64();
                 table.add(&cpu, Unit::Microseconds, Goal::None, name, each);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::*;
 use super::*;
-use crate::ws::deflate::{self, Settings};
+use crate::ws::deflate::{self, Context, Settings};
 
 /// What is agreed on after this offer.
 fn agreed(offer: &str, settings: Settings) -> Agreed {
@@ -18,25 +18,33 @@ fn simple() -> Agreed {
 }
 
 fn no_context() -> Agreed {
-    agreed("permessage-deflate", Settings { min_size: 0, context: false, ..Settings::default() })
+    agreed("permessage-deflate", Settings { min_size: 0, context: Context::Off, ..Settings::default() })
+}
+
+fn dedicated() -> Agreed {
+    agreed("permessage-deflate", Settings { min_size: 0, context: Context::Dedicated, ..Settings::default() })
 }
 
 fn run_both(octets: &[u8]) -> Vec<Seen> {
     run_limited(Limits::default(), octets)
 }
 
-/// What the octets give, with and without context.
+/// What the octets give, whatever is kept of the messages before.
 fn run_limited(limits: Limits, octets: &[u8]) -> Vec<Seen> {
     let (with, _) = run_splits(|| Connection::with(limits, Some(simple())), octets);
     let (without, _) = run_splits(|| Connection::with(limits, Some(no_context())), octets);
-    assert_eq!(with, without);
+    let (own, _) = run_splits(|| Connection::with(limits, Some(dedicated())), octets);
+    assert_eq!((&without, &own), (&with, &with));
     with
 }
 
 fn run_with_context(octets: &[u8]) -> Vec<Seen> {
-    run_splits(|| Connection::with(Limits::default(), Some(simple())), octets).0
+    let (with, _) = run_splits(|| Connection::with(Limits::default(), Some(simple())), octets);
+    assert_eq!(run_splits(|| Connection::with(Limits::default(), Some(dedicated())), octets).0, with);
+    with
 }
 
+const CONTEXTS: [Context; 3] = [Context::Off, Context::History, Context::Dedicated];
 const RSV1: u8 = 0x40;
 
 /// A compressed message that refers to nothing before it.
@@ -234,14 +242,15 @@ fn one_event_for_a_small_message() {
 }
 
 #[test]
-fn nothing_is_kept_without_context() {
+fn only_dedicated_ones_are_kept() {
     let only = |side: &str| {
         let offer = format!("permessage-deflate; {side}_no_context_takeover");
-        agreed(&offer, Settings { min_size: 0, ..Settings::default() })
+        agreed(&offer, Settings { min_size: 0, context: Context::Dedicated, ..Settings::default() })
     };
     for (agreed, inflater_kept, compressor_kept) in [
         (no_context(), false, false),
-        (simple(), true, true),
+        (simple(), false, false),
+        (dedicated(), true, true),
         (only("client"), false, true),
         (only("server"), true, false),
     ] {
@@ -266,6 +275,55 @@ fn nothing_is_kept_without_context() {
     assert!(size_of::<Connection>() < 400, "{}", size_of::<Connection>());
 }
 
+#[test]
+fn the_last_octets_are_all_that_is_kept() {
+    let with = |offer: &str, window| {
+        let agreed = agreed(offer, Settings { min_size: 0, window, ..Settings::default() });
+        Run::new(Connection::with(Limits::default(), Some(agreed)))
+    };
+    let simple = "permessage-deflate; client_max_window_bits";
+    for (offer, window, theirs, ours) in [
+        (simple, 15, 4096, 4096),
+        (simple, 10, 1024, 1024),
+        // A client that may use all of its window has to be remembered as far.
+        ("permessage-deflate", 15, 32768, 4096),
+        ("permessage-deflate; client_max_window_bits=8; server_max_window_bits=9", 15, 512, 512),
+        ("permessage-deflate; client_no_context_takeover", 15, 0, 4096),
+        ("permessage-deflate; server_no_context_takeover", 15, 32768, 0),
+    ] {
+        let mut run = with(offer, window);
+        let held = |run: &Run| (run.connection.reader.history(), run.connection.writer.history());
+        assert_eq!(held(&run), (0, 0), "{offer}");
+        for _ in 0..3 {
+            let message = b"0123456789".repeat(2000);
+            run.feed(&frame(BINARY | RSV1, &deflated(&message)));
+            run.connection.message(MessageKind::Text, &message, &mut run.scratch, &mut Vec::new()).unwrap();
+        }
+        assert_eq!(held(&run), (theirs, ours), "{offer}");
+        run.connection.shrink();
+        assert_eq!(held(&run), (theirs, 0), "{offer}");
+    }
+}
+
+#[test]
+fn similar_messages_need_little() {
+    let message: Vec<u8> =
+        (0..100u32).flat_map(|n| format!("{:08x} ", n.wrapping_mul(0x9E37_79B1)).into_bytes()).collect();
+    let sizes = |agreed| {
+        let mut c = Connection::with(Limits::default(), Some(agreed));
+        let mut s = Scratch::new();
+        [(); 3].map(|()| {
+            let mut out = Vec::new();
+            c.message(MessageKind::Text, &message, &mut s, &mut out).unwrap();
+            out.len()
+        })
+    };
+    let [first, second, third] = sizes(simple());
+    assert!(second < first / 10 && third < first / 10, "{first} {second} {third}");
+    let [first, second, third] = sizes(no_context());
+    assert_eq!((second, third), (first, first));
+}
+
 /// Frames of a server as a client would send them.
 fn masked(mut octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -281,9 +339,9 @@ fn masked(mut octets: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A connection that takes what one of ours with the same agreement sends.
+/// A connection that takes what one of ours with the same agreement sends, by an inflater that is always the same.
 fn client(agreed: Agreed) -> Connection {
-    let mut swapped = agreed;
+    let mut swapped = dedicated();
     swapped.client_no_context = agreed.server_no_context;
     Connection::with(Limits { message: 0, ..Limits::default() }, Some(swapped))
 }
@@ -311,14 +369,14 @@ fn small_messages_stay_plain() {
 
 #[test]
 fn empty_messages_have_an_empty_block() {
-    for agreed in [simple(), no_context()] {
+    for agreed in [simple(), no_context(), dedicated()] {
         let mut c = Connection::with(Limits::default(), Some(agreed));
         let (mut s, mut out) = (Scratch::new(), Vec::new());
         for _ in 0..2 {
             out.clear();
             c.message(MessageKind::Text, b"", &mut s, &mut out).unwrap();
-            // Without context it would not get smaller, and is sent as it is.
-            assert_eq!(out, if agreed.server_no_context { &[0x81, 0][..] } else { &[0xc1, 1, 0] });
+            // It does not get smaller, and is sent as it is where no compressor remembers it.
+            assert_eq!(out, if agreed == dedicated() { &[0xc1, 1, 0][..] } else { &[0x81, 0] });
         }
     }
 }
@@ -340,7 +398,7 @@ fn output_that_just_fits_its_steps() {
 
 #[test]
 fn pieces_are_one_compressed_message() {
-    for agreed in [simple(), no_context()] {
+    for agreed in [simple(), no_context(), dedicated()] {
         let mut c = Connection::with(Limits { fragment_size: 50, ..Limits::default() }, Some(agreed));
         let (mut s, mut out) = (Scratch::new(), Vec::new());
         let long = noise(200_000);
@@ -402,7 +460,7 @@ fn every_window_and_level() {
     let message = [noise(5000), b"text that repeats itself ".repeat(400), noise(5000)].concat();
     for window in 9..=15 {
         for level in [1, 2, 6, 9] {
-            for context in [true, false] {
+            for context in CONTEXTS {
                 let agreed = agreed("permessage-deflate", Settings { level, window, min_size: 0, context });
                 let mut c = Connection::with(Limits::default(), Some(agreed));
                 let (mut s, mut out) = (Scratch::new(), Vec::new());
@@ -451,7 +509,7 @@ proptest! {
     fn what_is_sent_arrives(
         sends in sends(),
         (window, level) in (9u8..16, 1u8..10),
-        context: bool,
+        context in prop::sample::select(&CONTEXTS[..]),
         (min_size, fragment_size) in (0u64..50, 0u64..200),
     ) {
         let agreed = agreed("permessage-deflate", Settings { level, window, min_size, context });
@@ -491,6 +549,33 @@ proptest! {
         let mut single = Run::new(client(agreed));
         octets.iter().for_each(|&octet| single.feed(&[octet]));
         prop_assert_eq!(&single.seen, &expected);
+    }
+
+    #[test]
+    fn a_client_may_use_all_of_the_window_that_was_agreed(
+        payloads in prop::collection::vec((payload(), 0usize..9000), 0..8),
+        client in prop::sample::select(vec!["", "; client_max_window_bits", "; client_max_window_bits=9", "; client_max_window_bits=11"]),
+        (window, level) in (9u8..16, 1u8..10),
+        context in prop::sample::select(&CONTEXTS[..]),
+    ) {
+        let offer = format!("permessage-deflate{client}");
+        let agreed = agreed(&offer, Settings { window, min_size: 0, context, ..Settings::default() });
+        let mut compressor = deflate::Compressor::new(level, agreed.client_window);
+        let (mut octets, mut expected) = (Vec::new(), Vec::new());
+        for (mut payload, spread) in payloads {
+            // What repeats is as far away as the window reaches, or just beyond it.
+            payload.extend(noise(spread));
+            if agreed.client_no_context {
+                compressor = deflate::Compressor::new(level, agreed.client_window);
+            }
+            let mut out = Vec::new();
+            compressor.compress(&payload, true, &mut out).unwrap();
+            octets.extend(frame(BINARY | RSV1, &out));
+            expected.push(binary(&payload));
+        }
+        let mut run = Run::new(Connection::with(Limits::default(), Some(agreed)));
+        run.feed(&octets);
+        prop_assert_eq!(&run.seen, &expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::Limits;
 use crate::ws::close::{self, CloseCode};
-use crate::ws::deflate::{Agreed, Corrupt, End, Inflater};
+use crate::ws::deflate::{Agreed, Corrupt, End, History, Inflater};
 use crate::ws::frame::{ClientHeader, Expected, MAX_CLIENT_HEADER, MAX_CONTROL, MessageKind, Opcode};
 use crate::ws::mask;
 use crate::ws::scratch::{INFLATED, Scratch};
@@ -81,8 +81,10 @@ pub(super) struct Reader {
     frame: Option<Frame>,
     message: Option<Message>,
     deflate: Option<Agreed>,
-    /// Kept from the first compressed message on; without context, only while one is unfinished.
+    /// While a message is unfinished, or from the first compressed one on if the connection has one of its own.
     inflater: Option<Box<Inflater>>,
+    /// What the client's next message may refer to.
+    history: History,
     /// The beginning of a header whose rest has not arrived.
     head: [u8; MAX_CLIENT_HEADER],
     head_len: u8,
@@ -99,6 +101,7 @@ impl Reader {
             message: None,
             deflate,
             inflater: None,
+            history: History::default(),
             head: [0; MAX_CLIENT_HEADER],
             head_len: 0,
             control: [0; MAX_CONTROL],
@@ -129,6 +132,12 @@ impl Reader {
     #[cfg(test)]
     pub(super) fn holds_inflater(&self) -> bool {
         self.inflater.is_some()
+    }
+
+    /// How many octets may be referred to.
+    #[cfg(test)]
+    pub(super) fn history(&self) -> usize {
+        self.history.octets().len()
     }
 
     /// Reads up to the first item and returns how much of the input that took. Without an item it took everything.
@@ -294,7 +303,7 @@ impl Reader {
     ) -> (usize, Option<Item<'static>>) {
         let Some(mut message) = self.message else { return (0, None) };
         scratch.make_inflated();
-        let inflater = self.inflater.get_or_insert_with(|| scratch.pool.inflater());
+        let inflater = self.inflater.get_or_insert_with(|| scratch.pool.inflater(self.history.octets()));
         // One octet over the limit is enough to see that it is exceeded.
         let room = match self.limits.message {
             0 => usize::MAX,
@@ -318,6 +327,7 @@ impl Reader {
         if let Some(violation) = wrong {
             return (progress.used, Some(Item::Violation(violation)));
         }
+        self.history.append(made, self.deflate.map_or(0, |agreed| agreed.client_history()));
         let (kind, first, pending) = (message.kind, message.fresh, message.text.pending());
         let over = frame.left == 0 && (progress.complete || !frame.fin);
         self.frame = (!over).then_some(frame);
@@ -326,7 +336,7 @@ impl Reader {
             if message.text.finish().is_err() {
                 return (progress.used, Some(Item::Violation(Violation::Text)));
             }
-            if self.deflate.is_some_and(|agreed| agreed.client_no_context)
+            if self.deflate.is_some_and(|agreed| !agreed.keeps_inflater())
                 && let Some(inflater) = self.inflater.take()
             {
                 scratch.pool.keep_inflater(inflater);

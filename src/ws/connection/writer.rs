@@ -4,7 +4,7 @@
 
 use super::Limits;
 use crate::ws::close::{CloseCode, truncate_reason};
-use crate::ws::deflate::{Agreed, Compressor, NoMemory};
+use crate::ws::deflate::{Agreed, Compressor, History, NoMemory};
 use crate::ws::frame::{Header, HeaderBytes, MAX_CONTROL, MAX_SERVER_HEADER, MessageKind, Opcode};
 use crate::ws::scratch::Scratch;
 
@@ -58,13 +58,21 @@ pub(super) struct Writer {
     fragment_size: u64,
     sending: Sending,
     deflate: Option<Agreed>,
-    /// Kept from the first compressed message on; without context, only while one is unfinished.
+    /// While a message is unfinished, or from the first compressed one on if the connection has one of its own.
     compressor: Option<Box<Compressor>>,
+    /// What our next message may refer to. The client has it in its window.
+    history: History,
 }
 
 impl Writer {
     pub(super) fn new(limits: Limits, deflate: Option<Agreed>) -> Self {
-        Self { fragment_size: limits.fragment_size, sending: Sending::Nothing, deflate, compressor: None }
+        Self {
+            fragment_size: limits.fragment_size,
+            sending: Sending::Nothing,
+            deflate,
+            compressor: None,
+            history: History::default(),
+        }
     }
 
     pub(super) fn in_message(&self) -> bool {
@@ -124,12 +132,13 @@ impl Writer {
         compressed: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
-        let fresh = || scratch.pool.compressor(agreed.level, agreed.server_window);
+        let fresh = || scratch.pool.compressor(agreed.level, agreed.server_window, self.history.octets());
         let mut compressor = self.compressor.take().unwrap_or_else(fresh);
-        // An error leaves no compressor behind: the next message begins without context, which is always right.
+        // An error leaves no compressor behind: the next message begins with what the client is known to have, which is
+        // always right.
         compressor.compress(payload, last, compressed)?;
         let whole = last && self.sending == Sending::Nothing;
-        if last && agreed.server_no_context {
+        if last && !agreed.keeps_compressor() {
             scratch.pool.keep_compressor(compressor);
             if whole && compressed.len() >= payload.len() {
                 return self.frames(kind, payload, true, false, out);
@@ -137,6 +146,7 @@ impl Writer {
         } else {
             self.compressor = Some(compressor);
         }
+        self.history.append(payload, agreed.server_history());
         if compressed.is_empty() && !last {
             if self.sending == Sending::Nothing {
                 self.sending = Sending::Pending;
@@ -145,7 +155,7 @@ impl Writer {
         }
         let result = self.frames(kind, compressed, last, true, out);
         if result.is_err() {
-            self.compressor = None;
+            self.forget();
         }
         result
     }
@@ -201,23 +211,33 @@ impl Writer {
             return false;
         }
         if compressed {
-            // The client's window now has octets that our compressor does not know: the next message of our own
-            // begins anew, which refers to nothing before.
-            self.compressor = None;
+            // The client's window now has octets that nobody here knows: the next message of our own begins anew.
+            self.forget();
         }
         true
     }
 
     pub(super) fn shrink(&mut self) {
         if !self.in_message() {
-            // Not to refer to what was sent before is always right.
-            self.compressor = None;
+            self.forget();
         }
+    }
+
+    /// Lets the next message refer to nothing that was sent before, which is always right.
+    fn forget(&mut self) {
+        self.compressor = None;
+        self.history.forget();
     }
 
     #[cfg(test)]
     pub(super) fn holds_compressor(&self) -> bool {
         self.compressor.is_some()
+    }
+
+    /// How many octets may be referred to.
+    #[cfg(test)]
+    pub(super) fn history(&self) -> usize {
+        self.history.octets().len()
     }
 
     pub(super) fn ping(payload: &[u8], out: &mut Vec<u8>) -> Result<(), SendError> {

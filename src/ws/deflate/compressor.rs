@@ -46,6 +46,15 @@ impl Compressor {
         self.deflate.reset();
     }
 
+    /// Lets the next message refer to these octets, which the other side has seen last. For a compressor that is new or
+    /// reset.
+    pub(super) fn refer_to(&mut self, history: &[u8]) {
+        if !history.is_empty() {
+            // An error says that a stream is under way, or is no raw one. Without the octets all is right as well.
+            let _ = self.deflate.set_dictionary(history);
+        }
+    }
+
     /// Compresses a piece of a message and appends what comes out; `last` ends the message.
     ///
     /// # Errors

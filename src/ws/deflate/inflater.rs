@@ -22,7 +22,7 @@ pub(in crate::ws) enum End {
     More,
 }
 
-/// Inflates the messages of one client, with a window of the largest size.
+/// Inflates messages of a client, with a window of the largest size.
 pub(in crate::ws) struct Inflater {
     inflate: Inflate,
     /// Octets of the current message were taken.
@@ -48,6 +48,14 @@ impl Inflater {
     pub(super) fn reset(&mut self) {
         self.inflate.reset(false);
         (self.fed, self.ended, self.tail) = (false, false, 0);
+    }
+
+    /// Lets the next message refer to these octets, which came out last. For an inflater that is new or reset.
+    pub(super) fn refer_to(&mut self, history: &[u8]) {
+        if !history.is_empty() {
+            // Only a stream with a header can refuse them. Data that refers to what is not known is corrupt.
+            let _ = self.inflate.set_dictionary(history);
+        }
     }
 
     /// Inflates a piece of a message and returns how much of it was taken; unless the output is full, all of it was.

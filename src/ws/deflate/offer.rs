@@ -2,7 +2,7 @@
 
 //! Negotiation (RFC 7692, sections 5 and 7.1).
 
-use super::{MAX_WINDOW, MIN_WINDOW, Settings};
+use super::{Context, MAX_WINDOW, MIN_WINDOW, Settings, history};
 use crate::ws::field;
 
 /// What both sides agreed on. Its text is the value of `Sec-WebSocket-Extensions` in the answer.
@@ -14,14 +14,39 @@ pub struct Agreed {
     pub client_no_context: bool,
     /// The base-2 logarithm of our window.
     pub server_window: u8,
-    /// The base-2 logarithm of the client's window; it concerns nobody but the client, because we can inflate the largest.
+    /// The base-2 logarithm of the client's window: how much of its messages has to be kept.
     pub client_window: u8,
+    /// The connection has a compressor and an inflater of its own, as far as a side keeps its context.
+    dedicated: bool,
     /// The client asked for a window of ours.
     server_window_asked: bool,
     /// The level of our messages.
     pub level: u8,
     /// Octets below which our messages are not compressed.
     pub min_size: u64,
+}
+
+impl Agreed {
+    /// Whether the connection keeps the compressor of our messages.
+    pub(in crate::ws) fn keeps_compressor(&self) -> bool {
+        self.dedicated && !self.server_no_context
+    }
+
+    /// Whether the connection keeps the inflater of the client's messages.
+    pub(in crate::ws) fn keeps_inflater(&self) -> bool {
+        self.dedicated && !self.client_no_context
+    }
+
+    /// How many octets of our messages are kept for the next one to refer to.
+    pub(in crate::ws) fn server_history(&self) -> usize {
+        if self.server_no_context || self.dedicated { 0 } else { 1 << self.server_window.min(history::KEPT) }
+    }
+
+    /// How many octets of the client's messages are kept because the next one may refer to them. A window of 8 bits counts
+    /// as one of 9: that is what zlib makes of it.
+    pub(in crate::ws) fn client_history(&self) -> usize {
+        if self.client_no_context || self.dedicated { 0 } else { 1 << self.client_window.max(MIN_WINDOW) }
+    }
 }
 
 /// What a client offers for one use of the extension.
@@ -76,13 +101,21 @@ impl Offer {
         if server_window < MIN_WINDOW {
             return None;
         }
+        let forgets = settings.context == Context::Off;
+        let client_no_context = self.client_no_context || forgets;
+        let kept = match settings.context {
+            Context::History if !client_no_context => history::KEPT,
+            _ => MAX_WINDOW,
+        };
         // Without the parameter in the offer the client may not know it (RFC 7692, section 7.1.2.2).
-        let client_window = self.client_window.map_or(MAX_WINDOW, |asked| asked.unwrap_or(MAX_WINDOW).min(window));
+        let client_window =
+            self.client_window.map_or(MAX_WINDOW, |asked| asked.unwrap_or(MAX_WINDOW).min(window).min(kept));
         Some(Agreed {
-            server_no_context: self.server_no_context || !settings.context,
-            client_no_context: self.client_no_context || !settings.context,
+            server_no_context: self.server_no_context || forgets,
+            client_no_context,
             server_window,
             client_window,
+            dedicated: settings.context == Context::Dedicated,
             server_window_asked: self.server_window.is_some(),
             level: settings.level.clamp(1, 9),
             min_size: settings.min_size,
@@ -140,7 +173,12 @@ mod tests {
     fn answers_to_offers() {
         for (offer, expected) in [
             ("permessage-deflate", "permessage-deflate"),
-            ("permessage-deflate; client_max_window_bits", "permessage-deflate"),
+            ("permessage-deflate; client_max_window_bits", "permessage-deflate; client_max_window_bits=12"),
+            ("permessage-deflate; client_max_window_bits=14", "permessage-deflate; client_max_window_bits=12"),
+            (
+                "permessage-deflate; client_max_window_bits; client_no_context_takeover",
+                "permessage-deflate; client_no_context_takeover",
+            ),
             ("permessage-deflate; client_max_window_bits=10", "permessage-deflate; client_max_window_bits=10"),
             ("permessage-deflate; client_max_window_bits=8", "permessage-deflate; client_max_window_bits=8"),
             ("permessage-deflate; server_max_window_bits=10", "permessage-deflate; server_max_window_bits=10"),
@@ -216,10 +254,15 @@ mod tests {
 
     #[test]
     fn settings_limit_the_answer() {
-        let off = Settings { context: false, ..Settings::default() };
+        let off = Settings { context: Context::Off, ..Settings::default() };
         assert_eq!(
             answer_with(off, &["permessage-deflate"]).as_deref(),
             Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover")
+        );
+        let dedicated = Settings { context: Context::Dedicated, ..Settings::default() };
+        assert_eq!(
+            answer_with(dedicated, &["permessage-deflate; client_max_window_bits"]).as_deref(),
+            Some("permessage-deflate")
         );
         let small = Settings { window: 11, ..Settings::default() };
         for (offer, expected) in [

@@ -7,7 +7,7 @@ use super::{Compressor, Inflater};
 /// How many of each are kept. More are in use at once only if messages of several connections are unfinished.
 const KEPT: usize = 4;
 
-/// Compressors and inflaters that connections without context borrow for a message.
+/// Compressors and inflaters that connections borrow for a message.
 // They are boxed because they move to a connection and back, and there only the pointer takes room.
 #[allow(clippy::vec_box)]
 #[derive(Debug, Default)]
@@ -17,16 +17,18 @@ pub(in crate::ws) struct Pool {
 }
 
 impl Pool {
-    /// A compressor that remembers nothing.
-    pub(in crate::ws) fn compressor(&mut self, level: u8, window: u8) -> Box<Compressor> {
-        match self.compressors.iter().position(|kept| kept.is(level, window)) {
+    /// A compressor that knows nothing but these last octets of the messages before.
+    pub(in crate::ws) fn compressor(&mut self, level: u8, window: u8, history: &[u8]) -> Box<Compressor> {
+        let mut compressor = match self.compressors.iter().position(|kept| kept.is(level, window)) {
             Some(at) => {
                 let mut compressor = self.compressors.remove(at);
                 compressor.reset();
                 compressor
             }
             None => Box::new(Compressor::new(level, window)),
-        }
+        };
+        compressor.refer_to(history);
+        compressor
     }
 
     pub(in crate::ws) fn keep_compressor(&mut self, compressor: Box<Compressor>) {
@@ -37,15 +39,17 @@ impl Pool {
         self.compressors.push(compressor);
     }
 
-    /// An inflater that remembers nothing.
-    pub(in crate::ws) fn inflater(&mut self) -> Box<Inflater> {
-        match self.inflaters.pop() {
+    /// An inflater that knows nothing but these last octets of the messages before.
+    pub(in crate::ws) fn inflater(&mut self, history: &[u8]) -> Box<Inflater> {
+        let mut inflater = match self.inflaters.pop() {
             Some(mut inflater) => {
                 inflater.reset();
                 inflater
             }
             None => Box::new(Inflater::new()),
-        }
+        };
+        inflater.refer_to(history);
+        inflater
     }
 
     pub(in crate::ws) fn keep_inflater(&mut self, inflater: Box<Inflater>) {
