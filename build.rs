@@ -34,11 +34,12 @@ mod module {
 
     const LAYOUT: &str = "ngx/layout";
 
-    const SOURCES: [&str; 12] = [
+    const SOURCES: [&str; 13] = [
         "ngx/ngx_ws_exec.c",
         "ngx/ngx_ws_event.c",
         "ngx/ngx_ws_regex.c",
         "ngx/ngx_ws_request.c",
+        "ngx/ngx_ws_headers.c",
         "ngx/ngx_ws_subrequest.c",
         "ngx/ngx_ws_cgi.c",
         "ngx/ngx_ws_ssl.c",

@@ -73,6 +73,9 @@ ngx_uint_t ngx_ws_request_client_gone(ngx_http_request_t *r);
 ngx_int_t ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h);
 
 
+/* the buffers with the head of a request: ngx_ws_headers.c */
+void ngx_ws_headers_shrink(ngx_http_request_t *r, ngx_module_t *own);
+
 /* requests that nginx has made of a client's: ngx_ws_subrequest.c */
 
 ngx_uint_t ngx_ws_request_body_is_there(const ngx_http_request_t *r);
@@ -166,6 +169,7 @@ ngx_int_t ngx_ws_ssl_handshake(ngx_connection_t *c, void (*handler)(ngx_connecti
 ngx_uint_t ngx_ws_ssl_handshaked(const ngx_connection_t *c);
 void ngx_ws_ssl_end(ngx_connection_t *c);
 ngx_uint_t ngx_ws_ssl_is_over(const ngx_connection_t *c);
+void ngx_ws_ssl_free_buffer(ngx_connection_t *c);
 const char *ngx_ws_ssl_unverified(ngx_connection_t *c, ngx_str_t *name, ngx_uint_t is_address);
 void ngx_ws_ssl_shutdown(ngx_connection_t *c);
 

@@ -140,6 +140,17 @@ ngx_ws_ssl_is_over(const ngx_connection_t *c)
 }
 
 
+/* gives back what chains were gathered in: nothing is in it, and this connection is written without from now on */
+
+void
+ngx_ws_ssl_free_buffer(ngx_connection_t *c)
+{
+    if (c->ssl) {
+        ngx_ssl_free_buffer(c);
+    }
+}
+
+
 /*
  * whether the certificate is one for an address, ended by a NUL: nginx compares names only, and an address in a certificate is no name
  * (RFC 6125, section 1.7.2)
@@ -250,6 +261,12 @@ ngx_uint_t
 ngx_ws_ssl_is_over(const ngx_connection_t *c)
 {
     return 1;
+}
+
+
+void
+ngx_ws_ssl_free_buffer(ngx_connection_t *c)
+{
 }
 
 

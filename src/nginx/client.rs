@@ -26,6 +26,15 @@ impl Client {
         unsafe { Client { request: request.held(), connection: Connection::new(request.connection()) } }
     }
 
+    /// Gives the buffer of 16 kB back in which nginx gathers the records of TLS for its chains, if nothing is left in it. What a
+    /// session writes goes out without.
+    pub fn free_chain_buffer(&mut self) {
+        if client::Client::is_drained(self) {
+            // SAFETY: the connection lives as long as its request, and the session does not outlive that.
+            unsafe { ffi::ngx_ws_ssl_free_buffer(self.connection()) }
+        }
+    }
+
     /// nginx's connection.
     pub fn connection(&self) -> *mut ffi::ngx_connection_t {
         self.connection.raw()
@@ -76,6 +85,7 @@ impl client::Client for Client {
         if unsafe { ffi::ngx_http_output_filter(self.request.get().raw(), std::ptr::null_mut()) } == Status::ERROR {
             return Err(Lost);
         }
+        self.free_chain_buffer();
         Ok(self.is_drained())
     }
 

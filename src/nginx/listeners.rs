@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
 
 use super::channel::hub::Hub;
+use super::heap;
 use super::request::Request;
 use super::timer::now;
 use crate::channel::fanout::SubscriberId;
@@ -96,6 +97,7 @@ thread_local! {
 
 /// Puts a client on the list; returns its place.
 pub fn add(client: Listener) -> usize {
+    heap::client_came();
     LISTENERS.with_borrow_mut(|listeners| match listeners.free.pop() {
         Some(place) => {
             listeners.places[place] = Some(client);
@@ -115,6 +117,7 @@ pub fn remove(place: usize) {
             && occupied.take().is_some()
         {
             listeners.free.push(place);
+            heap::client_gone();
         }
     });
 }

@@ -25,6 +25,7 @@ mod engine;
 mod exhaustion;
 mod ffi;
 mod guard;
+mod heap;
 mod hold;
 mod identity;
 mod layout;

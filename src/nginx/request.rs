@@ -131,6 +131,14 @@ impl<'r> Request<'r> {
         unsafe { ffi::ngx_ws_request_hide_arguments(self.0) };
     }
 
+    /// Keeps no more memory for its head than that has octets: a connection that never goes back to HTTP needs no room for more.
+    /// Whatever was unread of the buffer has been taken.
+    pub fn shrink_head(self) {
+        // SAFETY: the request is alive. Its session calls when it opens: what was read of the head was copied for it, and the content
+        // handler, which may be on the stack, looks at none of it afterwards.
+        unsafe { ffi::ngx_ws_headers_shrink(self.0, address::of_module()) };
+    }
+
     /// The settings of its location.
     pub fn settings(self) -> &'r Settings<NginxCompiler> {
         // SAFETY: create_loc_conf made the settings of every location; they live as long as the cycle, and the cycle as

@@ -124,6 +124,7 @@ impl Host for NginxHost {
     }
 
     fn listen(&mut self, client: &mut Client, early: &mut Vec<u8>) -> bool {
+        client.free_chain_buffer();
         // SAFETY: the request is alive and from now on driven by the session; pos and last bound the unread part of the header
         // buffer.
         unsafe {
@@ -134,6 +135,7 @@ impl Host for NginxHost {
                 early.extend_from_slice(std::slice::from_raw_parts(buffer.pos, length));
                 buffer.pos = buffer.last;
             }
+            self.request.get().shrink_head();
             (*request).read_event_handler = Some(on_client);
             (*request).write_event_handler = Some(on_client);
             ffi::ngx_ws_tcp_nodelay(client.connection()) == Status::OK
@@ -256,14 +258,17 @@ pub fn create(request: Request<'_>, acceptance: &Acceptance) -> Result<SessionRe
     // SAFETY: the session holds the client as well, and is freed by the cleanup of the request, before its pool.
     let client = unsafe { Client::new(request) };
     let session = Session::new(host, client, record, &settings);
-    let hosted = Box::new(Hosted { head: Head::new(&CALLS), session, running: false });
-    // SAFETY: the request is alive; its cleanup frees the box, once.
+    let hosted = Hosted { head: Head::new(&CALLS), session, running: false };
+    const { assert!(align_of::<Hosted>() <= size_of::<usize>()) };
+    // SAFETY: the request is alive, and its pool gives memory that is aligned for a word; the cleanup drops what is there, once,
+    // before the pool is destroyed.
     unsafe {
         let cleanup = ffi::ngx_http_cleanup_add(request.raw(), 0);
-        if cleanup.is_null() {
+        let room = ffi::ngx_palloc((*request.raw()).pool, size_of::<Hosted>()).cast::<Hosted>();
+        let (Some(session), false) = (NonNull::new(room), cleanup.is_null()) else {
             return Err(Status::INTERNAL_SERVER_ERROR);
-        }
-        let session = NonNull::from(Box::leak(hosted));
+        };
+        session.write(hosted);
         (*cleanup).handler = Some(on_cleanup);
         (*cleanup).data = session.as_ptr().cast();
         let host = (*session.as_ptr()).session.host_mut();
@@ -394,10 +399,14 @@ pub unsafe extern "C" fn on_endpoint(event: *mut ffi::ngx_event_t) {
 /// The request is being freed, with or without the session's doing.
 unsafe extern "C" fn on_cleanup(data: *mut c_void) {
     guard((), || {
-        // SAFETY: the pointer was leaked by create(), and the cleanup of a request runs once.
-        let mut hosted = unsafe { Box::from_raw(data.cast::<Hosted>()) };
-        debug_assert!(!hosted.running, "a session is freed by its own event");
-        hosted.session.farewell();
-        hosted.session.release();
+        let hosted = data.cast::<Hosted>();
+        // SAFETY: create() has written a session there, which nobody refers to but this: no event of it is being handled, and the
+        // cleanup of a request runs once. The memory is that of the request's pool.
+        unsafe {
+            debug_assert!(!(*hosted).running, "a session is freed by its own event");
+            (*hosted).session.farewell();
+            (*hosted).session.release();
+            hosted.drop_in_place();
+        }
     });
 }

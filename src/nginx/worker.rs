@@ -22,7 +22,7 @@ use super::program::pool;
 use super::recording;
 use super::shared;
 use super::tcp;
-use super::{address, conf_ctx, ledger, listeners};
+use super::{address, conf_ctx, heap, ledger, listeners};
 
 thread_local! {
     static EXIT_WATCHER: RefCell<Option<ExitWatcher>> = const { RefCell::new(None) };
@@ -105,4 +105,5 @@ pub fn exit() {
     programs::end();
     recording::end();
     ledger::end();
+    heap::end();
 }
