@@ -131,8 +131,7 @@ impl<L: Lock> Groups<'_, L> {
                     if found.len() >= most || is_full || !memory.copy_id(channel, &mut ids)? {
                         return Ok(Some(here));
                     }
-                    let messages = memory.kept_at(channel, clock)?;
-                    found.push((ids.len(), Info { messages, ..Info::of(memory, channel, clock)? }));
+                    found.push((ids.len(), Info::of(memory, channel, clock)?));
                 }
             }
             Ok((to < buckets).then_some(Page { bucket: to, after: None }))

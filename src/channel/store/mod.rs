@@ -290,7 +290,7 @@ impl Info {
             0 => None,
             at => Some(clock.saturating_sub(at) / 1000),
         };
-        Ok(Self { messages: memory.kept(record), requested, subscribers, last: last_id(memory, cell)? })
+        Ok(Self { messages: memory.kept_at(cell, clock)?, requested, subscribers, last: last_id(memory, cell)? })
     }
 }
 
@@ -299,14 +299,14 @@ fn last_id(memory: Memory<'_>, cell: Cell) -> Result<MessageId, Corrupt> {
     Ok(MessageId { epoch: Epoch(memory.epoch_of(cell)?), offset: upcoming.previous() })
 }
 
-fn window(memory: Memory<'_>, cell: Cell) -> Result<Window, Corrupt> {
+fn window(memory: Memory<'_>, cell: Cell, clock: u64) -> Result<Window, Corrupt> {
     let record = memory.record(cell)?;
     let upcoming = record.upcoming.get();
     let copied = memory.copied(cell)?;
     Ok(Window {
         epoch: Epoch(memory.epoch_of(cell)?),
         oldest: Offset(memory.oldest_offset(record)?),
-        history: Offset(upcoming.saturating_sub(u64::from(memory.kept(record)))),
+        history: Offset(upcoming.saturating_sub(u64::from(memory.kept_at(cell, clock)?))),
         upcoming: Offset(upcoming),
         missing: record.missing.get(),
         newest: match Cell::new(record.newest.get()) {

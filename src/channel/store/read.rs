@@ -185,28 +185,26 @@ fn read(
 ) -> Result<Read, CopyError> {
     let clock = now.clock.max(memory.header()?.clock.get());
     let (record, epoch) = (memory.record(channel)?, memory.epoch_of(channel)?);
-    let keep = record.keep.get();
-    let mut cell = memory.seek(record, next.0)?;
+    // What has expired and was not dropped yet is not gone through: it may be most of the zone.
+    let from = next.0.max(memory.first_fresh(record, clock)?);
+    let mut cell = memory.seek(record, from)?;
     let mut read = Read { next, lost: 0, more: false };
     let mut first = true;
     while let Some(at) = cell {
         let message = memory.message(at)?;
-        let expired = keep > 0 && message.time.get().saturating_add(keep) <= clock;
-        if !(first && expired) {
-            if budget.is_spent() && !first {
-                read.more = true;
-                break;
-            }
-            let copy = Message::copy(memory, epoch, at)?;
-            budget.spend(&copy);
-            if first {
-                read.lost = copy.id.offset.0 - next.0;
-                first = false;
-            }
-            read.next = copy.id.offset.next();
-            out.try_reserve(1).map_err(CopyError::Memory)?;
-            out.push(copy);
+        if budget.is_spent() && !first {
+            read.more = true;
+            break;
         }
+        let copy = Message::copy(memory, epoch, at)?;
+        budget.spend(&copy);
+        if first {
+            read.lost = copy.id.offset.0 - next.0;
+            first = false;
+        }
+        read.next = copy.id.offset.next();
+        out.try_reserve(1).map_err(CopyError::Memory)?;
+        out.push(copy);
         cell = Cell::new(message.after.get());
     }
     if first && record.upcoming.get() > next.0 {

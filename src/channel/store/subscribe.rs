@@ -187,7 +187,7 @@ impl<L: Lock> Log<'_, L> {
                 channel: Handle { cell: channel, life: record.epoch.get() },
                 token: Token(interest.token.get()),
                 first,
-                window: window(memory, channel)?,
+                window: window(memory, channel, clock)?,
                 present,
             }))
         })?

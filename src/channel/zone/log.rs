@@ -291,6 +291,15 @@ impl Memory<'_> {
         Ok(message.offset.get() > self.copied_by_all(channel)?)
     }
 
+    /// The offset of the first message that has not expired by `now`; the upcoming one if all have. Those before it may be many: they are
+    /// dropped a part at a time.
+    pub fn first_fresh(self, record: &Record, now: u64) -> Result<u64, Corrupt> {
+        match record.keep.get() {
+            0 => self.oldest_offset(record),
+            keep => self.seek_after(record, |message| message.time.get().saturating_add(keep) <= now),
+        }
+    }
+
     /// Messages that belong to the channel's history at this time, those not counted that have expired and were not dropped yet.
     pub fn kept_at(self, channel: Cell, now: u64) -> Result<u32, Corrupt> {
         let record = self.record(channel)?;
@@ -298,8 +307,7 @@ impl Memory<'_> {
         if kept == 0 || keep == 0 {
             return Ok(kept);
         }
-        let first = self.seek_after(record, |message| message.time.get().saturating_add(keep) <= now)?;
-        let fresh = record.upcoming.get().saturating_sub(first);
+        let fresh = record.upcoming.get().saturating_sub(self.first_fresh(record, now)?);
         Ok(kept.min(u32::try_from(fresh).unwrap_or(u32::MAX)))
     }
 

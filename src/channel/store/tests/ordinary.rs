@@ -167,6 +167,35 @@ fn little_is_done_at_a_time() {
     assert!((10..=12).contains(&holds), "{holds}");
 }
 
+/// More of them have expired than one operation drops.
+#[test]
+fn expired_messages_are_nobodys_though_they_are_still_there() {
+    let rig = Rig::new(8 << 20);
+    let old = 3 * MOST_DROPS as u64;
+    let keep = History { length: 0, time: 10_000 };
+    for _ in 0..old {
+        rig.try_publish("a", b"old", keep).unwrap();
+    }
+    rig.pass(9_000);
+    let published = (0..5).map(|_| rig.try_publish("a", b"new", keep).unwrap()).last().unwrap();
+    rig.pass(1_000);
+    let channel = published.channel;
+    let mut messages = Vec::new();
+    let read = rig.store.log().read(channel, Offset(1), ALL, rig.now(), &mut messages).unwrap();
+    assert_eq!((messages.len(), read.lost), (5, old), "whoever had got so far is told what it misses");
+    assert_eq!(rig.info("a").unwrap().messages, 5);
+    assert!(rig.store.usage().unwrap().messages > 5, "some are there");
+    let worker = rig.claim(11);
+    let window = rig.subscribe("a", worker, 7).window;
+    assert_eq!(window.history, Offset(old + 1), "nobody begins with one that has expired, and is told of a gap");
+    rig.pass(10_000);
+    messages.clear();
+    let read = rig.store.log().read(channel, Offset(old + 1), ALL, rig.now(), &mut messages).unwrap();
+    assert_eq!((messages.len(), read.lost, read.next), (0, 5, Offset(old + 6)));
+    assert_eq!(rig.info("a").unwrap().messages, 0);
+    rig.check();
+}
+
 #[test]
 fn a_deleted_channel_is_another_one_afterwards() {
     let rig = Rig::new(LEN);
