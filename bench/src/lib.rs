@@ -11,13 +11,16 @@
 
 pub mod bare;
 pub mod connect;
+pub mod crowd;
 pub mod deflate;
 pub mod echo;
 pub mod engine;
 pub mod fanout;
 pub mod figures;
+pub mod http;
 pub mod link;
 pub mod payload;
+pub mod probe;
 pub mod process;
 pub mod quiet;
 pub mod report;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `bench [OPTION ...] exec|ws|channel|redis|tcp|cgi ...`: measures and prints Markdown tables.
+//! `bench [OPTION ...] exec|ws|channel|redis|tcp|cgi|pause ...`: measures and prints Markdown tables.
 
 use std::env;
 use std::io;
@@ -14,7 +14,7 @@ use ngx_ws_exec_bench::servers::Setup;
 use ngx_ws_exec_bench::sys;
 use ngx_ws_exec_bench::wire::wrong;
 
-const USAGE: &str = "usage: bench [OPTION ...] exec|ws|channel|redis|tcp|cgi ...
+const USAGE: &str = "usage: bench [OPTION ...] exec|ws|channel|redis|tcp|cgi|pause ...
   --module FILE      ngx_ws_exec.so; without it the peers alone are measured
   --nginx FILE       the nginx binary (nginx)
   --nchan FILE       Nchan's module; without it Nchan is left out
@@ -25,8 +25,8 @@ const USAGE: &str = "usage: bench [OPTION ...] exec|ws|channel|redis|tcp|cgi ...
   --quiet S          longest wait, before each measurement, for other work on the machine to pause (0)
   --only TEXT        only the rows whose name contains this";
 
-/// What 10,000 subscribers and their server need, each in its own process.
-const DESCRIPTORS: u64 = 10_500;
+/// What 50,000 subscribers and their server need, each in its own process.
+const DESCRIPTORS: u64 = 51_000;
 
 fn parse(arguments: impl Iterator<Item = String>) -> io::Result<(Bench, Vec<String>)> {
     let mut bench = Bench {
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match sys::raise_descriptor_limit() {
+    match sys::raise_descriptor_limit(DESCRIPTORS) {
         Ok(limit) if limit >= DESCRIPTORS => {}
         Ok(limit) => eprintln!("bench: only {limit} descriptors may be open, the larger figures need {DESCRIPTORS}"),
         Err(error) => eprintln!("bench: the limit on open descriptors stays as it is: {error}"),

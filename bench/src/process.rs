@@ -71,6 +71,33 @@ impl Server {
         tree(self.child.id())
     }
 
+    /// nginx's workers that have not been told to go, in the order of their numbers.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn workers(&self) -> io::Result<Vec<u32>> {
+        let pids = self.tree()?.into_iter().map(|member| member.pid);
+        Ok(pids.filter(|&pid| is_worker(&title(pid))).collect())
+    }
+
+    /// Waits until nginx has these workers only that it had not before, and all others have been told to go or have ended.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read, or they do not come.
+    pub fn wait_for_workers_beside(&self, before: &[u32]) -> io::Result<Vec<u32>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let workers = self.workers()?;
+            if !workers.is_empty() && workers.iter().all(|pid| !before.contains(pid)) {
+                return Ok(workers);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("no new worker begins"));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
     /// The processes that run the server's own executable, thus without the programs that it has started. Those of which only root
     /// may see that (workers and spawners of a server that has programs) are no programs, which anybody may look at who has
     /// started them.
@@ -129,6 +156,17 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
 
 fn executable(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// What a process is called by `ps`.
+fn title(pid: u32) -> String {
+    let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&title).trim_end_matches('\0').to_owned()
+}
+
+/// Whether a process of this title is a worker of nginx's that serves.
+fn is_worker(title: &str) -> bool {
+    title == "nginx: worker process"
 }
 
 fn tree(root: u32) -> io::Result<Vec<Member>> {
@@ -196,4 +234,17 @@ pub fn memory(pids: &[u32]) -> io::Result<u64> {
 pub fn free_address() -> io::Result<SocketAddrV4> {
     let probe = sys::listen(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
     Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, probe.local_addr()?.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_known_by_its_title() {
+        assert!(is_worker("nginx: worker process"));
+        for other in ["nginx: worker process is shutting down", "nginx: master process nginx -p /", "", "cat"] {
+            assert!(!is_worker(other), "{other}");
+        }
+    }
 }

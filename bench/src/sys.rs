@@ -189,14 +189,22 @@ pub fn ticks_per_second() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
 }
 
-/// Raises the limit on open descriptors to the hard limit, for this process and those it starts, and returns it.
+/// Raises the limit on open descriptors to `wanted`, for this process and those it starts, or to the hard limit where that is less and
+/// the process may not raise it. Returns the limit.
 ///
 /// # Errors
 /// What `setrlimit(2)` reports.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
+pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives through the call.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_max < wanted {
+        let raised = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
+        // SAFETY: `raised` lives through the call.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+            return Ok(wanted);
+        }
+    }
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: `limit` lives through the call.
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;

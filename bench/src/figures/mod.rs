@@ -5,6 +5,7 @@
 pub mod cgi;
 pub mod channel;
 pub mod exec;
+pub mod pause;
 pub mod redis;
 pub mod tcp;
 pub mod ws;
@@ -58,7 +59,7 @@ impl Bench {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 6] = ["exec", "ws", "channel", "redis", "tcp", "cgi"];
+pub const NAMES: [&str; 7] = ["exec", "ws", "channel", "redis", "tcp", "cgi", "pause"];
 
 /// Measures one figure and prints its table.
 ///
@@ -72,6 +73,7 @@ pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
         "redis" => redis::run(bench)?,
         "tcp" => tcp::run(bench)?,
         "cgi" => cgi::run(bench)?,
+        "pause" => pause::run(bench)?,
         other => return Err(wrong(format!("unknown: {other}"))),
     }
     if let Some(report) = bench.effort.quiet.report() {
