@@ -35,7 +35,8 @@ pub enum Unit {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    /// A value with its unit; nothing for one that is not known.
+    pub fn show(self, value: f64) -> String {
         match self {
             _ if value.is_nan() => String::new(),
             Self::Milliseconds => format!("{value:.2} ms"),
@@ -50,7 +51,8 @@ impl Unit {
     }
 }
 
-fn thousands(value: f64) -> String {
+/// A number with commas.
+pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut shown = String::new();
     for (at, digit) in digits.char_indices() {

@@ -40,7 +40,7 @@ pub struct Nginx<'a> {
 }
 
 /// `worker_connections`, where a figure needs no more.
-const CONNECTIONS: usize = 16_000;
+pub const CONNECTIONS: usize = 16_000;
 
 static RUN: AtomicU32 = AtomicU32::new(0);
 

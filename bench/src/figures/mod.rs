@@ -5,6 +5,7 @@
 pub mod cgi;
 pub mod channel;
 pub mod exec;
+pub mod growth;
 pub mod pause;
 pub mod redis;
 pub mod tcp;
@@ -59,7 +60,7 @@ impl Bench {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 7] = ["exec", "ws", "channel", "redis", "tcp", "cgi", "pause"];
+pub const NAMES: [&str; 8] = ["exec", "ws", "channel", "redis", "tcp", "cgi", "growth", "pause"];
 
 /// Measures one figure and prints its table.
 ///
@@ -73,6 +74,7 @@ pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
         "redis" => redis::run(bench)?,
         "tcp" => tcp::run(bench)?,
         "cgi" => cgi::run(bench)?,
+        "growth" => growth::run(bench)?,
         "pause" => pause::run(bench)?,
         other => return Err(wrong(format!("unknown: {other}"))),
     }
