@@ -45,6 +45,11 @@ for file in *.deb *.changes *.buildinfo; do
     case $file in *.deb) echo "built ${dist#"$root/"}/$file" ;; esac
 done
 
+
+# Who has the package alone finds every page and every example that a page names.
+dpkg-deb -x libnginx-mod-http-ws-exec_*.deb "$work/unpacked"
+"$root/scripts/broken-links.pl" "$work/unpacked/usr/share/doc/libnginx-mod-http-ws-exec"
+
 # lintian does not run as root unless it is told that this is meant.
 allow=()
 [ "$(id -u)" != 0 ] || allow+=(--allow-root)

@@ -40,12 +40,7 @@ put 644 "$modules" target/ngx_ws_exec.so
 put 755 "$prefix/bin" target/ws-exec
 put 644 "$prefix/share/man/man1" packaging/man/ws-exec.1
 put 644 "$prefix/share/man/man8" packaging/man/ngx_ws_exec.8
-put 644 "$prefix/share/doc/ngx_ws_exec" README.md CHANGELOG.md SECURITY.md LICENSE docs/*.md
-(cd conf && find . -type f -printf '%P\n') | while read -r file; do
-    mode=644
-    [ ! -x "conf/$file" ] || mode=755
-    put "$mode" "$(dirname "$prefix/share/doc/ngx_ws_exec/examples/$file")" "conf/$file"
-done
+scripts/install-documentation.sh "$destination$prefix/share/doc/ngx_ws_exec"
 if [ -z "$destination" ]; then
     echo "installed; in nginx.conf: load_module $modules/ngx_ws_exec.so;"
 fi

@@ -42,6 +42,7 @@ mkdir -p "$trial"
 rpm --root "$trial" --initdb
 rpm --root "$trial" -i --nodeps --noscripts "$top"/RPMS/*/*.rpm
 [ -e "$trial/usr/lib64/nginx/modules/ngx_ws_exec.so" ]
+"$root/scripts/broken-links.pl" "$trial/usr/share/doc/nginx-module-ws-exec"
 rpm --root "$trial" -e nginx-module-ws-exec
 [ ! -e "$trial/usr/lib64/nginx/modules/ngx_ws_exec.so" ]
 rm -rf "$trial"

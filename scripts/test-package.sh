@@ -36,9 +36,9 @@ cat >"$folder/root/try" <<'EOT'
 set -euo pipefail
 trap 'echo "failed in line $LINENO"; systemctl status nginx --no-pager || true; journalctl -u nginx --no-pager | tail -n 20' ERR
 
-# handshake PATH: the status of the answer; the connection stays open as descriptor 3.
+# handshake PATH [PORT]: the status of the answer; the connection stays open as descriptor 3.
 handshake() {
-    exec 3<>/dev/tcp/127.0.0.1/80
+    exec 3<>"/dev/tcp/127.0.0.1/${2:-80}"
     printf 'GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n' "$1" >&3
     local line status
     read -r -t 20 _ status _ <&3
@@ -79,6 +79,20 @@ is "$(head -n 1 /tmp/ws-exec.log)" "ws://127.0.0.1:8081/" "ws-exec runs as an or
 kill -INT "$command"
 wait "$command"
 is "$(find /tmp -name 'ws-exec.??????' | tr '\n' ' ')" "" "and leaves nothing"
+
+# An example, as its folder says it.
+examples=/usr/share/doc/libnginx-mod-http-ws-exec/examples
+{
+    sed -n '/^```sh/,/^```$/p' $examples/README.md | grep -v '^```' | sed '$s/^/exec /'
+} >/tmp/example
+setpriv --reuid=nobody --regid=nogroup --clear-groups sh /tmp/example >/tmp/example.log 2>&1 &
+command=$!
+for _ in {1..100}; do ! (: </dev/tcp/127.0.0.1/8080) 2>/dev/null || break; sleep 0.1; done
+is "$(handshake /room/hall 8080)" 101 "an example runs"
+kill -QUIT "$command"
+exec 3>&-
+wait "$command"
+rm /tmp/example
 rm /etc/nginx/conf.d/ws.conf
 dpkg -r libnginx-mod-http-ws-exec
 is "$(systemctl is-active nginx)" active "removed"

@@ -9,11 +9,12 @@ use Test::More;
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Path qw(make_path);
+use File::Temp qw(tempdir);
 use Ws::Nginx;
 use Ws::Markdown;
 
 my $root = abs_path('.');
-my @pages = (qw(README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md client/README.md), map { s{^\Q$root/}{}r } sort glob "$root/docs/*.md");
+my @pages = (qw(README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md client/README.md conf/README.md), map { s{^\Q$root/}{}r } sort glob "$root/docs/*.md");
 my %text = map { $_ => page("$root/$_") } @pages;
 my $reference = $text{'docs/directives.md'};
 
@@ -119,6 +120,19 @@ case 'links lead somewhere' => sub {
         is(join("\n", @broken), '', $page);
     }
     cmp_ok($links, '>', 100, 'links were found');
+};
+
+case 'they do so where the documentation is installed' => sub {
+    my $folder = tempdir(CLEANUP => 1);
+    is(system("$root/scripts/install-documentation.sh", "$folder/doc"), 0, 'installed');
+    is(`$root/scripts/broken-links.pl $folder/doc 2>&1`, '', 'and whole');
+    is(page("$folder/doc/README.md"), $text{'README.md'}, 'README is that of the repository');
+};
+
+case 'each example is in their list' => sub {
+    my $list = $text{'conf/README.md'};
+    my %listed = map { $_ => 1 } map { /`(\w+)`/g } $list =~ /^\| (`[^|]*) \|/mg;
+    is(join(' ', sort keys %listed), join(' ', sort map { m{(\w+)\.conf$} } glob "$root/conf/*.conf"));
 };
 
 case 'each page is in the book' => sub {
