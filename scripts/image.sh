@@ -68,8 +68,9 @@ echo "trimmed from $(du -sh "$system" | cut -f 1) to $(du -sh "$image" | cut -f 
 buildah=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
 container=$("${buildah[@]}" from scratch)
 quietly image-copy "${buildah[@]}" copy "$container" "$image" /
-"${buildah[@]}" config --entrypoint '["/usr/bin/ws-exec","--port=80"]' --cmd '--console /usr/share/ws-exec/count.sh' --port 80 \
-    --stop-signal SIGTERM --env PATH=/usr/sbin:/usr/bin:/sbin:/bin --label "org.opencontainers.image.version=$version" "$container"
+# As in packaging/Dockerfile.
+"${buildah[@]}" config --entrypoint '["/usr/bin/ws-exec","--port=8080"]' --cmd '--console /usr/share/ws-exec/count.sh' --port 8080 \
+    --user www-data --stop-signal SIGTERM --env PATH=/usr/sbin:/usr/bin:/sbin:/bin --label "org.opencontainers.image.version=$version" "$container"
 quietly image-commit "${buildah[@]}" commit --format oci --timestamp "$SOURCE_DATE_EPOCH" "$container" "oci:$work/oci:latest"
 tar -C "$work/oci" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf "$root/target/dist/ws-exec-$version.oci.tar" .
 echo "built target/dist/ws-exec-$version.oci.tar ($(du -h "$root/target/dist/ws-exec-$version.oci.tar" | cut -f 1))"
@@ -82,9 +83,9 @@ with open(sys.argv[1]) as file:
     config = json.load(file)
 config["process"]["terminal"] = False
 config["root"]["readonly"] = False
-# nginx asks for these even where its workers stay root.
-for kind in config["process"]["capabilities"].values():
-    kind += [name for name in ("CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE") if name not in kind]
+if config["process"]["user"]["uid"] == 0:
+    sys.exit("programs would be root's")
+config["process"]["capabilities"] = {}
 config["linux"].pop("cgroupsPath", None)
 config["linux"].pop("resources", None)
 # The network of the caller, who has made one for this.
@@ -99,7 +100,7 @@ ip link set lo up
 runc --root "$1/runc" run -b "$1/bundle" "ws-exec-$$" >said 2>&1 </dev/null &
 container=$!
 for _ in {1..300}; do if grep -q ws:// said || ! kill -0 "$container" 2>/dev/null; then break; fi; sleep 0.1; done
-answer=$(timeout 20 bash -c 'exec 3<>/dev/tcp/127.0.0.1/80
+answer=$(timeout 20 bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080
     printf "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" >&3
     read -r line <&3; echo "$line"' || true)
 runc --root "$1/runc" kill "ws-exec-$$" TERM || true
