@@ -68,6 +68,13 @@ systemctl reload nginx
 is "$(systemctl is-active nginx)" active "reloaded with a session open"
 dpkg -i /root/new.deb
 is "$(systemctl is-active nginx)" active "upgraded"
+# A file that has been replaced is marked as deleted in the maps of those who have it mapped.
+mapped() { grep -l "$1" /proc/[0-9]*/maps 2>/dev/null | wc -l; }
+for _ in {1..50}; do [ "$(mapped 'ngx_ws_exec\.so$')" = 0 ] || break; sleep 0.2; done
+is "$([ "$(mapped 'ngx_ws_exec\.so$')" = 0 ] || echo yes)" yes "the new version is loaded without a restart"
+printf '\x81\x82\x00\x00\x00\x00hi' >&4
+is "$(timeout 20 head -c 4 <&4 | od -An -tx1 | tr -d ' \n')" 81026869 "the session of before goes on"
+exec 4>&-
 is "$(links)" "/etc/nginx/modules-enabled/50-mod-http-ws-exec.conf " "still enabled"
 systemctl restart nginx
 is "$(handshake /cat)" 101 "connected to the new version"
