@@ -21,7 +21,7 @@ fi
 
 folder="$root/target/roots/package"
 root_of "$suite" "$folder"
-in_root "$folder" sh -c 'apt-get -q update && apt-get -q -y install --no-install-recommends nginx' >"$root/target/log/package-root.log" 2>&1
+in_root "$folder" sh -c 'apt-get -q update && apt-get -q -y install --no-install-recommends nginx apparmor' >"$root/target/log/package-root.log" 2>&1
 rm "$folder/usr/sbin/policy-rc.d"
 cp "$package" "$folder/root/new.deb"
 # The version before: the same files with a lower number.
@@ -29,6 +29,15 @@ dpkg-deb -R "$package" "$folder/root/old"
 sed -i "s/^Version: .*/Version: 0.0.1-1/" "$folder/root/old/DEBIAN/control"
 dpkg-deb --root-owner-group -b "$folder/root/old" "$folder/root/old.deb" >/dev/null
 rm -rf "$folder/root/old"
+
+# The unit as docs/operating.md restricts it.
+sed -n '/^# systemctl edit nginx$/,/^```$/p' "$root/docs/operating.md" | grep -v '^```' >"$folder/root/edited.conf"
+grep -q '^\[Service\]$' "$folder/root/edited.conf"
+
+# A kernel that knows AppArmor is not needed to compile a profile.
+sed -n '/^<!-- file: .*apparmor/,/^```$/p' "$root/docs/operating.md" | grep -v '^```\|^<!--' >"$folder/root/profile"
+in_root "$folder" apparmor_parser --skip-kernel-load --skip-cache /root/profile 2>/dev/null ||
+    { echo "the AppArmor profile of docs/operating.md is not one" >&2 && exit 1; }
 
 cat >"$folder/root/try" <<'EOT'
 #!/bin/bash
@@ -71,13 +80,54 @@ is "$(systemctl is-active nginx)" active "upgraded"
 # A file that has been replaced is marked as deleted in the maps of those who have it mapped.
 mapped() { grep -l "$1" /proc/[0-9]*/maps 2>/dev/null | wc -l; }
 for _ in {1..50}; do [ "$(mapped 'ngx_ws_exec\.so$')" = 0 ] || break; sleep 0.2; done
-is "$([ "$(mapped 'ngx_ws_exec\.so$')" = 0 ] || echo yes)" yes "the new version is loaded without a restart"
+is "$([ "$(mapped 'ngx_ws_exec\.so$')" = 0 ] || echo yes)" yes "and the new version is loaded"
 printf '\x81\x82\x00\x00\x00\x00hi' >&4
 is "$(timeout 20 head -c 4 <&4 | od -An -tx1 | tr -d ' \n')" 81026869 "the session of before goes on"
 exec 4>&-
 is "$(links)" "/etc/nginx/modules-enabled/50-mod-http-ws-exec.conf " "still enabled"
 systemctl restart nginx
 is "$(handshake /cat)" 101 "connected to the new version"
+
+# restricted NAME: programs run in nginx's unit with the options of standard input, also those of another user.
+restricted() {
+    mkdir -p /etc/systemd/system/nginx.service.d
+    cat >/etc/systemd/system/nginx.service.d/restricted.conf
+    systemctl daemon-reload
+    systemctl restart nginx
+    is "$(handshake /cat)" 101 "programs run with $1"
+    handshake /who >/dev/null
+    is "$(timeout 20 head -c 8 <&3 | tail -c 6)" nobody "and those of another user"
+    handshake /home >"/tmp/home"
+}
+printf '#!/bin/sh\necho at home\n' >/home/program
+chmod 755 /home/program
+cat >/etc/nginx/conf.d/ws.conf <<'CONF'
+server {
+    listen 127.0.0.1:80;
+    server_name x;
+    location /cat { websocket_exec cat; }
+    location /home { websocket_exec /home/program; }
+    location /who { websocket_exec /usr/bin/id -un; websocket_exec_user nobody; }
+}
+CONF
+restricted 'nothing said' <<<'[Service]'
+is "$(cat /tmp/home)" 101 "and those in /home"
+restricted 'the options of docs/operating.md' </root/edited.conf
+is "$(cat /tmp/home)" 500 "and none in /home"
+restricted 'more options' <<'UNIT'
+[Service]
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/run /var/log/nginx /var/lib/nginx
+MemoryDenyWriteExecute=yes
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE CAP_CHOWN
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallFilter=@system-service
+UNIT
+rm -r /etc/systemd/system/nginx.service.d /home/program
+systemctl daemon-reload
+systemctl restart nginx
+
 cd /
 setpriv --reuid=nobody --regid=nogroup --clear-groups ws-exec --port=8081 --address=127.0.0.1 cat >/tmp/ws-exec.log 2>&1 &
 command=$!
