@@ -8,11 +8,11 @@ set -euo pipefail
 # Nothing is installed for somebody who cannot build after it.
 cargo_version=$(cargo --version 2>/dev/null || true)
 if [ -z "$cargo_version" ]; then
-    echo "cargo is not there: install Rust 1.88 or newer first" >&2
+    echo "cargo is not there: install Rust 1.88 or newer first (cargo of Debian sid or trixie-backports, or rustup)" >&2
     exit 1
 fi
 if ! printf '%s\n' "cargo 1.88.0" "$cargo_version" | sort --check=quiet --version-sort; then
-    echo "$cargo_version is too old: install Rust 1.88 or newer first" >&2
+    echo "$cargo_version is too old: install Rust 1.88 or newer first (cargo of Debian sid or trixie-backports, or rustup)" >&2
     exit 1
 fi
 
