@@ -98,6 +98,7 @@ const FILES: &[(&str, &str)] = &[
     ("log", "core"),
     ("main_settings", "root"),
     ("module", "root"),
+    ("module_file", "core"),
     ("origin", "request"),
     ("pipe", "core"),
     ("process", "core"),

@@ -34,6 +34,7 @@ mod listeners;
 mod log;
 mod main_settings;
 mod module;
+mod module_file;
 mod origin;
 mod pipe;
 mod process;

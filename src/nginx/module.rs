@@ -14,7 +14,7 @@ use super::guard::{self, guard, guard_status};
 use super::main_settings::MainSettings;
 use super::program::check;
 use super::status::Status;
-use super::{capacity, layout, main_settings, refused, variables, worker};
+use super::{capacity, layout, main_settings, module_file, refused, variables, worker};
 
 /// A constant that nginx gets a pointer to.
 #[repr(transparent)]
@@ -91,6 +91,7 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// All of a configuration has been read: by "nginx -t", at the start, or for a reload.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard_status(Status::ERROR, || {
+        module_file::run(cycle);
         // SAFETY: nginx passes the cycle that it has read; what is called here does not ask for the settings.
         if let Some(main) = unsafe { MainSettings::of_cycle(cycle) } {
             // They are not needed a second time.
