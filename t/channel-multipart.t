@@ -11,7 +11,7 @@ use Ws::Frame;
 use Ws::Http;
 use Ws::Stream;
 
-my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 8m;', server => stream_locations('multipart') . <<'SERVER');
+my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 8m; add_header X-Worker $pid;', server => stream_locations('multipart') . <<'SERVER');
     location = /beside { websocket_channel $arg_id; websocket_channel_transports websocket eventsource longpoll multipart; }
 SERVER
 
@@ -59,6 +59,19 @@ case 'nobody can make parts of other messages' => sub {
     is_deeply($two->data(2), [$forged, 'next']);
     publish($port, '/pub?id=forged', 'x', 'Content-Type' => "text/x;\tEtag: 9");
     is(($two->next(1))[0]{fields}{etag} =~ /:3"$/ ? 1 : 0, 1);
+};
+
+case 'nor learn them from another worker' => sub {
+    # Both workers have come of one master, and each hands out its first ones now.
+    $ngx->reload;
+    my (%of, %seen);
+    await('streams of both workers', sub {
+        my $stream = stream($port, 'multipart', '/sub?id=workers');
+        $of{$stream->{headers}{'x-worker'}[0]}++;
+        $seen{$stream->{boundary}}++;
+        return keys %of == 2 && !grep { $_ < 20 } values %of;
+    });
+    is_deeply([grep { $seen{$_} > 1 } keys %seen], [], 'none comes twice');
 };
 
 case 'the request chooses' => sub {

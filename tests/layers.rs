@@ -119,6 +119,7 @@ const FILES: &[(&str, &str)] = &[
     ("program/stderr", "endpoints"),
     ("program/stdin", "endpoints"),
     ("program/unread", "endpoints"),
+    ("random", "core"),
     ("recording", "engine"),
     ("refusal", "engine"),
     ("refused", "shm"),

@@ -6,7 +6,6 @@
 //! them, instead of those that are lost, in a silence, and at the end.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 use super::fanout::{Buffer, Item, OnGap};
@@ -59,11 +58,9 @@ impl Content {
 }
 
 impl Streaming {
-    /// Parts with a boundary that nobody can know before: 32 hexadecimal digits, from a hash function that the operating
-    /// system gave its keys.
-    pub fn multipart() -> Self {
-        let [high, low] = [0_u8, 1].map(|half| RandomState::new().hash_one(half));
-        Streaming::Multipart(format!("{high:016x}{low:016x}").into())
+    /// Parts with a boundary that nobody can know before: these 128 random bits, as 32 hexadecimal digits.
+    pub fn multipart(random: u128) -> Self {
+        Streaming::Multipart(format!("{random:032x}").into())
     }
 
     /// What it is called in the configuration.
@@ -191,15 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn boundaries_are_not_guessed() {
-        assert_ne!(Streaming::multipart(), Streaming::multipart());
+    fn a_boundary_has_32_digits() {
+        assert_eq!(
+            Streaming::multipart(0xabc).content_type(),
+            format!("multipart/mixed; boundary={}abc", "0".repeat(29))
+        );
     }
 
     #[test]
     fn who_can_tell_of_a_gap_does() {
         for otherwise in [OnGap::Close, OnGap::Skip] {
             assert_eq!(Streaming::EventSource(None).on_gap(otherwise), OnGap::Tell);
-            assert_eq!(Streaming::multipart().on_gap(otherwise), OnGap::Tell);
+            assert_eq!(Streaming::multipart(1).on_gap(otherwise), OnGap::Tell);
             assert_eq!(Streaming::Chunked.on_gap(otherwise), otherwise);
             assert_eq!(Streaming::Raw(b"\n"[..].into()).on_gap(otherwise), otherwise);
         }

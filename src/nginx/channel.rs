@@ -33,6 +33,7 @@ use super::console;
 use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
+use super::random;
 use super::request::Request;
 use super::session::SessionRef;
 use super::session::context::Context;
@@ -274,7 +275,7 @@ fn choose(request: Request<'_>) -> Option<Option<Delivery>> {
     Some(Some(match request.settings().channel_transports().choose(&options)? {
         Transport::WebSocket => return Some(None),
         Transport::EventSource => Delivery::Streaming(Streaming::EventSource(ping(request))),
-        Transport::Multipart => Delivery::Streaming(Streaming::multipart()),
+        Transport::Multipart => Delivery::Streaming(Streaming::multipart(random::long_number())),
         Transport::Chunked => Delivery::Streaming(Streaming::Chunked),
         Transport::Raw => Delivery::Streaming(Streaming::Raw(request.settings().channel_separator())),
         Transport::LongPoll => Delivery::LongPoll,

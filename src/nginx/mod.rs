@@ -40,6 +40,7 @@ mod pipe;
 mod process;
 mod process_state;
 mod program;
+mod random;
 mod recording;
 mod refusal;
 mod refused;

@@ -26,6 +26,7 @@ use crate::nginx::hold::{self, Holder, HolderKind};
 use crate::nginx::ledger;
 use crate::nginx::listeners::{self, Calls, Head, Listener};
 use crate::nginx::log::Level;
+use crate::nginx::random;
 use crate::nginx::request::{HeldRequest, Request, try_again};
 use crate::nginx::session::context::{HeldContext, RecordRef};
 use crate::nginx::shared::{self, Arrival};
@@ -277,7 +278,7 @@ fn several(request: Request<'_>) -> Option<Streaming> {
     }
     match request.settings().channel_longpoll() {
         ChannelLongPoll::Single => None,
-        ChannelLongPoll::Multipart => Some(Streaming::multipart()),
+        ChannelLongPoll::Multipart => Some(Streaming::multipart(random::long_number())),
         ChannelLongPoll::Raw => Some(Streaming::Raw(request.settings().channel_separator())),
     }
 }

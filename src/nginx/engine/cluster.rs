@@ -10,9 +10,10 @@ use super::address::Host;
 use super::line::{Happened, Line, Lines};
 use super::link::Link;
 use super::servers::{Command, CommandOutcome};
-use super::{Settings, figures, random};
+use super::{Settings, figures};
 use crate::ledger::engines::Figures;
 use crate::nginx::log::{self, Level};
+use crate::nginx::random;
 use crate::nginx::timer::{Handler, now};
 use crate::redis::cluster::dispatch::{Action, Dispatch};
 use crate::redis::cluster::slots::Slots;
@@ -53,7 +54,7 @@ impl Cluster {
             Place::Cluster(nodes) => nodes.clone(),
             Place::Server(_) | Place::Unix(_) | Place::Sentinel { .. } => Vec::new(),
         };
-        let link = Link::new(Rc::clone(settings), Rc::clone(&settings.survey), handler, owner, random);
+        let link = Link::new(Rc::clone(settings), Rc::clone(&settings.survey), handler, owner, random::number);
         let mut cluster = Cluster {
             settings: Rc::clone(settings),
             figures,
@@ -62,7 +63,7 @@ impl Cluster {
             dispatch: Dispatch::default(),
             publications: HashSet::new(),
             members: Vec::new(),
-            survey: Survey::new(seeds, random()).map(|survey| (survey, link)),
+            survey: Survey::new(seeds, random::number()).map(|survey| (survey, link)),
             lost: false,
         };
         if let Some((survey, link)) = &mut cluster.survey {

@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use super::address::Host;
 use super::link::Link;
-use super::{Settings, figures, random};
+use super::{Settings, figures};
 use crate::ledger::engines::{Figures, Loss};
 use crate::nginx::log::{self, Level};
+use crate::nginx::random;
 use crate::nginx::timer::{Handler, now};
 use crate::redis::batch::{Batches, PublicationOutcome};
 use crate::redis::connection::{End, Event, Refused, Token, Unanswered};
@@ -92,7 +93,7 @@ impl Line {
             server: String::new(),
             figures,
             most_pending,
-            link: Link::new(Rc::clone(settings), told, handler, owner, random),
+            link: Link::new(Rc::clone(settings), told, handler, owner, random::number),
             batches,
             next_own: OWN_TOKENS,
             held: VecDeque::new(),

@@ -9,9 +9,10 @@ use super::address::Host;
 use super::link::Link;
 use super::relay::copies;
 use super::servers::Servers;
-use super::{Settings, figures, random};
+use super::{Settings, figures};
 use crate::ledger::engines::{Figures, Loss};
 use crate::nginx::log::{self, Level};
+use crate::nginx::random;
 use crate::nginx::timer::{Handler, now};
 use crate::redis::cluster::slots::Slots;
 use crate::redis::connection::{End, Event};
@@ -98,7 +99,7 @@ impl Listeners {
         Listener {
             node,
             relay: self.relay(),
-            link: Link::new(Rc::clone(&self.settings), told, self.handler, self.owner, random),
+            link: Link::new(Rc::clone(&self.settings), told, self.handler, self.owner, random::number),
             away: false,
             run_id: String::new(),
         }

@@ -21,7 +21,7 @@ mod settings;
 
 pub use settings::{Engines, Settings};
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
@@ -33,6 +33,7 @@ use super::channel::hub;
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
+use super::random;
 use super::timer::{self, Timer, now};
 use crate::channel::backend::Backend;
 use crate::channel::position::Epoch;
@@ -93,22 +94,11 @@ struct Owner {
 
 thread_local! {
     static ENGINES: RefCell<Vec<Engine>> = const { RefCell::new(Vec::new()) };
-    static RANDOM: Cell<u64> = const { Cell::new(0) };
-}
-
-/// A number that nobody can guess where the system has some, and that is another one each time.
-fn random() -> u64 {
-    let mut number = [0_u8; 8];
-    // SAFETY: the buffer has the length that is told.
-    let drawn = unsafe { libc::getrandom(number.as_mut_ptr().cast(), number.len(), libc::GRND_NONBLOCK) };
-    let next = RANDOM.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(now() | 1);
-    RANDOM.set(next);
-    if drawn == 8 { u64::from_ne_bytes(number) } else { next }
 }
 
 /// An epoch: 53 bits, so that JavaScript can read it, and not 0.
 fn epoch() -> Epoch {
-    Epoch((random() >> 11).max(1))
+    Epoch((random::number() >> 11).max(1))
 }
 
 fn with<R>(number: usize, step: impl FnOnce(&mut Engine) -> R) -> Option<R> {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use super::address::Host;
 use super::listeners::Listeners;
 use super::servers::Servers;
-use super::{Failed, Settings, random, wake};
+use super::{Failed, Settings, wake};
 use crate::channel::message::Publication;
 use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
 use crate::channel::store::{
@@ -22,6 +22,7 @@ use crate::channel::store::{
 use crate::ledger::engines::Figures;
 use crate::nginx::channel::hub::{self, Hub};
 use crate::nginx::process::lives;
+use crate::nginx::random;
 use crate::nginx::timer::{Handler, now};
 use crate::redis::envelope::Envelope;
 use crate::redis::presence;
@@ -217,7 +218,7 @@ impl Node {
         if hub::with(|hub| hub.claim_program(handle)) != Some(true) {
             return;
         }
-        let number = (random() as u32).max(1);
+        let number = (random::number() as u32).max(1);
         // The next relay of the node has the same name: what this one has announced is not counted beside it.
         let Some(Ok(identity)) = hub::with(|hub| hub.store.identity()) else { return };
         let name = format!("{identity:014x}").into_bytes();

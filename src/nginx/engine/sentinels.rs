@@ -5,10 +5,11 @@
 use std::ffi::c_void;
 use std::rc::Rc;
 
+use super::Settings;
 use super::address::Host;
 use super::link::Link;
-use super::{Settings, random};
 use crate::nginx::log::{self, Level};
+use crate::nginx::random;
 use crate::nginx::timer::{Handler, now};
 use crate::redis::connection::{End, Event};
 use crate::redis::sentinel::{Step, Watch};
@@ -29,8 +30,8 @@ impl Sentinels {
     /// The Sentinels of an engine that has some. `handler` is called with the `owner` of their events.
     pub fn new(settings: &Rc<Settings>, handler: Handler, owner: *mut c_void) -> Option<Self> {
         let Place::Sentinel { name, .. } = settings.place() else { return None };
-        let watch = Watch::new(settings.hosts.len(), name.clone(), random())?;
-        let link = Link::new(Rc::clone(settings), Rc::clone(&settings.survey), handler, owner, random);
+        let watch = Watch::new(settings.hosts.len(), name.clone(), random::number())?;
+        let link = Link::new(Rc::clone(settings), Rc::clone(&settings.survey), handler, owner, random::number);
         let mut sentinels = Sentinels { settings: Rc::clone(settings), link, watch, lost: false, why: None };
         sentinels.aim();
         Some(sentinels)
