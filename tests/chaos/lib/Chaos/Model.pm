@@ -1,14 +1,22 @@
 package Chaos::Model;
 
-# What was promised of messages, held against what publishers were told and subscribers got.
+# What was promised of messages and sessions, held against what publishers were told and clients got.
 
 use strict;
 use warnings;
 
-sub new {
-    my ($class) = @_;
+# Seconds after something was killed in which others notice.
+use constant AFTER => 6;
 
-    return bless { unanswered => {}, ids => {}, problems => [], counts => { map { $_ => 0 } qw(taken refused unknown deliveries gaps longest) } }, $class;
+# new(nodes)
+sub new {
+    my ($class, @nodes) = @_;
+
+    my %node = map { $_->port => $_ } @nodes;
+    return bless {
+        nodes => \%node, unanswered => {}, ids => {}, problems => [], ends => {}, refusals => {},
+        counts => { map { $_ => 0 } qw(taken refused unknown gaps longest) },
+    }, $class;
 }
 
 sub counts   { return $_[0]{counts} }
@@ -53,28 +61,65 @@ sub published {
     return;
 }
 
-# received(file, name, channel): what a subscriber got. Whether it was told of what is missing it has found out by itself.
+# received(file, name): what a process of clients saw. What its subscribers were not told of is missing they have found out by themselves.
 sub received {
-    my ($self, $file, $name, $channel) = @_;
+    my ($self, $file, $name) = @_;
 
     open my $in, '<', $file or return $self->problem('loss', "$name has written nothing");
     while (<$in>) {
         chomp;
-        my ($what, $first, $second) = split /\t/;
+        my ($what, @words) = split /\t/;
         if ($what eq 'message') {
-            $self->{counts}{deliveries}++;
-            $self->is_named($channel, $first, $second, $name);
-            next if $second =~ /^end-/;
-            my $unanswered = $self->{unanswered}{$second};
-            $self->problem('refused', "$second came to $name, and its publisher was told that it was not published") if ($unanswered // '') eq 'refused';
-            $self->problem('foreign', "$second came to $name, and nobody has published it") if !$unanswered && $self->{counts}{taken};
-        } elsif ($what eq 'gap') {
-            $self->{counts}{gaps}++;
+            my ($channel, $id, $payload) = @words;
+            $self->is_named($channel, $id, $payload, $name);
+            next if $payload =~ /^\w+\.end\./;
+            my $unanswered = $self->{unanswered}{$payload};
+            $self->problem('refused', "$payload came to $name, and its publisher was told that it was not published") if ($unanswered // '') eq 'refused';
+            $self->problem('foreign', "$payload came to $name, and nobody has published it") if !$unanswered;
+        } elsif ($what eq 'count') {
+            $self->{counts}{$words[0]} += $words[1];
+        } elsif ($what eq 'end') {
+            $self->ended(@words);
         } else {
-            $self->problem($first, "$name: $second");
+            $self->problem($words[0], "$name: $words[1]");
         }
     }
     return;
+}
+
+# ended(kind, port, worker, since, until, how, stalled, reused): a session that nobody wanted to end has to have a reason.
+sub ended {
+    my ($self, $kind, $port, $worker, $since, $until, $how, $stalled, $reused) = @_;
+
+    $self->{ends}{$how =~ s/ .*//r}++;
+    $self->{refusals}{"$kind $1"}++ if $how =~ /^refused (\d+)/;
+    my $node = $self->{nodes}{$port};
+    return if $node->{starves} && $how !~ /^(?:timeout|close 1002)/;
+    return if $self->is_explained($node, $kind, $worker, $since, $until, $how, $stalled, $reused);
+    return $self->problem('end', sprintf '%s of %s at %s, worker %s, %.1f s after its begin at %.3f', $how, $kind, $port, $worker, $until - $since, $since);
+}
+
+sub is_explained {
+    my ($self, $node, $kind, $worker, $since, $until, $how, $stalled, $reused) = @_;
+
+    my $streams = $kind =~ /eventsource|chunked|multipart|raw|poll/;
+    # Faults of the node in the time of this session, or just before it.
+    my $hurt = grep { $_ > $since - AFTER && $_ < $until + 1 } @{$node->{hurt}};
+    my $down = grep { $_->[0] < $until + 1 && $_->[1] > $since - 1 } @{$node->{down}};
+    if ($how =~ /^(?:cut|no answer)$/) {
+        return 1 if $down || $stalled || $node->{killed}{$worker};
+        return 1 if $how eq 'no answer' && $worker eq '-' && $hurt;
+        # nginx closes a connection that waits for another request when it likes to.
+        return 1 if $reused;
+        return $streams && $node->{cuts};
+    }
+    return $down if $how eq 'unreachable';
+    return $node->{drains} || $node->{cuts} if $how =~ /^close 1012/;
+    return $node->{cuts} if $how =~ /^close 1001/;
+    return $hurt if $how =~ /^close 1011/;
+    return $streams if $how eq 'whole';
+    return $hurt || $down if $how =~ /^refused 50[03]$/;
+    return 0;
 }
 
 1;

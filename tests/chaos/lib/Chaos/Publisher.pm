@@ -11,8 +11,8 @@ use Time::HiRes qw(time sleep);
 use Ws::Client;
 use Ws::Http;
 
-# start(number, seed, ports, channels, file): a process that publishes until it gets TERM. The file has a line for each message: payload, channel,
-# what became of it, seconds that took, id.
+# start(number, seed, ports, scope, channels, file, pause): a process that publishes until it gets TERM. The file has a line for each message: payload,
+# channel, what became of it, seconds that took, id.
 sub start {
     my ($class, %opt) = @_;
 
@@ -25,8 +25,8 @@ sub start {
     my ($client, $port) = ();
     for (my $n = 1; !$over; $n++) {
         my $channel = $opt{channels}[rand @{$opt{channels}}];
-        my $payload = "$opt{number}-$n-";
-        $payload .= 'x' x (rand() < 0.02 ? 1000 + rand 30_000 : rand 100);
+        my $payload = "$channel.$opt{number}.$n.";
+        $payload .= 'x' x (rand() < 0.005 ? 1000 + rand 30_000 : rand 60);
         if (!$client || rand() < 0.02) {
             $port = $opt{ports}[rand @{$opt{ports}}];
             $client = eval { Ws::Client->connect(port => $port, timeout => 8) };
@@ -52,8 +52,8 @@ sub start {
             $unanswered = "status $response->{status}";
         }
         undef $client if !$response;
-        print $out join("\t", $payload =~ s/x+$//r, $channel, $unanswered, sprintf('%.3f', $took), $id), "\n";
-        sleep($unanswered eq 'taken' ? 0.004 : 0.02);
+        print $out join("\t", $payload =~ s/x+$//r, "$opt{scope}$channel", $unanswered, sprintf('%.3f', $took), $id), "\n";
+        sleep($unanswered eq 'taken' ? $opt{pause} : 0.02);
     }
     close $out;
     POSIX::_exit(0);

@@ -1,0 +1,108 @@
+package Chaos::Endpoints;
+
+# What the nodes serve, and who uses it.
+
+use strict;
+use warnings;
+
+use Chaos::Peer;
+use Chaos::Peer::Counting;
+use Chaos::Peer::Echo;
+use Chaos::Peer::Poll;
+use Chaos::Peer::Stream;
+use Chaos::Peer::Subscriber;
+use Chaos::Subscription;
+
+# Records of the format "messages" that the program of /count-messages says.
+use constant RECORDS => 3000;
+
+our @CHANNELS = qw(a b c d);
+
+# http(more): for the context http of a node.
+sub http {
+    my ($more) = @_;
+
+    return <<"HTTP";
+    add_header X-Worker \$pid always;
+    websocket_channel_history length=2000 time=1h;
+    websocket_channel_split -;
+    websocket_channel_presence \$connection;
+    websocket_channel_group_limits subscribers=100000;
+    websocket_ping_interval 4s;
+    websocket_ping_timeout 4s;
+    websocket_send_timeout 8s;
+    websocket_exec_stop 100ms 1s;
+    keepalive_requests 100000;
+    client_body_buffer_size 64k;
+    $more
+HTTP
+}
+
+# server(more): for the server of a node.
+sub server {
+    my ($more) = @_;
+
+    return <<"SERVER";
+    location = /pub { websocket_channel \$arg_id mode=pub; }
+    location = /sub { websocket_channel \$arg_id; websocket_channel_transports websocket eventsource multipart longpoll; websocket_channel_lag skip; }
+    location = /poll { websocket_channel \$arg_id; websocket_channel_transports poll; }
+    location = /stream { websocket_channel \$arg_id; websocket_channel_transports chunked raw; }
+    location = /group { websocket_channel_group_info; }
+    location = /status { websocket_status; }
+    location = /lines { websocket_exec cat; }
+    location = /octets { websocket_exec cat; websocket_exec_format bytes; }
+    location = /messages { websocket_exec cat; websocket_exec_format messages; }
+    location = /pooled { websocket_exec cat; websocket_exec_pool 2; }
+    location = /count { websocket_exec seq \$arg_n; }
+    location = /count-octets { websocket_exec seq \$arg_n; websocket_exec_format bytes; }
+    location = /count-messages { websocket_exec cat %%PREFIX%%/records; websocket_exec_format messages; }
+    $more
+SERVER
+}
+
+# prepare(node): the files that programs read.
+sub prepare {
+    my ($node) = @_;
+
+    $node->file('records', join '', map { 'T ' . length($_) . "\n$_" } 1 .. RECORDS);
+    return;
+}
+
+# programs(given, nodes, times): clients of programs of their own.
+sub programs {
+    my ($given, $ports, $times) = @_;
+
+    for (1 .. $times) {
+        for my $port (@$ports) {
+            Chaos::Peer::Echo->new(%$given, kind => "echo $_->[1]", form => $_->[0], path => "/$_->[1]", ports => [$port])
+                for ['lines', 'lines'], ['octets', 'octets'], ['messages', 'messages'], ['lines', 'pooled'];
+            Chaos::Peer::Counting->new(%$given, kind => "$_->[1]", form => $_->[0], path => "/$_->[1]", fixed => $_->[2], ports => [$port])
+                for ['lines', 'count'], ['octets', 'count-octets'], ['lines', 'count-messages', RECORDS];
+        }
+    }
+    return;
+}
+
+# subscribers(given, scopes, times): scopes are [prefix of the names of channels, ports] of nodes that have the same channels.
+sub subscribers {
+    my ($given, $scopes, $times) = @_;
+
+    for my $scope (@$scopes) {
+        for my $nth (0 .. $times * @CHANNELS - 1) {
+            my $one = $CHANNELS[$nth % @CHANNELS];
+            my @several = @CHANNELS[grep { $_ != $nth % @CHANNELS } 0 .. $#CHANNELS];
+            my %common = (%$given, scope => $scope->[0], ports => $scope->[1]);
+            for my $channels ([$one], \@several) {
+                my $kind = @$channels > 1 ? ' of several' : '';
+                Chaos::Peer::Subscriber->new(%common, channels => $channels, kind => "websocket$kind", path => '/sub') for 1 .. 2;
+                Chaos::Peer::Stream->new(%common, channels => $channels, transport => $_->[0], kind => "$_->[0]$kind", path => "/$_->[1]")
+                    for ['eventsource', 'sub'], ['multipart', 'sub'], ['chunked', 'stream'], ['raw', 'stream'];
+                Chaos::Peer::Poll->new(%common, channels => $channels, transport => $_->[0], kind => "$_->[0]$kind", path => "/$_->[1]")
+                    for ['longpoll', 'sub'], ['poll', 'poll'];
+            }
+        }
+    }
+    return;
+}
+
+1;

@@ -1,0 +1,94 @@
+package Chaos::Peer::Echo;
+
+# Sends numbered messages to an endpoint that echoes them, and looks at what comes back: each of them, once, in order. "form" is how the endpoint
+# keeps messages apart: lines, messages (with their types), octets (not at all).
+
+use strict;
+use warnings;
+
+use parent -norequire, 'Chaos::Peer::WebSocket';
+
+use Chaos::Peer::WebSocket;
+
+# Messages that are on their way.
+use constant WINDOW => 100;
+
+sub path { return $_[0]{path} }
+
+sub opened {
+    my ($self) = @_;
+
+    @$self{qw(sent got queue octets)} = (0, 0, [], '');
+    # Some have something to read while they read nothing.
+    $self->{pause_at} = rand() < 0.1 ? int rand 3000 : -1;
+    return $self->more;
+}
+
+sub more {
+    my ($self) = @_;
+
+    my $frames = '';
+    while ($self->{sent} - $self->{got} < WINDOW) {
+        my $number = $self->{sent}++;
+        my $payload = "$number.";
+        my $chance = rand;
+        $payload .= 'x' x ($chance < 0.9 ? rand 60 : $chance < 0.999 ? rand 2000 : rand 150_000);
+        $payload .= "\n" if $self->{form} eq 'octets';
+        my $opcode = $self->{form} eq 'octets' ? 2 : $self->{form} eq 'messages' && $number % 2 ? 2 : 1;
+        push @{$self->{queue}}, [$opcode, $payload];
+        $frames .= Chaos::Peer::WebSocket::frame($opcode, $payload);
+    }
+    $self->send($frames) if length $frames;
+    return;
+}
+
+sub message {
+    my ($self, $opcode, $payload) = @_;
+
+    if ($self->{form} eq 'octets') {
+        $self->{octets} .= $payload;
+        while ((my $end = index $self->{octets}, "\n") >= 0) {
+            $self->one(2, substr $self->{octets}, 0, $end + 1, '');
+        }
+    } else {
+        $self->one($opcode, $payload);
+    }
+    if ($self->{got} >= $self->{pause_at} && $self->{pause_at} >= 0) {
+        $self->{pause_at} = -1;
+        $self->pause(rand 1.5);
+    }
+    $self->more if $self->{sent} - $self->{got} < WINDOW / 2 && $self->{state} eq 'open' && !length $self->{out};
+    return;
+}
+
+sub taken {
+    my ($self) = @_;
+
+    return if !defined $self->{sent};
+    $self->more if $self->{sent} - $self->{got} < WINDOW / 2;
+    return;
+}
+
+sub one {
+    my ($self, $opcode, $payload) = @_;
+
+    my $expected = shift @{$self->{queue}} or return $self->strange($payload, 'nothing');
+    return $self->strange($payload, $expected->[1]) if $payload ne $expected->[1] || $opcode != $expected->[0];
+    $self->{got}++;
+    $self->{record}->count("deliveries $self->{kind}");
+    return;
+}
+
+sub strange {
+    my ($self, $payload, $expected) = @_;
+
+    my ($number, $other) = map { /^(\d+)\./ ? $1 : -1 } $payload, $expected;
+    my $kind = $number < 0 || $number == $other ? 'form' : $number < $self->{got} ? 'repeat' : 'loss';
+    $self->{record}->fault($kind, sprintf '%s at %s: "%s" of %d octets in place of "%s" of %d', $self->{kind}, $self->{port},
+        substr($payload, 0, 20), length $payload, substr($expected, 0, 20), length $expected);
+    return $self->drop;
+}
+
+sub waits { return $_[0]{sent} > $_[0]{got} && !$_[0]{deaf} }
+
+1;
