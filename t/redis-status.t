@@ -57,6 +57,17 @@ case 'json' => sub {
     unlike(request($port, 'GET', $_)->{body}, qr/secret/, 'no password') for '/status', '/text', '/prometheus';
 };
 
+case 'channels: those that clients can name' => sub {
+    my $channels = sub { decode_json(request($port, 'GET', '/status')->{body})->{channels}{channels} };
+    is($channels->(), 0, 'how the workers find each other is none');
+    my $subscriber = Ws::Client->open($port, '/sub?id=named');
+    is($channels->(), 1);
+    is($subscriber->close(1000), 'close 1000');
+    publish($port, '/pub?id=named', 'x');
+    is(request($port, 'DELETE', '/pub?id=named')->{status}, 200);
+    ok(await('the copy to go', sub { $channels->() == 0 }));
+};
+
 case 'what was asked of it' => sub {
     my $before = engine();
     publish($port, '/pub?id=count', $_) for 1 .. 20;

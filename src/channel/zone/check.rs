@@ -9,6 +9,7 @@ use super::groups::GroupUse;
 use super::layout::{
     Cell, CellHead, InterestAt, InterestCell, MAX_PRESENCE, PROGRAM_CELLS, QUEUED, REPLACED, WHEEL, state, tag,
 };
+use super::records::counted;
 use super::wheel::TICK;
 use crate::channel::memory::Corrupt;
 
@@ -72,7 +73,7 @@ impl Checker<'_> {
                 let record = sound(memory.record(cell))?;
                 self.chain(cell, record.cells.get())?;
                 agree!(memory.belongs(record.hash.get(), bucket), true, "bucket of a channel");
-                channels += 1;
+                channels += counted(record);
                 self.log(cell, &mut serials)?;
                 messages += record.messages.get();
                 bytes += record.bytes.get();

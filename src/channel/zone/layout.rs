@@ -168,7 +168,7 @@ shared! {
         /// The last of those messages at the beginning of the order that were passed over when room was needed; 0: none. See
         /// [`super::order`].
         passed: Word,
-        /// Channels, deleted ones that still wait for their workers included.
+        /// Channels with an id, deleted ones that still wait for their workers included.
         channels: Word,
         /// Messages stored.
         messages: Word,

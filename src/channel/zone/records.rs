@@ -212,7 +212,7 @@ impl<'a> Memory<'a> {
         let bucket = self.bucket(self.bucket_of(hash))?;
         record.hash_next.set(bucket.get());
         bucket.commit(cell.number());
-        header.channels.add(1);
+        header.channels.add(counted(record));
         if let Some(group) = self.group_of(record)? {
             group.records.add(1);
             group.channels.add(1);
@@ -279,7 +279,7 @@ impl<'a> Memory<'a> {
             self.discard_program(record, program)?;
         }
         self.way_to(cell, record)?.commit(record.hash_next.get());
-        header.channels.sub(1);
+        header.channels.sub(counted(record));
         self.unschedule(cell)?;
         self.unlist_idle(cell)?;
         if record.upcoming.get() > 1 {
@@ -365,6 +365,12 @@ impl<'a> Memory<'a> {
 /// Octets of a channel's id.
 fn id_len(record: &Record) -> usize {
     (record.id_len.get() & !COPIED) as usize
+}
+
+/// What a record adds to the number of channels: nothing where it has no id. No client can name such a channel; a relay of an engine has one, by
+/// which the workers find each other.
+pub fn counted(record: &Record) -> u32 {
+    u32::from(id_len(record) != 0)
 }
 
 /// Where the key of a channel begins in its chain.

@@ -14,7 +14,7 @@ use super::layout::{
     BODY, Cell, CellHead, Group, INLINE_GROUP, INLINE_INPUT, INLINE_KEY, INLINE_MESSAGE, Input, InterestCell,
     MAX_PRESENCE, Message, PROGRAM_CELLS, Present, QUEUED, REASON, Record, WHEEL, link as link_value, state, tag,
 };
-use super::records::trailing;
+use super::records::{counted, trailing};
 use crate::channel::memory::{Corrupt, Word};
 
 /// What has been found.
@@ -62,7 +62,7 @@ impl<'a> Memory<'a> {
                 self.repair_presence(cell, record)?;
                 self.repair_log(cell, record, &mut found)?;
                 self.repair_program(cell, record, occupied)?;
-                found.channels += 1;
+                found.channels += counted(record);
                 let published = record.upcoming.get() > 1;
                 if published {
                     header.kept_cells.add(record.cells.get());
