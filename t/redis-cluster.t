@@ -76,6 +76,7 @@ case 'the status of a cluster to which nobody has subscribed' => sub {
     is($engine->{engine}, $cluster->url);
     like($engine->{master}, qr/^127\.0\.0\.1:\d+, /);
     ok($engine->{listening}{connected}, 'it misses nothing');
+    like(request($ports[0], 'GET', '/group')->{body}, qr/^channels: 0\r/, 'nor has its group a channel');
 };
 
 my @ids = map { "channel$_" } 1 .. 30;

@@ -81,7 +81,7 @@ impl Checker<'_> {
                 self.presence(cell)?;
                 let group = groups.entry(record.group.get()).or_default();
                 group.0 += 1;
-                group.1.channels += u32::from(record.state.get() == state::LIVE);
+                group.1.channels += if record.state.get() == state::LIVE { counted(record) } else { 0 };
                 group.1.subscribers += subscribers;
                 group.1.messages += record.messages.get();
                 group.1.bytes += record.bytes.get();

@@ -215,7 +215,7 @@ impl<'a> Memory<'a> {
         header.channels.add(counted(record));
         if let Some(group) = self.group_of(record)? {
             group.records.add(1);
-            group.channels.add(1);
+            group.channels.add(counted(record));
         }
         self.schedule(cell, clock + LINGER)?;
         Ok(cell)
@@ -252,7 +252,7 @@ impl<'a> Memory<'a> {
         record.touched.set(clock);
         record.state.commit(state::DELETED);
         if let Some(group) = self.group_of(record)? {
-            group.channels.sub(1);
+            group.channels.sub(counted(record));
         }
         let mut wake = self.notify(cell)?;
         if let Some(program) = self.program_of(record)? {
@@ -291,12 +291,13 @@ impl<'a> Memory<'a> {
             self.give_cells(self.chain_end(cell, 1)?, 1)?;
         }
         let group = Cell::new(record.group.get());
-        let (cells, live) = (record.cells.get(), record.state.get() == state::LIVE);
+        let cells = record.cells.get();
+        let live = if record.state.get() == state::LIVE { counted(record) } else { 0 };
         self.give_cells(self.chain_end(cell, cells)?, cells)?;
         if let Some(cell) = group {
             let group = self.group(cell)?;
             group.records.sub(1);
-            group.channels.sub(u32::from(live));
+            group.channels.sub(live);
             self.remove_unused_group(cell)?;
         }
         Ok(())

@@ -69,7 +69,7 @@ impl<'a> Memory<'a> {
                 }
                 if let Some(group) = self.group_of(record)? {
                     group.records.add(1);
-                    group.channels.add(u32::from(record.state.get() == state::LIVE));
+                    group.channels.add(if record.state.get() == state::LIVE { counted(record) } else { 0 });
                     if published && group.kept.get() == 0 {
                         group.kept.set(1);
                     }
