@@ -21,6 +21,7 @@ use Chaos::Node;
 use Chaos::Publisher;
 use Chaos::Report;
 use Chaos::Schedule;
+use Chaos::Service;
 use File::Temp qw(tempdir);
 use POSIX ();
 use Time::HiRes qw(time sleep);
@@ -49,6 +50,7 @@ if ($CLASS{$kind}) {
         channels => \@Chaos::Endpoints::CHANNELS);
 }
 
+my $service = Chaos::Service->start("$directory/service");
 # How the nodes differ: what becomes of clients when a worker is told to go.
 my @NODES = (
     { name => 'stays' },
@@ -64,7 +66,8 @@ for my $nth (0 .. $#NODES) {
         $http .= "websocket_channel_redis $url; websocket_channel_redis_timeout 1s; websocket_channel_redis_connect_timeout 1s;";
         $http .= 'websocket_channel_redis_replicas 1;' if $kind eq 'replicas';
     }
-    push @nodes, Chaos::Node->new(%options, http => Chaos::Endpoints::http("access_log off; $http"), server => Chaos::Endpoints::server(''));
+    push @nodes, Chaos::Node->new(%options, http => Chaos::Endpoints::http("access_log off; $http"), 
+        server => Chaos::Endpoints::server($engine ? '' : Chaos::Endpoints::SHARED, $service));
     Chaos::Endpoints::prepare($nodes[-1]);
 }
 $_->start for @nodes;
@@ -91,13 +94,15 @@ sub clients {
 }
 clients(\@others, 'programs', sub { Chaos::Endpoints::programs({@_}, \@ports, 1) });
 clients(\@subscribers, 'subscribers', sub { Chaos::Endpoints::subscribers({@_}, \@scopes, $engine ? 3 : 1) });
+clients(\@others, 'shared', sub { Chaos::Endpoints::shared({@_}, \@scopes, 1) }) if !$engine;
+clients(\@subscribers, 'services', sub { Chaos::Endpoints::services({@_}, \@ports, \@scopes, 1) });
 for my $scope (@scopes) {
     for (1 .. ($engine ? 3 : 1)) {
         $number++;
         my $file = "$directory/publisher-$number";
         push @publishers, { file => $file, pid => Chaos::Publisher->start(
             number => $number, seed => $seed * 100 + $number, ports => $scope->[1], scope => $scope->[0], channels => \@channels, file => $file,
-            pause => 0.004) };
+            path => $number % 3 ? '/pub' : '/ask', pause => 0.004) };
     }
 }
 
@@ -105,7 +110,7 @@ my $faults = Chaos::Faults->new(nodes => \@nodes, schedule => $schedule, problem
 print "seed $seed, $seconds s, $kind\n";
 my $begun = time;
 # The last workers live long enough for what they would leak to be seen.
-my @gentle = ($faults->of_helpers, $engine ? $engine->faults : ());
+my @gentle = ($faults->of_helpers, $faults->of_service($service), $engine ? $engine->faults : ());
 $faults->run($begun + $seconds * 0.9, 0.3, $faults->of_workers, $faults->of_masters, @gentle);
 $faults->run($begun + $seconds, 1, @gentle);
 
@@ -157,6 +162,8 @@ $_->reload for @nodes;
 # Fresh workers have to have served what the others did.
 my @warming;
 clients(\@warming, 'programs again', sub { Chaos::Endpoints::programs({@_}, \@ports, 1) });
+clients(\@warming, 'services again', sub { Chaos::Endpoints::services({@_}, \@ports, \@scopes, 1) });
+clients(\@warming, 'shared again', sub { Chaos::Endpoints::shared({@_}, \@scopes, 1) }) if !$engine;
 clients(\@warming, 'subscribers again', sub { Chaos::Endpoints::subscribers({@_}, \@scopes, 1) });
 $schedule->run(4);
 kill 'TERM', map { $_->{pid} } @warming;
@@ -165,11 +172,14 @@ for my $node (@nodes) {
     push @{$left{sessions}}, Chaos::Checks::sessions($node);
     push @{$left{descriptors}}, Chaos::Checks::more("worker of $node->{name}", $old{$node->{name}}, Chaos::Checks::most($node->workers));
     push @{$left{descriptors}}, Chaos::Checks::more("master of $node->{name}", Chaos::Checks::most($node->{master}), $old_master{$node->{name}});
-    push @{$left{zone}}, Chaos::Checks::of_zone($node, @channels, 'ready');
+    push @{$left{zone}}, Chaos::Checks::of_zone($node, @channels, @Chaos::Endpoints::SHARED, 'ready');
     push @{$left{alerts}}, map { "node $node->{name}: $_" } Chaos::Checks::of_log($node);
 }
 
-my $model = Chaos::Model->new(@nodes);
+my $model = Chaos::Model->new($engine ? 1 : 0, @nodes);
+$service->end;
+$schedule->await($service->pid);
+$model->served("$directory/service");
 $model->published($_->{file}) for @publishers;
 $model->received($_->{file}, $_->{name}) for @subscribers, @others, @warming;
 push @problems, $model->problems;

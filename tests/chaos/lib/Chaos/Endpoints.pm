@@ -9,8 +9,10 @@ use Chaos::Peer;
 use Chaos::Peer::Counting;
 use Chaos::Peer::Echo;
 use Chaos::Peer::Poll;
+use Chaos::Peer::Shared;
 use Chaos::Peer::Stream;
 use Chaos::Peer::Subscriber;
+use Chaos::Peer::Tcp;
 use Chaos::Subscription;
 
 # Records of the format "messages" that the program of /count-messages says.
@@ -38,15 +40,20 @@ sub http {
 HTTP
 }
 
-# server(more): for the server of a node.
+# server(more, service): for the server of a node, with the Chaos::Service behind it.
 sub server {
-    my ($more) = @_;
+    my ($more, $service) = @_;
 
+    my ($tcp, $hooks) = ($service->port, $service->hooks);
     return <<"SERVER";
     location = /pub { websocket_channel \$arg_id mode=pub; }
     location = /sub { websocket_channel \$arg_id; websocket_channel_transports websocket eventsource multipart longpoll; websocket_channel_lag skip; }
     location = /poll { websocket_channel \$arg_id; websocket_channel_transports poll; }
     location = /stream { websocket_channel \$arg_id; websocket_channel_transports chunked raw; }
+    location = /asked { websocket_channel \$arg_id; websocket_channel_join_request /hook; websocket_channel_leave_request /hook; websocket_channel_lag skip; }
+    location = /ask { websocket_channel \$arg_id mode=pub; websocket_channel_publish_request /hook; }
+    location = /hook { internal; proxy_pass http://127.0.0.1:$hooks; proxy_read_timeout 4s; proxy_connect_timeout 4s; }
+    location = /tcp { websocket_tcp 127.0.0.1:$tcp; }
     location = /group { websocket_channel_group_info; }
     location = /status { websocket_status; }
     location = /lines { websocket_exec cat; }
@@ -78,6 +85,44 @@ sub programs {
                 for ['lines', 'lines'], ['octets', 'octets'], ['messages', 'messages'], ['lines', 'pooled'];
             Chaos::Peer::Counting->new(%$given, kind => "$_->[1]", form => $_->[0], path => "/$_->[1]", fixed => $_->[2], ports => [$port])
                 for ['lines', 'count'], ['octets', 'count-octets'], ['lines', 'count-messages', RECORDS];
+        }
+    }
+    return;
+}
+
+# services(given, ports, scopes, times): clients of what is behind a socket, or is asked there.
+sub services {
+    my ($given, $ports, $scopes, $times) = @_;
+
+    for (1 .. $times) {
+        for my $port (@$ports) {
+            Chaos::Peer::Tcp->new(%$given, kind => 'tcp', form => 'octets', path => '/tcp', ports => [$port]);
+        }
+        for my $scope (@$scopes) {
+            my %common = (%$given, scope => $scope->[0], ports => $scope->[1], path => '/asked');
+            for my $channel (@CHANNELS) {
+                Chaos::Peer::Subscriber->new(%common, channels => [$channel], kind => 'asked websocket');
+                Chaos::Peer::Stream->new(%common, channels => [$channel], kind => 'asked eventsource', transport => 'eventsource');
+                Chaos::Peer::Poll->new(%common, channels => [$channel], kind => 'asked longpoll', transport => 'longpoll');
+            }
+        }
+    }
+    return;
+}
+
+# SHARED: for the server of a node without an engine.
+use constant SHARED => 'location = /shared { websocket_exec cat; websocket_channel $arg_id; websocket_channel_lag skip; websocket_exec_linger 500ms; }';
+
+our @SHARED = qw(s1 s2);
+
+# shared(given, scopes, times): clients that share programs.
+sub shared {
+    my ($given, $scopes, $times) = @_;
+
+    for my $scope (@$scopes) {
+        for my $channel (@SHARED) {
+            Chaos::Peer::Shared->new(%$given, scope => $scope->[0], ports => $scope->[1], channels => [$channel], kind => 'shared', path => '/shared')
+                for 1 .. 6 * $times;
         }
     }
     return;

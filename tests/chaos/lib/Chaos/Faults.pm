@@ -74,6 +74,15 @@ sub of_helpers {
     );
 }
 
+sub of_service {
+    my ($self, $service) = @_;
+
+    return (
+        ['service stopped', 2, sub { $self->{schedule}->stop(rand 1.5, $service->pid) }],
+        ['hooks unanswered', 2, sub { $service->away(rand 1.5) }],
+    );
+}
+
 sub of_masters {
     my ($self) = @_;
 

@@ -8,13 +8,13 @@ use warnings;
 # Seconds after something was killed in which others notice.
 use constant AFTER => 6;
 
-# new(nodes)
+# new(engine, nodes): whether there is an engine, and the nodes.
 sub new {
-    my ($class, @nodes) = @_;
+    my ($class, $engine, @nodes) = @_;
 
     my %node = map { $_->port => $_ } @nodes;
     return bless {
-        nodes => \%node, unanswered => {}, ids => {}, problems => [], ends => {}, refusals => {},
+        engine => $engine, nodes => \%node, unanswered => {}, ids => {}, problems => [], ends => {}, refusals => {},
         counts => { map { $_ => 0 } qw(taken refused unknown gaps longest) },
     }, $class;
 }
@@ -72,12 +72,15 @@ sub received {
         if ($what eq 'message') {
             my ($channel, $id, $payload) = @words;
             $self->is_named($channel, $id, $payload, $name);
-            next if $payload =~ /^\w+\.end\./;
+            # What clients of a shared program send has no publisher.
+            next if $payload =~ /^\w+\.end\./ || $payload =~ /^s\d/;
             my $unanswered = $self->{unanswered}{$payload};
             $self->problem('refused', "$payload came to $name, and its publisher was told that it was not published") if ($unanswered // '') eq 'refused';
             $self->problem('foreign', "$payload came to $name, and nobody has published it") if !$unanswered;
         } elsif ($what eq 'count') {
             $self->{counts}{$words[0]} += $words[1];
+        } elsif ($what eq 'brought') {
+            $self->brought(@words);
         } elsif ($what eq 'end') {
             $self->ended(@words);
         } else {
@@ -85,6 +88,30 @@ sub received {
         }
     }
     return;
+}
+
+# served(file): what the service got. To be read before the clients' files.
+sub served {
+    my ($self, $file) = @_;
+
+    open my $in, '<', $file or return $self->problem('loss', 'the service has written nothing');
+    while (<$in>) {
+        my ($what, $name, $lines) = split;
+        $self->{brought}{$name} = $lines;
+    }
+    return;
+}
+
+# brought(port, worker, connection, lines): a client closed in order, and had sent so many lines.
+sub brought {
+    my ($self, $port, $worker, $name, $lines) = @_;
+
+    my $got = $self->{brought}{$name};
+    $self->{counts}{'deliveries to the service'} += $got // 0;
+    return if defined $got && $got == $lines;
+    my $node = $self->{nodes}{$port};
+    return if $node->{killed}{$worker} || $node->{cuts} || @{$node->{down}} || $node->{starves};
+    return $self->problem('loss', sprintf 'the service got %s of %d lines of %s at %s', $got // 'nothing', $lines, $name, $port);
 }
 
 # ended(kind, port, worker, since, until, how, stalled, reused): a session that nobody wanted to end has to have a reason.
@@ -102,6 +129,7 @@ sub ended {
 sub is_explained {
     my ($self, $node, $kind, $worker, $since, $until, $how, $stalled, $reused) = @_;
 
+    my $is_channel = $kind =~ /websocket|eventsource|chunked|multipart|raw|poll/;
     my $streams = $kind =~ /eventsource|chunked|multipart|raw|poll/;
     # Faults of the node in the time of this session, or just before it.
     my $hurt = grep { $_ > $since - AFTER && $_ < $until + 1 } @{$node->{hurt}};
@@ -111,6 +139,8 @@ sub is_explained {
         return 1 if $how eq 'no answer' && $worker eq '-' && $hurt;
         # nginx closes a connection that waits for another request when it likes to.
         return 1 if $reused;
+        # What cannot tell of a gap is cut, so that it does not look whole.
+        return 1 if $self->{engine} && $kind =~ /^(?:chunked|raw)/;
         return $streams && $node->{cuts};
     }
     return $down if $how eq 'unreachable';
@@ -118,6 +148,8 @@ sub is_explained {
     return $node->{cuts} if $how =~ /^close 1001/;
     return $hurt if $how =~ /^close 1011/;
     return $streams if $how eq 'whole';
+    return 1 if $how =~ /^refused 50[234]$/ && $kind =~ /^asked/;
+    return 1 if $how eq 'refused 503' && $is_channel && $self->{engine};
     return $hurt || $down if $how =~ /^refused 50[03]$/;
     return 0;
 }

@@ -74,14 +74,32 @@ sub parts {
     return { of => \%of, epochs => $unknown ? undef : [map { $_->[0] } @parts] };
 }
 
-# gap(lost, id): messages were told to be lost, 0 if nobody knows how many. The id is the position after them, if the transport tells it.
+# gap(lost, id): messages were told to be lost, 0 if nobody knows how many. The id is the position after them; a transport that does not tell it tells
+# the gap with the next message.
 sub gap {
     my ($self, $lost, $id) = @_;
 
     $self->{record}->count('gaps');
-    # Of several channels each may tell of one, before the next message comes.
-    $self->{gap} = !defined $self->{gap} ? $lost : $lost && $self->{gap} ? $self->{gap} + $lost : 0;
-    $self->{text} = $id if defined $id;
+    if (!defined $id) {
+        # Of several channels each may tell of one, before the next message comes.
+        $self->{gap} = !defined $self->{gap} ? $lost : $lost && $self->{gap} ? $self->{gap} + $lost : 0;
+        return;
+    }
+    my $parts = $self->parts($id) or return;
+    my $old = $self->{at};
+    if ($old && $old->{epochs} && $parts->{epochs}) {
+        my ($advance, $again, $other) = $self->advance($old, $parts);
+        if ($self->{returns} && ($again || $other)) {
+            $self->forget;
+        } elsif ($again) {
+            $self->fault('repeat', "a gap leads back to $id");
+        } elsif ($lost && !$other && $lost != $advance) {
+            $self->fault('loss', "a gap of $lost leads to $id");
+        }
+    } elsif ($self->{returns}) {
+        $self->forget;
+    }
+    @$self{qw(at text)} = ($parts, $id);
     return;
 }
 
@@ -131,6 +149,23 @@ sub forget {
 sub follows {
     my ($self, $old, $new, $id) = @_;
 
+    my ($advance, $again, $other) = $self->advance($old, $new);
+    my $gap = $self->{gap};
+    # The message itself, unless it is the first one of another epoch.
+    my $missing = $other || !$old->{epochs} ? 0 : $advance - 1;
+    return $self->fault('repeat', "$id comes again") if $again || $missing < 0;
+    if (!defined $gap) {
+        $self->fault('loss', ($other ? 'another epoch' : "$missing messages are missing") . " before $id, and no gap was told") if $missing || $other;
+    } elsif ($gap && !$other && @{$self->{channels}} == 1 && $gap != $missing) {
+        $self->fault('loss', "$missing messages are missing before $id, and the gap says $gap");
+    }
+    return;
+}
+
+# advance(old, new): how many messages are between two positions, whether one of them leads back, and whether a channel has another epoch.
+sub advance {
+    my ($self, $old, $new) = @_;
+
     my ($advance, $again, $other) = (0, 0, 0);
     for my $epoch (keys %{$new->{of}}) {
         my $before = $old->{of}{$epoch};
@@ -143,16 +178,7 @@ sub follows {
         $advance += $more;
     }
     $other = 1 if $new->{epochs} && grep { !defined $new->{of}{$_} } keys %{$old->{of}};
-    my $gap = $self->{gap};
-    # The message itself, unless it is the first one of another epoch.
-    my $missing = $other || !$old->{epochs} ? 0 : $advance - 1;
-    return $self->fault('repeat', "$id comes again") if $again || $missing < 0;
-    if (!defined $gap) {
-        $self->fault('loss', ($other ? 'another epoch' : "$missing messages are missing") . " before $id, and no gap was told") if $missing || $other;
-    } elsif ($gap && !$other && @{$self->{channels}} == 1 && $gap != $missing) {
-        $self->fault('loss', "$missing messages are missing before $id, and the gap says $gap");
-    }
-    return;
+    return ($advance, $again, $other);
 }
 
 1;

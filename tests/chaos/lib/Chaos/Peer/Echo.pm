@@ -30,16 +30,21 @@ sub more {
     my $frames = '';
     while ($self->{sent} - $self->{got} < WINDOW) {
         my $number = $self->{sent}++;
-        my $payload = "$number.";
-        my $chance = rand;
-        $payload .= 'x' x ($chance < 0.9 ? rand 60 : $chance < 0.999 ? rand 2000 : rand 150_000);
-        $payload .= "\n" if $self->{form} eq 'octets';
+        my $payload = $self->payload($number);
         my $opcode = $self->{form} eq 'octets' ? 2 : $self->{form} eq 'messages' && $number % 2 ? 2 : 1;
         push @{$self->{queue}}, [$opcode, $payload];
         $frames .= Chaos::Peer::WebSocket::frame($opcode, $payload);
     }
     $self->send($frames) if length $frames;
     return;
+}
+
+sub payload {
+    my ($self, $number) = @_;
+
+    my $chance = rand;
+    my $payload = "$number." . 'x' x ($chance < 0.9 ? rand 60 : $chance < 0.999 ? rand 2000 : rand 150_000);
+    return $self->{form} eq 'octets' ? "$payload\n" : $payload;
 }
 
 sub message {

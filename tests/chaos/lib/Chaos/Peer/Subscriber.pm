@@ -44,8 +44,14 @@ sub message {
     my $head = substr $text, 0, $end;
     my ($id) = $head =~ /^id: (\S+)$/m;
     return $self->{subscription}->gap($1, $id) if $head =~ /^gap: (\d+)$/m;
-    $self->{subscription}->message($id, substr $text, $end + 2);
+    $self->arrived($id, substr $text, $end + 2);
     return $self->is_enough;
+}
+
+sub arrived {
+    my ($self, $id, $payload) = @_;
+
+    return $self->{subscription}->message($id, $payload);
 }
 
 # is_enough(): a subscriber that has the last message of each of its channels is over.
