@@ -22,6 +22,7 @@ use Chaos::Publisher;
 use Chaos::Report;
 use Chaos::Schedule;
 use Chaos::Service;
+use Chaos::Starved;
 use File::Temp qw(tempdir);
 use POSIX ();
 use Time::HiRes qw(time sleep);
@@ -34,6 +35,7 @@ $seconds ||= 600;
 $kind ||= 'single';
 my %CLASS = (none => undef, single => 'Single', sentinel => 'Sentinel', replicas => 'Sentinel', cluster => 'Cluster');
 die "there is no engine called $kind\n" if !exists $CLASS{$kind};
+Chaos::Starved::mounts(@ARGV);
 $seed = time ^ $$ if !length($seed // '');
 $seed = int $seed;
 srand $seed;
@@ -43,7 +45,7 @@ $SIG{INT} = $SIG{TERM} = sub { exit 130 };
 my @problems;
 my $directory = tempdir('ws-chaos-XXXXXXXX', TMPDIR => 1, CLEANUP => !$ENV{KEEP});
 my $schedule = Chaos::Schedule->new;
-my $engine;
+my ($engine, $starved);
 if ($CLASS{$kind}) {
     $engine = "Chaos::Engine::$CLASS{$kind}"->start(
         later => sub { $schedule->later(@_) }, stop => sub { $schedule->stop(@_) }, ended => sub { $schedule->await(@_) },
@@ -70,16 +72,20 @@ for my $nth (0 .. $#NODES) {
         server => Chaos::Endpoints::server($engine ? '' : Chaos::Endpoints::SHARED, $service));
     Chaos::Endpoints::prepare($nodes[-1]);
 }
+$starved = Chaos::Starved->new($service);
+push @nodes, $starved->node;
 $_->start for @nodes;
 my @ports = map { $_->port } @nodes;
+my @alike = @ports[0 .. $#NODES];
 my @channels = @Chaos::Endpoints::CHANNELS;
 sub answers { my ($port) = @_; return eval { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} } // 0 }
 for my $node (@nodes) {
     Ws::Nginx::await('a publication', sub { answers($node->port) =~ /^20[12]$/ }, 60);
     request($node->port, 'DELETE', '/pub?id=ready');
-    $node->{unused} = Chaos::Checks::status($node)->{channels}{zone}{used} if !$engine;
+    $node->{unused} = Chaos::Checks::status($node)->{channels}{zone}{used} if !$engine || $node->{starves};
 }
-my @scopes = $engine ? ['', \@ports] : map { ["$_/", [$_]] } @ports;
+# The channels of the last one are always its own.
+my @scopes = (($engine ? ['', \@alike] : map { ["$_/", [$_]] } @alike), ["starved/", [$ports[-1]]]);
 
 # What the clients are, in the order in which they are told to go.
 my (@publishers, @subscribers, @others);
@@ -92,9 +98,10 @@ sub clients {
     push @$list, { name => $name, file => $file, pid => Chaos::Clients->start(seed => $seed * 100 + $number, file => $file, make => $make) };
     return;
 }
-clients(\@others, 'programs', sub { Chaos::Endpoints::programs({@_}, \@ports, 1) });
+clients(\@others, 'programs', sub { Chaos::Endpoints::programs({@_}, [@ports, ($ports[-1]) x 3], 1) });
 clients(\@subscribers, 'subscribers', sub { Chaos::Endpoints::subscribers({@_}, \@scopes, $engine ? 3 : 1) });
-clients(\@others, 'shared', sub { Chaos::Endpoints::shared({@_}, \@scopes, 1) }) if !$engine;
+clients(\@subscribers, 'subscribers of too little', sub { Chaos::Endpoints::subscribers({@_}, [$scopes[-1]], 1) });
+clients(\@others, 'shared', sub { Chaos::Endpoints::shared({@_}, $engine ? [$scopes[-1]] : \@scopes, 1) });
 clients(\@subscribers, 'services', sub { Chaos::Endpoints::services({@_}, \@ports, \@scopes, 1) });
 for my $scope (@scopes) {
     for (1 .. ($engine ? 3 : 1)) {
@@ -102,7 +109,8 @@ for my $scope (@scopes) {
         my $file = "$directory/publisher-$number";
         push @publishers, { file => $file, pid => Chaos::Publisher->start(
             number => $number, seed => $seed * 100 + $number, ports => $scope->[1], scope => $scope->[0], channels => \@channels, file => $file,
-            path => $number % 3 ? '/pub' : '/ask', pause => 0.004) };
+            path => $number % 3 ? '/pub' : '/ask', refusals => $scope->[0] eq 'starved/' ? qr/^50[0237]$/ : qr/^50[23]$/,
+            pause => 0.004) };
     }
 }
 
@@ -110,8 +118,8 @@ my $faults = Chaos::Faults->new(nodes => \@nodes, schedule => $schedule, problem
 print "seed $seed, $seconds s, $kind\n";
 my $begun = time;
 # The last workers live long enough for what they would leak to be seen.
-my @gentle = ($faults->of_helpers, $faults->of_service($service), $engine ? $engine->faults : ());
-$faults->run($begun + $seconds * 0.9, 0.3, $faults->of_workers, $faults->of_masters, @gentle);
+my @gentle = ($faults->of_helpers, $faults->of_service($service), $starved->faults($schedule), $engine ? $engine->faults : ());
+$faults->run($begun + $seconds * 0.9, 0.2, $faults->of_workers, $faults->of_masters, @gentle);
 $faults->run($begun + $seconds, 1, @gentle);
 
 # Everything is as it should be again, and each channel gets a last message.
@@ -163,7 +171,7 @@ $_->reload for @nodes;
 my @warming;
 clients(\@warming, 'programs again', sub { Chaos::Endpoints::programs({@_}, \@ports, 1) });
 clients(\@warming, 'services again', sub { Chaos::Endpoints::services({@_}, \@ports, \@scopes, 1) });
-clients(\@warming, 'shared again', sub { Chaos::Endpoints::shared({@_}, \@scopes, 1) }) if !$engine;
+clients(\@warming, 'shared again', sub { Chaos::Endpoints::shared({@_}, $engine ? [$scopes[-1]] : \@scopes, 1) });
 clients(\@warming, 'subscribers again', sub { Chaos::Endpoints::subscribers({@_}, \@scopes, 1) });
 $schedule->run(4);
 kill 'TERM', map { $_->{pid} } @warming;
@@ -197,5 +205,6 @@ END {
     # Whoever is left was started here.
     my $status = $?;
     kill 'KILL', descendants($$);
+    $starved->unmount if $starved;
     $? = $status;
 }

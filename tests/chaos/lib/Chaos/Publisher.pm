@@ -11,7 +11,7 @@ use Time::HiRes qw(time sleep);
 use Ws::Client;
 use Ws::Http;
 
-# start(number, seed, ports, path, scope, channels, file, pause): a process that publishes until it gets TERM. The file has a line for each message: payload,
+# start(number, seed, ports, path, scope, channels, file, refusals, pause): a process that publishes until it gets TERM. The file has a line for each message: payload,
 # channel, what became of it, seconds that took, id.
 sub start {
     my ($class, %opt) = @_;
@@ -46,7 +46,7 @@ sub start {
         my ($unanswered, $id) = ('unknown', '');
         if ($response && $response->{status} =~ /^20[12]$/) {
             ($unanswered, $id) = ('taken', decode_json($response->{body})->{last_message_id});
-        } elsif ($response && $response->{status} =~ /^50[23]$/) {
+        } elsif ($response && $response->{status} =~ $opt{refusals}) {
             $unanswered = 'refused';
         } elsif ($response && $response->{status} != 504) {
             $unanswered = "status $response->{status}";

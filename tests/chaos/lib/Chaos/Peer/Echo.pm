@@ -18,7 +18,7 @@ sub path { return $_[0]{path} }
 sub opened {
     my ($self) = @_;
 
-    @$self{qw(sent got queue octets)} = (0, 0, [], '');
+    @$self{qw(sent got queue octets allowed)} = (0, 0, [], '', WINDOW);
     # Some have something to read while they read nothing.
     $self->{pause_at} = rand() < 0.1 ? int rand 3000 : -1;
     return $self->more;
@@ -28,7 +28,7 @@ sub more {
     my ($self) = @_;
 
     my $frames = '';
-    while ($self->{sent} - $self->{got} < WINDOW) {
+    while ($self->{sent} - $self->{got} < WINDOW && $self->{sent} < $self->{allowed}) {
         my $number = $self->{sent}++;
         my $payload = $self->payload($number);
         my $opcode = $self->{form} eq 'octets' ? 2 : $self->{form} eq 'messages' && $number % 2 ? 2 : 1;
@@ -37,6 +37,17 @@ sub more {
     }
     $self->send($frames) if length $frames;
     return;
+}
+
+# tick(now): so many messages more, or the echo would take all of the machine.
+sub tick {
+    my ($self, $now) = @_;
+
+    if ($self->{state} eq 'open' && $self->{allowed} - $self->{sent} < WINDOW) {
+        $self->{allowed} += 40;
+        $self->more if !length $self->{out};
+    }
+    return $self->SUPER::tick($now);
 }
 
 sub payload {
