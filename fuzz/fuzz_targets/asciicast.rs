@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     let [size, octets @ ..] = data else { return };
     let text = Rc::new(RefCell::new(String::new()));
     let header = asciicast::header(Size::default(), 0, octets.get(..8).unwrap_or_default());
-    let form = Form::Asciicast(Asciicast::new(false));
+    let form = Form::Asciicast(Asciicast::new(false, false));
     let mut recorder = Recorder::begin(form, header, Box::new(File { text: Rc::clone(&text) }), 0);
     let (mut shown, mut typed) = (Vec::new(), Vec::new());
     for (nth, payload) in octets.chunks(usize::from(*size).max(1)).enumerate() {

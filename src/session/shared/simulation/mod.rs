@@ -111,6 +111,7 @@ impl Simulation {
     }
 
     /// After the next look of a worker at a program it ends, in this worker.
+    #[cfg(test)]
     pub fn end_after_next_look(&self, worker: usize) {
         self.world.ends_after_look.set(Some(self.workers[worker].state.slot));
     }
@@ -430,6 +431,15 @@ impl Simulation {
             self.world.store.usage().expect("a sound zone").channels
         };
         assert!((0..10).any(|_| count_channels() == 0), "a channel that nobody uses is in the zone");
+    }
+}
+
+impl Drop for Simulation {
+    /// Workers know each other, and their clients: without this none of them would ever be freed.
+    fn drop(&mut self) {
+        for state in self.alive.take() {
+            drop(state.clients.take());
+        }
     }
 }
 
