@@ -135,7 +135,7 @@ impl Message {
     }
 
     /// A message that was never in a zone.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn for_tests(id: MessageId, kind: MessageKind, content_type: &[u8], event: &[u8], data: &[u8]) -> Self {
         let header = Header { fin: true, rsv1: false, opcode: kind.opcode(), len: data.len() as u64 }.encode();
         let octets = [&header, data, content_type, event].concat();

@@ -8,7 +8,7 @@
 //! what that costs them.
 
 use super::publish::write;
-use super::{Copies, History, Key, MOST_DROPS, Now, PublishError, Wake};
+use super::{Copies, History, Key, MAX_KEY_PART, MOST_DROPS, Now, PublishError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
@@ -231,7 +231,9 @@ impl<L: Lock> Copies<'_, L> {
         self.zone.view(|memory| {
             for nth in from..to {
                 let mut next = Cell::new(memory.bucket(nth)?.get());
+                let mut left = memory.geometry.cells;
                 while let Some(channel) = next {
+                    left = left.checked_sub(1).ok_or(Corrupt)?;
                     let record = memory.record(channel)?;
                     next = Cell::new(record.hash_next.get());
                     let Some(copied) = memory.copied(channel)? else { continue };
@@ -253,6 +255,10 @@ fn find<'a>(memory: Memory<'a>, key: Key<'_>, hash: u64) -> Result<Option<(Cell,
 fn found(memory: Memory<'_>, channel: Cell, record: &Record) -> Result<CopyFound, Corrupt> {
     let lengths = [record.group_len.get() as usize, (record.id_len.get() & !COPIED) as usize];
     let at = size_of::<Record>() + size_of::<Copied>();
+    // No key is longer; what is damaged might say that it takes more memory than there is.
+    if lengths.iter().any(|length| *length > MAX_KEY_PART) {
+        return Err(Corrupt);
+    }
     let mut group = Vec::with_capacity(lengths.iter().sum());
     memory.read_along(channel, at, lengths.iter().sum(), &mut group)?;
     let id = group.split_off(lengths[0].min(group.len()));

@@ -239,7 +239,9 @@ impl<L: Lock> Groups<'_, L> {
             let Some(cell) = memory.find_group(space, name)? else { return Ok(None) };
             for nth in from..to {
                 let mut next = Cell::new(memory.bucket(nth)?.get());
+                let mut left = memory.geometry.cells;
                 while let Some(channel) = next {
+                    left = left.checked_sub(1).ok_or(Corrupt)?;
                     let record = memory.record(channel)?;
                     next = Cell::new(record.hash_next.get());
                     if record.group.get() == cell.number() && record.state.get() == state::LIVE {

@@ -236,6 +236,19 @@ impl<L: Lock> Store<L> {
         })
     }
 
+    /// What is wrong with the zone, if anything is: for tests, as it looks at all of it under the lock.
+    #[cfg(any(test, fuzzing))]
+    pub fn check(&self) -> Result<Result<(), String>, Corrupt> {
+        self.zone.view(|memory| Ok(super::zone::check::check(memory)))
+    }
+
+    /// Takes the zone as damaged, so that whoever uses it next rebuilds it: for tests.
+    #[cfg(any(test, fuzzing))]
+    pub fn distrust(&self) -> Result<(), Corrupt> {
+        let found = self.zone.view(|_| Err::<(), _>(Corrupt));
+        if found == Err(Corrupt) { Ok(()) } else { Err(Corrupt) }
+    }
+
     /// Does what is due: drops messages that have expired and channels that nobody uses, at most about `most` of them.
     /// Whether nothing is left to do at the moment. To be called by any worker about once a second.
     pub fn tend(&self, now: Now, most: usize) -> Result<bool, Corrupt> {

@@ -9,7 +9,7 @@ use crate::channel::memory::Corrupt;
 use crate::channel::message::{CopyError, Message};
 use crate::channel::position::{Epoch, Lineage, Offset};
 use crate::channel::zone::Memory;
-use crate::channel::zone::layout::{Cell, Interest, InterestAt, REPLACED, state};
+use crate::channel::zone::layout::{Cell, Interest, InterestAt, QUEUED, REPLACED, state};
 
 /// How much is copied while the lock is held once. The first message is copied whatever its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl<L: Lock> Log<'_, L> {
             let clock = memory.clock(now.clock)?;
             let own = memory.slot(slot.0)?;
             while let Some(at) = InterestAt::new(own.dirty_head.get()) {
-                match drain_one(memory, at, clock, &mut budget, out) {
+                match drain_one(memory, at, slot, clock, &mut budget, out) {
                     Ok(true) => memory.checkpoint()?,
                     Ok(false) => return Ok(Ok(true)),
                     Err(CopyError::Memory(_)) => {
@@ -190,7 +190,9 @@ fn read(
     let mut cell = memory.seek(record, from)?;
     let mut read = Read { next, lost: 0, more: false };
     let mut first = true;
+    let mut left = memory.geometry.cells;
     while let Some(at) = cell {
+        left = left.checked_sub(1).ok_or(Corrupt)?;
         let message = memory.message(at)?;
         if budget.is_spent() && !first {
             read.more = true;
@@ -199,7 +201,7 @@ fn read(
         let copy = Message::copy(memory, epoch, at)?;
         budget.spend(&copy);
         if first {
-            read.lost = copy.id.offset.0 - next.0;
+            read.lost = copy.id.offset.0.saturating_sub(next.0);
             first = false;
         }
         read.next = copy.id.offset.next();
@@ -219,6 +221,7 @@ fn read(
 fn drain_one(
     memory: Memory<'_>,
     at: InterestAt,
+    own: Slot,
     clock: u64,
     budget: &mut Budget,
     out: &mut Vec<News>,
@@ -227,7 +230,11 @@ fn drain_one(
     let channel = Cell::new(interest.record.get()).ok_or(Corrupt)?;
     let (record, epoch) = (memory.record(channel)?, memory.epoch_of(channel)?);
     let token = Token(interest.token.get());
-    let Some(slot) = memory.interested(interest)? else { return Err(Corrupt.into()) };
+    // What is on the list of this worker by mistake would never be taken off it.
+    let Some(slot) = memory.interested(interest)?.filter(|slot| *slot == own.0 && interest.slot.get() & QUEUED != 0)
+    else {
+        return Err(Corrupt.into());
+    };
     let before = memory.copied_by_all(channel)?;
     if interest.seen.get() == REPLACED {
         let oldest = Offset(memory.oldest_offset(record)?);

@@ -3,6 +3,7 @@
 //! The store over private memory.
 
 mod copy;
+mod damaged;
 mod departed;
 mod groups;
 mod interrupted;
@@ -20,7 +21,6 @@ use super::*;
 use crate::channel::lock::Unshared;
 use crate::channel::message::{Message, Publication};
 use crate::channel::transport::Transport;
-use crate::channel::zone::check::check;
 use crate::ws::frame::MessageKind;
 
 /// A store of this test alone, with a clock.
@@ -87,7 +87,7 @@ impl Rig {
     }
 
     fn check(&self) {
-        self.store.zone.view(|memory| Ok(check(memory))).unwrap().unwrap();
+        self.store.check().unwrap().unwrap();
     }
 }
 

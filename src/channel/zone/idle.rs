@@ -89,6 +89,10 @@ impl<'a> Memory<'a> {
         let (first, _) = self.idle_ends(list)?;
         while let Some(cell) = Cell::new(first.get()) {
             self.unlist_idle(cell)?;
+            if first.get() == cell.number() {
+                // It does not know that it is the first, and would be it for ever.
+                return Err(Corrupt);
+            }
             if Some(cell) != own && self.is_idle(cell)? {
                 self.remove(cell)?;
                 return Ok(true);

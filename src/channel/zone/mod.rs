@@ -11,7 +11,7 @@
 //! ([`repair`]).
 
 pub mod cells;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod check;
 pub mod departed;
 pub mod geometry;

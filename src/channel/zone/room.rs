@@ -318,7 +318,9 @@ impl Memory<'_> {
         let mut going = true;
         while going && bucket < self.geometry.buckets {
             let mut next = Cell::new(self.bucket(bucket)?.get());
+            let mut left = self.geometry.cells;
             while let Some(cell) = next {
+                left = left.checked_sub(1).ok_or(Corrupt)?;
                 next = Cell::new(self.record(cell)?.hash_next.get());
                 self.release_stale(cell)?;
                 self.release_absent(cell)?;

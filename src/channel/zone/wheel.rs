@@ -80,6 +80,10 @@ impl<'a> Memory<'a> {
             let bucket = self.wheel(((turned + 1) % TICKS) as usize)?;
             while let Some(cell) = Cell::new(bucket.get()) {
                 self.unschedule(cell)?;
+                if bucket.get() == cell.number() {
+                    // It does not know that it is the first, and would be it for ever.
+                    return Err(Corrupt);
+                }
                 if !look(cell)? {
                     header.wheel_second.set(turned);
                     return Ok(false);

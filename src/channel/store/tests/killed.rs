@@ -103,7 +103,7 @@ fn zone(len: usize) -> (Store<PidLock>, PidLock) {
 }
 
 fn check_zone(store: &Store<PidLock>) {
-    store.zone.view(|memory| Ok(check(memory))).unwrap().unwrap();
+    store.check().unwrap().unwrap();
 }
 
 /// A message whose data says what it must be.
@@ -280,7 +280,7 @@ fn at_any_instruction() {
         lock.release_for(victim.id());
         let published = publish(&store, "watched", &message(round, 20), History { length: 1, time: 0 });
         if round % 10 == 0 {
-            store.zone.view(|memory| Ok(check(memory))).unwrap().unwrap();
+            store.check().unwrap().unwrap();
             read_everything(&store, all());
         }
         let mut news = Vec::new();

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Zones with links that no writer leaves behind: whatever is done with one comes to an end, which the lock is held for.
+
+use super::*;
+use crate::channel::memory::Corrupt;
+use crate::channel::zone::idle::Idle;
+use crate::channel::zone::layout::{Cell, Record};
+
+/// Octets of a zone that has so few buckets that one call looks at all of them.
+const LEN: usize = 1 << 17;
+
+/// A channel and its record.
+fn record<'r>(rig: &'r Rig, id: &str) -> (Cell, &'r Record) {
+    let memory = rig.store.zone.unlocked();
+    let cell = memory.find(key(id), memory.hash(key(id)).unwrap()).unwrap().unwrap();
+    (cell, memory.record(cell).unwrap())
+}
+
+#[test]
+fn a_bucket_that_is_a_ring() {
+    let ring = || {
+        let rig = Rig::new(LEN);
+        rig.publish("a", b"x");
+        let other = Key::new(b"other", b"b").unwrap();
+        let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
+        rig.store.log().publish(other, &publication, policy(KEEP), rig.now()).unwrap();
+        let (cell, record) = record(&rig, "a");
+        record.hash_next.set(cell.number());
+        rig
+    };
+    let rig = ring();
+    let mut wake = Wake::default();
+    assert_eq!(rig.store.groups().delete("other", 0, rig.now(), &mut wake), Err(Corrupt));
+    // It was rebuilt since.
+    assert!(rig.store.groups().delete("other", 0, rig.now(), &mut wake).is_ok());
+    rig.check();
+    assert_eq!(ring().store.copies().find(1, 0, &mut Vec::new()), Err(Corrupt));
+    let rig = ring();
+    rig.store.zone.update(|memory| memory.start_scan()).unwrap();
+    let _ = rig.store.tend(rig.now(), usize::MAX);
+    rig.store.distrust().unwrap();
+    rig.check();
+}
+
+#[test]
+fn a_first_one_that_does_not_know_it() {
+    let rig = Rig::new(LEN);
+    let slot = rig.claim(7);
+    for id in ["a", "b"] {
+        let subscribed = rig.subscribe(id, slot, 1);
+        rig.store.log().unsubscribe(subscribed.channel, slot, None, rig.now()).unwrap();
+        rig.store.zone.update(|memory| memory.list_idle(record(&rig, id).0)).unwrap();
+    }
+    record(&rig, "a").1.idle_prev.set(record(&rig, "b").0.number());
+    let removed = rig.store.zone.update(|memory| memory.remove_idle(Idle::NeverPublished, None));
+    assert_eq!(removed, Err(Corrupt));
+    rig.check();
+}
+
+#[test]
+fn news_on_the_list_of_another_worker() {
+    let rig = Rig::new(LEN);
+    let slots = [rig.claim(7), rig.claim(8)];
+    rig.subscribe("a", slots[0], 1);
+    rig.publish("a", b"x");
+    let memory = rig.store.zone.unlocked();
+    let [own, other] = slots.map(|slot| memory.slot(slot.number()).unwrap());
+    other.dirty_head.set(own.dirty_head.get());
+    let mut news = Vec::new();
+    assert!(matches!(rig.store.log().drain(slots[1], ALL, rig.now(), &mut news), Err(ReadError::Corrupt)));
+    assert_eq!(messages(&rig.drain(slots[0]), 1), [(1, b"x".to_vec())]);
+    rig.check();
+}
+
+#[test]
+fn expired_messages_that_are_a_ring() {
+    let rig = Rig::new(LEN);
+    let slot = rig.claim(7);
+    let channel = rig.subscribe("a", slot, 1).channel;
+    rig.publish("a", b"x");
+    rig.pass(KEEP.time + 1);
+    let (_, record) = record(&rig, "a");
+    rig.store.zone.unlocked().message(Cell::new(record.oldest.get()).unwrap()).unwrap().after.set(record.oldest.get());
+    let read = rig.store.log().read(channel, Offset(1), ALL, rig.now(), &mut Vec::new());
+    assert!(matches!(read, Err(ReadError::Corrupt)), "{read:?}");
+}
+
+#[test]
+fn a_copy_whose_name_would_fill_the_memory() {
+    let rig = Rig::new(LEN);
+    let original = Original { epoch: Epoch(7), oldest: Offset(1), lineage: Default::default() };
+    let key = Key::in_space(1, b"group", b"a").unwrap();
+    rig.store.copies().follow(key, original, KEEP, rig.now()).unwrap();
+    let memory = rig.store.zone.unlocked();
+    let cell = memory.find(key, memory.hash(key).unwrap()).unwrap().unwrap();
+    memory.record(cell).unwrap().group_len.set(u32::MAX);
+    assert_eq!(rig.store.copies().find(1, 0, &mut Vec::new()), Err(Corrupt));
+}
