@@ -252,7 +252,7 @@ impl Drop for Stack {
 }
 
 /// Pointers to the strings of a block, with a null pointer at the end; `None` if the last one does not end with NUL.
-fn pointers(block: &[u8]) -> Option<Vec<*const c_char>> {
+pub(super) fn pointers(block: &[u8]) -> Option<Vec<*const c_char>> {
     let mut pointers = Vec::with_capacity(64);
     let mut rest = block;
     while !rest.is_empty() {

@@ -15,7 +15,7 @@
 //! - `search` and `child`: from a request to a running program;
 //! - `groups` and `descendants`: the programs that run with all that came of them, and the ladder by which they are
 //!   stopped;
-//! - `wire`: the messages between the two; `sys`: the system calls.
+//! - `wire`: the messages between the two; `wire_check`: any octets as such messages, for tests; `sys`: the system calls.
 //!
 //! A program leads a process group of its own, and on a terminal a session. (A session for each program would make the
 //! scheduler treat it, and every wake-up on its behalf, as another user's: sched(7), "The autogroup feature".) Whatever is
@@ -40,6 +40,8 @@ pub(super) mod search;
 mod server;
 pub(super) mod sys;
 mod wire;
+#[cfg(any(test, fuzzing))]
+pub mod wire_check;
 
 use std::ffi::c_int;
 use std::os::fd::BorrowedFd;

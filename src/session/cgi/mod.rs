@@ -11,8 +11,8 @@
 //! Whatever happens, one method is called, which returns whether the exchange goes on; when it does not,
 //! [`release`](Exchange::release) is to be called, and the request is ended as was said.
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub mod simulation;
 mod turn;
 
 use std::mem;

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Exchanges in a server that is only as fast as a test lets it be.
+//! Exchanges in a server that is only as fast as a test lets it be: for unit tests, and for the fuzz target `exchange`.
 
 mod any_order;
+#[cfg(test)]
 mod bodies;
+#[cfg(test)]
 mod responses;
+
+pub use any_order::run;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Arguments;
 use std::rc::Rc;
 
-use super::{CgiEnd, Exchange, Flow, Host, LAST_WORD, Output, Piece, Program, Request, Response, Settings, UNWANTED};
+use super::{CgiEnd, Exchange, Flow, Host, Output, Piece, Program, Request, Response, Settings};
+#[cfg(test)]
+use super::{LAST_WORD, UNWANTED};
 use crate::exec::cgi::Head;
 use crate::exec::spawner::ExitStatus;
 use crate::ledger::OpenSession;
@@ -250,12 +256,6 @@ impl Test {
         test
     }
 
-    fn started(body: &[u8]) -> Self {
-        let mut test = Self::new(body);
-        test.event(|exchange| exchange.started(7));
-        test
-    }
-
     fn event(&mut self, body: impl FnOnce(&mut Exchange<Server>) -> Flow) {
         assert!(self.end.is_none(), "the exchange goes on");
         if let Flow::Break(end) = body(&mut self.exchange) {
@@ -267,6 +267,16 @@ impl Test {
 
     fn pump(&mut self) {
         self.event(Exchange::pump);
+    }
+}
+
+/// What only unit tests do.
+#[cfg(test)]
+impl Test {
+    fn started(body: &[u8]) -> Self {
+        let mut test = Self::new(body);
+        test.event(|exchange| exchange.started(7));
+        test
     }
 
     fn writes(&mut self, octets: &str) {

@@ -10,7 +10,7 @@
 mod file;
 #[cfg(test)]
 mod tests;
-mod text;
+pub mod text;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
