@@ -18,6 +18,7 @@ help:
 	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make chaos MINUTES=n clients of everything, while nodes and an engine are killed, reloaded, exchanged and cut off for so long (10):'
 	@echo '                    what was promised, and what is left; SEED=n, ENGINE=none, single, sentinel, replicas or cluster'
+	@echo 'make fuzz MINUTES=n  each fuzz target for so many minutes of a core (1); T="frame lines" picks some, MERGE=1 keeps what is new'
 	@echo 'make test-monitoring the dashboard and the alerts of conf/monitoring, by a Prometheus that scrapes nginx'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
 	@echo 'make docs            docs/ as a book in target/book, by mdBook'
@@ -95,6 +96,10 @@ test-sanitize:
 .PHONY: chaos
 chaos:
 	@scripts/chaos.sh $(MINUTES)
+
+.PHONY: fuzz
+fuzz:
+	@scripts/fuzz.sh '$(or $(MINUTES),1)' $(T)
 
 .PHONY: test-valgrind
 test-valgrind:

@@ -8,6 +8,9 @@ scripts/console-hashes.sh --check
 cargo fmt --all --check
 for crate in bench fuzz; do cargo fmt --manifest-path "$crate/Cargo.toml" --check; done
 cargo clippy --quiet --locked --all-targets --manifest-path bench/Cargo.toml --target-dir target/bench -- -D warnings
+# The fuzz targets are looked at without being linked: libFuzzer, which takes a minute to compile, can be any file.
+CUSTOM_LIBFUZZER_PATH=/dev/null RUSTFLAGS="--cfg fuzzing" cargo clippy --quiet --locked --all-targets --manifest-path fuzz/Cargo.toml \
+    --target-dir target/fuzz-check -- -D warnings
 cargo clippy --quiet --locked --all-targets --package ws-exec -- -D warnings
 for features in "" module test-backend; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
