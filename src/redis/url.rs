@@ -94,7 +94,9 @@ impl fmt::Display for Url {
             Place::Server(node) => write!(out, "{scheme}://{node}")?,
             Place::Unix(path) if self.database == 0 => return write!(out, "unix:{path}"),
             Place::Unix(path) => return write!(out, "unix:{path}?db={}", self.database),
-            Place::Sentinel { sentinels, name } => write!(out, "{scheme}+sentinel://{}/{name}", list(sentinels))?,
+            Place::Sentinel { sentinels, name } => {
+                write!(out, "{scheme}+sentinel://{}/{}", list(sentinels), encode(name))?;
+            }
             Place::Cluster(nodes) => write!(out, "{scheme}+cluster://{}", list(nodes))?,
         }
         if self.database == 0 { Ok(()) } else { write!(out, "/{}", self.database) }
@@ -241,6 +243,20 @@ fn node(text: &str, port: u16) -> Result<Node, Expected> {
     Ok(Node { host: host.to_owned(), port })
 }
 
+/// Percent-encoding of all that is not unreserved (RFC 3986, section 2.3).
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            encoded.push(char::from(octet));
+        } else {
+            // Writing to a string does not fail.
+            let _ = fmt::Write::write_fmt(&mut encoded, format_args!("%{octet:02X}"));
+        }
+    }
+    encoded
+}
+
 /// Percent-decoding (RFC 3986, section 2.1).
 fn decode(text: &str) -> Result<String, Expected> {
     const ENCODED: Expected = Expected("\"%\" with two hexadecimal digits after it");
@@ -352,12 +368,14 @@ mod tests {
         for (text, shown) in [
             ("rediss://user:secret@h:1/2", "rediss://h:1/2"),
             ("redis+sentinel://:secret@a,[::1]:5/news/1", "redis+sentinel://a:26379,[::1]:5/news/1"),
+            ("redis+sentinel://a/new%2fs%0A\u{e9}~/1", "redis+sentinel://a:26379/new%2Fs%0A%C3%A9~/1"),
             ("redis+cluster://user:secret@a:1", "redis+cluster://a:1"),
             ("unix:/s?db=4", "unix:/s?db=4"),
         ] {
             let url = Url::parse(text).unwrap();
             assert_eq!(url.to_string(), shown);
             assert_eq!(format!("{url:?}"), shown);
+            assert_eq!(Url::parse(shown).unwrap(), Url { user: None, password: None, ..url });
         }
     }
 
