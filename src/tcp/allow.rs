@@ -71,7 +71,9 @@ impl Rule {
                 let width = if address.is_ipv4() { 32 } else { 128 };
                 let prefix = match bits {
                     None => width,
-                    Some(bits) => bits.parse().ok().filter(|bits| *bits <= width)?,
+                    // What parses numbers would take a sign.
+                    Some(bits) if !bits.starts_with('+') => bits.parse().ok().filter(|bits| *bits <= width)?,
+                    Some(_) => return None,
                 };
                 Some(Rule::Network { address, prefix, ports })
             }
@@ -257,6 +259,7 @@ mod tests {
             "10.1.2.3:5-4",
             "10.1.2.3:-",
             "10.1.2.3/33:1",
+            "10.1.2.3/+8:1",
             "10.1.2.3/:1",
             "10.1.2/24:1",
             "10.1.2:1",
