@@ -76,7 +76,7 @@ impl<'a> Memory<'a> {
         let header = self.header()?;
         let number = match header.departed_free.get() {
             0 => {
-                let number = header.departed_fresh.get() + 1;
+                let number = header.departed_fresh.get().saturating_add(1);
                 if number as usize > self.geometry.departed {
                     return Ok(None);
                 }

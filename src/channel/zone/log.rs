@@ -20,11 +20,11 @@ impl Memory<'_> {
         let record = self.record(channel)?;
         debug_assert_eq!(record.messages.get(), 0, "who publishes has trimmed the log");
         self.published_to(channel, record)?;
-        let serial = header.serial.get() + 1;
+        let serial = header.serial.get().saturating_add(1);
         header.serial.set(serial);
         // Before it counts, as with one that is dropped: whoever comes back from before it is told.
         record.missing.set(serial);
-        record.upcoming.commit(record.upcoming.get() + 1);
+        record.upcoming.commit(record.upcoming.get().saturating_add(1));
         if !self.anyone_interested(channel)? {
             self.list_idle(channel)?;
         }
@@ -56,7 +56,7 @@ impl Memory<'_> {
         let header = self.header()?;
         let record = self.record(channel)?;
         self.unlist_idle(channel)?;
-        let serial = header.serial.get() + 1;
+        let serial = header.serial.get().saturating_add(1);
         header.serial.set(serial);
         record.missing.set(serial);
         if offset > 1 {
@@ -86,7 +86,7 @@ impl Memory<'_> {
         let message = self.message(cell)?;
         let newest = Cell::new(record.newest.get());
         let offset = record.upcoming.get();
-        let serial = header.serial.get() + 1;
+        let serial = header.serial.get().saturating_add(1);
         message.offset.put(offset);
         message.serial.put(serial);
         message.record.put(channel.number());

@@ -199,7 +199,7 @@ impl<'a> Memory<'a> {
         record.epoch.set(self.draw_epoch()?);
         record.upcoming.set(1);
         record.touched.set(clock);
-        let serial = header.serial.get() + 1;
+        let serial = header.serial.get().saturating_add(1);
         header.serial.set(serial);
         record.missing.set(serial);
         if let Some(copied) = self.copied(cell)? {
@@ -234,7 +234,7 @@ impl<'a> Memory<'a> {
         let header = self.header()?;
         let [low, high] = &header.seed;
         loop {
-            let nth = header.drawn.get() + 1;
+            let nth = header.drawn.get().wrapping_add(1);
             header.drawn.commit(nth);
             let mut hash = SipHash::new([high.get(), low.get()]);
             hash.write(&nth.to_le_bytes());

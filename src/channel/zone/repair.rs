@@ -116,15 +116,49 @@ impl<'a> Memory<'a> {
         Ok(marks & bit == 0)
     }
 
-    /// Marks a chain of so many cells, whose first one is marked. The last cell, or `None` if it is not such a chain.
-    fn mark_chain(self, head: Cell, count: usize) -> Result<Option<Cell>, Corrupt> {
+    /// A cell is not in use after all.
+    fn unmark(self, cell: Cell) -> Result<(), Corrupt> {
+        let (word, bit) = self.mark_of(cell)?;
+        word.set(word.get() & !bit);
+        Ok(())
+    }
+
+    /// Nor are so many cells of a chain that were marked.
+    fn unmark_chain(self, head: Cell, count: usize) -> Result<(), Corrupt> {
+        let mut part = Some(head);
+        for _ in 0..count {
+            let Some(cell) = part else { break };
+            self.unmark(cell)?;
+            part = Cell::new(self.cell::<CellHead>(cell)?.next.get());
+        }
+        Ok(())
+    }
+
+    /// Marks a chain. `count` looks at its first cell and says how many it has; `None` if it is not what it should be. The last cell, or
+    /// `None` if there is no such chain: then nothing of it stays marked, or it would be neither used nor free.
+    fn mark_chain(
+        self,
+        head: Cell,
+        count: impl FnOnce() -> Result<Option<usize>, Corrupt>,
+    ) -> Result<Option<Cell>, Corrupt> {
+        if !self.mark(head)? {
+            return Ok(None);
+        }
+        let Some(count) = count()? else { return self.unmark(head).map(|()| None) };
         let mut tail = head;
-        for _ in 1..count {
-            let next = Cell::new(self.cell::<CellHead>(tail)?.next.get());
-            match next {
-                Some(next) if self.mark(next)? && self.cell::<CellHead>(next)?.tag.get() == tag::BODY => tail = next,
-                _ => return Ok(None),
+        for marked in 1..count {
+            match Cell::new(self.cell::<CellHead>(tail)?.next.get()) {
+                Some(next) if self.mark(next)? => {
+                    if self.cell::<CellHead>(next)?.tag.get() == tag::BODY {
+                        tail = next;
+                        continue;
+                    }
+                    self.unmark(next)?;
+                }
+                _ => {}
             }
+            self.unmark_chain(head, marked)?;
+            return Ok(None);
         }
         Ok(Some(tail))
     }
@@ -134,15 +168,15 @@ impl<'a> Memory<'a> {
         for nth in 0..self.geometry.group_buckets {
             let mut way = self.group_bucket(nth)?;
             while let Some(cell) = Cell::new(way.get()) {
-                let sound = self.mark(cell)? && {
+                let chain = self.mark_chain(cell, || {
                     let group: &Group = self.cell(cell)?;
                     let cells = cells_for(group.name_len.get() as usize, INLINE_GROUP);
-                    group.tag.get() == tag::GROUP
+                    let sound = group.tag.get() == tag::GROUP
                         && self.group_bucket_of(group.hash.get()) == nth
-                        && group.cells.get() as usize == cells
-                        && self.mark_chain(cell, cells)?.is_some()
-                };
-                if !sound {
+                        && group.cells.get() as usize == cells;
+                    Ok(sound.then_some(cells))
+                });
+                if chain?.is_none() {
                     way.set(0);
                     break;
                 }
@@ -181,38 +215,34 @@ impl<'a> Memory<'a> {
                     continue;
                 }
                 way.commit(group.hash_next.get());
-                let mut part = Some(cell);
-                for _ in 0..group.cells.get() {
-                    let Some(cell) = part else { break };
-                    let (word, bit) = self.mark_of(cell)?;
-                    word.set(word.get() & !bit);
-                    part = Cell::new(self.cell::<CellHead>(cell)?.next.get());
-                }
+                self.unmark_chain(cell, group.cells.get() as usize)?;
             }
         }
         Ok(())
     }
 
     fn mark_record(self, cell: Cell, bucket: usize) -> Result<Option<&'a Record>, Corrupt> {
-        if !self.mark(cell)? {
-            return Ok(None);
-        }
-        let record: &Record = self.cell(cell)?;
-        let cells = cells_for(trailing(record), INLINE_KEY);
-        let sound = record.tag.get() == tag::CHANNEL
-            && self.belongs(record.hash.get(), bucket)
-            && record.cells.get() as usize == cells
-            && self.is_group(record)?
-            && self.mark_chain(cell, cells)?.is_some();
-        Ok(sound.then_some(record))
+        let chain = self.mark_chain(cell, || {
+            let record: &Record = self.cell(cell)?;
+            let cells = cells_for(trailing(record), INLINE_KEY);
+            let sound = record.tag.get() == tag::CHANNEL
+                && self.belongs(record.hash.get(), bucket)
+                && record.cells.get() as usize == cells
+                && self.is_group(record)?;
+            Ok(sound.then_some(cells))
+        });
+        chain?.map(|_| self.cell(cell)).transpose()
     }
 
     /// Keeps the counts of workers that are still there, and gives them news.
     fn repair_interests(self, channel: Cell, record: &'a Record) -> Result<(), Corrupt> {
         let mut link = &record.interest;
         while let Some(cell) = Cell::new(link.get()) {
-            let sound = self.mark(cell)? && self.cell::<CellHead>(cell)?.tag.get() == tag::INTEREST;
-            if !sound {
+            let chain = self.mark_chain(cell, || {
+                let sound = self.cell::<CellHead>(cell)?.tag.get() == tag::INTEREST;
+                Ok(sound.then_some(1))
+            });
+            if chain?.is_none() {
                 link.set(0);
                 break;
             }
@@ -242,14 +272,15 @@ impl<'a> Memory<'a> {
         let mut way = &record.presence;
         let mut before = None;
         while let Some(cell) = Cell::new(way.get()) {
-            let sound = self.mark(cell)? && {
+            let chain = self.mark_chain(cell, || {
                 let present: &Present = self.cell(cell)?;
-                present.tag.get() == tag::PRESENT
+                let sound = present.tag.get() == tag::PRESENT
                     && present.record.get() == channel.number()
                     && present.length() <= MAX_PRESENCE
-                    && present.transport().is_some()
-            };
-            if !sound {
+                    && present.transport().is_some();
+                Ok(sound.then_some(1))
+            });
+            if chain?.is_none() {
                 way.set(0);
                 break;
             }
@@ -260,8 +291,7 @@ impl<'a> Memory<'a> {
                 way = &present.after;
             } else {
                 way.commit(present.after.get());
-                let (word, bit) = self.mark_of(cell)?;
-                word.set(word.get() & !bit);
+                self.unmark(cell)?;
             }
         }
         Ok(())
@@ -273,11 +303,14 @@ impl<'a> Memory<'a> {
         let (mut messages, mut cells, mut bytes, mut order) = (0, 0, 0, found.order);
         while let Some(cell) = Cell::new(link.get()) {
             let message = self.mark_message(channel, cell)?;
-            let follows = |message: &&Message| match before {
-                Some((_, before)) => message.offset.get() == before + 1,
+            let follows = |message: &Message| match before {
+                Some((_, before)) => Some(message.offset.get()) == before.checked_add(1),
                 None => message.offset.get() != 0,
             };
-            let Some(message) = message.filter(follows) else {
+            if let Some(message) = message.filter(|message| !follows(message)) {
+                self.unmark_chain(cell, message.cells.get() as usize)?;
+            }
+            let Some(message) = message.filter(|message| follows(message)) else {
                 record.missing.set(self.header()?.serial.get());
                 link.set(0);
                 break;
@@ -297,8 +330,14 @@ impl<'a> Memory<'a> {
             link = &message.after;
         }
         if let Some((_, last)) = before {
-            if record.upcoming.get() > last + 1 {
+            if record.upcoming.get() > last.saturating_add(1) {
                 // The newest messages are lost, which no update leaves behind. Offsets have no holes, so the others go too.
+                let mut next = Cell::new(record.oldest.get());
+                while let Some(cell) = next {
+                    let message = self.message(cell)?;
+                    next = Cell::new(message.after.get());
+                    self.unmark_chain(cell, message.cells.get() as usize)?;
+                }
                 record.oldest.set(0);
                 record.newest.set(0);
                 record.messages.set(0);
@@ -306,7 +345,7 @@ impl<'a> Memory<'a> {
                 record.missing.set(found.serial);
                 return Ok(());
             }
-            record.upcoming.set(last + 1);
+            record.upcoming.set(last.saturating_add(1));
         }
         if let Some(group) = self.group_of(record)? {
             group.messages.add(messages);
@@ -330,7 +369,7 @@ impl<'a> Memory<'a> {
             record.program.set(0);
             return Ok(());
         };
-        if !self.mark(cell)? || self.mark_chain(cell, PROGRAM_CELLS)?.is_none() {
+        if self.mark_chain(cell, || Ok(Some(PROGRAM_CELLS)))?.is_none() {
             record.program.set(0);
             return Ok(());
         }
@@ -343,14 +382,7 @@ impl<'a> Memory<'a> {
         let is_needed = !concerned.is_empty() || program.kept.get() != 0;
         if !is_needed || !sound {
             record.program.set(0);
-            let mut part = Some(cell);
-            for _ in 0..PROGRAM_CELLS {
-                let Some(cell) = part else { break };
-                let (word, bit) = self.mark_of(cell)?;
-                word.set(word.get() & !bit);
-                part = Cell::new(self.cell::<CellHead>(cell)?.next.get());
-            }
-            return Ok(());
+            return self.unmark_chain(cell, PROGRAM_CELLS);
         }
         let mut link = &program.input;
         let (mut last, mut cells, mut octets) = (0, 0, 0);
@@ -373,38 +405,43 @@ impl<'a> Memory<'a> {
     }
 
     fn mark_input(self, cell: Cell) -> Result<Option<&'a Input>, Corrupt> {
-        if !self.mark(cell)? {
-            return Ok(None);
-        }
+        let chain = self.mark_chain(cell, || {
+            let input: &Input = self.cell(cell)?;
+            let cells = self.cells_of(input.len.get() as usize, INLINE_INPUT);
+            let is_input = input.tag.get() == tag::INPUT;
+            Ok(cells.filter(|cells| is_input && input.cells.get() as usize == *cells))
+        });
+        let Some(tail) = chain? else { return Ok(None) };
         let input: &Input = self.cell(cell)?;
-        let len = input.len.get() as usize;
-        if len > self.geometry.cells * BODY {
-            return Ok(None);
+        if tail.number() == input.tail.get() {
+            return Ok(Some(input));
         }
-        let cells = cells_for(len, INLINE_INPUT);
-        let sound = input.tag.get() == tag::INPUT
-            && input.cells.get() as usize == cells
-            && self.mark_chain(cell, cells)?.is_some_and(|tail| tail.number() == input.tail.get());
-        Ok(sound.then_some(input))
+        self.unmark_chain(cell, input.cells.get() as usize)?;
+        Ok(None)
     }
 
     fn mark_message(self, channel: Cell, cell: Cell) -> Result<Option<&'a Message>, Corrupt> {
-        if !self.mark(cell)? {
-            return Ok(None);
-        }
+        let chain = self.mark_chain(cell, || {
+            let message: &Message = self.cell(cell)?;
+            let len = [&message.data_len, &message.type_len, &message.event_len]
+                .iter()
+                .fold(0_usize, |sum, len| sum.saturating_add(len.get() as usize));
+            let is_message = message.tag.get() == tag::MESSAGE && message.record.get() == channel.number();
+            let cells = self.cells_of(len, INLINE_MESSAGE);
+            Ok(cells.filter(|cells| is_message && message.cells.get() as usize == *cells))
+        });
+        let Some(tail) = chain? else { return Ok(None) };
         let message: &Message = self.cell(cell)?;
-        let len = [&message.data_len, &message.type_len, &message.event_len]
-            .iter()
-            .fold(0_usize, |sum, len| sum.saturating_add(len.get() as usize));
-        if len > self.geometry.cells * BODY {
-            return Ok(None);
+        if tail.number() == message.tail.get() {
+            return Ok(Some(message));
         }
-        let cells = cells_for(len, INLINE_MESSAGE);
-        let sound = message.tag.get() == tag::MESSAGE
-            && message.record.get() == channel.number()
-            && message.cells.get() as usize == cells
-            && self.mark_chain(cell, cells)?.is_some_and(|tail| tail.number() == message.tail.get());
-        Ok(sound.then_some(message))
+        self.unmark_chain(cell, message.cells.get() as usize)?;
+        Ok(None)
+    }
+
+    /// Cells of contents of this length, if the zone has as many.
+    fn cells_of(self, len: usize, inline: usize) -> Option<usize> {
+        (len <= self.geometry.cells * BODY).then(|| cells_for(len, inline))
     }
 
     /// What is not marked is free.

@@ -28,12 +28,13 @@ impl<'a> Memory<'a> {
     pub fn schedule(self, cell: Cell, deadline: u64) -> Result<(), Corrupt> {
         let turned = self.header()?.wheel_second.get();
         // Not as far as the bucket that is being turned: what is looked at must not come up again in the same turn.
-        let tick = deadline.div_ceil(TICK).clamp(turned + 1, turned + TICKS - 1);
+        let tick = deadline.div_ceil(TICK).clamp(turned.saturating_add(1), turned.saturating_add(TICKS - 1));
         let record = self.record(cell)?;
         if let Some(bucket) = record.wheel_bucket.get().checked_sub(1) {
             // The next tick that turns this bucket.
-            let ahead = (u64::from(bucket) + TICKS - (turned + 1) % TICKS) % TICKS;
-            if turned + 1 + ahead <= tick {
+            let next = turned.saturating_add(1);
+            let ahead = (u64::from(bucket) + TICKS - next % TICKS) % TICKS;
+            if next.saturating_add(ahead) <= tick {
                 return Ok(());
             }
             self.unschedule(cell)?;

@@ -5,7 +5,7 @@
 use super::*;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::idle::Idle;
-use crate::channel::zone::layout::{Cell, Record};
+use crate::channel::zone::layout::{Cell, Message, Record};
 
 /// Octets of a zone that has so few buckets that one call looks at all of them.
 const LEN: usize = 1 << 17;
@@ -96,4 +96,38 @@ fn a_copy_whose_name_would_fill_the_memory() {
     let cell = memory.find(key, memory.hash(key).unwrap()).unwrap().unwrap();
     memory.record(cell).unwrap().group_len.set(u32::MAX);
     assert_eq!(rig.store.copies().find(1, 0, &mut Vec::new()), Err(Corrupt));
+}
+
+/// A zone that was rebuilt has neither links that lead nowhere nor cells that are neither used nor free.
+#[test]
+fn nothing_is_lost_when_links_are_cut() {
+    let used = |rig: &Rig| {
+        let usage = rig.store.usage().unwrap();
+        usage.cells - usage.free_cells
+    };
+    for damage in [
+        |message: &Message, _: &Record| message.offset.set(7),
+        |message: &Message, _: &Record| message.tail.set(0),
+        |message: &Message, _: &Record| message.cells.set(1),
+        |message: &Message, _: &Record| message.data_len.set(u32::MAX),
+        |message: &Message, _: &Record| message.tag.set(0),
+        |_: &Message, record: &Record| record.upcoming.set(9),
+        |_: &Message, record: &Record| record.cells.set(9),
+        |_: &Message, record: &Record| record.group.set(0),
+    ] {
+        let rig = Rig::new(LEN);
+        let slot = rig.claim(7);
+        rig.subscribe("a", slot, 1);
+        for _ in 0..3 {
+            rig.publish("a", &[b'x'; 1_000]);
+        }
+        let before = used(&rig);
+        let (_, record) = record(&rig, "a");
+        let memory = rig.store.zone.unlocked();
+        let second = memory.message(Cell::new(record.oldest.get()).unwrap()).unwrap().after.get();
+        damage(memory.message(Cell::new(second).unwrap()).unwrap(), record);
+        rig.store.distrust().unwrap();
+        rig.check();
+        assert!(used(&rig) < before);
+    }
 }
