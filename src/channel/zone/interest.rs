@@ -82,7 +82,8 @@ impl<'a> Memory<'a> {
     /// The slot of an entry, if the process that wrote it is still the one in the slot.
     pub fn interested(self, interest: &Interest) -> Result<Option<usize>, Corrupt> {
         let Some(nth) = (interest.slot.get() & !QUEUED).checked_sub(1) else { return Ok(None) };
-        let slot = self.slot(nth as usize)?;
+        // Nobody is in a slot that is not there: what is damaged can be repaired.
+        let Ok(slot) = self.slot(nth as usize) else { return Ok(None) };
         let valid = slot.pid.get() != 0 && slot.generation.get() == interest.generation.get();
         Ok(valid.then_some(nth as usize))
     }
@@ -116,7 +117,7 @@ impl<'a> Memory<'a> {
     pub fn count_subscribers(self, channel: Cell, change: i64) -> Result<(), Corrupt> {
         if let Some(group) = self.group_of(self.record(channel)?)? {
             let count = i64::from(group.subscribers.get()).saturating_add(change);
-            group.subscribers.set(u32::try_from(count.max(0)).map_err(|_| Corrupt)?);
+            group.subscribers.set(u32::try_from(count.max(0)).unwrap_or(u32::MAX));
         }
         Ok(())
     }

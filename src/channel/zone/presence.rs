@@ -36,7 +36,8 @@ impl<'a> Memory<'a> {
     /// Whether the worker that wrote an entry is still the one in its slot.
     pub fn is_present(self, present: &Present) -> Result<bool, Corrupt> {
         let Some(nth) = present.slot.get().checked_sub(1) else { return Ok(false) };
-        let slot = self.slot(nth as usize)?;
+        // Nobody is in a slot that is not there: what is damaged can be repaired.
+        let Ok(slot) = self.slot(nth as usize) else { return Ok(false) };
         Ok(slot.pid.get() != 0 && slot.generation.get() == present.generation.get())
     }
 

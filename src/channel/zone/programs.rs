@@ -106,7 +106,8 @@ impl<'a> Memory<'a> {
     /// The slot of the worker that runs a program, if that is still there.
     pub fn owner(self, program: &ProgramRecord) -> Result<Option<usize>, Corrupt> {
         let Some(nth) = program.owner.get().checked_sub(1) else { return Ok(None) };
-        let slot = self.slot(nth as usize)?;
+        // Nobody is in a slot that is not there: what is damaged can be repaired.
+        let Ok(slot) = self.slot(nth as usize) else { return Ok(None) };
         let valid = slot.pid.get() != 0 && slot.generation.get() == program.generation.get();
         Ok(valid.then_some(nth as usize))
     }

@@ -34,6 +34,7 @@ impl<'a> Memory<'a> {
     /// woken by the next publication, or when the killed worker's successor takes its slot.
     pub fn repair(self) -> Result<(), Corrupt> {
         let header = self.header()?;
+        header.fresh.set(header.fresh.get().min(u32::try_from(self.geometry.cells).unwrap_or(u32::MAX)));
         self.region.clear(self.geometry.marks_at, self.geometry.cells.div_ceil(8))?;
         for nth in 0..WHEEL {
             self.wheel(nth)?.set(0);

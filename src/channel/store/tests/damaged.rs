@@ -131,3 +131,30 @@ fn nothing_is_lost_when_links_are_cut() {
         assert!(used(&rig) < before);
     }
 }
+
+/// A repair that fails would fail for ever: nothing could be done with the zone until the next restart.
+#[test]
+fn what_cannot_be_is_repaired() {
+    for damage in 0..5 {
+        let rig = Rig::new(LEN);
+        let slot = rig.claim(7);
+        let terms = Terms { presence: b"me", ..TERMS };
+        rig.store.log().subscribe(key("a"), slot, Token(1), terms, rig.now()).unwrap();
+        rig.store.programs().attach(key("a"), slot, rig.now()).unwrap().unwrap();
+        rig.publish("a", b"x");
+        let memory = rig.store.zone.unlocked();
+        let (cell, record) = record(&rig, "a");
+        let interest = memory.interest_of(cell, slot.number()).unwrap().unwrap();
+        match damage {
+            0 => memory.header().unwrap().fresh.set(u32::MAX),
+            1 => interest.slot.set(99),
+            2 => memory.present(Cell::new(record.presence.get()).unwrap()).unwrap().slot.set(99),
+            3 => memory.program(Cell::new(record.program.get()).unwrap()).unwrap().owner.set(99),
+            _ => interest.count.set(u32::MAX),
+        }
+        rig.store.distrust().unwrap();
+        let used = rig.store.usage();
+        assert!(used.is_ok(), "damage {damage}: {used:?}");
+        rig.publish("a", b"y");
+    }
+}
