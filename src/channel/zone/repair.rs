@@ -300,13 +300,15 @@ impl<'a> Memory<'a> {
 
     fn repair_log(self, channel: Cell, record: &'a Record, found: &mut Found) -> Result<(), Corrupt> {
         let mut link = &record.oldest;
-        let mut before: Option<(Cell, u64)> = None;
+        let mut before: Option<(Cell, u64, u64)> = None;
         let (mut messages, mut cells, mut bytes, mut order) = (0, 0, 0, found.order);
         while let Some(cell) = Cell::new(link.get()) {
             let message = self.mark_message(channel, cell)?;
             let follows = |message: &Message| match before {
-                Some((_, before)) => Some(message.offset.get()) == before.checked_add(1),
-                None => message.offset.get() != 0,
+                Some((_, offset, serial)) => {
+                    Some(message.offset.get()) == offset.checked_add(1) && message.serial.get() > serial
+                }
+                None => message.offset.get() != 0 && message.serial.get() != 0,
             };
             if let Some(message) = message.filter(|message| !follows(message)) {
                 self.unmark_chain(cell, message.cells.get() as usize)?;
@@ -320,8 +322,8 @@ impl<'a> Memory<'a> {
                 // The message was to be dropped, and is still there.
                 record.missing.set(record.missing.get().min(message.serial.get().saturating_sub(1)));
             }
-            self.link_back(record, message, before.map(|(cell, _)| cell))?;
-            before = Some((cell, message.offset.get()));
+            self.link_back(record, message, before.map(|(cell, ..)| cell))?;
+            before = Some((cell, message.offset.get(), message.serial.get()));
             messages += 1;
             cells += message.cells.get();
             bytes += u64::from(message.data_len.get());
@@ -330,7 +332,7 @@ impl<'a> Memory<'a> {
             order = Some(cell);
             link = &message.after;
         }
-        if let Some((_, last)) = before {
+        if let Some((_, last, _)) = before {
             if record.upcoming.get() > last.saturating_add(1) {
                 // The newest messages are lost, which no update leaves behind. Offsets have no holes, so the others go too.
                 let mut next = Cell::new(record.oldest.get());
@@ -358,7 +360,7 @@ impl<'a> Memory<'a> {
         found.bytes += bytes;
         record.messages.set(messages);
         record.bytes.set(bytes);
-        record.newest.set(link_value(before.map(|(cell, _)| cell)));
+        record.newest.set(link_value(before.map(|(cell, ..)| cell)));
         Ok(())
     }
 

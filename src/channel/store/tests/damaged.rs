@@ -107,6 +107,7 @@ fn nothing_is_lost_when_links_are_cut() {
     };
     for damage in [
         |message: &Message, _: &Record| message.offset.set(7),
+        |message: &Message, _: &Record| message.serial.set(0),
         |message: &Message, _: &Record| message.tail.set(0),
         |message: &Message, _: &Record| message.cells.set(1),
         |message: &Message, _: &Record| message.data_len.set(u32::MAX),
