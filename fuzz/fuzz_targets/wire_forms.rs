@@ -15,7 +15,7 @@ use ngx_ws_exec::channel::streaming::{Content, Streaming};
 use ngx_ws_exec::channel::wire::websocket::{Deflate, Framing, Style};
 use ngx_ws_exec::channel::wire::{Naming, WireForm, eventsource, header_value, multipart};
 use ngx_ws_exec::json::object::{Object, Value};
-use ngx_ws_exec::ws::deflate::{Settings, negotiate};
+use ngx_ws_exec::ws::deflate::{Context, Settings, negotiate};
 use ngx_ws_exec::ws::{Connection, Limits, MessageKind, Scratch};
 use ngx_ws_exec_fuzz::{Run, Seen, check_frames, client_frame};
 
@@ -151,7 +151,7 @@ fn parts(samples: &[Sample<'_>], is_named: bool) {
 
 /// The messages in frames.
 fn frames(octets: &[u8], is_compressed: bool) -> Vec<(MessageKind, Vec<u8>)> {
-    let settings = Settings { min_size: 0, context: false, ..Settings::default() };
+    let settings = Settings { min_size: 0, context: Context::Off, ..Settings::default() };
     let agreed = negotiate(&[b"permessage-deflate; client_no_context_takeover"], &settings).filter(|_| is_compressed);
     let mut client = Run::new(Connection::with(Limits::default(), agreed));
     let mut kinds = Vec::new();
