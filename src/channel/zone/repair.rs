@@ -314,7 +314,10 @@ impl<'a> Memory<'a> {
                 self.unmark_chain(cell, message.cells.get() as usize)?;
             }
             let Some(message) = message.filter(|message| follows(message)) else {
-                record.missing.set(self.header()?.serial.get());
+                // What comes after one that is there is either nothing, or all are given up below.
+                if before.is_none() {
+                    record.missing.set(self.header()?.serial.get());
+                }
                 link.set(0);
                 break;
             };

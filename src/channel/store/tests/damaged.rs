@@ -159,3 +159,20 @@ fn what_cannot_be_is_repaired() {
         rig.publish("a", b"y");
     }
 }
+
+/// Behind the newest message there is nothing to be lost.
+#[test]
+fn a_link_behind_the_newest_message() {
+    let rig = Rig::new(LEN);
+    let slot = rig.claim(7);
+    let channel = rig.subscribe("a", slot, 1).channel;
+    for data in [b"x", b"y"] {
+        rig.publish("a", data);
+    }
+    let (cell, record) = record(&rig, "a");
+    let newest = rig.store.zone.unlocked().message(Cell::new(record.newest.get()).unwrap()).unwrap();
+    newest.after.set(cell.number());
+    rig.store.distrust().unwrap();
+    rig.check();
+    assert_eq!(rig.read(channel, 1).0.len(), 2);
+}
