@@ -62,7 +62,7 @@ fn windows(numbers: &mut Numbers<'_>) -> Vec<Window> {
             missing,
             newest: missing.saturating_add(numbers.next()),
             cut: Some(Offset(oldest + numbers.next() % (upcoming - oldest + 1))).filter(|next| next.0 % 2 == 0),
-            is_copy: numbers.next() % 2 != 0,
+            is_copy: !numbers.next().is_multiple_of(2),
             lineage: Lineage { base, previous },
         });
     }

@@ -220,7 +220,7 @@ impl Worker<'_> {
                     GroupChange { channels: Change::To(2), messages: Change::Location, ..GroupChange::default() };
                 let _ = (groups.info(group, LIMITS, now), groups.subscribers(group), groups.limit(group, change, now));
                 let (mut from, mut wake) = (Some(0), Wake::default());
-                while let Some(at) = from.filter(|_| numbers.0.len() % 8 == 0) {
+                while let Some(at) = from.filter(|_| numbers.0.len().is_multiple_of(8)) {
                     from = groups.delete(group, at, now, &mut wake).unwrap_or_default();
                 }
             }
@@ -256,7 +256,7 @@ impl Worker<'_> {
             21 => drop(programs.leave(slot)),
             22 => {
                 // The worker dies, and another one takes its place, or it goes.
-                if numbers.next() % 2 == 0 {
+                if numbers.next().is_multiple_of(2) {
                     let _ = store.release(slot);
                 }
                 if let Ok(claimed) = store.claim(process(1 + numbers.next() as u32), |process| process.pid == 9) {
