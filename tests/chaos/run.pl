@@ -99,12 +99,13 @@ sub clients {
     return;
 }
 clients(\@others, 'programs', sub { Chaos::Endpoints::programs({@_}, [@ports, ($ports[-1]) x 3], 1) });
-clients(\@subscribers, 'subscribers', sub { Chaos::Endpoints::subscribers({@_}, \@scopes, $engine ? 3 : 1) });
+clients(\@subscribers, 'subscribers', sub { Chaos::Endpoints::subscribers({@_}, \@scopes, $engine ? 2 : 1) });
 clients(\@subscribers, 'subscribers of too little', sub { Chaos::Endpoints::subscribers({@_}, [$scopes[-1]], 1) });
 clients(\@others, 'shared', sub { Chaos::Endpoints::shared({@_}, $engine ? [$scopes[-1]] : \@scopes, 1) });
-clients(\@subscribers, 'services', sub { Chaos::Endpoints::services({@_}, \@ports, \@scopes, 1) });
+clients(\@others, 'services', sub { Chaos::Endpoints::services({@_}, \@ports) });
+clients(\@subscribers, 'those that are asked about', sub { Chaos::Endpoints::asked({@_}, \@scopes, 1) });
 for my $scope (@scopes) {
-    for (1 .. ($engine ? 3 : 1)) {
+    for (1 .. ($engine ? 2 : 1)) {
         $number++;
         my $file = "$directory/publisher-$number";
         push @publishers, { file => $file, pid => Chaos::Publisher->start(
@@ -117,14 +118,17 @@ for my $scope (@scopes) {
 my $faults = Chaos::Faults->new(nodes => \@nodes, schedule => $schedule, problem => sub { push @problems, "fault: $_[0]" });
 print "seed $seed, $seconds s, $kind\n";
 my $begun = time;
+sub stage { printf "%4d s: %s\n", time - $begun, $_[0]; return }
 # The last workers live long enough for what they would leak to be seen.
 my @gentle = ($faults->of_helpers, $faults->of_service($service), $starved->faults($schedule), $engine ? $engine->faults : ());
 $faults->run($begun + $seconds * 0.9, 0.2, $faults->of_workers, $faults->of_masters, @gentle);
 $faults->run($begun + $seconds, 1, @gentle);
 
+stage('no more faults');
 # Everything is as it should be again, and each channel gets a last message.
 $schedule->run(0.1) until $schedule->is_empty;
 $engine->settle if $engine;
+stage('healed');
 sub ended {
     my ($name, $seconds, @processes) = @_;
 
@@ -141,12 +145,13 @@ sub ended {
 }
 kill 'TERM', map { $_->{pid} } @publishers, @others;
 ended('publishers', 60, @publishers);
+stage('publishers have gone');
 my $healed = time;
 for my $port (@ports) {
     eval { Ws::Nginx::await('a publication', sub { answers($port) =~ /^20[12]$/ }, 30); 1 } or push @problems, "the node at $port serves no publisher again";
 }
 my $recovered = time - $healed;
-my ($deadline, $nth, $sent) = (time + 60, 0, 0);
+my ($deadline, $nth, $sent) = (time + 120, 0, 0);
 while (time < $deadline && grep { !defined $schedule->status($_->{pid}) } @subscribers) {
     # One that was acknowledged by an engine which then loses it would never come; there are no faults any more, but some are noticed late.
     if (time - $sent > 5) {
@@ -158,21 +163,25 @@ while (time < $deadline && grep { !defined $schedule->status($_->{pid}) } @subsc
     $schedule->run(0.05);
 }
 kill 'TERM', map { $_->{pid} } grep { !defined $schedule->status($_->{pid}) } @subscribers;
+stage('subscribers have all');
 ended('clients', 90, @others);
 ended('subscribers', 90, @subscribers);
 
+stage('all clients have gone');
 my %left;
 push @{$left{sessions}}, Chaos::Checks::sessions($_) for @nodes;
 push @{$left{orphans}}, Chaos::Checks::orphans(@nodes);
+stage('all sessions have gone');
 my %old = map { $_->{name} => Chaos::Checks::most($_->workers) } @nodes;
 my %old_master = map { $_->{name} => Chaos::Checks::most($_->{master}) } @nodes;
 $_->reload for @nodes;
 # Fresh workers have to have served what the others did.
 my @warming;
 clients(\@warming, 'programs again', sub { Chaos::Endpoints::programs({@_}, \@ports, 1) });
-clients(\@warming, 'services again', sub { Chaos::Endpoints::services({@_}, \@ports, \@scopes, 1) });
+clients(\@warming, 'services again', sub { Chaos::Endpoints::services({@_}, \@ports) });
+clients(\@warming, 'those that are asked about again', sub { Chaos::Endpoints::asked({@_, warms => 1}, \@scopes, 1) });
 clients(\@warming, 'shared again', sub { Chaos::Endpoints::shared({@_}, $engine ? [$scopes[-1]] : \@scopes, 1) });
-clients(\@warming, 'subscribers again', sub { Chaos::Endpoints::subscribers({@_}, \@scopes, 1) });
+clients(\@warming, 'subscribers again', sub { Chaos::Endpoints::subscribers({@_, warms => 1}, \@scopes, 1) });
 $schedule->run(4);
 kill 'TERM', map { $_->{pid} } @warming;
 ended('clients', 90, @warming);
@@ -184,6 +193,7 @@ for my $node (@nodes) {
     push @{$left{alerts}}, map { "node $node->{name}: $_" } Chaos::Checks::of_log($node);
 }
 
+stage('fresh workers have served');
 my $model = Chaos::Model->new($engine ? 1 : 0, @nodes);
 $service->end;
 $schedule->await($service->pid);

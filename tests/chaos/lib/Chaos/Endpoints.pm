@@ -26,7 +26,7 @@ sub http {
 
     return <<"HTTP";
     add_header X-Worker \$pid always;
-    websocket_channel_history length=2000 time=1h;
+    websocket_channel_history length=500 time=1h;
     websocket_channel_split -;
     websocket_channel_presence \$connection;
     websocket_channel_group_limits subscribers=100000;
@@ -90,14 +90,19 @@ sub programs {
     return;
 }
 
-# services(given, ports, scopes, times): clients of what is behind a socket, or is asked there.
+# services(given, ports): clients of a TCP service.
 sub services {
-    my ($given, $ports, $scopes, $times) = @_;
+    my ($given, $ports) = @_;
+
+    Chaos::Peer::Tcp->new(%$given, kind => 'tcp', form => 'octets', path => '/tcp', ports => [$_]) for @$ports;
+    return;
+}
+
+# asked(given, scopes, times): subscribers that a hook lets in.
+sub asked {
+    my ($given, $scopes, $times) = @_;
 
     for (1 .. $times) {
-        for my $port (@$ports) {
-            Chaos::Peer::Tcp->new(%$given, kind => 'tcp', form => 'octets', path => '/tcp', ports => [$port]);
-        }
         for my $scope (@$scopes) {
             my %common = (%$given, scope => $scope->[0], ports => $scope->[1], path => '/asked');
             for my $channel (@CHANNELS) {

@@ -121,7 +121,8 @@ sub ended {
     $self->{ends}{$how =~ s/ .*//r}++;
     $self->{refusals}{"$kind $1"}++ if $how =~ /^refused (\d+)/;
     my $node = $self->{nodes}{$port};
-    return if $node->{starves} && $how !~ /^(?:timeout|close 1002)/;
+    # Whoever finds no connection free waits until one is.
+    return if $node->{starves} && $how !~ /^(?:timeout(?! of the answer)|close 1002)/;
     return if $self->is_explained($node, $kind, $worker, $since, $until, $how, $stalled, $reused);
     return $self->problem('end', sprintf '%s of %s at %s, worker %s, %.1f s after its begin at %.3f', $how, $kind, $port, $worker, $until - $since, $since);
 }

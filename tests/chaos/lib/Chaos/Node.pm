@@ -144,8 +144,11 @@ sub upgrade {
 sub kill_all {
     my ($self, $schedule) = @_;
 
-    my @processes = map { ($_, descendants($_)) } $self->masters;
     push @{$self->{down}}, [time, 9**9];
+    # A master that is stopped forks nobody any more: a worker that nobody knows of would keep the port.
+    kill 'STOP', $self->masters;
+    my @processes = map { ($_, descendants($_)) } $self->masters;
+    push @processes, grep { command($_) =~ /^nginx: (?:worker|master)/ && $self->started($_) } descendants($$);
     kill 'STOP', @processes;
     kill 'KILL', @processes;
     kill 'CONT', @processes;

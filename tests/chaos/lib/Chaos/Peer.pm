@@ -34,7 +34,7 @@ sub begin {
     $socket->blocking(0);
     setsockopt $socket, SOL_SOCKET, SO_RCVBUF, $self->{rcvbuf} if $self->{rcvbuf};
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
-    @$self{qw(port worker in out since state stalled reused heard)} = (any(@{$self->{ports}}), '-', '', '', $now, 'head', 0, 0, $now);
+    @$self{qw(port worker in out since state stalled reused asked heard)} = (any(@{$self->{ports}}), '-', '', '', $now, 'head', 0, 0, $now, $now);
     $self->{leave_at} = $now + (rand() < 0.3 ? rand 1 : rand $self->{longest});
     $self->{socket} = $socket;
     if (!connect($socket, pack_sockaddr_in($self->{port}, inet_aton('127.0.0.1'))) && !$!{EINPROGRESS}) {
@@ -73,7 +73,7 @@ sub taken { return }
 sub readable {
     my ($self) = @_;
 
-    my $got = sysread $self->{socket}, $self->{in}, 131_072, length $self->{in};
+    my $got = sysread $self->{socket}, $self->{in}, 65_536, length $self->{in};
     if (!$got) {
         return if !defined $got && $!{EAGAIN};
         return $self->ended('unreachable') if !defined $got && $!{ECONNREFUSED};
@@ -172,7 +172,7 @@ sub tick {
     if ($state eq 'idle') {
         $self->begin($now) if !$self->{over} && $now >= $self->{next};
     } elsif ($state eq 'head') {
-        $self->ended('timeout of the answer') if $now - $self->{since} > $PATIENCE;
+        $self->ended('timeout of the answer') if $now - $self->{asked} > $PATIENCE;
     } elsif ($state eq 'open') {
         return $self->leave if $now >= $self->{leave_at};
         $self->ended('timeout') if $self->waits && $now - $self->{heard} > $PATIENCE;

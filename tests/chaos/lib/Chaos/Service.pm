@@ -41,8 +41,8 @@ sub hooks { return $_[0]{hooks} }
 # away(seconds): hooks get no answer.
 sub away { my ($self, $seconds) = @_; print { $self->{control} } "away $seconds\n"; return }
 
-# end(): it writes down what it has.
-sub end { close $_[0]{control}; return }
+# end(): what it has written down is whole at any time.
+sub end { kill 'TERM', $_[0]{pid}; return }
 
 sub serve {
     my ($echo, $hooks, $control, $file) = @_;

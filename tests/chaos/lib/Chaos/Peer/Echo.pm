@@ -18,7 +18,7 @@ sub path { return $_[0]{path} }
 sub opened {
     my ($self) = @_;
 
-    @$self{qw(sent got queue octets allowed)} = (0, 0, [], '', WINDOW);
+    @$self{qw(sent got queue octets allowed partial)} = (0, 0, [], '', WINDOW, 0);
     # Some have something to read while they read nothing.
     $self->{pause_at} = rand() < 0.1 ? int rand 3000 : -1;
     return $self->more;
@@ -89,7 +89,12 @@ sub one {
     my ($self, $opcode, $payload) = @_;
 
     my $expected = shift @{$self->{queue}} or return $self->strange($payload, 'nothing');
-    return $self->strange($payload, $expected->[1]) if $payload ne $expected->[1] || $opcode != $expected->[0];
+    # A program that is killed may have written the beginning of a line, which is its last message. Nothing may come behind it but a Close that is not 1000.
+    if ($self->{form} eq 'lines' && !$self->{partial} && length $payload < length $expected->[1] && index($expected->[1], $payload) == 0) {
+        $self->{partial} = 1;
+        return;
+    }
+    return $self->strange($payload, $expected->[1]) if $self->{partial} || $payload ne $expected->[1] || $opcode != $expected->[0];
     $self->{got}++;
     $self->{record}->count("deliveries $self->{kind}");
     return;

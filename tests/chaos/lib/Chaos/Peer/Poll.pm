@@ -13,6 +13,8 @@ use Time::HiRes qw(time);
 use Ws::Http qw(request_text);
 
 *new = \&Chaos::Peer::Subscriber::new;
+*hurry = \&Chaos::Peer::Subscriber::hurry;
+*expects_last = \&Chaos::Peer::Subscriber::expects_last;
 
 sub request {
     my ($self) = @_;
@@ -62,7 +64,8 @@ sub octets {
 sub again {
     my ($self) = @_;
 
-    @$self{qw(state since reused)} = ('head', time, 1);
+    my $now = time;
+    @$self{qw(state since asked reused)} = ('head', $now, $now, 1);
     return $self->send($self->request);
 }
 

@@ -14,6 +14,8 @@ use Ws::Http qw(request_text);
 my %ASKS = (eventsource => [Accept => 'text/event-stream'], chunked => [TE => 'chunked'], multipart => [Accept => 'multipart/mixed'], raw => []);
 
 *new = \&Chaos::Peer::Subscriber::new;
+*hurry = \&Chaos::Peer::Subscriber::hurry;
+*expects_last = \&Chaos::Peer::Subscriber::expects_last;
 *is_enough = \&Chaos::Peer::Subscriber::is_enough;
 
 sub success { return 200 }

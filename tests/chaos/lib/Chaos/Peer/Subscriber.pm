@@ -54,6 +54,17 @@ sub arrived {
     return $self->{subscription}->message($id, $payload);
 }
 
+# hurry(): where the last messages have been sent and some of them have not come, nobody would ever get them.
+sub hurry {
+    my ($self) = @_;
+
+    my @missing = sort keys %{$self->{subscription}{left}};
+    $self->{record}->fault('loss', "the last message of @missing never came to $self->{kind} at $self->{ports}[0], which is $self->{state}") if @missing && $self->expects_last;
+    return $self->Chaos::Peer::hurry;
+}
+
+sub expects_last { return $_[0]{path} ne '/shared' && !$_[0]{warms} }
+
 # is_enough(): a subscriber that has the last message of each of its channels is over.
 sub is_enough {
     my ($self) = @_;
