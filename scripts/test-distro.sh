@@ -47,7 +47,16 @@ read -r -t 30 answer <&3
 echo "$answer"
 [ "${answer#HTTP/1.1 101}" != "$answer" ]
 exec 3>&-
-pkill -INT -P "$run" -f run.sh || true
+# A shell without terminal has its background jobs ignore SIGINT, which they cannot trap then.
+pkill -TERM -P "$run" -f run.sh
+for _ in {1..60}; do
+    kill -0 "$run" 2>/dev/null || break
+    sleep 1
+done
+if kill -0 "$run" 2>/dev/null || pgrep -x nginx; then
+    echo "make run does not end" >&2
+    exit 1
+fi
 wait "$run" || true
 echo "== make $*"
 make "$@"
