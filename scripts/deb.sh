@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source=scripts/version.sh
 . "$(dirname "$0")/version.sh"
 
-"$root/scripts/install-build-needs.sh" debhelper dpkg-dev fakeroot lintian python3
+"$root/scripts/install-build-needs.sh" build-essential debhelper fakeroot lintian python3
 "$root/scripts/vendor.sh"
 
 dist="$root/target/dist"
