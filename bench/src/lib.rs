@@ -27,5 +27,7 @@ pub mod quiet;
 pub mod report;
 pub mod series;
 pub mod servers;
+pub mod sleeping;
 pub mod sys;
+pub mod tls;
 pub mod wire;

@@ -32,6 +32,8 @@ pub enum Unit {
     Octets,
     /// A number of things.
     Count,
+    /// How many times another figure.
+    Times,
 }
 
 impl Unit {
@@ -47,6 +49,7 @@ impl Unit {
             Self::Memory => format!("{:.1} kB", value / 1000.0),
             Self::Octets => format!("{value:.0} B"),
             Self::Count => thousands(value),
+            Self::Times => format!("{value:.2}x"),
         }
     }
 }

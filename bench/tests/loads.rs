@@ -4,14 +4,20 @@
 
 use std::io;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ngx_ws_exec_bench::connect::{self, Until};
+use ngx_ws_exec_bench::crowd::Crowd;
 use ngx_ws_exec_bench::echo::{Clients, Outcome, Plan};
 use ngx_ws_exec_bench::fanout::{self, Fanout};
 use ngx_ws_exec_bench::link;
 use ngx_ws_exec_bench::payload::Messages;
+use ngx_ws_exec_bench::probe::Probe;
 use ngx_ws_exec_bench::process::{Server, free_address};
+use ngx_ws_exec_bench::publishing::{self, Form, Publishers};
+use ngx_ws_exec_bench::sleeping::{Sleeping, Transport};
+use ngx_ws_exec_bench::sys;
 
 fn start(path: &str, arguments: &[&str]) -> Server {
     let address = free_address().unwrap();
@@ -90,5 +96,63 @@ fn every_subscriber_gets_every_message() {
         let plan = fanout::Plan { channels, subscribers, window, length: 100, any_order, warm_up: duration, duration };
         let outcome = Fanout::connect(plan, &[server.address]).unwrap().run(&server.own().unwrap(), &[]).unwrap();
         assert!(outcome.deliveries > 0 && !outcome.answers.is_empty() && !outcome.arrivals.is_empty());
+    }
+}
+
+#[test]
+fn a_probe_sees_a_server_that_does_nothing() {
+    let server = exec(&["messages", "/bin/cat"]);
+    let probe = Probe::of_session(server.address, "/").unwrap();
+    thread::sleep(Duration::from_millis(100));
+    let begun = Instant::now();
+    sys::kill(server.pid(), libc::SIGSTOP).unwrap();
+    thread::sleep(Duration::from_millis(200));
+    sys::kill(server.pid(), libc::SIGCONT).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    let pause = probe.end().unwrap().pause(begun, Instant::now()).unwrap();
+    assert!(pause > Duration::from_millis(150), "{pause:?}");
+}
+
+#[test]
+fn a_probe_whose_server_goes_is_an_error() {
+    let server = exec(&["messages", "/bin/cat"]);
+    let probe = Probe::of_session(server.address, "/").unwrap();
+    drop(server);
+    thread::sleep(Duration::from_millis(20));
+    assert!(probe.end().is_err());
+}
+
+#[test]
+fn a_crowd_knows_who_is_left() {
+    let server = start(env!("CARGO_BIN_EXE_bare-fanout"), &[]);
+    let mut crowd = Crowd::of_sessions(20, server.address, |index| format!("/sub/c{index}")).unwrap();
+    crowd.listen(Duration::from_millis(20)).unwrap();
+    assert_eq!(crowd.len(), 20);
+    drop(server);
+    crowd.listen(Duration::from_secs(20)).unwrap();
+    assert!(crowd.is_empty());
+}
+
+#[test]
+fn publications_are_answered_one_by_one_and_in_flight() {
+    let server = start(env!("CARGO_BIN_EXE_bare-fanout"), &[]);
+    for window in [1, 8] {
+        let duration = Duration::from_millis(50);
+        let path = |number: u64| format!("/pub/c{}", number % 3);
+        let form = Form::Http(&path);
+        let plan = publishing::Plan { form, publishers: 2, window, length: 100, warm_up: duration, duration };
+        let outcome = Publishers::connect(plan, server.address).unwrap().run(&server.own().unwrap()).unwrap();
+        assert!(outcome.publications > 0 && outcome.cpu > Duration::ZERO);
+    }
+}
+
+#[test]
+fn subscribers_that_sleep_get_every_message() {
+    let server = start(env!("CARGO_BIN_EXE_bare-fanout"), &[]);
+    let pids = server.own().unwrap();
+    let address = server.address;
+    let mut sleeping = Sleeping::connect(Transport::WebSocket, 5, address, address, "c").unwrap();
+    for _ in 0..3 {
+        assert!(sleeping.deliver(100, &pids).unwrap() > Duration::ZERO);
     }
 }

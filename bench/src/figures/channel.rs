@@ -3,14 +3,17 @@
 //! Channels: against Nchan.
 
 use std::io;
+use std::net::SocketAddrV4;
 use std::thread;
 use std::time::Duration;
 
 use super::Bench;
 use crate::fanout::{Fanout, Plan};
-use crate::process::{self, Server};
+use crate::process::{self, Server, free_address};
 use crate::report::{Goal, OURS, Table, Unit, median};
 use crate::servers::{self, Nginx};
+use crate::sleeping::{Sleeping, Transport};
+use crate::tls::Certificate;
 
 const PEER: &str = "Nchan";
 const BARE: &str = "bare sender";
@@ -22,7 +25,7 @@ location ~ ^/pub/(\w+)$ {
     nchan_publisher; nchan_channel_id $1; nchan_message_buffer_length 100; nchan_message_timeout 1h;
 }
 location ~ ^/sub/(\w+)$ {
-    nchan_subscriber websocket; nchan_channel_id $1; nchan_subscriber_first_message newest;
+    nchan_subscriber websocket eventsource longpoll; nchan_channel_id $1; nchan_subscriber_first_message newest;
 }";
 const OURS_HTTP: &str = "websocket_channel_zone 128m;";
 const OURS_LOCATIONS: &str = r"
@@ -126,6 +129,7 @@ pub fn run(bench: &Bench) -> io::Result<()> {
             measure(bench, load, &mut table)?;
         }
     }
+    sleeping(bench, &mut table)?;
     memory(bench, &mut table)?;
     println!("### Channels: `bench channel`\n");
     print!("{}", table.markdown());
@@ -181,6 +185,83 @@ fn measure(bench: &Bench, load: &Load, table: &mut Table) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The message is delivered this often in a round.
+const DELIVERIES: usize = 10;
+
+/// One message at a time to subscribers that take it when the server has nothing left to do.
+fn sleeping(bench: &Bench, table: &mut Table) -> io::Result<()> {
+    const WEBSOCKET: &str = "400 subscribers that sleep, WebSocket: server CPU per delivery";
+    const TLS: &str = "the same by WebSocket over TLS 1.3";
+    const EVENTSOURCE: &str = "the same by EventSource";
+    const LONGPOLL: &str = "the same by long-poll, the next request included";
+    const BESIDE: &str = "the same by EventSource, beside WebSocket";
+    let rows = [WEBSOCKET, TLS, EVENTSOURCE, LONGPOLL, BESIDE];
+    if !rows.iter().any(|work| bench.wants(work)) {
+        return Ok(());
+    }
+    let certificate = Certificate::new(&bench.setup.directory.join("certificate"))?;
+    let subscribers = bench.effort.scaled(400);
+    for _ in 0..bench.effort.rounds {
+        for name in [PEER, BARE, OURS] {
+            let tls = free_address()?;
+            let Some(server) = start_with_tls(bench, name, tls, &certificate)? else { continue };
+            let mut websocket = f64::NAN;
+            for (work, path, transport) in [
+                (WEBSOCKET, "websocket", Transport::WebSocket),
+                (TLS, "tls", Transport::WebSocketTls(&certificate)),
+                (EVENTSOURCE, "eventsource", Transport::EventSource),
+                (LONGPOLL, "longpoll", Transport::LongPoll),
+            ] {
+                // The bare sender knows nothing else.
+                if name == BARE && work != WEBSOCKET {
+                    continue;
+                }
+                bench.effort.quiet.wait()?;
+                let target = if let Transport::WebSocketTls(_) = transport { tls } else { server.address };
+                let mut sleeping = Sleeping::connect(transport, subscribers, target, server.address, path)?;
+                let pids = server.own()?;
+                let once = |_| sleeping.deliver(100, &pids).map(|cpu| cpu.as_secs_f64() * 1e6 / subscribers as f64);
+                let mut costs: Vec<f64> = (0..=DELIVERIES).map(once).collect::<io::Result<_>>()?;
+                // The first one finds nothing prepared.
+                costs.remove(0);
+                let cost = median(&costs);
+                table.add(work, Unit::Microseconds, Goal::AtMostTimes(0.75), name, cost);
+                if work == WEBSOCKET {
+                    websocket = cost;
+                }
+                if work == EVENTSOURCE {
+                    table.add(BESIDE, Unit::Times, Goal::AtMost(1.2), name, cost / websocket);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same server, which also has a port for TLS 1.3 if it is an nginx.
+fn start_with_tls(
+    bench: &Bench,
+    name: &str,
+    address: SocketAddrV4,
+    certificate: &Certificate,
+) -> io::Result<Option<Server>> {
+    let listen = |http: &str, locations: &str| {
+        format!(
+            "{http}\nserver {{ listen {address} ssl; ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};{locations}\n}}",
+            certificate.path.display(),
+            certificate.key.display()
+        )
+    };
+    let (module, http, locations) = match name {
+        BARE => return start(bench, name, 1),
+        PEER => (bench.setup.nchan.as_deref(), NCHAN_HTTP, NCHAN),
+        _ => (bench.setup.module_with("websocket_channel_zone")?, OURS_HTTP, OURS_LOCATIONS),
+    };
+    let Some(module) = module else { return Ok(None) };
+    let http = listen(http, locations);
+    bench.setup.nginx(&Nginx { module, workers: 1, http: &http, locations }).map(Some)
 }
 
 fn memory(bench: &Bench, table: &mut Table) -> io::Result<()> {

@@ -7,6 +7,7 @@ pub mod channel;
 pub mod exec;
 pub mod growth;
 pub mod pause;
+pub mod publish;
 pub mod redis;
 pub mod tcp;
 pub mod ws;
@@ -60,7 +61,7 @@ impl Bench {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 8] = ["exec", "ws", "channel", "redis", "tcp", "cgi", "growth", "pause"];
+pub const NAMES: [&str; 9] = ["exec", "ws", "channel", "publish", "redis", "tcp", "cgi", "growth", "pause"];
 
 /// Measures one figure and prints its table.
 ///
@@ -71,6 +72,7 @@ pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
         "exec" => exec::run(bench)?,
         "ws" => ws::run(bench)?,
         "channel" => channel::run(bench)?,
+        "publish" => publish::run(bench)?,
         "redis" => redis::run(bench)?,
         "tcp" => tcp::run(bench)?,
         "cgi" => cgi::run(bench)?,
