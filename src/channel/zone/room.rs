@@ -10,6 +10,10 @@ use super::records::Key;
 use super::{Memory, STEPS};
 use crate::channel::memory::Corrupt;
 
+/// Buckets of the table of channels that are looked into for one channel that may be looked at. Most of them are empty, and in a large
+/// zone they are so many that the lock must not be held for all of them.
+const BUCKETS_EACH: usize = 64;
+
 /// Channels that are looked at while making room, before anything is dropped that has not expired.
 const MOST_LOOKS: usize = 1024;
 
@@ -146,7 +150,8 @@ impl Memory<'_> {
             Ok(looks > 0 && lacks()?)
         };
         if self.turn(clock, &mut look)? {
-            self.scan(look)?;
+            // However many buckets that are: nobody is to lose a message, or be refused, for what is left of a lost worker.
+            self.scan(usize::MAX, look)?;
         }
         // Channels that were left by subscribers of workers that are gone.
         while lacks()? && self.remove_idle(first, own)? {
@@ -293,8 +298,8 @@ impl Memory<'_> {
         }
     }
 
-    /// Looks at channels whose time has come, and at some of those whose worker was lost, at most about `most`. Whether
-    /// there is nothing left to do at the moment.
+    /// Looks at channels whose time has come, and at some of those whose worker was lost, at most about `most`, and at no more than
+    /// [`BUCKETS_EACH`] times as many buckets of their table. Whether there is nothing left to do at the moment.
     pub fn tend(self, clock: u64, most: usize) -> Result<bool, Corrupt> {
         let mut left = most;
         let mut look = |cell| {
@@ -306,17 +311,18 @@ impl Memory<'_> {
             }
             Ok(left > 0)
         };
-        Ok(self.turn(clock, &mut look)? && self.scan(look)?)
+        Ok(self.turn(clock, &mut look)? && self.scan(most.saturating_mul(BUCKETS_EACH), look)?)
     }
 
     /// Looks at channels, a bucket at a time, that a lost worker may have had subscribers of, until `look` says that it is
-    /// enough. Whether all have been looked at.
-    fn scan(self, mut look: impl FnMut(Cell) -> Result<bool, Corrupt>) -> Result<bool, Corrupt> {
+    /// enough, or until it has looked into so many buckets. Whether all have been looked at.
+    fn scan(self, most: usize, mut look: impl FnMut(Cell) -> Result<bool, Corrupt>) -> Result<bool, Corrupt> {
         let header = self.header()?;
         let mut bucket = header.scan.get() as usize;
         let before = bucket;
         let mut going = true;
-        while going && bucket < self.geometry.buckets {
+        let end = self.geometry.buckets.min(before.saturating_add(most));
+        while going && bucket < end {
             let mut next = Cell::new(self.bucket(bucket)?.get());
             let mut left = self.geometry.cells;
             while let Some(cell) = next {

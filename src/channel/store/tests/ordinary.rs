@@ -196,6 +196,24 @@ fn expired_messages_are_nobodys_though_they_are_still_there() {
     rig.check();
 }
 
+/// However few channels there are: after a reload, and after a worker was lost, each of them is looked for.
+#[test]
+fn channels_of_a_worker_that_is_gone_are_looked_for_a_part_at_a_time() {
+    let rig = Rig::new(64 << 20);
+    rig.publish("a", b"x");
+    let slot = rig.claim(11);
+    rig.subscribe("a", slot, 7);
+    rig.store.release(slot).unwrap();
+    let mut holds = 1;
+    while !rig.store.tend(rig.now(), 100).unwrap() {
+        holds += 1;
+    }
+    let buckets = rig.store.zone.geometry().buckets;
+    assert_eq!(holds, buckets.div_ceil(100 * 64), "{buckets} buckets");
+    assert_eq!(rig.info("a").unwrap().subscribers, 0);
+    rig.check();
+}
+
 #[test]
 fn a_deleted_channel_is_another_one_afterwards() {
     let rig = Rig::new(LEN);
