@@ -1,6 +1,7 @@
 #!/bin/bash
-# bench.sh [OPTION...] [exec|ws|channel|redis|tcp|cgi ...]: builds the module and measures it beside its peers, all in one run; whatever the
-# module can do if nothing is named. Tables in Markdown go to standard output, single values and progress to standard error.
+# bench.sh [OPTION...] [exec|ws|channel|publish|redis|tcp|cgi|growth|pause ...]: builds the module and measures it beside its peers, all in
+# one run; whatever the module can do if nothing is named. Tables in Markdown go to standard output, single values and progress to standard
+# error; the main figures of whole runs are drawn in docs/figures/performance.svg.
 # bench --help tells the options; --peers-only measures without the module, BENCH_MODULE names another one.
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
@@ -28,8 +29,9 @@ done
     unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
     if [ ${#figures[@]} = 0 ]; then
         declare -A directive=([exec]=websocket_exec [ws]=websocket_exec [channel]=websocket_channel_zone
-            [redis]=websocket_channel_redis [tcp]=websocket_tcp [cgi]=websocket_cgi)
-        for name in exec ws channel redis tcp cgi; do
+            [publish]=websocket_channel_zone [redis]=websocket_channel_redis [tcp]=websocket_tcp [cgi]=websocket_cgi
+            [growth]=websocket_channel_zone [pause]=websocket_channel_zone)
+        for name in exec ws channel publish redis tcp cgi growth pause; do
             if [ -n "$peers_only" ] || grep -q "${directive[$name]}" "$module"; then figures+=("$name"); fi
         done
     fi
@@ -38,7 +40,7 @@ done
         exec) install_packages websocketd ;;
         tcp) install_packages websockify ;;
         cgi) install_packages fcgiwrap ;;
-        channel | redis)
+        channel | publish | redis)
             # Installing libnginx-mod-nchan would enable it in the machine's own nginx.
             nchan="$root/target/nchan/usr/lib/nginx/modules/ngx_nchan_module.so"
             if [ ! -e "$nchan" ]; then
@@ -46,7 +48,10 @@ done
                 unpack_packages "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root/target/nchan" libnginx-mod-nchan
             fi
             options+=(--nchan "$nchan")
-            if [ "$name" = redis ]; then install_packages redis-server; fi
+            case $name in
+            channel) install_packages openssl ;;
+            redis) install_packages redis-server ;;
+            esac
             ;;
         esac
     done
@@ -54,5 +59,5 @@ done
 } >&2
 
 options+=(--nginx "$nginx_binary" --directory "$root/target/bench/run")
-[ -n "$peers_only" ] || options+=(--module "$module")
+[ -n "$peers_only" ] || options+=(--module "$module" --picture "$root/docs/figures/performance.svg")
 exec "$root/target/bench/release/bench" "${options[@]}" "${figures[@]}"

@@ -22,7 +22,7 @@ pages=(SECURITY.md CONTRIBUTING.md CHANGELOG.md client/README.md client/terminal
 book=target/book-source
 rm -rf "$book" target/book
 mkdir -p "$book"
-cp docs/*.md "$book/"
+cp -r docs/*.md docs/figures "$book/"
 cp -r conf LICENSE "$book/"
 for page in "${pages[@]}"; do
     mkdir -p "$book/$(dirname "$page")"

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 mkdir -p "$folder"/{docs,examples,client/terminal}
 cp README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE "$folder/"
-cp docs/*.md "$folder/docs/"
+cp -r docs/*.md docs/figures "$folder/docs/"
 cp client/README.md "$folder/client/"
 cp client/terminal/README.md "$folder/client/terminal/"
 cp -r conf/. "$folder/examples/"

@@ -3,13 +3,15 @@
 //! `bench [OPTION ...] exec|ws|channel|publish|redis|tcp|cgi|growth|pause ...`: measures and prints Markdown tables.
 
 use std::env;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ngx_ws_exec_bench::figures::{self, Bench, Effort};
+use ngx_ws_exec_bench::figures::{self, Bench, Effort, overview};
 use ngx_ws_exec_bench::quiet::Quiet;
+use ngx_ws_exec_bench::results::Results;
 use ngx_ws_exec_bench::servers::Setup;
 use ngx_ws_exec_bench::sys;
 use ngx_ws_exec_bench::wire::wrong;
@@ -23,12 +25,21 @@ const USAGE: &str = "usage: bench [OPTION ...] exec|ws|channel|publish|redis|tcp
   --seconds S        time of one measurement (1.0)
   --scale F          part of the connections that the figures ask for (1.0)
   --quiet S          longest wait, before each measurement, for other work on the machine to pause (0)
-  --only TEXT        only the rows whose name contains this";
+  --only TEXT        only the rows whose name contains this
+  --picture FILE     draws the main figures of this run and of earlier ones in the same directory, of three rounds or more of whole size;
+                     a shorter run draws those of shorter runs, in trial/performance.svg of the directory";
 
 /// What 50,000 subscribers and their server need, each in its own process.
 const DESCRIPTORS: u64 = 51_000;
 
-fn parse(arguments: impl Iterator<Item = String>) -> io::Result<(Bench, Vec<String>)> {
+/// What the command line asks for.
+struct Task {
+    bench: Bench,
+    names: Vec<String>,
+    picture: Option<PathBuf>,
+}
+
+fn parse(arguments: impl Iterator<Item = String>) -> io::Result<Task> {
     let mut bench = Bench {
         setup: Setup {
             nginx: "nginx".into(),
@@ -38,8 +49,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> io::Result<(Bench, Vec<Stri
         },
         effort: Effort { rounds: 5, duration: Duration::from_secs(1), scale: 1.0, quiet: Quiet::default() },
         only: None,
+        results: Results::default(),
     };
-    let mut names = Vec::new();
+    let (mut names, mut picture) = (Vec::new(), None);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| wrong(format!("{argument} needs a value")));
@@ -56,15 +68,29 @@ fn parse(arguments: impl Iterator<Item = String>) -> io::Result<(Bench, Vec<Stri
             "--seconds" => bench.effort.duration = Duration::from_secs_f64(number(value()?)?),
             "--scale" => bench.effort.scale = number(value()?)?,
             "--quiet" => bench.effort.quiet.patience = Duration::from_secs_f64(number(value()?)?),
+            "--picture" => picture = Some(PathBuf::from(value()?)),
             "--only" => bench.only = Some(value()?),
             name if figures::NAMES.contains(&name) => names.push(name.to_owned()),
             other => return Err(wrong(format!("unknown: {other}"))),
         }
     }
-    if names.is_empty() {
+    if names.is_empty() && picture.is_none() {
         return Err(wrong("nothing to measure"));
     }
-    Ok((bench, names))
+    Ok(Task { bench, names, picture })
+}
+
+/// Draws the main figures that were kept.
+fn draw(bench: &Bench, picture: PathBuf) -> io::Result<()> {
+    let kept = figures::kept_in(&bench.setup, &bench.effort);
+    let path = if bench.effort.is_whole() { picture } else { kept.join("performance.svg") };
+    let Some(svg) = overview::svg(&kept) else { return Ok(()) };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&path, svg)?;
+    eprintln!("drawn: {}", path.display());
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -72,7 +98,7 @@ fn main() -> ExitCode {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     }
-    let (bench, names) = match parse(env::args().skip(1)) {
+    let Task { bench, names, picture } = match parse(env::args().skip(1)) {
         Ok(parsed) => parsed,
         Err(error) => {
             eprintln!("bench: {error}\n{USAGE}");
@@ -91,6 +117,12 @@ fn main() -> ExitCode {
             eprintln!("bench: {name}: {error}");
             code = ExitCode::FAILURE;
         }
+    }
+    if let Some(picture) = picture
+        && let Err(error) = draw(&bench, picture)
+    {
+        eprintln!("bench: the picture: {error}");
+        code = ExitCode::FAILURE;
     }
     for line in bench.setup.alerts().unwrap_or_default() {
         eprintln!("bench: in nginx's log: {line}");

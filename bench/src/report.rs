@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use crate::results::Cell;
+
 /// The median of `values`; the mean of the middle two when their number is even. NaN without values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -152,6 +154,18 @@ impl Table {
         self.rows[row].cells[at].push(value);
     }
 
+    /// What was measured, as medians.
+    pub fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for row in &self.rows {
+            for (column, values) in self.columns.iter().zip(&row.cells).filter(|(_, values)| !values.is_empty()) {
+                let value = median(values);
+                cells.push(Cell { row: row.work.clone(), column: column.clone(), value, shown: row.unit.show(value) });
+            }
+        }
+        cells
+    }
+
     /// The table in Markdown: medians, the ratio of ours to the peer, the goal and whether it is met.
     pub fn markdown(&self) -> String {
         let peer = self.columns.first().map_or("", String::as_str);
@@ -202,6 +216,13 @@ mod tests {
         let lines: Vec<String> = table.markdown().lines().map(str::to_owned).collect();
         assert_eq!(lines[2], "| echo | 1,000/s | 1,999/s | 2.00 | at least 2x: **missed** |");
         assert_eq!(lines[3], "| memory |  | 3.0 kB |  | at most 12.0 kB: met |");
+        let cells: Vec<String> =
+            table.cells().into_iter().map(|cell| [cell.row, cell.column, cell.shown].join(" ")).collect();
+        assert_eq!(
+            cells,
+            ["echo peer 1,000/s", "echo ours 1,999/s", "memory ours 3.0 kB"],
+            "nothing of what was not measured"
+        );
     }
 
     #[test]

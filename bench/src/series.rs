@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::report::{OURS, Unit, median, thousands};
+use crate::results::Cell;
 
 /// How much the largest figure of a row may be above its smallest one.
 const FLAT: f64 = 1.15;
@@ -49,6 +50,19 @@ impl Series {
     pub fn medians(&self, server: &str) -> Vec<f64> {
         let row = self.rows.iter().find(|(known, _)| known == server);
         row.map_or_else(Vec::new, |(_, cells)| cells.iter().map(|values| median(values)).collect())
+    }
+
+    /// What was measured, as medians. A column is a server at a size.
+    pub fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for (server, _) in &self.rows {
+            for (size, value) in self.sizes.iter().zip(self.medians(server)).filter(|(_, value)| !value.is_nan()) {
+                let (row, column) =
+                    (format!("{}, {}", self.work, self.of), format!("{server}, {}", thousands(*size as f64)));
+                cells.push(Cell { row, column, value, shown: self.unit.show(value) });
+            }
+        }
+        cells
     }
 
     /// The table in Markdown. A size at which nothing could be measured has an empty cell.
@@ -97,6 +111,8 @@ mod tests {
                 "| bare sender | 2.00 us |  |  | 1.00 |  |"
             ]
         );
+        let cells: Vec<String> = series.cells().into_iter().map(|cell| [cell.column, cell.shown].join(" ")).collect();
+        assert_eq!(cells, ["ours, 10 4.00 us", "ours, 1,000 4.60 us", "bare sender, 10 2.00 us"]);
         series.add(OURS, 50_000, 4.7);
         assert_eq!(lines(&series)[2], "| ours | 4.00 us | 4.60 us | 4.70 us | 1.18 | at most 1.15: **missed** |");
     }

@@ -15,7 +15,19 @@ use crate::servers::{self, Nginx};
 use crate::sleeping::{Sleeping, Transport};
 use crate::tls::Certificate;
 
-const PEER: &str = "Nchan";
+/// The first column.
+pub const PEER: &str = "Nchan";
+
+/// Rows that the picture shows as well.
+pub const ONE_THOUSAND: &str = "1,000 subscribers, one message at a time: server CPU per delivery";
+const WEBSOCKET: &str = "400 subscribers that sleep, WebSocket: server CPU per delivery";
+const TLS: &str = "the same by WebSocket over TLS 1.3";
+const EVENTSOURCE: &str = "the same by EventSource";
+const LONGPOLL: &str = "the same by long-poll, the next request included";
+/// Those of subscribers that sleep, by transport.
+pub const TRANSPORTS: [(&str, &str); 4] =
+    [(WEBSOCKET, "WebSocket"), (TLS, "WebSocket, TLS 1.3"), (EVENTSOURCE, "EventSource"), (LONGPOLL, "long-poll")];
+
 const BARE: &str = "bare sender";
 
 /// As many messages are kept as no subscriber can lag behind.
@@ -66,7 +78,7 @@ const LOADS: [Load; 6] = [
         subscribers: 1000,
         window: 1,
         workers: 1,
-        cpu: Some(("1,000 subscribers, one message at a time: server CPU per delivery", Goal::AtMostTimes(0.8))),
+        cpu: Some((ONE_THOUSAND, Goal::AtMostTimes(0.8))),
         rate: None,
         answer: None,
     },
@@ -131,6 +143,7 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     }
     sleeping(bench, &mut table)?;
     memory(bench, &mut table)?;
+    bench.results.add(table.cells());
     println!("### Channels: `bench channel`\n");
     print!("{}", table.markdown());
     println!(
@@ -192,10 +205,6 @@ const DELIVERIES: usize = 10;
 
 /// One message at a time to subscribers that take it when the server has nothing left to do.
 fn sleeping(bench: &Bench, table: &mut Table) -> io::Result<()> {
-    const WEBSOCKET: &str = "400 subscribers that sleep, WebSocket: server CPU per delivery";
-    const TLS: &str = "the same by WebSocket over TLS 1.3";
-    const EVENTSOURCE: &str = "the same by EventSource";
-    const LONGPOLL: &str = "the same by long-poll, the next request included";
     const BESIDE: &str = "the same by EventSource, beside WebSocket";
     let rows = [WEBSOCKET, TLS, EVENTSOURCE, LONGPOLL, BESIDE];
     if !rows.iter().any(|work| bench.wants(work)) {

@@ -22,6 +22,11 @@ use crate::sys;
 
 const BARE: &str = "bare sender";
 
+/// The first table.
+pub const DELIVERY: &str = "server CPU per delivery";
+/// What grows in it.
+pub const SUBSCRIBERS: &str = "subscribers of the channel";
+
 /// Octets of each message.
 const LENGTH: usize = 100;
 
@@ -43,6 +48,7 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     for measure in [deliveries, publications_by_channels, publications_by_messages, subscribers, programs] {
         all.extend(measure(bench)?);
     }
+    bench.results.add(all.iter().flat_map(Series::cells));
     println!("### How cost grows: `bench growth`\n");
     for series in &all {
         println!("{}", series.markdown());
@@ -85,7 +91,7 @@ fn deliveries(bench: &Bench) -> io::Result<Vec<Series>> {
 location ~ ^/pub/(\w+)$ { websocket_channel $1 mode=pub; websocket_channel_history length=100 time=1h; }
 location ~ ^/sub/(\w+)$ { websocket_channel $1; }";
     let sizes = [10, 100, 1000, 10_000, 50_000];
-    let Some(mut series) = series(bench, "server CPU per delivery", "subscribers of the channel", &sizes) else {
+    let Some(mut series) = series(bench, DELIVERY, SUBSCRIBERS, &sizes) else {
         return Ok(Vec::new());
     };
     for size in series.sizes().to_vec() {

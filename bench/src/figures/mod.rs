@@ -6,6 +6,7 @@ pub mod cgi;
 pub mod channel;
 pub mod exec;
 pub mod growth;
+pub mod overview;
 pub mod pause;
 pub mod publish;
 pub mod redis;
@@ -13,9 +14,11 @@ pub mod tcp;
 pub mod ws;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::quiet::Quiet;
+use crate::results::Results;
 use crate::servers::Setup;
 use crate::wire::wrong;
 
@@ -37,6 +40,11 @@ impl Effort {
         ((connections as f64 * self.scale) as usize).max(1)
     }
 
+    /// Whether the figures of such a run are more than a trial.
+    pub fn is_whole(&self) -> bool {
+        self.rounds >= 3 && self.duration >= Duration::from_secs(1) && self.scale >= 1.0
+    }
+
     /// Time before a measurement.
     pub fn warm_up(&self) -> Duration {
         self.duration / 5
@@ -51,6 +59,8 @@ pub struct Bench {
     pub effort: Effort,
     /// Only rows whose name contains this.
     pub only: Option<String>,
+    /// What was measured, for the picture.
+    pub results: Results,
 }
 
 impl Bench {
@@ -58,6 +68,11 @@ impl Bench {
     pub fn wants(&self, work: &str) -> bool {
         self.only.as_ref().is_none_or(|only| work.contains(only.as_str()))
     }
+}
+
+/// Where figures of a run with this effort are kept.
+pub fn kept_in(setup: &Setup, effort: &Effort) -> PathBuf {
+    if effort.is_whole() { setup.directory.clone() } else { setup.directory.join("trial") }
 }
 
 /// What [`run`] knows.
@@ -80,6 +95,7 @@ pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
         "pause" => pause::run(bench)?,
         other => return Err(wrong(format!("unknown: {other}"))),
     }
+    bench.results.keep(&kept_in(&bench.setup, &bench.effort), name)?;
     if let Some(report) = bench.effort.quiet.report() {
         println!("{report}\n");
     }

@@ -22,6 +22,38 @@ use crate::wire::wrong;
 const ALONE: &str = "nginx alone";
 const GOAL: Goal = Goal::AtMost(10.0);
 
+const JSON: &str = "status page as JSON, 10,000 subscribers";
+const PROMETHEUS: &str = "status page for Prometheus, 10,000 subscribers";
+const PRESENCE: &str = "presence of 10,000 names";
+const LIST: &str = "list of 1,000 subscribers of 10,000";
+const MESSAGE: &str = "a message to 10,000 subscribers";
+const EXPEL: &str = "a subscriber of 10,000 is disconnected by its name";
+const DELETE: &str = "a channel with 10,000 subscribers is deleted";
+const LEAVE_ONE: &str = "10,000 subscribers of one channel leave at once";
+const LEAVE_EACH: &str = "10,000 subscribers of a channel each leave at once";
+const EXPIRE_ONE: &str = "100,000 messages of one channel expire at once";
+const EXPIRE_MANY: &str = "100,000 messages of 10,000 channels expire at once";
+const RELOAD_NEW: &str = "reload, 10,000 sessions stay: a new connection";
+const RELOAD_STAY: &str = "reload, 10,000 sessions stay: the old worker";
+const DRAINED: &str = "reload, 10,000 sessions are drained in 2 s: the old worker";
+const DRAIN_END: &str = "10,000 sessions are drained: while the last of them are closed";
+const KILLED: &str = "a worker with 10,000 sessions is killed: until its successor answers";
+const AFTERWARDS: &str = "a worker with 10,000 sessions is killed: the first three seconds of its successor";
+
+/// Rows that the picture shows, and what they are called there.
+pub const SHOWN: [(&str, &str); 10] = [
+    (JSON, "status page"),
+    (PRESENCE, "presence of 10,000"),
+    (MESSAGE, "a message to 10,000"),
+    (DELETE, "10,000 closed with their channel"),
+    (LEAVE_ONE, "10,000 leave at once"),
+    (EXPIRE_MANY, "100,000 messages expire"),
+    (RELOAD_NEW, "reload, new connections"),
+    (RELOAD_STAY, "reload, the old worker"),
+    (DRAINED, "10,000 are drained"),
+    (AFTERWARDS, "after a worker was killed"),
+];
+
 /// Clients of each row.
 const CLIENTS: usize = 10_000;
 /// Messages that expire together.
@@ -61,6 +93,7 @@ pub fn run(bench: &Bench) -> io::Result<()> {
         round.reloads()?;
         round.start()?;
     }
+    bench.results.add(table.cells());
     println!("### Pauses of the event loop: `bench pause`\n");
     print!("{}", table.markdown());
     println!(
@@ -129,13 +162,6 @@ impl Round<'_> {
 
     /// Something that is asked of, or done to, all subscribers of a channel, and leaves them there; at last what does not.
     fn pages(&mut self) -> io::Result<()> {
-        const JSON: &str = "status page as JSON, 10,000 subscribers";
-        const PROMETHEUS: &str = "status page for Prometheus, 10,000 subscribers";
-        const PRESENCE: &str = "presence of 10,000 names";
-        const LIST: &str = "list of 1,000 subscribers of 10,000";
-        const MESSAGE: &str = "a message to 10,000 subscribers";
-        const EXPEL: &str = "a subscriber of 10,000 is disconnected by its name";
-        const DELETE: &str = "a channel with 10,000 subscribers is deleted";
         if !self.wants(&[JSON, PROMETHEUS, PRESENCE, LIST, MESSAGE, EXPEL, DELETE]) {
             return Ok(());
         }
@@ -163,9 +189,7 @@ impl Round<'_> {
     }
 
     fn leaving(&mut self) -> io::Result<()> {
-        const ONE: &str = "10,000 subscribers of one channel leave at once";
-        const EACH: &str = "10,000 subscribers of a channel each leave at once";
-        for work in [ONE, EACH] {
+        for work in [LEAVE_ONE, LEAVE_EACH] {
             if !self.wants(&[work]) {
                 continue;
             }
@@ -176,7 +200,7 @@ impl Round<'_> {
                     (Crowd::of_requests(count, target, "/plain")?, Probe::of_connections(target, "/plain"))
                 } else {
                     let path = |index| match work {
-                        ONE => format!("/stay/lobby/n{index}"),
+                        LEAVE_ONE => format!("/stay/lobby/n{index}"),
                         _ => format!("/stay/c{index}/n{index}"),
                     };
                     (Crowd::of_sessions(count, target, path)?, Probe::of_session(target, "/probe")?)
@@ -193,9 +217,7 @@ impl Round<'_> {
 
     /// The last message of each channel brings a time at which those before it have expired.
     fn expiry(&mut self) -> io::Result<()> {
-        const ONE: &str = "100,000 messages of one channel expire at once";
-        const MANY: &str = "100,000 messages of 10,000 channels expire at once";
-        for (work, channels) in [(ONE, 1), (MANY, self.clients())] {
+        for (work, channels) in [(EXPIRE_ONE, 1), (EXPIRE_MANY, self.clients())] {
             if !self.wants(&[work]) {
                 continue;
             }
@@ -225,27 +247,23 @@ impl Round<'_> {
     }
 
     fn reloads(&mut self) -> io::Result<()> {
-        const NEW: &str = "reload, 10,000 sessions stay: a new connection";
-        const STAY: &str = "reload, 10,000 sessions stay: the old worker";
-        const DRAINED: &str = "reload, 10,000 sessions are drained in 2 s: the old worker";
-        const END: &str = "the same, while the last of them are closed";
-        if self.wants(&[NEW]) {
+        if self.wants(&[RELOAD_NEW]) {
             let Some(server) = self.server()? else { return Ok(()) };
             let _crowd = Crowd::of_requests(self.clients(), server.address, "/plain")?;
             let seen = watch(Probe::of_connections(server.address, "/plain"), || reload(&server))?;
-            self.add(NEW, ALONE, pause(seen)?);
+            self.add(RELOAD_NEW, ALONE, pause(seen)?);
         }
-        if self.wants(&[NEW, STAY]) {
+        if self.wants(&[RELOAD_NEW, RELOAD_STAY]) {
             let Some(server) = self.server()? else { return Ok(()) };
             let crowd = Crowd::of_sessions(self.clients(), server.address, |index| format!("/stay/lobby/n{index}"))?;
             let old = Probe::of_session(server.address, "/probe")?;
             let seen = watch(Probe::of_connections(server.address, "/plain"), || reload(&server))?;
             let (_, begun, ended) = seen;
-            self.add(NEW, OURS, pause(seen)?);
-            self.add(STAY, OURS, pause((old.end()?, begun, ended))?);
+            self.add(RELOAD_NEW, OURS, pause(seen)?);
+            self.add(RELOAD_STAY, OURS, pause((old.end()?, begun, ended))?);
             crowd.leave();
         }
-        if self.wants(&[DRAINED, END]) {
+        if self.wants(&[DRAINED, DRAIN_END]) {
             let Some(server) = self.server()? else { return Ok(()) };
             let mut crowd =
                 Crowd::of_sessions(self.clients(), server.address, |index| format!("/drained/lobby/n{index}"))?;
@@ -258,16 +276,14 @@ impl Round<'_> {
             }
             let last = ended - AFTER - LAST;
             self.add(DRAINED, OURS, pause((answers.clone(), begun, last))?);
-            self.add(END, OURS, pause((answers, last, ended))?);
+            self.add(DRAIN_END, OURS, pause((answers, last, ended))?);
         }
         Ok(())
     }
 
     /// Until the worker that takes the place of a killed one has answered.
     fn start(&mut self) -> io::Result<()> {
-        const START: &str = "a worker with 10,000 sessions is killed: until its successor answers";
-        const AFTERWARDS: &str = "the same: the successor, in its first three seconds";
-        if !self.wants(&[START, AFTERWARDS]) {
+        if !self.wants(&[KILLED, AFTERWARDS]) {
             return Ok(());
         }
         for column in [ALONE, OURS] {
@@ -280,7 +296,7 @@ impl Round<'_> {
             let begun = Instant::now();
             servers::kill_workers(&server)?;
             expect(&server, "GET", "/plain", "")?;
-            self.add(START, column, milliseconds(begun.elapsed()));
+            self.add(KILLED, column, milliseconds(begun.elapsed()));
             if column == OURS {
                 let seen = watch(Probe::of_session(server.address, "/probe")?, || {
                     thread::sleep(Duration::from_secs(3));

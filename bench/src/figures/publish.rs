@@ -10,7 +10,8 @@ use crate::publishing::{Form, Outcome, Plan, Publishers};
 use crate::report::{Goal, OURS, Table, Unit};
 use crate::servers::Nginx;
 
-const PEER: &str = "Nchan";
+/// The first column.
+pub const PEER: &str = "Nchan";
 const NGINX: &str = "`return 202`";
 
 /// Connections of the publishers by HTTP.
@@ -20,7 +21,10 @@ const IN_FLIGHT: usize = 64;
 /// Octets of each publication.
 const LENGTH: usize = 100;
 
-const WEBSOCKET: &str = "one publisher by a WebSocket: publications";
+/// Rows that the picture shows as well.
+pub const BY_HTTP: &str = "16 publishers by HTTP, 1 worker: publications";
+/// The same by a WebSocket.
+pub const WEBSOCKET: &str = "one publisher by a WebSocket: publications";
 const WEBSOCKET_CPU: &str = "one publisher by a WebSocket: server CPU per publication";
 const BESIDE: &str = "publications by one WebSocket, beside 16 connections of HTTP";
 
@@ -46,6 +50,7 @@ pub fn run(bench: &Bench) -> io::Result<()> {
     for workers in [1, 2] {
         with_workers(bench, workers, &mut table)?;
     }
+    bench.results.add(table.cells());
     println!("### Publications: `bench publish`\n");
     print!("{}", table.markdown());
     println!(
