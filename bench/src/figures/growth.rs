@@ -11,7 +11,7 @@ use super::Bench;
 use crate::connect::{self, Until};
 use crate::crowd::Crowd;
 use crate::fanout::{self, Fanout};
-use crate::http::Pipeline;
+use crate::http::{self, Pipeline};
 use crate::link;
 use crate::process::{self, Server};
 use crate::publishing::{Form, Plan, Publishers};
@@ -19,6 +19,7 @@ use crate::report::{OURS, Unit};
 use crate::series::Series;
 use crate::servers::{self, Nginx};
 use crate::sys;
+use crate::wire::wrong;
 
 const BARE: &str = "bare sender";
 
@@ -165,17 +166,22 @@ fn stride(count: usize) -> usize {
 }
 
 fn publications_by_channels(bench: &Bench) -> io::Result<Vec<Series>> {
-    const LOCATIONS: &str =
-        r"location ~ ^/pub/(\w+)$ { websocket_channel $1 mode=pub; websocket_channel_history length=1 time=1h; }";
+    const LOCATIONS: &str = r"
+location ~ ^/pub/(\w+)$ { websocket_channel $1 mode=pub; websocket_channel_history length=1 time=1h; }
+location = /status { websocket_status prometheus; }";
     let Some(mut series) = series(bench, "server CPU per publication", "channels", &[1, 100, 10_000, 1_000_000]) else {
         return Ok(Vec::new());
     };
     let mut servers = Vec::new();
     for size in series.sizes().to_vec() {
         // Two cells of 256 octets for a channel and its message, the table of channels, and the quarter that messages do not get.
-        let zone = format!("{}m", (size * 1024 >> 20).max(32));
+        let zone = format!("{}m", ((size * 1024) >> 20).max(32));
         let Some(server) = nginx(bench, 100, &zone, LOCATIONS)? else { return Ok(Vec::new()) };
         fill(&server, size, |index| format!("/pub/c{index}"))?;
+        let status = http::once(server.address, "GET", "/status")?;
+        if !String::from_utf8_lossy(&status.body).contains(&format!("\nnginx_websocket_channels {size}\n")) {
+            return Err(wrong(format!("not all of {size} channels are there")));
+        }
         servers.push((size, server));
     }
     for _ in 0..bench.effort.rounds {
