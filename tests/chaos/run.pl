@@ -76,6 +76,7 @@ $starved = Chaos::Starved->new($service);
 push @nodes, $starved->node;
 $_->start for @nodes;
 my @ports = map { $_->port } @nodes;
+$Chaos::Checks::KNOWN{$_} = 1 for @ports, $service->port, $service->hooks;
 my @alike = @ports[0 .. $#NODES];
 my @channels = @Chaos::Endpoints::CHANNELS;
 sub answers { my ($port) = @_; return eval { request($port, 'POST', '/pub?id=ready', body => 'x')->{status} } // 0 }

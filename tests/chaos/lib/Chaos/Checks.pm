@@ -109,12 +109,28 @@ sub orphans {
     });
 }
 
+# Ports of the nodes and of what is behind them.
+our %KNOWN;
+
+# to_engine(): the sockets, as descriptors name them, of connections to anything else. How many of those a worker has depends on which servers it has
+# had something to ask of.
+sub to_engine {
+    my %found;
+    open my $in, '<', '/proc/net/tcp' or return \%found;
+    while (my $line = <$in>) {
+        my ($local, $remote, $inode) = $line =~ /^\s*\d+: \w+:(\w+) \w+:(\w+) \w+ \S+ \S+ \S+\s+\d+\s+\d+ (\d+)/ or next;
+        $found{"socket:[$inode]"} = 1 if hex $remote && !$KNOWN{hex $remote} && !$KNOWN{hex $local};
+    }
+    return \%found;
+}
+
 # descriptor_kinds(pid): { kind => number } of its open descriptors.
 sub descriptor_kinds {
     my ($pid) = @_;
 
     my %count;
-    $count{s/:?\[\d+\]//r =~ s/ \(deleted\)//r}++ for values %{descriptors($pid)};
+    my $skipped = to_engine();
+    $count{s/:?\[\d+\]//r =~ s/ \(deleted\)//r}++ for grep { !$skipped->{$_} } values %{descriptors($pid)};
     return \%count;
 }
 

@@ -15,6 +15,9 @@ use IO::Handle ();
 # Seconds until a server that says nothing, where it has to say something, has forgotten its client: longer than anything is stopped.
 our $PATIENCE = 40;
 
+# Octets that are read in one turn. Who finds so many was slow, and a worker that has to go waits for nobody for longer than websocket_close_timeout.
+use constant AT_ONCE => 65_536;
+
 # new(loop, record, kind, ports, name => value ...): it begins by itself. "longest" is how many seconds a session may last before the client leaves.
 sub new {
     my ($class, %given) = @_;
@@ -34,7 +37,7 @@ sub begin {
     $socket->blocking(0);
     setsockopt $socket, SOL_SOCKET, SO_RCVBUF, $self->{rcvbuf} if $self->{rcvbuf};
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
-    @$self{qw(port worker in out since state stalled reused asked heard)} = (any(@{$self->{ports}}), '-', '', '', $now, 'head', 0, 0, $now, $now);
+    @$self{qw(port worker in out since state stalled reused behind asked heard)} = (any(@{$self->{ports}}), '-', '', '', $now, 'head', 0, 0, 0, $now, $now);
     $self->{leave_at} = $now + (rand() < 0.3 ? rand 1 : rand $self->{longest});
     $self->{socket} = $socket;
     if (!connect($socket, pack_sockaddr_in($self->{port}, inet_aton('127.0.0.1'))) && !$!{EINPROGRESS}) {
@@ -73,13 +76,14 @@ sub taken { return }
 sub readable {
     my ($self) = @_;
 
-    my $got = sysread $self->{socket}, $self->{in}, 65_536, length $self->{in};
+    my $got = sysread $self->{socket}, $self->{in}, AT_ONCE, length $self->{in};
     if (!$got) {
         return if !defined $got && $!{EAGAIN};
         return $self->ended('unreachable') if !defined $got && $!{ECONNREFUSED};
         return $self->finished(defined $got ? 'eof' : 'reset');
     }
     $self->{heard} = time;
+    $self->{behind} = $self->{heard} if $got == AT_ONCE;
     if ($self->{state} eq 'head') {
         my $at = index $self->{in}, "\r\n\r\n";
         return if $at < 0;
@@ -134,6 +138,7 @@ sub ended {
     my ($self, $how) = @_;
 
     my $now = time;
+    $self->{stalled} ||= $self->{deaf} || $now - $self->{behind} < 2 ? 1 : 0 if $how eq 'cut';
     $self->{record}->note('end', $self->{kind}, $self->{port}, $self->{worker}, sprintf('%.3f', $self->{since}), sprintf('%.3f', $now), $how,
         $self->{stalled}, $self->{reused});
     $self->over_with;
