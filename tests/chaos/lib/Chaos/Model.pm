@@ -46,6 +46,7 @@ sub published {
     my ($self, $file) = @_;
 
     open my $in, '<', $file or return;
+    local $_;
     while (<$in>) {
         chomp;
         my ($payload, $channel, $unanswered, $took, $id) = split /\t/;
@@ -66,6 +67,7 @@ sub received {
     my ($self, $file, $name) = @_;
 
     open my $in, '<', $file or return $self->problem('loss', "$name has written nothing");
+    local $_;
     while (<$in>) {
         chomp;
         my ($what, @words) = split /\t/;
@@ -95,6 +97,7 @@ sub served {
     my ($self, $file) = @_;
 
     open my $in, '<', $file or return $self->problem('loss', 'the service has written nothing');
+    local $_;
     while (<$in>) {
         my ($what, $name, $lines) = split;
         $self->{brought}{$name} = $lines;
