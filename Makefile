@@ -18,6 +18,8 @@ help:
 	@echo 'make test-valgrind   t/ with the module under valgrind'
 	@echo 'make chaos MINUTES=n clients of everything, while nodes and an engine are killed, reloaded, exchanged and cut off for so long (10):'
 	@echo '                    what was promised, and what is left; SEED=n, ENGINE=none, single, sentinel, replicas or cluster'
+	@echo 'make soak HOURS=n    a mixed load on one nginx for so long (1): whether memory, descriptors, processes or the zone grow, and whether a'
+	@echo '                    message is lost; CONNECTIONS=n (10000), SEED=n, RELOADS=minutes (30); a picture in target/soak'
 	@echo 'make fuzz MINUTES=n  each fuzz target for so many minutes of a core (1); T="frame lines" picks some, MERGE=1 keeps what is new'
 	@echo 'make test-monitoring the dashboard and the alerts of conf/monitoring, by a Prometheus that scrapes nginx'
 	@echo 'make check           formatting, lints and documentation, warnings are errors'
@@ -96,6 +98,10 @@ test-sanitize:
 .PHONY: chaos
 chaos:
 	@scripts/chaos.sh $(MINUTES)
+
+.PHONY: soak
+soak:
+	@scripts/soak.sh $(HOURS)
 
 .PHONY: fuzz
 fuzz:

@@ -30,6 +30,7 @@ pub mod results;
 pub mod series;
 pub mod servers;
 pub mod sleeping;
+pub mod soak;
 pub mod sys;
 pub mod tls;
 pub mod wire;

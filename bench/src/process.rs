@@ -159,7 +159,7 @@ fn executable(pid: u32) -> Option<PathBuf> {
 }
 
 /// What a process is called by `ps`.
-fn title(pid: u32) -> String {
+pub fn title(pid: u32) -> String {
     let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&title).trim_end_matches('\0').to_owned()
 }
@@ -169,7 +169,11 @@ fn is_worker(title: &str) -> bool {
     title == "nginx: worker process"
 }
 
-fn tree(root: u32) -> io::Result<Vec<Member>> {
+/// Process `root` and all below it.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn tree(root: u32) -> io::Result<Vec<Member>> {
     let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
