@@ -154,6 +154,11 @@ impl Client {
         matches!(self.stage, Stage::Frames(_)) && !self.is_closing
     }
 
+    /// The request has no answer yet. A long-poll may wait for one as long as it likes.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.stage, Stage::Head(_)) && self.transport != Transport::LongPoll
+    }
+
     /// Sends a message.
     ///
     /// # Errors
@@ -325,5 +330,73 @@ impl Client {
             payload.clear();
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+
+    /// What a client tells of an answer that comes in two parts, cut at each place; whether it goes on; and where it stands.
+    fn told(transport: Transport, answer: &[u8], seen: &[&str], position: Option<&str>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!("no IPv4") };
+        let epoll = Epoll::new().unwrap();
+        for cut in 0..answer.len() {
+            let mut client = Client::open(0, address, transport, "/", None, b"").unwrap();
+            client.watch(&epoll, 0).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            let mut all = Vec::new();
+            let mut buffer = [0; 4096];
+            assert_eq!(client.is_unanswered(), transport != Transport::LongPoll);
+            for part in [&answer[..cut], &answer[cut..]] {
+                server.write_all(part).unwrap();
+                let mut left = part.len();
+                while left > 0 {
+                    // Loopback delivers at once; only its octets are counted here.
+                    let mut peeked = [0; 4096];
+                    let count = client.stream.peek(&mut peeked).unwrap_or(0);
+                    left -= count;
+                    let goes_on = client.ready(&epoll, 0, &mut buffer, &mut |incoming| {
+                        all.push(match incoming {
+                            Incoming::Message(message) => String::from_utf8_lossy(message).into_owned(),
+                            Incoming::Answered(status) => format!("status {status}"),
+                            Incoming::Closed(code) => format!("close {code}"),
+                        });
+                    });
+                    assert!(goes_on.unwrap());
+                }
+            }
+            assert_eq!(all, seen, "{transport:?}, cut at {cut}");
+            assert_eq!(client.position.as_deref(), position);
+        }
+    }
+
+    #[test]
+    fn an_event_stream_has_messages_and_their_ids() {
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+            a\r\nid: 7:1\ndata: one\n\n\r\na\r\n: keep\n\n\r\nid: 7:2\ndata: two\n\n";
+        told(Transport::EventSource, answer, &["one", "two"], Some("7:2"));
+        told(Transport::EventSource, b"HTTP/1.1 403 Forbidden\r\n\r\n", &["status 403"], None);
+    }
+
+    #[test]
+    fn long_polls_follow_each_other() {
+        let answer = b"HTTP/1.1 200 OK\r\nETag: 7:1\r\nContent-Length: 3\r\n\r\none\
+            HTTP/1.1 304 Not Modified\r\nETag: 7:1\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
+        told(Transport::LongPoll, answer, &["one", "status 503"], Some("7:1"));
+    }
+
+    #[test]
+    fn a_websocket_has_messages_with_ids_and_an_end() {
+        let mut answer = wire::handshake_answer();
+        wire::write_plain(TEXT, b"id: 7:1\ncontent-type: text/plain\n\none", &mut answer);
+        wire::write_plain(PING, b"there?", &mut answer);
+        wire::write_plain(CLOSE, &1012_u16.to_be_bytes(), &mut answer);
+        told(Transport::WithIds, &answer, &["one", "close 1012"], Some("7:1"));
+        told(Transport::Post, b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok", &["status 201"], None);
     }
 }

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod delivery;
 pub mod judge;
+pub mod kind;
 pub mod plot;
 pub mod population;
 pub mod random;
@@ -93,7 +94,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> io::Result<Judgement> {
     ));
     for (failures, what, told) in [
         (delivery.failures, "messages were lost, repeated or out of order", &delivery.told),
-        (counts.failures, "clients ended without a reason", &counts.told),
+        (counts.failures, "clients ended without a reason, or had no answer", &counts.told),
     ] {
         if failures > 0 {
             judgement.failures.push(format!("{failures} {what}:\n    {}", told.join("\n    ")));
@@ -147,7 +148,13 @@ fn watch(load: &mut Population, server: &Server, plan: &Plan, ramp: Duration) ->
             load.reloads();
         }
         for (at, found) in results.try_iter() {
-            let found = found?;
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    load.counts.fail(format!("looking at the server: {error}"));
+                    continue;
+                }
+            };
             let latencies = load.delivery.take_latencies();
             let cpu = before.map_or(f64::NAN, |(then, cpu)| {
                 found.cpu.saturating_sub(cpu).as_secs_f64() / (at - then).as_secs_f64()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Incoming, Transport};
 use super::delivery::Delivery;
+use super::kind::{self, Kind, PROBES};
 use super::random::Random;
 use crate::sys::{Epoll, Event};
 
@@ -19,8 +20,6 @@ const CHANNELS: usize = 200;
 const UNHEARD: usize = 100_000;
 /// Channels with a shared program.
 const SHARED: usize = 10;
-/// Places whose clients have a program of their own, for each thousand, and at most.
-const PROGRAMS: (usize, usize) = (10, 60);
 /// How long a client stays, on average.
 const STAY: Duration = Duration::from_secs(120);
 /// How long a place is empty, on average.
@@ -40,73 +39,13 @@ const LARGEST: f64 = 20_000.0;
 /// Ends without a reason that are told in full.
 const TOLD: usize = 20;
 
-/// The transports of the probe, each with a subscriber.
-pub const PROBES: [Transport; 3] = [Transport::WithIds, Transport::EventSource, Transport::LongPoll];
-
-/// What is done at a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A subscriber of one channel.
-    One(Transport),
-    /// A subscriber of several channels.
-    Several(Transport),
-    /// A subscriber that also publishes over its WebSocket.
-    Both,
-    /// A program of its own, which returns what it is told.
-    Echo,
-    /// A program of its own that says something and ends.
-    Say,
-    /// A program that others share.
-    Shared,
-    /// A TCP service.
-    Tcp,
-    /// A subscriber of one channel over TLS.
-    Tls,
-    /// The subscriber of the probe with this number.
-    Probe(usize),
-    /// Publishes messages of random sizes, one after the other.
-    Publisher,
-    /// Publishes the messages of the probe.
-    Prober,
-}
-
-impl Kind {
-    fn talks(self) -> bool {
-        matches!(self, Self::Both | Self::Echo | Self::Shared | Self::Tcp)
-    }
-
-    /// Kinds that are not part of the number of connections that is asked for.
-    fn is_of_harness(self) -> bool {
-        matches!(self, Self::Probe(_) | Self::Publisher | Self::Prober)
-    }
-}
-
-/// What place number `index` of `count` is for.
-fn kind(index: usize, count: usize) -> Kind {
-    let programs = (count * PROGRAMS.0 / 1000).clamp(2, PROGRAMS.1);
-    if index < programs {
-        return if index.is_multiple_of(4) { Kind::Say } else { Kind::Echo };
-    }
-    match index % 100 {
-        0..35 => Kind::One(Transport::WebSocket),
-        35..45 => Kind::One(Transport::Deflate),
-        45..60 => Kind::One(Transport::EventSource),
-        60..70 => Kind::One(Transport::LongPoll),
-        70..75 => Kind::Several(Transport::WebSocket),
-        75..78 => Kind::Several(Transport::EventSource),
-        78..80 => Kind::Several(Transport::LongPoll),
-        80..85 => Kind::Both,
-        85..90 => Kind::Shared,
-        90..95 => Kind::Tcp,
-        _ => Kind::Tls,
-    }
-}
-
 struct Place {
     kind: Kind,
     client: Option<Client>,
     /// Timers of an earlier generation have no meaning any more.
     generation: u32,
+    /// When the client came.
+    since: Instant,
     leaves: Instant,
     is_leaving: bool,
     /// Where the subscriber of the probe goes on, and the number of the probe's message.
@@ -130,7 +69,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn fail(&mut self, what: String) {
+    /// Something is wrong.
+    pub fn fail(&mut self, what: String) {
         self.failures += 1;
         if self.told.len() < TOLD {
             self.told.push(what);
@@ -178,7 +118,7 @@ impl Population {
             delivery: Delivery::new(PROBES.len()),
             counts: Counts::default(),
         };
-        let residents = (0..count).map(|index| kind(index, count));
+        let residents = (0..count).map(|index| kind::of(index, count));
         let probes = (0..PROBES.len()).map(Kind::Probe);
         let publishers = [Kind::Publisher; 4].into_iter().chain([Kind::Prober]);
         for kind in residents.chain(probes).chain(publishers) {
@@ -187,6 +127,7 @@ impl Population {
                 kind,
                 client: None,
                 generation: 0,
+                since: now,
                 leaves: now,
                 is_leaving: false,
                 position: None,
@@ -285,8 +226,8 @@ impl Population {
             return;
         };
         if now >= place.leaves {
-            if matches!(kind, Kind::Publisher | Kind::Prober) && is_settled {
-                self.counts.fail(format!("{kind:?}: a publication has no answer"));
+            if client.is_unanswered() && is_settled && now - place.since >= PATIENCE {
+                self.counts.fail(format!("{kind:?}: there was no answer"));
             }
             // One half says that it leaves, the other one is gone.
             if client_says_so(client, place.is_leaving, &mut self.random) {
@@ -356,6 +297,7 @@ impl Population {
         };
         let place = &mut self.places[index];
         place.is_leaving = false;
+        place.since = now;
         place.leaves = now + stay;
         let first = if kind.talks() { random.gap(TALK).min(stay) } else { stay };
         let opened = Client::open(index, target, transport, &path, place.position.clone(), &body);
@@ -442,34 +384,4 @@ impl Population {
 /// Whether a client that is to leave says so first: a WebSocket that has not yet, in half of all cases.
 fn client_says_so(client: &Client, has_said_so: bool, random: &mut Random) -> bool {
     !has_said_so && client.can_talk() && random.chance(0.5)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_has_places() {
-        let kinds: Vec<Kind> = (0..2000).map(|index| kind(index, 2000)).collect();
-        for wanted in [
-            Kind::One(Transport::WebSocket),
-            Kind::One(Transport::Deflate),
-            Kind::One(Transport::EventSource),
-            Kind::One(Transport::LongPoll),
-            Kind::Several(Transport::WebSocket),
-            Kind::Several(Transport::EventSource),
-            Kind::Several(Transport::LongPoll),
-            Kind::Both,
-            Kind::Echo,
-            Kind::Say,
-            Kind::Shared,
-            Kind::Tcp,
-            Kind::Tls,
-        ] {
-            assert!(kinds.contains(&wanted), "{wanted:?}");
-        }
-        assert!(!kinds.iter().any(|kind| kind.is_of_harness()));
-        let programs = |count| (0..count).filter(|&at| matches!(kind(at, count), Kind::Echo | Kind::Say)).count();
-        assert_eq!((programs(2000), programs(100_000)), (20, 60), "programs cost memory of their own");
-    }
 }

@@ -76,6 +76,7 @@ pub fn watched(setup: &Setup, connections: usize, echo: SocketAddrV4) -> io::Res
 http {{
 {temporary}
 access_log off;
+client_body_buffer_size 32k;
 keepalive_requests 100000000;
 keepalive_timeout 1h;
 websocket_channel_zone 64m;
