@@ -32,6 +32,7 @@ use crate::link;
 use crate::process::Server;
 use crate::servers;
 use crate::sys;
+use crate::wire::wrong;
 
 /// How far the first samples are apart.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -67,11 +68,18 @@ pub struct Plan {
 /// # Errors
 /// When a server does not start, or cannot be looked at.
 pub fn run(setup: &Setup, plan: &Plan) -> io::Result<Judgement> {
-    // Both sides of a client are in one process or another: its own, the server's, and the proxy's.
-    sys::raise_descriptor_limit(plan.connections as u64 * 2 + 3000)?;
+    // One process may have them all: the load, and where the kernel chooses so a worker.
+    let needed = plan.connections as u64 + server::OTHERS;
+    let descriptors = sys::raise_descriptor_limit(needed)?;
+    if descriptors < needed {
+        return Err(wrong(format!(
+            "{} clients need {needed} descriptors, and only {descriptors} may be open",
+            plan.connections
+        )));
+    }
     let echo = servers::bare("echo-service", &[])?;
-    let (server, tls) = server::watched(setup, plan.connections, echo.address)?;
-    let front = server::front(setup, plan.connections, tls)?;
+    let (server, tls) = server::watched(setup, descriptors, echo.address)?;
+    let front = server::front(setup, descriptors, tls)?;
     let idle = idle(&server)?;
     let ramp = Duration::from_secs_f64(plan.connections as f64 / RAMP).clamp(Duration::from_secs(2), plan.duration / 6);
     let mut load = Population::new(plan.connections, plan.seed, ramp, server.address, front.address)?;

@@ -11,8 +11,8 @@ use std::process::Command;
 use crate::process::{Server, free_address};
 use crate::wire::wrong;
 
-/// Descriptors of a worker besides those of its clients and services.
-const OTHERS: usize = 3000;
+/// Descriptors of a worker besides those of its clients: connections to services, pipes of programs, clients that come after a reload.
+pub const OTHERS: u64 = 3000;
 
 /// What is needed to start them.
 pub struct Setup {
@@ -53,12 +53,10 @@ fn temporary() -> String {
     names.iter().map(|name| format!("{name}_temp_path temp_{name};\n")).collect()
 }
 
-/// The part of a configuration that both have.
-fn head(workers: u32, connections: usize) -> String {
-    // A connection to a service takes one more of nginx's, and one worker may have the clients of both while it reloads.
-    let most = connections * 2 + OTHERS;
+/// The part of a configuration that both have, where a process may have so many descriptors.
+fn head(workers: u32, most: u64) -> String {
     format!(
-        "worker_processes {workers};\nworker_rlimit_nofile {most};\nworker_shutdown_timeout 20s;\ndaemon off;\npid nginx.pid;\n\
+        "worker_processes {workers};\nworker_shutdown_timeout 20s;\ndaemon off;\npid nginx.pid;\n\
          error_log error.log warn;\nevents {{ worker_connections {most}; }}\n"
     )
 }
@@ -67,7 +65,7 @@ fn head(workers: u32, connections: usize) -> String {
 ///
 /// # Errors
 /// When it does not start.
-pub fn watched(setup: &Setup, connections: usize, echo: SocketAddrV4) -> io::Result<(Server, SocketAddrV4)> {
+pub fn watched(setup: &Setup, descriptors: u64, echo: SocketAddrV4) -> io::Result<(Server, SocketAddrV4)> {
     let (address, tls) = (free_address()?, free_address()?);
     let path = |path: &Path| path.canonicalize().map(|path| path.display().to_string());
     let configuration = format!(
@@ -103,7 +101,7 @@ server {{
 }}
 ",
         module = path(&setup.module)?,
-        head = head(2, connections),
+        head = head(2, descriptors),
         temporary = temporary(),
         certificate = path(&setup.certificate)?,
         key = path(&setup.key)?,
@@ -115,7 +113,7 @@ server {{
 ///
 /// # Errors
 /// When it does not start.
-pub fn front(setup: &Setup, connections: usize, tls: SocketAddrV4) -> io::Result<Server> {
+pub fn front(setup: &Setup, descriptors: u64, tls: SocketAddrV4) -> io::Result<Server> {
     let address = free_address()?;
     let configuration = format!(
         r"{head}
@@ -134,7 +132,7 @@ server {{
 }}
 }}
 ",
-        head = head(1, connections),
+        head = head(1, descriptors),
         temporary = temporary(),
     );
     start(setup, "front", address, &configuration)
