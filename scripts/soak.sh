@@ -1,7 +1,8 @@
 #!/bin/bash
 # soak.sh [HOURS]: builds the module, and puts a mixed load on one nginx for so long (1): whether memory, descriptors, processes or the zone grow, and
 # whether a message is lost. CONNECTIONS clients at one time (10000), SEED of what they do (1), RELOADS minutes between reloads (30), JUDGE
-# minutes that the second half of the run needs for its slopes to count (10). Samples and a picture of them are in target/soak.
+# minutes that the second half of the run needs for its slopes to count (10). Samples and a picture of them are in target/soak. SOAK_MODULE
+# names a module that is built already.
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
