@@ -167,6 +167,20 @@ case 'a limit' => sub {
     ok($response->{headers}{'retry-after'}[0]);
 };
 
+case 'a client that goes together with its request' => sub {
+    # Request and end are there at once when the workers look.
+    for my $headers ([], [Accept => 'text/event-stream']) {
+        my $id = @$headers ? 'gone-events' : 'gone';
+        my @workers = $ngx->workers;
+        kill 'STOP', @workers;
+        waiting("/sub?id=$id", @$headers) for 1 .. 4;
+        kill 'CONT', @workers;
+        await('the channel', sub { request($port, 'GET', "/pub?id=$id")->{status} == 200 });
+        await('its subscribers to be gone', sub { subscribers($id) == 0 });
+        pass("$id: noticed");
+    }
+};
+
 case 'an idle one does not keep a worker busy, and a worker that leaves does not leave it alone' => sub {
     my $client = waiting('/sub?id=stay');
     await('a subscriber', sub { subscribers('stay') == 1 });

@@ -66,10 +66,19 @@ pub fn release(request: Request<'_>, context: &Context) {
     }
 }
 
-/// Lets nginx tell of a client that goes away while nothing of it is read.
+/// Lets nginx tell of a client that goes away while nothing of it is read. One that went before this, together with its request, was told
+/// of already: the kernel tells of an end once, and the event that nginx has read the request for was that one.
 pub fn watch_client(request: Request<'_>) {
-    // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
-    unsafe { (*request.raw()).read_event_handler = Some(on_reading) };
+    let request = request.raw();
+    // SAFETY: a request is alive as long as it is called so: Request::new() was promised that. Its connection has a read event for as
+    // long, and closing the connection takes the event back.
+    unsafe {
+        (*request).read_event_handler = Some(on_reading);
+        let read = (*(*request).connection).read;
+        if (*read).pending_eof() != 0 {
+            ffi::ngx_ws_post_event(read);
+        }
+    }
 }
 
 /// The holder of a request lets go of everything, if there is one.
