@@ -90,6 +90,7 @@ const FILES: &[(&str, &str)] = &[
     ("exhaustion", "core"),
     ("ffi", "core"),
     ("guard", "core"),
+    ("heap", "core"),
     ("hold", "request"),
     ("identity", "core"),
     ("layout", "core"),
