@@ -50,12 +50,40 @@ ngx_ws_request_authority(const ngx_http_request_t *r)
 
 
 /*
+ * Whether the client has sent something behind the head of its request, which is read into the rest of the buffer of that. Over TLS
+ * nobody could tell otherwise whether it is more than the notice of the end. A buffer without a rest may hide something.
+ */
+
+static ngx_uint_t
+ngx_ws_request_read_ahead(ngx_http_request_t *r)
+{
+    ssize_t            n;
+    ngx_buf_t         *b;
+    ngx_connection_t  *c;
+
+    b = r->header_in;
+    c = r->connection;
+
+    if (b->pos == b->last && b->last < b->end) {
+        n = c->recv(c, b->last, b->end - b->last);
+
+        if (n > 0) {
+            b->last += n;
+        }
+    }
+
+    return b->pos != b->last || b->last == b->end;
+}
+
+
+/*
  * Looks for what ngx_http_test_reading() looks for, but leaves the finalizing to the caller: whoever holds the request has to
- * let go of it before, as finalizing may hand it to a "post_action".
+ * let go of it before, as finalizing may hand it to a "post_action". With "ahead", who has sent something before its end is not
+ * gone as long as that is not read.
  */
 
 ngx_uint_t
-ngx_ws_request_client_gone(ngx_http_request_t *r)
+ngx_ws_request_client_gone(ngx_http_request_t *r, ngx_uint_t ahead)
 {
     int                n;
     char               buf[1];
@@ -97,7 +125,7 @@ ngx_ws_request_client_gone(ngx_http_request_t *r)
 
     if ((ngx_event_flags & NGX_USE_EPOLL_EVENT) && ngx_use_epoll_rdhup) {
 
-        if (!rev->pending_eof) {
+        if (!rev->pending_eof || (ahead && ngx_ws_request_read_ahead(r))) {
             return 0;
         }
 
@@ -121,13 +149,13 @@ ngx_ws_request_client_gone(ngx_http_request_t *r)
         err = ngx_socket_errno;
     }
 
-    if (n == 0 || (n == -1 && err != NGX_EAGAIN)) {
+    if ((n == 0 && !(ahead && r->header_in->pos != r->header_in->last)) || (n == -1 && err != NGX_EAGAIN)) {
         rev->eof = 1;
         c->error = 1;
         goto gone;
     }
 
-    /* what the client sends is read by nobody for now: a level-triggered event would spin */
+    /* what the client sends, or its end, is read by nobody for now: a level-triggered event would spin */
 
     if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active
         && ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK)

@@ -404,7 +404,7 @@ unsafe extern "C" fn on_readable(raw: *mut ffi::ngx_http_request_t) {
             return run(answering, Exchange::pump);
         }
         ffi::ngx_ws_body_held_back(raw);
-        if ffi::ngx_ws_request_client_gone(raw) != 0 {
+        if ffi::ngx_ws_request_client_gone(raw, 0) != 0 {
             guard((), || let_go(answering));
             ffi::ngx_http_finalize_request(raw, Status::CLIENT_CLOSED_REQUEST.raw());
         }

@@ -69,11 +69,21 @@ pub fn release(request: Request<'_>, context: &Context) {
 /// Lets nginx tell of a client that goes away while nothing of it is read. One that went before this, together with its request, was told
 /// of already: the kernel tells of an end once, and the event that nginx has read the request for was that one.
 pub fn watch_client(request: Request<'_>) {
+    watch(request, on_waiting);
+}
+
+/// As [`watch_client`], for a client whose messages are read as soon as the endpoint is there: if it has sent some before its end, it goes
+/// away only when they were read.
+pub fn watch_sender(request: Request<'_>) {
+    watch(request, on_starting);
+}
+
+fn watch(request: Request<'_>, handler: unsafe extern "C" fn(*mut ffi::ngx_http_request_t)) {
     let request = request.raw();
     // SAFETY: a request is alive as long as it is called so: Request::new() was promised that. Its connection has a read event for as
     // long, and closing the connection takes the event back.
     unsafe {
-        (*request).read_event_handler = Some(on_reading);
+        (*request).read_event_handler = Some(handler);
         let read = (*(*request).connection).read;
         if (*read).pending_eof() != 0 {
             ffi::ngx_ws_post_event(read);
@@ -88,14 +98,30 @@ fn let_go(request: Request<'_>) {
     }
 }
 
-/// The client has sent something, or is gone.
-unsafe extern "C" fn on_reading(raw: *mut ffi::ngx_http_request_t) {
+/// The client of a request that waits has sent something, or is gone.
+unsafe extern "C" fn on_waiting(request: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request, in an event handler that looks after posted requests itself.
+    unsafe { end_if_gone(request, false) };
+}
+
+/// The client of a session that starts has sent something, or is gone.
+unsafe extern "C" fn on_starting(request: *mut ffi::ngx_http_request_t) {
+    // SAFETY: as in on_waiting().
+    unsafe { end_if_gone(request, true) };
+}
+
+/// Ends a request whose client is gone. `ahead`: what was sent before is waited for.
+///
+/// # Safety
+///
+/// The request is alive, and called in an event of its client.
+unsafe fn end_if_gone(request: *mut ffi::ngx_http_request_t, ahead: bool) {
+    // SAFETY: the promise of the caller.
     unsafe {
-        if ffi::ngx_ws_request_client_gone(raw) == 0 {
+        if ffi::ngx_ws_request_client_gone(request, ahead.into()) == 0 {
             return;
         }
-        guard((), || let_go(Request::new(raw)));
-        ffi::ngx_http_finalize_request(raw, Status::CLIENT_CLOSED_REQUEST.raw());
+        guard((), || let_go(Request::new(request)));
+        ffi::ngx_http_finalize_request(request, Status::CLIENT_CLOSED_REQUEST.raw());
     }
 }

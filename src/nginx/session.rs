@@ -288,7 +288,7 @@ pub fn create(request: Request<'_>, acceptance: &Acceptance) -> Result<SessionRe
 pub fn attach(session: SessionRef, acceptance: Box<Acceptance>, endpoint: Box<dyn Endpoint>) -> Result<(), Status> {
     enter(session, |state| {
         state.attach(acceptance, endpoint);
-        hold::watch_client(state.host().request());
+        hold::watch_sender(state.host().request());
         let flow = guard(Flow::Break(SessionEnd::Dropped), || state.pump());
         conclude(state, flow).map_or(Ok(()), Err)
     })

@@ -293,11 +293,12 @@ sub end {
     return $end;
 }
 
-# fin(): no more octets from this side.
+# fin(): no more octets from this side, which TLS says as well.
 sub fin {
     my ($self) = @_;
 
     $self->flush;
+    Net::SSLeay::shutdown($self->{socket}->_get_ssl_object) if $self->{tls};
     shutdown($self->{socket}, SHUT_WR);
     return $self;
 }
