@@ -36,6 +36,7 @@ grep -q '^\[Service\]$' "$folder/root/edited.conf"
 
 # A kernel that knows AppArmor is not needed to compile a profile.
 sed -n '/^<!-- file: .*apparmor/,/^```$/p' "$root/docs/operating.md" | grep -v '^```\|^<!--' >"$folder/root/profile"
+grep -q '^profile nginx ' "$folder/root/profile"
 in_root "$folder" apparmor_parser --skip-kernel-load --skip-cache /root/profile 2>/dev/null ||
     { echo "the AppArmor profile of docs/operating.md is not one" >&2 && exit 1; }
 
