@@ -9,6 +9,7 @@ use Time::HiRes qw(time);
 use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
+use Ws::Http;
 
 # Time for the client's Close, on which the kind of end depends.
 my $CLOSE = instrumented() ? '10s' : '500ms';
@@ -79,6 +80,17 @@ for my $signal (qw(HUP QUIT)) {
         $ngx->stop($signal eq 'QUIT' ? 'gone' : 'TERM');
     };
 }
+
+case 'more clients than are given their times in one turn, of which some leave meanwhile' => sub {
+    my $ngx = Ws::Nginx->start(server => $SERVER, http => 'websocket_channel_zone 8m;');
+    my @streams = map { events($ngx->port, '/events') } 1 .. 600;
+    my ($old) = $ngx->workers;
+    $ngx->signal('HUP');
+    $_->{client}->abandon for splice @streams, 100, 50;
+    await_end($_) for @streams;
+    pass('all of them end');
+    await('the old worker to go', sub { !kill 0, $old });
+};
 
 case 'a new session after the reload is not touched' => sub {
     my $ngx = Ws::Nginx->start(server => $SERVER);

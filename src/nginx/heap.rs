@@ -10,6 +10,7 @@ use std::cell::RefCell;
 
 use super::ffi;
 use super::guard::guard;
+use super::process_state;
 use super::timer::Timer;
 
 /// How many fewer clients there are than once were before the heap is looked at: about 10 MB.
@@ -52,7 +53,8 @@ pub fn client_came() {
 pub fn client_gone() {
     HEAP.with_borrow_mut(|heap| {
         heap.now = heap.now.saturating_sub(1);
-        if !heap.is_due && heap.is_worth_it() {
+        // Who waits for the last clients of a worker that leaves is not to wait for its memory, which goes with it.
+        if !heap.is_due && heap.is_worth_it() && !process_state::is_leaving() {
             heap.is_due = true;
             heap.timer.get_or_insert_with(|| Timer::of_worker(on_time).cancelable()).arm(DELAY);
         }

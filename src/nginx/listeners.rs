@@ -6,12 +6,15 @@
 //! which of them a client is: it begins with a [`Head`] that says how it is reached.
 
 use std::cell::{Cell, RefCell};
+use std::iter;
 use std::ptr::{self, NonNull};
 
 use super::channel::hub::Hub;
+use super::ffi;
+use super::guard::guard;
 use super::heap;
 use super::request::Request;
-use super::timer::now;
+use super::timer::{Timer, now};
 use crate::channel::fanout::SubscriberId;
 use crate::ws::timing::{drain_at, late_drain_at};
 
@@ -93,6 +96,7 @@ thread_local! {
     static LISTENERS: RefCell<Listeners> = RefCell::default();
     /// When the worker was told to go, and how many clients have begun since.
     static LEAVING: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    static DRAINING: RefCell<Option<Draining>> = const { RefCell::new(None) };
 }
 
 /// Puts a client on the list; returns its place.
@@ -142,23 +146,55 @@ pub fn late_drain(request: Request<'_>) -> Option<u64> {
     Some(late_drain_at(now(), began.saturating_add(time), number))
 }
 
+/// Clients that are given their times in one turn of the event loop.
+const TURN: usize = 256;
+
+/// Clients that are still to be given the times of their ends.
+struct Draining {
+    began: u64,
+    /// Their places, and over how many milliseconds the ends of such clients are spread.
+    places: Vec<(usize, u64)>,
+    next: usize,
+    turn: Timer,
+}
+
+impl Draining {
+    /// The next one of them, and when it ends. It may have gone, and another one may have its place: that one ends at this time.
+    fn next(&mut self) -> Option<(usize, u64)> {
+        let (place, time) = *self.places.get(self.next)?;
+        let at = drain_at(self.began, time, self.next as u64, self.places.len() as u64);
+        self.next += 1;
+        Some((place, at))
+    }
+}
+
 /// The worker was told to go: spreads the ends of all clients over the time that their locations give them.
 pub fn drain() {
-    LEAVING.set(Some((now(), 0)));
-    let mut draining: Vec<(usize, u64)> = Vec::new();
-    for place in 0..places() {
-        let time = client(place).map_or(0, |client| (client.calls().drain_time)(client));
-        if time != 0 {
-            draining.push((place, time));
-        }
-    }
-    let count = draining.len() as u64;
-    for (index, (place, time)) in (0..).zip(draining) {
-        let at = drain_at(now(), time, index, count);
+    let began = now();
+    LEAVING.set(Some((began, 0)));
+    let drain_time = |place| client(place).map_or(0, |client| (client.calls().drain_time)(client));
+    let times = (0..places()).map(|place| (place, drain_time(place)));
+    let draining = times.filter(|(_, time)| *time != 0).collect();
+    DRAINING.set(Some(Draining { began, places: draining, next: 0, turn: Timer::of_worker(on_drain_turn) }));
+    set_drain_times();
+}
+
+/// Gives some clients their times, and the others in the next turn.
+fn set_drain_times() {
+    let next = || DRAINING.with_borrow_mut(|draining| draining.as_mut().and_then(Draining::next));
+    for (place, at) in iter::from_fn(next).take(TURN) {
         if let Some(client) = client(place) {
             (client.calls().drain)(client, at);
         }
     }
+    DRAINING.with_borrow_mut(|draining| match draining {
+        Some(some) if some.next < some.places.len() => some.turn.post_next(),
+        _ => *draining = None,
+    });
+}
+
+unsafe extern "C" fn on_drain_turn(_: *mut ffi::ngx_event_t) {
+    guard((), set_drain_times);
 }
 
 /// How often the list is gone through when the worker leaves. A request whose client has ended may become another one, by
@@ -167,6 +203,7 @@ const ROUNDS: usize = 12;
 
 /// The worker leaves now: whoever is still connected is told.
 pub fn terminate() {
+    DRAINING.set(None);
     for _ in 0..ROUNDS {
         let mut some = false;
         for place in 0..places() {
