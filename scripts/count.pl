@@ -29,24 +29,60 @@ my ($directory, @modules) = @ARGV;
 die "usage: count.pl DIRECTORY MODULE...\n" if !@modules;
 Test::More->builder->output(\*STDERR);
 
-# publication(subscribers): the locations, and what makes the unit: one message by a connection that is kept, which all subscribers get.
+# How subscribers get a message, as what is called for each after a publication: its transport makes a client for a port.
+my %transport = (
+    websocket => sub {
+        my $client = Ws::Client->open($_[0], '/sub');
+        return sub { $client->text };
+    },
+    eventsource => sub {
+        my $stream = events($_[0], '/sub');
+        return sub { (await_events($stream, 1))[0]{data} };
+    },
+    longpoll => sub {
+        my $client = Ws::Client->connect(port => $_[0]);
+        my $ask = sub { $client->send(request_text('GET', '/sub', @_)) };
+        $ask->();
+        return sub {
+            my $response = $client->response;
+            $ask->('If-None-Match' => $client->header('etag'));
+            return $response->{body};
+        };
+    },
+);
+
+# publication(subscribers, transport): the locations, and what makes the unit: one message by a connection that is kept, which all
+# subscribers get. A long-poll asks again.
 sub publication {
-    my ($subscribers) = @_;
+    my ($subscribers, $transport) = @_;
 
     my $unit = sub {
         my ($port) = @_;
         my $publisher = Ws::Client->connect(port => $port);
-        my @clients = map { Ws::Client->open($port, '/sub') } 1 .. $subscribers;
+        my @clients = map { $transport{$transport}->($port) } 1 .. $subscribers;
         return sub {
             $publisher->send(request_text('POST', '/pub', body => $TEXT));
             my $status = $publisher->response->{status};
             die "publish: status $status\n" if $status != ($subscribers ? 201 : 202);
             for my $client (@clients) {
-                die "another message came\n" if $client->text ne $TEXT;
+                die "another message came\n" if $client->() ne $TEXT;
             }
         };
     };
     return ("location = /pub { websocket_channel c mode=pub; } location = /sub { websocket_channel c mode=sub; }", $unit);
+}
+
+# The same request where nginx itself answers it.
+sub answer {
+    my $unit = sub {
+        my ($port) = @_;
+        my $client = Ws::Client->connect(port => $port);
+        return sub {
+            $client->send(request_text('POST', '/', body => $TEXT));
+            die "another status\n" if $client->response->{status} != 202;
+        };
+    };
+    return ("location / { return 202 '" . 'x' x 106 . "'; }", $unit);
 }
 
 sub echo {
@@ -140,6 +176,14 @@ row('a message through a program and back', map { per_unit($_, echo()) } @module
 row('a message through a service and back', map { per_unit($_, bridge()) } @modules);
 my @alone = map { per_unit($_, publication(0)) } @modules;
 row('a publication', @alone);
-my @delivered = map { per_unit($_, publication($SUBSCRIBERS)) } @modules;
-row('a delivery', map { ($delivered[$_] - $alone[$_]) / $SUBSCRIBERS } 0 .. $#modules);
+row('a request that `return 202` answers', map { per_unit($_, answer()) } @modules);
+my %name = (
+    websocket   => 'a delivery',
+    eventsource => 'a delivery by EventSource',
+    longpoll    => 'a delivery by long-poll, and the next request',
+);
+for my $transport (qw(websocket eventsource longpoll)) {
+    my @delivered = map { per_unit($_, publication($SUBSCRIBERS, $transport)) } @modules;
+    row($name{$transport}, map { ($delivered[$_] - $alone[$_]) / $SUBSCRIBERS } 0 .. $#modules);
+}
 done_testing();
