@@ -10,7 +10,7 @@
 mod asked;
 mod cut;
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 pub use asked::Asked;
 pub use cut::{Cut, MOST_LISTED, UNKNOWN};
@@ -80,7 +80,7 @@ const NOWHERE: MessageId = MessageId { epoch: Epoch(0), offset: Offset(0) };
 
 /// Ids as one string. `None` is before what a channel has lost by being replaced.
 pub fn join(ids: impl IntoIterator<Item = Option<MessageId>>) -> String {
-    let mut joined = String::new();
+    let mut joined = String::with_capacity(MessageId::MAX_LEN);
     let mut replaced = false;
     for id in ids {
         let id = match id {
@@ -94,14 +94,15 @@ pub fn join(ids: impl IntoIterator<Item = Option<MessageId>>) -> String {
         if !joined.is_empty() {
             joined.push(',');
         }
-        joined.push_str(&id.to_string());
+        // A string takes everything.
+        let _ = write!(joined, "{id}");
     }
     joined
 }
 
 /// An id as an entity tag (RFC 9110, section 8.8.3).
 pub fn etag(id: &str) -> String {
-    format!("\"{id}\"")
+    ["\"", id, "\""].concat()
 }
 
 /// Where a subscriber without a position begins: `websocket_channel_start`.

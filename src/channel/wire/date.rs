@@ -2,52 +2,43 @@
 
 //! Dates of HTTP (RFC 9110, section 5.6.7).
 
-const DAY_NAMES: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+const DAY_NAMES: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
 
-const MONTHS: [(&str, u64); 12] = [
-    ("Jan", 31),
-    ("Feb", 28),
-    ("Mar", 31),
-    ("Apr", 30),
-    ("May", 31),
-    ("Jun", 30),
-    ("Jul", 31),
-    ("Aug", 31),
-    ("Sep", 30),
-    ("Oct", 31),
-    ("Nov", 30),
-    ("Dec", 31),
-];
+/// The months from March on, since the day that a leap year has more is the last one of a year that begins with it.
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec", b"Jan", b"Feb"];
 
 /// Days of 400 years, after which the calendar repeats itself.
 const CYCLE: u64 = 146_097;
 
-/// A time, in seconds since 1970, as an IMF-fixdate.
-pub fn http_date(unix: u64) -> String {
-    let (days, second) = (unix / 86_400, unix % 86_400);
-    let mut year = 1970 + days / CYCLE * 400;
-    let mut day = days % CYCLE;
-    while day >= days_of(year) {
-        day -= days_of(year);
-        year += 1;
-    }
-    let mut month_name = "";
-    for (nth, (name, days)) in MONTHS.iter().enumerate() {
-        let days = days + u64::from(nth == 1 && days_of(year) == 366);
-        month_name = name;
-        if day < days {
-            break;
-        }
-        day -= days;
-    }
-    let weekday = DAY_NAMES.get((days % 7) as usize).copied().unwrap_or_default();
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{weekday}, {:02} {month_name} {year:04} {hour:02}:{minute:02}:{second:02} GMT", day + 1)
-}
+/// Days from the 1st of March of the year 0 to the beginning of 1970.
+const EPOCH: u64 = 719_468;
 
-fn days_of(year: u64) -> u64 {
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    if leap { 366 } else { 365 }
+/// The last second of the year 9999: later years have no four digits.
+const LAST: u64 = 253_402_300_799;
+
+/// A time, in seconds since 1970, as an IMF-fixdate; one after the year 9999 as the end of that. Each answer to a long-poll has one.
+pub fn http_date(unix: u64) -> String {
+    let unix = unix.min(LAST);
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    let (cycles, day) = ((days + EPOCH) / CYCLE, (days + EPOCH) % CYCLE);
+    // Every fourth year has a day more, but for every hundredth, but for every four hundredth, which is the last of its cycle.
+    let year = (day - day / 1460 + day / 36_524 - day / (CYCLE - 1)) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // From March on, five months have 153 days again and again.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let year = 400 * cycles + year + u64::from(month >= 10);
+    let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    date[..3].copy_from_slice(DAY_NAMES[(days % 7) as usize]);
+    date[8..11].copy_from_slice(MONTHS[month as usize]);
+    let fields =
+        [(5, day), (12, year / 100), (14, year % 100), (17, second / 3600), (20, second / 60 % 60), (23, second % 60)];
+    for (at, number) in fields {
+        date[at] = b'0' + (number / 10) as u8;
+        date[at + 1] = b'0' + (number % 10) as u8;
+    }
+    String::from_utf8_lossy(&date).into_owned()
 }
 
 #[cfg(test)]
@@ -64,9 +55,30 @@ mod tests {
             (1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT"),
             (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
             (13_574_044_800, "Wed, 23 Feb 2400 00:00:00 GMT"),
+            (13_574_563_200, "Tue, 29 Feb 2400 00:00:00 GMT"),
+            (253_402_300_799, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (253_402_300_800, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
         ];
         for (unix, date) in expected {
             assert_eq!(http_date(unix), date, "{unix}");
+        }
+    }
+
+    /// Each day of 400 years, counted by the lengths of months and years.
+    #[test]
+    fn days_follow_each_other() {
+        let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let mut unix = 0;
+        for year in 1970_u64..2370 {
+            let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+            let lengths = [31, 28 + u64::from(is_leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+            for (name, length) in names.into_iter().zip(lengths) {
+                for day in 1..=length {
+                    assert_eq!(http_date(unix)[5..], format!("{day:02} {name} {year} 00:00:00 GMT"), "{unix}");
+                    unix += 86_400;
+                }
+            }
         }
     }
 }
