@@ -36,7 +36,6 @@ static char  *ngx_ws_known[] = {
     "ngx_http_mirror_module",
     "ngx_http_realip_module",
     "ngx_http_secure_link_module",
-    "ngx_http_userid_filter_module",
     NULL
 };
 

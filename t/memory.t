@@ -20,11 +20,13 @@ my $ngx = Ws::Nginx->start(tls => 1, connections => 4096, nofile => 8192, env =>
         '$http_cookie|$http_x_first|$http_x_last|$http_x_empty|$http_authorization|$query_string|$remote_user|$request|$request_length|'
         '$request_method|$request_uri|$scheme|$server_name|$server_protocol|$uri|$copied|$mapped|$captured|$named|$sent_http_x_echo|'
         '$http_connection|$http_upgrade';
+    log_format kept '$uid_got|$uid_set|$secure_link|$secure_link_expires|$realip_remote_addr|$remote_addr|$http_cookie';
     access_log %%PREFIX%%/access.log all;
     large_client_header_buffers 8 8k;
 EOT
     server_name _ names.test;
     websocket_close_timeout 500ms;
+    set_real_ip_from 127.0.0.1;
     location ~ ^/(?:ws|no)/(?<named>\w+)-(\w+)\.(\w+)$ {
         set $copied "$http_x_last,$2,$3";
         add_header X-Echo $http_x_first always;
@@ -36,6 +38,15 @@ EOT
     location /auth/ { auth_request /ok; websocket_exec /bin/cat; websocket_exec_format messages; }
     location = /ok  { return 204; }
     location = /sub { websocket_channel news; }
+    location ~ ^/kept/(?:ws|no)/ {
+        access_log %%PREFIX%%/access.log kept;
+        userid on;
+        userid_mark M;
+        secure_link $arg_md5,$arg_expires;
+        secure_link_md5 "$arg_expires secret";
+        if ($uri ~ /no/) { return 204; }
+        websocket_exec /bin/cat;
+    }
 EOT2
 
 my $AUTH = ['Authorization' => 'Basic dXNlcjpwYXNzd29yZA=='];
@@ -92,6 +103,22 @@ for my $tls (0, 1) {
         };
     }
 }
+
+case 'what modules of nginx itself remember of a request' => sub {
+    my $md5 = '8Y0_l0Ql2vSGKAW8S1_iPw';
+    my %seen;
+    for my $way (qw(ws no)) {
+        my $client = Ws::Client->connect(port => $ngx->port);
+        # The mark behind the identifier says that it is as it is to be: no other one is set.
+        my $cookie = 'uid=fwAAAWUBpCkAAAVgAwMCAgM=; long=' . 'c' x 1200;
+        $seen{$way} = logged(sub {
+            $client->handshake("/kept/$way/?md5=$md5&expires=2147483647", headers => ['X-Real-IP' => '192.0.2.7', Cookie => $cookie]);
+            $client->abandon;
+        });
+    }
+    is($seen{ws}, $seen{no}, 'the same as of a request without a session');
+    like($seen{ws}, qr/^uid=[0-9A-F]{32}\|-\|1\|2147483647\|127\.0\.0\.1\|192\.0\.2\.7\|/, 'and no other identifier');
+};
 
 case 'after redirects and subrequests, and with frames behind the head' => sub {
     for my $path ('/from/one-two.txt', '/auth/x') {
