@@ -53,12 +53,16 @@ def indented(text):
     return "\n".join(" " + line.rstrip() if line.strip() else " ." for line in text.strip().splitlines())
 
 
+# The line of a licence that says whose it is: "Copyright (c) 2014 NAME", and "(C) 2024 NAME" in the text of zlib's.
+HOLDER = re.compile(r"\s*(?:Copyright\s+(?:\(c\)|©)?|\(C\))\s*(.*\d{4}.*|.*[Dd]evelopers.*|The .*)")
+
+
 def holders(folder, package):
     found = []
     for file in sorted(folder.iterdir()):
         if re.match(r"(?i)(licen[cs]e|copy(right|ing)|notice)", file.name) and file.is_file():
             for line in file.read_text(errors="replace").splitlines():
-                match = re.match(r"\s*Copyright\s+(?:\(c\)|©)?\s*(.*\d{4}.*|.*[Dd]evelopers.*|The .*)", line)
+                match = HOLDER.match(line)
                 if match and "[" not in match[1] and "{" not in match[1]:
                     found.append(match[1].strip())
     return list(dict.fromkeys(found)) or package["authors"] or [f"the authors of {package['name']}"]
@@ -70,7 +74,7 @@ def text_of(licence, folder):
         if file.is_file():
             # Whose it is stands with the files.
             lines = file.read_text(errors="replace").splitlines()
-            return "\n".join(line for line in lines if not line.lstrip().startswith("Copyright"))
+            return "\n".join(line for line in lines if not line.lstrip().startswith(("Copyright", "(C)")))
     return None
 
 
