@@ -43,6 +43,7 @@ rpm --root "$trial" --initdb
 rpm --root "$trial" -i --nodeps --noscripts "$top"/RPMS/*/*.rpm
 [ -e "$trial/usr/lib64/nginx/modules/ngx_ws_exec.so" ]
 "$root/scripts/broken-links.pl" "$trial/usr/share/doc/nginx-module-ws-exec"
+grep -q '^Files: vendor/' "$trial/usr/share/doc/nginx-module-ws-exec/copyright"
 rpm --root "$trial" -e nginx-module-ws-exec
 [ ! -e "$trial/usr/lib64/nginx/modules/ngx_ws_exec.so" ]
 rm -rf "$trial"

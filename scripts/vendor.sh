@@ -7,6 +7,7 @@ set -euo pipefail
 # shellcheck source=scripts/version.sh
 . "$(dirname "$0")/version.sh"
 
+command -v python3 >/dev/null || install_packages python3
 name="ngx_ws_exec-$version"
 dist="$root/target/dist"
 tree="$dist/$name"
