@@ -26,10 +26,22 @@ cp "$package" "$system/package.deb"
 quietly image-packages in_root "$system" sh -c \
     'apt-get -q update && apt-get -q -y install --no-install-recommends nginx bash coreutils /package.deb'
 
-# Files that are wanted, and the libraries that these are linked with; names that programs look up at run time by hand.
+# Files that are wanted, and the libraries that these are linked with; names that programs look up at run time by hand. What the
+# packages of all of these say of copyright goes with them.
 cat >"$system/wanted" <<'EOT'
 set -eu
 cd /
+# followed: the files of standard input, links on the way, such as /lib, and what they lead to.
+followed() {
+    while read -r file; do
+        echo "$file"
+        while [ -h "$file" ]; do
+            file=$(readlink -f "$file")
+            echo "$file"
+        done
+        readlink -f "$file"
+    done | sort -u
+}
 wanted="/usr/sbin/nginx /usr/lib/nginx/modules/ngx_ws_exec.so /usr/bin/ws-exec /usr/bin/env /bin/sh /bin/bash"
 for package in coreutils grep sed; do wanted="$wanted $(dpkg -L $package | grep -E '^(/usr)?/bin/')"; done
 {
@@ -39,17 +51,13 @@ for package in coreutils grep sed; do wanted="$wanted $(dpkg -L $package | grep 
         ldd "$file" 2>/dev/null | grep -o '/[^ ]*' || true
     done
     find /lib /usr/lib -name 'libnss_files*' -o -name 'libnss_dns*' -o -name 'libresolv.so*'
-    printf '%s\n' /etc/passwd /etc/group /etc/nsswitch.conf /etc/nginx/mime.types /usr/share/doc/nginx/copyright \
-        /usr/share/doc/libnginx-mod-http-ws-exec/copyright
-} | while read -r file; do
-    echo "$file"
-    # Links on the way, such as /lib, and what they lead to.
-    while [ -h "$file" ]; do
-        file=$(readlink -f "$file")
-        echo "$file"
-    done
-    readlink -f "$file"
-done | sort -u
+    printf '%s\n' /etc/passwd /etc/group /etc/nsswitch.conf /etc/nginx/mime.types
+} | followed | tee /files
+# Names by which no package has a file, such as those through /lib, are passed over: the file is there by its own name, too.
+{
+    xargs dpkg -S </files 2>/dev/null | sed -n '/^diversion /d; s|[:,].*|/copyright|; s|^|/usr/share/doc/|p' | sort -u
+    echo /usr/share/common-licenses
+} | followed
 for link in /bin /sbin /lib /lib64; do [ ! -h "$link" ] || echo "$link"; done
 EOT
 in_root "$system" sh /wanted >"$work/files"
@@ -59,6 +67,12 @@ sed 's|^/||' "$work/files" | while read -r file; do
     real=$(in_folder=$(cd "$system/$folder" 2>/dev/null && pwd -P) && echo "${in_folder#"$system"}")
     mkdir -p "$image$real"
     [ -e "$image$real/${file##*/}" ] || [ -h "$image$real/${file##*/}" ] || cp -a "$system$real/${file##*/}" "$image$real/"
+done
+for package in libnginx-mod-http-ws-exec nginx bash libc6; do
+    if [ ! -s "$image/usr/share/doc/$package/copyright" ]; then
+        echo "the image lacks what $package says of copyright" >&2
+        exit 1
+    fi
 done
 mkdir -p "$image"/{tmp,proc,dev,sys,etc,run,usr/share/ws-exec}
 chmod 1777 "$image/tmp"
