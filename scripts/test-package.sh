@@ -21,7 +21,7 @@ fi
 
 folder="$root/target/roots/package"
 root_of "$suite" "$folder"
-in_root "$folder" sh -c 'apt-get -q update && apt-get -q -y install --no-install-recommends nginx apparmor' >"$root/target/log/package-root.log" 2>&1
+quietly package-root in_root "$folder" sh -c 'apt-get -q update && apt-get -q -y install --no-install-recommends nginx apparmor'
 rm "$folder/usr/sbin/policy-rc.d"
 cp "$package" "$folder/root/new.deb"
 # The version before: the same files with a lower number.
