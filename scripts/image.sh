@@ -12,7 +12,8 @@ set -euo pipefail
 
 install_packages buildah runc umoci
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-package=$(find "$root/target/dist" -name "libnginx-mod-http-ws-exec_${version}-*.deb" 2>/dev/null | sort | tail -n 1)
+mkdir -p "$root/target/dist"
+package=$(find "$root/target/dist" -name "libnginx-mod-http-ws-exec_${version}-*.deb" | sort | tail -n 1)
 if [ -z "$package" ]; then
     "$root/scripts/deb.sh"
     package=$(find "$root/target/dist" -name "libnginx-mod-http-ws-exec_${version}-*.deb" | sort | tail -n 1)
