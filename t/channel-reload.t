@@ -53,6 +53,24 @@ case 'history, ids and subscribers' => sub {
     $ngx->stop;
 };
 
+case 'a worker that was told to go and is killed: its subscribers do not count, though nginx starts none in its place' => sub {
+    my $ngx = Ws::Nginx->start(
+        workers => 2,
+        noise   => [qr/worker process \d+ exited on signal 9/, qr/shared memory zone "ws_exec_\w+" was locked by/],
+        http    => 'websocket_channel_zone 4m;', server => $SERVER);
+    my $port = $ngx->port;
+    my @old = map { Ws::Client->open($port, '/pubsub?id=a') } 1 .. 4;
+    $ngx->reload;
+    my $new = Ws::Client->open($port, '/pubsub?id=a');
+    like(info($port, 'a'), qr/"subscribers": 5,/);
+    kill 'KILL', $ngx->old_workers;
+    ok(await('those of the dead to be forgotten', sub { info($port, 'a') =~ /"subscribers": 1,/ }));
+    publish($port, '/pub?id=a', 'on');
+    is($new->text, 'on');
+    $_->abandon for @old, $new;
+    $ngx->stop;
+};
+
 case 'without loss for those that stay, under load' => sub {
     my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 8m;', server => $SERVER);
     my $port = $ngx->port;

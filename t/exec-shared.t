@@ -400,6 +400,21 @@ case 'a reload' => sub {
     await('the old workers to leave', sub { !$ngx->old_workers });
 };
 
+case 'a worker that was told to go is killed, and none comes in its place' => sub {
+    my $old = Ws::Client->open($port, '/echo?id=told');
+    begins($old);
+    $ngx->reload;
+    my $new = Ws::Client->open($port, '/echo?id=told');
+    my $line;
+    $new->send(text('x'));
+    do { $line = $new->text } until $line =~ / x$/;
+    kill 'KILL', worker_of($old);
+    await('its end', sub { !$ngx->old_workers });
+    $_->abandon for $old, $new;
+    idle();
+    pass('the dead do not keep it');
+};
+
 case 'a hook is asked before anything is started' => sub {
     is(Ws::Client->connect(port => $port)->handshake('/ask')->{status}, 403, 'WebSocket');
     is(request($port, 'GET', '/ask')->{status}, 403, 'long-poll');

@@ -45,6 +45,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/access", "endpoints"),
     ("channel/answer", "endpoints"),
     ("channel/approval", "endpoints"),
+    ("channel/dead", "engine"),
     ("channel/departures", "endpoints"),
     ("channel/events", "endpoints"),
     ("channel/failure", "endpoints"),

@@ -5,6 +5,7 @@
 mod access;
 mod answer;
 mod approval;
+mod dead;
 pub mod departures;
 mod events;
 mod failure;

@@ -89,6 +89,14 @@ impl<L: Lock> Store<L> {
         })
     }
 
+    /// The next slot behind the one with this number that another process than that of `own` has; behind the last one comes the first.
+    pub fn next_other(&self, own: Slot, after: usize) -> Result<Option<(Slot, Process)>, Corrupt> {
+        let mut others = self.occupants()?;
+        others.retain(|(nth, _)| *nth != own.0);
+        let next = others.iter().find(|(nth, _)| *nth > after).or(others.first());
+        Ok(next.map(|(nth, process)| (Slot(*nth), *process)))
+    }
+
     /// Processes that have a slot.
     pub fn workers(&self) -> Result<Vec<Process>, Corrupt> {
         Ok(self.occupants()?.into_iter().map(|(_, process)| process).collect())

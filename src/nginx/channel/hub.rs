@@ -78,6 +78,8 @@ pub struct Hub {
     /// When it fires, if it is set.
     held_until: Option<u64>,
     tick: Timer,
+    /// The number of the slot of the other worker that was looked at last; at first that of this one, so that not all look at the same one.
+    pub(super) looked_at: usize,
     programs: ProgramCalls,
 }
 
@@ -154,6 +156,7 @@ impl Hub {
             held: Timer::of_worker(on_held).cancelable(),
             held_until: None,
             tick,
+            looked_at: slot.number(),
             programs,
         });
         hub.tick.arm(TICK);
@@ -515,6 +518,7 @@ unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
             hub.tick.arm(TICK);
             // Whoever was to wake this worker may have been killed before it did.
             let _ = hub.store.tend(time(), TEND);
+            hub.look_for_dead();
             hub.fan.tidy();
             hub.fan.tell_behind(hub.store.presence(), hub.slot, TEND);
             (hub.store.log().has_news(hub.slot) | hub.take_expelled(), hub.programs.tick)

@@ -6,7 +6,7 @@ use super::hub::{Hub, time};
 use crate::channel::memory::Corrupt;
 use crate::channel::position::MessageId;
 use crate::channel::store::{
-    Begun, Ended, Input, InputError, Key, LeftInput, Process, ProgramHandle, ProgramView, SubscribeError, Wake,
+    Begun, Ended, Input, InputError, Key, LeftInput, ProgramHandle, ProgramView, SubscribeError, Wake,
 };
 
 impl Hub {
@@ -111,12 +111,6 @@ impl Hub {
     /// This worker has been told to go.
     pub fn leave(&mut self) {
         let _ = self.store.programs().leave(self.slot);
-    }
-
-    /// Clears the slot of a worker that was found dead.
-    pub fn release_dead(&mut self, worker: Process) {
-        let done = self.store.release_dead(worker);
-        self.done(done);
     }
 
     /// Adds a message to what a program is to read, unless more than `most` octets would wait then.

@@ -116,6 +116,21 @@ fn input_waits_until_it_is_consumed() {
 }
 
 #[test]
+fn one_worker_after_the_other_is_looked_at() {
+    let rig = Rig::new(LEN);
+    let one = rig.claim(11);
+    assert_eq!(rig.store.next_other(one, one.number()), Ok(None), "there is nobody else");
+    let (two, three) = (rig.claim(12), rig.claim(13));
+    let next =
+        |after: Slot| rig.store.next_other(two, after.number()).unwrap().map(|(slot, process)| (slot, process.pid));
+    assert_eq!(next(two), Some((three, 13)));
+    assert_eq!(next(three), Some((one, 11)));
+    assert_eq!(next(one), Some((three, 13)), "not the one that looks");
+    rig.store.release(three).unwrap();
+    assert_eq!(next(one), Some((one, 11)));
+}
+
+#[test]
 fn a_worker_dies_or_leaves() {
     let rig = Rig::new(LEN);
     let (one, two) = (rig.claim(11), rig.claim(12));
