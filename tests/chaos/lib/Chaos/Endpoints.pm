@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use Chaos::Peer;
+use Chaos::Peer::Cgi;
 use Chaos::Peer::Counting;
 use Chaos::Peer::Echo;
 use Chaos::Peer::Poll;
@@ -13,7 +14,9 @@ use Chaos::Peer::Shared;
 use Chaos::Peer::Stream;
 use Chaos::Peer::Subscriber;
 use Chaos::Peer::Tcp;
+use Chaos::Peer::Terminal;
 use Chaos::Subscription;
+use Ws::Nginx ();
 
 # Records of the format "messages" that the program of /count-messages says.
 use constant RECORDS => 3000;
@@ -63,14 +66,24 @@ sub server {
     location = /count { websocket_exec seq \$arg_n; }
     location = /count-octets { websocket_exec seq \$arg_n; websocket_exec_format bytes; }
     location = /count-messages { websocket_exec cat %%PREFIX%%/records; websocket_exec_format messages; }
+    location = /terminal { websocket_exec %%PREFIX%%/bin/terminal; websocket_exec_pty on; websocket_exec_format bytes; }
+    location = /count-terminal { websocket_exec %%PREFIX%%/bin/count-terminal \$arg_n; websocket_exec_pty on; websocket_exec_format bytes; }
+    location = /cgi { websocket_cgi %%PREFIX%%/bin/cgi; }
+    location = /cgi-count { websocket_cgi %%PREFIX%%/bin/cgi-count \$arg_n; }
     $more
 SERVER
 }
 
-# prepare(node): the files that programs read.
+# prepare(node): its programs, and the files that they read.
 sub prepare {
     my ($node) = @_;
 
+    # A terminal changes nothing of what these read and write, once the word has come.
+    $node->program('terminal', "#!/bin/sh\nstty raw -echo\necho ready\nexec cat\n");
+    $node->program('count-terminal', "#!/bin/sh\nstty -opost\nexec seq \"\$1\"\n");
+    # One response has a length, the other one has chunks.
+    $node->program('cgi', "#!/bin/sh\nprintf 'Content-Length: %s\\n\\n' \"\$CONTENT_LENGTH\"\nexec cat\n");
+    $node->program('cgi-count', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nexec seq \"\$1\"\n");
     $node->file('records', join '', map { 'T ' . length($_) . "\n$_" } 1 .. RECORDS);
     return;
 }
@@ -79,12 +92,16 @@ sub prepare {
 sub programs {
     my ($given, $ports, $times) = @_;
 
+    my $has_terminals = !Ws::Nginx::no_terminals();
     for (1 .. $times) {
         for my $port (@$ports) {
             Chaos::Peer::Echo->new(%$given, kind => "echo $_->[1]", form => $_->[0], path => "/$_->[1]", ports => [$port])
                 for ['lines', 'lines'], ['octets', 'octets'], ['messages', 'messages'], ['lines', 'pooled'];
             Chaos::Peer::Counting->new(%$given, kind => "$_->[1]", form => $_->[0], path => "/$_->[1]", fixed => $_->[2], ports => [$port])
-                for ['lines', 'count'], ['octets', 'count-octets'], ['lines', 'count-messages', RECORDS];
+                for ['lines', 'count'], ['octets', 'count-octets'], ['lines', 'count-messages', RECORDS], $has_terminals ? ['octets', 'count-terminal'] : ();
+            Chaos::Peer::Terminal->new(%$given, kind => 'terminal', form => 'octets', path => '/terminal', ports => [$port]) if $has_terminals;
+            Chaos::Peer::Cgi->new(%$given, kind => $_->[0], path => $_->[1], has_body => $_->[2], ports => [$port])
+                for ['cgi', '/cgi', 1], ['cgi count', '/cgi-count', 0];
         }
     }
     return;

@@ -135,6 +135,7 @@ sub is_explained {
 
     my $is_channel = $kind =~ /websocket|eventsource|chunked|multipart|raw|poll/;
     my $streams = $kind =~ /eventsource|chunked|multipart|raw|poll/;
+    my $is_cgi = $kind =~ /^cgi/;
     # Faults of the node in the time of this session, or just before it.
     my $hurt = grep { $_ > $since - AFTER && $_ < $until + 1 } @{$node->{hurt}};
     my $down = grep { $_->[0] < $until + 1 && $_->[1] > $since - 1 } @{$node->{down}};
@@ -145,7 +146,9 @@ sub is_explained {
         return 1 if $reused;
         # What cannot tell of a gap is cut, so that it does not look whole.
         return 1 if $self->{engine} && $kind =~ /^(?:chunked|raw)/;
-        return $streams && $node->{cuts};
+        # A response whose program was killed before its end must not look whole.
+        return 1 if $is_cgi && $hurt;
+        return ($streams || $is_cgi) && $node->{cuts};
     }
     return $down if $how eq 'unreachable';
     return $node->{drains} || $node->{cuts} if $how =~ /^close 1012/;
@@ -154,7 +157,7 @@ sub is_explained {
     return $streams if $how eq 'whole';
     return 1 if $how =~ /^refused 50[234]$/ && $kind =~ /^asked/;
     return 1 if $how eq 'refused 503' && $is_channel && $self->{engine};
-    return $hurt || $down if $how =~ /^refused 50[03]$/;
+    return $hurt || $down if $how =~ /^refused 50[03]$/ || $is_cgi && $how eq 'refused 502';
     return 0;
 }
 
