@@ -204,7 +204,13 @@ $model->received($_->{file}, $_->{name}) for @subscribers, @others, @warming;
 push @problems, $model->problems;
 my $failed = Chaos::Report::show(
     head => "seed $seed, $kind, $seconds s", model => $model, faults => $faults->counts, left => \%left, problems => \@problems, recovered => $recovered);
-print "what was seen is in $directory\n" if $failed && $ENV{KEEP};
+if ($failed && $ENV{KEEP}) {
+    for my $node (@nodes) {
+        open my $log, '>', "$directory/error.log.$node->{name}" or die "$directory: $!\n";
+        print $log $node->log;
+    }
+    print "what was seen is in $directory\n";
+}
 for my $node (grep { $_->{master} } @nodes) {
     kill 'TERM', $node->master;
     $schedule->await(delete $node->{master});

@@ -6,6 +6,7 @@ package Chaos::Faults;
 use strict;
 use warnings;
 
+use Chaos::Tracer;
 use Time::HiRes qw(time);
 use Ws::Process qw(command descendants);
 
@@ -39,6 +40,10 @@ sub of_workers {
             my ($node, $pid) = $worker->() or return 0;
             $node->kill_worker($pid);
         }],
+        ['workers killed at an instruction', Chaos::Tracer::is_there() ? 15 : 0, sub {
+            my ($node, $pid) = $worker->() or return 0;
+            return $self->trace($pid, 'workers killed at an instruction', sub { $node->was_killed($pid) });
+        }],
         ['workers stopped', 3, sub {
             my ($node, $pid) = $worker->() or return 0;
             $schedule->stop(rand 2, $pid);
@@ -56,6 +61,23 @@ sub of_workers {
     );
 }
 
+# trace(pid, name, killed): kills a process at one of its instructions, which most often is one of those that hold a lock, and then killed->(). It is counted only when
+# it is known where that was.
+sub trace {
+    my ($self, $pid, $name, $killed) = @_;
+
+    my %where = (pause => rand 0.05, in_lock => rand() < 0.7, steps => int exp rand 9);
+    $self->{schedule}->process(sub { Chaos::Tracer->kill_at_instruction($pid, %where) }, sub {
+        my ($how) = @_;
+        return if $how == Chaos::Tracer::GONE;
+        return $self->{problem}->("trace: process $pid, status $how") if $how > Chaos::Tracer::KILLED_IN_LOCK;
+        $killed->();
+        $self->count($name);
+        $self->count('workers killed holding a lock') if $how == Chaos::Tracer::KILLED_IN_LOCK;
+    });
+    return 0;
+}
+
 sub of_helpers {
     my ($self) = @_;
 
@@ -70,6 +92,10 @@ sub of_helpers {
     return (
         ['spawners killed', 4, $kill->('spawner')],
         ['guards killed', 2, $kill->('guard')],
+        ['spawners killed at an instruction', Chaos::Tracer::is_there() ? 2 : 0, sub {
+            my ($node, $pid) = $helper->('spawner') or return 0;
+            return $self->trace($pid, 'spawners killed at an instruction', sub { push @{$node->{hurt}}, time });
+        }],
         ['spawners stopped', 2, sub { my ($node, $pid) = $helper->('spawner') or return 0; $self->{schedule}->stop(rand 2, $pid) }],
     );
 }

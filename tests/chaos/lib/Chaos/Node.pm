@@ -80,9 +80,17 @@ sub masters { my ($self) = @_; return grep { $_ } @$self{qw(master other_master)
 sub kill_worker {
     my ($self, $pid) = @_;
 
+    $self->was_killed($pid);
+    kill 'KILL', $pid;
+    return;
+}
+
+# was_killed(pid): a worker, by whomever.
+sub was_killed {
+    my ($self, $pid) = @_;
+
     $self->{killed}{$pid} = time;
     push @{$self->{hurt}}, time;
-    kill 'KILL', $pid;
     return;
 }
 

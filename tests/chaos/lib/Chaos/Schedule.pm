@@ -77,6 +77,29 @@ sub stop {
     return;
 }
 
+# process(code, done): code->() in a process of its own, and done->(what it has returned, a small number) when that has ended.
+sub process {
+    my ($self, $code, $done) = @_;
+
+    my $pid = fork // die "fork: $!\n";
+    if (!$pid) {
+        # What the parent does at its end is not for its children to do.
+        $SIG{INT} = $SIG{TERM} = 'DEFAULT';
+        my $result = eval { $code->() };
+        print STDERR $@ if !defined $result;
+        POSIX::_exit($result // 255);
+    }
+    # Another process may have had this id.
+    delete $self->{ended}{$pid};
+    my $look;
+    $look = sub {
+        my $status = $self->status($pid);
+        return $self->later(0.05, $look) if !defined $status;
+        return $done->($status >> 8);
+    };
+    return $self->later(0.05, $look);
+}
+
 # await(pid): waits for its end; what was stopped goes on meanwhile, or some would wait for ever.
 sub await {
     my ($self, $pid) = @_;
