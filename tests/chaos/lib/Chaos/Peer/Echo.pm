@@ -65,9 +65,12 @@ sub message {
         $self->{octets} .= $payload;
         while ((my $end = index $self->{octets}, "\n") >= 0) {
             $self->one(2, substr $self->{octets}, 0, $end + 1, '');
+            # One that is strange ends the session.
+            return if !$self->{socket};
         }
     } else {
         $self->one($opcode, $payload);
+        return if !$self->{socket};
     }
     if ($self->{got} >= $self->{pause_at} && $self->{pause_at} >= 0) {
         $self->{pause_at} = -1;

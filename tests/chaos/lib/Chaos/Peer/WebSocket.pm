@@ -78,12 +78,13 @@ sub octets {
 sub closed {
     my ($self) = @_;
 
+    # Before it is sent: nothing may follow a Close.
+    @$self{qw(state closing)} = ('closing', time);
     if (!$self->{sent_close}) {
         $self->send(frame(8, $self->{close} eq '1005' ? '' : pack 'n', $self->{close} =~ /^(\d+)/));
         $self->{sent_close} = 1;
         $self->{server_closed} = 1;
     }
-    @$self{qw(state closing)} = ('closing', time);
     return;
 }
 
@@ -93,8 +94,8 @@ sub leave {
     my $way = rand;
     return $self->drop if $way < 0.2 && !$self->{over};
     $self->resume if $self->{deaf};
-    $self->send(frame(8, pack('n', 1000)));
     @$self{qw(state closing sent_close server_closed)} = ('closing', time, 1, 0);
+    $self->send(frame(8, pack('n', 1000)));
     return;
 }
 
