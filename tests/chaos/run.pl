@@ -11,6 +11,7 @@ use FindBin ();
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/../../t/lib";
 use Chaos::Checks;
 use Chaos::Clients;
+use Chaos::Clock;
 use Chaos::Endpoints;
 use Chaos::Engine::Cluster;
 use Chaos::Engine::Sentinel;
@@ -53,6 +54,7 @@ if ($CLASS{$kind}) {
 }
 
 my $service = Chaos::Service->start("$directory/service");
+my $clock = Chaos::Clock::build($directory);
 # How the nodes differ: what becomes of clients when a worker is told to go.
 my @NODES = (
     { name => 'stays' },
@@ -68,11 +70,11 @@ for my $nth (0 .. $#NODES) {
         $http .= "websocket_channel_redis $url; websocket_channel_redis_timeout 1s; websocket_channel_redis_connect_timeout 1s;";
         $http .= 'websocket_channel_redis_replicas 1;' if $kind eq 'replicas';
     }
-    push @nodes, Chaos::Node->new(%options, http => Chaos::Endpoints::http("access_log off; $http"), 
+    push @nodes, Chaos::Node->new(%options, clock => $clock, http => Chaos::Endpoints::http("access_log off; $http"), 
         server => Chaos::Endpoints::server($engine ? '' : Chaos::Endpoints::SHARED, $service));
     Chaos::Endpoints::prepare($nodes[-1]);
 }
-$starved = Chaos::Starved->new($service);
+$starved = Chaos::Starved->new($service, $clock);
 push @nodes, $starved->node;
 $_->start for @nodes;
 my @ports = map { $_->port } @nodes;
@@ -121,13 +123,14 @@ print "seed $seed, $seconds s, $kind\n";
 my $begun = time;
 sub stage { printf "%4d s: %s\n", time - $begun, $_[0]; return }
 # The last workers live long enough for what they would leak to be seen.
-my @gentle = ($faults->of_helpers, $faults->of_service($service), $starved->faults($schedule), $engine ? $engine->faults : ());
+my @gentle = ($faults->of_helpers, $faults->of_clocks, $faults->of_service($service), $starved->faults($schedule), $engine ? $engine->faults : ());
 $faults->run($begun + $seconds * 0.9, 0.2, $faults->of_workers, $faults->of_masters, @gentle);
 $faults->run($begun + $seconds, 1, @gentle);
 
 stage('no more faults');
 # Everything is as it should be again, and each channel gets a last message.
 $schedule->run(0.1) until $schedule->is_empty;
+$_->{clock}->set(0) for grep { $_->{clock} } @nodes;
 $engine->settle if $engine;
 stage('healed');
 sub ended {

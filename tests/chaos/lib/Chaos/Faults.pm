@@ -100,6 +100,14 @@ sub of_helpers {
     );
 }
 
+# of_clocks(): the time of day of a node, which explains nothing that its clients see, but for gaps.
+sub of_clocks {
+    my ($self) = @_;
+
+    return if grep { !$_->{clock} } @{$self->{nodes}};
+    return (['clock jumps', 4, sub { any(@{$self->{nodes}})->{clock}->jump }]);
+}
+
 sub of_service {
     my ($self, $service) = @_;
 

@@ -8,16 +8,22 @@ use warnings;
 
 use parent 'Ws::Nginx';
 
+use Chaos::Clock;
 use POSIX ();
 use Time::HiRes qw(time sleep);
 use Ws::Nginx ();
 use Ws::Process qw(command descendants);
 
-# new(schedule, name, name => value ...): as Ws::Nginx has them, and: drains, cuts, starves (see Chaos::Model).
+# new(name => value ...): as Ws::Nginx has them, and: drains, cuts, starves (see Chaos::Model), clock (the library of Chaos::Clock).
 sub new {
     my ($class, %opt) = @_;
 
-    return $class->SUPER::new(level => 'notice', workers => 2, %opt, killed => {}, down => [], hurt => []);
+    my $self = $class->SUPER::new(level => 'notice', workers => 2, %opt, killed => {}, down => [], hurt => []);
+    if ($opt{clock}) {
+        $self->{clock} = Chaos::Clock->new($opt{clock}, "$self->{prefix}/clock");
+        $self->{main} = $self->{clock}->main . ($self->{main} // '');
+    }
+    return $self;
 }
 
 sub config {
@@ -40,6 +46,7 @@ sub launch {
         open STDERR, '>>', "$self->{prefix}/stdout.log";
         $SIG{PIPE} = 'DEFAULT';
         delete @ENV{qw(NGINX NGINX_BUILD_DIR NGINX_SOURCE_DIR)};
+        %ENV = (%ENV, $self->{clock}->environment) if $self->{clock};
         exec 'prlimit', '--msgqueue=' . $self->mark, $self->command_line or POSIX::_exit(127);
     }
     waitpid $pid, 0;

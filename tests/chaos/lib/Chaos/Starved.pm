@@ -20,12 +20,12 @@ sub mounts {
     exec 'unshare', '--mount', $^X, $0, @arguments;
 }
 
-# new(service)
+# new(service, clock)
 sub new {
-    my ($class, $service) = @_;
+    my ($class, $service, $clock) = @_;
 
     my $node = Chaos::Node->new(
-        name => 'starves', starves => 1, connections => 64, nofile => 240,
+        name => 'starves', starves => 1, clock => $clock, connections => 64, nofile => 240,
         # What nginx itself says when it lacks something.
         noise => [qr/worker_connections are not enough/, qr/\(24: Too many open files\)/, qr/\(28: No space left on device\)/,
             qr{write\(\) to "\S+/disk/access\.log" was incomplete}],
