@@ -172,6 +172,7 @@ ended('clients', 90, @others);
 ended('subscribers', 90, @subscribers);
 
 stage('all clients have gone');
+push @problems, map { "recovery: $_" } map { Chaos::Checks::without_programs($_) } @nodes;
 my %left;
 push @{$left{sessions}}, Chaos::Checks::sessions($_) for @nodes;
 push @{$left{orphans}}, Chaos::Checks::orphans(@nodes);

@@ -7,6 +7,7 @@ use warnings;
 
 use JSON::PP qw(decode_json);
 use Time::HiRes qw(time sleep);
+use Ws::Client;
 use Ws::Http;
 use Ws::Nginx ();
 use Ws::Process qw(children command descendants descriptors exe state);
@@ -46,6 +47,25 @@ sub awaited {
 
 # sessions(node): those that the node still counts although nobody is there.
 sub sessions { my ($node) = @_; return map { "node $node->{name}: $_" } awaited(20, sub { in_use($node) }) }
+
+# without_programs(node): workers that start no program, although nothing is in their way any more.
+sub without_programs {
+    my ($node) = @_;
+
+    my @workers = $node->workers;
+    return map {
+        my $worker = $_;
+        my @others = grep { $_ != $worker } @workers;
+        map { "worker $worker of $node->{name}: $_" } awaited(30, sub {
+            # Nobody else can take the connection, nor be woken for it and then be stopped.
+            kill 'STOP', @others;
+            awaited(3, sub { grep { state($_) ne 'T' } @others });
+            my $status = eval { Ws::Client->connect(port => $node->port, timeout => 3)->handshake('/lines')->{status} } // $@;
+            kill 'CONT', @others;
+            return $status eq '101' ? () : "no program is started: $status";
+        });
+    } @workers;
+}
 
 # of_zone(node, channels): what the zone has when all channels were deleted.
 sub of_zone {
