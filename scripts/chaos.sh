@@ -1,6 +1,6 @@
 #!/bin/bash
 # chaos.sh [MINUTES]: builds the module, and runs tests/chaos for so long (10): clients of all endpoints, while nodes and an engine are killed, stopped,
-# reloaded, exchanged and cut off; whether what was promised was kept, and whether anything is left. ENGINE is one Redis (single, the default), a
+# reloaded, exchanged, cut off and starved, and their clocks set; whether what was promised was kept, and whether anything is left. ENGINE is one Redis (single, the default), a
 # master with replicas and Sentinels (sentinel; replicas where publishers wait for one), a cluster, or none: the channels are those of each node.
 # SEED repeats a run, as far as the machine does; KEEP=1 keeps what publishers and clients saw.
 set -euo pipefail
