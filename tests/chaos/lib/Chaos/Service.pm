@@ -64,7 +64,9 @@ sub serve {
         my ($readable, $writable) = IO::Select::select($select, $writers, undef, @later ? 0.01 : 0.2);
         my $now = time;
         while (@later && $later[0][0] <= $now) {
-            my $one = $connection{(shift @later)->[1]} or next;
+            # One that has gone meanwhile must not be taken for another one that has its address in memory.
+            my $one = (shift @later)->[1];
+            next if !$connection{$one->{socket}};
             answer($one);
             flush($one) or $forget->($one->{socket});
         }
@@ -106,7 +108,7 @@ sub serve {
                 next if length $one->{in} < $begin + ($length // 0);
                 @$one{qw(in publishes)} = ('', $head =~ /^POST/);
                 if (rand() < 0.01) {
-                    push @later, [$now + rand 0.5, "$socket"];
+                    push @later, [$now + rand 0.5, $one];
                     @later = sort { $a->[0] <=> $b->[0] } @later;
                     next;
                 }
