@@ -29,7 +29,7 @@ my $SERVER = <<'SERVER';
     location = /ask   { websocket_channel $arg_id; websocket_channel_events watch;
                         websocket_channel_join_request /app; websocket_channel_leave_request /app; }
     location = /app   { proxy_pass http://%%APP%%; }
-    location = /grace { websocket_channel $arg_id; websocket_channel_events watch grace=3s; websocket_channel_presence $arg_me; }
+    location = /grace { websocket_channel $arg_id; websocket_channel_events watch grace=5s; websocket_channel_presence $arg_me; }
     location = /long  { websocket_channel $arg_id; websocket_channel_events watch leave join grace=50m; websocket_channel_presence $arg_me; }
     location = /audit { websocket_channel $arg_id; websocket_channel_events audit grace=50m; websocket_channel_presence $arg_me; }
     location = /audits { websocket_channel audit; }

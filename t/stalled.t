@@ -37,8 +37,8 @@ EOT
     location = /shared    { websocket_exec /bin/sleep 600; websocket_channel c; websocket_exec_send_timeout 2s; }
     location = /flood     { websocket_tcp $at; websocket_ping_interval 1s; websocket_ping_timeout 2s;
                             websocket_send_timeout 2s; }
-    location = /cat       { websocket_exec /bin/cat; }
-    location = /exit      { websocket_exec %%PREFIX%%/bin/exit; }
+    location = /cat       { websocket_exec /bin/cat; websocket_exec_stop 20s 20s; }
+    location = /exit      { websocket_exec %%PREFIX%%/bin/exit; websocket_exec_stop 20s 20s; }
 EOT2
 $ngx->program('slow', <<'EOT');
 #!/usr/bin/perl
