@@ -1,5 +1,5 @@
 #!/bin/bash
-# bench.sh [OPTION...] [exec|ws|channel|publish|redis|tcp|cgi|growth|pause ...]: builds the module and measures it beside its peers, all in
+# bench.sh [OPTION...] [exec|busy|ws|channel|publish|redis|tcp|cgi|growth|pause ...]: builds the module and measures it beside its peers, all in
 # one run; whatever the module can do if nothing is named. Tables in Markdown go to standard output, single values and progress to standard
 # error; the main figures of whole runs are drawn in docs/figures/performance.svg.
 # bench --help tells the options; --peers-only measures without the module, BENCH_MODULE names another one.
@@ -28,16 +28,16 @@ done
     if [ -z "$peers_only${BENCH_MODULE:-}" ]; then "$root/scripts/build-module.sh"; fi
     unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
     if [ ${#figures[@]} = 0 ]; then
-        declare -A directive=([exec]=websocket_exec [ws]=websocket_exec [channel]=websocket_channel_zone
+        declare -A directive=([exec]=websocket_exec [busy]=websocket_exec [ws]=websocket_exec [channel]=websocket_channel_zone
             [publish]=websocket_channel_zone [redis]=websocket_channel_redis [tcp]=websocket_tcp [cgi]=websocket_cgi
             [growth]=websocket_channel_zone [pause]=websocket_channel_zone)
-        for name in exec ws channel publish redis tcp cgi growth pause; do
+        for name in exec busy ws channel publish redis tcp cgi growth pause; do
             if [ -n "$peers_only" ] || grep -q "${directive[$name]}" "$module"; then figures+=("$name"); fi
         done
     fi
     for name in "${figures[@]}"; do
         case $name in
-        exec) install_packages websocketd ;;
+        exec | busy) install_packages websocketd ;;
         tcp) install_packages websockify ;;
         cgi) install_packages fcgiwrap ;;
         channel | publish | redis)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `bench [OPTION ...] exec|ws|channel|publish|redis|tcp|cgi|growth|pause ...`: measures and prints Markdown tables.
+//! `bench [OPTION ...] exec|busy|ws|channel|publish|redis|tcp|cgi|growth|pause ...`: measures and prints Markdown tables.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ use ngx_ws_exec_bench::servers::Setup;
 use ngx_ws_exec_bench::sys;
 use ngx_ws_exec_bench::wire::wrong;
 
-const USAGE: &str = "usage: bench [OPTION ...] exec|ws|channel|publish|redis|tcp|cgi|growth|pause ...
+const USAGE: &str = "usage: bench [OPTION ...] exec|busy|ws|channel|publish|redis|tcp|cgi|growth|pause ...
   --module FILE      ngx_ws_exec.so; without it the peers alone are measured
   --nginx FILE       the nginx binary (nginx)
   --nchan FILE       Nchan's module; without it Nchan is left out

@@ -18,18 +18,18 @@ use crate::servers::{self, Nginx};
 /// A row that the picture shows as well.
 pub const ECHO: &str = "echo of 100 B lines through `cat`, 50 clients: server CPU per message";
 
-const PEER: &str = "websocketd";
-const BARE: &str = "bare program";
+pub(super) const PEER: &str = "websocketd";
+pub(super) const BARE: &str = "bare program";
 
 /// One server with the path of its endpoint.
-struct Subject {
-    name: &'static str,
-    server: Server,
-    path: &'static str,
+pub(super) struct Subject {
+    pub(super) name: &'static str,
+    pub(super) server: Server,
+    pub(super) path: &'static str,
 }
 
 impl Subject {
-    fn all(bench: &Bench, format: &str, program: &[&str]) -> io::Result<Vec<Self>> {
+    pub(super) fn all(bench: &Bench, format: &str, program: &[&str]) -> io::Result<Vec<Self>> {
         Self::all_with(bench, format, program, "websocket_exec", "")
     }
 

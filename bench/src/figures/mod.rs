@@ -2,6 +2,7 @@
 
 //! The figures: what is measured, against whom, and what is to be reached.
 
+pub mod busy;
 pub mod cgi;
 pub mod channel;
 pub mod exec;
@@ -76,7 +77,7 @@ pub fn kept_in(setup: &Setup, effort: &Effort) -> PathBuf {
 }
 
 /// What [`run`] knows.
-pub const NAMES: [&str; 9] = ["exec", "ws", "channel", "publish", "redis", "tcp", "cgi", "growth", "pause"];
+pub const NAMES: [&str; 10] = ["exec", "busy", "ws", "channel", "publish", "redis", "tcp", "cgi", "growth", "pause"];
 
 /// Measures one figure and prints its table.
 ///
@@ -85,6 +86,7 @@ pub const NAMES: [&str; 9] = ["exec", "ws", "channel", "publish", "redis", "tcp"
 pub fn run(name: &str, bench: &Bench) -> io::Result<()> {
     match name {
         "exec" => exec::run(bench)?,
+        "busy" => busy::run(bench)?,
         "ws" => ws::run(bench)?,
         "channel" => channel::run(bench)?,
         "publish" => publish::run(bench)?,
