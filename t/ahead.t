@@ -36,7 +36,8 @@ EOT
 
 my $message = text('ahead');
 
-# The worker finds all that was sent, and the end of it, when it looks for the first time.
+# The worker finds all that was sent, and the end of it, when it looks for the first time. The other half of the connection is open as
+# long as the client that is returned is there.
 sub at_once {
     my ($tls, $path, $after, $headers) = @_;
 
@@ -60,7 +61,7 @@ for my $tls (0, 1) {
     my $how = $tls ? 'TLS' : 'plain';
 
     case "$how: a program" => sub {
-        at_once($tls, "/program?$how", $message);
+        my $client = at_once($tls, "/program?$how", $message);
         await('the message', sub { -e $ngx->prefix . '/kept' && $ngx->read_file('kept') eq "ahead\n" });
         $ngx->await_access_log(qr{^/program\?$how 101$}m);
         $ngx->await_programs(0);
@@ -68,14 +69,14 @@ for my $tls (0, 1) {
     };
 
     case "$how: a channel" => sub {
-        at_once($tls, "/news?id=$how", $message);
+        my $client = at_once($tls, "/news?id=$how", $message);
         await('the message', sub { messages($how) == 1 });
         $ngx->await_access_log(qr{^/news\?id=$how 101$}m);
         pass;
     };
 
     case "$how: a service" => sub {
-        at_once($tls, "/service?$how", binary('ahead'));
+        my $client = at_once($tls, "/service?$how", binary('ahead'));
         my $connection = $service->accept;
         is($connection->rest, 'ahead');
         $connection->close;
@@ -86,7 +87,7 @@ for my $tls (0, 1) {
         # A message that does not fit behind the head is still in the socket when the end is seen.
         case "$how: the end is there while a hook is asked about a client that has sent $length octets" => sub {
             my $id = "$how-$length";
-            at_once($tls, "/asked?id=$id", text('x' x $length));
+            my $client = at_once($tls, "/asked?id=$id", text('x' x $length));
             my $asked = asked($backend);
             # The end is seen before what comes later.
             is(messages('other'), 0);
@@ -97,7 +98,7 @@ for my $tls (0, 1) {
     }
 
     case "$how: who has sent nothing is gone while a hook is asked" => sub {
-        at_once($tls, "/asked?id=$how-nothing", '');
+        my $client = at_once($tls, "/asked?id=$how-nothing", '');
         my $asked = asked($backend);
         $ngx->await_access_log(qr{^/asked\?id=$how-nothing 499$}m);
         answer($asked, 204);
@@ -107,7 +108,7 @@ for my $tls (0, 1) {
     case "$how: a head that fills its buffer to the last octet" => sub {
         my $id = "$how-full";
         my $rest = 1024 - length upgrade("/asked?id=$id", 'X-Rest' => '');
-        at_once($tls, "/asked?id=$id", $message, ['X-Rest' => 'x' x $rest]);
+        my $client = at_once($tls, "/asked?id=$id", $message, ['X-Rest' => 'x' x $rest]);
         answer(asked($backend), 204);
         await('the message', sub { messages($id) == 1 });
         pass;
