@@ -66,7 +66,8 @@ sub of_workers {
 sub trace {
     my ($self, $pid, $name, $killed) = @_;
 
-    my %where = (pause => rand 0.05, in_lock => rand() < 0.7, steps => int exp rand 9);
+    # A change of the zone begins some hundred instructions behind the lock, and takes some thousand.
+    my %where = (pause => rand 0.05, in_lock => rand() < 0.7, steps => int(rand() < 0.2 ? rand 20 : exp 4 + rand 5));
     $self->{schedule}->process(sub { Chaos::Tracer->kill_at_instruction($pid, %where) }, sub {
         my ($how) = @_;
         return if $how == Chaos::Tracer::GONE;
