@@ -131,6 +131,7 @@ stage('no more faults');
 # Everything is as it should be again, and each channel gets a last message.
 $schedule->run(0.1) until $schedule->is_empty;
 $_->{clock}->set(0) for grep { $_->{clock} } @nodes;
+$starved->allow_processes if Chaos::Limits::is_there();
 $engine->settle if $engine;
 stage('healed');
 sub ended {

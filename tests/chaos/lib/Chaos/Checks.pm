@@ -62,7 +62,9 @@ sub without_programs {
             awaited(3, sub { grep { state($_) ne 'T' } @others });
             my $status = eval { Ws::Client->connect(port => $node->port, timeout => 3)->handshake('/lines')->{status} } // $@;
             kill 'CONT', @others;
-            return $status eq '101' ? () : "no program is started: $status";
+            return if $status eq '101';
+            my ($why) = reverse grep { /\[error\] $worker#/ } split /\n/, $node->log;
+            return "no program is started: $status" . ($why ? ": $why" : '');
         });
     } @workers;
 }
