@@ -27,7 +27,8 @@ help:
 	@echo 'make module          target/ws-exec, and target/ngx_ws_exec.so for the nginx of NGINX_SOURCE_DIR and NGINX_BUILD_DIR, else the installed one'
 	@echo 'make install         the module, ws-exec and manual pages below PREFIX (/usr/local); DESTDIR and MODULESDIR as usual'
 	@echo 'make vendor          a source tarball that builds without network; make deb, make rpm, make image: packages from it'
-	@echo 'make test-package    the package of Debian in a system that systemd-nspawn boots, and by piuparts'
+	@echo 'make test-package    the package of Debian in a system that systemd-nspawn boots, and by piuparts;'
+	@echo '                    DISTRO=trixie: the one that make test-distro DISTRO=trixie TARGETS=deb has made'
 	@echo 'make test-distro DISTRO=trixie   make run and make test in a fresh minimal Debian; bookworm, sid; TARGETS="..." picks'
 	@echo 'make release         all of target/dist with SBOM and checksums; scripts/release.sh --check compares two builds'
 	@echo 'make bench           the measurements of docs/performance.md; BENCH="exec ws" picks some'
@@ -50,7 +51,7 @@ vendor deb rpm image release:
 
 .PHONY: test-package
 test-package:
-	@scripts/test-package.sh
+	@scripts/test-package.sh $(DISTRO)
 
 .PHONY: test-distro
 test-distro:

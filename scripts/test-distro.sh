@@ -1,6 +1,7 @@
 #!/bin/bash
 # test-distro.sh SUITE [TARGET...]: in a fresh minimal Debian of this suite, with the machine's Rust and nothing else that was prepared:
-# `make run` until its page answers, and `make test`; or these targets of make, variables included, in place of `test`.
+# `make run` until its page answers, and `make test`; or these targets of make, variables included, in place of `test`. A package that
+# one of them has made is left in target/distro/SUITE.
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
@@ -65,5 +66,9 @@ chmod +x "$folder/try"
 npm_registry=()
 [ -z "$registry" ] || npm_registry=("npm_config_registry=$registry")
 in_root "$folder" env NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt "${npm_registry[@]}" /try "${targets[@]}"
+packages="$root/target/distro/$suite"
+rm -rf "$packages"
+mkdir -p "$packages" "$folder/src/target/dist"
+find "$folder/src/target/dist" -name '*.deb' -exec mv {} "$packages" \;
 rm -rf "$folder"
 echo "$suite: passed"

@@ -1,7 +1,8 @@
 #!/bin/bash
-# test-package.sh: tries the package that `make deb` has made in a fresh Debian of the machine's suite. systemd-nspawn boots it with a
-# real systemd and without network: installed beside the stock nginx and its unit, connected to, reloaded, upgraded, removed,
-# installed again and purged. Then piuparts looks at what it leaves.
+# test-package.sh [SUITE]: tries the package that `make deb` has made in a fresh Debian of the machine's suite, or the one that
+# `make test-distro DISTRO=SUITE TARGETS=deb` has made in one of another. systemd-nspawn boots it with a real systemd and without
+# network: installed beside the stock nginx and its unit, connected to, reloaded, upgraded, removed, installed again and purged. Then
+# piuparts looks at what it leaves.
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
@@ -11,11 +12,16 @@ set -euo pipefail
 . "$(dirname "$0")/version.sh"
 
 install_packages systemd-container piuparts dpkg-dev
-suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+suite=${1:-} made="$root/target/distro/${1:-}" how="make test-distro DISTRO=${1:-} TARGETS=deb"
+if [ -z "$suite" ]; then
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    made="$root/target/dist" how="make deb"
+fi
 name=libnginx-mod-http-ws-exec
-package=$(find "$root/target/dist" -name "${name}_${version}-*_*.deb" | sort | tail -n 1)
+mkdir -p "$made"
+package=$(find "$made" -name "${name}_${version}-*_*.deb" | sort | tail -n 1)
 if [ -z "$package" ]; then
-    echo "there is no package: make deb first" >&2
+    echo "there is no package: $how first" >&2
     exit 1
 fi
 
