@@ -154,7 +154,8 @@ sub taken {
 case 'the memory of a session' => sub {
     # ASan keeps what is freed.
     plan skip_all => 'memory is not measured with instruments' if Ws::Nginx::instrumented();
-    for my $row (['small', 10.7], ['with cookies, plain', 13.5, cookie => 1200], ['with cookies, TLS', 38, cookie => 1200, tls => 1]) {
+    # OpenSSL 3.5 takes some 13 kB more for a session than 3.0.
+    for my $row (['small', 10.7], ['with cookies, plain', 13.5, cookie => 1200], ['with cookies, TLS', 42, cookie => 1200, tls => 1]) {
         my ($name, $most, %opt) = @$row;
         my $each = taken(150, %opt);
         cmp_ok($each, '<', $most, sprintf '%s: %.1f kB', $name, $each);
