@@ -73,7 +73,6 @@ ngx_uint_t ngx_ws_request_client_gone(ngx_http_request_t *r, ngx_uint_t ahead);
 ngx_int_t ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h);
 
 
-
 /* the buffers with the head of a request: ngx_ws_headers.c */
 
 void ngx_ws_headers_shrink(ngx_http_request_t *r, ngx_module_t *own);

@@ -53,8 +53,7 @@ pub fn client_came() {
 pub fn client_gone() {
     HEAP.with_borrow_mut(|heap| {
         heap.now = heap.now.saturating_sub(1);
-        // Who waits for the last clients of a worker that leaves is not to wait for its memory, which goes with it.
-        if !heap.is_due && heap.is_worth_it() && !process_state::is_leaving() {
+        if !heap.is_due && heap.is_worth_it() {
             heap.is_due = true;
             heap.timer.get_or_insert_with(|| Timer::of_worker(on_time).cancelable()).arm(DELAY);
         }
@@ -76,7 +75,8 @@ unsafe extern "C" fn on_time(_: *mut ffi::ngx_event_t) {
             }
             is_worth_it
         });
-        if give_back {
+        // The last clients of a worker that leaves are not to wait for its memory, which goes with it.
+        if give_back && !process_state::is_leaving() {
             trim();
         }
     });

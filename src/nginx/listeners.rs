@@ -75,6 +75,11 @@ impl Listener {
         unsafe { (*self.0.as_ptr()).calls }
     }
 
+    /// Over how many milliseconds its location spreads the ends of its clients: see [`Calls::drain_time`].
+    fn drain_time(self) -> u64 {
+        (self.calls().drain_time)(self)
+    }
+
     /// Lets it look at what is there.
     pub fn wake(self) {
         (self.calls().wake)(self);
@@ -159,7 +164,7 @@ struct Draining {
 }
 
 impl Draining {
-    /// The next one of them, and when it ends. It may have gone, and another one may have its place: that one ends at this time.
+    /// The next one of them, and when it ends. It may have gone, and another one may have its place.
     fn next(&mut self) -> Option<(usize, u64)> {
         let (place, time) = *self.places.get(self.next)?;
         let at = drain_at(self.began, time, self.next as u64, self.places.len() as u64);
@@ -172,8 +177,7 @@ impl Draining {
 pub fn drain() {
     let began = now();
     LEAVING.set(Some((began, 0)));
-    let drain_time = |place| client(place).map_or(0, |client| (client.calls().drain_time)(client));
-    let times = (0..places()).map(|place| (place, drain_time(place)));
+    let times = (0..places()).map(|place| (place, client(place).map_or(0, Listener::drain_time)));
     let draining = times.filter(|(_, time)| *time != 0).collect();
     DRAINING.set(Some(Draining { began, places: draining, next: 0, turn: Timer::of_worker(on_drain_turn) }));
     set_drain_times();
@@ -183,7 +187,8 @@ pub fn drain() {
 fn set_drain_times() {
     let next = || DRAINING.with_borrow_mut(|draining| draining.as_mut().and_then(Draining::next));
     for (place, at) in iter::from_fn(next).take(TURN) {
-        if let Some(client) = client(place) {
+        // One that has come meanwhile may be of a location that lets its clients stay.
+        if let Some(client) = client(place).filter(|client| client.drain_time() != 0) {
             (client.calls().drain)(client, at);
         }
     }
