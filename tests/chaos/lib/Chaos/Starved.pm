@@ -74,11 +74,11 @@ sub allow_processes {
     my ($self, $number) = @_;
 
     my @masters = $self->{node}->masters;
-    for my $pid (@masters, grep { $self->{node}->started($_) } descendants($$)) {
-        # A master that is not root's could not make workers again, and nginx does not try twice.
-        next if $> && defined $number && grep { $_ == $pid } @masters;
-        Chaos::Limits::processes($pid, $number);
-    }
+    # A master that is not root's could not make workers again, and nginx does not try twice.
+    Chaos::Limits::processes($number, @masters) if !($> && defined $number);
+    # Whoever comes now has the limit already.
+    my %is_master = map { ($_ => 1) } @masters;
+    Chaos::Limits::processes($number, grep { !$is_master{$_} && $self->{node}->started($_) } descendants($$));
     return;
 }
 
