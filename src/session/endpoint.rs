@@ -259,7 +259,11 @@ impl Outlet<'_> {
     ) -> Result<R, SendError> {
         let frames = self.output.frames();
         let begin = frames.len();
-        let reserved = if most <= usize::from(u16::MAX) { LEAST_RESERVED } else { MAX_SERVER_HEADER };
+        let mut reserved = if most <= usize::from(u16::MAX) { LEAST_RESERVED } else { MAX_SERVER_HEADER };
+        if begin == 0 {
+            // The message begins where the system copies fast; what is left before its header is not sent.
+            reserved += buffers::before_aligned(frames.as_ptr(), reserved);
+        }
         frames.try_reserve(reserved.saturating_add(most)).map_err(|_| SendError::Memory)?;
         frames.resize(begin + reserved, 0);
         let result = read(frames);
