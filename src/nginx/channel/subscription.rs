@@ -56,9 +56,13 @@ impl<'r> Ids<'r> {
         let group = limits::group_name(request)?;
         let split = settings.channel_split();
         let mut ids = Vec::with_capacity(templates.len());
+        // Most requests are about one channel and need no set of them.
         let mut known = HashSet::new();
         let mut add = |id| {
-            if known.insert(id) {
+            if let [only] = ids[..] {
+                known.insert(only);
+            }
+            if ids.is_empty() || known.insert(id) {
                 ids.push(id);
             }
         };
@@ -90,12 +94,14 @@ impl<'r> Ids<'r> {
             );
         }
         let ids = Ids { group, space: backend::of(settings.engine).space(), ids };
-        if ids.keys().len() != ids.ids.len() {
+        if !ids.have_keys() {
             return refuse(Status::FORBIDDEN, format_args!("the name of the group is too long"));
         }
         if let Some(context) = request.context() {
-            let joined = ids.ids.join(&b","[..]);
-            context.set_channel_id(&joined);
+            match ids.ids[..] {
+                [only] => context.set_channel_id(only),
+                ref several => context.set_channel_id(&several.join(&b","[..])),
+            };
         }
         Ok(ids)
     }
@@ -115,7 +121,12 @@ impl<'r> Ids<'r> {
         }
         let ids =
             Ids { group: limits::group_name(request)?, space: backend::of(settings.engine).space(), ids: vec![id] };
-        if ids.keys().is_empty() { Err(Status::FORBIDDEN) } else { Ok(ids) }
+        if ids.have_keys() { Ok(ids) } else { Err(Status::FORBIDDEN) }
+    }
+
+    /// Whether the store can find all of them, for which the name of the group must not be too long.
+    fn have_keys(&self) -> bool {
+        self.ids.iter().all(|id| Key::in_space(self.space, self.group, id).is_some())
     }
 
     /// What the store finds them by.
