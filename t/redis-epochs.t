@@ -6,6 +6,7 @@ use warnings;
 
 use lib 't/lib', 'tests/chaos/lib';
 use Chaos::Relay;
+use MIME::Base64 qw(encode_base64url);
 use Test::More;
 use Time::HiRes qw(time);
 use Ws::Client;
@@ -102,6 +103,44 @@ case 'an engine that comes back from before an epoch' => sub {
     publish($one, '/pub?id=undone', 9);
     is((got($_, 9))[0], 'gap 0 9', 'who was there gets nothing of before') for @there;
     is((got(subscribe($_, '/sub?id=undone', $id), 9))[0], 'gap 0 9', 'nor who comes back') for $one, $two;
+};
+
+# The keys of a channel as they are now, and these keys as they were then, in one go.
+sub keys_of {
+    my ($id) = @_;
+
+    my $name = encode_base64url($id);
+    return map { ($_ => $redis->command('DUMP', $_)) } grep { /\Q$name\E/ } @{$redis->command('KEYS', '*')};
+}
+
+sub put_back {
+    my (%dump) = @_;
+
+    my @names = sort keys %dump;
+    my $script = 'for nth, key in ipairs(KEYS) do redis.call("RESTORE", key, 0, ARGV[nth], "REPLACE") end return #KEYS';
+    is($redis->command('EVAL', $script, scalar @names, @names, @dump{@names}), scalar @names, 'the keys are as they were');
+    return;
+}
+
+case 'a master that comes back without having heard of the epoch between' => sub {
+    my @there = map { subscribe($_, '/sub?id=deposed') } $one, $two;
+    publish($one, '/pub?id=deposed', $_) for 1 .. 2;
+    my %replica = keys_of('deposed');
+    publish($one, '/pub?id=deposed', $_) for 3 .. 4;
+    is((got($_, 4))[0], '1 2 3 4') for @there;
+    my %master = keys_of('deposed');
+    # The replica has two of them. What it knows of its master it sees to be of another one.
+    put_back(%replica);
+    $redis->command('HSET', (grep { /:h\z/ } keys %replica)[0], 'r', 'of another master');
+    publish($one, '/pub?id=deposed', 5);
+    my @between = map { my ($all, $id) = got($_, 5); is($all, 'gap 0 5', 'a replica is promoted'); $id } @there;
+    put_back(%master);
+    publish($two, '/pub?id=deposed', 6);
+    is((got($_, 6))[0], 'gap 0 6', 'what was here of the epoch before does not come again') for @there;
+    for my $nth (0, 1) {
+        is((got(subscribe(($one, $two)[$nth], '/sub?id=deposed', $between[$nth]), 6))[0], 'gap 0 6', 'nor to who comes back');
+    }
+    is((got(subscribe($one, '/sub?id=deposed'), 6))[0], '1 2 3 4 6', 'who is new has all of it');
 };
 
 case 'a node that has not heard of the epoch' => sub {

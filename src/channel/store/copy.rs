@@ -45,7 +45,7 @@ pub struct CopyState {
     /// Subscribers of this node.
     pub subscribers: u32,
     /// The relay that keeps it complete; 0: none does.
-    pub relay: u64,
+    pub relay: u32,
     /// The copy was compared with the original for those who asked up to this time.
     pub compared: u64,
 }
@@ -128,9 +128,11 @@ impl<L: Lock> Copies<'_, L> {
             record.touched.set(clock);
             let mut wake = Wake::default();
             if copied.epoch.get() != original.epoch.0 {
+                let (base, undone) = since(record, copied, original);
                 memory.go_on_at(channel, original.oldest.0, clock)?;
                 copied.epoch.set(original.epoch.0);
-                copied.base.set(original.lineage.base.0);
+                copied.base.set(base);
+                copied.undone.set(undone);
                 copied.previous.set(original.lineage.previous.map_or(0, |epoch| epoch.0));
                 copied.relay.set(0);
                 for at in memory.interests(channel)? {
@@ -207,7 +209,7 @@ impl<L: Lock> Copies<'_, L> {
     /// # Errors
     ///
     /// [`Corrupt`].
-    pub fn set_keeper(&self, key: Key<'_>, relay: u64, compared: u64, now: Now) -> Result<bool, Corrupt> {
+    pub fn set_keeper(&self, key: Key<'_>, relay: u32, compared: u64, now: Now) -> Result<bool, Corrupt> {
         let hash = self.zone.unlocked().hash(key)?;
         self.zone.update(|memory| {
             let clock = memory.clock(now.clock)?;
@@ -245,6 +247,22 @@ impl<L: Lock> Copies<'_, L> {
             Ok((to < buckets).then_some(to))
         })
     }
+}
+
+/// Up to which message a copy that goes on in another epoch has been had in that one, and how many messages of its epoch until now the
+/// engine does not have there.
+///
+/// A master that was deposed may become the master again without having heard of the epoch between. Its own one goes on then, and
+/// what was here of it has been delivered and does not come again.
+fn since(record: &Record, copied: &Copied, original: Original) -> (u64, u32) {
+    let base = original.lineage.base.0;
+    if copied.previous.get() == original.epoch.0 {
+        let had = copied.base.get().saturating_add(copied.undone.get().into());
+        return (base.max(had), 0);
+    }
+    let here = record.upcoming.get().saturating_sub(1);
+    let goes_on = original.lineage.previous.is_some_and(|previous| previous.0 == copied.epoch.get());
+    (base, if goes_on { u32::try_from(here.saturating_sub(base)).unwrap_or(u32::MAX) } else { 0 })
 }
 
 fn find<'a>(memory: Memory<'a>, key: Key<'_>, hash: u64) -> Result<Option<(Cell, &'a Copied)>, Corrupt> {

@@ -38,7 +38,7 @@ use crate::channel::memory::{Wide, Word, shared};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ngx_ws_c");
 
 /// Changes whenever a worker of another build would misread the zone.
-pub const VERSION: u32 = 11;
+pub const VERSION: u32 = 12;
 
 /// Octets of a cell.
 pub const CELL: usize = 256;

@@ -204,9 +204,11 @@ impl<'a> Memory<'a> {
         record.missing.set(serial);
         if let Some(copied) = self.copied(cell)? {
             copied.space.set(key.space);
-            for unknown in [&copied.epoch, &copied.base, &copied.previous, &copied.relay, &copied.compared] {
+            for unknown in [&copied.epoch, &copied.base, &copied.previous, &copied.compared] {
                 unknown.set(0);
             }
+            copied.relay.set(0);
+            copied.undone.set(0);
         }
         self.write_along(cell, key.at(), [key.group, key.id])?;
         let bucket = self.bucket(self.bucket_of(hash))?;

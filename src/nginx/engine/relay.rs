@@ -374,7 +374,7 @@ impl Node {
 fn is_complete(space: u64, group: &[u8], id: &[u8], relay: u64, since: u64) -> bool {
     let Some(key) = Key::in_space(space, group, id) else { return true };
     let state = hub::with(|hub| hub.store.copies().state(key));
-    relay != 0 && matches!(state, Some(Ok(Some(state))) if state.relay == relay && state.compared >= since)
+    relay != 0 && matches!(state, Some(Ok(Some(state))) if u64::from(state.relay) == relay && state.compared >= since)
 }
 
 /// A request to the relay: the slot of the worker, what is kept, when it is to be compared, and the channel.
@@ -479,7 +479,7 @@ impl Copies for Zone {
     }
 
     fn keep(&mut self, channel: &Channel, compared: Option<u64>) {
-        let number = if compared.is_some() { self.number.into() } else { 0 };
+        let number = if compared.is_some() { self.number } else { 0 };
         self.update(channel, |hub, key, now| {
             hub.store.copies().set_keeper(key, number, compared.unwrap_or(0), now).ok().map(|_| ((), Wake::default()))
         });

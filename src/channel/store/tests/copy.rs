@@ -102,6 +102,42 @@ fn subscribers_hear_of_another_epoch_before_its_messages() {
 }
 
 #[test]
+fn what_was_here_of_an_epoch_does_not_come_again_with_it() {
+    let rig = Rig::new(1 << 20);
+    let slot = rig.claim(1);
+    let subscribe = |token| rig.store.log().subscribe(copy_of("a"), slot, Token(token), TERMS, rig.now()).unwrap();
+    let of_between = MessageId { epoch: Epoch(6), offset: Offset(3) };
+    rig.follow("a", original(5, 1, 0));
+    for offset in 1..=4 {
+        rig.append("a", 5, offset, b"of the first master");
+    }
+    // Its replica had two of them when it was promoted.
+    rig.follow("a", original(6, 1, 2));
+    assert_eq!(subscribe(3).window.lineage, Lineage { base: Offset(2), previous: Some(Epoch(5)) });
+    // The first master has become it again, and knows nothing of the replica's time.
+    rig.follow("a", original(5, 1, 0));
+    let news = rig.drain(slot);
+    let [News::Replaced { epoch: Epoch(5), lineage, .. }, ..] = news[..] else { panic!("{news:?}") };
+    assert_eq!(lineage.had(of_between), Offset(4));
+    assert_eq!(subscribe(4).window.lineage.had(of_between), Offset(4));
+    // A channel of this name that is another one has nothing that was here.
+    rig.follow("a", original(9, 1, 0));
+    assert_eq!(subscribe(5).window.lineage.had(of_between), Offset(0));
+    rig.check();
+}
+
+#[test]
+fn a_copy_that_came_in_an_epoch_knows_what_was_had_before_it() {
+    let rig = Rig::new(1 << 20);
+    rig.follow("a", original(6, 1, 2));
+    rig.follow("a", original(5, 1, 0));
+    let slot = rig.claim(1);
+    let window = rig.store.log().subscribe(copy_of("a"), slot, Token(3), TERMS, rig.now()).unwrap().window;
+    assert_eq!(window.lineage.base, Offset(2));
+    rig.check();
+}
+
+#[test]
 fn a_relay_vouches_for_a_copy_until_it_follows_another_epoch() {
     let rig = Rig::new(1 << 20);
     let relay = || rig.store.copies().state(copy_of("a")).unwrap().map(|state| state.relay);

@@ -125,12 +125,14 @@ shared! {
         space: Wide,
         /// The epoch that the engine has given it; 0 before anything is known of it.
         epoch: Wide,
-        /// The newest offset that the engine had when this epoch began.
+        /// The newest offset that the engine had when this epoch began, or that was here of it if the engine has come back to it.
         base: Wide,
         /// The epoch before it, whose last message was `base`; 0: none is known.
         previous: Wide,
         /// Not 0: what is here is complete up to what the relay with this number has heard, and it listens on.
-        relay: Wide,
+        relay: Word,
+        /// How many messages of the epoch before were here that the engine did not have any more when this one began.
+        undone: Word,
         /// The copy was compared with the original at the request of those who asked up to this time of the zone's clock.
         compared: Wide,
     }
