@@ -5,9 +5,9 @@
 /// Mutual exclusion between all processes that use a zone.
 ///
 /// A holder may be killed at any instruction; somebody else then releases the lock in its name (nginx's master does so
-/// for the mutex of a shared memory zone). What the holder left half done is repaired by the zone itself, so an
-/// implementation needs to be nothing more than exclusion. Taking the lock makes everything visible that was written
-/// before it was released.
+/// for the mutex of a shared memory zone, or whoever waits for it where the master is gone), and those who wait need nobody
+/// who wakes them. What the holder left half done is repaired by the zone itself, so an implementation needs to be nothing
+/// more than exclusion. Taking the lock makes everything visible that was written before it was released.
 pub trait Lock {
     /// Waits for the lock and takes it.
     fn lock(&self);

@@ -9,7 +9,7 @@ use crate::channel::store::Process;
 use crate::ledger::Identity;
 
 /// Whether there is a process with this id. One that has ended and that nobody has waited for yet counts.
-fn exists(pid: u32) -> bool {
+pub fn exists(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
     // SAFETY: kill takes any numbers, and the signal 0 is never sent.
     unsafe { libc::kill(pid, 0) == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) }

@@ -9,6 +9,8 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use std::{hint, thread};
 
 use super::wakeups::Wakeups;
 use crate::channel::lock::Lock;
@@ -16,6 +18,7 @@ use crate::channel::memory::Region;
 use crate::channel::store::{AttachError, MAX_SLOTS, Store};
 use crate::nginx::guard::{guard, guard_status};
 use crate::nginx::log::{self, Level};
+use crate::nginx::process::exists;
 use crate::nginx::status::Status;
 use crate::nginx::{address, ffi};
 
@@ -24,6 +27,14 @@ const SLOTS: usize = MAX_SLOTS;
 
 // nginx starts no process beyond this number, so there is a slot for every worker that it can start.
 const _: () = assert!(SLOTS >= ffi::NGX_MAX_PROCESSES as usize);
+
+/// So often a process that waits for the mutex looks for it without sleeping, each time after twice as many turns of an empty loop: the
+/// mutex is held for microseconds.
+const SPINS: u32 = 11;
+
+/// How long it sleeps then, twice as long each time.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// The mutex of a zone.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +45,51 @@ impl ZoneLock {
         // SAFETY: the zone is mapped as long as the cycle that this process works for, and begins with a slab pool.
         unsafe { &raw mut (*(*self.0.as_ptr()).shm.addr.cast::<ffi::ngx_slab_pool_t>()).mutex }
     }
+
+    fn try_lock(self) -> bool {
+        // SAFETY: the mutex is in the zone, which is mapped as long as its cycle.
+        unsafe { ffi::ngx_shmtx_trylock(self.mutex()) != 0 }
+    }
+
+    /// Looks again and again. Who waits in nginx's own way is woken by whoever has had the mutex, and sleeps for ever where that one
+    /// is killed just before.
+    #[cold]
+    fn wait(self) {
+        let mut pause = SHORTEST_PAUSE;
+        for look in 0_u32.. {
+            if look < SPINS {
+                (0..1 << look).for_each(|_| hint::spin_loop());
+            } else {
+                thread::sleep(pause);
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+            if self.try_lock() {
+                return;
+            }
+            if pause == LONGEST_PAUSE {
+                self.release_dead();
+            }
+        }
+    }
+
+    /// Gives back what a process holds that is not there any more: its master does so, unless that is not there any more either.
+    fn release_dead(self) {
+        let mutex = self.mutex();
+        // SAFETY: the mutex is in the zone, which is mapped as long as its cycle, and its word is read as others write it.
+        unsafe {
+            let holder = (*mutex).lock.read_volatile() as u64;
+            if holder != 0 && !exists(holder as u32) {
+                ffi::ngx_shmtx_force_unlock(mutex, holder as ffi::ngx_pid_t);
+            }
+        }
+    }
 }
 
 impl Lock for ZoneLock {
     fn lock(&self) {
-        // SAFETY: the mutex is in the zone, which is mapped as long as its cycle.
-        unsafe { ffi::ngx_shmtx_lock(self.mutex()) };
+        if !self.try_lock() {
+            self.wait();
+        }
     }
 
     fn unlock(&self) {

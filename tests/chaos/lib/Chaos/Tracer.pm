@@ -33,8 +33,8 @@ sub is_there { return defined $PTRACE }
 # What has become of the process: somebody else was first, it was killed, or killed while it held a lock.
 use constant { GONE => 0, KILLED => 1, KILLED_IN_LOCK => 2 };
 
-# kill_at_instruction(pid, pause => seconds, steps => number, in_lock => boolean): where the process is after so long, or where it has taken a lock, and so many
-# instructions later.
+# kill_at_instruction(pid, pause => seconds, steps => number, in_lock => boolean, held => code, until => code): where the process is after so long, or where it has
+# taken a lock, and so many instructions later, or as soon as until->(the words of that lock) holds. Before these held->() is called.
 sub kill_at_instruction {
     my ($class, $pid, %where) = @_;
 
@@ -45,7 +45,10 @@ sub kill_at_instruction {
         $self->halt;
         @{$self->{locks}} = locks($pid);
         $self->run_to_lock if $where{in_lock} && !$self->holds_lock;
+        my $lock = $self->holds_lock;
+        $where{held}->() if $where{held};
         for (1 .. $where{steps}) {
+            last if $where{until} && $where{until}->($self->words($lock));
             $self->go(STEP);
             last if $self->stopped(PATIENCE) !~ /^(?:trap|signal)$/;
         }
@@ -174,16 +177,25 @@ sub locks {
     return map { m{^([0-9a-f]+)-\S+ rw-s \S+ \S+ \S+\s+/dev/zero } ? hex $1 : () } <$in>;
 }
 
+# holds_lock(): the address of a lock that it holds; 0 if it holds none.
 sub holds_lock {
     my ($self) = @_;
 
-    open my $memory, '<:raw', "/proc/$self->{pid}/mem" or return 0;
     for my $address (@{$self->{locks}}) {
-        sysseek $memory, $address, 0 or next;
-        sysread $memory, my $word, 8 or next;
-        return 1 if unpack('Q', $word) == $self->{pid};
+        my ($holder) = $self->words($address);
+        return $address if ($holder // 0) == $self->{pid};
     }
     return 0;
+}
+
+# words(address): who holds the lock there, and how many wait for it in nginx's own way.
+sub words {
+    my ($self, $address) = @_;
+
+    open my $memory, '<:raw', "/proc/$self->{pid}/mem" or return;
+    sysseek $memory, $address, 0 or return;
+    sysread $memory, my $words, 16 or return;
+    return unpack 'QQ', $words;
 }
 
 1;
