@@ -101,7 +101,8 @@ if [ -n "$tree" ]; then
 fi
 flags="-O1 -g -fno-omit-frame-pointer -DNGX_DEBUG_PALLOC=1"
 case $kind in
-sanitize) options+=(--with-cc-opt="$flags -fsanitize=address" --with-ld-opt=-fsanitize=address) ;;
+# The module needs the library of the other sanitizer.
+sanitize) options+=(--with-cc-opt="$flags -fsanitize=address" --with-ld-opt="-fsanitize=address,undefined") ;;
 valgrind) options+=(--with-cc-opt="$flags") ;;
 esac
 
