@@ -8,6 +8,7 @@ use lib 't/lib';
 use Test::More;
 use Cwd qw(abs_path);
 use JSON::PP;
+use Time::HiRes qw(sleep);
 use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
@@ -110,6 +111,31 @@ EOS
         return eval { $client->handshake('/cat')->{status} == 101 };
     });
     $ngx->{noise} = [qr/exited on signal 9/];
+    $ngx->stop;
+};
+
+# With "hidepid", as by ProtectProc= of systemd, a worker that hides its memory from the programs that it starts is shown to nobody but
+# root.
+case 'a /proc that hides processes from each other' => sub {
+    plan skip_all => 'needs root and unshare' if $> != 0 || system('unshare -m true 2>/dev/null') != 0 || instrumented();
+    my $hide = 'mount -t proc -o hidepid=2 none /proc';
+    plan skip_all => 'no /proc with hidepid can be mounted' if system("unshare -m --propagation private sh -c '$hide' 2>/dev/null") != 0;
+    my $ngx = Ws::Nginx->start(
+        workers => 2, user => 'daemon',
+        through => ['unshare', '-m', '--propagation', 'private', 'sh', '-c', qq($hide && exec "\$@"), 'sh'],
+        http => 'websocket_channel_zone 4m;', server => <<'EOS');
+    location = /status { websocket_status; }
+    location = /cat    { websocket_exec /bin/cat; websocket_exec_max 2; websocket_exec_stop 50ms 50ms; }
+    location = /pubsub { websocket_channel a mode=pubsub; }
+EOS
+    my @clients = map { Ws::Client->open($ngx->port, '/pubsub') } 1 .. 16;
+    for my $nth (1 .. 4) {
+        $clients[0]->send(text("hello $nth"));
+        is($_->text, "hello $nth") for @clients;
+        # Each worker looks once a second whether another one is there.
+        sleep 1.2;
+    }
+    is(status($ngx)->{workers}, 2);
     $ngx->stop;
 };
 

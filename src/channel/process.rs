@@ -2,9 +2,9 @@
 
 //! Which process is which: a process id is used again one day, but not with the same beginning.
 //!
-//! When a process began is in `/proc`. Where that is not mounted, a worker is known by its id alone: another process that
-//! gets the id of a worker that was killed is taken for it until it ends. What the dead worker had is then given back later;
-//! nothing else depends on it.
+//! When a process began is in `/proc`. Where that is not mounted, or hides processes from each other, a worker is known by
+//! its id alone: another process that gets the id of a worker that was killed is taken for it until it ends. What the dead
+//! worker had is then given back later; nothing else depends on it.
 
 use std::io;
 
@@ -35,8 +35,9 @@ fn is_there(pid: u32, start: u64, kept: impl Fn(u64) -> u64, exists: impl Fn(u32
         // Its beginning was not found out when it was noted.
         Ok(found) if start == 0 => found.is_some(),
         Ok(found) => found.map(kept) == Some(start),
-        // The process has just ended, unless there is nothing about any process.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => look(std::process::id()).is_err(),
+        // The process has just ended, unless there is nothing about any process, or about this one for others: with
+        // "hidepid" (proc(5)), as by ProtectProc= of systemd, a process that keeps its memory to itself is not shown to them.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => exists(pid),
         Err(_) => true,
     }
 }
@@ -60,6 +61,7 @@ fn start_time(stat: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn fields_are_counted_after_the_name() {
@@ -88,6 +90,9 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let (pid, start) = (child.id(), look(child.id()).unwrap());
         child.wait().unwrap();
-        assert!(!lives(Process { pid, start: start.unwrap_or(0) }, |_| true));
+        let gone = Process { pid, start: start.unwrap_or(0) };
+        let has_been_there = Cell::new(false);
+        assert!(!lives(gone, |_| !has_been_there.replace(true)), "it ends while it is looked for");
+        assert!(lives(gone, |_| true), "it is there and not shown");
     }
 }
