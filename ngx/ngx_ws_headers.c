@@ -135,6 +135,36 @@ ngx_ws_headers_move_all(ngx_ws_moved_t *moved, ngx_http_request_t *r)
 }
 
 
+/*
+ * Balancers have no context for a request, but may keep the value of a variable until they are given their server back, as "sticky" does
+ * with that of a cookie. Those of nginx that keep none give servers back by the function of round robin.
+ */
+
+static ngx_uint_t
+ngx_ws_headers_are_kept(ngx_http_request_t *r, ngx_buf_t *b)
+{
+    ngx_uint_t                  i;
+    ngx_http_upstream_t        *u;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    u = r->upstream;
+
+    if (u == NULL || u->peer.free == NULL || u->peer.free == ngx_http_upstream_free_round_robin_peer) {
+        return 0;
+    }
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        if (r->variables[i].data >= b->start && r->variables[i].data < b->end) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /* moves what is in a buffer, if that gains enough */
 
 static void
@@ -147,7 +177,7 @@ ngx_ws_headers_shrink_buf(ngx_http_request_t *r, ngx_buf_t *b)
     used = b->last - b->start;
     room = b->end - b->start;
 
-    if (used + NGX_WS_HEADERS_LEAST > room) {
+    if (used + NGX_WS_HEADERS_LEAST > room || ngx_ws_headers_are_kept(r, b)) {
         return;
     }
 

@@ -11,9 +11,12 @@ use Ws::Client;
 use Ws::Frame;
 use Ws::Http;
 use Ws::Process qw(status_field);
+use Ws::Service;
 
-# What is freed is overwritten, so that whoever looks at it is seen to.
-my $ngx = Ws::Nginx->start(tls => 1, connections => 4096, nofile => 8192, env => { MALLOC_PERTURB_ => 90 }, http => <<'EOT', server => <<'EOT2');
+# What is freed is overwritten, so that whoever looks at it is seen to. What a thread keeps for its next allocations would not be.
+my %OVERWRITTEN = (MALLOC_PERTURB_ => 90, GLIBC_TUNABLES => 'glibc.malloc.tcache_count=0');
+
+my $ngx = Ws::Nginx->start(tls => 1, connections => 4096, nofile => 8192, env => \%OVERWRITTEN, http => <<'EOT', server => <<'EOT2');
     map $http_x_first $mapped { "~^(?<letter>.)(.*)$" "$letter/$2"; }
     map $arg_one $captured { "~(.)(.)$" $2$1; }
     log_format all escape=json '$args|$arg_one|$arg_two|$cookie_a|$cookie_b|$document_uri|$host|$http_user_agent|$http_host|'
@@ -174,5 +177,46 @@ case 'the memory of many sessions comes back' => sub {
     pass('most of it is given back');
 };
 
-$ngx->log_is_clean;
+$ngx->stop;
+
+case 'what a balancer remembers of a request until its session ends' => sub {
+    plan skip_all => 'this nginx has no "sticky"' if nginx_version() < 1_029_006;
+    my @services = map { Ws::Service->listen } 1, 2;
+    my $sticky = Ws::Nginx->start(env => \%OVERWRITTEN, http => <<"EOT", server => 'location = /tcp { websocket_tcp group; }');
+        upstream group {
+            zone group 64k;
+            @{[map { "server ${\ $_->address};" } @services]}
+            sticky learn zone=sessions:64k create=\$arg_new lookup=\$cookie_session;
+        }
+EOT
+    # Opens a session; which of the services it has got, and what ends it.
+    my $open = sub {
+        my ($path, @headers) = @_;
+
+        my $client = Ws::Client->connect(port => $sticky->port);
+        is($client->handshake($path, headers => \@headers)->{status}, 101);
+        my ($nth) = grep { $services[$_]->waiting } 0, 1;
+        my $connection = $services[$nth]->accept;
+        return ($nth, sub {
+            my $before = () = $sticky->access_log =~ /\n/g;
+            $client->close(1000);
+            $connection->close;
+            await('the end of the session', sub { my $lines = () = $sticky->access_log =~ /\n/g; $lines > $before });
+        });
+    };
+    my @cookie = (Cookie => 'session=abc');
+    my ($one, $end_one) = $open->('/tcp', @cookie);
+    my ($two, $end_two) = $open->('/tcp?new=abc');
+    isnt($two, $one, 'they are at different services');
+    # Each teaches the balancer at its end which service the client of this cookie belongs to.
+    $end_two->();
+    $end_one->();
+    for my $nth (1, 2) {
+        my ($again, $end) = $open->('/tcp', @cookie);
+        is($again, $one, 'the cookie was looked for as it was');
+        $end->();
+    }
+    $sticky->stop;
+};
+
 done_testing();
