@@ -3,6 +3,7 @@
 //! PROTOCOL: permessage-deflate.
 
 use proptest::prelude::*;
+use zlib_rs::{Inflate, InflateFlush};
 
 use super::tests::*;
 use super::*;
@@ -591,5 +592,52 @@ proptest! {
         }
         let octets = [frame(BINARY | RSV1, &compressed), frame(BINARY | RSV1, &deflated(b"next"))].concat();
         let _ = run_limited(Limits { message, ..Limits::default() }, &octets);
+    }
+}
+
+/// The messages in frames of a server, as a client gets them that has a window of just this size.
+fn with_window(window: u8, frames: &[u8]) -> Vec<Vec<u8>> {
+    let mut inflate = Inflate::new(false, window);
+    let mut rest = frames;
+    let mut messages = Vec::new();
+    while let [first, 126, high, low, after @ ..] = rest {
+        assert_eq!(first & 0xF0, 0x80 | RSV1, "one frame, and compressed");
+        let (payload, after) = after.split_at(u16::from_be_bytes([*high, *low]).into());
+        let input = [payload, &[0x00, 0x00, 0xFF, 0xFF]].concat();
+        let (begin_in, begin_out) = (inflate.total_in(), inflate.total_out());
+        let mut message = Vec::new();
+        // One octet at a time: what is further back than the window cannot be taken from the output.
+        loop {
+            let mut octet = [0];
+            let at = (inflate.total_in() - begin_in) as usize;
+            inflate.decompress(&input[at..], &mut octet, InflateFlush::SyncFlush).unwrap();
+            if inflate.total_out() - begin_out == message.len() as u64 {
+                break;
+            }
+            message.extend(octet);
+        }
+        messages.push(message);
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    messages
+}
+
+#[test]
+fn a_client_needs_no_more_than_the_window_that_was_agreed() {
+    for (window, level) in [(9, 1), (9, 2), (9, 6), (9, 9), (10, 2), (12, 2)] {
+        for context in CONTEXTS {
+            let agreed = agreed("permessage-deflate", Settings { level, window, min_size: 0, context });
+            let mut c = Connection::with(Limits::default(), Some(agreed));
+            let (mut s, mut out) = (Scratch::new(), Vec::new());
+            // What is repeated is just within the window, at its end, or beyond.
+            let distances = [-300, -263, -262, -261, -1, 0, 1, 300]
+                .map(|more| noise((1_usize << window).wrapping_add_signed(more)));
+            let messages = distances.map(|part| [&part[..], &part[..], &[b'x'; 300]].concat());
+            for message in &messages {
+                c.message(MessageKind::Binary, message, &mut s, &mut out).unwrap();
+            }
+            assert_eq!(with_window(window, &out), messages, "window {window}, level {level}, {context:?}");
+        }
     }
 }
