@@ -51,7 +51,8 @@ ngx_ws_request_authority(const ngx_http_request_t *r)
 
 /*
  * Whether the client has sent something behind the head of its request, which is read into the rest of the buffer of that. Over TLS
- * nobody could tell otherwise whether it is more than the notice of the end. A buffer without a rest may hide something.
+ * nobody could tell otherwise whether it is more than the notice of the end, or whether the library has some that the system has not any
+ * more. A buffer without a rest may hide something.
  */
 
 static ngx_uint_t
@@ -149,7 +150,7 @@ ngx_ws_request_client_gone(ngx_http_request_t *r, ngx_uint_t ahead)
         err = ngx_socket_errno;
     }
 
-    if ((n == 0 && !(ahead && r->header_in->pos != r->header_in->last)) || (n == -1 && err != NGX_EAGAIN)) {
+    if ((n == 0 && !(ahead && ngx_ws_request_read_ahead(r))) || (n == -1 && err != NGX_EAGAIN)) {
         rev->eof = 1;
         c->error = 1;
         goto gone;

@@ -68,7 +68,7 @@ TOML
 fi
 
 options=(
-    --prefix="$home" --with-compat --with-debug --with-threads --with-pcre-jit
+    --prefix="$home" --with-compat --with-debug --with-threads --with-pcre-jit --with-poll_module
     --with-http_ssl_module --with-http_v2_module --with-http_v3_module
     --with-http_realip_module --with-http_auth_request_module --with-http_stub_status_module
     --with-http_sub_module --with-http_addition_module --with-http_secure_link_module

@@ -133,7 +133,7 @@ sub grew_less {
 }
 
 # new(name => value ...): writes the configuration, starts nothing.
-#   main, events, http    text for these contexts
+#   main, events, http    text for these contexts; without "events" that is TEST_WS_EVENTS
 #   server                text for the server that listens on {port}, and on {tls_port} by TLS where "tls" is true
 #   listen                options of the plain one
 #   workers               how many, 1 by default
@@ -292,7 +292,7 @@ sub config {
     }
     my $http = $self->{http} // '';
     my $server = $self->{server} // '';
-    my $events = $self->{events} // '';
+    my $events = $self->{events} // $ENV{TEST_WS_EVENTS} // '';
     my $access_log = $http =~ /\baccess_log\b/ ? '' : "access_log $self->{prefix}/access.log;";
 
     my $text = <<"EOT";
