@@ -8,6 +8,8 @@ set -euo pipefail
 . "$(dirname "$0")/apt.sh"
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
+# shellcheck source=scripts/cargo.sh
+. "$(dirname "$0")/cargo.sh"
 
 options=() figures=() peers_only=
 while [ $# -gt 0 ]; do
@@ -55,7 +57,7 @@ done
             ;;
         esac
     done
-    cargo build --quiet --locked --release --manifest-path "$root/bench/Cargo.toml" --target-dir "$root/target/bench"
+    cargo_with_network build --quiet --locked --release --manifest-path "$root/bench/Cargo.toml" --target-dir "$root/target/bench"
 } >&2
 
 options+=(--nginx "$nginx_binary" --directory "$root/target/bench/run")

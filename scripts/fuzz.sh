@@ -9,6 +9,8 @@
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
+# shellcheck source=scripts/cargo.sh
+. "$(dirname "$0")/cargo.sh"
 cd "$root"
 
 minutes=${1:-1}
@@ -50,7 +52,7 @@ else
 fi
 bins=()
 for target in "${targets[@]}"; do bins+=(--bin "$target"); done
-if ! RUSTC_BOOTSTRAP=1 RUSTFLAGS="${flags[*]}" cargo build --quiet --locked --release --manifest-path fuzz/Cargo.toml \
+if ! RUSTC_BOOTSTRAP=1 RUSTFLAGS="${flags[*]}" cargo_with_network build --quiet --locked --release --manifest-path "$root/fuzz/Cargo.toml" \
     --target-dir "$work" --target "$host" "${bins[@]}"; then
     echo "the fuzz targets cannot be built by $(rustc --version), which has to know sancov-module and -Zsanitizer" >&2
     exit 1

@@ -11,6 +11,8 @@
 set -euo pipefail
 # shellcheck source=scripts/apt.sh
 . "$(dirname "$0")/apt.sh"
+# shellcheck source=scripts/cargo.sh
+. "$(dirname "$0")/cargo.sh"
 
 crate_version=1.28.5
 kind=$1 tree=
@@ -60,8 +62,8 @@ nginx-src = "=$crate_version"
 [workspace]
 TOML
     touch "$home/fetch/src/lib.rs"
-    quietly "nginx-$kind-fetch" cargo fetch --manifest-path "$home/fetch/Cargo.toml"
-    manifest=$(cargo metadata --quiet --offline --format-version 1 --manifest-path "$home/fetch/Cargo.toml" |
+    quietly "nginx-$kind-fetch" cargo_with_network fetch --manifest-path "$home/fetch/Cargo.toml"
+    manifest=$(cargo_with_network metadata --quiet --offline --format-version 1 --manifest-path "$home/fetch/Cargo.toml" |
         grep -o '"manifest_path":"[^"]*/nginx-src-[^"]*"' | head -n 1 | cut -d '"' -f 4)
     cp -r "$(dirname "$manifest")/nginx" "$home/src"
     rm -rf "$home/fetch"

@@ -6,6 +6,8 @@
 set -euo pipefail
 # shellcheck source=scripts/nginx.sh
 . "$(dirname "$0")/nginx.sh"
+# shellcheck source=scripts/cargo.sh
+. "$(dirname "$0")/cargo.sh"
 
 if [ "$(id -u)" != 0 ]; then
     echo "soak.sh has to be started by root: nobody else may see the memory of workers" >&2
@@ -21,7 +23,7 @@ module=${SOAK_MODULE:-}
         module=$nginx_module
     fi
     unset NGINX NGINX_SOURCE_DIR NGINX_BUILD_DIR
-    cargo build --quiet --locked --release --manifest-path "$root/bench/Cargo.toml" --target-dir "$root/target/bench"
+    cargo_with_network build --quiet --locked --release --manifest-path "$root/bench/Cargo.toml" --target-dir "$root/target/bench"
     mkdir -p "$directory"
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=127.0.0.1 -keyout "$directory/key.pem" -out "$directory/cert.pem" 2>"$directory/openssl.log"
 } >&2
