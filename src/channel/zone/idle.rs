@@ -87,18 +87,26 @@ impl<'a> Memory<'a> {
     /// Removes the channel that has been longest on a list, but not `own`. False if there is none.
     pub fn remove_idle(self, list: Idle, own: Option<Cell>) -> Result<bool, Corrupt> {
         let (first, _) = self.idle_ends(list)?;
-        while let Some(cell) = Cell::new(first.get()) {
+        let mut passed_own = None;
+        let mut found = false;
+        while !found && let Some(cell) = Cell::new(first.get()) {
             self.unlist_idle(cell)?;
             if first.get() == cell.number() {
                 // It does not know that it is the first, and would be it for ever.
                 return Err(Corrupt);
             }
-            if Some(cell) != own && self.is_idle(cell)? {
+            if Some(cell) == own {
+                passed_own = own;
+            } else if self.is_idle(cell)? {
                 self.remove(cell)?;
-                return Ok(true);
+                found = true;
             }
         }
-        Ok(false)
+        if let Some(own) = passed_own {
+            // What it is needed for may never come: whoever makes room may be killed before that.
+            self.list_idle(own)?;
+        }
+        Ok(found)
     }
 
     /// There are no lists: a repair makes them anew.

@@ -5,6 +5,7 @@
 use super::*;
 use crate::channel::fail::{Hit, arm, disarm, stopped};
 use crate::channel::zone::cells::cells_for;
+use crate::channel::zone::idle::Idle;
 use crate::channel::zone::layout::INLINE_MESSAGE;
 use crate::channel::zone::log::NOTHING;
 use crate::channel::zone::room::reserve;
@@ -354,4 +355,26 @@ fn channels_that_keep_nothing_go_before_messages() {
         rig.try_publish(&format!("passing {n}"), b"x", History { length: NOTHING, time: 0 }).unwrap();
     }
     all_are_there(&rig, &ids);
+}
+
+#[test]
+fn who_makes_room_and_is_killed_before_it_is_used_stays_on_the_list() {
+    let rig = Rig::new(1 << 17);
+    let slot = rig.claim(7);
+    let ids = ["own", "other"];
+    for id in ids {
+        let subscribed = rig.subscribe(id, slot, 1);
+        rig.store.log().unsubscribe(subscribed.channel, slot, None, rig.now()).unwrap();
+    }
+    let memory = rig.store.zone.unlocked();
+    let [own, other] = ids.map(|id| memory.find(key(id), memory.hash(key(id)).unwrap()).unwrap().unwrap());
+    // Both are on it, in this order.
+    rig.store.zone.update(|memory| memory.list_idle(own).and_then(|()| memory.list_idle(other))).unwrap();
+    let remove = || rig.store.zone.update(|memory| memory.remove_idle(Idle::NeverPublished, Some(own))).unwrap();
+    assert!(remove(), "the other one has gone");
+    rig.check();
+    assert!(!remove(), "its own does not go");
+    rig.check();
+    assert!(rig.store.zone.update(|memory| memory.remove_idle(Idle::NeverPublished, None)).unwrap());
+    rig.check();
 }
