@@ -77,8 +77,8 @@ impl ZoneLock {
         let mutex = self.mutex();
         // SAFETY: the mutex is in the zone, which is mapped as long as its cycle, and its word is read as others write it.
         unsafe {
-            let holder = (*mutex).lock.read_volatile() as u64;
-            if holder != 0 && !exists(holder as u32) {
+            let holder = (*mutex).lock.read_volatile();
+            if holder != 0 && !u32::try_from(holder).is_ok_and(exists) {
                 ffi::ngx_shmtx_force_unlock(mutex, holder as ffi::ngx_pid_t);
             }
         }
