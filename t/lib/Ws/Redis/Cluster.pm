@@ -103,7 +103,7 @@ sub replica_of {
     my ($self, $master) = @_;
 
     my $id = $master->command('CLUSTER', 'MYID');
-    my ($replica) = grep { $_->{pid} && $_ != $master && $_->command('CLUSTER', 'NODES') =~ /myself,slave $id/ } $self->nodes;
+    my ($replica) = grep { $_->{pid} && $_ != $master && $_->command('CLUSTER', 'NODES') =~ /myself,slave\S* $id/ } $self->nodes;
     return $replica // die "no replica\n";
 }
 

@@ -15,10 +15,12 @@ our $NAME = 'news';
 
 # start(option => value ...): a master and two replicas with these options, and three Sentinels.
 #   sentinel_password   what the Sentinels want of clients
+#   down_after          as below; 1000
 sub start {
     my ($class, %options) = @_;
 
     my $password = delete $options{sentinel_password};
+    my $down_after = delete $options{down_after} // 1000;
     # A replica is of use at once, and not after a wait for others to copy with it.
     my %all = ('repl-diskless-sync-delay' => 0, 'repl-ping-replica-period' => 1, %options);
     $all{masterauth} = $all{requirepass} if $all{requirepass};
@@ -35,7 +37,7 @@ sub start {
         my @lines = (
             "port $sentinel->{port}", 'bind 127.0.0.1', 'sentinel resolve-hostnames no',
             "sentinel monitor $NAME 127.0.0.1 " . $master->port . ' 2',
-            "sentinel down-after-milliseconds $NAME 1000",
+            "sentinel down-after-milliseconds $NAME $down_after",
             "sentinel failover-timeout $NAME 6000",
             $all{requirepass} ? "sentinel auth-pass $NAME $all{requirepass}" : (),
             $password ? ("requirepass $password", "sentinel sentinel-pass $password") : (),
@@ -64,6 +66,14 @@ sub settled {
         }
         return 1;
     }, 90);
+    return;
+}
+
+# down_after(milliseconds): when a server that does not answer is taken for dead from now on.
+sub down_after {
+    my ($self, $milliseconds) = @_;
+
+    $_->command('SENTINEL', 'SET', $NAME, 'down-after-milliseconds', $milliseconds) for grep { $_->{pid} } $self->sentinels;
     return;
 }
 
