@@ -67,7 +67,8 @@ case 'its own processes are left to it' => sub {
     for (1 .. 5) {
         my $client = Ws::Client->connect(port => $ngx->port);
         $client->send("GET /execute HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        like($client->response->{body}, qr/\b768\b/, 'its status, as wait(2) has it');
+        # Later versions of LuaJIT tell it as Lua 5.2 does.
+        like($client->response->{body}, qr/\b768\b|^nilexit3$/m, 'its status, as wait(2) has it');
     }
     is($_->close(1000), 'close 1000') for @sessions;
     $ngx->await_programs(0);
