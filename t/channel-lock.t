@@ -6,6 +6,7 @@ use warnings;
 
 use lib 't/lib', 'tests/chaos/lib';
 use Chaos::Tracer;
+use POSIX ();
 use Test::More;
 use Ws::Client;
 use Ws::Http;
@@ -14,8 +15,6 @@ use Ws::Process qw(state);
 
 plan skip_all => 'what is traced here is the tool that watches nginx' if instrumented();
 plan skip_all => 'no process can be traced on this machine' if !Chaos::Tracer::is_there();
-plan skip_all => 'this machine does not say what a process waits for' if !defined waits_for($$);
-
 # waits_for(pid): the function of the kernel in which it sleeps; undef where that is not told.
 sub waits_for {
     my ($pid) = @_;
@@ -23,6 +22,21 @@ sub waits_for {
     open my $in, '<', "/proc/$pid/wchan" or return;
     return <$in>;
 }
+
+# is_told(): whether this machine says it.
+sub is_told {
+    my $sleeper = fork // die "fork: $!\n";
+    if (!$sleeper) {
+        sleep 60;
+        POSIX::_exit(0);
+    }
+    await('it to sleep', sub { state($sleeper) eq 'S' });
+    my $where = waits_for($sleeper) || '0';
+    kill 'KILL', $sleeper;
+    waitpid $sleeper, 0;
+    return $where ne '0';
+}
+plan skip_all => 'this machine does not say what a process waits for' if !is_told();
 
 # kill_holder(nginx, code): kills a worker that has the lock while the other one, which is asked to publish, waits for it: where code->(the two words of the lock)
 # holds. Returns the status that the publisher gets.
