@@ -56,6 +56,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/listing", "engine"),
     ("channel/member", "endpoints"),
     ("channel/multiplex", "endpoints"),
+    ("channel/multiplex/outcome", "endpoints"),
     ("channel/programs", "engine"),
     ("channel/publish", "endpoints"),
     ("channel/run", "endpoints"),

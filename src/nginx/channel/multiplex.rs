@@ -5,7 +5,8 @@
 //! What directives say about a channel is found out by a copy of the request that is about this channel: see
 //! [`scope`](crate::nginx::scope).
 
-use std::fmt::Display;
+mod outcome;
+
 use std::rc::Rc;
 
 use super::access::{self, Access};
@@ -15,19 +16,17 @@ use super::member::{self, ChannelMember, JoinDecision, Place};
 use super::subscription::{self, Ids, Subscription};
 use super::websocket::{expelled, heartbeat, step};
 use super::{hub, presence_of};
-use crate::channel::backend::{Answer, Failure, Outcome, PublishReply};
+use crate::channel::backend::Answer;
 use crate::channel::fanout::{Allowance, Next, OnGap, SubscriberId};
 use crate::channel::hook::Moderator;
-use crate::channel::memory::Corrupt;
 use crate::channel::message::{OCTET_STREAM, Publication, kind_of};
-use crate::channel::position::{Asked, Epoch, MessageId, Offset};
-use crate::channel::store::{Info, Presence, PublishError, ReadError};
+use crate::channel::position::Asked;
+use crate::channel::store::{Presence, ReadError};
 use crate::channel::transport::Transport;
 use crate::channel::v1::answer::{self, About};
 use crate::channel::v1::{Begin, Command, Conversation, Fault, Operation, Said};
 use crate::channel::wire::websocket::{Deflate, Framing, Style};
 use crate::channel::wire::{Naming, WireForm};
-use crate::nginx::ffi;
 use crate::nginx::request::{HeldRequest, Request};
 use crate::nginx::session::{self, SessionRef};
 use crate::nginx::status::Status;
@@ -37,18 +36,10 @@ use crate::session::program::LeftProgram;
 use crate::ws::close::CloseCode;
 use crate::ws::connection::Data;
 use crate::ws::frame::MessageKind;
-
-const FAILED: u16 = ffi::NGX_HTTP_INTERNAL_SERVER_ERROR as u16;
-const FORBIDDEN: u16 = ffi::NGX_HTTP_FORBIDDEN as u16;
+use outcome::{FAILED, FORBIDDEN, Published, Refusal, dropped, plain, present, published, told_by_hook};
 
 /// The name of the event that tells an EventSource of lost messages: nobody else may say so.
 const GAP: &str = "gap";
-
-/// A status, and what the client is told beside it.
-type Refusal = (u16, String);
-
-/// What became of a publication: its id, unless it was dropped, and what is known of the channel.
-type Published = Result<(Option<MessageId>, Info), Refusal>;
 
 /// What a hook, or whoever has the channels, has answered.
 enum News {
@@ -535,59 +526,4 @@ impl Drop for Multiplex {
     fn drop(&mut self) {
         self.part();
     }
-}
-
-/// What the client is told beside a status.
-fn plain(status: Status) -> Refusal {
-    let status = status.answer().filter(|status| (400..600).contains(status)).unwrap_or(FAILED);
-    let reason = match status {
-        400 => "the request is malformed",
-        401 => "who you are is not known",
-        403 => "forbidden",
-        404 => "there is no such channel",
-        413 => "too large",
-        429 => "too many",
-        502 | 504 => "nobody can be asked",
-        503 => "try again later",
-        507 => "there is no room",
-        508 => "a hook is asked because of itself",
-        500.. => "something is wrong with the server",
-        _ => "refused",
-    };
-    (status, reason.to_owned())
-}
-
-/// The status of a hook that refuses, and how it is told.
-fn told_by_hook(status: u16) -> Refusal {
-    plain(Status::http(status))
-}
-
-/// Why whoever has the channels has not done something; `own` is the status of a reason that the operation itself has.
-fn failed<E: Display>(failure: &Failure<E>, own: impl FnOnce(&E) -> u16) -> Refusal {
-    let status = match failure {
-        Failure::Unavailable => 503,
-        Failure::Unknown => 504,
-        Failure::Refused | Failure::Unsupported => FAILED,
-        Failure::Own(error) => own(error),
-    };
-    (status, failure.to_string())
-}
-
-fn published(outcome: Outcome<PublishReply, PublishError>) -> Published {
-    let status = |error: &PublishError| match error {
-        PublishError::TooLarge => 507,
-        PublishError::Group => FORBIDDEN,
-        PublishError::Corrupt => FAILED,
-    };
-    outcome.map(|reply| (Some(reply.id), reply.info)).map_err(|failure| failed(&failure, status))
-}
-
-/// What is known of a channel to which nothing was published.
-fn dropped(outcome: Outcome<Option<Info>, Corrupt>) -> Info {
-    let last = MessageId { epoch: Epoch(0), offset: Offset(0) };
-    outcome.ok().flatten().unwrap_or(Info { messages: 0, requested: None, subscribers: 0, last })
-}
-
-fn present(outcome: Outcome<Option<Presence>, ReadError>) -> Result<Presence, Refusal> {
-    outcome.map_err(|failure| failed(&failure, |_| FAILED))?.ok_or_else(|| plain(Status::NOT_FOUND))
 }
