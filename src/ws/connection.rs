@@ -339,4 +339,6 @@ impl Connection {
 #[cfg(test)]
 mod deflate_tests;
 #[cfg(test)]
+mod deflate_window_tests;
+#[cfg(test)]
 mod tests;

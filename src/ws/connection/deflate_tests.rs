@@ -3,14 +3,13 @@
 //! PROTOCOL: permessage-deflate.
 
 use proptest::prelude::*;
-use zlib_rs::{Inflate, InflateFlush};
 
 use super::tests::*;
 use super::*;
 use crate::ws::deflate::{self, Context, Settings};
 
 /// What is agreed on after this offer.
-fn agreed(offer: &str, settings: Settings) -> Agreed {
+pub(super) fn agreed(offer: &str, settings: Settings) -> Agreed {
     deflate::negotiate(&[offer.as_bytes()], &settings).unwrap()
 }
 
@@ -45,8 +44,8 @@ fn run_with_context(octets: &[u8]) -> Vec<Seen> {
     with
 }
 
-const CONTEXTS: [Context; 3] = [Context::Off, Context::History, Context::Dedicated];
-const RSV1: u8 = 0x40;
+pub(super) const CONTEXTS: [Context; 3] = [Context::Off, Context::History, Context::Dedicated];
+pub(super) const RSV1: u8 = 0x40;
 
 /// A compressed message that refers to nothing before it.
 fn deflated(payload: &[u8]) -> Vec<u8> {
@@ -57,7 +56,7 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Octets that hardly compress.
-fn noise(len: usize) -> Vec<u8> {
+pub(super) fn noise(len: usize) -> Vec<u8> {
     let mut state = 1u64;
     let step = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -326,7 +325,7 @@ fn similar_messages_need_little() {
 }
 
 /// Frames of a server as a client would send them.
-fn masked(mut octets: &[u8]) -> Vec<u8> {
+pub(super) fn masked(mut octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     while let [first, length, rest @ ..] = octets {
         let (len, rest) = match length {
@@ -341,7 +340,7 @@ fn masked(mut octets: &[u8]) -> Vec<u8> {
 }
 
 /// A connection that takes what one of ours with the same agreement sends, by an inflater that is always the same.
-fn client(agreed: Agreed) -> Connection {
+pub(super) fn client(agreed: Agreed) -> Connection {
     let mut swapped = dedicated();
     swapped.client_no_context = agreed.server_no_context;
     Connection::with(Limits { message: 0, ..Limits::default() }, Some(swapped))
@@ -454,27 +453,6 @@ fn shared_messages_between_own_ones() {
     assert_eq!((plain.shared_window(), plain.ready_made(true), plain.ready_made(false)), (None, false, true));
     plain.close(CloseCode::NORMAL, "", &mut Vec::new());
     assert!(!plain.ready_made(false));
-}
-
-#[test]
-fn every_window_and_level() {
-    let message = [noise(5000), b"text that repeats itself ".repeat(400), noise(5000)].concat();
-    for window in 9..=15 {
-        for level in [1, 2, 6, 9] {
-            for context in CONTEXTS {
-                let agreed = agreed("permessage-deflate", Settings { level, window, min_size: 0, context });
-                let mut c = Connection::with(Limits::default(), Some(agreed));
-                let (mut s, mut out) = (Scratch::new(), Vec::new());
-                for _ in 0..3 {
-                    c.message(MessageKind::Binary, &message, &mut s, &mut out).unwrap();
-                }
-                assert!(out.len() < message.len() * 3);
-                let mut run = Run::new(client(agreed));
-                run.feed(&masked(&out));
-                assert_eq!(run.seen, vec![binary(&message); 3]);
-            }
-        }
-    }
 }
 
 /// What a server may send, and how.
@@ -592,52 +570,5 @@ proptest! {
         }
         let octets = [frame(BINARY | RSV1, &compressed), frame(BINARY | RSV1, &deflated(b"next"))].concat();
         let _ = run_limited(Limits { message, ..Limits::default() }, &octets);
-    }
-}
-
-/// The messages in frames of a server, as a client gets them that has a window of just this size.
-fn with_window(window: u8, frames: &[u8]) -> Vec<Vec<u8>> {
-    let mut inflate = Inflate::new(false, window);
-    let mut rest = frames;
-    let mut messages = Vec::new();
-    while let [first, 126, high, low, after @ ..] = rest {
-        assert_eq!(first & 0xF0, 0x80 | RSV1, "one frame, and compressed");
-        let (payload, after) = after.split_at(u16::from_be_bytes([*high, *low]).into());
-        let input = [payload, &[0x00, 0x00, 0xFF, 0xFF]].concat();
-        let (begin_in, begin_out) = (inflate.total_in(), inflate.total_out());
-        let mut message = Vec::new();
-        // One octet at a time: what is further back than the window cannot be taken from the output.
-        loop {
-            let mut octet = [0];
-            let at = (inflate.total_in() - begin_in) as usize;
-            inflate.decompress(&input[at..], &mut octet, InflateFlush::SyncFlush).unwrap();
-            if inflate.total_out() - begin_out == message.len() as u64 {
-                break;
-            }
-            message.extend(octet);
-        }
-        messages.push(message);
-        rest = after;
-    }
-    assert!(rest.is_empty());
-    messages
-}
-
-#[test]
-fn a_client_needs_no_more_than_the_window_that_was_agreed() {
-    for (window, level) in [(9, 1), (9, 2), (9, 6), (9, 9), (10, 2), (12, 2)] {
-        for context in CONTEXTS {
-            let agreed = agreed("permessage-deflate", Settings { level, window, min_size: 0, context });
-            let mut c = Connection::with(Limits::default(), Some(agreed));
-            let (mut s, mut out) = (Scratch::new(), Vec::new());
-            // What is repeated is just within the window, at its end, or beyond.
-            let distances = [-300, -263, -262, -261, -1, 0, 1, 300]
-                .map(|more| noise((1_usize << window).wrapping_add_signed(more)));
-            let messages = distances.map(|part| [&part[..], &part[..], &[b'x'; 300]].concat());
-            for message in &messages {
-                c.message(MessageKind::Binary, message, &mut s, &mut out).unwrap();
-            }
-            assert_eq!(with_window(window, &out), messages, "window {window}, level {level}, {context:?}");
-        }
     }
 }
