@@ -87,16 +87,23 @@ case 'no connection for the channels' => sub {
     like($said, qr/channels: this worker cannot hear of messages of other workers/, $said);
 };
 
-case 'a root without /proc' => sub {
-    plan skip_all => 'needs root and unshare' if $> != 0 || system('unshare -m true 2>/dev/null') != 0 || instrumented();
-    my $ngx = Ws::Nginx->start(
-        workers => 2,
-        through => ['unshare', '-m', '--propagation', 'private', 'sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh'],
-        http => 'websocket_channel_zone 4m;', server => <<'EOS');
+# start_with_proc(command, name => value ...): two workers that see what the command mounts.
+sub start_with_proc {
+    my ($mount, %opt) = @_;
+
+    my @unshared = ('unshare', '-m', '--propagation', 'private', 'sh', '-c');
+    plan skip_all => 'needs root' if $> != 0 || instrumented();
+    plan skip_all => 'no such /proc can be mounted' if system("@unshared '$mount' 2>/dev/null") != 0;
+    return Ws::Nginx->start(
+        workers => 2, through => [@unshared, qq($mount && exec "\$@"), 'sh'], http => 'websocket_channel_zone 4m;', %opt, server => <<'EOS');
     location = /status { websocket_status; }
     location = /cat    { websocket_exec /bin/cat; websocket_exec_max 1; websocket_exec_stop 50ms 50ms; }
     location = /pubsub { websocket_channel a mode=pubsub; }
 EOS
+}
+
+case 'a root without /proc' => sub {
+    my $ngx = start_with_proc('mount -t tmpfs none /proc');
     my @clients = map { Ws::Client->open($ngx->port, '/pubsub') } 1 .. 8;
     $clients[0]->send(text('hello'));
     is($_->text, 'hello') for @clients;
@@ -117,17 +124,7 @@ EOS
 # With "hidepid", as by ProtectProc= of systemd, a worker that hides its memory from the programs that it starts is shown to nobody but
 # root.
 case 'a /proc that hides processes from each other' => sub {
-    plan skip_all => 'needs root and unshare' if $> != 0 || system('unshare -m true 2>/dev/null') != 0 || instrumented();
-    my $hide = 'mount -t proc -o hidepid=2 none /proc';
-    plan skip_all => 'no /proc with hidepid can be mounted' if system("unshare -m --propagation private sh -c '$hide' 2>/dev/null") != 0;
-    my $ngx = Ws::Nginx->start(
-        workers => 2, user => 'daemon',
-        through => ['unshare', '-m', '--propagation', 'private', 'sh', '-c', qq($hide && exec "\$@"), 'sh'],
-        http => 'websocket_channel_zone 4m;', server => <<'EOS');
-    location = /status { websocket_status; }
-    location = /cat    { websocket_exec /bin/cat; websocket_exec_max 2; websocket_exec_stop 50ms 50ms; }
-    location = /pubsub { websocket_channel a mode=pubsub; }
-EOS
+    my $ngx = start_with_proc('mount -t proc -o hidepid=2 none /proc', user => 'daemon');
     my @clients = map { Ws::Client->open($ngx->port, '/pubsub') } 1 .. 16;
     for my $nth (1 .. 4) {
         $clients[0]->send(text("hello $nth"));
