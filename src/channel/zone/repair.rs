@@ -135,8 +135,8 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Marks a chain. `count` looks at its first cell and says how many it has; `None` if it is not what it should be. The last cell, or
-    /// `None` if there is no such chain: then nothing of it stays marked, or it would be neither used nor free.
+    /// Marks a chain, and cuts what would follow it. `count` looks at its first cell and says how many it has; `None` if it is not what it
+    /// should be. The last cell, or `None` if there is no such chain: then nothing of it stays marked, or it would be neither used nor free.
     fn mark_chain(
         self,
         head: Cell,
@@ -161,6 +161,7 @@ impl<'a> Memory<'a> {
             self.unmark_chain(head, marked)?;
             return Ok(None);
         }
+        self.cell::<CellHead>(tail)?.next.set(0);
         Ok(Some(tail))
     }
 

@@ -5,7 +5,7 @@
 use super::*;
 use crate::channel::memory::Corrupt;
 use crate::channel::zone::idle::Idle;
-use crate::channel::zone::layout::{Cell, Message, Record};
+use crate::channel::zone::layout::{Cell, CellHead, Message, Record};
 
 /// Octets of a zone that has so few buckets that one call looks at all of them.
 const LEN: usize = 1 << 17;
@@ -177,4 +177,18 @@ fn a_link_behind_the_newest_message() {
     rig.store.distrust().unwrap();
     rig.check();
     assert_eq!(rig.read(channel, 1).0.len(), 2);
+}
+
+/// Nothing comes after the last cell of a chain.
+#[test]
+fn a_link_behind_the_last_cell() {
+    let rig = Rig::new(LEN);
+    rig.publish("a", b"x");
+    let (cell, record) = record(&rig, "a");
+    let memory = rig.store.zone.unlocked();
+    for last in [cell, Cell::new(record.oldest.get()).unwrap()] {
+        memory.cell::<CellHead>(last).unwrap().next.set(77);
+    }
+    rig.store.distrust().unwrap();
+    rig.check();
 }
