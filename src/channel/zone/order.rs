@@ -146,7 +146,8 @@ impl Memory<'_> {
     }
 
     /// Sorts the messages that are chained by `newer` from `first` on, and makes them the order of the zone. A merge sort
-    /// from the bottom up: it needs no memory, because it may have to run when there is none.
+    /// from the bottom up: it needs no memory, because it may have to run when there is none. Where two have the same serial, all
+    /// get new ones.
     pub fn sort_order(self, first: Option<Cell>) -> Result<(), Corrupt> {
         // `runs[n]` is a sorted list of 2^n messages.
         let mut runs = [None; 32];
@@ -173,14 +174,29 @@ impl Memory<'_> {
         let header = self.header()?;
         self.look_at_all_anew()?;
         header.oldest.set(link(all));
-        let mut older = None;
+        let (mut older, mut last, mut is_unique) = (None, 0, true);
         while let Some(cell) = all {
             let message = self.message(cell)?;
             message.older.set(link(older));
-            older = Some(cell);
+            is_unique &= message.serial.get() != last;
+            (older, last) = (Some(cell), message.serial.get());
             all = Cell::new(message.newer.get());
         }
         header.newest.set(link(older));
+        if is_unique { Ok(()) } else { self.number_anew() }
+    }
+
+    /// Gives all messages serials after all that there were, in their order. A position in many channels that has one of two messages
+    /// of the same serial behind it would have both, and the other one be lost: who comes with such a position gets messages again.
+    fn number_anew(self) -> Result<(), Corrupt> {
+        let header = self.header()?;
+        let mut next = Cell::new(header.oldest.get());
+        while let Some(cell) = next {
+            let message = self.message(cell)?;
+            header.serial.add(1);
+            message.serial.set(header.serial.get());
+            next = Cell::new(message.newer.get());
+        }
         Ok(())
     }
 

@@ -192,3 +192,21 @@ fn a_link_behind_the_last_cell() {
     rig.store.distrust().unwrap();
     rig.check();
 }
+
+/// Of two messages with the same serial one would be lost to who has a position in many channels that is at the other.
+#[test]
+fn a_serial_that_two_messages_have() {
+    let rig = Rig::new(LEN);
+    for id in ["a", "b", "a"] {
+        rig.publish(id, b"x");
+    }
+    let memory = rig.store.zone.unlocked();
+    let serial = |id| {
+        let oldest = memory.message(Cell::new(record(&rig, id).1.oldest.get()).unwrap()).unwrap();
+        &oldest.serial
+    };
+    serial("b").set(serial("a").get());
+    rig.store.distrust().unwrap();
+    rig.check();
+    assert!(serial("a").get() > 3 && serial("b").get() > 3, "they are after every position that there was");
+}
