@@ -196,7 +196,9 @@ ngx_int_t
 ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h)
 {
 #define ngx_ws_header_is(h, name)                                                                                          \
-    ((h)->key.len == sizeof(name) - 1 && ngx_strncasecmp((h)->key.data, (u_char *) name, sizeof(name) - 1) == 0)
+    ((h)->key.len == sizeof(name) - 1                                                                                      \
+     && (ngx_memcmp((h)->key.data, name, sizeof(name) - 1) == 0                                                            \
+         || ngx_strncasecmp((h)->key.data, (u_char *) name, sizeof(name) - 1) == 0))
 
     if (ngx_ws_header_is(h, "Cache-Control")) {
 
