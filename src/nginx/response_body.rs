@@ -184,8 +184,8 @@ impl<C: Octets> Body<C> {
     pub fn send(&mut self) -> Result<(), Lost> {
         let known = self.in_flight.len() - self.fresh;
         self.fresh = 0;
-        let mut buffers: Vec<*mut ffi::ngx_buf_t> =
-            self.in_flight.iter_mut().skip(known).map(|piece| &raw mut *piece.buffer).collect();
+        let mut buffers = Vec::<*mut ffi::ngx_buf_t>::with_capacity(self.in_flight.len() - known);
+        buffers.extend(self.in_flight.iter_mut().skip(known).map(|piece| &raw mut *piece.buffer));
         let request = self.request.get().raw();
         // SAFETY: the request is alive, and the buffers stay where they are until they are empty.
         let sent = unsafe {

@@ -46,11 +46,6 @@ pub struct Presentation {
 }
 
 impl Presentation {
-    /// Whether it leaves messages as they are.
-    pub fn is_empty(&self) -> bool {
-        self.template.is_none() && self.event.is_empty()
-    }
-
     /// Whether its template has this variable.
     fn has(&self, variable: Variable) -> bool {
         self.template.as_ref().is_some_and(|template| template.has(variable))

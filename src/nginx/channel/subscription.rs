@@ -289,15 +289,17 @@ fn is_octets(request: Request<'_>) -> bool {
 /// The status to answer: 400 where the client names a function that has no name of one.
 pub fn presented(request: Request<'_>, form: WireForm, are_events: bool) -> Result<WireForm, Status> {
     let settings = request.settings();
-    // The channel is the name of the event where that is said.
-    let is_named = settings.channel_tell_id() == Some(Naming::Event);
-    let event = if are_events && !is_named { settings.channel_eventsource_event() } else { Rc::default() };
     let template = match settings.channel_message_template.as_ref().and_then(Option::as_ref) {
         Some(template) if !is_octets(request) => Some(template_of(request, template)?),
         Some(_) | None => None,
     };
-    let presentation = Presentation { template, event };
-    Ok(if presentation.is_empty() { form } else { WireForm::Presented(presentation, Box::new(form)) })
+    // The channel is the name of the event where that is said.
+    let is_named = settings.channel_tell_id() == Some(Naming::Event);
+    let event = (are_events && !is_named).then(|| settings.channel_eventsource_event());
+    if template.is_none() && event.as_ref().is_none_or(|event| event.is_empty()) {
+        return Ok(form);
+    }
+    Ok(WireForm::Presented(Presentation { template, event: event.unwrap_or_default() }, Box::new(form)))
 }
 
 /// A template with the values that its variables have for a request.
