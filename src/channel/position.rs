@@ -10,7 +10,7 @@
 mod asked;
 mod cut;
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 pub use asked::Asked;
 pub use cut::{Cut, MOST_LISTED, UNKNOWN};
@@ -55,7 +55,7 @@ impl MessageId {
     pub const MAX_LEN: usize = 41;
 
     fn parse(octets: &[u8]) -> Option<Self> {
-        let colon = octets.iter().position(|&octet| octet == b':')?;
+        let colon = memchr::memchr(b':', octets)?;
         let (epoch, offset) = (octets.get(..colon)?, octets.get(colon + 1..)?);
         Some(Self { epoch: Epoch(number(epoch)?), offset: Offset(number(offset)?) })
     }
@@ -63,13 +63,9 @@ impl MessageId {
 
 /// A decimal number without sign.
 fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |value, &digit| {
-        digit.is_ascii_digit().then_some(())?;
-        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })
+    // parse() takes a plus as well.
+    digits.first().filter(|first| first.is_ascii_digit())?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Channels that one position can name.
@@ -80,7 +76,9 @@ const NOWHERE: MessageId = MessageId { epoch: Epoch(0), offset: Offset(0) };
 
 /// Ids as one string. `None` is before what a channel has lost by being replaced.
 pub fn join(ids: impl IntoIterator<Item = Option<MessageId>>) -> String {
-    let mut joined = String::with_capacity(MessageId::MAX_LEN);
+    // With room for the quotes of an entity tag.
+    let mut joined = String::with_capacity(MessageId::MAX_LEN + 2);
+    let (mut epoch, mut offset) = (itoa::Buffer::new(), itoa::Buffer::new());
     let mut replaced = false;
     for id in ids {
         let id = match id {
@@ -94,15 +92,19 @@ pub fn join(ids: impl IntoIterator<Item = Option<MessageId>>) -> String {
         if !joined.is_empty() {
             joined.push(',');
         }
-        // A string takes everything.
-        let _ = write!(joined, "{id}");
+        // Each answer to a long-poll has one: a formatter takes ten times as long.
+        for part in [epoch.format(id.epoch.0), ":", offset.format(id.offset.0)] {
+            joined.push_str(part);
+        }
     }
     joined
 }
 
 /// An id as an entity tag (RFC 9110, section 8.8.3).
-pub fn etag(id: &str) -> String {
-    ["\"", id, "\""].concat()
+pub fn etag(mut id: String) -> String {
+    id.insert(0, '"');
+    id.push('"');
+    id
 }
 
 /// Where a subscriber without a position begins: `websocket_channel_start`.
@@ -315,7 +317,7 @@ mod tests {
         assert_eq!(Asked::id(b"77:5"), Asked::After(vec![id(77, 5)]));
         assert_eq!(Asked::id(b" 77:5 , 1:0 "), Asked::After(vec![id(77, 5), id(1, 0)]));
         assert_eq!(join([id(77, 5), id(1, 0)].map(Some)), "77:5,1:0");
-        assert_eq!(etag(&join([Some(id(77, 5))])), "\"77:5\"");
+        assert_eq!(etag(join([Some(id(77, 5))])), "\"77:5\"");
         assert_eq!(id(u64::MAX, u64::MAX).to_string().len(), MessageId::MAX_LEN);
     }
 
@@ -461,7 +463,7 @@ mod tests {
             let ids: Vec<_> = ids.into_iter().map(|(epoch, offset)| id(epoch, offset)).collect();
             let joined = join(ids.iter().copied().map(Some));
             prop_assert_eq!(Asked::id(joined.as_bytes()), Asked::After(ids.clone()));
-            prop_assert_eq!(Asked::etag(etag(&joined).as_bytes()), Asked::After(ids));
+            prop_assert_eq!(Asked::etag(etag(joined.clone()).as_bytes()), Asked::After(ids));
         }
     }
 }

@@ -99,7 +99,11 @@ fn engine_lines(text: &mut String, engine: &Engine) {
     let Engine { name, master, workers, connected, sent, failed, pending, latency, fetched, epochs, .. } = engine;
     let state = |is_there: bool, since: u64| {
         let word = if is_there { "connected" } else { "not connected" };
-        if since == 0 { word.to_owned() } else { format!("{word} since {}", http_date(since / 1000)) }
+        if since == 0 {
+            word.to_owned()
+        } else {
+            format!("{word} since {}", String::from_utf8_lossy(&http_date(since / 1000)))
+        }
     };
     let (listens, listens_since) = engine.listens();
     let milliseconds = |thousandths: u64| latency.below(thousandths) as f64 / 1000.0;

@@ -49,7 +49,7 @@ pub fn split_quoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
 pub fn split_charset(media_type: &[u8]) -> (usize, &[u8]) {
     const NAME: &[u8] = b"charset=";
     let mut from = 0;
-    while let Some(at) = media_type.iter().skip(from).position(|&octet| octet == b';') {
+    while let Some(at) = memchr::memchr(b';', media_type.get(from..).unwrap_or_default()) {
         let semicolon = from + at;
         let blanks = media_type.iter().skip(semicolon + 1).take_while(|&&octet| octet == b' ').count();
         from = semicolon + 1 + blanks;

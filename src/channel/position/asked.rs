@@ -2,6 +2,8 @@
 
 //! What a client says about the last message that it has, whatever clients and servers in between have made of it.
 
+use memchr::{memchr, memrchr};
+
 use super::{Cut, MAX_POSITIONS, MessageId, number};
 
 /// What a client says about the last message that it has.
@@ -47,12 +49,12 @@ impl Asked {
         if rest.is_empty() {
             return Self::Nothing;
         }
-        if !rest.contains(&b'"') {
+        if memchr(b'"', rest).is_none() {
             return Self::id(rest);
         }
-        while let Some(open) = rest.iter().position(|&octet| octet == b'"') {
+        while let Some(open) = memchr(b'"', rest) {
             let tag = rest.get(open + 1..).unwrap_or_default();
-            let Some(close) = tag.iter().position(|&octet| octet == b'"') else { break };
+            let Some(close) = memchr(b'"', tag) else { break };
             if let found @ (Self::After(_) | Self::Cut(_)) = Self::id(tag.get(..close).unwrap_or_default()) {
                 return found;
             }
@@ -75,8 +77,8 @@ fn without_coding(tag: &[u8]) -> &[u8] {
 /// NchanSubscriber.js puts the seconds of `Last-Modified` and a colon before the tag as it came.
 fn within(octets: &[u8]) -> &[u8] {
     let mut octets = octets;
-    if let Some(open) = octets.iter().position(|&octet| octet == b'"')
-        && let Some(close) = octets.iter().rposition(|&octet| octet == b'"').filter(|&close| close > open)
+    if let Some(open) = memchr(b'"', octets)
+        && let Some(close) = memrchr(b'"', octets).filter(|&close| close > open)
     {
         let (before, behind) = (octets.get(..open).unwrap_or_default(), octets.get(close + 1..).unwrap_or_default());
         let seconds = before.strip_suffix(b"W/").unwrap_or(before).strip_suffix(b":");

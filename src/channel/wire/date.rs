@@ -18,7 +18,7 @@ const EPOCH: u64 = 719_468;
 const LAST: u64 = 253_402_300_799;
 
 /// A time, in seconds since 1970, as an IMF-fixdate; one after the year 9999 as the end of that. Each answer to a long-poll has one.
-pub fn http_date(unix: u64) -> String {
+pub fn http_date(unix: u64) -> [u8; 29] {
     let unix = unix.min(LAST);
     let (days, second) = (unix / 86_400, unix % 86_400);
     let (cycles, day) = ((days + EPOCH) / CYCLE, (days + EPOCH) % CYCLE);
@@ -38,7 +38,7 @@ pub fn http_date(unix: u64) -> String {
         date[at] = b'0' + (number / 10) as u8;
         date[at + 1] = b'0' + (number % 10) as u8;
     }
-    String::from_utf8_lossy(&date).into_owned()
+    date
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
             (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
         ];
         for (unix, date) in expected {
-            assert_eq!(http_date(unix), date, "{unix}");
+            assert_eq!(str::from_utf8(&http_date(unix)), Ok(date), "{unix}");
         }
     }
 
@@ -75,7 +75,8 @@ mod tests {
             let lengths = [31, 28 + u64::from(is_leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
             for (name, length) in names.into_iter().zip(lengths) {
                 for day in 1..=length {
-                    assert_eq!(http_date(unix)[5..], format!("{day:02} {name} {year} 00:00:00 GMT"), "{unix}");
+                    let date = format!("{day:02} {name} {year} 00:00:00 GMT");
+                    assert_eq!(str::from_utf8(&http_date(unix)[5..]), Ok(&*date), "{unix}");
                     unix += 86_400;
                 }
             }

@@ -9,7 +9,6 @@
 use super::date::http_date;
 use super::{header_value, one_line};
 use crate::channel::message::Message;
-use crate::channel::position::etag;
 
 /// What the body begins with; the boundary follows.
 pub const FIRST: &[u8] = b"--";
@@ -29,8 +28,8 @@ pub fn gap(lost: u64) -> Vec<u8> {
 
 /// A message as a part, from after a boundary to before the next one; `channel` is the one that it is from, if that is to be told.
 pub fn part(message: &Message, id: &str, channel: Option<&[u8]>) -> Vec<u8> {
-    let date = http_date(message.unix / 1000);
-    let mut out = format!("\r\nLast-Modified: {date}\r\nEtag: {}", etag(id)).into_bytes();
+    let head = [b"\r\nLast-Modified: ", &http_date(message.unix / 1000)[..], b"\r\nEtag: \"", id.as_bytes(), b"\""];
+    let mut out = head.concat();
     out.reserve_exact(message.data().len() + message.content_type().len() + 28);
     if !message.content_type().is_empty() {
         out.extend_from_slice(b"\r\nContent-Type: ");

@@ -85,7 +85,7 @@ impl From<Lost> for SubscriberEnd {
 /// The response of a request.
 pub trait Response {
     /// Adds a header. `false` when there is no memory.
-    fn add_header(&mut self, name: &'static str, value: &str) -> bool;
+    fn add_header(&mut self, name: &'static str, value: impl AsRef<[u8]>) -> bool;
 
     /// Sends the head of a 200; the length is -1 where nobody knows it. Whether a body follows.
     ///

@@ -101,12 +101,12 @@ pub struct Shared(Rc<World>);
 pub struct TestSource(Rc<World>, SubscriberId);
 
 impl Response for Shared {
-    fn add_header(&mut self, name: &'static str, value: &str) -> bool {
+    fn add_header(&mut self, name: &'static str, value: impl AsRef<[u8]>) -> bool {
         self.0.held();
         let mut wire = self.0.wire.borrow_mut();
         assert!(wire.status.is_none(), "a header behind the head");
         assert!(wire.headers.iter().all(|(other, _)| *other != name), "{name} twice");
-        wire.headers.push((name, value.to_owned()));
+        wire.headers.push((name, String::from_utf8(value.as_ref().to_vec()).expect("a header is a text")));
         true
     }
 

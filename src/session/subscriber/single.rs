@@ -82,14 +82,14 @@ impl<H: Host> Subscriber<H> {
             Some(Ok(Next::Items)) => {
                 let position = self.position();
                 self.leave(0);
-                let answered = self.respond_with(streaming, several, &position);
+                let answered = self.respond_with(streaming, several, position);
                 Flow::Break(answered.err().unwrap_or(SubscriberEnd::Finished))
             }
             next => self.without_items(next),
         }
     }
 
-    fn respond_with(&mut self, streaming: &Streaming, several: Several, position: &str) -> Result<(), SubscriberEnd> {
+    fn respond_with(&mut self, streaming: &Streaming, several: Several, position: String) -> Result<(), SubscriberEnd> {
         let Several { body: messages_body, messages, lost } = several;
         self.spoke = self.host.now();
         for shared in &messages {
@@ -97,15 +97,15 @@ impl<H: Host> Subscriber<H> {
         }
         let newest = messages.iter().map(|shared| shared.message.unix).max().unwrap_or_default();
         let mut body = Vec::with_capacity(messages_body.len() + 3);
-        streaming.begin(position, |content| body.push(content));
+        streaming.begin(&position, |content| body.push(content));
         body.extend(messages_body);
         body.push(streaming.end());
         body.retain(|content| !content.octets().is_empty());
         let response = &mut self.response;
-        let headers = response.add_header("ETag", &etag(position))
-            && response.add_header("Last-Modified", &http_date(newest / 1000))
+        let headers = response.add_header("ETag", etag(position))
+            && response.add_header("Last-Modified", http_date(newest / 1000))
             && response.add_header("Cache-Control", NO_STORE)
-            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
+            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", lost.to_string()));
         if !headers {
             return Err(FAILED);
         }
@@ -159,7 +159,7 @@ impl<H: Host> Subscriber<H> {
                 let position = self.position();
                 // Whoever has the answer may ask again at once, where only so many may subscribe.
                 self.leave(0);
-                let answered = found.ok_or(FAILED).and_then(|found| self.respond(found, &position));
+                let answered = found.ok_or(FAILED).and_then(|found| self.respond(found, position));
                 Flow::Break(answered.err().unwrap_or(SubscriberEnd::Finished))
             }
             next => self.without_items(next),
@@ -185,19 +185,19 @@ impl<H: Host> Subscriber<H> {
         }
     }
 
-    fn respond(&mut self, found: Found, position: &str) -> Result<(), SubscriberEnd> {
+    fn respond(&mut self, found: Found, position: String) -> Result<(), SubscriberEnd> {
         let Found { buffer, shared, lost, channel } = found;
         let message = &shared.message;
         self.spoke = self.host.now();
         Self::count(&self.record, self.open.as_ref(), message);
         let response = &mut self.response;
-        let headers = response.add_header("ETag", &etag(position))
-            && response.add_header("Last-Modified", &http_date(message.unix / 1000))
+        let headers = response.add_header("ETag", etag(position))
+            && response.add_header("Last-Modified", http_date(message.unix / 1000))
             && response.add_header("Cache-Control", NO_STORE)
-            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()))
+            && lost.is_none_or(|lost| response.add_header("X-Channel-Gap", lost.to_string()))
             // What the location has made of it is what it is said to be, whoever has published what.
             && buffer.content_type().is_none_or(|_| response.add_header("X-Content-Type-Options", "nosniff"))
-            && channel.is_none_or(|channel| response.add_header("X-Channel-Id", &header_value(&channel)));
+            && channel.is_none_or(|channel| response.add_header("X-Channel-Id", header_value(&channel)));
         if !headers {
             return Err(FAILED);
         }
@@ -242,9 +242,9 @@ impl<H: Host> Subscriber<H> {
         let position = self.position();
         self.leave(0);
         let response = &mut self.response;
-        let headers = response.add_header("ETag", &etag(&position))
+        let headers = response.add_header("ETag", etag(position))
             && response.add_header("Cache-Control", NO_STORE)
-            && self.lost.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
+            && self.lost.is_none_or(|lost| response.add_header("X-Channel-Gap", lost.to_string()));
         if !headers {
             return Flow::Break(FAILED);
         }

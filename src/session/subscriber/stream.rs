@@ -25,8 +25,8 @@ impl<H: Host> Subscriber<H> {
         // Who loses the connection before the first message comes back with the position.
         let headers = response.add_header("Cache-Control", streaming.cache_control())
             && response.add_header("X-Accel-Buffering", "no")
-            && (!streaming.has_position_in_head() || response.add_header("ETag", &etag(&position)))
-            && losses.is_none_or(|lost| response.add_header("X-Channel-Gap", &lost.to_string()));
+            && (!streaming.has_position_in_head() || response.add_header("ETag", etag(position.clone())))
+            && losses.is_none_or(|lost| response.add_header("X-Channel-Gap", lost.to_string()));
         if !headers {
             return Err(FAILED);
         }

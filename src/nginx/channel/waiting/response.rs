@@ -31,8 +31,8 @@ impl NginxResponse {
 }
 
 impl Response for NginxResponse {
-    fn add_header(&mut self, name: &'static str, value: &str) -> bool {
-        self.request.get().add_header(name, value.as_bytes())
+    fn add_header(&mut self, name: &'static str, value: impl AsRef<[u8]>) -> bool {
+        self.request.get().add_header(name, value.as_ref())
     }
 
     fn begin(&mut self, content_type: &[u8], length: i64) -> Result<bool, SubscriberEnd> {
