@@ -63,9 +63,15 @@ impl MessageId {
 
 /// A decimal number without sign.
 fn number(digits: &[u8]) -> Option<u64> {
-    // parse() takes a plus as well.
-    digits.first().filter(|first| first.is_ascii_digit())?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    if digits.is_empty() {
+        return None;
+    }
+    // With fewer digits than the greatest number it is not greater.
+    let is_short = digits.len() < 20;
+    digits.iter().try_fold(0_u64, |value, &octet| {
+        let digit = octet.is_ascii_digit().then(|| u64::from(octet - b'0'))?;
+        if is_short { Some(value * 10 + digit) } else { value.checked_mul(10)?.checked_add(digit) }
+    })
 }
 
 /// Channels that one position can name.

@@ -105,19 +105,14 @@ impl Request<'_> {
         }
     }
 
-    /// Sends a whole answer, as `ngx_http_send_response` does; returns what the content handler returns. A body of the request is
-    /// dropped. The texts are static or in the request's pool.
-    pub fn send_answer(self, status: u16, content_type: ffi::ngx_str_t, text: ffi::ngx_str_t) -> Status {
+    /// Sends a whole body, which lives until the request's pool goes.
+    pub fn send_body(self, text: ffi::ngx_str_t) -> Status {
         let request = self.raw();
         // SAFETY: the request is alive; the buffer is in its pool, and nginx takes the link over before the call returns.
         unsafe {
-            let dropped = Status::of(ffi::ngx_http_discard_request_body(request));
-            if dropped != Status::OK {
-                return dropped;
-            }
             let buffer = ffi::ngx_pcalloc((*request).pool, size_of::<ffi::ngx_buf_t>()).cast::<ffi::ngx_buf_t>();
             if buffer.is_null() {
-                return Status::INTERNAL_SERVER_ERROR;
+                return Status::ERROR;
             }
             let (has_text, is_main) = (text.len > 0, self.is_main());
             (*buffer).pos = text.data;
@@ -126,6 +121,21 @@ impl Request<'_> {
             (*buffer).set_last_buf(is_main.into());
             (*buffer).set_last_in_chain(1);
             (*buffer).set_sync((!is_main && !has_text).into());
+            let mut link = ffi::ngx_chain_t { buf: buffer, next: ptr::null_mut() };
+            Status::of(ffi::ngx_http_output_filter(request, &raw mut link))
+        }
+    }
+
+    /// Sends a whole answer, as `ngx_http_send_response` does; returns what the content handler returns. A body of the request is
+    /// dropped. The texts are static or in the request's pool.
+    pub fn send_answer(self, status: u16, content_type: ffi::ngx_str_t, text: ffi::ngx_str_t) -> Status {
+        let request = self.raw();
+        // SAFETY: the request is alive, and nothing was sent yet.
+        unsafe {
+            let dropped = Status::of(ffi::ngx_http_discard_request_body(request));
+            if dropped != Status::OK {
+                return dropped;
+            }
             (*request).headers_out.status = status.into();
             (*request).headers_out.content_length_n = text.len as ffi::off_t;
             self.set_content_type(content_type);
@@ -133,9 +143,8 @@ impl Request<'_> {
             if sent.ends_answer() || (*request).header_only() != 0 {
                 return sent;
             }
-            let mut link = ffi::ngx_chain_t { buf: buffer, next: ptr::null_mut() };
-            Status::of(ffi::ngx_http_output_filter(request, &raw mut link))
         }
+        self.send_body(text)
     }
 
     /// Whether the configuration has a page of its own for a status that is about to be answered: whether

@@ -118,6 +118,13 @@ pub trait Response {
     /// The connection is lost.
     fn send(&mut self) -> Result<(), Lost>;
 
+    /// Sends a body in one piece, after which the request is over.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    fn send_whole(&mut self, content: Content) -> Result<(), Lost>;
+
     /// What the pieces that were not sent yet cost, in octets.
     fn cost(&self) -> usize;
 

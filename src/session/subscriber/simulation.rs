@@ -172,6 +172,11 @@ impl Response for Shared {
         Ok(())
     }
 
+    fn send_whole(&mut self, content: Content) -> Result<(), Lost> {
+        self.push(content, true);
+        self.send()
+    }
+
     fn cost(&self) -> usize {
         let wire = self.0.wire.borrow();
         wire.pieces.iter().map(|content| content.octets().len() + 10).sum()

@@ -207,8 +207,7 @@ impl<H: Host> Subscriber<H> {
             (None, present) => present,
         };
         if response.begin(content_type, i64::try_from(buffer.octets().len()).unwrap_or(-1))? {
-            response.push(Content::Shared(buffer), true);
-            response.send()?;
+            response.send_whole(Content::Shared(buffer))?;
         }
         Ok(())
     }

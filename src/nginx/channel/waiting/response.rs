@@ -16,6 +16,8 @@ use crate::session::subscriber::{Response, SubscriberEnd};
 pub struct NginxResponse {
     request: HeldRequest,
     body: Body<Content>,
+    /// A body in one piece, which nginx may still be sending.
+    whole: Option<Content>,
 }
 
 impl NginxResponse {
@@ -26,7 +28,7 @@ impl NginxResponse {
     /// The promise of [`Request::held`]: the response does not outlive the request.
     pub unsafe fn new(request: Request<'_>, apart: bool) -> Self {
         // SAFETY: the caller promises what held() and Body::new() ask for.
-        unsafe { NginxResponse { request: request.held(), body: Body::new(request, apart) } }
+        unsafe { NginxResponse { request: request.held(), body: Body::new(request, apart), whole: None } }
     }
 }
 
@@ -64,6 +66,12 @@ impl Response for NginxResponse {
 
     fn send(&mut self) -> Result<(), Lost> {
         self.body.send()
+    }
+
+    fn send_whole(&mut self, content: Content) -> Result<(), Lost> {
+        let octets = self.whole.insert(content).octets();
+        let text = ffi::ngx_str_t { len: octets.len(), data: octets.as_ptr().cast_mut() };
+        if self.request.get().send_body(text) == Status::ERROR { Err(Lost) } else { Ok(()) }
     }
 
     fn cost(&self) -> usize {
