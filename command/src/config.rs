@@ -4,9 +4,19 @@
 //!
 //! Paths that nginx writes to are relative to its prefix, so that the text that is shown is the text that is run.
 
+mod address;
+mod header;
+mod origin;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use address::{listens, redirects};
+use header::HeaderMaps;
+use origin::{origins, refusals};
+
+pub use address::addresses;
 
 use crate::options::{Format, LogLevel, Options};
 use crate::quote::{Part, Words, plain};
@@ -150,182 +160,8 @@ fn access_log(level: LogLevel) -> String {
     .into()
 }
 
-/// The `listen` directives of the server, or of the one that redirects from `port`.
-fn listens(options: &Options, around: &Surroundings, port: Option<u16>) -> Vec<u8> {
-    let mut lines = Vec::new();
-    let tls = if options.tls && port.is_none() { " ssl" } else { "" };
-    let mut listen = |address: &[u8]| {
-        lines.extend(b"        listen  ");
-        lines.extend(plain(address));
-        lines.extend(tls.bytes());
-        lines.extend(b";\n");
-    };
-    if port.is_none() {
-        if let Some(socket) = &options.unix_socket {
-            listen(&[b"unix:", absolute(around, socket).as_os_str().as_bytes()].concat());
-        }
-        if options.is_unix_only() {
-            return lines;
-        }
-    }
-    let port = port.unwrap_or_else(|| options.effective_port());
-    for address in &options.addresses {
-        listen(&[&bracketed(address.as_bytes()), format!(":{port}").as_bytes()].concat());
-    }
-    if options.addresses.is_empty() {
-        listen(format!("{port}").as_bytes());
-        if around.has_ipv6 {
-            listen(format!("[::]:{port}").as_bytes());
-        }
-    }
-    lines
-}
-
-/// An address of IPv6 in brackets, whether or not it was given in them.
-fn bracketed(address: &[u8]) -> Vec<u8> {
-    let is_bare_ipv6 = !address.starts_with(b"[") && address.iter().filter(|octet| **octet == b':').count() > 1;
-    if is_bare_ipv6 { [b"[", address, b"]"].concat() } else { address.to_vec() }
-}
-
 fn absolute(around: &Surroundings, path: &Path) -> PathBuf {
     around.current_dir.join(path)
-}
-
-/// One header of the command line: `Name: value`.
-fn header(text: &OsStr) -> Result<(String, Vec<u8>), String> {
-    let octets = text.as_bytes();
-    let colon = octets
-        .iter()
-        .position(|octet| *octet == b':')
-        .ok_or_else(|| format!("a header is \"Name: value\", not {text:?}"))?;
-    let is_token = |octet: &u8| octet.is_ascii_alphanumeric() || b"!#%&'*+-.^_`|~".contains(octet);
-    if colon == 0 || !octets[..colon].iter().all(is_token) {
-        return Err(format!("this is no name of a header: {text:?}"));
-    }
-    let value = octets[colon + 1..].trim_ascii().to_vec();
-    if value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
-        return Err(format!("a header has one line: {text:?}"));
-    }
-    Ok((String::from_utf8_lossy(&octets[..colon]).into_owned(), value))
-}
-
-/// Headers of answers, chosen by status: 101 or anything else.
-struct HeaderMaps {
-    maps: Vec<u8>,
-    uses: Vec<u8>,
-}
-
-impl HeaderMaps {
-    fn of(options: &Options, words: &mut Words) -> Result<Self, String> {
-        let mut this = Self { maps: Vec::new(), uses: Vec::new() };
-        for text in &options.headers {
-            let (name, value) = header(text)?;
-            this.give(&name, &words.literal(&value));
-        }
-        let kinds = [(&options.headers_websocket, "101", "default"), (&options.headers_http, "default", "101")];
-        let mut nth = 0;
-        for (headers, with, without) in kinds {
-            for text in headers {
-                let (name, value) = header(text)?;
-                let variable = format!("$ws_exec_header_{nth}");
-                nth += 1;
-                this.maps.extend(format!("    map $status {variable} {{ {without} ''; {with} ").bytes());
-                this.maps.extend(words.literal(&value));
-                this.maps.extend(b"; }\n");
-                this.give(&name, variable.as_bytes());
-            }
-        }
-        Ok(this)
-    }
-
-    fn give(&mut self, name: &str, value: &[u8]) {
-        self.uses.extend(format!("        add_header  {name} ").bytes());
-        self.uses.extend(value);
-        self.uses.extend(b" always;\n");
-    }
-}
-
-/// One origin of the command line.
-struct Origin {
-    scheme: Option<String>,
-    host: String,
-    port: Option<String>,
-}
-
-impl Origin {
-    fn of(text: &str) -> Result<Self, String> {
-        let refuse = || format!("--origin takes host, host:port and scheme://host, separated by commas; not {text:?}");
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (Some(scheme.to_owned()), rest.trim_end_matches('/')),
-            None => (None, text),
-        };
-        let after_address = rest.rfind(']').map_or(0, |end| end + 1);
-        let (host, port) = match rest[after_address..].find(':') {
-            Some(colon) => (&rest[..after_address + colon], Some(rest[after_address + colon + 1..].to_owned())),
-            None => (rest, None),
-        };
-        let is_host = |octet: u8| octet.is_ascii_alphanumeric() || b"-._:[]".contains(&octet);
-        let is_scheme =
-            |scheme: &String| !scheme.is_empty() && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric());
-        let is_port = |port: &String| port.parse::<u16>().is_ok();
-        let makes_sense = !host.is_empty()
-            && host.bytes().all(is_host)
-            && scheme.as_ref().is_none_or(is_scheme)
-            && port.as_ref().is_none_or(is_port);
-        makes_sense.then_some(()).ok_or_else(refuse)?;
-        Ok(Self { scheme, host: host.to_ascii_lowercase(), port })
-    }
-
-    /// For `websocket_origin`. Without a port each one matches.
-    fn pattern(&self) -> String {
-        let scheme = self.scheme.as_ref().map(|scheme| format!("{scheme}://")).unwrap_or_default();
-        format!("{scheme}{}:{}", self.host, self.port.as_deref().unwrap_or("*"))
-    }
-
-    /// For `map`: the origin of a browser leaves out the default port of its scheme.
-    fn regex(&self) -> String {
-        let mut escaped = String::new();
-        for letter in self.host.chars() {
-            if !letter.is_ascii_alphanumeric() {
-                escaped.push('\\');
-            }
-            escaped.push(letter);
-        }
-        let scheme = self.scheme.as_deref().unwrap_or("[a-z0-9]+");
-        let port = match self.port.as_deref() {
-            None => "(:[0-9]+)?".to_owned(),
-            Some("80") => return format!("~*^({scheme}://{escaped}:80|http://{escaped})$"),
-            Some("443") => return format!("~*^({scheme}://{escaped}:443|https://{escaped})$"),
-            Some(port) => format!(":{port}"),
-        };
-        format!("~*^{scheme}://{escaped}{port}$")
-    }
-}
-
-fn origins(options: &Options) -> Result<Vec<Origin>, String> {
-    options.origins.iter().map(|text| Origin::of(text)).collect()
-}
-
-/// What `websocket_origin` does not refuse: a handshake without an origin, and with both flags one that is not in the list.
-fn refusals(options: &Options) -> Result<Vec<u8>, String> {
-    let mut map = Vec::new();
-    if options.same_origin || !options.origins.is_empty() {
-        map.extend(b"    map $http_origin $ws_exec_is_listed {\n        '' 0;\n");
-        if options.same_origin && !options.origins.is_empty() {
-            map.extend(b"        default 0;\n");
-            for origin in origins(options)? {
-                map.extend(b"        ");
-                map.extend(plain(origin.regex().as_bytes()));
-                map.extend(b" 1;\n");
-            }
-        } else {
-            map.extend(b"        default 1;\n");
-        }
-        map.extend(
-            b"    }\n    map $ws_exec_is_websocket$ws_exec_is_listed $ws_exec_is_refused { default 0; 10 1; }\n",
-        );
-    }
-    Ok(map)
 }
 
 fn server(options: &Options, around: &Surroundings, words: &mut Words) -> Result<Vec<u8>, String> {
@@ -505,49 +341,6 @@ fn locations(options: &Options, around: &Surroundings, words: &mut Words) -> Vec
     text
 }
 
-/// The server that leads to the canonical port.
-fn redirects(options: &Options, around: &Surroundings) -> Vec<u8> {
-    if options.redirect_port == 0 || options.is_unix_only() {
-        return Vec::new();
-    }
-    let scheme = if options.tls { "https" } else { "http" };
-    let mut text = b"\n    server {\n".to_vec();
-    text.extend(listens(options, around, Some(options.redirect_port)));
-    text.extend(format!("        return  301 {scheme}://$host:{}/;\n    }}\n", options.effective_port()).bytes());
-    text
-}
-
-/// The addresses to tell the person who has started it: of WebSockets, and of the page if there is one.
-pub fn addresses(options: &Options) -> Vec<String> {
-    let mut told = Vec::new();
-    let mut tell = |place: &str, path: &str| {
-        let s = if options.tls { "s" } else { "" };
-        let is_page = options.console || options.static_dir.is_some() || options.cgi_dir.is_some();
-        if is_page {
-            told.push(format!("http{s}://{place}{path}"));
-        }
-        if !options.command.is_empty() || options.script_dir.is_some() {
-            told.push(format!("ws{s}://{place}{path}"));
-        }
-    };
-    if !options.is_unix_only() {
-        let port = match (options.effective_port(), options.tls) {
-            (80, false) | (443, true) => String::new(),
-            (port, _) => format!(":{port}"),
-        };
-        if options.addresses.is_empty() {
-            tell(&format!("localhost{port}"), "/");
-        }
-        for address in &options.addresses {
-            tell(&format!("{}{port}", String::from_utf8_lossy(&bracketed(address.as_bytes()))), "/");
-        }
-    }
-    if let Some(socket) = &options.unix_socket {
-        told.push(format!("unix socket at {}", socket.display()));
-    }
-    told
-}
-
 /// What of this command's environment a program gets, as websocketd passes it on: on one line, without blanks around it, and nothing
 /// that is empty.
 pub fn passed_on(names: &[OsString], value: impl Fn(&OsStr) -> Option<OsString>) -> Vec<(OsString, OsString)> {
@@ -569,27 +362,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    #[test]
-    fn origins_without_a_port_match_each() {
-        let pattern = |text: &str| Origin::of(text).unwrap().pattern();
-        assert_eq!(pattern("Example.com"), "example.com:*");
-        assert_eq!(pattern("example.com:81"), "example.com:81");
-        assert_eq!(pattern("https://example.com"), "https://example.com:*");
-        assert_eq!(pattern("[::1]:81"), "[::1]:81");
-        assert_eq!(pattern("[::1]"), "[::1]:*");
-        for text in ["", "~x", "*", "a b", "a:b", "a:", "://a", "a\";"] {
-            assert!(Origin::of(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn headers_are_a_name_and_a_line() {
-        assert_eq!(header(OsStr::new("X-A:  b: c")).unwrap(), ("X-A".into(), b"b: c".to_vec()));
-        for text in ["X-A", ": b", "X A: b", "X;: b", "X: a\nSet-Cookie: b"] {
-            assert!(header(OsStr::new(text)).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn the_environment_is_on_one_line() {
