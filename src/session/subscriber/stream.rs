@@ -60,7 +60,9 @@ impl<H: Host> Subscriber<H> {
                 return Flow::Continue(());
             };
             let (response, record, open) = (&mut self.response, &self.record, self.open.as_ref());
+            let mut has_more = true;
             let served = source.serve(budget, |batch: &Batch| {
+                has_more = batch.has_more();
                 for item in batch.items() {
                     streaming.item(item, |content| response.push(content, false));
                     if let Some(shared) = &item.message {
@@ -74,6 +76,10 @@ impl<H: Host> Subscriber<H> {
                     self.spoke = self.host.now();
                     if let Err(lost) = self.response.send() {
                         return Flow::Break(lost.into());
+                    }
+                    if !has_more {
+                        // Another look would find nothing.
+                        return if self.is_deserted() { self.close() } else { Flow::Continue(()) };
                     }
                 }
                 Some(Ok(Next::UpToDate)) if self.is_deserted() => return self.close(),
