@@ -124,6 +124,9 @@ impl std::fmt::Display for ParseError {
     }
 }
 
+/// Values that a list has room for before they have come.
+const MOST_AHEAD: usize = 16;
+
 /// What a list of values becomes when it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
@@ -206,7 +209,14 @@ impl Parser {
                         return Err(ParseError::Type(kind));
                     }
                     *input = &input[1..];
-                    self.place = Place::Line { kind, line: Vec::new(), cr: false };
+                    match whole_line(input, self.limits.line) {
+                        Some(line) => {
+                            if let Some(value) = self.line(kind, line)? {
+                                return Ok(Some(value));
+                            }
+                        }
+                        None => self.place = Place::Line { kind, line: Vec::new(), cr: false },
+                    }
                 }
                 Place::Line { kind, line, cr } => {
                     if !take_line(line, cr, input, self.limits.line)? {
@@ -214,7 +224,7 @@ impl Parser {
                     }
                     let (kind, line) = (*kind, mem::take(line));
                     self.place = Place::Type;
-                    if let Some(value) = self.line(kind, line)? {
+                    if let Some(value) = self.line(kind, &line)? {
                         return Ok(Some(value));
                     }
                 }
@@ -252,7 +262,7 @@ impl Parser {
     }
 
     /// What a whole line says: a value, or that one begins.
-    fn line(&mut self, kind: u8, line: Vec<u8>) -> Result<Option<Value>, ParseError> {
+    fn line(&mut self, kind: u8, line: &[u8]) -> Result<Option<Value>, ParseError> {
         self.elements += 1;
         if self.elements > self.limits.elements {
             return Err(ParseError::Elements);
@@ -261,13 +271,13 @@ impl Parser {
             b'+' => Value::Simple(self.counted(line)?),
             b'-' => Value::Error(self.counted(line)?),
             b',' | b'(' => Value::Bulk(self.counted(line)?),
-            b':' => Value::Integer(number(&line)?),
+            b':' => Value::Integer(number(line)?),
             b'_' if line.is_empty() => Value::Null,
             b'#' if line == b"t" => Value::Boolean(true),
             b'#' if line == b"f" => Value::Boolean(false),
             b'_' | b'#' => return Err(ParseError::Number),
             b'$' | b'!' | b'=' => {
-                let Some(length) = length(&line)? else { return Ok(Some(Value::Null)) };
+                let Some(length) = length(line)? else { return Ok(Some(Value::Null)) };
                 self.octets = self.octets.saturating_add(length);
                 if self.octets > self.limits.octets {
                     return Err(ParseError::Octets);
@@ -283,7 +293,7 @@ impl Parser {
             }
             // Of the types that value() lets in only lists are left.
             _ => {
-                let Some(length) = length(&line)? else { return Ok(Some(Value::Null)) };
+                let Some(length) = length(line)? else { return Ok(Some(Value::Null)) };
                 return self.list(kind, length);
             }
         };
@@ -307,7 +317,7 @@ impl Parser {
         if self.open.len() == self.limits.depth {
             return Err(ParseError::Depth);
         }
-        self.open.push(Open { list, missing, values: Vec::new() });
+        self.open.push(Open { list, missing, values: Vec::with_capacity(missing.min(MOST_AHEAD)) });
         Ok(None)
     }
 
@@ -329,9 +339,15 @@ impl Parser {
     }
 
     /// A text that was counted.
-    fn counted(&mut self, line: Vec<u8>) -> Result<Vec<u8>, ParseError> {
+    fn counted(&mut self, line: &[u8]) -> Result<Vec<u8>, ParseError> {
         self.octets = self.octets.saturating_add(line.len());
-        if self.octets > self.limits.octets { Err(ParseError::Octets) } else { Ok(line) }
+        if self.octets > self.limits.octets {
+            return Err(ParseError::Octets);
+        }
+        let mut octets = Vec::new();
+        octets.try_reserve_exact(line.len()).map_err(|_| ParseError::Memory)?;
+        octets.extend_from_slice(line);
+        Ok(octets)
     }
 }
 
@@ -343,6 +359,14 @@ fn finished(list: List, values: Vec<Value>) -> Option<Value> {
         List::Push => Some(Value::Push(values)),
         List::Attribute => None,
     }
+}
+
+/// The line at the front of the input, without its end, if all of it is there and nothing is wrong with it.
+fn whole_line<'a>(input: &mut &'a [u8], most: usize) -> Option<&'a [u8]> {
+    let end = memchr::memchr2(b'\r', b'\n', input).filter(|&end| end <= most)?;
+    let (line, rest) = input.split_at(end);
+    *input = rest.strip_prefix(b"\r\n")?;
+    Some(line)
 }
 
 /// Moves octets of a line from the input. Returns whether the line is complete.
