@@ -320,6 +320,10 @@ impl Link {
                 Sent::Lost => lost = true,
             }
         }
+        if !socket.is_tls() {
+            // TLS may have to write in order to read.
+            socket.wake_to_write((unsent.len() > *sent).then_some(self.handler));
+        }
         lost |= !socket.watch();
         if socket.readable() && !lost {
             // There is more than one turn was to take.

@@ -45,6 +45,13 @@ impl Socket {
         }
     }
 
+    /// The handler is called also when the socket can be written to, or only when there is something to read. epoll tells both at once
+    /// whenever octets come.
+    pub fn wake_to_write(&self, handler: Option<unsafe extern "C" fn(*mut ffi::ngx_event_t)>) {
+        // SAFETY: the connection is ours until drop, its events with it.
+        unsafe { (*self.write_event()).handler = Some(handler.unwrap_or(ignore)) };
+    }
+
     /// Lines about the connection go to `log`.
     pub fn log_to(&self, log: *mut ffi::ngx_log_t) {
         // SAFETY: the connection is ours until drop, its events and its pool with it.
@@ -204,6 +211,9 @@ impl Socket {
         self.connection.watch()
     }
 }
+
+/// The socket can be written to, and there is nothing to write.
+unsafe extern "C" fn ignore(_: *mut ffi::ngx_event_t) {}
 
 impl Sink for Socket {
     fn send(&mut self, octets: &[u8]) -> Sent {
