@@ -2,8 +2,13 @@
 
 //! Commands as they are sent: arrays of texts with their lengths ("RESP protocol spec", sending commands to a server).
 
+/// Octets that a word takes besides its own, as a rule: its type, its length in three digits, and two line ends.
+const FRAME: usize = 8;
+
 /// Appends a command to what is to be sent.
 pub fn append(words: &[&[u8]], out: &mut Vec<u8>) {
+    let octets: usize = words.iter().map(|word| word.len() + FRAME).sum();
+    out.reserve(octets + FRAME);
     number(b'*', words.len(), out);
     for word in words {
         number(b'$', word.len(), out);
@@ -14,20 +19,8 @@ pub fn append(words: &[&[u8]], out: &mut Vec<u8>) {
 
 /// A type and a length.
 fn number(kind: u8, number: usize, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut begin = digits.len();
-    let mut rest = number;
-    loop {
-        begin -= 1;
-        // A remainder of ten is one digit.
-        digits[begin] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
     out.push(kind);
-    out.extend_from_slice(&digits[begin..]);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

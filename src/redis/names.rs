@@ -13,41 +13,64 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Slots of a cluster.
 pub const SLOTS: u16 = 16384;
 
-/// The names of one channel.
+/// The names of one channel. Each publication needs them: they are one text, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Names {
-    /// The key of the stream of its messages.
-    pub stream: Vec<u8>,
-    /// The key of the hash with its epoch.
-    pub hash: Vec<u8>,
-    /// The key of the hash of how many subscribers nodes have.
-    pub nodes: Vec<u8>,
-    /// The key of the hash of who these are.
-    pub presence: Vec<u8>,
-    /// The key of the list of the sizes of its messages, where its group is counted.
-    pub sizes: Vec<u8>,
-    /// Its Pub/Sub channel. These know no database, so that its number is a part of the name.
-    pub topic: Vec<u8>,
+    text: Vec<u8>,
+    /// Octets of each name but the last one.
+    length: usize,
 }
 
 impl Names {
     /// The names of the channel `id` of `group`.
     pub fn of(prefix: &[u8], database: u32, group: &[u8], id: &[u8]) -> Self {
         let tag = tag(prefix, group, id);
-        let with = |end: &[u8]| [&tag, end].concat();
-        Names {
-            stream: with(b":m"),
-            hash: with(b":h"),
-            nodes: with(b":n"),
-            presence: with(b":p"),
-            sizes: with(b":s"),
-            topic: with(format!(":{database}").as_bytes()),
+        let mut text = Vec::with_capacity((tag.len() + 2) * 6 + 10);
+        for end in [":m", ":h", ":n", ":p", ":s", ":"] {
+            text.extend_from_slice(&tag);
+            text.extend_from_slice(end.as_bytes());
         }
+        text.extend_from_slice(itoa::Buffer::new().format(database).as_bytes());
+        Names { text, length: tag.len() + 2 }
+    }
+
+    fn nth(&self, nth: usize) -> &[u8] {
+        &self.text[nth * self.length..(nth + 1) * self.length]
+    }
+
+    /// The key of the stream of its messages.
+    pub fn stream(&self) -> &[u8] {
+        self.nth(0)
+    }
+
+    /// The key of the hash with its epoch.
+    pub fn hash(&self) -> &[u8] {
+        self.nth(1)
+    }
+
+    /// The key of the hash of how many subscribers nodes have.
+    pub fn nodes(&self) -> &[u8] {
+        self.nth(2)
+    }
+
+    /// The key of the hash of who these are.
+    pub fn presence(&self) -> &[u8] {
+        self.nth(3)
+    }
+
+    /// The key of the list of the sizes of its messages, where its group is counted.
+    pub fn sizes(&self) -> &[u8] {
+        self.nth(4)
+    }
+
+    /// Its Pub/Sub channel. These know no database, so that its number is a part of the name.
+    pub fn topic(&self) -> &[u8] {
+        &self.text[5 * self.length..]
     }
 
     /// The slot of all of them.
     pub fn slot(&self) -> u16 {
-        slot(&self.stream)
+        slot(self.stream())
     }
 }
 
@@ -100,14 +123,13 @@ pub fn channel_of_topic(prefix: &[u8], database: u32, topic: &[u8]) -> Option<(V
 }
 
 fn tag(prefix: &[u8], group: &[u8], id: &[u8]) -> Vec<u8> {
-    let mut tag = Vec::with_capacity(prefix.len() + (group.len() + id.len()).div_ceil(3) * 4 + 8);
-    tag.extend_from_slice(prefix);
-    tag.push(b'{');
-    tag.extend_from_slice(URL_SAFE_NO_PAD.encode(group).as_bytes());
-    tag.push(b'.');
-    tag.extend_from_slice(URL_SAFE_NO_PAD.encode(id).as_bytes());
-    tag.push(b'}');
-    tag
+    let mut tag = String::with_capacity((group.len() + id.len()).div_ceil(3) * 4 + 8);
+    tag.push('{');
+    URL_SAFE_NO_PAD.encode_string(group, &mut tag);
+    tag.push('.');
+    URL_SAFE_NO_PAD.encode_string(id, &mut tag);
+    tag.push('}');
+    if prefix.is_empty() { tag.into_bytes() } else { [prefix, tag.as_bytes()].concat() }
 }
 
 /// The slot of a key ("Redis cluster specification", key distribution model): CRC-16 of the hash tag, if there is one that is not empty,
@@ -139,20 +161,20 @@ mod tests {
     #[test]
     fn names_are_what_the_documentation_says() {
         let names = Names::of(b"ws:", 3, b"team", b"news");
-        assert_eq!(names.stream, b"ws:{dGVhbQ.bmV3cw}:m");
-        assert_eq!(names.hash, b"ws:{dGVhbQ.bmV3cw}:h");
-        assert_eq!(names.nodes, b"ws:{dGVhbQ.bmV3cw}:n");
-        assert_eq!(names.presence, b"ws:{dGVhbQ.bmV3cw}:p");
-        assert_eq!(names.sizes, b"ws:{dGVhbQ.bmV3cw}:s");
-        assert_eq!(names.topic, b"ws:{dGVhbQ.bmV3cw}:3");
+        assert_eq!(names.stream(), b"ws:{dGVhbQ.bmV3cw}:m");
+        assert_eq!(names.hash(), b"ws:{dGVhbQ.bmV3cw}:h");
+        assert_eq!(names.nodes(), b"ws:{dGVhbQ.bmV3cw}:n");
+        assert_eq!(names.presence(), b"ws:{dGVhbQ.bmV3cw}:p");
+        assert_eq!(names.sizes(), b"ws:{dGVhbQ.bmV3cw}:s");
+        assert_eq!(names.topic(), b"ws:{dGVhbQ.bmV3cw}:3");
         let group = GroupNames::of(b"ws:", b"team");
         assert_eq!(group.hash, b"ws:{dGVhbQ}:g");
         assert_eq!(group.due, b"ws:{dGVhbQ}:d");
         assert_eq!(group.uses, b"ws:{dGVhbQ}:u");
         assert_eq!(group.nodes, b"ws:{dGVhbQ}:n");
         let (begin, member) = (group.begin, GroupNames::member(b"news"));
-        assert_eq!([&begin, &member, &b"}:m"[..]].concat(), names.stream);
-        assert_eq!([&begin, &member, &b"}"[..], &GroupNames::topic_end(3)].concat(), names.topic);
+        assert_eq!([&begin, &member, &b"}:m"[..]].concat(), names.stream());
+        assert_eq!([&begin, &member, &b"}"[..], &GroupNames::topic_end(3)].concat(), names.topic());
     }
 
     #[test]
@@ -181,10 +203,10 @@ mod tests {
             id in proptest::collection::vec(any::<u8>(), 1..40),
         ) {
             let names = Names::of(b"ws:", 1, &group, &id);
-            for name in [&names.hash, &names.nodes, &names.presence, &names.sizes, &names.topic] {
+            for name in [names.hash(), names.nodes(), names.presence(), names.sizes(), names.topic()] {
                 prop_assert_eq!(slot(name), names.slot());
             }
-            prop_assert_eq!(channel_of_topic(b"ws:", 1, &names.topic), Some((group, id)));
+            prop_assert_eq!(channel_of_topic(b"ws:", 1, names.topic()), Some((group, id)));
         }
     }
 }

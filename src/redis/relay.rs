@@ -264,7 +264,7 @@ impl Relay {
     /// Whether it listens to a channel, or is about to.
     pub fn has(&self, channel: &Channel) -> bool {
         let names = Names::of(&self.prefix, self.database, &channel.group, &channel.id);
-        self.channels.contains_key(&*names.topic)
+        self.channels.contains_key(names.topic())
     }
 
     /// Whether there are none.
@@ -278,7 +278,7 @@ impl Relay {
     /// the copy does not know, which may be one of an epoch that this node has not heard of.
     pub fn open(&mut self, channel: Channel, slot: Option<usize>, since: u64, copies: &mut impl Copies, now: u64) {
         let names = Names::of(&self.prefix, self.database, &channel.group, &channel.id);
-        let topic: Box<[u8]> = names.topic.clone().into();
+        let topic: Box<[u8]> = names.topic().into();
         if let Some(state) = self.channels.get_mut(&topic) {
             state.channel.history = channel.history;
             state.used = now;
@@ -334,7 +334,7 @@ impl Relay {
 
     /// Subscribers of a channel have come or gone.
     pub fn changed(&mut self, group: &[u8], id: &[u8], now: u64) {
-        let topic = Names::of(&self.prefix, self.database, group, id).topic.into_boxed_slice();
+        let topic = Names::of(&self.prefix, self.database, group, id).topic().into();
         let Some(state) = self.channels.get_mut(&topic) else { return };
         if !std::mem::replace(&mut state.announced.changed, true) {
             self.later(now + SOON, topic);

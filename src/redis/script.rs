@@ -109,8 +109,10 @@ impl Script {
     }
 
     fn call(self, keys: &[&[u8]], arguments: &[&[u8]], out: &mut Vec<u8>) {
-        let count = keys.len().to_string();
-        let mut words: Vec<&[u8]> = vec![b"EVALSHA", self.digest().as_bytes(), count.as_bytes()];
+        let mut count = itoa::Buffer::new();
+        let begin: [&[u8]; 3] = [b"EVALSHA", self.digest().as_bytes(), count.format(keys.len()).as_bytes()];
+        let mut words = Vec::with_capacity(begin.len() + keys.len() + arguments.len());
+        words.extend_from_slice(&begin);
         words.extend_from_slice(keys);
         words.extend_from_slice(arguments);
         append(&words, out);
@@ -149,21 +151,21 @@ pub fn publish(
     counted: Option<&group::Message<'_>>,
     out: &mut Vec<u8>,
 ) {
+    let [mut kept, mut epoch_text, mut age, mut lifetime] = [itoa::Buffer::new(); 4];
     let kept = match keeping.messages {
-        Kept::All => "all".to_owned(),
-        Kept::Newest(count) => count.to_string(),
+        Kept::All => "all",
+        Kept::Newest(count) => kept.format(count),
     };
-    let (epoch, age, lifetime) = (epoch.0.to_string(), keeping.age.to_string(), keeping.lifetime.to_string());
     let arguments: [&[u8]; 7] = [
-        epoch.as_bytes(),
+        epoch_text.format(epoch.0).as_bytes(),
         sealed,
         kept.as_bytes(),
-        age.as_bytes(),
-        lifetime.as_bytes(),
-        &names.topic,
+        age.format(keeping.age).as_bytes(),
+        lifetime.format(keeping.lifetime).as_bytes(),
+        names.topic(),
         publish_command(keeping.sharded),
     ];
-    let keys: [&[u8]; 3] = [&names.stream, &names.hash, &names.nodes];
+    let keys: [&[u8]; 3] = [names.stream(), names.hash(), names.nodes()];
     match counted {
         None => Script::Publish.call(&keys, &arguments, out),
         Some(message) => message.publish(names, &keys, &arguments, out),
@@ -188,7 +190,7 @@ pub fn read(names: &Names, counted: Option<&Counted>, epoch: Epoch, wanted: Want
     let Wanted { after, messages, octets, lifetime } = wanted;
     let words = [epoch.0, after.0, messages as u64, octets as u64, lifetime].map(|number| number.to_string());
     let arguments = words.each_ref().map(|word| word.as_bytes());
-    let keys: [&[u8]; 2] = [&names.stream, &names.hash];
+    let keys: [&[u8]; 2] = [names.stream(), names.hash()];
     match counted {
         None => Script::Read.call(&keys, &arguments, out),
         Some(counted) => {
@@ -200,12 +202,12 @@ pub fn read(names: &Names, counted: Option<&Counted>, epoch: Epoch, wanted: Want
 
 /// Asks the server to delete a channel. `counted`: the group of the channel is counted.
 pub fn delete(names: &Names, sharded: bool, counted: Option<&Counted>, out: &mut Vec<u8>) {
-    let keys: [&[u8]; 3] = [&names.stream, &names.hash, &names.nodes];
-    let arguments: [&[u8]; 2] = [&names.topic, publish_command(sharded)];
+    let keys: [&[u8]; 3] = [names.stream(), names.hash(), names.nodes()];
+    let arguments: [&[u8]; 2] = [names.topic(), publish_command(sharded)];
     match counted {
         None => Script::Delete.call(&keys, &arguments, out),
         Some(counted) => {
-            let keys = [&keys[..], &counted.keys(), &[&names.sizes, &counted.group.nodes]].concat();
+            let keys = [&keys[..], &counted.keys(), &[names.sizes(), &counted.group.nodes]].concat();
             Script::DeleteCounted.call(&keys, &[&arguments[..], &counted.name()].concat(), out);
         }
     }
@@ -213,7 +215,7 @@ pub fn delete(names: &Names, sharded: bool, counted: Option<&Counted>, out: &mut
 
 /// Asks what a channel is.
 pub fn info(names: &Names, epoch: Epoch, out: &mut Vec<u8>) {
-    let keys: [&[u8]; 3] = [&names.stream, &names.hash, &names.nodes];
+    let keys: [&[u8]; 3] = [names.stream(), names.hash(), names.nodes()];
     Script::Info.call(&keys, &[epoch.0.to_string().as_bytes()], out);
 }
 
@@ -231,7 +233,7 @@ pub fn announce(
 ) {
     let lifetime = lifetime.to_string();
     let count = if subscribers == 0 { String::new() } else { subscribers.to_string() };
-    let mut keys: Vec<&[u8]> = vec![&names.nodes, &names.presence, &names.hash];
+    let mut keys: Vec<&[u8]> = vec![names.nodes(), names.presence(), names.hash()];
     let mut arguments = vec![node, lifetime.as_bytes(), count.as_bytes()];
     let sum = counted.map(|(_, sum)| sum.to_string());
     if let Some(((group, _), sum)) = counted.zip(sum.as_deref()) {
@@ -244,12 +246,12 @@ pub fn announce(
 
 /// Asks who is on a channel.
 pub fn presence(names: &Names, out: &mut Vec<u8>) {
-    Script::Presence.call(&[&names.stream, &names.hash, &names.nodes, &names.presence], &[], out);
+    Script::Presence.call(&[names.stream(), names.hash(), names.nodes(), names.presence()], &[], out);
 }
 
 /// Tells the nodes that listen that the subscribers of a channel that are called so are to be closed.
 pub fn expel(names: &Names, sharded: bool, who: &[u8], out: &mut Vec<u8>) {
-    append(&[publish_command(sharded), &names.topic, &[notice::EXPELLED, who].concat()], out);
+    append(&[publish_command(sharded), names.topic(), &[notice::EXPELLED, who].concat()], out);
 }
 
 fn publish_command(sharded: bool) -> &'static [u8] {

@@ -72,10 +72,10 @@ fn channels_are_compared_and_live_longer() {
     let newest = |offset| Found { newest: Some(Offset(offset)), noted: Noted::True };
     assert_eq!(found, [newest(0), newest(1), newest(1), newest(1)]);
     for (id, least, most) in [("quiet", 45_000, 50_000), ("lasting", -1, -1), ("long", 80_000, 101_250)] {
-        let lives = lives(&mut client, &names(id).hash);
+        let lives = lives(&mut client, names(id).hash());
         assert!((least..=most).contains(&lives), "{id}: {lives}");
     }
-    assert_eq!(client.words(&["EXISTS", text(&names("quiet").nodes)]).number(), Some(0), "nothing was announced");
+    assert_eq!(client.words(&["EXISTS", text(names("quiet").nodes())]).number(), Some(0), "nothing was announced");
 }
 
 #[test]
@@ -83,15 +83,15 @@ fn what_is_otherwise_has_to_be_read() {
     let mut server = Server::start(&[]);
     let mut client = server.connect();
     begin(&mut client, &["a", "b", "c", "d"], false);
-    client.words(&["HSET", text(&names("b").hash), "e", "6"]);
-    client.words(&["DEL", text(&names("c").hash)]);
-    client.words(&["SET", text(&names("d").hash), "no channel's"]);
+    client.words(&["HSET", text(names("b").hash()), "e", "6"]);
+    client.words(&["DEL", text(names("c").hash())]);
+    client.words(&["SET", text(names("d").hash()), "no channel's"]);
     let other = Found { newest: None, noted: Noted::True };
     let ids = ["a", "b", "c", "d", "a", "never"];
     assert_eq!(ask(&mut client, &ids, TWO), [SAME, other, other, other, SAME, other]);
-    assert_eq!(client.words(&["EXISTS", text(&names("c").hash)]).number(), Some(0), "a lost channel is not made anew");
+    assert_eq!(client.words(&["EXISTS", text(names("c").hash())]).number(), Some(0), "a lost channel is not made anew");
     // Another replication id: the server may have gone back.
-    client.words(&["HSET", text(&names("a").hash), "r", "other"]);
+    client.words(&["HSET", text(names("a").hash()), "r", "other"]);
     assert_eq!(ask(&mut client, &["a"], None), [other]);
     server.restart();
     client = server.connect();
@@ -104,25 +104,25 @@ fn announcements_are_true_for_longer() {
     let mut client = server.connect();
     begin(&mut client, &["a", "b"], false);
     let names = names("a");
-    client.words(&["HSET", text(&names.nodes), "void", "1:7"]);
-    client.words(&["HSET", text(&names.presence), "void", "who"]);
+    client.words(&["HSET", text(names.nodes()), "void", "1:7"]);
+    client.words(&["HSET", text(names.presence()), "void", "who"]);
     client.ask(|out| script::announce(&names, b"a", 200, 2, Some(b"who"), None, out));
     client.ask(|out| script::announce(&names, b"b", 60_000, 3, None, None, out));
     let who = Some(Announcement { subscribers: 2, has_who: true });
     assert_eq!(ask(&mut client, &["a"], who), [SAME]);
-    assert_eq!(client.words(&["HEXISTS", text(&names.nodes), "void"]).number(), Some(0));
+    assert_eq!(client.words(&["HEXISTS", text(names.nodes()), "void"]).number(), Some(0));
     std::thread::sleep(std::time::Duration::from_millis(250));
     let ChannelState { subscribers, requested, .. } = info(&mut client, "a");
     assert_eq!(subscribers, 5, "the one that would be void by now is not");
     assert!(requested.is_some_and(|ago| ago < 20_000), "{requested:?}");
-    for key in [&names.nodes, &names.presence] {
+    for key in [names.nodes(), names.presence()] {
         assert!(lives(&mut client, key) > 50_000);
     }
     // Channels that the announcement was not made of yet, or that were lost.
     assert_eq!(ask(&mut client, &["b"], TWO), [SAME]);
     assert_eq!(info(&mut client, "b").subscribers, 2);
-    assert!(lives(&mut client, &self::names("b").nodes) > 50_000);
-    client.words(&["DEL", text(&names.presence)]);
+    assert!(lives(&mut client, self::names("b").nodes()) > 50_000);
+    client.words(&["DEL", text(names.presence())]);
     let without = Found { noted: Noted::WithoutWho, ..SAME };
     assert_eq!(ask(&mut client, &["a", "b"], who), [without, without]);
 }
@@ -132,7 +132,7 @@ fn what_cannot_be_written_is_told_of_each() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     begin(&mut client, &["a", "b", "c"], false);
-    client.words(&["SET", text(&names("b").nodes), "no announcements"]);
+    client.words(&["SET", text(names("b").nodes()), "no announcements"]);
     let refused = Found { noted: Noted::Refused, ..SAME };
     assert_eq!(ask(&mut client, &["a", "b", "c"], TWO), [SAME, refused, SAME]);
     // Without memory too: what is written was there before.
@@ -200,7 +200,7 @@ fn the_server_is_not_kept_from_others_for_long() {
         let nodes: Vec<String> = (0..100).flat_map(|node| [node.to_string(), "9999999999999:1".to_owned()]).collect();
         let names = names(id);
         let words: Vec<&str> =
-            ["HSET", text(&names.nodes)].into_iter().chain(nodes.iter().map(String::as_str)).collect();
+            ["HSET", text(names.nodes())].into_iter().chain(nodes.iter().map(String::as_str)).collect();
         client.words(&words);
     }
     client.words(&["SLOWLOG", "RESET"]);

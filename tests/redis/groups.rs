@@ -179,7 +179,7 @@ fn channels_without_a_group_have_no_other_keys() {
     let write = |out: &mut Vec<u8>| script::publish(&names, Epoch(1), b"x", &KEEP, None, out);
     published(&client.ask(write)).unwrap().unwrap();
     let mut group = Group { client, name: b"", limits: NO_LIMITS };
-    assert_eq!(group.keys(), [text(&names.hash), text(&names.stream)]);
+    assert_eq!(group.keys(), [text(names.hash()), text(names.stream())]);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn what_is_too_old_counts_no_more() {
     assert_eq!(group.has(), (2, 2, 14));
     assert!(group.publish_as("a", 1, &brief));
     group.until_has((2, 2, 14));
-    let length = group.client.words(&["XLEN", text(&group.names("a").stream)]);
+    let length = group.client.words(&["XLEN", text(group.names("a").stream())]);
     assert_eq!(length, Value::Integer(0), "and is not kept any longer");
 }
 
@@ -288,8 +288,9 @@ fn a_group_that_nobody_asks_about_expires_with_its_channels() {
     let lives = group.lives(&hash);
     assert!((3_590_000..3_700_000).contains(&lives), "{lives}");
     // The list goes with the stream.
-    let (list, stream) = (group.names("a").sizes, group.names("a").stream);
-    assert!((group.lives(&list) - group.lives(&stream)).abs() < 1000);
+    let names = group.names("a");
+    let (list, stream) = (names.sizes(), names.stream());
+    assert!((group.lives(list) - group.lives(stream)).abs() < 1000);
 }
 
 #[test]
@@ -300,15 +301,15 @@ fn what_others_have_taken_away_is_noticed() {
     assert!(group.publish("a", 1) && group.publish("a", 1) && group.publish("b", 1) && group.publish("c", 1));
     // The keys of a channel.
     let names = group.names("a");
-    group.client.words(&["DEL", text(&names.stream), text(&names.hash), text(&names.sizes)]);
+    group.client.words(&["DEL", text(names.stream()), text(names.hash()), text(names.sizes())]);
     assert!(group.publish("d", 1), "a refusal is looked at closely");
     assert_eq!(group.has(), (3, 3, 3));
     // A stream, and then a list.
     let names = group.names("b");
-    group.client.words(&["DEL", text(&names.stream)]);
+    group.client.words(&["DEL", text(names.stream())]);
     assert!(group.publish("b", 5));
     assert_eq!(group.has(), (3, 3, 7));
-    group.client.words(&["DEL", text(&names.sizes)]);
+    group.client.words(&["DEL", text(names.sizes())]);
     assert!(group.publish("b", 6));
     assert_eq!(group.has(), (3, 4, 13), "what is in the stream is counted without its attributes");
     // Each of the group's own.
@@ -369,7 +370,7 @@ fn a_channel_may_begin_where_there_is_room_for_it() {
     assert!(group.publish("a", 1));
     assert_eq!(group.admit("a", false, 1), Admission::Admitted);
     // Who has lost a part of it begins no second one.
-    group.client.words(&["DEL", text(&group.names("b").hash)]);
+    group.client.words(&["DEL", text(group.names("b").hash())]);
     assert_eq!(group.admit("d", true, 3), Admission::Admitted);
     assert_eq!(group.has(), (3, 1, 1));
 }
@@ -403,7 +404,7 @@ fn a_group_is_deleted_in_steps_and_all_are_told() {
     let server = Server::start(&[]);
     let mut group = Group::new(&server);
     let mut listener = server.connect();
-    let topic = group.names("c7").topic;
+    let topic = group.names("c7").topic().to_vec();
     listener.subscribe(&topic);
     for n in 0..150 {
         assert!(group.publish(&format!("c{n}"), 1));
@@ -488,7 +489,7 @@ fn all_as(server: &Server, rights: &str) -> (Vec<Result<Option<Published>, Failu
     let brief = Keeping { messages: Kept::Newest(2), age: 60_000, lifetime: 60_000, sharded: false };
     let mut published: Vec<_> = (0..3).map(|_| group.try_publish("a", 1, &brief)).collect();
     published.push(group.try_publish("a", 1, &KEEP));
-    let stored = server.connect().words(&["XLEN", text(&group.names("a").stream)]).number().unwrap();
+    let stored = server.connect().words(&["XLEN", text(group.names("a").stream())]).number().unwrap();
     (published, stored)
 }
 
@@ -507,7 +508,7 @@ fn the_documented_rights_are_enough() {
     group.announce("a", "one", 0, 0);
     group.limit(GroupChange { channels: Change::To(2), ..GroupChange::default() });
     group.limit(GroupChange::LOCATION);
-    group.client.words(&["DEL", text(&group.names("a").sizes), text(&group.group().due)]);
+    group.client.words(&["DEL", text(group.names("a").sizes()), text(&group.group().due)]);
     assert_eq!(group.has(), (2, 3, 3));
     group.delete("b");
     assert_eq!(group.delete_some(), 0);
@@ -552,9 +553,9 @@ fn sums_are_true_after_anything() {
             26..=29 => group.delete(&id),
             30..=32 => group.read(&id, 200),
             33..=34 => drop(group.admit(&id, true, 6)),
-            35 => drop(group.client.words(&["DEL", text(&names.stream)])),
-            36 => drop(group.client.words(&["DEL", text(&names.sizes)])),
-            37 => drop(group.client.words(&["DEL", text(&names.hash)])),
+            35 => drop(group.client.words(&["DEL", text(names.stream())])),
+            36 => drop(group.client.words(&["DEL", text(names.sizes())])),
+            37 => drop(group.client.words(&["DEL", text(names.hash())])),
             38 => std::thread::sleep(Duration::from_millis(draw(30))),
             _ => drop(group.delete_some()),
         }
@@ -576,8 +577,8 @@ fn sums_are_true_after_anything() {
     let mut there = (0, 0, 0);
     for id in 0..9 {
         let names = group.names(&id.to_string());
-        let length = group.client.words(&["XLEN", text(&names.stream)]).number().unwrap();
-        let known = group.client.words(&["EXISTS", text(&names.hash)]).number().unwrap();
+        let length = group.client.words(&["XLEN", text(names.stream())]).number().unwrap();
+        let known = group.client.words(&["EXISTS", text(names.hash())]).number().unwrap();
         if known + length > 0 {
             there = (there.0 + 1, there.1 + length, 0);
         }
@@ -607,7 +608,7 @@ fn a_node_that_counts_takes_back_what_one_that_does_not_has_said_of_the_keys() {
     }
     assert!(group.publish_as("a", 1, &Keeping { lifetime: 8_000, ..KEEP }));
     publish_uncounted(&mut group.client, 60_000);
-    for key in [&names.stream, &names.hash] {
+    for key in [names.stream(), names.hash()] {
         let lives = group.client.words(&["PTTL", std::str::from_utf8(key).unwrap()]).number().unwrap();
         assert!(lives > 59_000, "{lives}");
     }

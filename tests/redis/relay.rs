@@ -209,7 +209,7 @@ fn what_pub_sub_does_not_tell_is_read() {
     node.open("a", 0);
     node.until(|node| node.logs.ready.contains(&0));
     // A message that nobody hears of, and one that does not follow.
-    let (topic, id) = (Names::of(b"ws:", 0, b"", b"a").topic, publish(&mut publisher, "a", "1"));
+    let (topic, id) = (Names::of(b"ws:", 0, b"", b"a").topic().to_vec(), publish(&mut publisher, "a", "1"));
     node.until(|node| node.log("a").next == 2);
     node.client.connection().unsubscribe(&[&topic], 0).unwrap();
     node.until(|node| node.log("a").kept);
@@ -227,7 +227,7 @@ fn a_message_that_nobody_is_told_of_is_found_in_the_next_round() {
     let mut node = Node::new(&server, "one");
     node.open("a", 0);
     node.until(|node| node.logs.ready.contains(&0));
-    let names = Names { topic: b"ws:another".to_vec(), ..Names::of(b"ws:", 0, b"", b"a") };
+    let names = Names::of(b"ws:", 1, b"", b"a");
     let keeping = Keeping { messages: Kept::Newest(10), age: 0, lifetime: 0, sharded: false };
     let sealed = envelope::seal(MessageKind::Text, b"", b"", &[b"1"]).unwrap();
     publisher.ask(|out| script::publish(&names, Epoch(1), &sealed, &keeping, None, out));
@@ -265,7 +265,7 @@ fn quiet_channels_cost_few_scripts() {
         let state = script::reply::state(&admin.ask(|out| script::info(&names, Epoch(9), out))).unwrap();
         assert_eq!(state.subscribers, 1);
         assert!(state.requested.unwrap() < 15_000);
-        let lives = admin.words(&["PTTL", std::str::from_utf8(&names.hash).unwrap()]).number().unwrap();
+        let lives = admin.words(&["PTTL", std::str::from_utf8(names.hash()).unwrap()]).number().unwrap();
         assert!(lives > 55_000, "{lives}");
     }
 }

@@ -62,7 +62,7 @@ fn text(name: &[u8]) -> &str {
 fn messages_are_numbered_kept_and_told() {
     let server = Server::start(&[]);
     let (mut client, mut listener) = (server.connect(), server.connect());
-    let topic = names(b"news").topic;
+    let topic = names(b"news").topic().to_vec();
     listener.subscribe(&topic);
     for offset in 1..=5 {
         let published = publish(&mut client, b"news", 40 + offset, &format!("m{offset}\n\0"), &KEEP).unwrap();
@@ -130,7 +130,7 @@ fn what_is_too_old_goes_after_a_while() {
     }
     // Marks are an eighth of the age apart, so an entry can be kept that long beyond its time, and until the next publication.
     assert!(info(&mut client, b"news").messages < 15);
-    let lives = client.words(&["PTTL", text(&names(b"news").hash)]).number().unwrap();
+    let lives = client.words(&["PTTL", text(names(b"news").hash())]).number().unwrap();
     assert!((1..=11_250).contains(&lives));
 }
 
@@ -138,7 +138,7 @@ fn what_is_too_old_goes_after_a_while() {
 fn keys_live_as_long_as_each_message_asks_for_and_little_longer() {
     let server = Server::start(&[]);
     let mut client = server.connect();
-    let keys = [names(b"news").stream, names(b"news").hash];
+    let keys = [names(b"news").stream().to_vec(), names(b"news").hash().to_vec()];
     let publish = |client: &mut Client, lifetime| {
         publish(client, b"news", 1, "x", &Keeping { lifetime, ..KEEP }).unwrap();
         keys.each_ref().map(|key| client.words(&["PTTL", text(key)]).number().unwrap())
@@ -220,15 +220,15 @@ fn a_channel_of_which_a_part_was_evicted_never_gives_an_id_twice() {
     for _ in 0..3 {
         publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
     }
-    client.words(&["DEL", text(&names.hash)]);
+    client.words(&["DEL", text(names.hash())]);
     let published = publish(&mut client, b"news", 2, "x", &KEEP).unwrap();
     assert_eq!((published.id, published.begins_epoch), (at(2, 4), true));
     // The same where a reader finds it first.
-    client.words(&["DEL", text(&names.hash)]);
+    client.words(&["DEL", text(names.hash())]);
     let found = read(&mut client, b"news", 3, 0, 10).unwrap();
     assert_eq!((found.epoch, found.newest), (Some(Epoch(3)), Offset(4)));
     assert_eq!(publish(&mut client, b"news", 4, "x", &KEEP).unwrap().id, at(3, 5));
-    client.words(&["DEL", text(&names.stream)]);
+    client.words(&["DEL", text(names.stream())]);
     assert_eq!(publish(&mut client, b"news", 5, "x", &KEEP).unwrap().id, at(3, 6));
     assert_eq!(read(&mut client, b"news", 6, 0, 10).unwrap().oldest, Some(Offset(6)));
 }
@@ -260,9 +260,9 @@ fn keys_of_another_kind_are_left_alone() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let names = names(b"news");
-    client.words(&["SET", text(&names.stream), "mine"]);
+    client.words(&["SET", text(names.stream()), "mine"]);
     assert!(matches!(publish(&mut client, b"news", 1, "x", &KEEP), Err(Failure::Refused(ErrorReply::Other(_)))));
-    assert_eq!(client.words(&["GET", text(&names.stream)]), Value::Bulk(b"mine".to_vec()));
+    assert_eq!(client.words(&["GET", text(names.stream())]), Value::Bulk(b"mine".to_vec()));
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn numbers_keep_all_of_their_digits() {
     let mut client = server.connect();
     let (epoch, offset) = ((1 << 53) - 1, 8_123_456_789_012_345);
     publish(&mut client, b"news", epoch, "x", &KEEP).unwrap();
-    client.words(&["HSET", text(&names(b"news").hash), "o", &offset.to_string()]);
+    client.words(&["HSET", text(names(b"news").hash()), "o", &offset.to_string()]);
     assert_eq!(publish(&mut client, b"news", 2, "x", &KEEP).unwrap().id, at(epoch, offset + 1));
     let fetched = read(&mut client, b"news", 3, offset, 10).unwrap();
     assert_eq!((fetched.newest, offsets(&fetched)), (Offset(offset + 1), vec![offset + 1]));
@@ -282,12 +282,12 @@ fn a_deleted_channel_is_told_of_and_begins_anew() {
     let server = Server::start(&[]);
     let (mut client, mut listener) = (server.connect(), server.connect());
     let names = names(b"news");
-    listener.subscribe(&names.topic);
+    listener.subscribe(names.topic());
     publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
     let state = script::reply::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
     assert_eq!((state.epoch, state.newest, state.messages), (Some(Epoch(1)), Offset(1), 1));
     assert!(matches!(listener.notice(), Notice::Message { .. }));
-    assert_eq!(listener.notice(), Notice::Deleted { topic: names.topic.clone(), epoch: Epoch(1) });
+    assert_eq!(listener.notice(), Notice::Deleted { topic: names.topic().to_vec(), epoch: Epoch(1) });
     let state = script::reply::state(&client.ask(|out| script::delete(&names, false, None, out))).unwrap();
     assert_eq!(state.epoch, None);
     assert_eq!(publish(&mut client, b"news", 2, "x", &KEEP).unwrap().id, at(2, 1));
@@ -312,7 +312,7 @@ fn what_a_node_has_announced_is_void_after_a_while() {
     assert_eq!((state.epoch, state.subscribers), (None, 8));
     assert_eq!(announce(&mut client, "a", 60_000, 0), [b"5"]);
     assert_eq!(announce(&mut client, "c", 60_000, 0), [[0_u8; 0]; 0]);
-    assert_eq!(client.words(&["EXISTS", text(&names.nodes)]), Value::Integer(0));
+    assert_eq!(client.words(&["EXISTS", text(names.nodes())]), Value::Integer(0));
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn who_listens_before_anybody_publishes_begins_the_epoch() {
     assert_eq!(listen(1, 0).epoch, None);
     assert_eq!(listen(2, 60_000).epoch, Some(Epoch(2)));
     assert_eq!(listen(3, 90_000).epoch, Some(Epoch(2)));
-    let lives = |client: &mut Client| client.words(&["PTTL", text(&names.hash)]).number().unwrap();
+    let lives = |client: &mut Client| client.words(&["PTTL", text(names.hash())]).number().unwrap();
     assert!((60_001..=90_000).contains(&lives(&mut client)));
     // The channel of a publisher that wants it kept for ever does not end with those who listened.
     let published = publish(&mut client, b"news", 4, "x", &KEEP).unwrap();
@@ -359,7 +359,7 @@ fn many_void_announcements_go_at_once() {
     let mut client = server.connect();
     let names = names(b"news");
     for node in 0..500 {
-        client.words(&["HSET", text(&names.nodes), &node.to_string(), "1:x"]);
+        client.words(&["HSET", text(names.nodes()), &node.to_string(), "1:x"]);
     }
     let reply = client.ask(|out| script::announce(&names, b"a", 1000, 1, None, None, out));
     assert_eq!(noted(&reply).unwrap().announced.len(), 1);
@@ -409,7 +409,7 @@ fn who_is_on_a_channel_is_known_of_all_nodes() {
     let reply = client.ask(|out| script::presence(&names, out));
     assert_eq!(script::reply::present(&reply).unwrap().unwrap().names, [(b"anna".to_vec(), 2)].into_iter().collect());
     // The dead one is cleared away with the next announcement.
-    assert_eq!(client.words(&["HLEN", text(&names.presence)]), Value::Integer(1));
+    assert_eq!(client.words(&["HLEN", text(names.presence())]), Value::Integer(1));
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn when_somebody_was_last_there_is_remembered() {
     assert_eq!(info(&mut client, b"news").requested, None, "nobody came");
     client.ask(|out| script::announce(&names, b"a", 60_000, 1, None, None, out));
     assert!(info(&mut client, b"news").requested.unwrap() < 10_000);
-    client.words(&["HSET", text(&names.hash), "q", "1"]);
+    client.words(&["HSET", text(names.hash()), "q", "1"]);
     client.ask(|out| script::announce(&names, b"a", 60_000, 0, None, None, out));
     let published = publish(&mut client, b"news", 1, "x", &KEEP).unwrap();
     assert_eq!(published.subscribers, 0);

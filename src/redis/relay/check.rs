@@ -188,7 +188,7 @@ mod tests {
         let (mut listener, mut copies) = (Listener::new(), Kept::default());
         for id in ids {
             listener.relay.open(channel(id), None, 0, &mut copies, 0);
-            let state = listener.relay.channels.get_mut(&*names(id).topic).unwrap();
+            let state = listener.relay.channels.get_mut(names(id).topic()).unwrap();
             (state.stage, state.kept) = (ChannelStage::Complete, true);
             let announcement = state.announced.prepare(1, Vec::new(), 0);
             state.announced.told(&announcement, 0);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn stage(listener: &Listener, id: &str) -> ChannelStage {
-        listener.relay.channels[&*names(id).topic].stage
+        listener.relay.channels[names(id).topic()].stage
     }
 
     /// Ids of so many channels of one slot, and one of another.
@@ -236,7 +236,7 @@ mod tests {
         for nth in 1..=9 {
             assert_eq!(round(&mut listener, &mut copies, nth * until), [1, 0, 0]);
             listener.says(b"*2\r\n$1\r\n5\r\n:1\r\n", &mut copies, nth * until);
-            times.push(listener.relay.channels[&*names("a").topic].announced.time());
+            times.push(listener.relay.channels[names("a").topic()].announced.time());
         }
         times.dedup();
         let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();

@@ -67,7 +67,7 @@ impl Relay {
     /// Takes a channel over from another relay. It is [asked](Relay::ask) for with the next step.
     pub fn adopt(&mut self, moving: Moving, asking: bool, now: u64) {
         let Moving(mut state) = moving;
-        let topic: Box<[u8]> = state.names.topic.clone().into();
+        let topic: Box<[u8]> = state.names.topic().into();
         state.stage = ChannelStage::Wanted;
         state.asking = asking;
         // The node that has the channel now is told of the subscribers, and the queue has one entry of it.
@@ -158,7 +158,7 @@ mod tests {
         let slot = names("a").slot();
         assert!(from.relay.misplaced(|other| other == slot).is_empty());
         let topics = from.relay.misplaced(|_| false);
-        assert_eq!(topics, [Box::from(&*names("a").topic)]);
+        assert_eq!(topics, [Box::from(names("a").topic())]);
         let moving = from.relay.take(&topics[0], Some(&mut from.connection), 1).unwrap();
         assert_eq!(moving.slot(), slot);
         assert_eq!(from.sent(&mut copies, 1), ["SUNSUBSCRIBE"]);
@@ -213,7 +213,7 @@ mod tests {
         let slot = names("a").slot();
         let error = ErrorReply::parse(format!("ASK {slot} h:7002").as_bytes());
         listener.relay.open(channel("a"), None, 0, &mut copies, 0);
-        let topic: Box<[u8]> = names("a").topic.into();
+        let topic: Box<[u8]> = names("a").topic().into();
         listener.relay.due.clear();
         listener.relay.channels.get_mut(&topic).unwrap().stage = ChannelStage::Complete;
         listener.relay.displace(b"another", &error);

@@ -64,7 +64,7 @@ pub fn check(checker: Checker<'_>, channels: &[Channel<'_>], groups: &[Group<'_>
     let mut arguments: Vec<Vec<u8>> =
         vec![checker.node.to_vec(), text(checker.announcement), text(checker.lifetime), text(channels.len() as u64)];
     for channel in channels {
-        keys.extend([&channel.names.hash[..], &channel.names.nodes, &channel.names.presence]);
+        keys.extend([channel.names.hash(), channel.names.nodes(), channel.names.presence()]);
         let place = |counted: &Counted| groups.iter().position(|group| group.counted.group == counted.group);
         let group = channel.counted.and_then(place).map_or(0, |place| place as u64 + 1);
         arguments.extend([

@@ -83,7 +83,7 @@ impl Message<'_> {
         let GroupLimits { channels, messages, bytes, .. } = self.limits;
         let numbers = [self.octets as u64, channels.into(), messages.into(), bytes].map(|number| number.to_string());
         let numbers = numbers.each_ref().map(|number| number.as_bytes());
-        let keys = [keys, &self.channel.keys(), &[&names.sizes]].concat();
+        let keys = [keys, &self.channel.keys(), &[names.sizes()]].concat();
         Script::PublishCounted.call(&keys, &[arguments, &self.channel.name(), &numbers].concat(), out);
     }
 }
@@ -113,7 +113,7 @@ pub fn admit(
 ) {
     let numbers = [epoch.0, lifetime, u64::from(create)].map(|number| number.to_string());
     let channels = channels.to_string();
-    let mut keys: Vec<&[u8]> = vec![&names.stream, &names.hash];
+    let mut keys: Vec<&[u8]> = vec![names.stream(), names.hash()];
     let mut arguments: Vec<&[u8]> = numbers.iter().map(|number| number.as_bytes()).collect();
     if let Some(counted) = counted {
         keys.extend(counted.keys());
