@@ -61,6 +61,28 @@ case 'a shell: echo, job control, the size' => sub {
     is($client->server_close, 'close 1011 exit 3');
 };
 
+case 'a size that comes in pieces is not typed' => sub {
+    my $client = Ws::Client->open($ngx->port, '/sh');
+    read_until($client, qr/ready:/);
+    my $frame = text("\e[8;40;100t");
+    for my $cut (6 .. length($frame) - 1) {
+        my $rows = 30 + $cut;
+        $frame = text("\e[8;$rows;100t");
+        $client->send(substr $frame, 0, $cut);
+        $client->flush;
+        # The one worker has read it when it answers somebody else who came later.
+        Ws::Client->open($ngx->port, '/no-tty')->abandon;
+        $client->send(substr($frame, $cut), text("stty size\n"));
+        my $shown = read_until($client, qr/\d+ \d+\r\n/);
+        like($shown, qr/$rows 100\r\n/, "cut after $cut octets");
+        unlike($shown, qr/\[8;/);
+    }
+    $client->send(text("\e[8;61", fin => 0), cont(';101t'), text("stty size\n"));
+    like(read_until($client, qr/\d+ \d+\r\n/), qr/61 101\r\n/, 'in two frames');
+    $client->send(text("\e[8;62;102t", fin => 0), cont('x', fin => 0), cont("\n"));
+    like(read_until($client, qr/x\r?\n.*ready:/s), qr/\[8;62;102t?x/, 'one that goes on is typed as a whole');
+};
+
 case 'the client goes: the terminal hangs up' => sub {
     my $client = Ws::Client->open($ngx->port, '/sh');
     read_until($client, qr/ready:/);

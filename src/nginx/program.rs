@@ -38,7 +38,7 @@ use super::session::SessionRef;
 use super::status::Status;
 use crate::exec::framing::{Format, FramingError, Output, Reader, Writer};
 use crate::exec::spawner::{ExitStatus, Ladder, ProgramId};
-use crate::exec::terminal::{self, Size};
+use crate::exec::terminal::{self, Sent, Size, SizeReader};
 use crate::session::buffers;
 use crate::session::endpoint::{Ending, Endpoint, HttpStatus, Input, Outlet, Produced, Started};
 use crate::session::program::{LeftProgram, ProgramEnd};
@@ -76,8 +76,8 @@ pub struct RunningProgram {
     was_ready: bool,
     /// Its terminal comes when it runs.
     unattached: bool,
-    /// Its descriptors are a terminal.
-    terminal: bool,
+    /// Tells what sets the size of its terminal from what is typed, if its descriptors are a terminal.
+    sizes: Option<SizeReader>,
     /// Nobody has that terminal open. As long as the program runs this is not the end of its output: `login` hangs up its
     /// terminal and opens it again.
     hung_up: bool,
@@ -151,13 +151,29 @@ impl Endpoint for RunningProgram {
             // The program reads no more. It is told nothing, and neither is the client: the program may still write.
             return Ok(());
         }
-        if self.terminal && data.first && data.last && self.resize(data.payload) {
-            return Ok(());
+        let mut first = data.first;
+        let mut before = None;
+        if let Some(sizes) = &mut self.sizes {
+            match sizes.take(data.payload, data.first, data.last) {
+                Sent::Undecided => return Ok(()),
+                Sent::Size(size) => {
+                    self.resize(size);
+                    return Ok(());
+                }
+                Sent::Input { before: kept } => before = kept,
+            }
         }
         let Some(feed) = &mut self.feed else { return Ok(()) };
-        self.writer
-            .write(data.kind, data.payload, data.first, data.last, feed.queue())
-            .map_err(|error| Ending { code: error.close_code(), reason: error.to_string() })
+        let mut write = |payload: &[u8], first, last| {
+            self.writer
+                .write(data.kind, payload, first, last, feed.queue())
+                .map_err(|error| Ending { code: error.close_code(), reason: error.to_string() })
+        };
+        if let Some(before) = before {
+            write(&before, true, false)?;
+            first = false;
+        }
+        write(data.payload, first, data.last)
     }
 
     fn flush(&mut self) -> bool {
@@ -224,7 +240,7 @@ impl Endpoint for RunningProgram {
                 name: std::mem::take(&mut self.name),
                 end: Rc::clone(&self.end),
                 ladder: self.ladder,
-                terminal: self.terminal,
+                terminal: self.sizes.is_some(),
                 feed,
                 stdout: self.stdout.take(),
                 stderr: self.stderr.take(),
@@ -245,14 +261,12 @@ impl Endpoint for RunningProgram {
 }
 
 impl RunningProgram {
-    /// Whether the message set the size of the terminal.
-    fn resize(&self, message: &[u8]) -> bool {
-        let Some(size) = Size::from_message(message) else { return false };
+    /// Sets the size of the terminal.
+    fn resize(&self, size: Size) {
         if let Some(fd) = self.feed.as_ref().and_then(Feed::stdin).and_then(Stdin::fd) {
             // A terminal whose program has just ended has no size any more.
             let _ = terminal::resize(fd, size);
         }
-        true
     }
 
     /// Reads standard output while there is room. Whether anything came.

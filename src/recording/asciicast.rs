@@ -10,13 +10,15 @@ use std::fmt::Write;
 
 use super::text::Joiner;
 use super::{Direction, Missing, Piece, seconds};
-use crate::exec::terminal::Size;
+use crate::exec::terminal::{Sent, Size, SizeReader};
 use crate::json;
 use crate::ws::frame::MessageKind;
 
 /// What is to be known of a recording from one line to the next.
 #[derive(Debug, Default)]
 pub struct Asciicast {
+    /// Tells what is typed from what sets the size.
+    sizes: SizeReader,
     typed: Joiner,
     shown: Joiner,
     /// The endpoint takes the end of a line off what is written, and puts it behind what is typed.
@@ -47,34 +49,44 @@ impl Asciicast {
     /// Appends what a piece of a message is on a terminal, if it is anything. Returns of how many octets the line tells.
     pub(super) fn piece(&mut self, time: u64, piece: &Piece<'_>, line: &mut String) -> usize {
         // What sets the size is not typed, as the endpoint has it, and what tells of it is not written by the program.
-        let may_be_size = match piece.direction {
-            Direction::In => true,
-            Direction::Out => self.is_shared && piece.kind == MessageKind::Text,
+        let (kept, sent) = match piece.direction {
+            Direction::In => (self.sizes.kept(), self.sizes.take(piece.payload, piece.first, piece.last)),
+            Direction::Out => (0, self.told(piece)),
         };
-        if may_be_size
-            && piece.first
-            && piece.last
-            && let Some(Size { columns, rows }) = Size::from_message(piece.payload)
-        {
-            if self.is_shared && piece.direction == Direction::In {
-                return piece.payload.len();
+        let octets = kept + piece.payload.len();
+        let before = match sent {
+            Sent::Undecided => return 0,
+            Sent::Size(Size { columns, rows }) => {
+                if !self.is_shared || piece.direction == Direction::Out {
+                    event(time, "r", line);
+                    // Writing to a string does not fail.
+                    let _ = writeln!(line, "\"{columns}x{rows}\"]");
+                }
+                return octets;
             }
-            event(time, "r", line);
-            // Writing to a string does not fail.
-            let _ = writeln!(line, "\"{columns}x{rows}\"]");
-            return piece.payload.len();
-        }
+            Sent::Input { before } => before,
+        };
         let (what, joiner, end) = match piece.direction {
             Direction::In => ("i", &mut self.typed, "\n"),
             Direction::Out => ("o", &mut self.shown, "\r\n"),
         };
+        if let Some(before) = before {
+            joiner.push(&before, &mut self.text);
+        }
         joiner.push(piece.payload, &mut self.text);
         if self.has_lines && piece.last {
             joiner.finish(&mut self.text);
             self.text.push_str(end);
         }
         said(time, what, &mut self.text, line);
-        piece.payload.len()
+        octets
+    }
+
+    /// What the client is sent: the size of a terminal that it shares is told in one piece, and in text.
+    fn told(&self, piece: &Piece<'_>) -> Sent {
+        let tells = self.is_shared && piece.kind == MessageKind::Text && piece.first && piece.last;
+        let size = tells.then(|| Size::from_message(piece.payload)).flatten();
+        size.map_or(Sent::Input { before: None }, Sent::Size)
     }
 
     /// Appends what a side has begun and did not go on with. Returns how many octets that are: those of a character were counted when
@@ -84,9 +96,11 @@ impl Asciicast {
             Direction::In => ("i", &mut self.typed),
             Direction::Out => ("o", &mut self.shown),
         };
+        let kept = if direction == Direction::In { self.sizes.unfinished() } else { Vec::new() };
+        joiner.push(&kept, &mut self.text);
         joiner.finish(&mut self.text);
         said(time, what, &mut self.text, line);
-        0
+        kept.len()
     }
 }
 

@@ -119,9 +119,12 @@ fn a_terminal_of_lines() {
     said(&mut recorder, Out, Text, b"one");
     recorder.piece(&Piece { direction: Out, kind: Text, payload: b"t", first: true, last: false });
     recorder.piece(&Piece { direction: Out, kind: Text, payload: b"wo", first: false, last: true });
-    // Only one that comes at once sets the size.
+    // The size may come in pieces, and what begins like it need not be one.
     recorder.piece(&Piece { direction: In, kind: Text, payload: b"\x1b[8;5", first: true, last: false });
     recorder.piece(&Piece { direction: In, kind: Text, payload: b"0;132t", first: false, last: true });
+    recorder.piece(&Piece { direction: In, kind: Text, payload: b"\x1b[8;5", first: true, last: false });
+    recorder.piece(&Piece { direction: In, kind: Text, payload: b"0;132", first: false, last: true });
+    recorder.piece(&Piece { direction: In, kind: Text, payload: b"\x1b[8", first: true, last: false });
     recorder.end(None);
     let text = &file.borrow().text;
     assert_eq!(
@@ -130,8 +133,9 @@ fn a_terminal_of_lines() {
          [0.000,\"o\",\"one\\u000d\\u000a\"]\n\
          [0.000,\"o\",\"t\"]\n\
          [0.000,\"o\",\"wo\\u000d\\u000a\"]\n\
-         [0.000,\"i\",\"\\u001b[8;5\"]\n\
-         [0.000,\"i\",\"0;132t\\u000a\"]\n"
+         [0.000,\"r\",\"132x50\"]\n\
+         [0.000,\"i\",\"\\u001b[8;50;132\\u000a\"]\n\
+         [0.000,\"i\",\"\\u001b[8\"]\n"
     );
 }
 

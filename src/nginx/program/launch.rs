@@ -14,7 +14,7 @@ use super::{Listener, RunningProgram, Stderr, Stdin, backlog, pool};
 use crate::conf::{EndpointSettings, ExecStderr};
 use crate::exec::framing::{Reader, Writer, write_environment};
 use crate::exec::spawner::{ProgramDescription, ProgramId};
-use crate::exec::terminal;
+use crate::exec::terminal::{self, SizeReader};
 use crate::ledger::Place;
 use crate::nginx::exhaustion::Explained;
 use crate::nginx::log::Level;
@@ -185,7 +185,7 @@ impl Launched {
             format: settings.exec_format(),
             was_ready,
             unattached,
-            terminal: settings.exec_pty(),
+            sizes: settings.exec_pty().then(SizeReader::default),
             hung_up: false,
             ladder: settings.exec_stop(),
             feed: Some(feed),
