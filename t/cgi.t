@@ -162,6 +162,15 @@ case 'what is no response: 502' => sub {
     $ngx->await_programs(0);
 };
 
+case 'an error page of cgitb' => sub {
+    # The module of Python writes this line so that it is a comment in a page that has begun, and a field in a header.
+    my $response = printed("<!--: spam\nContent-Type: text/html\n\n<body> --> what went wrong");
+    is($response->{status}, 200);
+    is(header($response, 'content-type'), 'text/html');
+    ok(!grep({ /</ } keys %{$response->{headers}}), 'which is not for the client');
+    is($response->{body}, '<body> --> what went wrong');
+};
+
 case 'fields of the connection are not the program\'s' => sub {
     my $response = printed("Connection: close\nTransfer-Encoding: gzip\nKeep-Alive: 1\nUpgrade: x\nTrailer: y\nContent-Type: text/plain\n\nbody");
     is_deeply($response->{headers}{connection}, ['close'], 'that the request has asked for');

@@ -15,6 +15,12 @@ pub fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (is_token(name) && is_value).then_some((name, value))
 }
 
+/// Whether a line is the one with which the error pages of Python's `cgitb` begin. It opens a comment in a page that has begun already;
+/// in a header it would be a field with a name that none can have, and stands in front of a header that is right.
+pub fn is_comment(line: &[u8]) -> bool {
+    line.starts_with(b"<!--:")
+}
+
 /// Whether a field is about the connection, which is the server's and not the program's (RFC 3875, section 6.3.4; RFC 9110,
 /// section 7.6.1). HTTP/2 and HTTP/3 do not even have them.
 pub fn is_of_connection(name: &[u8]) -> bool {

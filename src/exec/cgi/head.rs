@@ -121,6 +121,9 @@ impl Head {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let place = start;
             start = newline + 1;
+            if field::is_comment(line) {
+                continue;
+            }
             let wrong = || HeadError::Line(line.to_vec());
             let (name, value) = field::split(line).ok_or_else(wrong)?;
             let name_at = place..place + name.len();
@@ -320,6 +323,12 @@ mod tests {
         let head =
             head("Connection: close\nX: 1\nTransfer-Encoding: chunked\nKeep-Alive: 5\nUpgrade: x\nContent-Type: a/b");
         assert_eq!(fields(&head), [("X".to_owned(), "1".to_owned())]);
+    }
+
+    #[test]
+    fn the_comment_of_an_error_page_is_left_out() {
+        let head = head("<!--: spam\nContent-Type: text/html");
+        assert_eq!((head.status(), head.content_type(), fields(&head)), (200, Some(&b"text/html"[..]), vec![]));
     }
 
     #[test]
