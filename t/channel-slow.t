@@ -20,6 +20,8 @@ my $ngx = Ws::Nginx->start(http => 'websocket_channel_zone 8m;', server => <<'SE
     location = /skip { websocket_channel $arg_id; websocket_channel_lag skip; }
     location = /pub  { websocket_channel $arg_id mode=pub; websocket_channel_history length=20; }
     location = /deep { websocket_channel $arg_id mode=pub; websocket_channel_history length=100000; }
+    location = /paced { websocket_channel $arg_id; websocket_channel_start oldest; websocket_send_timeout 500ms; limit_rate 2k; }
+    location = /delete { websocket_channel $arg_id mode=pub; }
     location = /impatient { websocket_channel $arg_id; websocket_send_timeout 500ms; websocket_channel_lag skip; }
 SERVER
 
@@ -111,6 +113,15 @@ case 'one that accepts nothing for the send timeout is dropped' => sub {
     $stream->{client}->reading(0);
     flood('/pub?id=d', 1000, 10_000);
     ok(await('both to be gone', sub { request($port, 'GET', '/pub?id=d')->{body} =~ /active subscribers: 0/ }));
+};
+
+case 'one that a rate keeps waiting gets the end as well' => sub {
+    publish($port, '/pub?id=e', "$_ " . 'x' x 1000) for 1 .. 8;
+    my $stream = events($port, '/paced?id=e');
+    # Everything is on its way: four seconds of it, each of which is longer than both timeouts.
+    request($port, 'DELETE', '/delete?id=e');
+    is(join(' ', map { $_->{data} =~ /^(\d+)/ } await_events($stream, 8)), join(' ', 1 .. 8));
+    await_end($stream);
 };
 
 $ngx->stop;

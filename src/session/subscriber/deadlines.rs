@@ -37,7 +37,9 @@ impl<H: Host> Subscriber<H> {
                 let idle = after(Some(self.spoke), settings.idle_timeout);
                 (stuck, self.drain, idle, after(silent, settings.ping_interval))
             }
-            SubscriberStage::Closing { until } => {
+            SubscriberStage::Closing { since } => {
+                let moved = self.response.stuck_since().map_or(since, |moved| moved.max(since));
+                let until = moved.saturating_add(settings.close_timeout);
                 (Some(stuck.map_or(until, |stuck| stuck.min(until))), None, None, None)
             }
             SubscriberStage::Created | SubscriberStage::Starting { .. } | SubscriberStage::Over => {
@@ -62,6 +64,10 @@ impl<H: Host> Subscriber<H> {
     /// The timer fired.
     pub fn on_time(&mut self) -> Flow {
         self.host.take_expired();
+        if self.response.stuck_since().is_some() {
+            // Whether it is the client that takes nothing, or a rate that keeps it waiting, is known after an attempt.
+            self.writable()?;
+        }
         let now = self.host.now();
         let due = self.deadlines().into_iter().flatten().find(|(at, _)| *at <= now).map(|(_, due)| due);
         match due {

@@ -234,7 +234,7 @@ pub struct Settings {
     pub idle_timeout: u64,
     /// Silence before a line that says nothing, where the transport has one.
     pub ping_interval: u64,
-    /// Time that the client has for what is on its way at the end.
+    /// Time in which the client must take something of what is on its way at the end.
     pub close_timeout: u64,
     /// A poll without a position gets the newest of all messages.
     pub begins_with_newest: bool,
@@ -252,8 +252,8 @@ enum SubscriberStage<S> {
     Starting { source: S },
     /// The subscriber gets what comes. While it is blocked, nothing is asked of the source.
     Waiting { source: S, is_blocked: bool },
-    /// The subscriber gets nothing more; what is on its way leaves until this time.
-    Closing { until: u64 },
+    /// The subscriber gets nothing more since then; what is on its way leaves, as long as the client takes some of it in time.
+    Closing { since: u64 },
     /// The subscriber has ended or is ending.
     Over,
 }
@@ -483,9 +483,10 @@ impl<H: Host> Subscriber<H> {
         }
     }
 
-    /// No longer subscribed: the rest of the response has until then.
-    fn leave(&mut self, until: u64) {
-        drop(mem::replace(&mut self.stage, SubscriberStage::Closing { until }));
+    /// No longer subscribed: what is left of the response is on its way.
+    fn leave(&mut self) {
+        let since = self.host.now();
+        drop(mem::replace(&mut self.stage, SubscriberStage::Closing { since }));
     }
 
     /// Lets go of everything but the memory, of the request above all.

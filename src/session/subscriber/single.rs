@@ -81,7 +81,7 @@ impl<H: Host> Subscriber<H> {
         match next {
             Some(Ok(Next::Items)) => {
                 let position = self.position();
-                self.leave(0);
+                self.leave();
                 let answered = self.respond_with(streaming, several, position);
                 Flow::Break(answered.err().unwrap_or(SubscriberEnd::Finished))
             }
@@ -158,7 +158,7 @@ impl<H: Host> Subscriber<H> {
             Some(Ok(Next::Items)) => {
                 let position = self.position();
                 // Whoever has the answer may ask again at once, where only so many may subscribe.
-                self.leave(0);
+                self.leave();
                 let answered = found.ok_or(FAILED).and_then(|found| self.respond(found, position));
                 Flow::Break(answered.err().unwrap_or(SubscriberEnd::Finished))
             }
@@ -239,7 +239,7 @@ impl<H: Host> Subscriber<H> {
     /// The position goes with it: a client that named none has one now, from which it misses nothing.
     fn without_message(&mut self, status: HttpStatus) -> Flow {
         let position = self.position();
-        self.leave(0);
+        self.leave();
         let response = &mut self.response;
         let headers = response.add_header("ETag", etag(position))
             && response.add_header("Cache-Control", NO_STORE)

@@ -98,11 +98,11 @@ impl<H: Host> Subscriber<H> {
         }
     }
 
-    /// Ends the response as a whole one. What the client has not taken yet leaves before, for a while.
+    /// Ends the response as a whole one. What the client has not taken yet leaves before, as long as it goes on taking it.
     pub(super) fn close(&mut self) -> Flow {
         let Delivery::Streaming(streaming) = &self.delivery else { return Flow::Break(SubscriberEnd::Finished) };
         let end = streaming.end();
-        self.leave(self.host.now() + self.settings.close_timeout);
+        self.leave();
         self.response.push(end, true);
         if let Err(lost) = self.response.send() {
             return Flow::Break(lost.into());

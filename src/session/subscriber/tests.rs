@@ -83,6 +83,45 @@ fn what_is_on_its_way_at_the_end_has_its_time() {
     stream.conclude();
 }
 
+/// A stream that has ended, of which the client has taken nothing yet.
+fn ended_before_it_was_taken() -> Simulation {
+    let mut stream = Simulation::new(Setup { room: 0, ..setup(Delivery::Streaming(Streaming::Multipart("b".into()))) });
+    stream.publish();
+    while stream.turn() {}
+    stream.event(Subscriber::dismiss);
+    assert_eq!(stream.end, None);
+    stream
+}
+
+#[test]
+fn who_takes_slowly_what_is_on_its_way_at_the_end_gets_all_of_it() {
+    let mut stream = ended_before_it_was_taken();
+    let mut rounds = 0;
+    while stream.end.is_none() {
+        stream.pass(900);
+        stream.take(10);
+        stream.turn();
+        rounds += 1;
+    }
+    assert_eq!(stream.end, Some(SubscriberEnd::Finished));
+    assert!(rounds > 2, "it took longer than the close timeout: {rounds}");
+    assert!(stream.body().ends_with(b"--b--\r\n"));
+    stream.conclude();
+}
+
+#[test]
+fn who_takes_nothing_of_what_is_on_its_way_at_the_end_is_lost() {
+    let mut stream = ended_before_it_was_taken();
+    stream.pass(900);
+    stream.take(10);
+    stream.turn();
+    stream.pass(999);
+    assert_eq!(stream.end, None);
+    stream.pass(1);
+    assert_eq!(stream.end, Some(SubscriberEnd::Lost));
+    stream.conclude();
+}
+
 /// A subscriber that has this to do with a run, whose program is being started.
 fn of_run(delivery: Delivery, run: RunPart) -> Simulation {
     let setup = setup(delivery);
