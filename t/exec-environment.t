@@ -31,6 +31,8 @@ my $ngx = Ws::Nginx->new(
     location /tried { try_files /none @tried; }
     location @tried { websocket_exec %%PREFIX%%/bin/environment; if ($arg_x) { set $seen 1; } }
     location /refused { error_page 418 = @tried; return 418; }
+    location /slash { root %%PREFIX%%/html/; websocket_exec %%PREFIX%%/bin/environment; }
+    location /alias { alias %%PREFIX%%/html/; websocket_exec %%PREFIX%%/bin/environment; }
     location ~ ^/regex/(?<what>.*)$ { websocket_exec %%PREFIX%%/bin/environment; }
 EOT
 
@@ -94,6 +96,10 @@ case 'a location with a name: no part of the path led to it' => sub {
         is($env->{PATH_INFO}, $path =~ s/\?.*//r, 'the path is for the program');
         is($env->{REQUEST_URI}, $path);
     }
+};
+
+case 'a document root with a slash at its end' => sub {
+    is(environment($_)->{PATH_TRANSLATED}, $ngx->prefix . '/html/a', $_) for '/slash/a', '/alias/a';
 };
 
 case 'no path below the location' => sub {

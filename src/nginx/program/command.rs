@@ -293,6 +293,8 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
     let uri = request.uri();
     let (script_name, path_info) = uri.split_at_checked(script).unwrap_or((uri, &[]));
     let document_root = request.variable(b"document_root");
+    // Both may have the slash between them.
+    let document_root = document_root.strip_suffix(b"/").unwrap_or(document_root);
     let translated = (!path_info.is_empty()).then(|| [document_root, path_info].concat());
     let software = [b"nginx/", request.variable(b"nginx_version")].concat();
     let path = spawners::own_environment(b"PATH");
