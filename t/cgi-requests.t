@@ -150,6 +150,23 @@ case 'a client that names no host' => sub {
     }
 };
 
+case 'a target that names the host' => sub {
+    for my $row (
+        ['http://localhost:81/env', 'other.example', 'localhost:81'], ['http://localhost/env', 'other.example', 'localhost'],
+        ['/env', 'Other.Example:82', 'Other.Example:82'],
+    ) {
+        my ($target, $field, $host) = @$row;
+        my $client = Ws::Client->connect(port => $port);
+        $client->send("GET $target HTTP/1.1\r\nHost: $field\r\nForwarded: x\r\nConnection: close\r\n\r\n");
+        my $response = $client->response;
+        Ws::Http::dechunk($response);
+        my %env = environment($response);
+        is($env{HTTP_HOST}, $host, "$target takes precedence over the field");
+        is($env{SERVER_NAME}, lc $host =~ s/:\d+//r);
+        is($env{HTTP_FORWARDED}, 'x', 'other fields are what they are');
+    }
+};
+
 case 'HTTP/0.9' => sub {
     my $client = Ws::Client->connect(port => $port);
     $client->send("GET /env?a=b\r\n");

@@ -320,7 +320,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         content_type: request.header(b"content-type").map(<[u8]>::trim_ascii),
         auth_type: user.map(|_| &b"Basic"[..]),
     };
-    let host = request.existing_context().and_then(Context::remote_host);
+    let remote_host = request.existing_context().and_then(Context::remote_host);
     let meta = environment::CgiRequest {
         answer: matches!(environs, Environs::Request(_)).then_some(answer),
         method: request.method(),
@@ -332,7 +332,7 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         server_name: &server_name(request),
         server_port: request.variable(b"server_port"),
         remote_addr: request.remote_address(),
-        remote_host: host.unwrap_or_else(|| request.remote_address()),
+        remote_host: remote_host.unwrap_or_else(|| request.remote_address()),
         remote_port: request.variable(b"remote_port"),
         remote_user: user,
         https: request.is_tls(),
@@ -341,5 +341,8 @@ fn environment(request: Request<'_>, script: usize, environs: Environs) -> Resul
         protocol: if request.protocol().is_empty() { b"HTTP/0.9" } else { request.protocol() },
         software: &software,
     };
-    Ok(Environment::new(&meta, request.headers(), path.as_deref(), &variables))
+    // A target that names the host takes precedence over the field (RFC 9112, section 3.2.2), and is all that HTTP/3 needs.
+    let host = Some((&b"Host"[..], request.authority())).filter(|(_, authority)| !authority.is_empty());
+    let others = request.headers().filter(|(name, _)| host.is_none() || !name.eq_ignore_ascii_case(b"host"));
+    Ok(Environment::new(&meta, others.chain(host), path.as_deref(), &variables))
 }
