@@ -69,6 +69,7 @@ ngx_int_t ngx_ws_tcp_nodelay(ngx_connection_t *c);
 /* requests */
 
 ngx_str_t ngx_ws_request_authority(const ngx_http_request_t *r);
+ngx_int_t ngx_ws_request_ignore_client(ngx_http_request_t *r);
 ngx_uint_t ngx_ws_request_client_gone(ngx_http_request_t *r, ngx_uint_t ahead);
 ngx_int_t ngx_ws_register_header_out(ngx_http_request_t *r, ngx_table_elt_t *h);
 

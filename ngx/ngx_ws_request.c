@@ -77,6 +77,23 @@ ngx_ws_request_read_ahead(ngx_http_request_t *r)
 }
 
 
+/* what the client sends, or its end, is read by nobody for now: a level-triggered event would spin */
+
+ngx_int_t
+ngx_ws_request_ignore_client(ngx_http_request_t *r)
+{
+    ngx_event_t  *rev;
+
+    rev = r->connection->read;
+
+    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active) {
+        return ngx_del_event(rev, NGX_READ_EVENT, 0);
+    }
+
+    return NGX_OK;
+}
+
+
 /*
  * Looks for what ngx_http_test_reading() looks for, but leaves the finalizing to the caller: whoever holds the request has to
  * let go of it before, as finalizing may hand it to a "post_action". With "ahead", who has sent something before its end is not
@@ -156,11 +173,7 @@ ngx_ws_request_client_gone(ngx_http_request_t *r, ngx_uint_t ahead)
         goto gone;
     }
 
-    /* what the client sends, or its end, is read by nobody for now: a level-triggered event would spin */
-
-    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active
-        && ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK)
-    {
+    if (ngx_ws_request_ignore_client(r) != NGX_OK) {
         c->error = 1;
         return 1;
     }

@@ -28,6 +28,7 @@ my $ngx = Ws::Nginx->new(
     location = /works-on { websocket_cgi %%PREFIX%%/bin/works-on; }
     location = /goes-on  { websocket_cgi %%PREFIX%%/bin/goes-on; }
     location = /leads-on { websocket_cgi %%PREFIX%%/bin/leads-on; }
+    location = /exits    { websocket_cgi %%PREFIX%%/bin/exits; }
     location = /other    { return 200 "other\n"; }
     location = /slowly   { websocket_cgi %%PREFIX%%/bin/slowly; }
     location = /sum      { websocket_cgi %%PREFIX%%/bin/sum; }
@@ -36,6 +37,7 @@ my $ngx = Ws::Nginx->new(
 EOT
 # Only root can start programs as somebody else.
 $ngx->{server} .= 'location = /user { websocket_cgi %%PREFIX%%/bin/who; websocket_exec_user nobody; websocket_exec_cwd %%PREFIX%%/html; }' if !$>;
+$ngx->program('exits', "#!/bin/sh\nprintf 'Content-Type: text/plain\\nContent-Length: 4\\n\\nbody'\nsleep 0.2\nexit 3\n");
 $ngx->program('stream', "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nready\\n'\nexec sleep 600\n");
 $ngx->program('family', <<'EOT');
 #!/bin/sh
@@ -92,6 +94,17 @@ case 'the client goes, and with it everything that came of the program' => sub {
     $ngx->await_programs(0);
     $ngx->no_zombies;
     $ngx->await_access_log(qr{/sleep\|499\|cgi\|});
+};
+
+case 'who goes with the whole response has not gone early' => sub {
+    my $before = length $ngx->log;
+    my $client = Ws::Client->connect(port => $port);
+    $client->send(request_text('GET', '/exits', Connection => 'close'));
+    $client->wait_until(sub { $client->{in} =~ /\r\n\r\nbody$/ }, 'the response');
+    $client->abandon;
+    $ngx->await_access_log(qr{/exits\|200\|cgi\|3\|0\|4\|\d+\|});
+    unlike(substr($ngx->log, $before), qr/prematurely/);
+    $ngx->await_programs(0);
 };
 
 case 'another user' => sub {

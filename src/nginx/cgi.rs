@@ -411,6 +411,18 @@ unsafe extern "C" fn on_readable(raw: *mut ffi::ngx_http_request_t) {
     }
 }
 
+/// The client, whose body has been received, has sent something, or is gone.
+unsafe extern "C" fn on_client(raw: *mut ffi::ngx_http_request_t) {
+    // SAFETY: nginx calls with a live request, in an event handler that looks after posted requests itself.
+    unsafe {
+        // Who has the whole response need not stay until the program has ended.
+        let has_all = of(raw).is_some_and(|answering| enter(answering, |exchange| exchange.has_answered()));
+        if !has_all || ffi::ngx_ws_request_ignore_client(raw) != Status::OK {
+            hold::end_if_gone(raw, false);
+        }
+    }
+}
+
 /// The client can be written.
 unsafe extern "C" fn on_writable(raw: *mut ffi::ngx_http_request_t) {
     // SAFETY: nginx calls with a live request.

@@ -78,7 +78,8 @@ pub fn watch_sender(request: Request<'_>) {
     watch(request, on_starting);
 }
 
-fn watch(request: Request<'_>, handler: unsafe extern "C" fn(*mut ffi::ngx_http_request_t)) {
+/// As [`watch_client`], with a handler that may call [`end_if_gone`].
+pub fn watch(request: Request<'_>, handler: unsafe extern "C" fn(*mut ffi::ngx_http_request_t)) {
     let request = request.raw();
     // SAFETY: a request is alive as long as it is called so: Request::new() was promised that. Its connection has a read event for as
     // long, and closing the connection takes the event back.
@@ -115,7 +116,7 @@ unsafe extern "C" fn on_starting(request: *mut ffi::ngx_http_request_t) {
 /// # Safety
 ///
 /// The request is alive, and called in an event of its client.
-unsafe fn end_if_gone(request: *mut ffi::ngx_http_request_t, ahead: bool) {
+pub unsafe fn end_if_gone(request: *mut ffi::ngx_http_request_t, ahead: bool) {
     // SAFETY: the promise of the caller.
     unsafe {
         if ffi::ngx_ws_request_client_gone(request, ahead.into()) == 0 {

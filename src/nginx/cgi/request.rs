@@ -66,7 +66,7 @@ impl cgi::Request for NginxRequest {
     fn watch_client(&mut self) {
         let request = self.request.get();
         if request.main().is_attended() {
-            hold::watch_client(request);
+            hold::watch(request, super::on_client);
             // SAFETY: the request is alive.
             unsafe { ffi::ngx_ws_request_look_at_client(request.raw()) };
         }

@@ -294,6 +294,12 @@ impl<H: Host> Exchange<H> {
         !self.is_received && (matches!(self.stage, Stage::Starting) || self.is_full())
     }
 
+    /// Whether the client has the whole response, and only the end of the program is waited for.
+    pub fn has_answered(&self) -> bool {
+        let is_whole = matches!(self.stage, Stage::Unwanted { .. } | Stage::Ended { ending: Ending::Complete, .. });
+        is_whole && self.response.cost() == 0
+    }
+
     /// Whether as much waits for the program as may.
     fn is_full(&self) -> bool {
         self.program.reads() && self.program.waiting() >= self.settings.receive_limit
