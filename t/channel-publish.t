@@ -26,6 +26,7 @@ my $ngx = Ws::Nginx->start(workers => 2, http => 'websocket_channel_zone 1m;', s
     location = /brief  { websocket_channel $arg_id mode=pub; websocket_channel_history length=$arg_length time=$arg_time; }
     location = /denied { websocket_channel x mode=pub; deny all; }
     location = /any    { websocket_channel $arg_id mode=pubsub; websocket_origin any; }
+    location = /group  { websocket_channel_group $arg_name; websocket_channel_group_info; }
     location = /here   { websocket_channel $arg_id mode=pubsub; websocket_origin same https://app.example.com; }
 SERVER
 
@@ -98,6 +99,20 @@ case 'DELETE' => sub {
     is(request($port, 'DELETE', '/pub?id=gone')->{status}, 404);
     my ($first) = publish($port, '/pub?id=gone', 'x')->{body} =~ /id: (\d+:\d+)/;
     like($first, qr/:1$/, 'another channel begins anew');
+};
+
+# A condition cannot be about what has been done already, and the answer must not say that it has not been.
+case 'conditions of requests that change something' => sub {
+    for my $condition (['If-Match' => '"x"'], ['If-None-Match' => '*'], ['If-Unmodified-Since' => 'Wed, 27 Jan 2016 19:47:49 GMT']) {
+        is(request($port, $_, '/pub?id=condition', @$condition, body => 'x')->{status}, 202, "$_ @$condition") for qw(POST PUT);
+        is(request($port, 'DELETE', '/pub?id=condition', @$condition)->{status}, 200, "DELETE @$condition");
+        is(request($port, 'GET', '/pub?id=condition')->{status}, 404);
+        for my $method (qw(POST DELETE)) {
+            my $group = request($port, $method, '/group?name=condition&channels=7', @$condition);
+            is($group->{status}, 200, "$method of a group, @$condition");
+            like($group->{body}, qr/max channels: 7/);
+        }
+    }
 };
 
 sub queued { return request($port, 'GET', $_[0])->{body} =~ /^queued messages: (\d+)\r/ ? $1 : undef }

@@ -128,6 +128,9 @@ impl Request<'_> {
 
     /// Sends a whole answer, as `ngx_http_send_response` does; returns what the content handler returns. A body of the request is
     /// dropped. The texts are static or in the request's pool.
+    ///
+    /// What other methods than GET and HEAD have asked for is done by now, so that nginx must not compare the conditions of the request
+    /// with this answer (RFC 9110, section 13.2.1) and say 412 or 304 of it.
     pub fn send_answer(self, status: u16, content_type: ffi::ngx_str_t, text: ffi::ngx_str_t) -> Status {
         let request = self.raw();
         // SAFETY: the request is alive, and nothing was sent yet.
@@ -138,6 +141,9 @@ impl Request<'_> {
             }
             (*request).headers_out.status = status.into();
             (*request).headers_out.content_length_n = text.len as ffi::off_t;
+            if !matches!(self.method(), b"GET" | b"HEAD") {
+                (*request).set_disable_not_modified(1);
+            }
             self.set_content_type(content_type);
             let sent = Status::of(ffi::ngx_http_send_header(request));
             if sent.ends_answer() || (*request).header_only() != 0 {
