@@ -148,11 +148,14 @@ ngx_ws_detached_woken(ngx_http_request_t *r)
         d->complete = 0;
     }
 
-    /* nobody has offered to decode it, and subscribers could not know that they have to */
+    /* nobody has offered to decode it, and subscribers could not know that they have to; some servers name the absence of an encoding */
 
     encoding = d->subrequest->headers_out.content_encoding;
 
-    if (d->message && d->status == NGX_HTTP_OK && encoding && encoding->value.len) {
+    if (d->message && d->status == NGX_HTTP_OK && encoding && encoding->value.len
+        && (encoding->value.len != sizeof("identity") - 1
+            || ngx_strncasecmp(encoding->value.data, (u_char *) "identity", encoding->value.len) != 0))
+    {
         ngx_log_error(NGX_LOG_ERR, d->log, 0, "ws_exec: the answer of a hook is encoded: \"%V\"", &encoding->value);
         d->complete = 0;
     }

@@ -392,6 +392,14 @@ case 'an answer that would have to be decoded' => sub {
     $ngx->await_log(qr/the answer of a hook is encoded: "gzip"/);
 };
 
+case 'an answer that says that it is not encoded' => sub {
+    my $http = Ws::Client->connect(port => $port);
+    $http->send(request_text('POST', '/ask?id=identity', body => 'a'));
+    answer(asked($app), 200, 'b', 'Content-Encoding' => 'Identity');
+    is($http->response->{status}, 202);
+    is(stored('identity'), 1);
+};
+
 case 'no request is smuggled into the arguments of a hook' => sub {
     for my $evil ('a%20HTTP/1.1%0d%0aX-Evil:%201', 'a%0ab', 'a%20b', 'a%7fb', '%09') {
         is(request($port, 'POST', "/split/$evil", body => 'x')->{status}, 500, $evil);
