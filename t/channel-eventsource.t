@@ -80,6 +80,9 @@ case 'coming back' => sub {
         my $argument = events($port, "/sub?id=back&last_event_id=$id");
         is_deeply([map { $_->{data} } await_events($argument, scalar @expected)], \@expected);
     }
+    # A script may repeat the ETag that it got from a long-poll, with its quotes.
+    my $tag = events($port, qq(/sub?id=back&last_event_id=%22$ids[2]%22));
+    is_deeply([map { $_->{data} } await_events($tag, 2)], [4, 5]);
     # A browser repeats the address that it began with; the header is newer.
     my $both = events($port, "/sub?id=back&last_event_id=$ids[0]", 'Last-Event-ID' => $ids[3]);
     is((await_events($both, 1))[0]{data}, 5);

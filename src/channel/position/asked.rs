@@ -73,16 +73,17 @@ fn without_coding(tag: &[u8]) -> &[u8] {
     CODINGS.iter().find_map(|coding| tag.strip_suffix(*coding)).unwrap_or(tag)
 }
 
-/// The position in what a client has made of an entity tag, perhaps with what a server in between has added to it.
-/// NchanSubscriber.js puts the seconds of `Last-Modified` and a colon before the tag as it came.
+/// The position in what a client has made of an entity tag, perhaps with what a server in between has added to it. A script may repeat
+/// the tag as it came, with its quotes; NchanSubscriber.js puts the seconds of `Last-Modified` and a colon before it.
 fn within(octets: &[u8]) -> &[u8] {
     let mut octets = octets;
     if let Some(open) = memchr(b'"', octets)
         && let Some(close) = memrchr(b'"', octets).filter(|&close| close > open)
     {
         let (before, behind) = (octets.get(..open).unwrap_or_default(), octets.get(close + 1..).unwrap_or_default());
-        let seconds = before.strip_suffix(b"W/").unwrap_or(before).strip_suffix(b":");
-        let is_tag = seconds.is_some_and(|seconds| number(seconds).is_some()) && without_coding(behind).is_empty();
+        let before = before.strip_suffix(b"W/").unwrap_or(before);
+        let is_time = |text: &[u8]| text.strip_suffix(b":").is_some_and(|seconds| number(seconds).is_some());
+        let is_tag = (before.is_empty() || is_time(before)) && without_coding(behind).is_empty();
         if is_tag {
             octets = octets.get(open + 1..close).unwrap_or_default();
         }
@@ -97,6 +98,18 @@ mod tests {
 
     fn id(epoch: u64, offset: u64) -> MessageId {
         MessageId { epoch: Epoch(epoch), offset: Offset(offset) }
+    }
+
+    #[test]
+    fn entity_tags_as_ids() {
+        let after = Asked::After(vec![id(77, 5)]);
+        for text in ["\"77:5\"", "W/\"77:5\"", "\"77:5-gzip\"", " \"77:5\"-gzip "] {
+            assert_eq!(Asked::id(text.as_bytes()), after, "{text}");
+        }
+        assert_eq!(Asked::id(b"\"77:5,1:0\""), Asked::After(vec![id(77, 5), id(1, 0)]));
+        for text in ["\"77:5", "w/\"77:5\"", "x\"77:5\"", "\"77:5\"x", "\"\"77:5\"\"", "\"77:5\", \"77:6\""] {
+            assert_eq!(Asked::id(text.as_bytes()), Asked::Unknown, "{text}");
+        }
     }
 
     #[test]
