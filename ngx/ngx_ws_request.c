@@ -324,15 +324,34 @@ ngx_ws_body_send(ngx_http_request_t *r, ngx_buf_t **bufs, ngx_uint_t n, ngx_uint
 
 
 /*
- * Lets a head leave that has no body yet. HTTP/2 does not pass a flush on that comes without octets: the head would stay in
- * its queue, or with TLS in the buffer of the connection.
+ * Lets a head leave that has no body yet. Neither the filter for SSI nor HTTP/2 passes a flush on that comes without octets: the
+ * head would stay in what the request has to send, in the queue of HTTP/2, or with TLS in the buffer of the connection.
  */
 
 ngx_int_t
 ngx_ws_flush_head(ngx_http_request_t *r)
 {
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
     if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR) {
         return NGX_ERROR;
+    }
+
+    if (r->out) {
+        b = ngx_calloc_buf(r->pool);
+        if (b == NULL) {
+            return NGX_ERROR;
+        }
+
+        b->flush = 1;
+
+        out.buf = b;
+        out.next = NULL;
+
+        if (ngx_http_write_filter(r, &out) == NGX_ERROR) {
+            return NGX_ERROR;
+        }
     }
 
 #if (NGX_HTTP_V2)

@@ -16,6 +16,7 @@ my $ngx = Ws::Nginx->start(workers => 2, tls => 1, http => 'websocket_channel_zo
     location = /sub    { websocket_channel $arg_id; }
     location = /pub    { websocket_channel $arg_id mode=pub; websocket_channel_history length=5000; }
     location = /pubsub { websocket_channel $arg_id mode=pubsub; }
+    location = /filter { websocket_channel $arg_id; websocket_channel_transports websocket chunked; ssi on; ssi_types *; add_header X-Long $arg_long always; }
 SERVER
 
 my $port = $ngx->port;
@@ -51,6 +52,18 @@ case 'a burst' => sub {
         for my $n (1 .. 3000) {
             is($client->text, "burst $n") or return;
         }
+    }
+};
+
+# The filter keeps a flush that has no octets to itself; a head beyond postpone_output waits in the buffer of TLS.
+case 'a head leaves a filter' => sub {
+    for my $length (1, 3000) {
+        my $client = Ws::Client->open($ngx->tls_port, "/filter?id=d$length&long=" . 'x' x $length, %tls);
+        publish($port, "/pub?id=d$length", 'hello');
+        is($client->text, 'hello', "$length octets");
+        my $stream = Ws::Client->connect(port => $ngx->tls_port, %tls);
+        $stream->send(request_text('GET', "/filter?id=d$length&long=" . 'x' x $length, TE => 'chunked'));
+        $stream->wait_until(sub { $stream->{in} =~ /\r\n\r\n/ }, "the head of a stream, $length octets");
     }
 };
 

@@ -56,7 +56,7 @@ for my $nth (0 .. $#FILTERS) {
     location /own/$nth/ {
         websocket_channel \$arg_id;
         websocket_channel_start oldest;
-        websocket_channel_transports longpoll;
+        websocket_channel_transports websocket eventsource chunked multipart longpoll;
         $text
     }
     location /proxied/$nth/ {
@@ -125,6 +125,28 @@ for my $nth (0 .. $#FILTERS) {
         }
     };
 }
+
+my %STREAMS = (
+    eventsource => [Accept => 'text/event-stream'],
+    chunked     => [TE => 'chunked'],
+    multipart   => [Accept => 'multipart/mixed'],
+);
+
+# A filter may keep a flush that has no octets to itself.
+case 'no filter keeps back the head of what has no body yet' => sub {
+    for my $nth (0 .. $#FILTERS) {
+        my ($name, undef, @headers) = @{$FILTERS[$nth]};
+        for my $transport (sort keys %STREAMS) {
+            my $client = Ws::Client->connect(port => $ngx->port);
+            $client->send(request_text('GET', "/own/$nth/x?id=silent", @{$STREAMS{$transport}}, @headers));
+            $client->wait_until(sub { $client->{in} =~ /\r\n\r\n/ }, "$name: the head of $transport");
+            like($client->{in}, qr{^HTTP/1\.1 200 }, "$name, $transport");
+        }
+        my $client = Ws::Client->open($ngx->port, "/own/$nth/x?id=silent$nth");
+        request($ngx->port, 'POST', "/pub?id=silent$nth", body => $DATA);
+        is($client->message->{payload}, $DATA, "$name, WebSocket");
+    }
+};
 
 case 'what they are to do' => sub {
     my %nth = map { $FILTERS[$_][0] => $_ } 0 .. $#FILTERS;

@@ -60,7 +60,7 @@ impl Acceptance {
             if Status::of(ffi::ngx_http_send_header(request.raw())).ends_answer() {
                 return false;
             }
-            ffi::ngx_http_send_special(request.raw(), ffi::NGX_HTTP_FLUSH as usize) != Status::ERROR
+            ffi::ngx_ws_flush_head(request.raw()) != Status::ERROR
         }
     }
 }
