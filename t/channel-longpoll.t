@@ -22,6 +22,10 @@ HTTP
     location = /keep3  { websocket_channel $arg_id mode=pub; websocket_channel_history length=3; }
     location = /ws     { websocket_channel $arg_id; websocket_channel_transports websocket; }
     location = /events { websocket_channel $arg_id; websocket_channel_transports eventsource; }
+    location = /other  { websocket_channel $arg_id; websocket_idle_timeout 300ms; error_page 408 =204 /none; }
+    location = /text   { websocket_channel $arg_id; websocket_idle_timeout 300ms; error_page 408 = @text; }
+    location = /none   { return 204; }
+    location @text     { add_header X-Why $arg_id always; return 200 "nothing new"; }
     location = /full   { websocket_channel $arg_id; websocket_channel_max_subscribers 1; }
 SERVER
 
@@ -115,6 +119,23 @@ case 'deletion is 410' => sub {
     await('four subscribers', sub { subscribers('gone') == 4 });
     is(request($port, 'DELETE', '/pub?id=gone')->{status}, 200);
     is($_->response->{status}, 410) for @clients;
+};
+
+# A page that takes a 408 for a failure.
+case 'an error_page for those who have waited long enough' => sub {
+    for my $row (['/other', 204, ''], ['/text', 200, 'nothing new']) {
+        my ($path, $status, $body) = @$row;
+        my $client = waiting("$path?id=page");
+        my $response = $client->response;
+        is($response->{status}, $status, $path);
+        is($response->{body}, $body);
+        like($response->{headers}{etag}[0], qr/^"\d+:\d+"$/, 'the position');
+        is_deeply($response->{headers}{'cache-control'}, ['no-store']);
+        publish($port, '/pub?id=page', "after $path");
+        $client->send(request_text('GET', '/sub?id=page', 'If-None-Match' => $response->{headers}{etag}[0]));
+        is($client->response->{body}, "after $path", 'on the same connection');
+    }
+    await('nobody', sub { request($port, 'GET', '/pub?id=page')->{body} =~ /active subscribers: 0/ });
 };
 
 case 'who goes is not counted' => sub {

@@ -347,7 +347,8 @@ pub fn run(waiting: NonNull<Waiting>, body: impl FnOnce(&mut Subscriber) -> Flow
     unsafe {
         let request = Request::new(request);
         let connection = request.connection();
-        ffi::ngx_http_finalize_request(request.raw(), status(request, end).raw());
+        let status = request.answer(status(request, end));
+        ffi::ngx_http_finalize_request(request.raw(), status.raw());
         ffi::ngx_http_run_posted_requests(connection);
     }
 }

@@ -48,6 +48,10 @@ impl Response for NginxResponse {
     }
 
     fn empty(&mut self, HttpStatus(status): HttpStatus) -> Result<(), SubscriberEnd> {
+        // The headers stay with an error page, and the position is among them. What is no error has none.
+        if status >= ffi::NGX_HTTP_BAD_REQUEST as u16 && self.request.get().has_error_page(status) {
+            return Err(SubscriberEnd::Refused(HttpStatus(status)));
+        }
         // SAFETY: the request is alive and nothing was sent yet.
         let sent = unsafe {
             self.request.get().empty_answer(status);
