@@ -8,6 +8,7 @@ use Test::More;
 use Ws::Nginx;
 use Ws::Client;
 use Ws::Frame;
+use Ws::Http;
 
 my $ngx = Ws::Nginx->start(http => <<'EOT', server => <<'EOT2');
     log_format ws "$uri status=$status endpoint=[$websocket_endpoint] protocol=[$websocket_protocol] "
@@ -15,12 +16,29 @@ my $ngx = Ws::Nginx->start(http => <<'EOT', server => <<'EOT2');
         "close=[$websocket_close_code/$websocket_closed_by] pid=[$websocket_exec_pid] exit=[$websocket_exec_status] "
         "channel=[$websocket_channel_id] id=[$websocket_message_id] sent=$bytes_sent time=$request_time session=$websocket_session_time";
     access_log %%PREFIX%%/access.log ws;
+    map $request_uri $denied  { default none; "~denied=(?<denied_one>\w*)" $denied_one; }
+    map $request_uri $refused { default none; "~refused=(?<refused_one>\w*)" $refused_one; }
 EOT
     websocket_close_timeout 500ms;
     location /cat   { websocket_exec /bin/cat; websocket_exec_format messages; websocket_protocols chat; }
     location /exit  { websocket_exec %%PREFIX%%/bin/exit $arg_status; }
     location /none  { websocket_exec %%PREFIX%%/bin/none; }
     location /plain { return 200 "[$websocket_endpoint][$websocket_protocol][$websocket_messages_in][$websocket_close_code]"; }
+    location = /channel {
+        websocket_channel v mode=pubsub;
+        websocket_channel_transports websocket eventsource chunked multipart longpoll;
+        websocket_channel_start oldest;
+        add_header X-Transport "[$websocket_channel_transport]" always;
+        auth_request /access;
+        websocket_channel_join_request /join;
+        websocket_channel_publish_request /publish;
+    }
+    location = /channel/raw  { websocket_channel v; websocket_channel_transports raw; add_header X-Transport "[$websocket_channel_transport]"; }
+    location = /channel/poll { websocket_channel v; websocket_channel_transports poll; add_header X-Transport "[$websocket_channel_transport]"; }
+    location = /channel/pub  { websocket_channel v mode=pub; websocket_channel_publish_request /publish; }
+    location = /access  { internal; if ($websocket_channel_transport = $denied) { return 403; } return 204; }
+    location = /join    { internal; if ($websocket_channel_transport = $refused) { return 422; } return 204; }
+    location = /publish { internal; if ($websocket_channel_transport = $refused) { return 423; } return 304; }
 EOT2
 $ngx->program('exit', "#!/bin/sh\necho hello\nexit \$1\n");
 
@@ -129,6 +147,44 @@ case 'elsewhere they are empty' => sub {
     my $client = Ws::Client->connect(port => $ngx->port);
     $client->send("GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n");
     is($client->response->{body}, '[][][][]');
+};
+
+my %ASKED = (
+    eventsource => [Accept => 'text/event-stream'],
+    chunked     => [TE => 'chunked'],
+    multipart   => [Accept => 'multipart/mixed'],
+    longpoll    => [],
+    websocket   => [Upgrade => 'websocket', Connection => 'Upgrade', 'Sec-WebSocket-Version' => 13,
+        'Sec-WebSocket-Key' => 'dGhlIHNhbXBsZSBub25jZQ=='],
+);
+
+sub answered {
+    my ($path, @headers) = @_;
+
+    my $client = Ws::Client->connect(port => $ngx->port);
+    $client->send(request_text('GET', $path, @headers));
+    $client->wait_until(sub { $client->{in} =~ /\r\n\r\n/ }, "the head of $path");
+    my ($status, $transport) = $client->{in} =~ m{^HTTP/1\.1 (\d+) .*^X-Transport: \[(\w*)\]}ms;
+    return "$status $transport";
+}
+
+case 'the transport of a client of channels' => sub {
+    is(request($ngx->port, 'POST', '/channel?refused=', body => 'x')->{status}, 423, 'empty for a publisher by HTTP, to a hook');
+    is(request($ngx->port, 'POST', '/channel?denied=', body => 'x')->{status}, 403, 'and to an access module');
+    is(request($ngx->port, 'POST', '/channel', body => 'x')->{status}, 202);
+    for my $name (sort keys %ASKED) {
+        my @headers = @{$ASKED{$name}};
+        my $status = $name eq 'websocket' ? 101 : 200;
+        is(answered('/channel', @headers), "$status $name");
+        is(answered('/channel?denied=other&refused=other', @headers), "$status $name");
+        is(answered("/channel?denied=$name", @headers), "403 $name", 'an access module knows it');
+        is(answered("/channel?refused=$name", @headers), "422 $name", 'and a hook does');
+    }
+    is(answered('/channel/raw'), '200 raw');
+    is(answered('/channel/poll'), '304 poll');
+    my $publisher = Ws::Client->open($ngx->port, '/channel/pub?refused=websocket');
+    $publisher->send(text('x'));
+    is($publisher->text, 'message refused: 423', 'a WebSocket that only publishes');
 };
 
 case 'numbers beyond small ones' => sub {

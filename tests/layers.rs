@@ -62,6 +62,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/run", "endpoints"),
     ("channel/subscribers", "endpoints"),
     ("channel/subscription", "endpoints"),
+    ("channel/transports", "endpoints"),
     ("channel/waiting", "endpoints"),
     ("channel/waiting/response", "endpoints"),
     ("channel/waiting/source", "endpoints"),

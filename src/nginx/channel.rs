@@ -21,6 +21,7 @@ mod publish;
 mod run;
 mod subscribers;
 mod subscription;
+mod transports;
 pub mod waiting;
 mod wakeups;
 mod websocket;
@@ -34,7 +35,6 @@ use super::console;
 use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
-use super::random;
 use super::request::Request;
 use super::session::SessionRef;
 use super::session::context::Context;
@@ -44,7 +44,6 @@ use crate::channel::backend::{Answer, Outcome, gather};
 use crate::channel::event::Happening;
 use crate::channel::memory::Corrupt;
 use crate::channel::store::{Info, Presence, ReadError};
-use crate::channel::streaming::Streaming;
 use crate::channel::v1;
 use crate::conf::{self, ChannelMode};
 use events::{Events, told_of};
@@ -53,13 +52,14 @@ use multiplex::Multiplex;
 use waiting::Delivery;
 
 use crate::channel::transport::{self, Transport};
-use crate::channel::wire::eventsource;
 use crate::channel::wire::websocket::META;
 use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::HttpStatus;
 pub use publish::Publisher;
 use subscribers::asks_for_subscribers;
 pub use subscription::Ids;
+pub use transports::of as transport_of;
+use transports::{choose, note, takes_websockets, values, wants_upgrade};
 pub use websocket::Channel as WebSocket;
 
 /// What becomes of a request to a location with channels.
@@ -82,6 +82,7 @@ pub fn serve(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Res
     let attended = request.is_attended();
     if attended && wants_upgrade(request) {
         return if takes_websockets(request, mode) {
+            note(request, Transport::WebSocket);
             Ok(RequestOutcome::WebSocket)
         } else {
             Err(Status::NOT_ACCEPTABLE)
@@ -121,16 +122,6 @@ pub fn serve(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Res
         }
     };
     Ok(RequestOutcome::Answered(status))
-}
-
-/// Whether a client can have a WebSocket here. A publisher has no other way to keep its connection, so the transports do not
-/// concern it.
-fn takes_websockets(request: Request<'_>, mode: ChannelMode) -> bool {
-    match mode {
-        ChannelMode::Sub | ChannelMode::PubSub => request.settings().channel_transports().offer(Transport::WebSocket),
-        ChannelMode::Pub => true,
-        ChannelMode::Info => false,
-    }
 }
 
 /// Whether a browser is to get the page to try the location by hand: it asks for a page and not for one of the transports, and
@@ -251,44 +242,6 @@ fn admit(request: Request<'_>, decision: JoinDecision, delivery: Delivery) -> Re
 pub fn select_protocol<'p>(offered: &[&'p str], spoken: &[String], shares_program: bool) -> Option<&'p str> {
     let own: &[&str] = if shares_program { &[META] } else { &[META, v1::NAME] };
     offered.iter().copied().find(|name| own.contains(name) || spoken.iter().any(|other| other == name))
-}
-
-fn wants_upgrade(request: Request<'_>) -> bool {
-    let websocket = |value: &[u8]| value.split(|&octet| octet == b',').any(|token| is_websocket(token.trim_ascii()));
-    request.method() == b"GET"
-        && request.headers().any(|(name, value)| name.eq_ignore_ascii_case(b"upgrade") && websocket(value))
-}
-
-fn is_websocket(token: &[u8]) -> bool {
-    token.eq_ignore_ascii_case(b"websocket")
-}
-
-/// The values of all headers of a name.
-fn values<'r>(request: Request<'r>, wanted: &[u8]) -> Vec<&'r [u8]> {
-    request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value).collect()
-}
-
-/// How a request that is no upgrade is to be served: `Some(None)` if all it can become is a WebSocket, `None` if the location
-/// has no such way.
-fn choose(request: Request<'_>) -> Option<Option<Delivery>> {
-    let (accept, te) = (values(request, b"accept"), values(request, b"te"));
-    let options = transport::TransportRequest { accept: &accept, te: &te, can_chunk: request.can_chunk() };
-    Some(Some(match request.settings().channel_transports().choose(&options)? {
-        Transport::WebSocket => return Some(None),
-        Transport::EventSource => Delivery::Streaming(Streaming::EventSource(ping(request))),
-        Transport::Multipart => Delivery::Streaming(Streaming::multipart(random::long_number())),
-        Transport::Chunked => Delivery::Streaming(Streaming::Chunked),
-        Transport::Raw => Delivery::Streaming(Streaming::Raw(request.settings().channel_separator())),
-        Transport::LongPoll => Delivery::LongPoll,
-        Transport::Poll => Delivery::Poll,
-    }))
-}
-
-/// What EventSources get in a silence, if the location says so.
-fn ping(request: Request<'_>) -> Option<Rc<str>> {
-    let settings = request.settings();
-    let (event, comment) = (settings.channel_eventsource_ping_event(), settings.channel_eventsource_ping_comment());
-    eventsource::ping(&event, settings.channel_eventsource_ping_data().as_deref(), &comment).map(Rc::from)
 }
 
 /// How a subrequest is served: it gets what is there. Waiting for a message would hold the response that it is part of.

@@ -4,6 +4,7 @@
 
 use std::ptr;
 
+use super::channel;
 use super::ffi::*;
 use super::guard::guard_status;
 use super::request::{Request, bytes};
@@ -52,6 +53,10 @@ const VARIABLES: &[(&str, Value)] = &[
 const OCTETS_VARIABLES: &[(&str, OctetsValue)] = &[
     // Of the request, whether it becomes a session or not.
     ("websocket_tcp_target", tcp::token_target),
+    ("websocket_channel_transport", |request| {
+        let known = context_of(request).and_then(|context| context.transport.get());
+        Some(known.or_else(|| channel::transport_of(request.main()))?.name().into())
+    }),
     ("websocket_exec_note", |request| context_of(request)?.notes()?.all()),
 ];
 

@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use crate::channel::transport::Transport;
 use crate::exec::notes::Notes;
 use crate::nginx::ffi;
 use crate::nginx::guard::guard;
@@ -24,6 +25,8 @@ pub struct Context {
     pub holder: Cell<Option<Holder>>,
     /// `exec`, `channel` or `tcp`.
     pub endpoint: Cell<Option<&'static str>>,
+    /// How a client of channels is served.
+    pub transport: Cell<Option<Transport>>,
     /// The subprotocol that was selected.
     protocol: Cell<Option<Text>>,
     /// What became of the request is counted: that it was opened, or refused.
@@ -84,6 +87,7 @@ impl Context {
             pool,
             holder: Cell::new(None),
             endpoint: Cell::new(None),
+            transport: Cell::new(None),
             protocol: Cell::new(None),
             is_counted: Cell::new(false),
             is_foreign: Cell::new(false),
@@ -174,6 +178,7 @@ impl Context {
     /// Lets the context of a copy of the request know what it is to know. `false` when there is no memory.
     pub fn tell(&self, copy: &Context) -> bool {
         copy.endpoint.set(self.endpoint.get());
+        copy.transport.set(self.transport.get());
         copy.record.copy_from(&self.record);
         let protocol = self.protocol().is_none_or(|name| copy.set_protocol(name));
         let channel_id = self.channel_id().is_none_or(|ids| copy.set_channel_id(ids));
