@@ -22,6 +22,9 @@ my $ngx = Ws::Nginx->start(http => 'websocket_channel_zone 8m;', server => <<'SE
     location = /deep { websocket_channel $arg_id mode=pub; websocket_channel_history length=100000; }
     location = /paced { websocket_channel $arg_id; websocket_channel_start oldest; websocket_send_timeout 500ms; limit_rate 2k; }
     location = /delete { websocket_channel $arg_id mode=pub; }
+    location = /parts   { websocket_channel $arg_id; websocket_send_timeout 500ms; websocket_channel_transports multipart; }
+    location = /raw     { websocket_channel $arg_id; websocket_send_timeout 500ms; websocket_channel_transports raw; }
+    location = /patient { websocket_channel $arg_id; websocket_send_timeout 1s; }
     location = /impatient { websocket_channel $arg_id; websocket_send_timeout 500ms; websocket_channel_lag skip; }
 SERVER
 
@@ -122,6 +125,36 @@ case 'one that a rate keeps waiting gets the end as well' => sub {
     request($port, 'DELETE', '/delete?id=e');
     is(join(' ', map { $_->{data} =~ /^(\d+)/ } await_events($stream, 8)), join(' ', 1 .. 8));
     await_end($stream);
+};
+
+# The system has room for all of it, and the worker nothing left to send.
+case 'streams that leave in the system what they were sent' => sub {
+    for my $path ('/impatient', '/parts', '/raw') {
+        my $stream = Ws::Client->connect(port => $port, rcvbuf => 4096);
+        $stream->send(request_text('GET', "$path?id=left", $path eq '/raw' ? () : (Accept => 'text/event-stream, multipart/mixed')));
+        $stream->wait_until(sub { $stream->{in} =~ /\r\n\r\n/ }, "the head of $path");
+        $stream->reading(0);
+        await('it', sub { request($port, 'GET', '/pub?id=left')->{body} =~ /active subscribers: 1/ });
+        flood('/pub?id=left', 10, 5000);
+        ok(await("$path to be gone", sub { request($port, 'GET', '/pub?id=left')->{body} =~ /active subscribers: 0/ }), $path);
+        $stream->reset;
+    }
+};
+
+# The system can be written to again when it has much less: until then the worker sees nothing of what the client takes.
+case 'one that reads slowly is not taken for one that does not' => sub {
+    my $stream = Ws::Client->connect(port => $port, rcvbuf => 4096);
+    $stream->send(request_text('GET', '/patient?id=slow', Accept => 'text/event-stream'));
+    $stream->wait_until(sub { $stream->{in} =~ /\r\n\r\n/ }, 'the head');
+    $stream->reading(0);
+    await('it', sub { request($port, 'GET', '/pub?id=slow')->{body} =~ /active subscribers: 1/ });
+    flood('/deep?id=slow', 600, 10_000);
+    for (1 .. 16) {
+        select undef, undef, undef, 0.25;
+        $stream->{socket}->sysread(my $octets, 8192);
+    }
+    like(request($port, 'GET', '/pub?id=slow')->{body}, qr/active subscribers: 1/, 'after four times the send timeout');
+    $stream->reset;
 };
 
 $ngx->stop;

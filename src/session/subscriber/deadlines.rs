@@ -4,6 +4,7 @@
 
 use super::{Delivery, Flow, Host, Response, Subscriber, SubscriberEnd, SubscriberStage};
 use crate::session::host::Severity;
+use crate::ws::timing::Look;
 
 /// A request that has nothing to do keeps a timer all the same, and with it a worker that is told to go.
 const NOTHING: u64 = 3_600_000;
@@ -11,8 +12,8 @@ const NOTHING: u64 = 3_600_000;
 /// What the time is up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
-    /// The client has taken nothing for too long, or not in time after the end.
-    GiveUp,
+    /// The client may have taken nothing for too long.
+    Look,
     /// The worker is leaving.
     Drain,
     /// There was no message for too long.
@@ -26,8 +27,8 @@ impl<H: Host> Subscriber<H> {
     fn deadlines(&self) -> [Option<(u64, Due)>; 4] {
         let settings = &self.settings;
         let after = |begin: Option<u64>, time: u64| begin.filter(|_| time != 0).map(|begin| begin.saturating_add(time));
-        let stuck = after(self.response.stuck_since(), settings.send_timeout);
-        let (give_up, drain, idle, keepalive) = match self.stage {
+        let look = after(self.waits_since(), settings.send_timeout);
+        let (look, drain, idle, keepalive) = match self.stage {
             SubscriberStage::Waiting { .. } => {
                 let has_keepalive = match &self.delivery {
                     Delivery::Streaming(streaming) => streaming.keepalive().is_some(),
@@ -35,23 +36,41 @@ impl<H: Host> Subscriber<H> {
                 };
                 let silent = self.response.silent_since().filter(|_| has_keepalive);
                 let idle = after(Some(self.spoke), settings.idle_timeout);
-                (stuck, self.drain, idle, after(silent, settings.ping_interval))
+                (look, self.drain, idle, after(silent, settings.ping_interval))
             }
             SubscriberStage::Closing { since } => {
-                let moved = self.response.stuck_since().map_or(since, |moved| moved.max(since));
-                let until = moved.saturating_add(settings.close_timeout);
-                (Some(stuck.map_or(until, |stuck| stuck.min(until))), None, None, None)
+                let waits = self.waits_since().map_or(since, |waits| waits.max(since));
+                let until = waits.saturating_add(settings.close_timeout);
+                (Some(look.map_or(until, |look| look.min(until))), None, None, None)
             }
             SubscriberStage::Created | SubscriberStage::Starting { .. } | SubscriberStage::Over => {
                 (None, None, None, None)
             }
         };
         [
-            give_up.map(|at| (at, Due::GiveUp)),
+            look.map(|at| (at, Due::Look)),
             drain.map(|at| (at, Due::Drain)),
             idle.map(|at| (at, Due::Idle)),
             keepalive.map(|at| (at, Due::Keepalive)),
         ]
+    }
+
+    /// Since when the client is not known to have taken anything of what is on its way, here or in the system; `None` if there is
+    /// nothing.
+    fn waits_since(&self) -> Option<u64> {
+        match (self.response.stuck_since(), self.response.silent_since()) {
+            (Some(moved), _) => Some(moved.max(self.looked)),
+            (None, Some(sent)) => (self.is_behind || sent > self.looked).then_some(self.looked),
+            (None, None) => None,
+        }
+    }
+
+    /// Looks whether the client has taken anything since the last time, or has all there is.
+    fn is_taking(&mut self) -> bool {
+        let Look { taken, all } = self.response.look();
+        self.looked = self.host.now();
+        self.is_behind = !all;
+        taken || (all && self.response.is_empty())
     }
 
     /// Sets the timer for the next of them.
@@ -71,7 +90,8 @@ impl<H: Host> Subscriber<H> {
         let now = self.host.now();
         let due = self.deadlines().into_iter().flatten().find(|(at, _)| *at <= now).map(|(_, due)| due);
         match due {
-            Some(Due::GiveUp) => {
+            Some(Due::Look) if self.is_taking() => {}
+            Some(Due::Look) => {
                 self.host.report(Severity::Info, format_args!("the client accepted nothing in time"));
                 return Flow::Break(SubscriberEnd::Lost);
             }

@@ -31,6 +31,7 @@ use crate::channel::store::{Budget, ReadError};
 use crate::channel::streaming::{Content, Streaming};
 use crate::channel::transport::Transport;
 use crate::ledger::OpenSession;
+use crate::ws::timing::Look;
 
 /// How the messages are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +134,9 @@ pub trait Response {
 
     /// Since when there is silence; `None` while something is being sent.
     fn silent_since(&self) -> Option<u64>;
+
+    /// Looks what the client has taken of what the system has for it.
+    fn look(&mut self) -> Look;
 
     /// Since when the client has taken nothing of what is being sent.
     fn stuck_since(&self) -> Option<u64>;
@@ -270,6 +274,10 @@ pub struct Subscriber<H: Host> {
     spoke: u64,
     /// When it ends because its worker does.
     drain: Option<u64>,
+    /// When what the system has for the client was looked at last.
+    looked: u64,
+    /// The system had something for the client then.
+    is_behind: bool,
     /// Its part in the figures of the location.
     open: Option<OpenSession>,
     /// Messages that were lost before the beginning, which the head of the response is to tell.
@@ -279,7 +287,7 @@ pub struct Subscriber<H: Host> {
 impl<H: Host> Subscriber<H> {
     /// A subscriber that is given its source by [`attach`](Self::attach).
     pub fn new(host: H, response: H::Response, record: H::Record, delivery: Delivery, settings: Settings) -> Self {
-        let spoke = host.now();
+        let now = host.now();
         Subscriber {
             host,
             response,
@@ -287,8 +295,10 @@ impl<H: Host> Subscriber<H> {
             delivery,
             settings,
             stage: SubscriberStage::Created,
-            spoke,
+            spoke: now,
             drain: None,
+            looked: now,
+            is_behind: false,
             open: None,
             lost: None,
         }

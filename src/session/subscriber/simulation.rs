@@ -37,6 +37,7 @@ use crate::session::shared::{Run, RunEnd, State};
 use crate::ws::close::CloseCode;
 use crate::ws::frame::MessageKind;
 use crate::ws::scratch::Scratch;
+use crate::ws::timing::Look;
 
 /// Octets of a message: its number, in as many digits.
 const MESSAGE: usize = 24;
@@ -58,6 +59,10 @@ struct Wire {
     body: Vec<u8>,
     sent: u64,
     moved: u64,
+    /// Octets at the end of the body that the system has and the client has not.
+    in_system: usize,
+    /// What the client had when that was looked at.
+    looked_at: usize,
     reset: bool,
     /// The client can be written again, and that is an event.
     event: bool,
@@ -188,6 +193,13 @@ impl Response for Shared {
 
     fn silent_since(&self) -> Option<u64> {
         self.is_empty().then(|| self.0.wire.borrow().sent)
+    }
+
+    fn look(&mut self) -> Look {
+        let mut wire = self.0.wire.borrow_mut();
+        let has = wire.body.len() - wire.in_system;
+        let had = std::mem::replace(&mut wire.looked_at, has);
+        Look { taken: has > had, all: wire.in_system == 0 }
     }
 
     fn stuck_since(&self) -> Option<u64> {
@@ -477,6 +489,11 @@ impl Simulation {
         let mut wire = self.world.wire.borrow_mut();
         wire.room = wire.room.saturating_add(count).min(usize::MAX / 2);
         wire.event |= !wire.pieces.is_empty();
+    }
+
+    /// The system has so many octets at the end of the body, which the client has not taken.
+    pub fn hold(&mut self, count: usize) {
+        self.world.wire.borrow_mut().in_system = count;
     }
 
     /// Lets time pass; the timer fires if its time comes.

@@ -70,6 +70,60 @@ fn nothing_is_answered_before_the_program_runs() {
     stream.conclude();
 }
 
+fn impatient(room: usize) -> Simulation {
+    let mut setup = setup(Delivery::Streaming(Streaming::EventSource(None)));
+    setup.settings.send_timeout = 1_000;
+    Simulation::new(Setup { room, ..setup })
+}
+
+#[test]
+fn a_client_that_has_gone_without_a_word_leaves_in_the_system_what_it_was_sent() {
+    let mut stream = impatient(1 << 20);
+    stream.pass(1);
+    stream.publish();
+    stream.settle();
+    stream.hold(5);
+    stream.pass(1_000);
+    assert_eq!(stream.end, None, "it had taken what came before");
+    stream.pass(1_000);
+    assert_eq!(stream.end, Some(SubscriberEnd::Lost));
+    stream.conclude();
+}
+
+#[test]
+fn a_client_that_takes_what_the_system_has_is_there() {
+    let mut stream = impatient(1 << 20);
+    stream.pass(1);
+    stream.publish();
+    stream.settle();
+    for held in (0..5).rev() {
+        stream.hold(held);
+        stream.pass(1_000);
+        assert_eq!(stream.end, None, "{held} octets");
+    }
+    stream.pass(1_000_000);
+    assert_eq!(stream.end, None, "it has all there is");
+    stream.conclude();
+}
+
+#[test]
+fn a_client_that_reads_slowly_takes_what_the_system_has_first() {
+    let mut stream = impatient(100);
+    stream.pass(1);
+    for _ in 0..5 {
+        stream.publish();
+    }
+    while stream.turn() {}
+    for held in [9, 5, 1] {
+        stream.hold(held);
+        stream.pass(1_000);
+        assert_eq!(stream.end, None, "{held} octets");
+    }
+    stream.pass(1_000);
+    assert_eq!(stream.end, Some(SubscriberEnd::Lost), "nothing was taken, here or in the system");
+    stream.conclude();
+}
+
 #[test]
 fn what_is_on_its_way_at_the_end_has_its_time() {
     let mut stream = Simulation::new(Setup { room: 0, ..setup(Delivery::Streaming(Streaming::Multipart("b".into()))) });
@@ -115,6 +169,8 @@ fn who_takes_nothing_of_what_is_on_its_way_at_the_end_is_lost() {
     stream.pass(900);
     stream.take(10);
     stream.turn();
+    stream.pass(1_000);
+    assert_eq!(stream.end, None, "it has taken something since it was looked at last");
     stream.pass(999);
     assert_eq!(stream.end, None);
     stream.pass(1);
