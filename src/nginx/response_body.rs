@@ -8,12 +8,16 @@
 use std::collections::VecDeque;
 use std::ptr;
 
+use super::acceptance;
 use super::ffi;
 use super::request::{HeldRequest, Request};
 use super::status::Status;
 use super::timer::now;
+use super::uptake::Uptake;
 use crate::channel::streaming::Content;
 use crate::session::client::Lost;
+use crate::ws::handshake::HttpVersion;
+use crate::ws::timing::Look;
 
 /// What a piece of a body points to.
 pub trait Octets {
@@ -111,6 +115,8 @@ pub struct Body<C> {
     /// When something was last sent, and when something was last taken.
     sent: u64,
     moved: u64,
+    /// What the client has taken of what left here.
+    uptake: Uptake,
 }
 
 impl<C: Octets> Body<C> {
@@ -130,6 +136,7 @@ impl<C: Octets> Body<C> {
             left: 0,
             sent: now(),
             moved: now(),
+            uptake: Uptake::default(),
         }
     }
 
@@ -155,6 +162,16 @@ impl<C: Octets> Body<C> {
     /// Since when the client has taken nothing of what is being sent.
     pub fn stuck_since(&self) -> Option<u64> {
         (!self.is_empty()).then_some(self.moved)
+    }
+
+    /// Looks what the client has taken of what the system has for it. The connection of HTTP/2 carries other responses too, and that of
+    /// HTTP/3 is not the system's: of these nothing is known.
+    pub fn look(&mut self) -> Look {
+        let request = self.request.get();
+        match acceptance::version(request) {
+            HttpVersion::Http10 | HttpVersion::Http11 => self.uptake.look(request.connection()),
+            HttpVersion::Http2 | HttpVersion::Http3 => Look { taken: false, all: true },
+        }
     }
 
     /// Lets the head leave that has nothing behind it yet.

@@ -11,6 +11,7 @@ use crate::nginx::status::Status;
 use crate::session::cgi::{self, CgiEnd};
 use crate::session::client::Lost;
 use crate::session::endpoint::HttpStatus;
+use crate::ws::timing::Look;
 
 /// Head and body.
 pub struct NginxResponse {
@@ -81,6 +82,10 @@ impl cgi::Response for NginxResponse {
 
     fn cost(&self) -> usize {
         self.body.cost()
+    }
+
+    fn look(&mut self) -> Look {
+        self.body.look()
     }
 
     fn stuck_since(&self) -> Option<u64> {

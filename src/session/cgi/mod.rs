@@ -26,6 +26,7 @@ use super::record::Record;
 use crate::exec::cgi::{Head, HeadReader};
 use crate::exec::spawner::ExitStatus;
 use crate::ledger::OpenSession;
+use crate::ws::timing::Look;
 
 /// How an exchange ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +146,9 @@ pub trait Response {
 
     /// Since when the client has taken nothing of what is being sent.
     fn stuck_since(&self) -> Option<u64>;
+
+    /// Looks what the client has taken of what the system has for it.
+    fn look(&mut self) -> Look;
 }
 
 /// What an exchange needs of its server besides.
@@ -242,6 +246,8 @@ pub struct Exchange<H: Host> {
     is_received: bool,
     /// What is received of a body that nobody wants.
     unwanted: Vec<u8>,
+    /// When the client was last seen to take something of what the system has for it.
+    took: u64,
     account: Account,
 }
 
@@ -265,6 +271,7 @@ impl<H: Host> Exchange<H> {
             stage: Stage::Starting,
             is_received: false,
             unwanted: Vec::new(),
+            took: 0,
             account: Account::default(),
         }
     }

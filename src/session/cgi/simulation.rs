@@ -25,6 +25,7 @@ use crate::session::client::Lost;
 use crate::session::endpoint::HttpStatus;
 use crate::session::host::{Log, Severity};
 use crate::session::record::Record;
+use crate::ws::timing::Look;
 
 /// What an exchange is connected to, seen by the test.
 #[derive(Default)]
@@ -61,6 +62,8 @@ struct World {
     is_complete: Cell<bool>,
     is_broken: Cell<bool>,
     stuck: Cell<Option<u64>>,
+    /// The client takes what the system has for it.
+    takes: Cell<bool>,
 }
 
 /// Each side of the exchange.
@@ -186,6 +189,10 @@ impl Response for Side {
 
     fn stuck_since(&self) -> Option<u64> {
         self.0.stuck.get()
+    }
+
+    fn look(&mut self) -> Look {
+        Look { taken: self.0.takes.get(), all: false }
     }
 }
 

@@ -285,7 +285,7 @@ impl<H: Host> Exchange<H> {
         // A program that answers without reading everything does as it likes.
         let waits = matches!(self.stage, Stage::Head { .. }) && self.program.reads() && self.program.waiting() > 0;
         let input = after(waits.then(|| self.program.last_taken()), settings.input_timeout);
-        let send = after(self.response.stuck_since(), settings.send_timeout);
+        let send = after(self.response.stuck_since().map(|since| since.max(self.took)), settings.send_timeout);
         [stage, input.map(|at| (at, Due::Input)), send.map(|at| (at, Due::Send))]
     }
 
@@ -311,6 +311,11 @@ impl<H: Host> Exchange<H> {
                 let reason = "the program does not read the body of the request (websocket_exec_send_timeout)";
                 self.host.report(Severity::Error, format_args!("{reason}"));
                 Flow::Break(CgiEnd::Refused(HttpStatus::GATEWAY_TIME_OUT))
+            }
+            // The worker can write again only when the system has much less.
+            Some(Due::Send) if self.response.look().taken => {
+                self.took = now;
+                Flow::Continue(())
             }
             Some(Due::Send) => {
                 self.host.report(Severity::Info, format_args!("the client accepted nothing in time"));

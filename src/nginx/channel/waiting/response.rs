@@ -3,24 +3,20 @@
 //! The response of nginx to a request that waits for messages.
 
 use crate::channel::streaming::Content;
-use crate::nginx::acceptance;
 use crate::nginx::ffi;
 use crate::nginx::request::{HeldRequest, Request};
 use crate::nginx::response::NotSent;
 use crate::nginx::response_body::Body;
 use crate::nginx::status::Status;
-use crate::nginx::uptake::Uptake;
 use crate::session::client::Lost;
 use crate::session::endpoint::HttpStatus;
 use crate::session::subscriber::{Response, SubscriberEnd};
-use crate::ws::handshake::HttpVersion;
 use crate::ws::timing::Look;
 
 /// Head and body.
 pub struct NginxResponse {
     request: HeldRequest,
     body: Body<Content>,
-    uptake: Uptake,
     /// A body in one piece, which nginx may still be sending.
     whole: Option<Content>,
 }
@@ -33,10 +29,7 @@ impl NginxResponse {
     /// The promise of [`Request::held`]: the response does not outlive the request.
     pub unsafe fn new(request: Request<'_>, apart: bool) -> Self {
         // SAFETY: the caller promises what held() and Body::new() ask for.
-        unsafe {
-            let body = Body::new(request, apart);
-            NginxResponse { request: request.held(), body, uptake: Uptake::default(), whole: None }
-        }
+        unsafe { NginxResponse { request: request.held(), body: Body::new(request, apart), whole: None } }
     }
 }
 
@@ -98,13 +91,8 @@ impl Response for NginxResponse {
         self.body.silent_since()
     }
 
-    /// The connection of HTTP/2 carries other responses too, and that of HTTP/3 is not the system's: of these nothing is known.
     fn look(&mut self) -> Look {
-        let request = self.request.get();
-        match acceptance::version(request) {
-            HttpVersion::Http10 | HttpVersion::Http11 => self.uptake.look(request.connection()),
-            HttpVersion::Http2 | HttpVersion::Http3 => Look { taken: false, all: true },
-        }
+        self.body.look()
     }
 
     fn stuck_since(&self) -> Option<u64> {

@@ -179,6 +179,10 @@ fn a_slow_client_holds_the_program_back() {
     test.world.stuck.set(Some(5));
     test.pump();
     assert_eq!(test.world.timer.get(), 20_005);
+    test.world.takes.set(true);
+    test.fires();
+    assert_eq!(test.world.timer.get(), 20_000, "it takes what the system has");
+    test.world.takes.set(false);
     test.fires();
     assert_eq!(test.end, Some(CgiEnd::Lost));
 }
