@@ -64,6 +64,36 @@ ngx_ws_detached_next_header(const ngx_table_elt_t *h)
 }
 
 
+/* nginx keeps no pointer to this one */
+
+ngx_str_t
+ngx_ws_detached_retry_after(const ngx_ws_detached_t *d)
+{
+    ngx_str_t         none = ngx_null_string;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    if (d->subrequest == NULL) {
+        return none;
+    }
+
+    for (part = &d->subrequest->headers_out.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (h[i].hash && h[i].key.len == sizeof("Retry-After") - 1
+                && ngx_strncasecmp(h[i].key.data, (u_char *) "Retry-After", h[i].key.len) == 0)
+            {
+                return h[i].value;
+            }
+        }
+    }
+
+    return none;
+}
+
+
 /* nginx calls whenever the subrequest comes to an end, which it does twice when it ends with an error page */
 
 ngx_int_t

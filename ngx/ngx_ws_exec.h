@@ -130,6 +130,7 @@ ngx_uint_t ngx_ws_detached_status(const ngx_ws_detached_t *d);
 ngx_str_t ngx_ws_detached_content_type(const ngx_ws_detached_t *d);
 ngx_table_elt_t *ngx_ws_detached_www_authenticate(const ngx_ws_detached_t *d);
 ngx_table_elt_t *ngx_ws_detached_next_header(const ngx_table_elt_t *h);
+ngx_str_t ngx_ws_detached_retry_after(const ngx_ws_detached_t *d);
 void ngx_ws_serve_once(void);
 void ngx_ws_close_listening(void);
 

@@ -187,6 +187,22 @@ case 'challenges reach those who can answer them' => sub {
     is($client->header('www-authenticate'), undef, 'only with 401');
 };
 
+case 'when to come again reaches those who are to' => sub {
+    for my $row ([429, '7'], [503, 'Fri, 31 Dec 2049 23:59:59 GMT'], [403, undef]) {
+        my ($status, $after) = @$row;
+        for my $transport (@transports) {
+            my $client = enter($transport, '/enter?id=g');
+            answer(asked($app), $status, '', 'Retry-After' => $after // 7);
+            is($client->response->{status}, $status);
+            is($client->header('retry-after'), $after, "$status, $transport");
+        }
+        my $client = ask('/ask?id=g');
+        answer(asked($app), $status, '', 'Retry-After' => $after // 7);
+        is($client->response->{status}, $status);
+        is($client->header('retry-after'), $after, "$status, a publisher");
+    }
+};
+
 case 'a refused message costs its publisher nothing where messages are answered' => sub {
     my %forms = (
         'text/plain' => "message refused: %d",

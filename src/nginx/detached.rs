@@ -61,6 +61,15 @@ pub enum Question {
     Notice,
 }
 
+/// What a location that refuses something says to whoever is refused, besides the status.
+#[derive(Debug, Default, Clone)]
+pub struct RefusalHeaders {
+    /// `WWW-Authenticate`, which is for a 401 (RFC 9110, section 11.6.1).
+    pub challenges: Vec<Vec<u8>>,
+    /// `Retry-After`, which is for a 429 (RFC 6585, section 4) and a 503 (RFC 9110, section 10.2.3); empty if there is none.
+    pub retry_after: Vec<u8>,
+}
+
 /// What a location has answered.
 #[derive(Debug, Default)]
 pub struct HookAnswer {
@@ -68,8 +77,8 @@ pub struct HookAnswer {
     pub status: Option<u16>,
     /// Its `Content-Type`.
     pub content_type: Vec<u8>,
-    /// Its `WWW-Authenticate` headers.
-    pub challenges: Vec<Vec<u8>>,
+    /// Its headers that go with a refusal.
+    pub refusal: RefusalHeaders,
     /// Its body, if it was 200 and about a message.
     pub body: Vec<u8>,
     /// The message that it was asked about.
@@ -336,20 +345,22 @@ fn answer(mut exchange: ExchangeRef, request: Option<Request<'_>>, status: Optio
         log::cycle(Level::Error, format_args!("ws_exec: the answer of a hook has more than {limit} octets"));
     }
     // SAFETY: the request is alive, and its subrequest's headers with it.
-    let (content_type, challenges) = unsafe {
+    let (content_type, refusal) = unsafe {
         let mut challenges = Vec::new();
         let mut header = ffi::ngx_ws_detached_www_authenticate(state.detached.as_ptr());
         while let Some(challenge) = header.as_ref() {
             challenges.push(bytes(&challenge.value).to_vec());
             header = ffi::ngx_ws_detached_next_header(challenge);
         }
-        (bytes(&ffi::ngx_ws_detached_content_type(state.detached.as_ptr())).to_vec(), challenges)
+        let retry_after = bytes(&ffi::ngx_ws_detached_retry_after(state.detached.as_ptr())).to_vec();
+        let content_type = bytes(&ffi::ngx_ws_detached_content_type(state.detached.as_ptr())).to_vec();
+        (content_type, RefusalHeaders { challenges, retry_after })
     };
     let body = std::mem::take(&mut state.body);
     let message = Rc::clone(&state.message);
     state.place = with(|exchanges| exchanges.finished(exchange, is_notice));
     if let Some(done) = done {
-        done(HookAnswer { status, content_type, challenges, body, message }, request);
+        done(HookAnswer { status, content_type, refusal, body, message }, request);
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::channel::hook::Publishing;
 use crate::channel::message::{OCTET_STREAM, kind_of};
-use crate::nginx::detached::{self, HookAnswer, Question};
+use crate::nginx::detached::{self, HookAnswer, Question, RefusalHeaders};
 use crate::nginx::log::Level;
 use crate::nginx::request::Request;
 use crate::nginx::status::Status;
@@ -30,8 +30,8 @@ pub enum Decision {
     Refuse {
         /// The status that it is told.
         status: u16,
-        /// With 401, what the hook wants to be shown (RFC 9110, section 11.6.1).
-        challenges: Vec<Vec<u8>>,
+        /// What goes with it.
+        headers: RefusalHeaders,
     },
 }
 
@@ -70,7 +70,7 @@ pub fn ask(
                         format_args!("\"websocket_channel_publish_request\" refuses a message: {status}"),
                     );
                 }
-                Decision::Refuse { status, challenges: answer.challenges }
+                Decision::Refuse { status, headers: answer.refusal }
             }
         });
     };

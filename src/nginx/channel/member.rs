@@ -15,7 +15,7 @@ use crate::channel::event::Happening;
 use crate::channel::hook::Joining;
 use crate::channel::store::{Key, Policy, SubscribeError};
 use crate::nginx::backend;
-use crate::nginx::detached::{self, PreparedNotice, Question};
+use crate::nginx::detached::{self, PreparedNotice, Question, RefusalHeaders};
 use crate::nginx::ffi;
 use crate::nginx::log::Level;
 use crate::nginx::request::{HeldRequest, Request, try_again};
@@ -26,6 +26,7 @@ use crate::nginx::template::ComplexValue;
 const UNAVAILABLE: u16 = ffi::NGX_HTTP_SERVICE_UNAVAILABLE as u16;
 const FORBIDDEN: u16 = ffi::NGX_HTTP_FORBIDDEN as u16;
 const UNAUTHORIZED: u16 = ffi::NGX_HTTP_UNAUTHORIZED as u16;
+const TOO_MANY_REQUESTS: u16 = ffi::NGX_HTTP_TOO_MANY_REQUESTS as u16;
 
 /// Somebody on a channel whose join and leave are told.
 pub struct ChannelMember {
@@ -79,7 +80,7 @@ pub fn ask(
     };
     let done = move |answer: detached::HookAnswer, copy: Option<Request<'_>>| {
         let mut decision = JoinDecision::new(Joining::of(answer.status), farewell);
-        decision.challenges = answer.challenges;
+        decision.refusal = answer.refusal;
         decision.hook = true;
         match (channels, decision.joining) {
             (Some(channels), Joining::Admit) => match channels.open() {
@@ -137,7 +138,7 @@ impl Channels {
 /// Invariant: whoever was let in by a hook either becomes a [`ChannelMember`], whose end is told, or is told to have left at once.
 pub struct JoinDecision {
     joining: Joining,
-    challenges: Vec<Vec<u8>>,
+    refusal: RefusalHeaders,
     /// Who is told that somebody has gone.
     farewell: Option<ComplexValue>,
     /// A hook has said so.
@@ -150,7 +151,14 @@ pub struct JoinDecision {
 
 impl JoinDecision {
     fn new(joining: Joining, farewell: Option<ComplexValue>) -> Self {
-        JoinDecision { joining, challenges: Vec::new(), farewell, hook: false, opened: Ok(()), notice: None }
+        JoinDecision {
+            joining,
+            refusal: RefusalHeaders::default(),
+            farewell,
+            hook: false,
+            opened: Ok(()),
+            notice: None,
+        }
     }
 
     /// The decision, once it is known whether the channels are open.
@@ -193,7 +201,7 @@ impl JoinDecision {
             }
             Joining::Refuse(status) => {
                 request.report(Level::Info, format_args!("\"websocket_channel_join_request\" refuses: {status}"));
-                return Err(refuse(request, status, &self.challenges));
+                return Err(refuse(request, status, &self.refusal));
             }
         };
         self.discard(Some(request));
@@ -244,12 +252,16 @@ impl Drop for JoinDecision {
     }
 }
 
-/// The status with which a hook refuses a request. What it wants to be shown goes with a 401.
-pub fn refuse(request: Request<'_>, status: u16, challenges: &[Vec<u8>]) -> Status {
-    if status == UNAUTHORIZED && !challenges.iter().all(|challenge| request.add_header("WWW-Authenticate", challenge)) {
-        return Status::INTERNAL_SERVER_ERROR;
-    }
-    Status::http(status)
+/// The status with which a hook refuses a request. What it wants to be shown goes with a 401, and when to come again with a 429 and a
+/// 503.
+pub fn refuse(request: Request<'_>, status: u16, headers: &RefusalHeaders) -> Status {
+    let RefusalHeaders { challenges, retry_after } = headers;
+    let added = match status {
+        UNAUTHORIZED => challenges.iter().all(|challenge| request.add_header("WWW-Authenticate", challenge)),
+        TOO_MANY_REQUESTS | UNAVAILABLE => retry_after.is_empty() || request.add_header("Retry-After", retry_after),
+        _ => true,
+    };
+    if added { Status::http(status) } else { Status::INTERNAL_SERVER_ERROR }
 }
 
 impl ChannelMember {

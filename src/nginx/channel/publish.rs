@@ -192,7 +192,7 @@ fn submit(request: Request<'_>, publisher: Publisher, content_type: &[u8], parts
             });
         }
         Decision::Drop => caller.resume(no_content),
-        Decision::Refuse { status, challenges } => caller.resume(|request| refuse(request, status, &challenges)),
+        Decision::Refuse { status, headers } => caller.resume(|request| refuse(request, status, &headers)),
     })?;
     Ok(waiting.wait())
 }
