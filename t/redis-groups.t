@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use lib 't/lib';
+use IO::Socket::UNIX;
 use JSON::PP qw(decode_json);
 use Test::More;
 use Ws::Client;
@@ -21,6 +22,7 @@ sub node {
         http    => "websocket_channel_zone 4m; websocket_channel_redis $url; websocket_channel_redis_timeout 2s;",
         noise   => [qr/channels: /],
         server  => 'websocket_close_timeout ' . (instrumented() ? '20s;' : '500ms;') . <<'SERVER');
+    listen unix:%%PREFIX%%/socket;
     websocket_channel_group $arg_group;
     # Clients that are not looked at for long stay.
     websocket_ping_interval 0;
@@ -35,6 +37,7 @@ sub node {
         location = /limited/sub   { websocket_channel $arg_id; websocket_channel_lag skip; }
         location = /limited/pub   { websocket_channel $arg_id mode=pub; websocket_channel_history length=5; }
         location = /limited/brief { websocket_channel $arg_id mode=pub; websocket_channel_history length=5 time=3s; }
+        location = /limited/names { websocket_channel $arg_id; websocket_channel_names ~.; }
         location = /limited/group { websocket_channel_group_info; }
     }
 SERVER
@@ -277,6 +280,26 @@ case 'an engine that has lost all, and one that is away' => sub {
     await('the nodes to notice', sub { both('GET', '/group?group=l') eq '503 503' });
     is(both('DELETE', '/group?group=l'), '503 503');
     is(both('POST', '/group?group=l&channels=1'), '503 503');
+    for my $port (@ports) {
+        for my $protocol ('', 'ws+meta.nchan') {
+            my $new = Ws::Client->connect(port => $port);
+            my @headers = $protocol ? ('Sec-WebSocket-Protocol' => $protocol) : ();
+            is($new->handshake('/limited/sub?id=new&group=l', headers => \@headers)->{status}, 503, 'a WebSocket');
+        }
+        my $v1 = Ws::Client->open($port, '/limited/names?group=l', headers => ['Sec-WebSocket-Protocol' => 'channels.v1']);
+        $v1->send(text(qq({"op":"subscribe","ref":$_,"channel":"new$_"}))) for 1, 2;
+        like($v1->text, qr/"op":"error","ref":$_,.*"status":503/, 'one of channels.v1') for 1, 2;
+        is($v1->close(1000), 'close 1000');
+        is(status($port, 'GET', '/limited/sub?id=new&group=l', @$_), 503) for [Accept => 'text/event-stream'], [];
+    }
+    # To a socket of the file system nothing can be written any more as soon as the client is gone.
+    for my $path ('/group?group=l', '/limited/sub?id=new&group=l') {
+        for (1 .. 10) {
+            my $gone = IO::Socket::UNIX->new(Peer => $nodes[0]->prefix . '/socket') or die "no connection: $@\n";
+            $gone->syswrite("GET $path HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            $gone->close;
+        }
+    }
     $redis->launch;
     Ws::Redis::connected(@nodes);
     # It is listened to, so it is a channel, and so is what the others have.

@@ -40,7 +40,7 @@ pub type Outcome<T, E> = Result<T, Failure<E>>;
 pub enum Answer<T, E> {
     /// The answer is there.
     Now(Outcome<T, E>),
-    /// The answer comes in a later turn of the event loop.
+    /// The answer comes in a later turn of the event loop, never before this is returned: see [`Pending::into_answer`].
     Later(Pending<T, E>),
 }
 
@@ -97,11 +97,27 @@ pub fn later<T, E>() -> (Promise<T, E>, Pending<T, E>) {
 }
 
 impl<T: 'static, E: 'static> Pending<T, E> {
-    /// Calls `take` with the answer, at once if it is there already.
+    /// The answer as a backend returns it: that it comes later only if it is not there already. Whoever asks in an event of a request
+    /// prepares for an answer that comes later, and must not be called before that.
+    pub fn into_answer(self) -> Answer<T, E> {
+        let state = self.0.replace(State::Over);
+        match state {
+            State::Answered(outcome) => Answer::Now(outcome),
+            other => {
+                self.0.replace(other);
+                Answer::Later(self)
+            }
+        }
+    }
+
+    /// Calls `take` with the answer, when it comes.
     pub fn then(self, take: impl FnOnce(Outcome<T, E>) + 'static) {
         let state = self.0.replace(State::Over);
         match state {
-            State::Answered(outcome) => take(outcome),
+            State::Answered(outcome) => {
+                debug_assert!(false, "an answer that is there already is none that comes later");
+                take(outcome);
+            }
             State::Open => {
                 self.0.replace(State::Awaited(Box::new(take)));
             }
@@ -294,7 +310,15 @@ mod tests {
 
         let (promise, pending) = later::<u32, &str>();
         promise.answer(Ok(2));
-        assert_eq!(watch(Answer::Later(pending)).get(), Some(Ok(2)));
+        let answer = pending.into_answer();
+        assert!(matches!(answer, Answer::Now(Ok(2))), "it does not come later");
+        assert_eq!(watch(answer).get(), Some(Ok(2)));
+
+        let (promise, pending) = later::<u32, &str>();
+        let seen = watch(pending.into_answer());
+        assert_eq!(seen.get(), None);
+        promise.answer(Ok(3));
+        assert_eq!(seen.get(), Some(Ok(3)));
     }
 
     #[test]
@@ -306,7 +330,7 @@ mod tests {
 
         let (promise, pending) = later::<u32, &str>();
         drop(promise);
-        assert_eq!(watch(Answer::Later(pending)).get(), Some(Err(Failure::Unknown)));
+        assert_eq!(watch(pending.into_answer()).get(), Some(Err(Failure::Unknown)));
 
         // Nobody waits for ever for an answer that is made of several, either.
         let (promise, pending) = later::<u32, &str>();

@@ -4,7 +4,7 @@
 
 use super::{Failed, Settings, epoch, is_away, read, send, with};
 use crate::channel::backend::{
-    Answer, Backend, Demand, Failure, Listing, Outcome, Promise, PublishReply, gather, later,
+    Answer, Backend, Demand, Failure, Listing, Outcome, Pending, Promise, PublishReply, gather, later,
 };
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
@@ -71,7 +71,7 @@ impl Redis {
         let Command { slot, publishes, octets } = command;
         let done = move |reply| promise.answer(read(number, reply, read_reply).map_err(failure));
         send(number, slot, publishes, octets, Box::new(done));
-        Answer::Later(pending)
+        pending.into_answer()
     }
 
     /// The command that `write` makes for a channel. `None` if this worker has no such engine.
@@ -140,7 +140,7 @@ impl Redis {
             engine.servers.post();
             pending
         });
-        opening.map_or(Answer::Now(Err(Failure::Unavailable)), Answer::Later)
+        opening.map_or(Answer::Now(Err(Failure::Unavailable)), Pending::into_answer)
     }
 
     /// Tells what a group has and may have; again, at most so many times, as long as something of it may have expired.
@@ -265,7 +265,7 @@ impl Backend for Redis {
             }
             Err(failure) => promise.answer(Err(failure)),
         });
-        Answer::Later(pending)
+        pending.into_answer()
     }
 
     fn limits_in_zone(&self, location: GroupLimits) -> GroupLimits {
@@ -318,7 +318,7 @@ impl Backend for Redis {
         let Some(names) = self.group_names(key) else { return ZoneAlone.group(key, location) };
         let (promise, pending) = later();
         self.look_at(names, location, MOST_LOOKS, promise);
-        Answer::Later(pending)
+        pending.into_answer()
     }
 
     fn limit_group(&self, key: GroupKey<'_>, change: GroupChange) -> Answer<(), SubscribeError> {
@@ -339,11 +339,11 @@ impl Backend for Redis {
         let (promise, pending) = later();
         let (space, name): (u64, Box<[u8]>) = (key.space, key.name.into());
         self.delete_some(names, None, promise);
-        Answer::Later(pending.map(move |outcome: Outcome<(), Corrupt>| {
+        pending.into_answer().map(move |outcome: Outcome<(), Corrupt>| {
             outcome?;
             limit_here(GroupKey { space, name: &name }, Change::Location);
             Ok(())
-        }))
+        })
     }
 }
 
