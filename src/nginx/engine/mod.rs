@@ -69,14 +69,17 @@ struct Asked {
 /// Who waits for an answer.
 type Done = Box<dyn FnOnce(Result<Value, Failed>)>;
 
+/// So many milliseconds after the last command that was refused the engine takes commands again if it takes one.
+const SETTLED: u64 = 5_000;
+
 /// An engine, as this worker has it.
 struct Engine {
     settings: Rc<Settings>,
     servers: Servers,
     asked: HashMap<Token, Asked>,
     next_token: u64,
-    /// The last command was answered by an error.
-    refusing: bool,
+    /// When a command was last answered by an error, until the engine is known to take commands again.
+    refused: Option<u64>,
     node: Node,
     zone: Option<figures::Zone>,
     figures: Option<Figures>,
@@ -119,7 +122,7 @@ pub fn begin(engines: &Engines) {
             servers: Servers::new(settings, figures, on_event, commands),
             asked: HashMap::new(),
             next_token: 0,
-            refusing: false,
+            refused: None,
             node: Node::new(Rc::clone(settings), figures, on_event, listening),
             zone: engines.zone(),
             figures,
@@ -271,18 +274,24 @@ impl Engine {
         }
     }
 
-    /// The engine has answered a command by an error, or does what it is asked for again. The log says so once.
+    /// The engine has answered a command by an error, or has done what it was asked for. The log says so once, also where an engine
+    /// without memory refuses what is to be published and answers everything else.
     fn answers(&mut self, error: Option<&ErrorReply>) {
-        let was_refusing = std::mem::replace(&mut self.refusing, error.is_some());
         let name = || self.settings.name();
-        match error {
-            Some(error) if !was_refusing && figures::lost(self.figures, Loss::Refusing) => {
-                log::cycle(Level::Error, format_args!("channels: {} refuses: {error}", name()));
+        match (error, self.refused) {
+            (Some(error), refused) => {
+                self.refused = Some(now());
+                if refused.is_none() && figures::lost(self.figures, Loss::Refusing) {
+                    log::cycle(Level::Error, format_args!("channels: {} refuses: {error}", name()));
+                }
             }
-            None if was_refusing && figures::regained(self.figures, Loss::Refusing, true) => {
-                log::cycle(Level::Notice, format_args!("channels: {} takes commands again", name()));
+            (None, Some(refused)) if now().saturating_sub(refused) >= SETTLED => {
+                self.refused = None;
+                if figures::regained(self.figures, Loss::Refusing, true) {
+                    log::cycle(Level::Notice, format_args!("channels: {} takes commands again", name()));
+                }
             }
-            _ => {}
+            (None, _) => {}
         }
     }
 
