@@ -2,7 +2,9 @@
 
 //! What a waiting request waits for besides messages, and until when.
 
-use super::{Delivery, Flow, Host, Response, Subscriber, SubscriberEnd, SubscriberStage};
+use std::mem;
+
+use super::{Delivery, Flow, Host, InSystem, Response, Subscriber, SubscriberEnd, SubscriberStage};
 use crate::session::host::Severity;
 use crate::ws::timing::Look;
 
@@ -58,23 +60,34 @@ impl<H: Host> Subscriber<H> {
     /// Since when the client is not known to have taken anything of what is on its way, here or in the system; `None` if there is
     /// nothing.
     fn waits_since(&self) -> Option<u64> {
-        match (self.response.stuck_since(), self.response.silent_since()) {
+        match (self.response.stuck_since(), self.in_system) {
             (Some(moved), _) => Some(moved.max(self.looked)),
-            (None, Some(sent)) => (self.is_behind || sent > self.looked).then_some(self.looked),
-            (None, None) => None,
+            (None, InSystem::Sent | InSystem::Something) => Some(self.looked),
+            (None, InSystem::Nothing) => None,
         }
     }
 
-    /// Looks whether the client has taken anything since the last time, or has all there is.
+    /// Notes whether something was sent since the client had all.
+    fn note_sent(&mut self) {
+        let is_sent = self.response.silent_since().is_none_or(|sent| sent > self.looked);
+        if self.in_system == InSystem::Nothing && is_sent {
+            self.in_system = InSystem::Sent;
+            self.looked = self.host.now();
+        }
+    }
+
+    /// Looks whether the client has taken anything since the last time, or has all there is. The system may have got what it has just
+    /// before, so that only the next look can tell.
     fn is_taking(&mut self) -> bool {
         let Look { taken, all } = self.response.look();
         self.looked = self.host.now();
-        self.is_behind = !all;
-        taken || (all && self.response.is_empty())
+        let had = mem::replace(&mut self.in_system, if all { InSystem::Nothing } else { InSystem::Something });
+        taken || (self.response.is_empty() && (all || had == InSystem::Sent))
     }
 
     /// Sets the timer for the next of them.
     pub(super) fn arm(&mut self) {
+        self.note_sent();
         let now = self.host.now();
         let next = self.deadlines().into_iter().flatten().map(|(at, _)| at).min().unwrap_or(now + NOTHING);
         self.host.set_timer(next.saturating_sub(now).max(1));

@@ -262,6 +262,17 @@ enum SubscriberStage<S> {
     Over,
 }
 
+/// What is known of what the system has for a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InSystem {
+    /// The client had all when that was looked at, and was sent nothing since.
+    Nothing,
+    /// The client was sent something since, which may have been just now.
+    Sent,
+    /// The system had something when that was looked at.
+    Something,
+}
+
 /// A request that waits for messages.
 pub struct Subscriber<H: Host> {
     host: H,
@@ -274,10 +285,10 @@ pub struct Subscriber<H: Host> {
     spoke: u64,
     /// When it ends because its worker does.
     drain: Option<u64>,
-    /// When what the system has for the client was looked at last.
+    /// When what the system has for the client was looked at last, or, if that was nothing, when something was sent after that.
     looked: u64,
-    /// The system had something for the client then.
-    is_behind: bool,
+    /// What the system had for the client then.
+    in_system: InSystem,
     /// Its part in the figures of the location.
     open: Option<OpenSession>,
     /// Messages that were lost before the beginning, which the head of the response is to tell.
@@ -298,7 +309,7 @@ impl<H: Host> Subscriber<H> {
             spoke: now,
             drain: None,
             looked: now,
-            is_behind: false,
+            in_system: InSystem::Nothing,
             open: None,
             lost: None,
         }

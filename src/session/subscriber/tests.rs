@@ -125,6 +125,32 @@ fn a_client_that_reads_slowly_takes_what_the_system_has_first() {
 }
 
 #[test]
+fn what_was_sent_just_before_a_look_is_given_its_time() {
+    let mut stream = impatient(1 << 20);
+    // Nothing is looked at in a silence: the message comes when the time since the last look is long over.
+    let send_after_silence = |stream: &mut Simulation| {
+        stream.pass(10_000);
+        let before = stream.body().len();
+        stream.publish();
+        stream.settle();
+        stream.hold(stream.body().len() - before);
+        stream.pass(1);
+        assert_eq!(stream.end, None, "it is on its way");
+    };
+    for _ in 0..3 {
+        send_after_silence(&mut stream);
+        stream.hold(0);
+        stream.pass(1_000);
+        assert_eq!(stream.end, None, "it has arrived");
+    }
+    send_after_silence(&mut stream);
+    stream.pass(1_000);
+    stream.pass(1_000);
+    assert_eq!(stream.end, Some(SubscriberEnd::Lost), "it does not arrive");
+    stream.conclude();
+}
+
+#[test]
 fn what_is_on_its_way_at_the_end_has_its_time() {
     let mut stream = Simulation::new(Setup { room: 0, ..setup(Delivery::Streaming(Streaming::Multipart("b".into()))) });
     stream.publish();
