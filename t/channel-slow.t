@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use lib 't/lib';
+use IO::Socket::UNIX;
 use Test::More;
 use Time::HiRes qw(time);
 use Ws::Nginx;
@@ -16,6 +17,7 @@ my $ngx = Ws::Nginx->start(http => 'websocket_channel_zone 8m;', server => <<'SE
     websocket_close_timeout 500ms;
     websocket_send_buffer 64k;
     websocket_ping_interval 0;
+    listen unix:%%PREFIX%%/socket;
     location = /sub  { websocket_channel $arg_id; }
     location = /skip { websocket_channel $arg_id; websocket_channel_lag skip; }
     location = /pub  { websocket_channel $arg_id mode=pub; websocket_channel_history length=20; }
@@ -139,6 +141,23 @@ case 'streams that leave in the system what they were sent' => sub {
         ok(await("$path to be gone", sub { request($port, 'GET', '/pub?id=left')->{body} =~ /active subscribers: 0/ }), $path);
         $stream->reset;
     }
+};
+
+# To a socket of the file system all is on its way that was not read. Nothing is looked at as long as there are no messages.
+case 'one that gets a message now and then is given time for each' => sub {
+    my $stream = IO::Socket::UNIX->new(Peer => $ngx->prefix . '/socket') or die "no connection: $@\n";
+    $stream->syswrite(request_text('GET', '/raw?id=rare'));
+    $stream->sysread(my $octets, 65536);
+    like($octets, qr/^HTTP\/1\.1 200 /);
+    for my $n (1 .. 3) {
+        sleep 1;
+        publish($port, '/pub?id=rare', "rare $n\n");
+        select undef, undef, undef, 0.1;
+        $stream->sysread($octets, 65536);
+        like($octets, qr/rare $n\n/);
+    }
+    like(request($port, 'GET', '/pub?id=rare')->{body}, qr/active subscribers: 1/);
+    $stream->close;
 };
 
 # The system can be written to again when it has much less: until then the worker sees nothing of what the client takes.
