@@ -185,4 +185,47 @@ case 'no memory' => sub {
 
 $redis->kill;
 $ngx->stop;
+
+case 'what is asked while the connection is being made leaves with it' => sub {
+    my $redis = Ws::Redis->start;
+    $redis->signal('STOP');
+    my $new = Ws::Nginx->start(
+        http   => 'websocket_channel_zone 4m; websocket_channel_redis_timeout 60s; websocket_channel_redis_connect_timeout 60s; '
+            . "websocket_channel_redis @{[$redis->url]};",
+        server => 'location = /pub { websocket_channel $arg_id mode=pub; }');
+    my $publisher = Ws::Client->connect(port => $new->port);
+    $publisher->send(request_text('POST', '/pub?id=early', 'Content-Length' => 1) . 'x');
+    # It is in the worker by then.
+    is(request($new->port, 'GET', '/none')->{status}, 404);
+    my $begun = time;
+    $redis->signal('CONT');
+    is($publisher->response->{status}, 202);
+    my $took = time - $begun;
+    cmp_ok($took, '<', instrumented() ? 20 : 3, "answered after $took s");
+    $redis->kill;
+    $new->stop;
+};
+
+case 'more than the system takes for a server that stalls' => sub {
+    my $redis = Ws::Redis->start;
+    my $new = Ws::Nginx->start(
+        http   => "websocket_channel_zone 64m; websocket_channel_redis_timeout 60s; websocket_channel_redis @{[$redis->url]};",
+        server => <<'SERVER');
+        client_max_body_size 2m;
+        location = /pub    { websocket_channel $arg_id mode=pub; }
+        location = /status { websocket_status; }
+SERVER
+    Ws::Redis::connected($new);
+    $redis->signal('STOP');
+    my @publishers = map { Ws::Client->connect(port => $new->port) } 1 .. 16;
+    $publishers[$_]->send(request_text('POST', "/pub?id=large$_", 'Content-Length' => 1_000_000) . 'x' x 1_000_000) for 0 .. $#publishers;
+    is(request($new->port, 'GET', '/none')->{status}, 404);
+    $redis->signal('CONT');
+    my %status;
+    $status{$_->response->{status}}++ for @publishers;
+    is_deeply(\%status, {202 => 16});
+    $redis->kill;
+    $new->stop;
+};
+
 done_testing();

@@ -228,10 +228,12 @@ fn run(number: usize) {
             CommandOutcome::Failed(_, Unanswered::Unknown) => done(Err(Failed::Unknown)),
         }
     }
-    if any {
+    with(number, |engine| {
         // Who was called back may have asked for something else.
-        with(number, |engine| engine.servers.advance());
-    }
+        if engine.servers.take_happened() || any {
+            engine.servers.advance();
+        }
+    });
 }
 
 /// Goes on with what the node listens to, and with those who wait for it.
