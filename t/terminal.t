@@ -5,6 +5,7 @@ use warnings;
 
 use lib 't/lib';
 use Test::More;
+use File::Temp qw(tempdir);
 use Compress::Zlib qw(uncompress);
 use MIME::Base64 qw(decode_base64);
 use Ws::Nginx;
@@ -15,7 +16,11 @@ use Ws::Process;
 plan skip_all => 'Chromium is not installed' if !Ws::Chromium::installed();
 plan skip_all => no_terminals() if no_terminals();
 
-my $ngx = Ws::Nginx->example('terminal', workers => 1, noise => [qr/exited on signal 9/, qr/was locked by/])->start;
+# What the user's shells do first is the user's: a shell that is killed while it does that may leave a lock there for the next ones.
+my $ngx = do {
+    local $ENV{HOME} = tempdir(CLEANUP => 1);
+    Ws::Nginx->example('terminal', workers => 1, noise => [qr/exited on signal 9/, qr/was locked by/])->start;
+};
 
 # colours(png): how many pixels of an image have which colour: { 'red,green,blue' => count }.
 sub colours {
