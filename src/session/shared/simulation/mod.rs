@@ -364,7 +364,8 @@ impl Simulation {
                 }
             }
             rounds += 1;
-            assert!(rounds < 1_000, "the workers are never at rest");
+            // A script can say thousands of messages, of which a small backlog lets one pass in each round.
+            assert!(rounds < 20_000, "the workers are never at rest");
         }
     }
 
