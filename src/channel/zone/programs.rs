@@ -19,7 +19,7 @@ impl SlotSet {
     }
 
     /// Changes the bit of a slot.
-    fn put(&self, slot: usize, to: bool) {
+    pub fn put(&self, slot: usize, to: bool) {
         if let Some(word) = self.bits.get(slot / 64) {
             let bit = 1 << (slot % 64);
             let before = word.get();
@@ -50,7 +50,7 @@ impl<'a> Memory<'a> {
     }
 
     /// The slots that have not looked at it since something happened.
-    fn news_slots(self, program: &ProgramRecord) -> Result<&'a SlotSet, Corrupt> {
+    pub fn news_slots(self, program: &ProgramRecord) -> Result<&'a SlotSet, Corrupt> {
         self.cell(Cell::new(self.client_slots(program)?.next.get()).ok_or(Corrupt)?)
     }
 

@@ -408,6 +408,9 @@ impl<'a> Memory<'a> {
         header.input_cells.add(cells);
         program.list.set(header.programs.get());
         header.programs.set(cell.number());
+        for nth in 0..self.geometry.slots {
+            self.looked(program, nth)?;
+        }
         self.tell(program, concerned).map(|_| ())
     }
 

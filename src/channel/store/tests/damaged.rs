@@ -210,3 +210,17 @@ fn a_serial_that_two_messages_have() {
     rig.check();
     assert!(serial("a").get() > 3 && serial("b").get() > 3, "they are after every position that there was");
 }
+
+/// A worker that has no news of any program does not look at this one.
+#[test]
+fn news_of_a_program_for_a_worker_that_has_no_part_in_it() {
+    let rig = Rig::new(LEN);
+    let slots = [rig.claim(7), rig.claim(8)];
+    rig.subscribe("a", slots[0], 1);
+    rig.store.programs().attach(key("a"), slots[0], rig.now()).unwrap().unwrap();
+    let memory = rig.store.zone.unlocked();
+    let program = memory.program(Cell::new(record(&rig, "a").1.program.get()).unwrap()).unwrap();
+    memory.news_slots(program).unwrap().put(slots[1].number(), true);
+    rig.store.distrust().unwrap();
+    rig.check();
+}
