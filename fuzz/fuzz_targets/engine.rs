@@ -76,7 +76,7 @@ fn read(reply: &Value) {
             assert_eq!(sealed.as_deref(), Ok(text));
         }
         if let Some((group, id)) = names::channel_of_topic(b"ws:", 3, text) {
-            assert_eq!(names::Names::of(b"ws:", 3, &group, &id).topic, text);
+            assert_eq!(names::Names::of(b"ws:", 3, &group, &id).topic(), text);
         }
         assert!(names::slot(text) < names::SLOTS);
     }
