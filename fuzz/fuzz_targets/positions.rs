@@ -16,7 +16,7 @@ const GREATEST: u64 = 1 << 53;
 fn is_read_again(written: &str, asked: &Asked) {
     assert_eq!(Asked::id(written.as_bytes()), *asked);
     assert!(!written.contains(|character: char| character.is_ascii_control() || "\" \\".contains(character)));
-    let tag = etag(written);
+    let tag = etag(written.to_owned());
     for coding in ["", "-gzip", "-br", "-deflate", "-zstd"] {
         let inside = format!("\"{written}{coding}\"");
         let outside = format!("{tag}{coding}");
