@@ -162,6 +162,7 @@ case 'one that gets a message now and then is given time for each' => sub {
 
 # The system can be written to again when it has much less: until then the worker sees nothing of what the client takes.
 case 'one that reads slowly is not taken for one that does not' => sub {
+    plan skip_all => 'publications take their time' if $ENV{TEST_WS_TEST_BACKEND};
     my $stream = Ws::Client->connect(port => $port, rcvbuf => 4096);
     $stream->send(request_text('GET', '/patient?id=slow', Accept => 'text/event-stream'));
     $stream->wait_until(sub { $stream->{in} =~ /\r\n\r\n/ }, 'the head');
