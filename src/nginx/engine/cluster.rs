@@ -45,8 +45,6 @@ pub struct Cluster {
     survey: Option<(Survey, Link)>,
     /// No node can be asked for the slots, as the last line in the log said.
     lost: bool,
-    /// A command was given to a connection, or something has happened on one, since that was last asked.
-    has_happened: bool,
 }
 
 impl Cluster {
@@ -67,7 +65,6 @@ impl Cluster {
             members: Vec::new(),
             survey: Survey::new(seeds, random::number()).map(|survey| (survey, link)),
             lost: false,
-            has_happened: false,
         };
         if let Some((survey, link)) = &mut cluster.survey {
             aim(link, survey, settings);
@@ -197,10 +194,7 @@ impl Cluster {
     fn act(&mut self) -> Option<CommandOutcome> {
         while let Some(action) = self.dispatch.next_action() {
             match action {
-                Action::Send { token, node, asking } => {
-                    self.has_happened = true;
-                    self.send(token, &node, asking);
-                }
+                Action::Send { token, node, asking } => self.send(token, &node, asking),
                 Action::Answer(token, reply) => {
                     self.publications.remove(&token);
                     return Some(CommandOutcome::Answered(token, reply));
@@ -254,7 +248,6 @@ impl Cluster {
                 let happened = member.lines.next()?;
                 Some((&member.node, happened))
             })?;
-            self.has_happened = true;
             match happened {
                 Happened::Answered(token, reply) => self.dispatch.answered(token, reply, node, now()),
                 Happened::Failed(token, unanswered) => self.dispatch.abandoned(token, unanswered, now()),
@@ -262,12 +255,6 @@ impl Cluster {
                 Happened::Ended => self.doubt(),
             }
         }
-    }
-
-    /// Whether a command was given to a connection, or something has happened on one, since this was last asked. Commands may have
-    /// waited for that, which leave with the next [`advance`](Self::advance).
-    pub fn take_happened(&mut self) -> bool {
-        std::mem::take(&mut self.has_happened)
     }
 }
 

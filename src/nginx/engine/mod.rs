@@ -219,21 +219,15 @@ unsafe extern "C" fn on_event(event: *mut ffi::ngx_event_t) {
 /// Goes on with the connections for commands.
 fn run(number: usize) {
     with(number, |engine| engine.servers.advance());
-    let mut any = false;
     while let Some((outcome, done)) = with(number, Engine::next_outcome).flatten() {
-        any = true;
         match outcome {
             CommandOutcome::Answered(_, reply) => done(Ok(reply)),
             CommandOutcome::Failed(_, Unanswered::NotSent) => done(Err(Failed::Unavailable)),
             CommandOutcome::Failed(_, Unanswered::Unknown) => done(Err(Failed::Unknown)),
         }
     }
-    with(number, |engine| {
-        // Who was called back may have asked for something else.
-        if engine.servers.take_happened() || any {
-            engine.servers.advance();
-        }
-    });
+    // What has waited for a connection, or was asked for by who was called back, leaves now.
+    with(number, |engine| engine.servers.advance());
 }
 
 /// Goes on with what the node listens to, and with those who wait for it.

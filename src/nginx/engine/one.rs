@@ -27,8 +27,6 @@ pub struct One {
     sentinels: Option<Sentinels>,
     /// The server has become another one since that was last asked.
     moved: Option<Rc<Host>>,
-    /// A connection was made or lost since that was last asked.
-    has_happened: bool,
 }
 
 impl One {
@@ -43,7 +41,6 @@ impl One {
             retired: Vec::new(),
             sentinels: Sentinels::new(settings, handler, owner),
             moved: None,
-            has_happened: false,
         };
         if one.sentinels.is_none() {
             // Invariant of the settings: there is one.
@@ -134,7 +131,7 @@ impl One {
             match lines.next() {
                 Some(Happened::Answered(token, reply)) => return Some(CommandOutcome::Answered(token, reply)),
                 Some(Happened::Failed(token, unanswered)) => return Some(CommandOutcome::Failed(token, unanswered)),
-                Some(Happened::Ready | Happened::Ended) => self.has_happened = true,
+                Some(Happened::Ready | Happened::Ended) => {}
                 None if lines.is_idle() => drop(self.retired.remove(0)),
                 None => break,
             }
@@ -143,21 +140,9 @@ impl One {
             match self.lines.next()? {
                 Happened::Answered(token, reply) => return Some(CommandOutcome::Answered(token, reply)),
                 Happened::Failed(token, unanswered) => return Some(CommandOutcome::Failed(token, unanswered)),
-                Happened::Ready => {
-                    self.has_happened = true;
-                    self.trust();
-                }
-                Happened::Ended => {
-                    self.has_happened = true;
-                    self.doubt();
-                }
+                Happened::Ready => self.trust(),
+                Happened::Ended => self.doubt(),
             }
         }
-    }
-
-    /// Whether a connection was made or lost since this was last asked. Commands may have waited for it, which leave with the next
-    /// [`advance`](Self::advance).
-    pub fn take_happened(&mut self) -> bool {
-        std::mem::take(&mut self.has_happened)
     }
 }

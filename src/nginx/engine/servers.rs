@@ -118,14 +118,6 @@ impl Servers {
         }
     }
 
-    /// Whether there is to be another [`advance`](Self::advance), though perhaps no command was answered.
-    pub fn take_happened(&mut self) -> bool {
-        match self {
-            Servers::One(one) => one.take_happened(),
-            Servers::Cluster(cluster) => cluster.take_happened(),
-        }
-    }
-
     /// What has become of commands.
     pub fn next(&mut self) -> Option<CommandOutcome> {
         match self {
