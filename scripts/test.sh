@@ -24,9 +24,17 @@ if [ ${#tests[@]} -eq 0 ]; then
     bare) tests=(t/bare.t) ;;
     late | shuffled) tests=(t/channel-*.t t/backend.t) ;;
     static) tests=(t/ws-exec.t t/short.t t/exec-lines.t t/channel-websocket.t t/tcp.t t/handshake-tls.t t/locations.t t/workers.t) ;;
-    *) tests=(t) ;;
+    *)
+        # What takes longest begins first: the run would wait for it alone in the end.
+        mapfile -t tests < <(printf '%s\n' t/redis*.t t/tcp*.t t/*.t | awk '!known[$0]++')
+        ;;
     esac
 fi
+# A test waits most of the time, but for what watches it.
+case $runs in
+sanitize | valgrind) jobs=$((2 * $(nproc))) ;;
+*) jobs=$((3 * $(nproc))) ;;
+esac
 
 scripts/install-test-needs.sh
 scripts/build-module.sh "$with"
@@ -96,7 +104,7 @@ run_tests() {
         prove -j"$1" -I"$root/target/test-nginx/usr/share/perl5" -I"$root/t/lib" -r "${@:2}" 2>&1 | tee -a "$said"
 }
 : >"$said"
-run_tests "${JOBS:-4}" "${tests[@]}" || status=$?
+run_tests "${JOBS:-$jobs}" "${tests[@]}" || status=$?
 
 # On a machine that is busy with other things a test may be too late for its peer. A few files that failed beside others may show
 # alone, once, that they pass; which ones these were is said, since each of them is to be looked at. What is wrong fails again.
