@@ -149,6 +149,11 @@ impl Streaming {
         }
     }
 
+    /// Whether something can be sent that is no message.
+    pub fn has_keepalive(&self) -> bool {
+        matches!(self, Streaming::EventSource(_))
+    }
+
     /// What is sent when there was nothing for a while, if there is something that is no message.
     pub fn keepalive(&self) -> Option<Content> {
         match self {

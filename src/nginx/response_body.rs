@@ -6,7 +6,7 @@
 //! here until nginx has sent them.
 
 use std::collections::VecDeque;
-use std::ptr;
+use std::{mem, ptr};
 
 use super::acceptance;
 use super::ffi;
@@ -110,6 +110,8 @@ pub struct Body<C> {
     spare: Vec<Box<ffi::ngx_buf_t>>,
     /// Pieces at the end of `in_flight` that nginx has not been given yet.
     fresh: usize,
+    /// What nginx is given in one call, and nothing between two: the memory is used again.
+    given: Vec<*mut ffi::ngx_buf_t>,
     /// Octets in flight when something was last taken.
     left: usize,
     /// When something was last sent, and when something was last taken.
@@ -133,6 +135,7 @@ impl<C: Octets> Body<C> {
             in_flight: VecDeque::new(),
             spare: Vec::new(),
             fresh: 0,
+            given: Vec::new(),
             left: 0,
             sent: now(),
             moved: now(),
@@ -200,17 +203,18 @@ impl<C: Octets> Body<C> {
     /// Gives nginx what it has not got yet.
     pub fn send(&mut self) -> Result<(), Lost> {
         let known = self.in_flight.len() - self.fresh;
-        self.fresh = 0;
-        let mut buffers = Vec::<*mut ffi::ngx_buf_t>::with_capacity(self.in_flight.len() - known);
-        buffers.extend(self.in_flight.iter_mut().skip(known).map(|piece| &raw mut *piece.buffer));
+        let has_fresh = mem::take(&mut self.fresh) != 0;
+        self.given.extend(self.in_flight.iter_mut().skip(known).map(|piece| &raw mut *piece.buffer));
         let request = self.request.get().raw();
         // SAFETY: the request is alive, and the buffers stay where they are until they are empty.
         let sent = unsafe {
-            ffi::ngx_ws_body_send(request, buffers.as_mut_ptr(), buffers.len(), self.apart.into()) != Status::ERROR
+            ffi::ngx_ws_body_send(request, self.given.as_mut_ptr(), self.given.len(), self.apart.into())
+                != Status::ERROR
                 && wait_to_write(self.request.get())
         };
+        self.given.clear();
         let now = now();
-        if !buffers.is_empty() {
+        if has_fresh {
             self.sent = now;
         }
         while self.in_flight.front().is_some_and(|piece| piece.left() == 0) {

@@ -28,7 +28,7 @@ impl Shared {
         if form.is_frame() {
             return Buffer::Frame(Rc::clone(self));
         }
-        if *form == WireForm::Body {
+        if matches!(form, WireForm::Body) {
             return Buffer::Body(Rc::clone(self));
         }
         if !form.is_shared() {

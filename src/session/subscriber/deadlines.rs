@@ -11,6 +11,9 @@ use crate::ws::timing::Look;
 /// A request that has nothing to do keeps a timer all the same, and with it a worker that is told to go.
 const NOTHING: u64 = 3_600_000;
 
+/// The deadline of what does not come.
+const NEVER: u64 = u64::MAX;
+
 /// What the time is up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
@@ -25,36 +28,33 @@ enum Due {
 }
 
 impl<H: Host> Subscriber<H> {
-    /// Everything that may come, in the order in which it is looked at.
-    fn deadlines(&self) -> [Option<(u64, Due)>; 4] {
+    /// Everything that may come, in the order in which it is looked at; what does not come has [`NEVER`].
+    fn deadlines(&self) -> [(u64, Due); 4] {
         let settings = &self.settings;
-        let after = |begin: Option<u64>, time: u64| begin.filter(|_| time != 0).map(|begin| begin.saturating_add(time));
+        let after = |begin: Option<u64>, time: u64| match begin {
+            Some(begin) if time != 0 => begin.saturating_add(time),
+            _ => NEVER,
+        };
         let look = after(self.waits_since(), settings.send_timeout);
         let (look, drain, idle, keepalive) = match self.stage {
             SubscriberStage::Waiting { .. } => {
                 let has_keepalive = match &self.delivery {
-                    Delivery::Streaming(streaming) => streaming.keepalive().is_some(),
+                    Delivery::Streaming(streaming) => streaming.has_keepalive(),
                     Delivery::LongPoll | Delivery::Poll | Delivery::FirstPoll => false,
                 };
                 let silent = self.response.silent_since().filter(|_| has_keepalive);
                 let idle = after(Some(self.spoke), settings.idle_timeout);
-                (look, self.drain, idle, after(silent, settings.ping_interval))
+                (look, self.drain.unwrap_or(NEVER), idle, after(silent, settings.ping_interval))
             }
             SubscriberStage::Closing { since } => {
                 let waits = self.waits_since().map_or(since, |waits| waits.max(since));
-                let until = waits.saturating_add(settings.close_timeout);
-                (Some(look.map_or(until, |look| look.min(until))), None, None, None)
+                (look.min(waits.saturating_add(settings.close_timeout)), NEVER, NEVER, NEVER)
             }
             SubscriberStage::Created | SubscriberStage::Starting { .. } | SubscriberStage::Over => {
-                (None, None, None, None)
+                (NEVER, NEVER, NEVER, NEVER)
             }
         };
-        [
-            look.map(|at| (at, Due::Look)),
-            drain.map(|at| (at, Due::Drain)),
-            idle.map(|at| (at, Due::Idle)),
-            keepalive.map(|at| (at, Due::Keepalive)),
-        ]
+        [(look, Due::Look), (drain, Due::Drain), (idle, Due::Idle), (keepalive, Due::Keepalive)]
     }
 
     /// Since when the client is not known to have taken anything of what is on its way, here or in the system; `None` if there is
@@ -89,8 +89,8 @@ impl<H: Host> Subscriber<H> {
     pub(super) fn arm(&mut self) {
         self.note_sent();
         let now = self.host.now();
-        let next = self.deadlines().into_iter().flatten().map(|(at, _)| at).min().unwrap_or(now + NOTHING);
-        self.host.set_timer(next.saturating_sub(now).max(1));
+        let next = self.deadlines().into_iter().map(|(at, _)| at).fold(NEVER, u64::min);
+        self.host.set_timer(if next == NEVER { NOTHING } else { next.saturating_sub(now).max(1) });
     }
 
     /// The timer fired.
@@ -101,7 +101,7 @@ impl<H: Host> Subscriber<H> {
             self.writable()?;
         }
         let now = self.host.now();
-        let due = self.deadlines().into_iter().flatten().find(|(at, _)| *at <= now).map(|(_, due)| due);
+        let due = self.deadlines().into_iter().find(|(at, _)| *at <= now).map(|(_, due)| due);
         match due {
             Some(Due::Look) if self.is_taking() => {}
             Some(Due::Look) => {
