@@ -125,6 +125,7 @@ const FILES: &[(&str, &str)] = &[
     ("program/unread", "endpoints"),
     ("random", "core"),
     ("recording", "engine"),
+    ("recording/lane", "engine"),
     ("refusal", "engine"),
     ("refused", "shm"),
     ("request", "request"),

@@ -7,6 +7,8 @@
 //! what the queue does not take is lost for the recording. One process writes all recordings of a worker, one after the other; it has nothing to do
 //! with programs and how they are started.
 
+mod lane;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Arguments;
@@ -15,6 +17,8 @@ use std::mem;
 use std::ptr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lane::Lane;
 
 use super::ffi;
 use super::guard::guard;
@@ -55,82 +59,6 @@ const TERM: &[u8] = b"xterm-256color";
 struct Running {
     process: SideProcess,
     watch: Watch,
-}
-
-/// What waits for the process of one recording.
-struct Lane {
-    /// How the log calls it.
-    name: String,
-    /// The log of the session, as long as that lives; null later.
-    log: *mut ffi::ngx_log_t,
-    /// The directory and the path of the file, until the process knows them.
-    file: Option<(Vec<u8>, Vec<u8>)>,
-    queue: Queue,
-    /// What had no room for some of it.
-    full: Full,
-    /// Nothing of it is written any more.
-    has_failed: bool,
-    /// The session has ended.
-    has_ended: bool,
-    /// The process has been told so.
-    is_closed: bool,
-    /// It is among those that wait.
-    waits: bool,
-}
-
-/// Which limits something of a recording was beyond.
-#[derive(Debug, Default)]
-struct Full {
-    own: bool,
-    total: bool,
-}
-
-impl Full {
-    fn directives(&self) -> &'static str {
-        match (self.own, self.total) {
-            (_, false) => "\"buffer\" had no room",
-            (false, true) => "\"websocket_record_queue\" had no room",
-            (true, true) => "\"buffer\" and \"websocket_record_queue\" had no room",
-        }
-    }
-}
-
-impl Lane {
-    /// Octets that it takes beside those that are queued.
-    fn size(&self) -> usize {
-        let file = self.file.as_ref().map_or(0, |(directory, path)| directory.len() + path.len());
-        size_of::<Self>() + self.name.len() + file
-    }
-
-    /// The session has ended. As there may be any number of such lanes, they count in the total.
-    fn finish(&mut self) {
-        if !mem::replace(&mut self.has_ended, true) {
-            self.queue.count(self.size());
-        }
-    }
-
-    fn report(&self, level: Level, text: Arguments<'_>) {
-        let name = &self.name;
-        if self.log.is_null() {
-            log::cycle(level, format_args!("ws_exec: the recording {name} {text}"));
-        } else {
-            log::write(self.log, level, format_args!("the recording {name} {text}"));
-        }
-    }
-
-    /// Whether there is something to send.
-    fn has_work(&self) -> bool {
-        !self.has_failed && (self.file.is_some() || !self.queue.is_empty() || (self.has_ended && !self.is_closed))
-    }
-
-    /// Nothing more of it is written; the text says why.
-    fn fail(&mut self, text: Arguments<'_>) {
-        if !mem::replace(&mut self.has_failed, true) {
-            self.report(Level::Error, text);
-            self.queue.clear();
-            self.file = None;
-        }
-    }
 }
 
 /// All of a worker.
@@ -209,17 +137,8 @@ pub fn open(request: Request<'_>, context: &Context) -> Option<Box<Recorder>> {
     let name = shown(&[&wanted.directory[..], path].concat());
     let id = RECORDINGS.with_borrow_mut(|recordings| {
         recordings.total.limit(usize::try_from(request.settings().record_queue()).unwrap_or(usize::MAX));
-        let lane = Lane {
-            name,
-            log: request.log(),
-            file: Some((wanted.directory.clone(), path.to_vec())),
-            queue: Queue::new(wanted.buffer, &recordings.total),
-            full: Full::default(),
-            has_failed: false,
-            has_ended: false,
-            is_closed: false,
-            waits: false,
-        };
+        let file = (wanted.directory.clone(), path.to_vec());
+        let lane = Lane::new(name, request.log(), file, Queue::new(wanted.buffer, &recordings.total));
         recordings.enter(lane)
     })?;
     Some(Box::new(Recorder::begin(form, header, Box::new(Handle(id)), now())))
