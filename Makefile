@@ -84,9 +84,11 @@ test-client:
 	@scripts/client.sh test-long $(BROWSER)
 
 .PHONY: unit-test
+# The module is linked by one processor, for a minute or two; the tests are compiled meanwhile.
 unit-test:
 	@scripts/install-test-needs.sh
-	@cargo test --quiet --locked --workspace
+	@scripts/build-module.sh installed & module=$$!; cargo test --quiet --locked --workspace; tested=$$?; \
+	wait "$$module" && exit "$$tested"
 
 .PHONY: test-debug
 test-debug:
