@@ -101,14 +101,20 @@ case 'Status' => sub {
         Ws::Http::dechunk($response);
         is($response->{body}, 'body');
     }
-    for my $status (204, 304) {
-        my $client = Ws::Client->connect(port => $port);
-        $client->send(request_text('GET', '/print?' . encoded("Status: $status\nX: y\n\nbody")));
-        my $response = $client->response;
-        is($response->{status}, $status);
-        is(header($response, 'x'), 'y');
-        $client->send(request_text('GET', '/hello'));
-        is($client->response->{body}, "hello GET \n", 'and no body');
+    for my $status ('204', '204 No Content', '204 Done', '304', '304 Not Modified') {
+        for my $length ('', "Content-Length: 4\n") {
+            my $client = Ws::Client->connect(port => $port);
+            $client->send(request_text('GET', '/print?' . encoded("Status: $status\n${length}X: y\n\nbody")));
+            my $response = $client->response;
+            like($response->{raw}, qr{^HTTP/1\.1 @{[substr $status, 0, 3]} (No Content|Not Modified)\r\n}, "Status: $status $length");
+            is(header($response, 'x'), 'y');
+            is(header($response, 'transfer-encoding'), undef);
+            is(header($response, 'content-length'), undef) if $status =~ /^204/;
+            $client->send(request_text('GET', '/hello'));
+            is($client->response->{body}, "hello GET \n", 'and no body');
+        }
+        my $response = printed("Status: $status\nETag: \"x\"\nContent-Length: 4\n\n");
+        is($response->{status}, substr($status, 0, 3), 'its length is that of another response');
     }
 };
 

@@ -37,9 +37,11 @@ impl NginxResponse {
         let request = self.request.get();
         let content_type = request.copy(head.content_type().unwrap_or_default())?;
         let length = head.content_length().and_then(|length| i64::try_from(length).ok()).unwrap_or(-1);
+        // nginx looks at the status, so that a body and its length are left out, only where the line is to be its own.
+        let has_own_line = matches!(u32::from(head.status()), ffi::NGX_HTTP_NO_CONTENT | ffi::NGX_HTTP_NOT_MODIFIED);
         let status_line = match head.status_line() {
-            Some(line) => request.copy(line)?,
-            None => ffi::ngx_str_t { len: 0, data: std::ptr::null_mut() },
+            Some(line) if !has_own_line => request.copy(line)?,
+            _ => ffi::ngx_str_t { len: 0, data: std::ptr::null_mut() },
         };
         request.open_answer(head.status(), content_type, length);
         // SAFETY: the request is alive, nothing was sent yet, and the text is in its pool.
