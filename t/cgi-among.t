@@ -66,6 +66,7 @@ $ngx->program('huge', "#!/usr/bin/perl\nprint qq{Content-Type: text/plain\\n\\n}
 $ngx->program('late', "#!/bin/sh\nsleep 2.5\nprintf 'Content-Type: text/plain\\n\\nlate '\n");
 $ngx->file('html/pages/huge', '<!--# include virtual="/huge" --> and <!--# include virtual="/huge" -->');
 $ngx->file('html/pages/late', '<!--# include virtual="/late" --> and <!--# include virtual="/huge" -->');
+$ngx->file('html/pages/empty', join ' and ', map { qq{<!--# include virtual="/print?Status:%20$_%0a%0abody" -->} } '204', '204%20No%20Content', '304');
 $ngx->file('html/page.html', '<!--# include virtual="/print?Content-Type:%20text/plain%0a%0aone" --> and <!--# include virtual="/method" --> and <!--# include virtual="/hello" -->');
 $ngx->file('html/static.txt', "let in\n");
 $ngx->start;
@@ -138,6 +139,7 @@ case 'redirects' => sub {
 
 case 'subrequests' => sub {
     is(request($port, 'GET', '/page')->{body}, "one and GET -  and hello GET \n", 'SSI');
+    is(request($port, 'GET', '/pages/empty')->{body}, ' and  and ', 'parts without a body');
     for (1 .. 10) {
         is(request($port, 'GET', '/asks', 'X-Who' => 'ann')->{body}, "let in\n", 'auth_request');
         is(request($port, 'GET', '/asks', 'X-Who' => 'bob')->{status}, 403);

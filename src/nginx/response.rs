@@ -24,13 +24,21 @@ pub enum NotSent {
     Replaced(HttpStatus),
 }
 
+/// Whether an answer with this status can have a body, and so a length.
+pub fn has_body(status: u16) -> bool {
+    !matches!(u32::from(status), ffi::NGX_HTTP_NO_CONTENT | ffi::NGX_HTTP_NOT_MODIFIED)
+}
+
 impl Request<'_> {
     /// Sends the head of an answer. Whether a body is to follow: not to HEAD, for one.
     pub fn send_head(self) -> Result<bool, NotSent> {
         // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
         let (sent, is_all) = unsafe {
             let sent = Status::of(ffi::ngx_http_send_header(self.raw()));
-            (sent, (*self.raw()).header_only() != 0)
+            // Of a subrequest nothing is sent, and nginx does not look at the status. It may be another one than was asked for:
+            // that of the refusal that this is the error page of.
+            let status = u16::try_from((*self.raw()).headers_out.status).unwrap_or_default();
+            (sent, (*self.raw()).header_only() != 0 || !has_body(status))
         };
         match sent.ends_answer() {
             true => Err(sent.answer().map_or(NotSent::Lost, |status| NotSent::Replaced(HttpStatus(status)))),
@@ -75,12 +83,11 @@ impl Request<'_> {
 
     /// The answer is to have this status and no body.
     pub fn empty_answer(self, status: u16) {
-        let has_no_length = matches!(u32::from(status), ffi::NGX_HTTP_NO_CONTENT | ffi::NGX_HTTP_NOT_MODIFIED);
         // SAFETY: a request is alive as long as it is called so: Request::new() was promised that.
         unsafe {
             let request = self.raw();
             (*request).headers_out.status = status.into();
-            (*request).headers_out.content_length_n = if has_no_length { UNKNOWN_LENGTH } else { 0 };
+            (*request).headers_out.content_length_n = if has_body(status) { 0 } else { UNKNOWN_LENGTH };
             (*request).headers_out.last_modified_time = -1;
             (*request).set_disable_not_modified(1);
             (*request).set_header_only(1);

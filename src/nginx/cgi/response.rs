@@ -5,7 +5,7 @@
 use crate::exec::cgi::Head;
 use crate::nginx::ffi;
 use crate::nginx::request::{HeldRequest, Request};
-use crate::nginx::response::NotSent;
+use crate::nginx::response::{NotSent, has_body};
 use crate::nginx::response_body::Body;
 use crate::nginx::status::Status;
 use crate::session::cgi::{self, CgiEnd};
@@ -38,9 +38,8 @@ impl NginxResponse {
         let content_type = request.copy(head.content_type().unwrap_or_default())?;
         let length = head.content_length().and_then(|length| i64::try_from(length).ok()).unwrap_or(-1);
         // nginx looks at the status, so that a body and its length are left out, only where the line is to be its own.
-        let has_own_line = matches!(u32::from(head.status()), ffi::NGX_HTTP_NO_CONTENT | ffi::NGX_HTTP_NOT_MODIFIED);
         let status_line = match head.status_line() {
-            Some(line) if !has_own_line => request.copy(line)?,
+            Some(line) if has_body(head.status()) => request.copy(line)?,
             _ => ffi::ngx_str_t { len: 0, data: std::ptr::null_mut() },
         };
         request.open_answer(head.status(), content_type, length);
