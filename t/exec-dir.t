@@ -16,6 +16,7 @@ my $ngx = Ws::Nginx->start(server => <<'EOT', noise => [qr/\[error\].*no program
     location /programs/ { websocket_exec_dir %%PREFIX%%/bin; }
     location /elsewhere/ { websocket_exec_dir %%PREFIX%%/bin; websocket_exec_cwd /; }
     location /missing/ { websocket_exec_dir %%PREFIX%%/nowhere; }
+    location /unsaid/ { websocket_exec_dir %%PREFIX%%/bin; log_not_found off; }
     location ~ ^/by/(?<who>[a-z]+)/ { websocket_exec_dir %%PREFIX%%/$who; }
 EOT
 
@@ -94,6 +95,13 @@ case 'what leads to no program' => sub {
     refused('/programs/.hidden', 404);
     refused('/programs/says%00', 400);
     refused('/programs/plain', 403);
+};
+
+case 'log_not_found' => sub {
+    refused('/programs/not-here', 404);
+    $ngx->await_log(qr{\[error\].*no program for "not-here"});
+    refused('/unsaid/not-there', 404);
+    $ngx->await_log(qr{\[info\].*no program for "not-there"});
 };
 
 case 'a link that leads out' => sub {

@@ -125,6 +125,13 @@ impl<'r> Request<'r> {
         log::write(self.log(), level, text);
     }
 
+    /// Whether the error log is to tell of files that are not there, as `log_not_found` says.
+    pub fn logs_not_found(self) -> bool {
+        // SAFETY: a request is alive as long as it is called so: new() was promised that; its location's settings live as long as nginx
+        // serves it.
+        unsafe { (*self.core_location()).log_not_found != 0 }
+    }
+
     /// Leaves the arguments, which may be secrets, out of the error log from now on.
     pub fn hide_arguments(self) {
         // SAFETY: a request is alive as long as it is called so: new() was promised that.

@@ -109,13 +109,14 @@ impl<'r> Command<'r> {
         // The worker cannot tell what another user may execute: that user's process finds out.
         let may_execute = if request.settings().exec_user().is_some() { Execution::Unknown } else { Execution::Own };
         let found = directory::resolve(root, rest, may_execute).map_err(|error| {
-            let complain = |reason: &dyn std::fmt::Display| {
+            let tell = |level: Level, reason: &dyn std::fmt::Display| {
                 let (rest, root) = (Octets(rest), Octets(root));
-                request.report(Level::Error, format_args!("no program for \"{rest}\" in \"{root}\": {reason}"));
+                request.report(level, format_args!("no program for \"{rest}\" in \"{root}\": {reason}"));
             };
+            let complain = |reason: &dyn std::fmt::Display| tell(Level::Error, reason);
             match error {
                 Unresolved::NotFound => {
-                    complain(&"not found");
+                    tell(if request.logs_not_found() { Level::Error } else { Level::Info }, &"not found");
                     Status::NOT_FOUND
                 }
                 Unresolved::Denied => {
