@@ -50,6 +50,11 @@ case 'a plain GET shows the page' => sub {
     like($policy, qr/frame-ancestors 'none'/);
     is($page->{said}('X-Content-Type-Options'), 'nosniff');
     unlike($page->{body}, qr{(?:src|href)\s*=\s*["']?(?:https?:)?//}, 'nothing from elsewhere');
+    my $head = request($ngx->port, 'HEAD', '/on');
+    is($head->{status}, 200, 'HEAD');
+    is($head->{headers}{'content-length'}[0], length $page->{body});
+    is(request($ngx->port, 'HEAD', '/none')->{status}, 405, 'HEAD without a page');
+    is(request($ngx->port, 'HEAD', '/on', Upgrade => 'websocket', Connection => 'Upgrade')->{status}, 405, 'HEAD is no handshake');
 };
 
 case 'nothing of the request is reflected' => sub {

@@ -86,7 +86,12 @@ fn serve(request: Request<'_>) -> Result<(), Status> {
         return Err(status);
     }
     let version = acceptance::version(request);
-    let head = handshake::HandshakeRequest { method: request.method(), version, has_body: request.has_body() };
+    let method = match request.method() {
+        // What a GET would be answered by: the page.
+        b"HEAD" if settings.console() && !handshake::is_asked_for(version, request.headers()) => b"GET",
+        method => method,
+    };
+    let head = handshake::HandshakeRequest { method, version, has_body: request.has_body() };
     let accepted = match handshake::evaluate(head, request.headers()) {
         Ok(accepted) => accepted,
         Err(Refusal::NotUpgrade) if settings.console() => return Err(console::send(request)),
