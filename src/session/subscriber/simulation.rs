@@ -223,6 +223,11 @@ impl Simulation {
         self.world.wire.borrow_mut().in_system = count;
     }
 
+    /// In how many milliseconds the timer fires.
+    pub fn timer(&self) -> Option<u64> {
+        self.world.timer.get().map(|at| at.saturating_sub(self.world.now.get()))
+    }
+
     /// Lets time pass; the timer fires if its time comes.
     pub fn pass(&mut self, milliseconds: u64) {
         let now = self.world.now.get() + milliseconds;

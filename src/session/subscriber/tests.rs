@@ -204,6 +204,31 @@ fn who_takes_nothing_of_what_is_on_its_way_at_the_end_is_lost() {
     stream.conclude();
 }
 
+#[test]
+fn who_takes_nothing_at_the_end_is_lost_by_whichever_time_is_up_first() {
+    for (send_timeout, lost_after) in [(300, 300), (0, 1_000), (5_000, 1_000)] {
+        let setup = setup(Delivery::Streaming(Streaming::Multipart("b".into())));
+        let settings = Settings { send_timeout, ..setup.settings };
+        let mut stream = Simulation::new(Setup { room: 0, settings, ..setup });
+        stream.publish();
+        while stream.turn() {}
+        stream.event(Subscriber::dismiss);
+        stream.pass(lost_after - 1);
+        assert_eq!(stream.end, None, "{send_timeout}");
+        stream.pass(1);
+        assert_eq!(stream.end, Some(SubscriberEnd::Lost), "{send_timeout}");
+        stream.conclude();
+    }
+}
+
+#[test]
+fn a_request_with_nothing_to_do_keeps_a_timer_that_fires_seldom() {
+    let mut poll = Simulation::new(setup(Delivery::LongPoll));
+    assert_eq!((poll.end, poll.timer()), (None, Some(3_600_000)));
+    poll.pass(3_600_000);
+    assert_eq!((poll.end, poll.timer()), (None, Some(3_600_000)));
+}
+
 /// A subscriber that has this to do with a run, whose program is being started.
 fn of_run(delivery: Delivery, run: RunPart) -> Simulation {
     let setup = setup(delivery);
