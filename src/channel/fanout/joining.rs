@@ -125,7 +125,7 @@ impl FanOut {
         let subscribed = log.subscribe(key, slot, Token(offer.index), terms, now)?;
         if subscribed.first {
             let head = subscribed.window.upcoming.previous();
-            if self.channels.insert(Local::new(subscribed.channel, head)).is_none() {
+            if self.channels.insert(Local::new(subscribed.channel, subscribed.window.epoch, head)).is_none() {
                 log.unsubscribe(subscribed.channel, slot, subscribed.present, now)?;
                 return Err(SubscribeError::NoRoom);
             }
@@ -135,6 +135,12 @@ impl FanOut {
             log.unsubscribe(subscribed.channel, slot, subscribed.present, now)?;
             return Err(SubscribeError::Corrupt);
         };
+        if local.epoch != subscribed.window.epoch {
+            // The worker has not heard of it, and what it has of the epoch before is nothing that this member could go on with.
+            let Window { epoch, oldest, lineage, .. } = subscribed.window;
+            self.replace(subscribed.token, epoch, oldest, &lineage);
+        }
+        let Some((_, local)) = self.channels.at(subscribed.token.0) else { return Err(SubscribeError::Corrupt) };
         let member = u32::try_from(local.members.len()).map_err(|_| SubscribeError::NoRoom)?;
         local.members.push(LocalSubscriber { subscriber, which: which as u32 });
         let membership = Membership {

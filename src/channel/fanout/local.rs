@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::shared::Shared;
-use crate::channel::position::Offset;
+use crate::channel::position::{Epoch, Offset};
 use crate::channel::store::Handle;
 
 /// A subscriber of a channel.
@@ -78,6 +78,8 @@ pub struct Local {
     pub handle: Handle,
     /// Its id, once there is a subscriber whose form names it.
     pub name: Rc<[u8]>,
+    /// The epoch of its messages here. The zone may have begun another one, of which this worker has not heard.
+    pub epoch: Epoch,
     /// Its subscribers in this worker.
     pub members: Vec<LocalSubscriber>,
     /// The newest message that has been copied, or that was there before the first subscriber.
@@ -102,10 +104,11 @@ pub struct Local {
 
 impl Local {
     /// A channel without subscribers.
-    pub fn new(handle: Handle, head: Offset) -> Self {
+    pub fn new(handle: Handle, epoch: Epoch, head: Offset) -> Self {
         Self {
             handle,
             name: Rc::from([]),
+            epoch,
             members: Vec::new(),
             head,
             deleted: false,

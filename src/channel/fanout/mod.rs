@@ -215,6 +215,7 @@ impl FanOut {
         self.octets -= local.octets();
         local.ring.clear();
         local.backlog.clear();
+        local.epoch = epoch;
         local.head = oldest.previous();
         local.pass_head = local.head;
         for member in &local.members {

@@ -139,3 +139,40 @@ fn who_is_slow_loses_what_it_had_not_read_of_the_epoch_before() {
     let gap = Got::Gap(MessageOf { epoch: 6, offset: 1 });
     assert_eq!(rig.items(session), [gap, message(6, 1), message(6, 2), message(6, 3)]);
 }
+
+#[test]
+fn who_comes_before_the_worker_has_heard_of_another_epoch_is_in_it() {
+    let mut rig = Rig::new(1, 1 << 20, Limits::default());
+    rig.follow(original(5, 1, 0));
+    let early = rig.listen("");
+    rig.append(5, 1..=5);
+    rig.settle();
+    rig.follow(original(6, 1, 0));
+    let late = rig.listen("5:5");
+    rig.serve(0, usize::MAX);
+    rig.append(6, 1..=2);
+    rig.settle();
+    let gap = Got::Gap(MessageOf { epoch: 6, offset: 1 });
+    assert_eq!(rig.items(late), [gap.clone(), message(6, 1), message(6, 2)]);
+    assert_eq!(rig.items(early)[5..], [gap, message(6, 1), message(6, 2)]);
+}
+
+#[test]
+fn who_is_behind_gets_nothing_of_an_epoch_that_the_worker_has_not_heard_of() {
+    let mut rig = Rig::new(1, 1 << 20, Limits::default());
+    rig.follow(original(5, 1, 0));
+    let session = rig.listen("");
+    let id = rig.client(0, session).id;
+    rig.workers[0].fanout.block(id);
+    rig.append(5, 1..=3);
+    while rig.collect(0) {}
+    while rig.serve(0, usize::MAX) {}
+    rig.workers[0].fanout.shed();
+    rig.follow(original(6, 1, 0));
+    rig.append(6, 1..=3);
+    rig.workers[0].fanout.unblock(id);
+    rig.serve(0, usize::MAX);
+    rig.settle();
+    let gap = Got::Gap(MessageOf { epoch: 6, offset: 1 });
+    assert_eq!(rig.items(session), [gap, message(6, 1), message(6, 2), message(6, 3)]);
+}
