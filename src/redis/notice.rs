@@ -3,8 +3,9 @@
 //! What a server says on a connection that listens, without having been asked.
 
 use super::resp::Value;
-use super::script::reply::decimal;
+use super::script::reply::{decimal, history};
 use crate::channel::position::{Epoch, MessageId, Offset};
+use crate::channel::store::History;
 
 /// What the text of a notice begins with that is about subscribers of this name.
 pub const EXPELLED: &[u8] = b"expelled:";
@@ -20,6 +21,8 @@ pub enum Notice {
         id: MessageId,
         /// When it was published, in milliseconds of Unix time by the server's clock.
         unix: u64,
+        /// What the channel keeps from now on.
+        history: History,
         /// The message in its [`envelope`](super::envelope).
         sealed: Vec<u8>,
     },
@@ -79,7 +82,7 @@ impl Notice {
         })
     }
 
-    /// `epoch:offset:unix\nmessage`, `deleted:epoch`, or `expelled:name`.
+    /// `epoch:offset:unix:kept:age\nmessage`, `deleted:epoch`, or `expelled:name`.
     fn message(topic: Vec<u8>, mut payload: Vec<u8>) -> Self {
         if let Some(epoch) = payload.strip_prefix(b"deleted:").and_then(decimal) {
             return Notice::Deleted { topic, epoch: Epoch(epoch) };
@@ -88,15 +91,17 @@ impl Notice {
             return Notice::Expelled { topic, who: who.to_vec() };
         }
         let head = memchr::memchr(b'\n', &payload).map(|end| &payload[..end]).unwrap_or_default();
-        let mut numbers = head.split(|&octet| octet == b':').map(decimal);
-        let (Some(Some(epoch)), Some(Some(offset)), Some(Some(unix)), None) =
-            (numbers.next(), numbers.next(), numbers.next(), numbers.next())
-        else {
+        let mut parts = head.splitn(4, |&octet| octet == b':');
+        let mut number = || parts.next().and_then(decimal);
+        let (Some(epoch), Some(offset), Some(unix)) = (number(), number(), number()) else {
+            return Notice::Foreign { topic, payload };
+        };
+        let Some(history) = parts.next().and_then(history) else {
             return Notice::Foreign { topic, payload };
         };
         payload.drain(..=head.len());
         let id = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
-        Notice::Message { topic, id, unix, sealed: payload }
+        Notice::Message { topic, id, unix, history, sealed: payload }
     }
 }
 
@@ -112,9 +117,15 @@ mod tests {
     fn notices_are_told_apart() {
         let topic = b"t".to_vec();
         let id = MessageId { epoch: Epoch(4), offset: Offset(2) };
-        let message = Notice::Message { topic: topic.clone(), id, unix: 99, sealed: b"a\nb".to_vec() };
-        assert_eq!(push(&[b"message", b"t", b"4:2:99\na\nb"]), Some(message.clone()));
-        assert_eq!(push(&[b"smessage", b"t", b"4:2:99\na\nb"]), Some(message));
+        let message = Notice::Message {
+            topic: topic.clone(),
+            id,
+            unix: 99,
+            history: History { length: 3, time: 5 },
+            sealed: b"a\nb".to_vec(),
+        };
+        assert_eq!(push(&[b"message", b"t", b"4:2:99:3:5\na\nb"]), Some(message.clone()));
+        assert_eq!(push(&[b"smessage", b"t", b"4:2:99:3:5\na\nb"]), Some(message));
         let deleted = Notice::Deleted { topic: topic.clone(), epoch: Epoch(4) };
         assert_eq!(push(&[b"message", b"t", b"deleted:4"]), Some(deleted));
         let expelled = Notice::Expelled { topic: topic.clone(), who: b"a:1\n".to_vec() };
@@ -126,9 +137,16 @@ mod tests {
 
     #[test]
     fn messages_of_others_are_none_of_ours() {
-        for payload in
-            [&b""[..], b"hello", b"4:2\nx", b"4:2:3:4\nx", b"a:2:3\nx", b"4::3\nx", b"deleted:", b"deleted:x"]
-        {
+        for payload in [
+            &b""[..],
+            b"hello",
+            b"4:2:3\nx",
+            b"4:2:3:4:5:6\nx",
+            b"a:2:3:1:1\nx",
+            b"4:2:3::1\nx",
+            b"deleted:",
+            b"deleted:x",
+        ] {
             let foreign = Notice::Foreign { topic: b"t".to_vec(), payload: payload.to_vec() };
             assert_eq!(push(&[b"message", b"t", payload]), Some(foreign));
         }

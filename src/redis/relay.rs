@@ -79,10 +79,18 @@ pub trait Copies {
     fn group_subscribers(&mut self, channel: &Channel) -> u32;
     /// The group of a channel has a limit of subscribers of its own, or has none.
     fn limit_group(&mut self, channel: &Channel, subscribers: Option<u32>);
-    /// The copy is to be of this original. Whether there is room for it.
-    fn follow(&mut self, channel: &Channel, original: Original) -> bool;
-    /// Adds a message, published at `unix`. [`Appended::NoCopy`] also when the copy cannot be used at the moment.
-    fn append(&mut self, channel: &Channel, id: MessageId, unix: u64, envelope: &envelope::Envelope<'_>) -> Appended;
+    /// The copy is to be of this original, which keeps so much. Whether there is room for it.
+    fn follow(&mut self, channel: &Channel, original: Original, history: History) -> bool;
+    /// Adds a message, published at `unix`; with it the channel keeps so much, `None`: as before. [`Appended::NoCopy`] also when the copy cannot
+    /// be used at the moment.
+    fn append(
+        &mut self,
+        channel: &Channel,
+        id: MessageId,
+        unix: u64,
+        envelope: &envelope::Envelope<'_>,
+        history: Option<History>,
+    ) -> Appended;
     /// The copy is complete, and stays so, and was compared for those who asked up to this time; `None`: it is not kept any more.
     fn keep(&mut self, channel: &Channel, compared: Option<u64>);
     /// The channel was deleted.
@@ -102,7 +110,7 @@ pub struct Channel {
     pub group: Box<[u8]>,
     /// Its id.
     pub id: Box<[u8]>,
-    /// What the node keeps of it.
+    /// What the node keeps of it as long as nobody has published.
     pub history: History,
 }
 

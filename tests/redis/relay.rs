@@ -52,7 +52,7 @@ impl Copies for Logs {
         self.logs.get(&channel.id).map(|log| log.presence.clone()).unwrap_or_default()
     }
 
-    fn follow(&mut self, channel: &Channel, original: Original) -> bool {
+    fn follow(&mut self, channel: &Channel, original: Original, _: History) -> bool {
         let log = self.logs.entry(channel.id.clone()).or_default();
         if log.epoch != original.epoch.0 {
             (log.epoch, log.next) = (original.epoch.0, original.oldest.0);
@@ -70,7 +70,14 @@ impl Copies for Logs {
         self.limit = subscribers;
     }
 
-    fn append(&mut self, channel: &Channel, id: MessageId, _: u64, envelope: &Envelope<'_>) -> Appended {
+    fn append(
+        &mut self,
+        channel: &Channel,
+        id: MessageId,
+        _: u64,
+        envelope: &Envelope<'_>,
+        _: Option<History>,
+    ) -> Appended {
         let Some(log) = self.logs.get_mut(&channel.id) else { return Appended::NoCopy };
         match id.offset.0 {
             _ if id.epoch.0 != log.epoch => Appended::OtherEpoch,

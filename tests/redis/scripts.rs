@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use ngx_ws_exec::channel::position::{Epoch, MessageId, Offset};
+use ngx_ws_exec::channel::store::History;
 use ngx_ws_exec::redis::error::ErrorReply;
 use ngx_ws_exec::redis::names::Names;
 use ngx_ws_exec::redis::notice::Notice;
@@ -72,7 +73,10 @@ fn messages_are_numbered_kept_and_told() {
             published,
             Published { id, begins_epoch, nodes: Some(1), messages, subscribers: 0, requested: None }
         );
-        let Notice::Message { topic: told, id, unix, sealed } = listener.notice() else { panic!("no message") };
+        let Notice::Message { topic: told, id, unix, history, sealed } = listener.notice() else {
+            panic!("no message")
+        };
+        assert_eq!(history, History { length: 3, time: 0 });
         assert_eq!((told, id, sealed.clone()), (topic.clone(), at(41, offset), format!("m{offset}\n\0").into_bytes()));
         // The entry is what was told, its time included.
         let fetched = read(&mut client, b"news", 9, offset - 1, 10).unwrap();
@@ -81,6 +85,7 @@ fn messages_are_numbered_kept_and_told() {
     let fetched = read(&mut client, b"news", 9, 0, 10).unwrap();
     assert_eq!((fetched.epoch, fetched.newest, fetched.oldest), (Some(Epoch(41)), Offset(5), Some(Offset(3))));
     assert_eq!(offsets(&fetched), [3, 4, 5]);
+    assert_eq!(fetched.history, Some(History { length: 3, time: 0 }));
     assert_eq!(offsets(&read(&mut client, b"news", 9, 3, 1).unwrap()), [4]);
     assert_eq!(offsets(&read(&mut client, b"news", 9, 0, 0).unwrap()), [0_u64; 0]);
     assert_eq!(read(&mut client, b"other", 9, 0, 10).unwrap().epoch, None);
@@ -116,7 +121,9 @@ fn history_may_be_none_or_all() {
     }
     let none = read(&mut client, b"none", 9, 0, 10).unwrap();
     assert_eq!((none.epoch, none.newest, none.oldest), (Some(Epoch(1)), Offset(3), None));
-    assert_eq!(offsets(&read(&mut client, b"all", 9, 0, 10).unwrap()), [1, 2, 3]);
+    assert_eq!(none.history, Some(History::OFF));
+    let all = read(&mut client, b"all", 9, 0, 10).unwrap();
+    assert_eq!((offsets(&all), all.history), (vec![1, 2, 3], Some(History { length: 0, time: 0 })));
 }
 
 #[test]
@@ -132,6 +139,26 @@ fn what_is_too_old_goes_after_a_while() {
     assert!(info(&mut client, b"news").messages < 15);
     let lives = client.words(&["PTTL", text(names(b"news").hash())]).number().unwrap();
     assert!((1..=11_250).contains(&lives));
+}
+
+#[test]
+fn what_has_expired_is_not_counted() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let keeping = Keeping { messages: Kept::All, age: 200, lifetime: 10_000, sharded: false };
+    for _ in 0..7 {
+        publish(&mut client, b"news", 1, "x", &keeping).unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    for _ in 0..4 {
+        publish(&mut client, b"news", 1, "x", &keeping).unwrap();
+    }
+    assert_eq!(info(&mut client, b"news").messages, 11);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(info(&mut client, b"news").messages, 4);
+    std::thread::sleep(std::time::Duration::from_millis(160));
+    assert_eq!(info(&mut client, b"news").messages, 0);
+    assert_eq!(publish(&mut client, b"news", 1, "x", &keeping).unwrap().messages, 1, "all others have expired");
 }
 
 #[test]

@@ -152,8 +152,9 @@ impl<L: Lock> Copies<'_, L> {
         })?
     }
 
-    /// Adds a message with the id that the engine gave it, published at `unix`, in milliseconds of Unix time. One that does not fit
-    /// into the zone is passed over, with all before it: subscribers are told of a gap.
+    /// Adds a message with the id that the engine gave it, published at `unix`, in milliseconds of Unix time; with it the
+    /// channel keeps so much, `None`: as before. One that does not fit into the zone is passed over, with all before it: subscribers are
+    /// told of a gap.
     ///
     /// # Errors
     ///
@@ -164,6 +165,7 @@ impl<L: Lock> Copies<'_, L> {
         id: MessageId,
         publication: &Publication<'_>,
         unix: u64,
+        history: Option<History>,
         now: Now,
     ) -> Result<Appended, PublishError> {
         let hash = self.zone.unlocked().hash(key)?;
@@ -184,6 +186,10 @@ impl<L: Lock> Copies<'_, L> {
                     return Ok(Appended::Behind(Offset(upcoming)));
                 }
                 record.touched.set(clock);
+                if let Some(history) = history {
+                    record.history.set(history.length);
+                    record.keep.set(history.time);
+                }
                 let fits = u32::try_from(publication.stored_len()).is_ok() && cells <= memory.geometry.cells;
                 if !fits || !memory.make_room(cells, Need::Message(channel), clock)? {
                     memory.go_on_at(channel, upcoming + 1, clock)?;

@@ -48,7 +48,7 @@ type Name = (Box<[u8]>, Box<[u8]>);
 struct Opening {
     /// Channels that are not there yet.
     missing: Vec<Name>,
-    /// What is to be kept of them here.
+    /// What is to be kept of them here as long as nobody has published.
     history: History,
     /// When it asked for them to be compared before; 0: they need not be.
     since: u64,
@@ -460,18 +460,25 @@ impl Copies for Zone {
         hub::with(|hub| hub.limit_group(group, GroupChange { subscribers, ..GroupChange::default() }).ok());
     }
 
-    fn follow(&mut self, channel: &Channel, original: Original) -> bool {
+    fn follow(&mut self, channel: &Channel, original: Original, history: History) -> bool {
         let followed = self.update(channel, |hub, key, now| {
-            hub.store.copies().follow(key, original, channel.history, now).ok().map(|wake| ((), wake))
+            hub.store.copies().follow(key, original, history, now).ok().map(|wake| ((), wake))
         });
         followed.is_some()
     }
 
-    fn append(&mut self, channel: &Channel, id: MessageId, unix: u64, envelope: &Envelope<'_>) -> Appended {
+    fn append(
+        &mut self,
+        channel: &Channel,
+        id: MessageId,
+        unix: u64,
+        envelope: &Envelope<'_>,
+        history: Option<History>,
+    ) -> Appended {
         let Envelope { kind, content_type, event, data } = *envelope;
         let publication = Publication { kind, content_type, event, data: &[data] };
         let appended = self.update(channel, |hub, key, now| {
-            let appended = hub.store.copies().append(key, id, &publication, unix, now).ok()?;
+            let appended = hub.store.copies().append(key, id, &publication, unix, history, now).ok()?;
             let wake = if let Appended::Done(wake) = appended { wake } else { Wake::default() };
             Some((appended, wake))
         });

@@ -4,7 +4,7 @@
 
 use super::{AGAIN, Asked, ChannelStage, Copies, Relay};
 use crate::channel::position::MessageId;
-use crate::channel::store::{Appended, Original};
+use crate::channel::store::{Appended, History, Original};
 use crate::redis::connection::{Connection, Event};
 use crate::redis::envelope;
 use crate::redis::error::ErrorReply;
@@ -26,8 +26,8 @@ impl Relay {
                 self.counts.failed += 1;
                 self.asked.remove(&token);
             }
-            Event::Notice(Notice::Message { topic, id, unix, sealed }) => {
-                self.told(&topic, id, unix, &sealed, copies);
+            Event::Notice(Notice::Message { topic, id, unix, history, sealed }) => {
+                self.told(&topic, id, unix, history, &sealed, copies);
             }
             Event::Notice(Notice::Deleted { topic, .. }) => {
                 if let Some(state) = self.channels.get_mut(&*topic) {
@@ -82,10 +82,18 @@ impl Relay {
     }
 
     /// A message has come by Pub/Sub.
-    fn told(&mut self, topic: &[u8], id: MessageId, unix: u64, sealed: &[u8], copies: &mut impl Copies) {
+    fn told(
+        &mut self,
+        topic: &[u8],
+        id: MessageId,
+        unix: u64,
+        history: History,
+        sealed: &[u8],
+        copies: &mut impl Copies,
+    ) {
         let Some(state) = self.channels.get(topic) else { return };
         let appended = match envelope::open(sealed) {
-            Some(envelope) => copies.append(&state.channel, id, unix, &envelope),
+            Some(envelope) => copies.append(&state.channel, id, unix, &envelope, Some(history)),
             // The message has a place in the stream, and is passed over there.
             None => Appended::OtherEpoch,
         };
@@ -129,17 +137,19 @@ impl Relay {
         let oldest = found.oldest.unwrap_or(found.newest.next());
         let known = copies.look(&state.channel).epoch;
         self.counts.epochs += u64::from(known.0 != 0 && known != epoch);
-        if !copies.follow(&state.channel, Original { epoch, oldest, lineage: found.lineage }) {
+        let history = found.history.unwrap_or(state.channel.history);
+        let original = |oldest| Original { epoch, oldest, lineage: found.lineage };
+        if !copies.follow(&state.channel, original(oldest), history) {
             return self.later(now + AGAIN, topic);
         }
         for entry in &found.entries {
             let id = MessageId { epoch, offset: entry.offset };
             let Some(envelope) = envelope::open(&entry.sealed) else {
                 // Not one of ours, and lost for everybody.
-                copies.follow(&state.channel, Original { epoch, oldest: entry.offset.next(), lineage: found.lineage });
+                copies.follow(&state.channel, original(entry.offset.next()), history);
                 continue;
             };
-            match copies.append(&state.channel, id, entry.unix, &envelope) {
+            match copies.append(&state.channel, id, entry.unix, &envelope, None) {
                 Appended::Done(_) => self.counts.fetched += u64::from(state.kept),
                 Appended::Known => {}
                 // What is between is read next.

@@ -37,11 +37,11 @@ impl Copies for Kept {
 
     fn limit_group(&mut self, _: &Channel, _: Option<u32>) {}
 
-    fn follow(&mut self, _: &Channel, _: Original) -> bool {
+    fn follow(&mut self, _: &Channel, _: Original, _: History) -> bool {
         true
     }
 
-    fn append(&mut self, _: &Channel, _: MessageId, _: u64, _: &Envelope<'_>) -> Appended {
+    fn append(&mut self, _: &Channel, _: MessageId, _: u64, _: &Envelope<'_>, _: Option<History>) -> Appended {
         Appended::NoCopy
     }
 

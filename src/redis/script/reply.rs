@@ -3,7 +3,7 @@
 //! What the scripts reply.
 
 use crate::channel::position::{Epoch, Lineage, MessageId, Offset};
-use crate::channel::store::Presence;
+use crate::channel::store::{History, Presence};
 use crate::redis::error::ErrorReply;
 use crate::redis::presence;
 use crate::redis::resp::Value;
@@ -47,6 +47,8 @@ pub struct Fetched {
     pub oldest: Option<Offset>,
     /// How the epoch has come about.
     pub lineage: Lineage,
+    /// What the channel keeps; `None` where that is not known: nobody has published.
+    pub history: Option<History>,
     /// What was asked for, oldest first.
     pub entries: Vec<Entry>,
 }
@@ -132,17 +134,19 @@ pub(super) fn subscribers(announced: &[Announced], now: u64) -> u64 {
 pub fn fetched(reply: &Value) -> Result<Fetched, Failure> {
     let [epoch, newest, oldest, base, entries @ ..] = values(reply)? else { return Err(Failure::Malformed) };
     let oldest = Offset(unsigned(oldest)?);
+    let (lineage, history) = past(base)?;
     Ok(Fetched {
         epoch: optional(epoch)?.map(Epoch),
         newest: Offset(unsigned(newest)?),
         oldest: (oldest != Offset(0)).then_some(oldest),
-        lineage: lineage(base)?,
+        lineage,
+        history,
         entries: entries.iter().map(entry).collect::<Result<_, _>>()?,
     })
 }
 
-/// The newest offset when an epoch began, and the epoch before it, which may be empty: "offset;epoch".
-fn lineage(value: &Value) -> Result<Lineage, Failure> {
+/// The newest offset when an epoch began, the epoch before it, and what is kept, both of which may be empty: "offset;epoch;kept:age".
+fn past(value: &Value) -> Result<(Lineage, Option<History>), Failure> {
     let octets = value.octets().ok_or(Failure::Malformed)?;
     let mut parts = octets.split(|octet| *octet == b';');
     let base = parts.next().and_then(decimal).ok_or(Failure::Malformed)?;
@@ -150,7 +154,22 @@ fn lineage(value: &Value) -> Result<Lineage, Failure> {
         None | Some([]) => None,
         Some(epoch) => Some(Epoch(decimal(epoch).ok_or(Failure::Malformed)?)),
     };
-    Ok(Lineage { base: Offset(base), previous })
+    let history = match parts.next() {
+        None | Some([]) => None,
+        Some(text) => Some(history(text).ok_or(Failure::Malformed)?),
+    };
+    Ok((Lineage { base: Offset(base), previous }, history))
+}
+
+/// What a publication has said that the channel keeps, as [`publish`](super::publish) says it: "kept:age".
+pub(in crate::redis) fn history(text: &[u8]) -> Option<History> {
+    let colon = memchr::memchr(b':', text)?;
+    let time = decimal(&text[colon + 1..])?;
+    Some(match &text[..colon] {
+        b"all" => History::of(0, time),
+        b"0" => History::OFF,
+        number => History::of(decimal(number)?, time),
+    })
 }
 
 /// Reads the reply to [`info`](super::info) or [`delete`](super::delete).
@@ -300,16 +319,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_read() {
+        let kept = |text: &str| history(text.as_bytes());
+        assert_eq!(kept("all:7"), Some(History { length: 0, time: 7 }));
+        assert_eq!(kept("10:0"), Some(History { length: 10, time: 0 }));
+        assert_eq!(kept("0:0"), Some(History::OFF));
+        for text in ["", "1", "1:", ":1", "x:1", "1:x", "1:2:3"] {
+            assert_eq!(kept(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn entries_are_read() {
         let entry = Value::Array(vec![bulk("7-0"), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
-        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3;41"), entry]);
+        let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3;41;10:500"), entry]);
         let fetched = fetched(&reply).unwrap();
         assert_eq!((fetched.epoch, fetched.newest, fetched.oldest), (Some(Epoch(42)), Offset(7), Some(Offset(6))));
         assert_eq!(fetched.lineage, Lineage { base: Offset(3), previous: Some(Epoch(41)) });
+        assert_eq!(fetched.history, Some(History { length: 10, time: 500 }));
         assert_eq!(fetched.entries, [Entry { offset: Offset(7), unix: 5, sealed: b"x".to_vec() }]);
-        let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0"), bulk("0")]);
+        let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0"), bulk("0;;")]);
         let none = super::fetched(&none).unwrap();
-        assert_eq!((none.epoch, none.newest, none.oldest), (None, Offset(0), None));
+        assert_eq!((none.epoch, none.newest, none.oldest, none.history), (None, Offset(0), None, None));
         for id in ["7-1", "7", "-0", "x-0"] {
             let entry = Value::Array(vec![bulk(id), Value::Array(vec![bulk("t"), bulk("5"), bulk("m"), bulk("x")])]);
             let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk("3"), entry]);

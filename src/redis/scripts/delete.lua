@@ -22,9 +22,10 @@ end
 
 local id, refusal = replication_id()
 if not id then return refusal end
-local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'q')
+local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'q', 'l')
 local entries = redis.call('XLEN', KEYS[1])
 local announced, now = redis.call('HVALS', KEYS[3]), clock()
+local messages = hash[2] and unexpired(KEYS[1], hash[2], hash[4], now) or entries
 if KEYS[4] then
   -- What cannot be written is found by the next look.
   pcall(function()
@@ -40,4 +41,4 @@ end
 if not hash[1] and entries == 0 then return {false, '0', 0, announced, now, '0'} end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.pcall(ARGV[2], ARGV[1], 'deleted:' .. (hash[1] or '0'))
-return {hash[1], hash[2] or '0', entries, announced, now, hash[3] or '0'}
+return {hash[1], hash[2] or '0', messages, announced, now, hash[3] or '0'}

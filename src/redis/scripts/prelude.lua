@@ -47,3 +47,21 @@ local function current_epoch(stream, hash, candidate, id)
   return candidate, newest
 end
 
+-- How many entries of a stream are still to be kept, by what its channel keeps: see l in publish.lua. What has expired goes with the next
+-- message only. Offsets have no holes but at the front, so that few entries have to be read, which may be large.
+local function unexpired(stream, newest, keeps, now)
+  local count = redis.call('XLEN', stream)
+  local age = tonumber(string.match(keeps or '', ':(%d+)$') or '0')
+  if count == 0 or age == 0 then return count end
+  local function is_expired(from)
+    local entry = redis.call('XRANGE', stream, from, '+', 'COUNT', 1)[1]
+    return entry and entry[2][1] == 't' and tonumber(entry[2][2]) + age <= tonumber(now)
+  end
+  if not is_expired('-') then return count end
+  local expired, first = tonumber(newest) - count, tonumber(newest) + 1
+  while first - expired > 1 do
+    local middle = math.floor((first + expired) / 2)
+    if is_expired(string.format('%.0f-0', middle)) then expired = middle else first = middle end
+  end
+  return tonumber(newest) + 1 - first
+end

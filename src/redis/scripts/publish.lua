@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the channel's stream  2 its hash: e epoch, o newest offset, b newest offset when the epoch began, r replication id, t time of the newest age mark, k age marks,
 --         q when a subscriber was last known of, p the epoch before, where it is known, x until when the stream and the hash live at least,
---         where publishing has given them a lifetime
+--         where publishing has given them a lifetime, l how many messages are kept and for how long: the third and fourth argument
 --       3 how many subscribers the nodes have: see announce.lua
 --       Where the channel's group is counted: 4 the group's hash   5 due   6 uses   7 the channel's list: see group.lua
 -- ARGV  1 an epoch, drawn at random for this call   2 the message   3 entries that are kept: a number, or "all"
@@ -19,9 +19,10 @@
 local id, refusal = replication_id()
 if not id then return refusal end
 local now = clock()
-local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q', 'x')
+local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q', 'x', 'l')
 local epoch, newest = hash[1], tonumber(hash[2] or '0')
 local is_new = not epoch or hash[3] ~= id
+local keeps = ARGV[3] .. ':' .. ARGV[4]
 local group, plan
 
 if KEYS[4] then
@@ -69,13 +70,15 @@ if is_new then
   local base = string.format('%.0f', newest)
   local previous = epoch or ''
   epoch = ARGV[1]
-  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id, 'b', base, 'p', previous)
+  local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', offset, 'r', id, 'b', base, 'p', previous, 'l', keeps)
   if is_error(reply) then
     redis.call('XDEL', KEYS[1], entry)
     return reply
   end
-else
+elseif hash[8] == keeps then
   try('HSET', KEYS[2], 'o', offset)
+else
+  try('HSET', KEYS[2], 'o', offset, 'l', keeps)
 end
 
 local age = tonumber(ARGV[4])
@@ -88,6 +91,8 @@ if age > 0 and not group and tonumber(now) - tonumber(hash[4] or '0') >= age / 8
     if not marked or tonumber(marked) > tonumber(now) - age then break end
     first, marks = at, rest
   end
+  -- The message before this one came at most age / 8 after the newest mark if it was kept as long.
+  if hash[8] == keeps and hash[4] and tonumber(hash[4]) + age * 9 / 8 <= tonumber(now) then first = offset end
   try('HSET', KEYS[2], 't', now, 'k', marks)
   if first then try('XTRIM', KEYS[1], 'MINID', '=', first .. '-0') end
 end
@@ -112,7 +117,7 @@ elseif is_new or newest == 0 then
   -- Who only listened may have given it a lifetime.
   try('PERSIST', KEYS[2])
 end
-local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. '\n' .. ARGV[2])
+local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. ':' .. keeps .. '\n' .. ARGV[2])
 if group then
   local lives = ARGV[5] ~= '0' and tonumber(ARGV[5]) or redis.call('PTTL', KEYS[2])
   local counted

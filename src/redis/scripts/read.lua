@@ -7,14 +7,15 @@
 --       on: somebody listens, and a channel that is not there yet begins; 0 leaves it as it is
 --       Where the group is counted: 6 what the names of its channels begin with   7 the channel's name behind that
 -- Reply {epoch, or nil where there is no channel; newest offset; oldest offset that is stored, or 0; newest offset when the epoch
---       began, and the epoch before it: "offset;epoch"; [id, [field, value, ...]] ...}
+--       began, the epoch before it, and what the channel keeps, where somebody has published: "offset;epoch;l", see publish.lua;
+--       [id, [field, value, ...]] ...}
 --
 local id, refusal = replication_id()
 if not id then return refusal end
 local epoch, newest, stale = current_epoch(KEYS[1], KEYS[2], ARGV[1], id)
 if stale then return stale end
 if not epoch then
-  if ARGV[5] == '0' then return {false, '0', '0', '0;'} end
+  if ARGV[5] == '0' then return {false, '0', '0', '0;;'} end
   -- What is published from now on is in this epoch, and nobody who listens has lost anything.
   epoch, newest = ARGV[1], '0'
   local reply = redis.pcall('HSET', KEYS[2], 'e', epoch, 'o', newest, 'r', id, 'b', newest)
@@ -39,8 +40,9 @@ if KEYS[3] and ARGV[5] ~= '0' then
 end
 
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local past = redis.call('HMGET', KEYS[2], 'b', 'p', 'l')
 local reply = {epoch, newest, oldest and string.match(oldest[1], '^(%d+)') or '0',
-  (redis.call('HGET', KEYS[2], 'b') or newest) .. ';' .. (redis.call('HGET', KEYS[2], 'p') or '')}
+  (past[1] or newest) .. ';' .. (past[2] or '') .. ';' .. (past[3] or '')}
 local wanted, octets, after = tonumber(ARGV[3]), tonumber(ARGV[4]), '(' .. ARGV[2] .. '-0'
 while wanted > 0 and octets > 0 do
   -- In portions: the size of an entry is known when it has been read, and what is too much was read in vain.

@@ -30,7 +30,7 @@ impl Rig {
         for offset in offsets {
             let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
             let id = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
-            let appended = self.store.copies().append(copy_of("a"), id, &publication, 0, self.now());
+            let appended = self.store.copies().append(copy_of("a"), id, &publication, 0, None, self.now());
             assert!(matches!(appended, Ok(Appended::Done(_))), "{appended:?}");
         }
     }

@@ -27,7 +27,7 @@ impl Rig {
     fn append(&self, id: &str, epoch: u64, offset: u64, data: &[u8]) -> Appended {
         let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[data] };
         let message = MessageId { epoch: Epoch(epoch), offset: Offset(offset) };
-        self.store.copies().append(copy_of(id), message, &publication, self.now().unix, self.now()).unwrap()
+        self.store.copies().append(copy_of(id), message, &publication, self.now().unix, None, self.now()).unwrap()
     }
 
     fn next(&self, id: &str) -> Option<(u64, u64)> {
