@@ -231,4 +231,55 @@ SERVER
     $new->stop;
 };
 
+# Redis ends a connection that has subscribed and is to be sent more than client-output-buffer-limit says.
+case 'many channels are to be read at once' => sub {
+    my $redis = Ws::Redis->start('client-output-buffer-limit' => 'pubsub 1mb 0 0');
+    my $new = Ws::Nginx->start(
+        workers => 2,
+        http    => "websocket_channel_zone 64m; websocket_channel_redis_timeout 2s; websocket_channel_redis @{[$redis->url]};",
+        server  => <<'SERVER');
+        # Clients that are not looked at for long stay.
+        websocket_ping_interval 0;
+        location = /pub    { websocket_channel $arg_id mode=pub; }
+        location = /sub    { websocket_channel $arg_id; websocket_channel_start oldest; }
+        location = /status { websocket_status; }
+SERVER
+    Ws::Redis::connected($new);
+    my @ids = 1 .. 150;
+    for my $id (@ids) {
+        publish($new->port, "/pub?id=$id", 'x' x 16_000 . $_) for 1 .. 8;
+    }
+    my @clients = map { Ws::Client->connect(port => $new->port) } @ids;
+    $clients[$_ - 1]->send(upgrade("/sub?id=$_")) for @ids;
+    for my $client (@clients) {
+        is($client->response->{status}, 101);
+        is(join(' ', map { substr $client->message->{payload}, 16_000 } 1 .. 8), '1 2 3 4 5 6 7 8');
+    }
+    my $lost = () = $new->log =~ /not listening to/g;
+    cmp_ok($lost, '<', 8, "and it was lost $lost times");
+    $redis->kill;
+    $new->stop;
+};
+
+case 'a server that ends each connection soon' => sub {
+    my $redis = Ws::Redis->start('client-output-buffer-limit' => 'pubsub 4kb 0 0');
+    my $new = Ws::Nginx->start(
+        http   => "websocket_channel_redis_timeout 1s; websocket_channel_redis @{[$redis->url]};",
+        server => <<'SERVER');
+        location = /pub    { websocket_channel $arg_id mode=pub; }
+        location = /sub    { websocket_channel $arg_id; }
+        location = /status { websocket_status; }
+SERVER
+    Ws::Redis::connected($new);
+    publish($new->port, '/pub?id=large', 'x' x 100_000);
+    for (1 .. 3) {
+        is(request($new->port, 'GET', '/sub?id=large', Accept => 'text/event-stream')->{status}, 503);
+    }
+    my $lost = () = $new->log =~ /not listening to/g;
+    cmp_ok($lost, '>', 1);
+    cmp_ok($lost, '<', 12, "not again and again at once: $lost times");
+    $redis->kill;
+    $new->stop;
+};
+
 done_testing();

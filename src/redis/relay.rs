@@ -52,6 +52,10 @@ const AGAIN: u64 = 250;
 const MESSAGES: usize = 256;
 const OCTETS: usize = 256 << 10;
 
+/// Channels of which messages are read at the same time. The others are compared, and read when there is room: a server ends a connection that
+/// has subscribed and is to be sent more than 32 MiB (client-output-buffer-limit).
+const FETCHING: usize = 16;
+
 /// Names in one command.
 const NAMES: usize = 256;
 
@@ -131,6 +135,8 @@ enum ChannelStage {
 
 #[derive(Debug)]
 struct State {
+    /// The copy is known to have less than the stream.
+    is_behind: bool,
     channel: Channel,
     names: Names,
     /// Where its group is counted.
@@ -161,6 +167,8 @@ struct State {
 #[derive(Debug)]
 enum Asked {
     Read(Box<[u8]>),
+    /// The same, without messages.
+    Comparison(Box<[u8]>),
     Announcement(Box<[u8]>),
     Check(Vec<check::Asked>),
 }
@@ -193,6 +201,10 @@ pub struct Relay {
     next_token: u64,
     /// Channels that something is to be asked for, in that order.
     due: VecDeque<Box<[u8]>>,
+    /// Channels of which messages are read, how many they may be, and those that wait for their turn.
+    fetching: usize,
+    most_fetching: usize,
+    behind: VecDeque<Box<[u8]>>,
     /// Channels that something is to be asked for, but not before a time. Invariant: times never decrease from front to back
     /// in each queue.
     later: VecDeque<(u64, Box<[u8]>)>,
@@ -236,6 +248,9 @@ impl Relay {
             asked: HashMap::new(),
             next_token: 0,
             due: VecDeque::new(),
+            fetching: 0,
+            most_fetching: FETCHING,
+            behind: VecDeque::new(),
             later: VecDeque::new(),
             count: VecDeque::new(),
             turns: Turns::new(),
@@ -313,6 +328,7 @@ impl Relay {
             return;
         }
         let state = State {
+            is_behind: false,
             counted: self.counting.of(&self.prefix, &channel.group, &channel.id),
             limit: None,
             channel,
@@ -352,9 +368,7 @@ impl Relay {
     /// The connection takes commands: everything is subscribed to anew, and compared.
     pub fn connected(&mut self) {
         self.forgotten = false;
-        self.asked.clear();
-        self.due.clear();
-        self.quiet.clear();
+        self.forget_asked();
         for (topic, state) in &mut self.channels {
             state.stage = ChannelStage::Wanted;
             state.announced.forget();
@@ -373,9 +387,40 @@ impl Relay {
 
     /// The connection has ended. What the node has stays, and is compared once there is another one.
     pub fn disconnected(&mut self) {
+        if self.fetching > 0 {
+            self.fetch_less();
+        }
+        self.forget_asked();
+    }
+
+    fn forget_asked(&mut self) {
         self.asked.clear();
         self.due.clear();
+        self.behind.clear();
+        self.fetching = 0;
         self.quiet.clear();
+    }
+
+    /// Messages were read. What is read at once stays less until everything was.
+    fn fetched(&mut self) {
+        self.fetching = self.fetching.saturating_sub(1);
+        if self.asked.is_empty() && self.due.is_empty() && self.behind.is_empty() {
+            self.most_fetching = FETCHING;
+        }
+    }
+
+    /// Messages will not be read: it may have been too much.
+    fn fetch_less(&mut self) {
+        self.fetching = self.fetching.saturating_sub(1);
+        self.most_fetching = (self.most_fetching / 4).max(1);
+    }
+
+    /// The next channel that something is to be asked for.
+    fn next_due(&mut self) -> Option<Box<[u8]>> {
+        self.due.pop_front().or_else(|| {
+            let is_turn = self.fetching < self.most_fetching;
+            if is_turn { self.behind.pop_front() } else { None }
+        })
     }
 
     /// When [`on_time`](Self::on_time) is to be called.
@@ -411,22 +456,29 @@ impl Relay {
         }
         let mut wanted: Vec<Box<[u8]>> = Vec::new();
         let mut soon: Vec<(u64, Box<[u8]>)> = Vec::new();
-        while let Some(topic) = self.due.pop_front() {
+        while let Some(topic) = self.next_due() {
             let Some(state) = self.channels.get_mut(&topic) else { continue };
             let mut refused = false;
+            let is_turn = self.fetching < self.most_fetching;
             if state.stage == ChannelStage::Wanted {
                 state.stage = ChannelStage::Subscribing;
                 wanted.push(topic.clone());
+            } else if state.stage == ChannelStage::Due && state.is_behind && !is_turn {
+                self.behind.push_back(topic.clone());
             } else if state.stage == ChannelStage::Due {
                 let after = copies.look(&state.channel).next.previous();
                 let (token, epoch) = (Token(self.next_token), Epoch(copies.draw()));
                 let (names, counted) = (&state.names, state.counted.as_ref());
-                let wanted = script::Wanted { after, messages: MESSAGES, octets: OCTETS, lifetime: LIFETIME };
+                let (messages, octets) =
+                    if is_turn { (MESSAGES, OCTETS / FETCHING * self.most_fetching) } else { (0, 0) };
+                let wanted = script::Wanted { after, messages, octets, lifetime: LIFETIME };
                 let read = |out: &mut Vec<u8>| script::read(names, counted, epoch, wanted, out);
                 if connection.command_as(token, state.asking, now, read).is_ok() {
                     self.next_token += 1;
                     self.counts.sent += 1;
-                    self.asked.insert(token, Asked::Read(topic.clone()));
+                    let asked = if is_turn { Asked::Read } else { Asked::Comparison };
+                    self.asked.insert(token, asked(topic.clone()));
+                    self.fetching += usize::from(is_turn);
                     state.stage = ChannelStage::Reading { again: false };
                     state.reading = state.wanted;
                 } else {

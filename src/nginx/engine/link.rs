@@ -27,6 +27,9 @@ const SURVEY_LIMIT: u64 = 1_500;
 /// Reads in one turn of the event loop.
 const READS: usize = 16;
 
+/// How long a connection has to last that is no failure, in milliseconds: a server may take it and end it again and again.
+const LASTING: u64 = 1_000;
+
 /// How far the connection is.
 enum LinkStage {
     /// There is none before this time.
@@ -50,6 +53,8 @@ pub struct Link {
     stage: LinkStage,
     timer: Timer,
     backoff: Backoff,
+    /// When the connection was ready for commands.
+    ready: Option<u64>,
     events: VecDeque<Event>,
     /// Addresses that were tried.
     tried: usize,
@@ -79,6 +84,7 @@ impl Link {
             stage: LinkStage::Down { until: 0 },
             timer,
             backoff: Backoff::default(),
+            ready: None,
             events: VecDeque::new(),
             tried: 0,
             handler,
@@ -348,13 +354,16 @@ impl Link {
         let mut ended = false;
         while let Some(event) = connection.next_event() {
             match &event {
-                Event::Ready(_) => self.backoff.reset(),
+                Event::Ready(_) => self.ready = Some(now()),
                 Event::Ended(_) => ended = true,
                 _ => {}
             }
             self.events.push_back(event);
         }
         if ended {
+            if self.ready.take().is_some_and(|ready| now() >= ready + LASTING) {
+                self.backoff.reset();
+            }
             let wait = self.backoff.next((self.random)());
             self.stage = LinkStage::Down { until: now() + wait };
         }

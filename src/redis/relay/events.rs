@@ -17,14 +17,21 @@ impl Relay {
     pub fn on_event(&mut self, event: Event, connection: &mut Connection, copies: &mut impl Copies, now: u64) {
         match event {
             Event::Answered(token, reply) => match self.asked.remove(&token) {
-                Some(Asked::Read(topic)) => self.read(topic, script::reply::fetched(&reply), copies, now),
+                Some(Asked::Read(topic)) => {
+                    let found = script::reply::fetched(&reply);
+                    self.fetched();
+                    self.read(topic, found, copies, now);
+                }
+                Some(Asked::Comparison(topic)) => self.read(topic, script::reply::fetched(&reply), copies, now),
                 Some(Asked::Announcement(topic)) => self.noted(topic, &script::reply::noted(&reply), copies),
                 Some(Asked::Check(asked)) => self.checked(asked, &reply, copies),
                 None => {}
             },
             Event::Abandoned(token, _) => {
                 self.counts.failed += 1;
-                self.asked.remove(&token);
+                if let Some(Asked::Read(_)) = self.asked.remove(&token) {
+                    self.fetch_less();
+                }
             }
             Event::Notice(Notice::Message { topic, id, unix, history, sealed }) => {
                 self.told(&topic, id, unix, history, &sealed, copies);
@@ -157,7 +164,8 @@ impl Relay {
             }
         }
         let next = copies.look(&state.channel).next;
-        if again || next <= found.newest {
+        state.is_behind = next <= found.newest;
+        if again || state.is_behind {
             self.due.push_back(topic);
             return;
         }
