@@ -6,7 +6,7 @@ use warnings;
 
 use lib 't/lib';
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time sleep);
 use Ws::Client;
 use Ws::Frame;
 use Ws::Http;
@@ -49,6 +49,26 @@ case 'hooks are asked before the engine is' => sub {
     publish($port, '/pub?id=hook', 'x');
     is($client->message->{payload}, 'x');
     is(Ws::Client->connect(port => $port)->handshake('/no?id=hook')->{status}, 403);
+};
+
+case 'who comes while nginx is reloaded' => sub {
+    my %status;
+    for my $round (1 .. 4) {
+        # The signal only: what is of interest is the moment in which the old workers leave.
+        kill 'HUP', $ngx->master;
+        my @clients;
+        for my $nth (1 .. 60) {
+            my $client = Ws::Client->connect(port => $port);
+            $client->send(upgrade("/sub?id=reloaded-$round-$nth"));
+            push @clients, $client;
+            sleep 0.005;
+        }
+        $status{$_->response->{status}}++ for @clients;
+        $_->abandon for @clients;
+    }
+    is_deeply(\%status, { 101 => 240 }, 'all of them are served');
+    await('three workers', sub { $ngx->workers == 3 });
+    Ws::Redis::connected($ngx);
 };
 
 case 'any worker may be killed' => sub {

@@ -135,6 +135,8 @@ pub fn begin(engines: &Engines) {
     ENGINES.set(made);
     for number in 1..=count {
         run(number);
+        // A worker that listens and is to go soon, as at a reload, tells those that are known when it leaves.
+        with(number, |engine| engine.node.tick());
     }
 }
 

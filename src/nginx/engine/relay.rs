@@ -176,7 +176,8 @@ impl Node {
         .flatten();
     }
 
-    /// A second has passed: looks whether there is a relay, and becomes it if there is none.
+    /// The worker has begun, a second has passed, or something has happened to the relay: looks whether there is one, and becomes it if
+    /// there is none.
     pub fn tick(&mut self) {
         self.attach();
         let Some(handle) = self.handle else { return };
@@ -304,10 +305,11 @@ impl Node {
     }
 
     /// Something may have happened to what is waited for, or to the relay: where it listens to another server, what this worker is
-    /// asked to publish goes there at once, too.
+    /// asked to publish goes there at once, too, and where it has left, this worker may be the next one.
     pub fn look_again(&mut self) {
         self.unseen = self.opening.len();
         if self.handle.is_some_and(|handle| hub::with(|hub| hub.has_program_news(handle)) == Some(true)) {
+            self.tick();
             self.current_relay();
         }
     }
@@ -329,7 +331,7 @@ impl Node {
             }
             if opening.missing.is_empty() {
                 ready.push(Box::new(move || (opening.done)(Ok(()))));
-            } else if opening.deadline <= now() || self.leaving {
+            } else if opening.deadline <= now() {
                 ready.push(Box::new(move || (opening.done)(Err(Failed::Unavailable))));
             } else {
                 self.opening.push_back(opening);
