@@ -57,6 +57,25 @@ case 'json' => sub {
     unlike(request($port, 'GET', $_)->{body}, qr/secret/, 'no password') for '/status', '/text', '/prometheus';
 };
 
+case 'one server, two prefixes' => sub {
+    my $two = Ws::Nginx->start(http => "websocket_channel_redis $url;", server => <<'SERVER');
+    location = /a          { websocket_channel $arg_id mode=pub; }
+    location = /b          { websocket_channel $arg_id mode=pub; websocket_channel_redis_prefix "b\"\n:"; }
+    location = /status     { websocket_status; }
+    location = /prometheus { websocket_status prometheus; }
+SERVER
+    Ws::Redis::connected($two);
+    is_deeply([map { $_->{engine} } @{decode_json(request($two->port, 'GET', '/status')->{body})->{engines}}],
+        [$url, "$url (prefix b\\\"\\n:)"], 'are two engines with two names');
+    my %seen;
+    my @again = grep { $seen{$_}++ } map { /^(\w+(?:\{.*\})?) \S+$/ } split /\n/, request($two->port, 'GET', '/prometheus')->{body};
+    is_deeply(\@again, [], 'and each sample is there once');
+    kill 'TERM', $two->master;
+    waitpid $two->master, 0;
+    delete $two->{master};
+    $two->log_is_clean;
+};
+
 case 'channels: those that clients can name' => sub {
     my $channels = sub { decode_json(request($port, 'GET', '/status')->{body})->{channels}{channels} };
     is($channels->(), 0, 'how the workers find each other is none');

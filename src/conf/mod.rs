@@ -35,7 +35,7 @@ pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
     Amount, Cgi, Channel, ChannelEvents, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode,
-    NamePattern, NameRule, OriginRule, Settings, Shared,
+    NamePattern, NameRule, OriginRule, REDIS_PREFIX, Settings, Shared,
 };
 pub use tcp::{TlsVersions, transfer_rate};
 

@@ -26,6 +26,9 @@ use crate::ws::deflate::{Context, MAX_WINDOW};
 use crate::ws::frame::MessageKind;
 use crate::ws::origin;
 
+/// What names in an engine begin with where the configuration does not say it.
+pub const REDIS_PREFIX: &[u8] = b"ws:";
+
 /// Channels of a location: `websocket_channel`.
 #[derive(Clone)]
 pub struct Channel<T> {
@@ -618,7 +621,7 @@ settings! {
     /// The file whose first line is the Sentinels' password.
     channel_redis_sentinel_password_file: Option<Rc<[u8]>>, None;
     /// What begins the names of all keys and Pub/Sub channels in the engine.
-    channel_redis_prefix: Rc<[u8]>, Rc::from(*b"ws:");
+    channel_redis_prefix: Rc<[u8]>, Rc::from(REDIS_PREFIX);
     /// How long a connection to the engine may take, in milliseconds.
     channel_redis_connect_timeout: u64, 5_000;
     /// How long an answer of the engine may take, in milliseconds.

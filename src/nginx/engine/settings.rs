@@ -84,9 +84,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The engine in words, without its password.
+    /// The engine in words, without its password. No two engines have the same one: they are told apart by it in figures.
     pub fn name(&self) -> String {
-        self.wanted.url.to_string()
+        let url = &self.wanted.url;
+        match &*self.wanted.prefix {
+            conf::REDIS_PREFIX => url.to_string(),
+            other => format!("{url} (prefix {})", String::from_utf8_lossy(other).escape_debug()),
+        }
     }
 
     /// Where the engine is.
