@@ -27,8 +27,8 @@ const SURVEY_LIMIT: u64 = 1_500;
 /// Reads in one turn of the event loop.
 const READS: usize = 16;
 
-/// How long a connection has to last that is no failure, in milliseconds: a server may take it and end it again and again.
-const LASTING: u64 = 1_000;
+/// How long a connection has to last that counts as no failure, in milliseconds: a server may take it and end it again and again.
+const LASTING: u64 = 250;
 
 /// How far the connection is.
 enum LinkStage {
