@@ -7,7 +7,7 @@
 //! engine itself goes on elsewhere, or under another epoch, the copy [follows](Copies::follow) it, and subscribers are told of
 //! what that costs them.
 
-use super::publish::write;
+use super::publish::{keep, write};
 use super::{Copies, History, Key, MAX_KEY_PART, MOST_DROPS, Now, PublishError, Wake};
 use crate::channel::lock::Lock;
 use crate::channel::memory::Corrupt;
@@ -123,8 +123,7 @@ impl<L: Lock> Copies<'_, L> {
                 }
             };
             let (record, copied) = (memory.record(channel)?, memory.copied(channel)?.ok_or(Corrupt)?);
-            record.history.set(history.length);
-            record.keep.set(history.time);
+            keep(memory, channel, history, clock)?;
             record.touched.set(clock);
             let mut wake = Wake::default();
             if copied.epoch.get() != original.epoch.0 {
@@ -187,8 +186,7 @@ impl<L: Lock> Copies<'_, L> {
                 }
                 record.touched.set(clock);
                 if let Some(history) = history {
-                    record.history.set(history.length);
-                    record.keep.set(history.time);
+                    keep(memory, channel, history, clock)?;
                 }
                 let fits = u32::try_from(publication.stored_len()).is_ok() && cells <= memory.geometry.cells;
                 if !fits || !memory.make_room(cells, Need::Message(channel), clock)? {

@@ -126,9 +126,8 @@ impl<L: Lock> Log<'_, L> {
             // A message that is neither kept nor awaited takes no room, so that nothing has to go for it.
             let mut in_passing = history.is_off();
             if let Some(cell) = own {
+                keep(memory, cell, history, clock)?;
                 let record = memory.record(cell)?;
-                record.history.set(history.length);
-                record.keep.set(history.time);
                 record.touched.set(clock);
                 if in_passing {
                     memory.trim(cell, clock, MOST_DROPS)?;
@@ -148,9 +147,7 @@ impl<L: Lock> Log<'_, L> {
                 Some(cell) => cell,
                 None => memory.create(key, hash, clock)?,
             };
-            let record = memory.record(channel)?;
-            record.history.set(history.length);
-            record.keep.set(history.time);
+            keep(memory, channel, history, clock)?;
             if in_passing {
                 memory.pass_over(channel)?;
             } else {
@@ -165,7 +162,7 @@ impl<L: Lock> Log<'_, L> {
             }
             Ok(Ok(Published {
                 id: last_id(memory, channel)?,
-                channel: Handle { cell: channel, life: record.epoch.get() },
+                channel: Handle { cell: channel, life: memory.record(channel)?.epoch.get() },
                 info: Info::of(memory, channel, clock)?,
                 wake,
             }))
@@ -184,6 +181,20 @@ impl<L: Lock> Log<'_, L> {
             Ok(Some(Deleted { info, wake: memory.delete(cell, clock)? }))
         })
     }
+}
+
+/// The channel keeps so much from now on. What has expired by what it has kept until now goes: it would come back where that is longer.
+pub(super) fn keep(memory: Memory<'_>, channel: Cell, history: History, clock: u64) -> Result<(), Corrupt> {
+    let record = memory.record(channel)?;
+    if (record.history.get(), record.keep.get()) != (history.length, history.time) {
+        if memory.trim(channel, clock, usize::MAX)? > 0 {
+            memory.schedule(channel, clock)?;
+            memory.checkpoint()?;
+        }
+        record.history.set(history.length);
+        record.keep.set(history.time);
+    }
+    Ok(())
 }
 
 /// What a message adds to its group: nothing where it takes the place of another one, or where it is not kept.

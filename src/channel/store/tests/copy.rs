@@ -59,6 +59,30 @@ fn a_copy_is_not_the_channel_of_the_same_name() {
 }
 
 #[test]
+fn what_has_expired_does_not_come_back_where_the_original_keeps_more() {
+    let rig = Rig::new(1 << 20);
+    let brief = History { length: 0, time: 1_000 };
+    let follow = |id, history| rig.store.copies().follow(copy_of(id), original(5, 1, 0), history, rig.now()).unwrap();
+    let messages = |id| rig.store.log().info(copy_of(id), rig.now()).unwrap().unwrap().messages;
+    for id in ["told", "read"] {
+        follow(id, brief);
+        for offset in 1..4 {
+            rig.append(id, 5, offset, b"x");
+        }
+        assert_eq!(messages(id), 3);
+    }
+    rig.pass(1_000);
+    let publication = Publication { kind: MessageKind::Text, content_type: b"", event: b"", data: &[b"x"] };
+    let message = MessageId { epoch: Epoch(5), offset: Offset(4) };
+    let (unix, history) = (rig.now().unix, Some(KEEP));
+    rig.store.copies().append(copy_of("told"), message, &publication, unix, history, rig.now()).unwrap();
+    assert_eq!(messages("told"), 1);
+    follow("read", KEEP);
+    assert_eq!(messages("read"), 0);
+    rig.check();
+}
+
+#[test]
 fn messages_are_taken_in_their_order_only() {
     let rig = Rig::new(1 << 20);
     assert_eq!(rig.append("a", 5, 1, b"x"), Appended::NoCopy);

@@ -196,6 +196,21 @@ fn expired_messages_are_nobodys_though_they_are_still_there() {
     rig.check();
 }
 
+#[test]
+fn what_has_expired_does_not_come_back_with_a_message_that_is_kept_longer() {
+    let rig = Rig::new(8 << 20);
+    let old = 3 * MOST_DROPS as u64;
+    for (id, longer) in [("a", 3_600_000), ("b", 0)] {
+        for _ in 0..old {
+            rig.try_publish(id, b"old", History { length: 0, time: 10_000 }).unwrap();
+        }
+        rig.pass(10_000);
+        let published = rig.try_publish(id, b"new", History { length: 0, time: longer }).unwrap();
+        assert_eq!((published.id.offset, published.info.messages), (Offset(old + 1), 1));
+        rig.check();
+    }
+}
+
 /// However few channels there are: after a reload, and after a worker was lost, each of them is looked for.
 #[test]
 fn channels_of_a_worker_that_is_gone_are_looked_for_a_part_at_a_time() {
