@@ -95,6 +95,7 @@ for my $pair ([$one, $two], [$two, $one], [$one, $one], [$alone->port, $alone->p
 
         case "how long, $where" => sub {
             publish($from, "/brief?id=brief$id", $_) for 1 .. 5;
+            publish($from, "/brief?id=later$id", $_) for 1 .. 5;
             if ($has_copy) {
                 is($listener[2]->text, $_) for 1 .. 5;
             }
@@ -107,6 +108,8 @@ for my $pair ([$one, $two], [$two, $one], [$one, $one], [$alone->port, $alone->p
             like(request($from, 'POST', "/brief?id=brief$id", body => 6)->{body}, qr/queued messages: 1\r/, 'the next one is alone');
             # A copy has it a moment after the publisher's answer.
             await('the next message', sub { stored($to, "brief$id") eq '6' });
+            like(request($from, 'POST', "/many?id=later$id", body => 6)->{body}, qr/queued messages: 1\r/, 'one that is kept longer, too');
+            await('the next message', sub { stored($to, "later$id") eq '6' });
         };
 
         case "nothing at all, $where" => sub {
@@ -119,6 +122,16 @@ for my $pair ([$one, $two], [$two, $one], [$one, $one], [$alone->port, $alone->p
         $_->close for @listener;
     }
 }
+
+case 'what is kept for ever' => sub {
+    my %known = map { $_ => 1 } @{$redis->command('KEYS', '*')};
+    for my $path ('/brief', '/few', '/many', '/few') {
+        publish($one, "$path?id=ever", $path);
+        my @keys = grep { !$known{$_} } @{$redis->command('KEYS', '*')};
+        is(@keys, 2, 'a stream and a hash');
+        is($redis->command('PTTL', $_) < 0, $path eq '/few', "$path: $_") for @keys;
+    }
+};
 
 case 'another worker listens' => sub {
     my $listener = Ws::Client->open($two, '/sub?id=goes-on');

@@ -613,3 +613,56 @@ fn a_node_that_counts_takes_back_what_one_that_does_not_has_said_of_the_keys() {
         assert!(lives > 59_000, "{lives}");
     }
 }
+
+#[test]
+fn a_node_that_does_not_count_drops_nothing_too_early_of_one_that_does() {
+    let server = Server::start(&[]);
+    let mut group = Group::new(&server);
+    let names = group.names("a");
+    let sealed = envelope::seal(MessageKind::Text, b"text/plain", b"event", &[b"x"]).unwrap();
+    let keeping = Keeping { messages: Kept::All, age: 800, lifetime: 60_000, sharded: false };
+    let publish_uncounted = |client: &mut Client| {
+        let write = |out: &mut Vec<u8>| script::publish(&names, Epoch(1), &sealed, &keeping, None, out);
+        published(&client.ask(write)).unwrap().unwrap().messages
+    };
+    publish_uncounted(&mut group.client);
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(group.publish_as("a", 1, &keeping));
+    std::thread::sleep(Duration::from_millis(250));
+    assert!(publish_uncounted(&mut group.client) >= 2, "only the first one has expired");
+}
+
+#[test]
+fn what_has_expired_does_not_come_back_with_a_message_that_is_kept_longer() {
+    let server = Server::start(&[]);
+    let mut group = Group::new(&server);
+    let keeping = |age| Keeping { messages: Kept::All, age, lifetime: 60_000, sharded: false };
+    for (id, longer) in [("news", 60_000), ("ever", 0)] {
+        for _ in 0..4 {
+            assert!(group.publish_as(id, 1, &keeping(80)));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(group.try_publish(id, 1, &keeping(longer)).unwrap().unwrap().messages, 1);
+        assert!(group.publish_as(id, 1, &keeping(80)));
+        assert_eq!(
+            group.try_publish(id, 1, &keeping(longer)).unwrap().unwrap().messages,
+            3,
+            "nothing else has expired"
+        );
+    }
+    assert_eq!(group.has(), (2, 6, 6));
+}
+
+#[test]
+fn what_is_kept_for_ever_is_so_whatever_was_said_before() {
+    let server = Server::start(&[]);
+    let mut group = Group::new(&server);
+    let names = group.names("a");
+    for lifetime in [8_000, 0, 0, 8_000, 0] {
+        assert!(group.publish_as("a", 1, &Keeping { age: lifetime / 8, lifetime, ..KEEP }));
+        for key in [names.stream(), names.hash(), names.sizes()] {
+            let lives = group.client.words(&["PTTL", std::str::from_utf8(key).unwrap()]).number().unwrap();
+            assert_eq!(lives == -1, lifetime == 0, "{lifetime}: {lives}");
+        }
+    }
+}

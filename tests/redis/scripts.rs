@@ -119,6 +119,8 @@ fn history_may_be_none_or_all() {
         let keeping = Keeping { messages: Kept::All, ..KEEP };
         assert_eq!(publish(&mut client, b"all", 1, "x", &keeping).unwrap().id, at(1, offset));
     }
+    assert!(publish(&mut client, b"one", 1, "x", &KEEP).is_ok());
+    assert_eq!(read(&mut client, b"one", 9, 0, 10).unwrap().history, Some(History { length: 3, time: 0 }));
     let none = read(&mut client, b"none", 9, 0, 10).unwrap();
     assert_eq!((none.epoch, none.newest, none.oldest), (Some(Epoch(1)), Offset(3), None));
     assert_eq!(none.history, Some(History::OFF));
@@ -159,6 +161,76 @@ fn what_has_expired_is_not_counted() {
     std::thread::sleep(std::time::Duration::from_millis(160));
     assert_eq!(info(&mut client, b"news").messages, 0);
     assert_eq!(publish(&mut client, b"news", 1, "x", &keeping).unwrap().messages, 1, "all others have expired");
+    std::thread::sleep(std::time::Duration::from_millis(210));
+    let deleted = client.ask(|out| script::delete(&names(b"news"), false, None, out));
+    assert_eq!(script::reply::state(&deleted).unwrap().messages, 0);
+}
+
+#[test]
+fn however_many_have_expired_the_others_are_counted() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let keeping = Keeping { messages: Kept::All, age: 60_000, lifetime: 60_000, sharded: false };
+    let now = publish(&mut client, b"news", 1, "x", &keeping).map(|_| client.words(&["TIME"])).unwrap();
+    let Value::Array(now) = now else { panic!("no time") };
+    let now = format!("{}000", text(now[0].octets().unwrap()));
+    let names = names(b"news");
+    let (stream, hash) = (text(names.stream()), text(names.hash()));
+    for (before, count) in (1..10_u64).flat_map(|count| [(0, count), (7, count)]) {
+        for expired in 0..=count {
+            client.words(&["DEL", stream]);
+            client.words(&["HSET", hash, "o", &(before + count).to_string()]);
+            for nth in 1..=count {
+                let time = if nth <= expired { "1000" } else { &now };
+                client.words(&["XADD", stream, &format!("{}-0", before + nth), "t", time, "m", "x"]);
+            }
+            assert_eq!(info(&mut client, b"news").messages, count - expired, "{count} behind {before}");
+        }
+    }
+    client.words(&["DEL", stream]);
+    client.words(&["XADD", stream, "1-0", "field", "of somebody else"]);
+    assert_eq!(info(&mut client, b"news").messages, 1);
+}
+
+#[test]
+fn what_has_expired_does_not_come_back_with_a_message_that_is_kept_longer() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let keeping = |age| Keeping { messages: Kept::All, age, lifetime: 60_000, sharded: false };
+    for (id, longer) in [(b"news", 60_000), (b"ever", 0)] {
+        for _ in 0..4 {
+            publish(&mut client, id, 1, "x", &keeping(80)).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert_eq!(info(&mut client, id).messages, 0);
+        assert_eq!(publish(&mut client, id, 1, "x", &keeping(longer)).unwrap().messages, 1);
+        assert_eq!(offsets(&read(&mut client, id, 9, 0, 10).unwrap()), [5]);
+        publish(&mut client, id, 1, "x", &keeping(80)).unwrap();
+        assert_eq!(publish(&mut client, id, 1, "x", &keeping(longer)).unwrap().messages, 3, "nothing else has expired");
+    }
+}
+
+#[test]
+fn what_is_kept_for_ever_is_so_whatever_was_said_before() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let names = names(b"news");
+    let mut lives = |lifetime: u64, lost: Option<&str>| {
+        let keeping = Keeping { age: lifetime / 8, lifetime, ..KEEP };
+        if let Some(field) = lost {
+            client.words(&["HDEL", text(names.hash()), field]);
+        }
+        publish(&mut client, b"news", 1, "x", &keeping).unwrap();
+        [names.stream(), names.hash()].map(|key| client.words(&["PTTL", text(key)]).number().unwrap())
+    };
+    for lost in [None, Some("x"), Some("l")] {
+        for _ in 0..2 {
+            assert!(lives(8_000, None).iter().all(|at| *at > 7_000));
+        }
+        assert_eq!(lives(0, lost), [-1, -1], "{lost:?}");
+        assert_eq!(lives(0, None), [-1, -1], "{lost:?}");
+    }
+    assert!(lives(8_000, None).iter().all(|at| *at > 7_000), "nor was it for ever");
 }
 
 #[test]

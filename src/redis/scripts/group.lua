@@ -230,9 +230,9 @@ local function allows(group, limits, channels, messages, octets)
   return true
 end
 
--- What a message of `octets` octets makes of its channel, of which `most` messages are kept: "all" or a number. `newest` is the offset of the
--- newest one, where it is known.
-local function plan_message(group, member, stream, list, newest, is_there, most, age, octets)
+-- What a message of `octets` octets makes of its channel, of which `most` messages are kept from now on: "all" or a number; and for `age`, where
+-- those that are there were kept for `shortest` at the most. `newest` is the offset of the newest one, where it is known.
+local function plan_message(group, member, stream, list, newest, is_there, most, age, shortest, octets)
   local use, count, size = used(group, member), nil, nil
   if use and not is_there then
     -- It has expired, and is another one from now on.
@@ -246,7 +246,7 @@ local function plan_message(group, member, stream, list, newest, is_there, most,
   end
   local keeps = most == 'all' and count + 1 or tonumber(most)
   local kept = keeps > 0 and 1 or 0
-  local gone, less, last, oldest = surplus(list, count, keeps - kept, age > 0 and group.now - age or -1)
+  local gone, less, last, oldest = surplus(list, count, keeps - kept, shortest > 0 and group.now - shortest or -1)
   return {
     member = member, list = list, kept = kept, octets = octets, gone = gone, last = last, is_aged = gone > count + kept - keeps,
     channels = is_there and 0 or 1, messages = count - gone + kept, size = size - less + kept * octets,

@@ -23,13 +23,16 @@ local hash = redis.call('HMGET', KEYS[2], 'e', 'o', 'r', 't', 'k', 'q', 'x', 'l'
 local epoch, newest = hash[1], tonumber(hash[2] or '0')
 local is_new = not epoch or hash[3] ~= id
 local keeps = ARGV[3] .. ':' .. ARGV[4]
+-- What has expired by what the channel has kept until now does not come back with a message that is kept longer.
+local age, before = tonumber(ARGV[4]), tonumber(string.match(hash[8] or '', ':(%d+)$') or '0')
+local shortest = before > 0 and (age == 0 or before < age) and before or age
 local group, plan
 
 if KEYS[4] then
   group = open_group(KEYS[4], KEYS[5], KEYS[6], ARGV[8], now)
   local function plan_it()
     local is_there = epoch or redis.call('XLEN', KEYS[1]) > 0
-    plan = plan_message(group, ARGV[9], KEYS[1], KEYS[7], epoch and hash[2], is_there, ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[10]))
+    plan = plan_message(group, ARGV[9], KEYS[1], KEYS[7], epoch and hash[2], is_there, ARGV[3], age, shortest, tonumber(ARGV[10]))
     return allows(group, {ARGV[11], ARGV[12], ARGV[13]}, plan.channels, plan.more, plan.larger)
   end
   if not plan_it() then
@@ -81,20 +84,25 @@ else
   try('HSET', KEYS[2], 'o', offset, 'l', keeps)
 end
 
-local age = tonumber(ARGV[4])
-if age > 0 and not group and tonumber(now) - tonumber(hash[4] or '0') >= age / 8 then
-  -- At most ten marks "time:offset;". What is before a mark that is older than `age` may go. Readers leave out what is too old by
+if group then
+  -- Marks are of nodes that do not count the group, and tell nothing of this message.
+  if hash[4] then try('HDEL', KEYS[2], 't', 'k') end
+elseif shortest > 0 then
+  -- At most ten marks "time:offset;". What is before a mark that is older than `shortest` may go. Readers leave out what is too old by
   -- its field t, so this bounds the memory only.
-  local marks, first = (hash[5] or '') .. now .. ':' .. offset .. ';', nil
-  while true do
-    local marked, at, rest = string.match(marks, '^(%d+):(%d+);(.*)$')
-    if not marked or tonumber(marked) > tonumber(now) - age then break end
-    first, marks = at, rest
+  local is_marked = age > 0 and tonumber(now) - tonumber(hash[4] or '0') >= age / 8
+  if is_marked or hash[8] ~= keeps then
+    local marks, first = (hash[5] or '') .. (is_marked and now .. ':' .. offset .. ';' or ''), nil
+    while true do
+      local marked, at, rest = string.match(marks, '^(%d+):(%d+);(.*)$')
+      if not marked or tonumber(marked) > tonumber(now) - shortest then break end
+      first, marks = at, rest
+    end
+    -- The message before this one came at most before / 8 after the newest mark.
+    if before > 0 and hash[4] and tonumber(hash[4]) + before / 8 + shortest <= tonumber(now) then first = offset end
+    if is_marked then try('HSET', KEYS[2], 't', now, 'k', marks) end
+    if first then try('XTRIM', KEYS[1], 'MINID', '=', first .. '-0') end
   end
-  -- The message before this one came at most age / 8 after the newest mark if it was kept as long.
-  if hash[8] == keeps and hash[4] and tonumber(hash[4]) + age * 9 / 8 <= tonumber(now) then first = offset end
-  try('HSET', KEYS[2], 't', now, 'k', marks)
-  if first then try('XTRIM', KEYS[1], 'MINID', '=', first .. '-0') end
 end
 local entries = not group and try('XLEN', KEYS[1])
 if group and ARGV[5] ~= '0' then
@@ -113,9 +121,10 @@ elseif ARGV[5] ~= '0' then
     try('PEXPIRE', KEYS[2], lifetime)
     if not failed then try('HSET', KEYS[2], 'x', string.format('%.0f', ends + more)) end
   end
-elseif is_new or newest == 0 then
-  -- Who only listened may have given it a lifetime.
-  try('PERSIST', KEYS[2])
+elseif is_new or newest == 0 or not hash[8] or before > 0 then
+  -- Who published before may have given them a lifetime, and the hash who only listened.
+  for _, key in ipairs({KEYS[1], KEYS[2], KEYS[7]}) do try('PERSIST', key) end
+  if hash[7] then try('HDEL', KEYS[2], 'x') end
 end
 local nodes = try(ARGV[7], ARGV[6], epoch .. ':' .. offset .. ':' .. now .. ':' .. keeps .. '\n' .. ARGV[2])
 if group then
