@@ -89,7 +89,7 @@ if group then
   if hash[4] then try('HDEL', KEYS[2], 't', 'k') end
 elseif shortest > 0 then
   -- At most ten marks "time:offset;". What is before a mark that is older than `shortest` may go. Readers leave out what is too old by
-  -- its field t, so this bounds the memory only.
+  -- its field t, so this bounds the memory, and what a longer time could bring back.
   local is_marked = age > 0 and tonumber(now) - tonumber(hash[4] or '0') >= age / 8
   if is_marked or hash[8] ~= keeps then
     local marks, first = (hash[5] or '') .. (is_marked and now .. ':' .. offset .. ';' or ''), nil
