@@ -121,12 +121,15 @@ case 'in each form' => sub {
 case 'nobody is counted twice when another worker listens' => sub {
     my @clients = map { join_as($_, 'x', '/sub?id=twice') } ($one) x 3, ($two) x 3;
     until_is(6, sub { info($one, 'twice')->{subscribers} });
-    $nodes[1]->reload;
-    my $new = join_as($two, 'new', '/sub?id=twice');
-    until_is(7, sub { info($one, 'twice')->{subscribers} }, 'after a reload', 6);
-    until_is('new x*6 of 7', sub { present($one, '/pub?id=twice') });
-    $_->abandon for @clients, $new;
-    until_is(0, sub { info($one, 'twice')->{subscribers} }, 'all have gone', 1 .. 7);
+    # Whether the worker that was asked for the channel, or the one that listens after it, answers is a matter of moments.
+    for my $count (7 .. 11) {
+        $nodes[1]->reload;
+        push @clients, join_as($two, 'new', '/sub?id=twice');
+        until_is($count, sub { info($one, 'twice')->{subscribers} }, 'after a reload', $count - 1);
+    }
+    until_is('new*5 x*6 of 11', sub { present($one, '/pub?id=twice') });
+    $_->abandon for @clients;
+    until_is(0, sub { info($one, 'twice')->{subscribers} }, 'all have gone', 1 .. 11);
 };
 
 case 'an engine that has lost all' => sub {

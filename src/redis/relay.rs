@@ -295,17 +295,29 @@ impl Relay {
         self.channels.is_empty()
     }
 
-    /// The worker in this slot wants to subscribe to a channel, or has subscribers of it.
+    /// The worker in this slot wants to subscribe to a channel, of which there will be so many subscribers then; or the node has subscribers
+    /// of it.
     ///
     /// `since` is not 0 where the copy has to be compared first, and says when that was asked for: its client has a position that
     /// the copy does not know, which may be one of an epoch that this node has not heard of.
-    pub fn open(&mut self, channel: Channel, slot: Option<usize>, since: u64, copies: &mut impl Copies, now: u64) {
+    pub fn open(
+        &mut self,
+        channel: Channel,
+        slot: Option<usize>,
+        expected: u32,
+        since: u64,
+        copies: &mut impl Copies,
+        now: u64,
+    ) {
         let names = Names::of(&self.prefix, self.database, &channel.group, &channel.id);
         let topic: Box<[u8]> = names.topic().into();
         if let Some(state) = self.channels.get_mut(&topic) {
             state.channel.history = channel.history;
             state.used = now;
-            state.announced.expect(copies.look(&state.channel).subscribers + 1, now);
+            // Whoever has asked twice, since it was not known who listens, is there already.
+            if expected > copies.look(&state.channel).subscribers {
+                state.announced.expect(expected, now);
+            }
             if !std::mem::replace(&mut state.announced.changed, true) {
                 self.due.push_back(topic.clone());
             }
@@ -337,7 +349,7 @@ impl Relay {
             kept: false,
             waiting: slot.into_iter().collect(),
             used: now,
-            announced: Announced::expecting(1, now),
+            announced: Announced::expecting(expected.max(1), now),
             count_at: now + COUNT,
             asking: false,
             moved: 0,

@@ -138,7 +138,7 @@ impl Node {
         let history = History::of(10, 0);
         let channel = Channel { group: Box::default(), id: id.as_bytes().into(), history };
         let now = self.now();
-        self.relay.open(channel, Some(slot), 0, &mut self.logs, now);
+        self.relay.open(channel, Some(slot), 1, 0, &mut self.logs, now);
         self.relay.ask(self.client.connection(), &mut self.logs, now);
     }
 

@@ -151,11 +151,12 @@ impl Listeners {
         }
     }
 
-    /// The worker in this slot wants to subscribe to a channel, or has subscribers of it.
-    pub fn open(&mut self, channel: Channel, slot: Option<usize>, since: u64) {
+    /// The worker in this slot wants to subscribe to a channel, of which there will be so many subscribers then; or the node has subscribers
+    /// of it.
+    pub fn open(&mut self, channel: Channel, slot: Option<usize>, expected: u32, since: u64) {
         let at = self.all.iter().position(|listener| listener.relay.has(&channel)).unwrap_or(0);
         let mut copies = copies(&self.settings, self.number);
-        self.all[at].relay.open(channel, slot, since, &mut copies, now());
+        self.all[at].relay.open(channel, slot, expected, since, &mut copies, now());
     }
 
     /// Goes on after an event.

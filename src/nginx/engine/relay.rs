@@ -148,11 +148,13 @@ impl Node {
         let mut taken = relay != 0;
         for (group, id) in &opening.missing {
             let Some(key) = Key::in_space(space, group, id) else { continue };
+            let state = hub::with(|hub| hub.store.copies().state(key).ok().flatten()).flatten();
+            let expected = state.map_or(0, |state| state.subscribers) + 1;
             if let Some(own) = &mut self.own {
                 let channel = Channel { group: group.clone(), id: id.clone(), history: opening.history };
-                own.open(channel, Some(slot), opening.since);
+                own.open(channel, Some(slot), expected, opening.since);
             } else if let Some(handle) = self.handle.filter(|_| relay != 0) {
-                let data = encode(slot, opening.history, opening.since, key);
+                let data = encode(slot, opening.history, expected, opening.since, key);
                 let request = Input { kind: InputKind::Message(MessageKind::Binary), data };
                 // What a full input does not take is asked for again.
                 taken &= hub::with(|hub| hub.push_input(handle, &request, MOST_INPUT)) == Some(Ok(()));
@@ -237,7 +239,7 @@ impl Node {
         }
         for copy in found.into_iter().filter(|copy| copy.subscribers > 0 && !copy.id.is_empty()) {
             let channel = Channel { group: copy.group.into(), id: copy.id.into(), history: copy.history };
-            own.open(channel, None, 0);
+            own.open(channel, None, copy.subscribers, 0);
         }
         self.own = Some(own);
     }
@@ -279,8 +281,8 @@ impl Node {
         }
         hub::with(|hub| hub.consume_input(handle, requests.len()));
         for request in &requests {
-            if let Some((slot, since, channel)) = decode(&request.input.data) {
-                own.open(channel, Some(slot), since);
+            if let Some((slot, expected, since, channel)) = decode(&request.input.data) {
+                own.open(channel, Some(slot), expected, since);
             }
         }
         own.post();
@@ -379,12 +381,14 @@ fn is_complete(space: u64, group: &[u8], id: &[u8], relay: u64, since: u64) -> b
     relay != 0 && matches!(state, Some(Ok(Some(state))) if u64::from(state.relay) == relay && state.compared >= since)
 }
 
-/// A request to the relay: the slot of the worker, what is kept, when it is to be compared, and the channel.
-fn encode(slot: usize, history: History, since: u64, key: Key<'_>) -> Vec<u8> {
-    let mut request = Vec::with_capacity(32 + key.group().len() + key.id().len());
+/// A request to the relay: the slot of the worker, what is kept, how many subscribers there will be, when it is to be compared, and the
+/// channel.
+fn encode(slot: usize, history: History, expected: u32, since: u64, key: Key<'_>) -> Vec<u8> {
+    let mut request = Vec::with_capacity(36 + key.group().len() + key.id().len());
     request.extend_from_slice(&(slot as u32).to_ne_bytes());
     request.extend_from_slice(&history.length.to_ne_bytes());
     request.extend_from_slice(&history.time.to_ne_bytes());
+    request.extend_from_slice(&expected.to_ne_bytes());
     request.extend_from_slice(&since.to_ne_bytes());
     request.extend_from_slice(&(key.group().len() as u32).to_ne_bytes());
     request.extend_from_slice(key.group());
@@ -392,16 +396,18 @@ fn encode(slot: usize, history: History, since: u64, key: Key<'_>) -> Vec<u8> {
     request
 }
 
-fn decode(request: &[u8]) -> Option<(usize, u64, Channel)> {
+fn decode(request: &[u8]) -> Option<(usize, u32, u64, Channel)> {
     let (slot, rest) = request.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (time, rest) = rest.split_first_chunk::<8>()?;
+    let (expected, rest) = rest.split_first_chunk::<4>()?;
     let (since, rest) = rest.split_first_chunk::<8>()?;
     let (group_len, rest) = rest.split_first_chunk::<4>()?;
     let (group, id) = rest.split_at_checked(u32::from_ne_bytes(*group_len) as usize)?;
     let history = History { length: u32::from_ne_bytes(*length), time: u64::from_ne_bytes(*time) };
-    let since = u64::from_ne_bytes(*since);
-    Some((u32::from_ne_bytes(*slot) as usize, since, Channel { group: group.into(), id: id.into(), history }))
+    let channel = Channel { group: group.into(), id: id.into(), history };
+    let (slot, expected) = (u32::from_ne_bytes(*slot) as usize, u32::from_ne_bytes(*expected));
+    Some((slot, expected, u64::from_ne_bytes(*since), channel))
 }
 
 /// The copies in the zone, for the relay of this number.

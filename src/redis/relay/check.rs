@@ -187,7 +187,7 @@ mod tests {
     fn quiet(ids: &[String]) -> (Listener, Kept, u64) {
         let (mut listener, mut copies) = (Listener::new(), Kept::default());
         for id in ids {
-            listener.relay.open(channel(id), None, 0, &mut copies, 0);
+            listener.relay.open(channel(id), None, 1, 0, &mut copies, 0);
             let state = listener.relay.channels.get_mut(names(id).topic()).unwrap();
             (state.stage, state.kept) = (ChannelStage::Complete, true);
             let announcement = state.announced.prepare(1, Vec::new(), 0);
@@ -206,6 +206,21 @@ mod tests {
             sent.push_str(&listener.octets(copies, now));
         }
         [Script::Check, Script::Read, Script::Announce].map(|script| sent.matches(script.digest()).count())
+    }
+
+    #[test]
+    fn who_asks_twice_is_expected_once() {
+        let ids = ["a".to_owned()];
+        let (mut listener, mut copies, _) = quiet(&ids);
+        let expects = |listener: &Listener| listener.relay.channels[names("a").topic()].announced.is_expecting();
+        listener.relay.open(channel("a"), Some(3), 2, 0, &mut copies, 0);
+        assert!(expects(&listener));
+        copies.copies.values_mut().for_each(|copy| copy.subscribers = 2);
+        let announced = &mut listener.relay.channels.get_mut(names("a").topic()).unwrap().announced;
+        assert_eq!(announced.count(2, 0), 2);
+        // Another worker that listens now was asked as well, before the subscriber came.
+        listener.relay.open(channel("a"), Some(3), 2, 0, &mut copies, 0);
+        assert!(!expects(&listener));
     }
 
     fn stage(listener: &Listener, id: &str) -> ChannelStage {

@@ -145,7 +145,7 @@ mod tests {
         let (mut listener, mut copies) = (Listener::new(), Kept::default());
         let ids = ["a", "b", "c"];
         for id in ids {
-            listener.relay.open(channel(id), None, 0, &mut copies, 0);
+            listener.relay.open(channel(id), None, 1, 0, &mut copies, 0);
         }
         assert_eq!(listener.sent(&mut copies, 0), ["SSUBSCRIBE"; 3]);
     }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_channel_takes_along_who_waits_for_it() {
         let (mut from, mut to, mut copies) = (Listener::new(), Listener::new(), Kept::default());
-        from.relay.open(channel("a"), Some(3), 0, &mut copies, 0);
+        from.relay.open(channel("a"), Some(3), 1, 0, &mut copies, 0);
         assert_eq!(from.sent(&mut copies, 0), ["SSUBSCRIBE"]);
         let slot = names("a").slot();
         assert!(from.relay.misplaced(|other| other == slot).is_empty());
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_node_says_where_a_channel_is() {
         let (mut from, mut to, mut copies) = (Listener::new(), Listener::new(), Kept::default());
-        from.relay.open(channel("a"), None, 0, &mut copies, 0);
+        from.relay.open(channel("a"), None, 1, 0, &mut copies, 0);
         from.sent(&mut copies, 0);
         let slot = names("a").slot();
         from.says(format!("-MOVED {slot} h:7002\r\n").as_bytes(), &mut copies, 1);
@@ -212,7 +212,7 @@ mod tests {
         let (mut listener, mut copies) = (Listener::new(), Kept::default());
         let slot = names("a").slot();
         let error = ErrorReply::parse(format!("ASK {slot} h:7002").as_bytes());
-        listener.relay.open(channel("a"), None, 0, &mut copies, 0);
+        listener.relay.open(channel("a"), None, 1, 0, &mut copies, 0);
         let topic: Box<[u8]> = names("a").topic().into();
         listener.relay.due.clear();
         listener.relay.channels.get_mut(&topic).unwrap().stage = ChannelStage::Complete;
