@@ -179,6 +179,7 @@ push @{$left{sessions}}, Chaos::Checks::sessions($_) for @nodes;
 push @{$left{orphans}}, Chaos::Checks::orphans(@nodes);
 stage('all sessions have gone');
 my %old = map { $_->{name} => Chaos::Checks::most($_->workers) } @nodes;
+my %pooled = map { $_->{name} => Chaos::Checks::pooled($_) } @nodes;
 my %old_master = map { $_->{name} => Chaos::Checks::most($_->{master}) } @nodes;
 $_->reload for @nodes;
 # Fresh workers have to have served what the others did.
@@ -192,6 +193,7 @@ $schedule->run(4);
 kill 'TERM', map { $_->{pid} } @warming;
 ended('clients', 90, @warming);
 for my $node (@nodes) {
+    push @problems, map { "node $node->{name}: $_" } Chaos::Checks::fill_pools($node, $pooled{$node->{name}});
     push @{$left{sessions}}, Chaos::Checks::sessions($node);
     push @{$left{descriptors}}, Chaos::Checks::more("worker of $node->{name}", $old{$node->{name}}, Chaos::Checks::most($node->workers));
     push @{$left{descriptors}}, Chaos::Checks::more("master of $node->{name}", Chaos::Checks::most($node->{master}), $old_master{$node->{name}});

@@ -103,16 +103,34 @@ sub is_program {
     return (<$in> // '') =~ /(?:^|\0)GATEWAY_INTERFACE=/ ? 1 : 0;
 }
 
+# pooled(node): programs that were started ahead and wait.
+sub pooled {
+    my ($node) = @_;
+
+    my $idle = 0;
+    $idle += $_->{pool}{idle} for @{status($node)->{locations}};
+    return $idle;
+}
+
+# fill_pools(node, idle): asks for a program that is started ahead until as many wait. A worker starts the first ones when it is asked for one.
+sub fill_pools {
+    my ($node, $idle) = @_;
+
+    return awaited(30, sub {
+        return if pooled($node) >= $idle;
+        Ws::Client->connect(port => $node->port, timeout => 3)->handshake('/pooled');
+        return "fewer than $idle programs are started ahead";
+    });
+}
+
 # orphans(nodes): programs that have outlived all sessions, but for those that wait in a pool, and processes of nginx that serve nobody.
 sub orphans {
     my (@nodes) = @_;
 
     return awaited(15, sub {
         my @left;
-        my %pooled;
         for my $node (@nodes) {
-            my $idle = 0;
-            $idle += $_->{pool}{idle} for @{status($node)->{locations}};
+            my $idle = pooled($node);
             my @programs = grep { $node->started($_) } programs();
             push @left, sprintf 'node %s: %d programs, and %d in pools: %s', $node->{name}, scalar @programs, $idle, join ', ', map { command($_) } @programs
                 if @programs > $idle;
