@@ -51,6 +51,8 @@ const FILES: &[(&str, &str)] = &[
     ("channel/failure", "endpoints"),
     ("channel/group", "http"),
     ("channel/hub", "engine"),
+    ("channel/hub/operations", "engine"),
+    ("channel/hub/turns", "engine"),
     ("channel/limits", "endpoints"),
     ("channel/link", "endpoints"),
     ("channel/listing", "engine"),

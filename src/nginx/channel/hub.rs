@@ -6,23 +6,21 @@
 //! which comes back here. It is borrowed while messages are sent to a session directly, which only writes to the session's
 //! socket and queue and never ends it.
 
+mod operations;
+mod turns;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use self::turns::retry;
+use self::turns::{on_held, on_tick, on_turn, on_wakeup};
 use super::wakeups::Wakeups;
 use super::zone::{ChannelZone, ZoneLock};
 use crate::channel::fanout::{Batch, FanOut, Limits, Next, SubscribeOptions, SubscriberId};
-use crate::channel::memory::Corrupt;
-use crate::channel::message::Publication;
 use crate::channel::process;
-use crate::channel::store::{
-    Budget, Deleted, GroupChange, GroupInfo, GroupKey, GroupLimits, Info, Key, Now, Policy, Presence, PublishError,
-    Published, ReadError, Slot, Store, SubscribeError, Usage, Wake,
-};
+use crate::channel::store::{Budget, Key, Now, ReadError, Slot, Store, SubscribeError, Wake};
 use crate::channel::wire::WireForm;
-use crate::nginx::backend;
 use crate::nginx::ffi;
-use crate::nginx::guard::guard;
 use crate::nginx::listeners::Listener;
 use crate::nginx::log::{self, Level};
 use crate::nginx::pipe::Watch;
@@ -31,23 +29,14 @@ use crate::nginx::timer::{Timer, now, unix};
 use crate::session::{Direct, Session, host::Host};
 use crate::ws::scratch::Scratch;
 
-/// Subscribers that are served before other events get their turn.
-const TURN: usize = 128;
-
 /// How often the zone is tended, in milliseconds.
 const TICK: u64 = 1000;
-
-/// Channels and messages that are looked at in one tick.
-const TEND: usize = 512;
 
 /// What one subscriber gets at once by the short way.
 const DIRECT: Budget = Budget { messages: 64, octets: 32 << 10 };
 
 /// Memory that is kept to put messages together in.
 const MOST_ROOM: usize = 256 << 10;
-
-/// When a turn could do nothing though there is more to do, the next one comes after so many milliseconds.
-const LATER: u64 = 10;
 
 /// What concerns the programs that clients of channels share, which the worker's turns look after as well.
 #[derive(Clone, Copy)]
@@ -170,113 +159,6 @@ impl Hub {
         }
     }
 
-    /// Publishes a message; its subscribers, those in this worker as well, get it after the publisher was answered.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`].
-    pub fn publish(
-        &mut self,
-        key: Key<'_>,
-        publication: &Publication<'_>,
-        policy: Policy,
-    ) -> Result<Published, PublishError> {
-        let published = self.store.log().publish(key, publication, policy, time())?;
-        self.wake(published.wake);
-        Ok(published)
-    }
-
-    /// Deletes a channel. `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`].
-    pub fn delete(&mut self, key: Key<'_>) -> Result<Option<Deleted>, Corrupt> {
-        let deleted = self.store.log().delete(key, time())?;
-        if let Some(deleted) = &deleted {
-            self.wake(deleted.wake);
-        }
-        Ok(deleted)
-    }
-
-    /// Lets the subscribers of a channel that are called so be closed, those of all workers; how many. `None` if there is no such channel.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`].
-    pub fn expel(&mut self, key: Key<'_>, who: &[u8]) -> Result<Option<u32>, Corrupt> {
-        let Some(expelled) = self.store.presence().expel(key, who)? else { return Ok(None) };
-        self.wake(expelled.wake);
-        Ok(Some(expelled.count))
-    }
-
-    /// Looks whether subscribers of this worker are to be closed.
-    fn take_expelled(&mut self) -> bool {
-        let some = self.store.presence().take_expelled(self.slot);
-        if some {
-            self.fan.expel(self.store.presence());
-        }
-        some
-    }
-
-    /// Who is on a channel. `None` if there is no such channel.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError::Memory`] and [`ReadError::Corrupt`].
-    pub fn presence(&self, key: Key<'_>) -> Result<Option<Presence>, ReadError> {
-        self.store.presence().of(key)
-    }
-
-    /// What a group has and may have.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`].
-    pub fn group(&self, key: GroupKey<'_>, location: GroupLimits) -> Result<GroupInfo, Corrupt> {
-        self.store.groups().info(key, location, time())
-    }
-
-    /// Changes the limits of a group.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError::NoRoom`] and [`SubscribeError::Corrupt`].
-    pub fn limit_group(&self, key: GroupKey<'_>, change: GroupChange) -> Result<(), SubscribeError> {
-        self.store.groups().limit(key, change, time())
-    }
-
-    /// Deletes all channels of a group, and takes back the limits that were set for it.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`]; some of the channels may be deleted.
-    pub fn delete_group(&mut self, key: GroupKey<'_>) -> Result<(), Corrupt> {
-        let mut wake = Wake::default();
-        let mut step = Ok(Some(0));
-        while let Ok(Some(from)) = step {
-            let mut delete = || self.store.groups().delete(key, from, time(), &mut wake);
-            // A damaged zone is repaired by the second attempt.
-            step = delete().or_else(|Corrupt| delete());
-        }
-        self.wake(wake);
-        step.map(|_| ())
-    }
-
-    /// How full the zone is.
-    pub fn usage(&self) -> Option<Usage> {
-        self.store.usage().ok()
-    }
-
-    /// What is known about a channel. `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`].
-    pub fn info(&self, key: Key<'_>) -> Result<Option<Info>, Corrupt> {
-        self.store.log().info(key, time())
-    }
-
     /// Wakes workers.
     pub(in crate::nginx) fn wake(&mut self, wake: Wake) {
         let own = self.slot.number();
@@ -370,28 +252,6 @@ impl Hub {
         }
     }
 
-    /// Lets those go on that have waited long enough.
-    fn let_go(&mut self) {
-        self.held.take_expired();
-        self.held_until = None;
-        self.fan.let_go(time());
-        self.watch_held();
-    }
-
-    /// The next listener that has to be woken, after those that could be served the short way: at most so many of them.
-    fn next(&mut self, served: &mut usize) -> Option<Listener> {
-        while *served < TURN {
-            let (id, number) = self.fan.next()?;
-            *served += 1;
-            match Listener::from_number(number) {
-                Some(listener) if listener.serve(id, self) => {}
-                Some(listener) => return Some(listener),
-                None => {}
-            }
-        }
-        None
-    }
-
     /// Sends a session what is there for it. Whether that was all, and the session needs nothing more.
     pub fn serve_directly<H: Host>(&mut self, id: SubscriberId, session: &mut Session<H>) -> bool {
         loop {
@@ -442,93 +302,4 @@ impl Hub {
         self.fan.unblock(id);
         self.turn.post_next();
     }
-}
-
-/// A subscriber could not be served for lack of memory, or because the zone has to be repaired: it is tried again.
-pub fn retry(id: SubscriberId) {
-    with(|hub| {
-        hub.fan.unblock(id);
-        hub.later.arm(LATER);
-    });
-}
-
-/// Serves subscribers until there is nothing more to do, or others are to have their turn.
-fn turn() {
-    if let Some(news) = with(|hub| hub.store.programs().take_news(hub.slot).then_some(hub.programs.news)).flatten() {
-        news();
-    }
-    backend::news();
-    with(Hub::take_expelled);
-    let mut served = 0;
-    while served < TURN {
-        match with(|hub| hub.next(&mut served)).flatten() {
-            Some(listener) => listener.wake(),
-            None if served >= TURN => {}
-            None => {
-                let done = with(|hub| {
-                    let more = hub.fan.collect(hub.store.log(), hub.slot, time());
-                    if hub.fan.has_work() {
-                        return false;
-                    }
-                    if !matches!(more, Ok(false)) {
-                        hub.later.arm(LATER);
-                    }
-                    true
-                });
-                if done != Some(false) {
-                    return;
-                }
-            }
-        }
-    }
-    with(|hub| hub.turn.post_next());
-}
-
-/// Another worker has news for this one.
-unsafe extern "C" fn on_wakeup(_: *mut ffi::ngx_event_t) {
-    guard((), || {
-        turn();
-    });
-}
-
-/// The hub has more to do in this turn.
-unsafe extern "C" fn on_turn(_: *mut ffi::ngx_event_t) {
-    guard((), || {
-        with(|hub| {
-            hub.turn.take_expired();
-            hub.later.take_expired();
-        });
-        turn();
-    });
-}
-
-/// Subscribers that have had as much as their rates let them have may go on.
-unsafe extern "C" fn on_held(_: *mut ffi::ngx_event_t) {
-    guard((), || {
-        with(Hub::let_go);
-        turn();
-    });
-}
-
-/// A second has passed.
-unsafe extern "C" fn on_tick(_: *mut ffi::ngx_event_t) {
-    guard((), || {
-        let news = with(|hub| {
-            hub.tick.take_expired();
-            hub.tick.arm(TICK);
-            // Whoever was to wake this worker may have been killed before it did.
-            let _ = hub.store.tend(time(), TEND);
-            hub.look_for_dead();
-            hub.fan.tidy();
-            hub.fan.tell_behind(hub.store.presence(), hub.slot, TEND);
-            (hub.store.log().has_news(hub.slot) | hub.take_expelled(), hub.programs.tick)
-        });
-        if let Some((has_news, tick)) = news {
-            if has_news {
-                turn();
-            }
-            tick();
-        }
-        backend::tick();
-    });
 }
