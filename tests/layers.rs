@@ -58,6 +58,7 @@ const FILES: &[(&str, &str)] = &[
     ("channel/listing", "engine"),
     ("channel/member", "endpoints"),
     ("channel/multiplex", "endpoints"),
+    ("channel/multiplex/commands", "endpoints"),
     ("channel/multiplex/outcome", "endpoints"),
     ("channel/programs", "engine"),
     ("channel/publish", "endpoints"),
