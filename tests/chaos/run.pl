@@ -132,6 +132,7 @@ stage('no more faults');
 $schedule->run(0.1) until $schedule->is_empty;
 $_->{clock}->set(0) for grep { $_->{clock} } @nodes;
 $starved->allow_processes if Chaos::Limits::is_there();
+$starved->feed;
 $engine->settle if $engine;
 stage('healed');
 sub ended {

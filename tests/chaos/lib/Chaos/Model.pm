@@ -148,6 +148,8 @@ sub is_explained {
         return 1 if $self->{engine} && $kind =~ /^(?:chunked|raw)/;
         # A response whose program was killed before its end must not look whole.
         return 1 if $is_cgi && $hurt;
+        # worker_shutdown_timeout does not wait for an engine, nor for a hook.
+        return 1 if $how eq 'no answer' && $is_channel && $node->{cuts};
         return ($streams || $is_cgi) && $node->{cuts};
     }
     return $down if $how eq 'unreachable';

@@ -82,6 +82,17 @@ sub allow_processes {
     return;
 }
 
+# feed(): it has connections and descriptors for its last publishers beside all the subscribers that wait for them.
+sub feed {
+    my ($self) = @_;
+
+    my $node = $self->{node};
+    @$node{qw(connections nofile)} = (1024, 4096);
+    $node->write_config;
+    $node->reload;
+    return;
+}
+
 # unmount(): before the folder around it is removed.
 sub unmount {
     my ($self) = @_;
