@@ -187,7 +187,9 @@ fn prepare(zone: ChannelZone, old: *const Wakeups) -> Result<(), String> {
         if last != 0 && last != size {
             log::cycle(
                 Level::Warn,
-                format_args!("\"websocket_channel_zone\" was {last} octets and is {size} now: channels begin empty"),
+                format_args!(
+                    "\"websocket_channel_zone\" was {last} octets and is {size} now: channels begin empty, and those who stay with old workers get nothing of them"
+                ),
             );
         }
         Rc::into_raw(Rc::new(wakeups))
