@@ -10,7 +10,7 @@ mod zone;
 
 pub use zone::ZoneAlone;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::engine::{self, Engines};
@@ -21,8 +21,6 @@ use crate::channel::backend::Backend;
 thread_local! {
     /// In the order of the numbers by which locations name them, from 0. The zone alone is the first of them.
     static BACKENDS: RefCell<Vec<Rc<dyn Backend>>> = RefCell::new(vec![Rc::new(ZoneAlone)]);
-    /// When `worker_shutdown_timeout` ends every client of a worker that was told to go.
-    static LEAVE_BY: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// The worker begins, or goes on with another configuration.
@@ -40,10 +38,6 @@ pub fn begin(engines: &Engines) {
 
 /// The worker has been told to go.
 pub fn leaving() {
-    let time = process_state::shutdown_timeout();
-    if time != 0 {
-        LEAVE_BY.set(Some(now() + time));
-    }
     #[cfg(feature = "test-backend")]
     erratic::leaving();
     engine::leaving();
@@ -52,7 +46,7 @@ pub fn leaving() {
 /// For how many milliseconds a worker is kept by an answer that may take so many: not beyond the end of its last client, as nobody
 /// waits after that.
 pub fn keeps_worker(milliseconds: u64) -> u64 {
-    LEAVE_BY.get().map_or(milliseconds, |by| milliseconds.min(by.saturating_sub(now()).max(1)))
+    process_state::clients_end().map_or(milliseconds, |by| milliseconds.min(by.saturating_sub(now()).max(1)))
 }
 
 /// The worker goes now: whoever waits for an answer gets one.

@@ -91,8 +91,6 @@ pub type Done = Box<dyn FnOnce(HookAnswer, Option<Request<'_>>)>;
 thread_local! {
     static EXCHANGES: RefCell<Option<Box<Exchanges>>> = const { RefCell::new(None) };
     static CLOSED: Cell<bool> = const { Cell::new(false) };
-    /// When `worker_shutdown_timeout` ends every client of a worker that was told to go.
-    static LEAVE_BY: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 fn with<R>(step: impl FnOnce(&mut Exchanges) -> R) -> R {
@@ -200,17 +198,9 @@ impl Drop for PreparedNotice {
     }
 }
 
-/// The worker was told to go. What is on its way goes on.
-pub fn leaving() {
-    let time = process_state::shutdown_timeout();
-    if time != 0 {
-        LEAVE_BY.set(Some(now() + time));
-    }
-}
-
 /// Whether nginx has ended every client of a worker that was told to go.
 fn is_overtime(now: u64) -> bool {
-    LEAVE_BY.get().is_some_and(|by| now >= by)
+    process_state::clients_end().is_some_and(|by| now >= by)
 }
 
 /// Whether a location can be told later that this request has ended.
@@ -369,7 +359,7 @@ fn give_up(choose: impl FnOnce(&mut Exchanges) -> Surplus) {
     let Surplus { running, answered, waiting } = with(choose);
     let count = running.len() + answered.len() + waiting.len();
     if count > 0 {
-        let why = match CLOSED.get() || LEAVE_BY.get().is_some() {
+        let why = match CLOSED.get() || process_state::clients_end().is_some() {
             true => "the worker leaves",
             false => "there are too many, or they take too long",
         };

@@ -83,7 +83,7 @@ unsafe extern "C" fn on_exit_asked(_: *mut ffi::ngx_event_t) {
     guard((), || {
         drop(EXIT_WATCHER.take());
         pool::leaving();
-        detached::leaving();
+        process_state::leaving();
         listeners::drain();
         backend::leaving();
         departures::leaving();

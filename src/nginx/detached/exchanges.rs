@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::{Done, LEAVE_BY, is_overtime};
+use super::{Done, is_overtime};
 use crate::nginx::ffi;
 use crate::nginx::process_state;
 use crate::nginx::timer::{Timer, now};
@@ -145,7 +145,7 @@ impl Exchanges {
     pub(super) fn surplus(&mut self, now: u64) -> Surplus {
         let leaving = process_state::is_leaving();
         let overtime = is_overtime(now);
-        let no_more_notices = LEAVE_BY.get().is_some_and(|by| now >= by + OVERTIME);
+        let no_more_notices = process_state::clients_end().is_some_and(|by| now >= by + OVERTIME);
         let is_late = |exchange: &ExchangeRef| {
             // SAFETY: exchanges of the list are alive: who frees one has taken it off.
             let exchange = unsafe { exchange.as_ref() };
@@ -179,7 +179,7 @@ impl Exchanges {
     pub(super) fn stay(&mut self, time: u64) {
         if !self.kept {
             self.kept = true;
-            self.keep.arm(if LEAVE_BY.get().is_some() { time.min(OFTEN) } else { time });
+            self.keep.arm(if process_state::clients_end().is_some() { time.min(OFTEN) } else { time });
         }
     }
 }
