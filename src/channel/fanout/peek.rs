@@ -438,7 +438,7 @@ fn find_in_zone<L: Lock>(log: Log<'_, L>, local: &mut Local, cursor: Offset, now
         Err(ReadError::Gone) => None,
         Err(error) => return Err(error),
     };
-    if messages.first().is_some_and(|message| message.id.epoch != local.epoch) {
+    if read.is_some_and(|read| read.epoch != local.epoch) {
         // The worker will hear of the other epoch, and those who are behind go on in it then.
         return Ok(Found::Nothing { next: cursor });
     }

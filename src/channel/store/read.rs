@@ -85,6 +85,8 @@ impl std::error::Error for ReadError {}
 /// What [`Log::read`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
+    /// The epoch of the channel at this time.
+    pub epoch: Epoch,
     /// Where to go on.
     pub next: Offset,
     /// Messages between the cursor and the first one that was read, which are lost.
@@ -188,7 +190,7 @@ fn read(
     // What has expired and was not dropped yet is not gone through: it may be most of the zone.
     let from = next.0.max(memory.first_fresh(record, clock)?);
     let mut cell = memory.seek(record, from)?;
-    let mut read = Read { next, lost: 0, more: false };
+    let mut read = Read { epoch: Epoch(epoch), next, lost: 0, more: false };
     let mut first = true;
     let mut left = memory.geometry.cells;
     while let Some(at) = cell {

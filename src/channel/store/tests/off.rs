@@ -20,7 +20,7 @@ fn nobody_is_there_and_nothing_is_stored() {
     rig.check();
     let window = rig.subscribe("a", rig.claim(1), 7).window;
     assert_eq!((window.oldest, window.history, window.upcoming), (Offset(51), Offset(51), Offset(51)));
-    assert_eq!(rig.read(first.channel, 40).1, Read { next: Offset(51), lost: 11, more: false });
+    assert_eq!(rig.read(first.channel, 40).1, Read { epoch: first.id.epoch, next: Offset(51), lost: 11, more: false });
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn the_publisher_decides_at_each_message() {
     assert_eq!((published.id.offset, rig.store.usage().unwrap().messages), (Offset(3004), 0), "what was kept has gone");
     let kept = rig.publish("a", b"kept");
     assert_eq!((kept.id.offset, kept.info.messages), (Offset(3005), 1));
-    assert_eq!(rig.read(kept.channel, 3000).1, Read { next: Offset(3006), lost: 5, more: false });
+    assert_eq!(rig.read(kept.channel, 3000).1, Read { epoch: kept.id.epoch, next: Offset(3006), lost: 5, more: false });
     rig.check();
 }
 

@@ -54,23 +54,24 @@ fn what_was_published_is_read() {
 #[test]
 fn a_run_is_read_within_its_budget() {
     let rig = Rig::new(LEN);
-    let channel = (0..10).map(|n| rig.publish("a", &[n; 1000])).last().unwrap().channel;
+    let published = (0..10).map(|n| rig.publish("a", &[n; 1000])).last().unwrap();
+    let epoch = published.id.epoch;
     let read = |next, budget| {
         let mut out = Vec::new();
-        let read = rig.store.log().read(channel, Offset(next), budget, rig.now(), &mut out).unwrap();
+        let read = rig.store.log().read(published.channel, Offset(next), budget, rig.now(), &mut out).unwrap();
         (out.iter().map(|message| message.id.offset.0).collect::<Vec<_>>(), read)
     };
     let three = Budget { messages: 3, octets: usize::MAX };
-    assert_eq!(read(1, three), (vec![1, 2, 3], Read { next: Offset(4), lost: 0, more: true }));
-    assert_eq!(read(8, three), (vec![8, 9, 10], Read { next: Offset(11), lost: 0, more: false }));
-    assert_eq!(read(11, three), (vec![], Read { next: Offset(11), lost: 0, more: false }));
-    assert_eq!(read(99, three), (vec![], Read { next: Offset(99), lost: 0, more: false }));
+    assert_eq!(read(1, three), (vec![1, 2, 3], Read { epoch, next: Offset(4), lost: 0, more: true }));
+    assert_eq!(read(8, three), (vec![8, 9, 10], Read { epoch, next: Offset(11), lost: 0, more: false }));
+    assert_eq!(read(11, three), (vec![], Read { epoch, next: Offset(11), lost: 0, more: false }));
+    assert_eq!(read(99, three), (vec![], Read { epoch, next: Offset(99), lost: 0, more: false }));
     let octets = Budget { messages: usize::MAX, octets: 1500 };
-    assert_eq!(read(1, octets), (vec![1, 2], Read { next: Offset(3), lost: 0, more: true }));
+    assert_eq!(read(1, octets), (vec![1, 2], Read { epoch, next: Offset(3), lost: 0, more: true }));
     let nothing = Budget { messages: 0, octets: 0 };
-    assert_eq!(read(5, nothing), (vec![5], Read { next: Offset(6), lost: 0, more: true }));
+    assert_eq!(read(5, nothing), (vec![5], Read { epoch, next: Offset(6), lost: 0, more: true }));
     rig.publish("a", b"11");
-    assert_eq!(read(1, three), (vec![2, 3, 4], Read { next: Offset(5), lost: 1, more: true }));
+    assert_eq!(read(1, three), (vec![2, 3, 4], Read { epoch, next: Offset(5), lost: 1, more: true }));
 }
 
 #[test]
