@@ -427,12 +427,14 @@ impl Relay {
         self.most_fetching = (self.most_fetching / 4).max(1);
     }
 
-    /// The next channel that something is to be asked for.
-    fn next_due(&mut self) -> Option<Box<[u8]>> {
-        self.due.pop_front().or_else(|| {
-            let is_turn = self.fetching < self.most_fetching;
-            if is_turn { self.behind.pop_front() } else { None }
-        })
+    /// The next channel that something is to be asked for, and whether messages of it may be read. Those that wait for that have their turn
+    /// one after the other, however much there is to be read of any of them.
+    fn next_due(&mut self) -> Option<(Box<[u8]>, bool)> {
+        let has_room = self.fetching < self.most_fetching;
+        if let Some(topic) = self.due.pop_front() {
+            return Some((topic, has_room && self.behind.is_empty()));
+        }
+        if has_room { self.behind.pop_front().map(|topic| (topic, true)) } else { None }
     }
 
     /// When [`on_time`](Self::on_time) is to be called.
@@ -468,10 +470,9 @@ impl Relay {
         }
         let mut wanted: Vec<Box<[u8]>> = Vec::new();
         let mut soon: Vec<(u64, Box<[u8]>)> = Vec::new();
-        while let Some(topic) = self.next_due() {
+        while let Some((topic, is_turn)) = self.next_due() {
             let Some(state) = self.channels.get_mut(&topic) else { continue };
             let mut refused = false;
-            let is_turn = self.fetching < self.most_fetching;
             if state.stage == ChannelStage::Wanted {
                 state.stage = ChannelStage::Subscribing;
                 wanted.push(topic.clone());

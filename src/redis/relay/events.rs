@@ -165,7 +165,11 @@ impl Relay {
         }
         let next = copies.look(&state.channel).next;
         state.is_behind = next <= found.newest;
-        if again || state.is_behind {
+        if state.is_behind {
+            self.behind.push_back(topic);
+            return;
+        }
+        if again {
             self.due.push_back(topic);
             return;
         }
@@ -198,5 +202,60 @@ impl Relay {
         if state.announced.changed && !was_changed {
             self.due.push_back(topic);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::redis::relay::rig::{Kept, Listener, channel, names};
+    use crate::redis::script::Script;
+
+    /// What is replied where the channel has messages up to 5 of epoch 7.
+    const BEHIND: &[u8] = b"*4\r\n$1\r\n7\r\n$1\r\n5\r\n$1\r\n1\r\n$1\r\n0\r\n";
+
+    /// A relay that listens to these channels, and has asked for what they have.
+    fn listening(ids: &mut [&str], copies: &mut Kept) -> Listener {
+        let mut listener = Listener::new();
+        listener.relay.most_fetching = 1;
+        // In the order in which it subscribes to them.
+        ids.sort_by_key(|id| names(id).slot());
+        for id in &*ids {
+            listener.relay.open(channel(id), None, 1, 0, copies, 0);
+        }
+        listener.octets(copies, 0);
+        for id in ids {
+            let topic = String::from_utf8(names(id).topic().to_vec()).unwrap();
+            let said = format!(">3\r\n$10\r\nssubscribe\r\n${}\r\n{topic}\r\n:1\r\n", topic.len());
+            listener.says(said.as_bytes(), copies, 0);
+        }
+        listener
+    }
+
+    /// Answers all that is asked, where all channels have more than this node. The channels of which messages are read, in this order.
+    fn answer(listener: &mut Listener, copies: &mut Kept, ids: &[&str]) -> Vec<String> {
+        let mut read = Vec::new();
+        let sent = String::from_utf8(listener.connection.take_outgoing()).unwrap();
+        for command in sent.split("EVALSHA\r\n").skip(1) {
+            if !command.contains(Script::Read.digest()) {
+                listener.says(b"*2\r\n:1\r\n_\r\n", copies, 1);
+                continue;
+            }
+            let is_of = |id: &&&str| command.contains(std::str::from_utf8(names(id).stream()).unwrap());
+            // Digest, number of keys, two keys, epoch, offset, and how many messages, each behind its length.
+            if command.split("\r\n").nth(13) != Some("0") {
+                read.push(ids.iter().find(is_of).unwrap().to_string());
+            }
+            listener.says(BEHIND, copies, 1);
+        }
+        read
+    }
+
+    #[test]
+    fn a_channel_with_much_to_read_lets_others_have_their_turn() {
+        let (mut ids, mut copies) = (["a", "b", "c"], Kept::default());
+        let mut listener = listening(&mut ids, &mut copies);
+        let read: Vec<String> = (0..9).flat_map(|_| answer(&mut listener, &mut copies, &ids)).collect();
+        // Before the others were compared nobody knew that they are behind.
+        assert_eq!(read[1..7], [ids, ids].concat());
     }
 }
