@@ -161,6 +161,8 @@ struct State {
     /// The last time at which somebody asked for it to be compared, and that of the comparison that is under way.
     wanted: u64,
     reading: u64,
+    /// The message after which messages are being read; `None`: it is only compared.
+    reads_after: Option<Offset>,
 }
 
 /// What an answer is awaited for.
@@ -355,6 +357,7 @@ impl Relay {
             moved: 0,
             wanted: since,
             reading: 0,
+            reads_after: None,
         };
         self.channels.insert(topic.clone(), state);
         self.due.push_back(topic.clone());
@@ -494,6 +497,7 @@ impl Relay {
                     self.fetching += usize::from(is_turn);
                     state.stage = ChannelStage::Reading { again: false };
                     state.reading = state.wanted;
+                    state.reads_after = is_turn.then_some(after);
                 } else {
                     refused = true;
                 }

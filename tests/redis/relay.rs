@@ -243,6 +243,40 @@ fn a_message_that_nobody_is_told_of_is_found_in_the_next_round() {
 }
 
 #[test]
+fn a_message_that_another_version_tells_of_in_its_own_way_is_read_at_once() {
+    let server = Server::start(&[]);
+    let mut publisher = server.connect();
+    let mut node = Node::new(&server, "one");
+    node.open("a", 0);
+    node.until(|node| node.logs.ready.contains(&0));
+    // Its script says it by the Pub/Sub channel of another database.
+    let (names, topic) = (Names::of(b"ws:", 1, b"", b"a"), Names::of(b"ws:", 0, b"", b"a").topic().to_vec());
+    let keeping = Keeping { messages: Kept::Newest(10), age: 0, lifetime: 0, sharded: false };
+    let sealed = envelope::seal(MessageKind::Text, b"", b"", &[b"1"]).unwrap();
+    let begun = Instant::now();
+    publisher.ask(|out| script::publish(&names, Epoch(1), &sealed, &keeping, None, out));
+    publisher.words(&["PUBLISH", std::str::from_utf8(&topic).unwrap(), "1:1:99\nin another form"]);
+    node.until(|node| node.log("a").next == 2);
+    assert_eq!(node.data("a"), ["1"]);
+    assert!(begun.elapsed() < Duration::from_secs(1), "not with the next round: {:?}", begun.elapsed());
+}
+
+#[test]
+fn what_was_taken_out_of_a_stream_is_passed_over() {
+    let server = Server::start(&[]);
+    let mut publisher = server.connect();
+    for n in 1..=6 {
+        publish(&mut publisher, "a", &n.to_string());
+    }
+    let names = Names::of(b"ws:", 0, b"", b"a");
+    publisher.words(&["XDEL", std::str::from_utf8(names.stream()).unwrap(), "3-0", "4-0", "6-0"]);
+    let mut node = Node::new(&server, "one");
+    node.open("a", 0);
+    node.until(|node| node.logs.ready.contains(&0));
+    assert_eq!((node.data("a"), node.log("a").next), (vec!["1".into(), "2".into(), "5".into()], 7));
+}
+
+#[test]
 fn quiet_channels_cost_few_scripts() {
     const CHANNELS: usize = 500;
     let server = Server::start(&[]);

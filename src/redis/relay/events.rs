@@ -83,7 +83,9 @@ impl Relay {
             }
             Event::Ready(_) => self.connected(),
             Event::Ended(_) => self.disconnected(),
-            Event::Notice(Notice::Foreign { .. } | Notice::Other) => {}
+            // Another version of this module may say in another way that something has happened.
+            Event::Notice(Notice::Foreign { topic, .. }) => self.look_again(&topic),
+            Event::Notice(Notice::Other) => {}
         }
         self.ask(connection, copies, now);
     }
@@ -149,7 +151,15 @@ impl Relay {
         if !copies.follow(&state.channel, original(oldest), history) {
             return self.later(now + AGAIN, topic);
         }
+        let mut after = state.reads_after;
         for entry in &found.entries {
+            if let Some(after) = after.replace(entry.offset)
+                && entry.offset > after.next()
+                && copies.look(&state.channel).next == after.next()
+            {
+                // Somebody has taken what was between out of the stream.
+                copies.follow(&state.channel, original(entry.offset), history);
+            }
             let id = MessageId { epoch, offset: entry.offset };
             let Some(envelope) = envelope::open(&entry.sealed) else {
                 // Not one of ours, and lost for everybody.
@@ -163,7 +173,15 @@ impl Relay {
                 Appended::Behind(_) | Appended::OtherEpoch | Appended::NoCopy => break,
             }
         }
-        let next = copies.look(&state.channel).next;
+        let mut next = copies.look(&state.channel).next;
+        if found.entries.is_empty()
+            && next <= found.newest
+            && state.reads_after.is_some_and(|after| next == after.next())
+        {
+            // The newest ones were taken out.
+            copies.follow(&state.channel, original(found.newest.next()), history);
+            next = copies.look(&state.channel).next;
+        }
         state.is_behind = next <= found.newest;
         if state.is_behind {
             self.behind.push_back(topic);
