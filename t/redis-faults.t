@@ -302,4 +302,36 @@ SERVER
     $new->stop;
 };
 
+# Nobody else is there for whom the old workers would stay.
+case 'who waits for the engine while nginx is reloaded' => sub {
+    my $redis = Ws::Redis->start;
+    my $new = Ws::Nginx->start(
+        workers => 2,
+        http    => "websocket_channel_redis @{[$redis->url]};",
+        server  => <<'SERVER');
+        location = /sub    { websocket_channel $arg_id; }
+        location = /status { websocket_status; }
+SERVER
+    Ws::Redis::connected($new);
+    $redis->signal('STOP');
+    kill 'HUP', $new->master;
+    my @clients;
+    for my $nth (1 .. 60) {
+        my $client = Ws::Client->connect(port => $new->port);
+        $client->send("GET /sub?id=waiting-$nth HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+        push @clients, $client;
+        sleep 0.005;
+    }
+    $redis->signal('CONT');
+    my %status;
+    for my $client (@clients) {
+        $client->wait_until(sub { $client->{in} =~ m{^HTTP/1\.1 \d+} }, 'an answer');
+        $status{ substr $client->{in}, 9, 3 }++;
+    }
+    is_deeply(\%status, { 200 => 60 }, 'all of them are served');
+    $_->abandon for @clients;
+    $redis->kill;
+    $new->stop;
+};
+
 done_testing();

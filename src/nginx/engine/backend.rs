@@ -137,6 +137,7 @@ impl Redis {
             let (promise, pending) = later();
             let done = move |opened: Result<(), Failed>| promise.answer(opened.map_err(failure));
             engine.node.open(keys, history, compare, Box::new(done));
+            engine.keep_worker();
             engine.servers.post();
             pending
         });

@@ -83,7 +83,7 @@ struct Engine {
     node: Node,
     zone: Option<figures::Zone>,
     figures: Option<Figures>,
-    /// Armed while answers are awaited: a worker that is told to go does not go before.
+    /// Armed while answers or channels are awaited: a worker that is told to go does not go before.
     keep: Timer,
     /// Dropped after the events that point to them.
     _owners: [Box<Owner>; 2],
@@ -145,9 +145,9 @@ pub fn leaving() {
     ENGINES.with_borrow_mut(|engines| {
         for engine in engines {
             engine.node.leave();
-            if !engine.asked.is_empty() {
+            if engine.is_awaited() {
                 engine.keep.disarm();
-                engine.keep.arm(keeps_worker(engine.settings.timeout));
+                engine.keep_worker();
             }
         }
     });
@@ -242,19 +242,35 @@ fn run_node(number: usize) {
         if engine.node.has_more() {
             engine.servers.post();
         }
+        engine.let_worker_go();
     });
 }
 
 impl Engine {
+    /// Whether somebody waits for an answer or for channels.
+    fn is_awaited(&self) -> bool {
+        !self.asked.is_empty() || self.node.is_awaited()
+    }
+
+    /// The worker stays as long as an answer may take.
+    fn keep_worker(&mut self) {
+        self.keep.arm(keeps_worker(self.settings.timeout));
+    }
+
+    /// The worker need not stay where nobody waits any more.
+    fn let_worker_go(&mut self) {
+        if !self.is_awaited() {
+            self.keep.disarm();
+        }
+    }
+
     /// What has become of a command, and who waits for that.
     fn next_outcome(&mut self) -> Option<(CommandOutcome, Done)> {
         loop {
             let outcome = self.servers.next()?;
             let (CommandOutcome::Answered(token, _) | CommandOutcome::Failed(token, _)) = &outcome;
             let asked = self.asked.remove(token);
-            if self.asked.is_empty() {
-                self.keep.disarm();
-            }
+            self.let_worker_go();
             let Some(asked) = asked else { continue };
             if let Some(figures) = self.figures {
                 figures.pending(self.asked.len());
@@ -308,7 +324,7 @@ fn send(number: usize, slot: u16, publishes: bool, octets: Vec<u8>, done: Done) 
         if let Some(figures) = engine.figures {
             figures.sent(engine.asked.len());
         }
-        engine.keep.arm(keeps_worker(engine.settings.timeout));
+        engine.keep_worker();
         let deadline = now() + engine.settings.timeout;
         engine.servers.submit(token, Command { slot, publishes, octets, deadline });
         // One call for all commands of this turn.

@@ -343,6 +343,11 @@ impl Node {
         ready
     }
 
+    /// Whether somebody waits for channels.
+    pub fn is_awaited(&self) -> bool {
+        !self.opening.is_empty()
+    }
+
     /// Whether there is more to look at than was looked at.
     pub fn has_more(&self) -> bool {
         self.unseen > 0
