@@ -12,6 +12,7 @@
 mod announce;
 mod check;
 mod events;
+mod fetching;
 mod moving;
 #[cfg(test)]
 mod rig;
@@ -30,6 +31,7 @@ use crate::channel::position::{Epoch, MessageId, Offset};
 use crate::channel::store::{Appended, History, Original};
 use announce::Announced;
 use check::Quiet;
+use fetching::Fetching;
 use turns::Turns;
 
 /// How long a channel stays subscribed to that the node has no subscribers of any more, in milliseconds.
@@ -48,13 +50,8 @@ const LIFETIME: u64 = 65_000;
 /// How long after a refusal a channel is looked at again, in milliseconds.
 const AGAIN: u64 = 250;
 
-/// Messages, and about as many octets, that are read at once.
+/// Messages of a channel that are read at once.
 const MESSAGES: usize = 256;
-const OCTETS: usize = 256 << 10;
-
-/// Channels of which messages are read at the same time. The others are compared, and read when there is room: a server ends a connection that
-/// has subscribed and is to be sent more than 32 MiB (client-output-buffer-limit).
-const FETCHING: usize = 16;
 
 /// Names in one command.
 const NAMES: usize = 256;
@@ -203,9 +200,8 @@ pub struct Relay {
     next_token: u64,
     /// Channels that something is to be asked for, in that order.
     due: VecDeque<Box<[u8]>>,
-    /// Channels of which messages are read, how many they may be, and those that wait for their turn.
-    fetching: usize,
-    most_fetching: usize,
+    /// Channels of which messages are read, and those that wait for their turn.
+    fetching: Fetching,
     behind: VecDeque<Box<[u8]>>,
     /// Channels that something is to be asked for, but not before a time. Invariant: times never decrease from front to back
     /// in each queue.
@@ -250,8 +246,7 @@ impl Relay {
             asked: HashMap::new(),
             next_token: 0,
             due: VecDeque::new(),
-            fetching: 0,
-            most_fetching: FETCHING,
+            fetching: Fetching::new(),
             behind: VecDeque::new(),
             later: VecDeque::new(),
             count: VecDeque::new(),
@@ -402,9 +397,6 @@ impl Relay {
 
     /// The connection has ended. What the node has stays, and is compared once there is another one.
     pub fn disconnected(&mut self) {
-        if self.fetching > 0 {
-            self.fetch_less();
-        }
         self.forget_asked();
     }
 
@@ -412,28 +404,22 @@ impl Relay {
         self.asked.clear();
         self.due.clear();
         self.behind.clear();
-        self.fetching = 0;
+        self.fetching.end();
         self.quiet.clear();
     }
 
-    /// Messages were read. What is read at once stays less until everything was.
+    /// Messages were read.
     fn fetched(&mut self) {
-        self.fetching = self.fetching.saturating_sub(1);
+        self.fetching.done();
         if self.asked.is_empty() && self.due.is_empty() && self.behind.is_empty() {
-            self.most_fetching = FETCHING;
+            self.fetching.all_done();
         }
-    }
-
-    /// Messages will not be read: it may have been too much.
-    fn fetch_less(&mut self) {
-        self.fetching = self.fetching.saturating_sub(1);
-        self.most_fetching = (self.most_fetching / 4).max(1);
     }
 
     /// The next channel that something is to be asked for, and whether messages of it may be read. Those that wait for that have their turn
     /// one after the other, however much there is to be read of any of them.
     fn next_due(&mut self) -> Option<(Box<[u8]>, bool)> {
-        let has_room = self.fetching < self.most_fetching;
+        let has_room = self.fetching.has_room();
         if let Some(topic) = self.due.pop_front() {
             return Some((topic, has_room && self.behind.is_empty()));
         }
@@ -485,8 +471,7 @@ impl Relay {
                 let after = copies.look(&state.channel).next.previous();
                 let (token, epoch) = (Token(self.next_token), Epoch(copies.draw()));
                 let (names, counted) = (&state.names, state.counted.as_ref());
-                let (messages, octets) =
-                    if is_turn { (MESSAGES, OCTETS / FETCHING * self.most_fetching) } else { (0, 0) };
+                let (messages, octets) = if is_turn { (MESSAGES, self.fetching.octets()) } else { (0, 0) };
                 let wanted = script::Wanted { after, messages, octets, lifetime: LIFETIME };
                 let read = |out: &mut Vec<u8>| script::read(names, counted, epoch, wanted, out);
                 if connection.command_as(token, state.asking, now, read).is_ok() {
@@ -494,7 +479,9 @@ impl Relay {
                     self.counts.sent += 1;
                     let asked = if is_turn { Asked::Read } else { Asked::Comparison };
                     self.asked.insert(token, asked(topic.clone()));
-                    self.fetching += usize::from(is_turn);
+                    if is_turn {
+                        self.fetching.begin();
+                    }
                     state.stage = ChannelStage::Reading { again: false };
                     state.reading = state.wanted;
                     state.reads_after = is_turn.then_some(after);

@@ -29,9 +29,7 @@ impl Relay {
             },
             Event::Abandoned(token, _) => {
                 self.counts.failed += 1;
-                if let Some(Asked::Read(_)) = self.asked.remove(&token) {
-                    self.fetch_less();
-                }
+                self.asked.remove(&token);
             }
             Event::Notice(Notice::Message { topic, id, unix, history, sealed }) => {
                 self.told(&topic, id, unix, history, &sealed, copies);
@@ -234,7 +232,10 @@ mod tests {
     /// A relay that listens to these channels, and has asked for what they have.
     fn listening(ids: &mut [&str], copies: &mut Kept) -> Listener {
         let mut listener = Listener::new();
-        listener.relay.most_fetching = 1;
+        while listener.relay.fetching.octets() > 16 << 10 {
+            listener.relay.fetching.begin();
+            listener.relay.fetching.end();
+        }
         // In the order in which it subscribes to them.
         ids.sort_by_key(|id| names(id).slot());
         for id in &*ids {
@@ -275,5 +276,31 @@ mod tests {
         let read: Vec<String> = (0..9).flat_map(|_| answer(&mut listener, &mut copies, &ids)).collect();
         // Before the others were compared nobody knew that they are behind.
         assert_eq!(read[1..7], [ids, ids].concat());
+    }
+    #[test]
+    fn where_everything_was_read_much_is_read_at_once_again() {
+        let (mut ids, mut copies) = (["a"], Kept::default());
+        let mut listener = listening(&mut ids, &mut copies);
+        // Nobody has published.
+        let nothing = b"*4\r\n$1\r\n7\r\n$1\r\n0\r\n$1\r\n0\r\n$1\r\n0\r\n";
+        let announced = b"*2\r\n:1\r\n_\r\n";
+        listener.says(&[&nothing[..], announced].concat(), &mut copies, 1);
+        let topic = String::from_utf8(names("a").topic().to_vec()).unwrap();
+        let mut octets = || {
+            let said = format!(">3\r\n$8\r\nsmessage\r\n${}\r\n{topic}\r\n$1\r\nx\r\n", topic.len());
+            listener.connection.take_outgoing();
+            listener.says(said.as_bytes(), &mut copies, 2);
+            let sent = String::from_utf8(listener.connection.take_outgoing()).unwrap();
+            listener.says(nothing, &mut copies, 2);
+            if sent.contains(Script::Announce.digest()) {
+                listener.says(announced, &mut copies, 2);
+            }
+            sent.split("\r\n").nth(18).map(str::to_owned)
+        };
+        assert_eq!(
+            [octets(), octets(), octets()].map(Option::unwrap),
+            ["16384", "16384", "262144"],
+            "once nothing else is asked"
+        );
     }
 }
