@@ -195,3 +195,29 @@ fn an_epoch_that_the_worker_has_not_heard_of_is_a_gap_that_is_told_once() {
     rig.settle();
     assert_eq!(rig.items(session), [Got::Gap(MessageOf { epoch: 6, offset: 10 }), message(6, 10)]);
 }
+
+#[test]
+fn who_is_behind_goes_on_in_the_epoch_that_the_worker_has_heard_of() {
+    for is_told in [true, false] {
+        let mut rig = Rig::new(1, 1 << 20, Limits::default());
+        rig.follow(original(5, 1, 0));
+        let session = rig.listen("");
+        rig.follow(original(6, 1, 0));
+        // The worker hears of it by the news, or by the next subscriber.
+        if is_told {
+            rig.settle();
+        } else {
+            rig.listen("");
+        }
+        let id = rig.client(0, session).id;
+        rig.workers[0].fanout.block(id);
+        rig.append(6, 1..=3);
+        while rig.collect(0) {}
+        while rig.serve(0, usize::MAX) {}
+        rig.workers[0].fanout.shed();
+        rig.workers[0].fanout.unblock(id);
+        rig.settle();
+        let gap = Got::Gap(MessageOf { epoch: 6, offset: 1 });
+        assert_eq!(rig.items(session), [gap, message(6, 1), message(6, 2), message(6, 3)]);
+    }
+}
