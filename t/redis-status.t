@@ -57,16 +57,22 @@ case 'json' => sub {
     unlike(request($port, 'GET', $_)->{body}, qr/secret/, 'no password') for '/status', '/text', '/prometheus';
 };
 
-case 'one server, two prefixes' => sub {
-    my $two = Ws::Nginx->start(http => "websocket_channel_redis $url;", server => <<'SERVER');
+case 'one server, some prefixes' => sub {
+    my $server = <<'SERVER';
     location = /a          { websocket_channel $arg_id mode=pub; }
     location = /b          { websocket_channel $arg_id mode=pub; websocket_channel_redis_prefix "b\"\n:"; }
+    location = /c          { websocket_channel $arg_id mode=pub; websocket_channel_redis_prefix ONE; }
+    location = /d          { websocket_channel $arg_id mode=pub; websocket_channel_redis_prefix OTHER; }
     location = /status     { websocket_status; }
     location = /prometheus { websocket_status prometheus; }
 SERVER
+    # Octets that are no text.
+    $server =~ s/ONE/\xfe/;
+    $server =~ s/OTHER/\xff/;
+    my $two = Ws::Nginx->start(http => "websocket_channel_redis $url;", server => $server);
     Ws::Redis::connected($two);
     is_deeply([map { $_->{engine} } @{decode_json(request($two->port, 'GET', '/status')->{body})->{engines}}],
-        [$url, "$url (prefix b\\\"\\n:)"], 'are two engines with two names');
+        [$url, map { "$url (prefix $_)" } 'b\"\n:', '\xfe', '\xff'], 'are engines with different names');
     my %seen;
     my @again = grep { $seen{$_}++ } map { /^(\w+(?:\{.*\})?) \S+$/ } split /\n/, request($two->port, 'GET', '/prometheus')->{body};
     is_deeply(\@again, [], 'and each sample is there once');

@@ -89,7 +89,10 @@ impl Settings {
         let url = &self.wanted.url;
         match &*self.wanted.prefix {
             conf::REDIS_PREFIX => url.to_string(),
-            other => format!("{url} (prefix {})", String::from_utf8_lossy(other).escape_debug()),
+            other => match std::str::from_utf8(other) {
+                Ok(text) => format!("{url} (prefix {})", text.escape_debug()),
+                Err(_) => format!("{url} (prefix {})", other.escape_ascii()),
+            },
         }
     }
 
