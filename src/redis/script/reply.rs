@@ -47,7 +47,7 @@ pub struct Fetched {
     pub oldest: Option<Offset>,
     /// How the epoch has come about.
     pub lineage: Lineage,
-    /// What the channel keeps; `None` where that is not known: nobody has published.
+    /// What the channel keeps; `None` where that is not known, as where nobody has published.
     pub history: Option<History>,
     /// What was asked for, oldest first.
     pub entries: Vec<Entry>,
@@ -154,10 +154,8 @@ fn past(value: &Value) -> Result<(Lineage, Option<History>), Failure> {
         None | Some([]) => None,
         Some(epoch) => Some(Epoch(decimal(epoch).ok_or(Failure::Malformed)?)),
     };
-    let history = match parts.next() {
-        None | Some([]) => None,
-        Some(text) => Some(history(text).ok_or(Failure::Malformed)?),
-    };
+    // What another version of this module may say in another way is not known.
+    let history = parts.next().and_then(history);
     Ok((Lineage { base: Offset(base), previous }, history))
 }
 
@@ -338,6 +336,11 @@ mod tests {
         assert_eq!(fetched.lineage, Lineage { base: Offset(3), previous: Some(Epoch(41)) });
         assert_eq!(fetched.history, Some(History { length: 10, time: 500 }));
         assert_eq!(fetched.entries, [Entry { offset: Offset(7), unix: 5, sealed: b"x".to_vec() }]);
+        for past in ["3;41", "3;41;", "3;41;10:500:1", "3;41;other"] {
+            let reply = Value::Array(vec![bulk("42"), bulk("7"), bulk("6"), bulk(past)]);
+            let fetched = super::fetched(&reply).unwrap();
+            assert_eq!((fetched.lineage.base, fetched.history), (Offset(3), None), "{past}");
+        }
         let none = Value::Array(vec![Value::Null, bulk("0"), bulk("0"), bulk("0;;")]);
         let none = super::fetched(&none).unwrap();
         assert_eq!((none.epoch, none.newest, none.oldest, none.history), (None, Offset(0), None, None));
