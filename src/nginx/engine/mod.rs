@@ -29,7 +29,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::backend::keeps_worker;
-use super::channel::hub;
+use super::channel::hub::{self, Hub};
 use super::ffi;
 use super::guard::guard;
 use super::log::{self, Level};
@@ -140,8 +140,9 @@ pub fn begin(engines: &Engines) {
     }
 }
 
-/// The worker has been told to go: another one is to listen.
+/// The worker has been told to go: another one is to listen, if one stays.
 pub fn leaving() {
+    hub::with(Hub::leave);
     ENGINES.with_borrow_mut(|engines| {
         for engine in engines {
             engine.node.leave();
@@ -159,7 +160,7 @@ pub fn end() {
     for mut engine in engines {
         // What was asked for in the last moment, such as telling that the clients of this worker have gone.
         engine.servers.advance();
-        engine.node.leave();
+        engine.node.give_up();
         for (_, Asked { done, .. }) in engine.asked.drain() {
             done(Err(Failed::Unknown));
         }

@@ -4,6 +4,9 @@
 //!
 //! The relay is claimed in the zone like a shared program, and asked for channels by its input. A copy that it keeps carries its number;
 //! when it goes, its copies are nobody's until the next one has compared them.
+//!
+//! A worker that was told to go leaves the relay to one that stays. Where there is none, since nginx quits, or the configuration has
+//! another zone or not this engine any more, it listens for those who stay connected, until it ends or somebody comes who stays.
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
@@ -183,16 +186,18 @@ impl Node {
     pub fn tick(&mut self) {
         self.attach();
         let Some(handle) = self.handle else { return };
-        let view = hub::with(|hub| hub.look_at_program(handle, !self.leaving, self.run));
+        let view = hub::with(|hub| hub.look_at_program(handle, true, self.run));
         match view {
             Some(Ok(Some(view))) => {
                 self.run = view.run;
                 match view.owner {
-                    Owner::Nobody if !self.leaving => self.claim(handle),
+                    // The zone prefers those that stay.
+                    Owner::Nobody => self.claim(handle),
+                    Owner::Own if self.leaving && view.successors => self.give_up(),
                     Owner::Other(process) if !lives(process) => {
                         hub::with(|hub| hub.release_dead(process));
                     }
-                    Owner::Nobody | Owner::Own | Owner::Other(_) => {}
+                    Owner::Own | Owner::Other(_) => {}
                 }
             }
             Some(Ok(None)) => {
@@ -244,9 +249,14 @@ impl Node {
         self.own = Some(own);
     }
 
-    /// Another worker is to listen.
+    /// Another worker is to listen, if there is one that stays.
     pub fn leave(&mut self) {
         self.leaving = true;
+        self.tick();
+    }
+
+    /// Another worker is to listen.
+    pub fn give_up(&mut self) {
         if let (Some(handle), Some(own)) = (self.handle, self.own.take()) {
             own.leave();
             hub::with(|hub| hub.program_left(handle));
@@ -368,7 +378,7 @@ impl Node {
             return own.number().into();
         }
         let Some(handle) = self.handle else { return 0 };
-        let view = hub::with(|hub| hub.look_at_program(handle, !self.leaving, self.run));
+        let view = hub::with(|hub| hub.look_at_program(handle, true, self.run));
         match view {
             Some(Ok(Some(view))) => match (view.owner, view.phase) {
                 (Owner::Other(_), ProgramPhase::Running(number)) => number.into(),
