@@ -203,6 +203,23 @@ case 'no memory' => sub {
     is(request($port, 'POST', '/pub?id=memory', body => 'x')->{status}, 202);
 };
 
+case 'what it has cannot be saved, as with a full disk' => sub {
+    # Nothing can take the place of a directory that has something in it.
+    my $dump = $redis->log_file =~ s/log\z/dump.rdb/r;
+    mkdir $_ or die "$_: $!\n" for $dump, "$dump/full";
+    $redis->command('CONFIG', 'SET', 'save', '3600 1000000');
+    $redis->command('BGSAVE');
+    await('saving to fail', sub { $redis->command('INFO', 'persistence') =~ /rdb_last_bgsave_status:err/ });
+    my $response = request($port, 'POST', '/pub?id=disk', body => 'x');
+    is($response->{status}, 503);
+    ok($response->{headers}{'retry-after'});
+    rmdir $_ for "$dump/full", $dump;
+    $redis->command('BGSAVE');
+    await('saving to succeed', sub { $redis->command('INFO', 'persistence') =~ /rdb_last_bgsave_status:ok/ });
+    is(request($port, 'POST', '/pub?id=disk', body => 'x')->{status}, 202);
+    $redis->command('CONFIG', 'SET', 'save', '');
+};
+
 $redis->kill;
 $ngx->stop;
 

@@ -40,7 +40,8 @@ pub enum ErrorReply {
     /// `READONLY`, `MASTERDOWN`, `UNBLOCKED`: it is not the master, or is not any more. Nothing was done; the connection is to
     /// be closed and the master looked for.
     NotMaster,
-    /// `LOADING`, `BUSY`, `NOREPLICAS`, `CLUSTERDOWN`, `STALE`: not now. Nothing was done.
+    /// `LOADING`, `BUSY`, `NOREPLICAS`, `MISCONF` (what it has cannot be saved, as with a full disk), `CLUSTERDOWN`, `STALE`: not now.
+    /// Nothing was done.
     NotNow(String),
     /// `OOM`: there is no memory for what would be written. Nothing was done.
     OutOfMemory,
@@ -72,7 +73,7 @@ impl ErrorReply {
         let (code, rest) = text.split_once(' ').unwrap_or((&text, ""));
         match code {
             "READONLY" | "MASTERDOWN" | "UNBLOCKED" => Self::NotMaster,
-            "LOADING" | "BUSY" | "NOREPLICAS" | "CLUSTERDOWN" | "STALE" => Self::NotNow(text.into_owned()),
+            "LOADING" | "BUSY" | "NOREPLICAS" | "MISCONF" | "CLUSTERDOWN" | "STALE" => Self::NotNow(text.into_owned()),
             "OOM" => Self::OutOfMemory,
             "MOVED" => Redirect::parse(rest).map_or_else(|| Self::Other(text.to_string()), Self::Moved),
             "ASK" => Redirect::parse(rest).map_or_else(|| Self::Other(text.to_string()), Self::Ask),
