@@ -20,9 +20,9 @@ ngx_ws_connect(struct sockaddr *address, socklen_t length, ngx_str_t *name, ngx_
     ngx_log_t              quiet;
     ngx_peer_connection_t  peer;
 
-    /* ngx_event_connect_peer() does not ask log_error where connect() fails at once */
+    /* ngx_event_connect_peer() does not ask log_error where connect() fails at once: NGX_LOG_CRIT for a unix socket that is gone */
     quiet = *log;
-    quiet.log_level = ngx_min(log->log_level, NGX_LOG_CRIT);
+    quiet.log_level = ngx_min(log->log_level, NGX_LOG_ALERT);
 
     ngx_memzero(&peer, sizeof(ngx_peer_connection_t));
 

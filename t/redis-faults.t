@@ -298,6 +298,32 @@ SERVER
     $new->stop;
 };
 
+case 'a unix socket that is gone for a while, and made anew' => sub {
+    my $redis = Ws::Redis->start;
+    my $engine = 'unix:' . $redis->socket;
+    my $new = Ws::Nginx->start(http => "websocket_channel_redis $engine;", server => <<'SERVER');
+        location = /pub    { websocket_channel $arg_id mode=pub; }
+        location = /sub    { websocket_channel $arg_id; }
+        location = /status { websocket_status; }
+SERVER
+    Ws::Redis::connected($new);
+    unlink $redis->socket;
+    $redis->kill;
+    await('it to be known', sub { request($new->port, 'POST', '/pub?id=socket', body => 'x')->{status} == 503 });
+    # Several attempts to connect.
+    sleep 1.5;
+    my @lines = grep { !/\[(?:notice|info)\]/ } split /\n/, $new->log;
+    is(scalar @lines, 1, 'one line, and none for each attempt to connect') or diag(join "\n", @lines);
+    $redis->launch;
+    Ws::Redis::connected($new);
+    my $client = Ws::Client->open($new->port, '/sub?id=socket');
+    publish($new->port, '/pub?id=socket', 'again');
+    is($client->message->{payload}, 'again');
+    is($client->close(1000), 'close 1000');
+    $redis->kill;
+    $new->stop;
+};
+
 case 'a server that ends each connection soon' => sub {
     my $redis = Ws::Redis->start('client-output-buffer-limit' => 'pubsub 4kb 0 0');
     my $new = Ws::Nginx->start(
