@@ -277,6 +277,7 @@ mod tests {
         // Before the others were compared nobody knew that they are behind.
         assert_eq!(read[1..7], [ids, ids].concat());
     }
+
     #[test]
     fn where_everything_was_read_much_is_read_at_once_again() {
         let (mut ids, mut copies) = (["a"], Kept::default());
