@@ -147,21 +147,21 @@ fn what_is_too_old_goes_after_a_while() {
 fn what_has_expired_is_not_counted() {
     let server = Server::start(&[]);
     let mut client = server.connect();
-    let keeping = Keeping { messages: Kept::All, age: 200, lifetime: 10_000, sharded: false };
+    let keeping = Keeping { messages: Kept::All, age: 1_000, lifetime: 10_000, sharded: false };
     for _ in 0..7 {
         publish(&mut client, b"news", 1, "x", &keeping).unwrap();
     }
-    std::thread::sleep(std::time::Duration::from_millis(120));
+    std::thread::sleep(std::time::Duration::from_millis(600));
     for _ in 0..4 {
         publish(&mut client, b"news", 1, "x", &keeping).unwrap();
     }
     assert_eq!(info(&mut client, b"news").messages, 11);
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(info(&mut client, b"news").messages, 4);
-    std::thread::sleep(std::time::Duration::from_millis(160));
+    std::thread::sleep(std::time::Duration::from_millis(800));
     assert_eq!(info(&mut client, b"news").messages, 0);
     assert_eq!(publish(&mut client, b"news", 1, "x", &keeping).unwrap().messages, 1, "all others have expired");
-    std::thread::sleep(std::time::Duration::from_millis(210));
+    std::thread::sleep(std::time::Duration::from_millis(1_050));
     let deleted = client.ask(|out| script::delete(&names(b"news"), false, None, out));
     assert_eq!(script::reply::state(&deleted).unwrap().messages, 0);
 }
@@ -199,13 +199,13 @@ fn what_has_expired_does_not_come_back_with_a_message_that_is_kept_longer() {
     let keeping = |age| Keeping { messages: Kept::All, age, lifetime: 60_000, sharded: false };
     for (id, longer) in [(b"news", 60_000), (b"ever", 0)] {
         for _ in 0..4 {
-            publish(&mut client, id, 1, "x", &keeping(80)).unwrap();
+            publish(&mut client, id, 1, "x", &keeping(1_000)).unwrap();
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(std::time::Duration::from_millis(1_200));
         assert_eq!(info(&mut client, id).messages, 0);
         assert_eq!(publish(&mut client, id, 1, "x", &keeping(longer)).unwrap().messages, 1);
         assert_eq!(offsets(&read(&mut client, id, 9, 0, 10).unwrap()), [5]);
-        publish(&mut client, id, 1, "x", &keeping(80)).unwrap();
+        publish(&mut client, id, 1, "x", &keeping(1_000)).unwrap();
         assert_eq!(publish(&mut client, id, 1, "x", &keeping(longer)).unwrap().messages, 3, "nothing else has expired");
     }
 }
