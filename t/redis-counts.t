@@ -143,6 +143,34 @@ case 'an engine that has lost all' => sub {
     $_->close for @clients;
 };
 
+case 'a node that has two engines of one server: a URL that is spelled in two ways' => sub {
+    my $node = Ws::Nginx->start(
+        http   => "websocket_channel_zone 4m; websocket_channel_redis $url;",
+        server => <<"SERVER");
+    websocket_channel_presence \$arg_name;
+    location = /sub   { websocket_channel \$arg_id; }
+    location = /other { websocket_channel \$arg_id; websocket_channel_redis redis://localhost:@{[$redis->port]}; }
+    location = /status { websocket_status; }
+SERVER
+    Ws::Redis::connected($node);
+    my @clients = (join_as($two, 'z', '/sub?id=spelled'));
+    push @clients, join_as($node->port, 'x', '/sub?id=spelled') for 1 .. 3;
+    push @clients, join_as($node->port, 'y', '/other?id=spelled') for 1 .. 2;
+    until_is('x*3 y*2 z of 6', sub { present($one, '/pub?id=spelled') });
+    # Each of them has said it again.
+    for (1 .. 4) {
+        sleep 3;
+        is(present($one, '/pub?id=spelled'), 'x*3 y*2 z of 6');
+    }
+    $_->close for @clients;
+    until_is(0, sub { info($one, 'spelled')->{subscribers} });
+    $node->signal('TERM');
+    waitpid $node->master, 0;
+    is($?, 0);
+    delete $node->{master};
+    $node->log_is_clean;
+};
+
 case 'a node that dies is gone' => sub {
     my @clients = map { join_as($_, 'x', '/sub?id=dies') } $one, $two, $two;
     until_is('x*3 of 3', sub { present($one, '/pub?id=dies') });

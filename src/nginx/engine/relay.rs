@@ -227,9 +227,10 @@ impl Node {
             return;
         }
         let number = (random::number() as u32).max(1);
-        // The next relay of the node has the same name: what this one has announced is not counted beside it.
+        // The next relay of the node for this engine has the same name: what this one has announced is not counted beside it. Another
+        // engine of the node, which may be the same server by another URL, has another name.
         let Some(Ok(identity)) = hub::with(|hub| hub.store.identity()) else { return };
-        let name = format!("{identity:014x}").into_bytes();
+        let name = format!("{:016x}", identity ^ self.settings.space).into_bytes();
         let mut own = Listeners::new(&self.settings, self.figures, self.handler, self.owner, number, name);
         if let Some(host) = &self.host {
             own.aim(host);
