@@ -124,6 +124,7 @@ impl Link {
         if !matches!(self.stage, LinkStage::Down { .. }) {
             // Nobody waits for anything of it.
             self.stage = LinkStage::Down { until: 0 };
+            self.forgive();
         }
         self.events.clear();
         self.timer.post_next();
@@ -361,11 +362,16 @@ impl Link {
             self.events.push_back(event);
         }
         if ended {
-            if self.ready.take().is_some_and(|ready| now() >= ready + LASTING) {
-                self.backoff.reset();
-            }
+            self.forgive();
             let wait = self.backoff.next((self.random)());
             self.stage = LinkStage::Down { until: now() + wait };
+        }
+    }
+
+    /// A connection has ended: what has failed before it does not count any more where it has lasted.
+    fn forgive(&mut self) {
+        if self.ready.take().is_some_and(|ready| now() >= ready + LASTING) {
+            self.backoff.reset();
         }
     }
 
