@@ -5,6 +5,7 @@ use warnings;
 
 use lib 't/lib';
 use JSON::PP qw(decode_json);
+use MIME::Base64 qw(encode_base64);
 use Test::More;
 use Time::HiRes qw(sleep);
 use Ws::Client;
@@ -141,6 +142,18 @@ case 'another worker listens' => sub {
     is($listener->text, $_) for 1 .. 40;
     is(stored($two, 'goes-on'), join ' ', 1 .. 40);
     $listener->close;
+};
+
+case 'what the engine has of a channel that keeps nothing goes, and of one that keeps messages for ever stays' => sub {
+    for my $one_of (['off', 60_000, 67_500], ['few', -1, -1]) {
+        my ($location, $least, $most) = @$one_of;
+        publish($one, "/$location?id=lives-$location", 'x');
+        my $id = encode_base64("lives-$location", '') =~ tr{+/=}{-_}dr;
+        my ($hash) = grep { /\Q.$id}:h\E\z/ } @{$redis->command('KEYS', '*')};
+        my $left = $redis->command('PTTL', $hash);
+        cmp_ok($left, '>=', $least - ($least > 0 ? 5_000 : 0), "$location: $left");
+        cmp_ok($left, '<=', $most, "$location: $left");
+    }
 };
 
 # No process may be left of any of them.

@@ -205,7 +205,12 @@ impl Backend for Redis {
                 History { length, .. } => Kept::Newest(length.into()),
             },
             age: history.time,
-            lifetime: if history.time == 0 { 0 } else { history.time.max(LIFETIME) },
+            lifetime: match history {
+                // Who comes back soon still finds the epoch of its position.
+                History::OFF => LIFETIME,
+                History { time: 0, .. } => 0,
+                History { time, .. } => time.max(LIFETIME),
+            },
             sharded: self.is_sharded(),
         };
         let counted = self.counted(key);
