@@ -18,7 +18,7 @@ if ! command -v mdbook >/dev/null; then
 fi
 
 # Pages outside of docs/ that its pages link to, and what else they do: files are copied as they are.
-pages=(SECURITY.md CONTRIBUTING.md CHANGELOG.md client/README.md client/terminal/README.md)
+pages=(SECURITY.md CONTRIBUTING.md CHANGELOG.md conf/README.md client/README.md client/terminal/README.md)
 book=target/book-source
 rm -rf "$book" target/book
 mkdir -p "$book"
@@ -30,7 +30,7 @@ for page in "${pages[@]}"; do
 done
 sed -i -E 's#\]\(\.\./#](#g' "$book"/*.md
 sed -i -E 's#\]\(docs/#](#g' "$book"/{SECURITY,CONTRIBUTING,CHANGELOG}.md
-sed -i -E 's#\]\(((\.\./)+)docs/#](\1#g' "$book"/client/README.md "$book"/client/terminal/README.md
+sed -i -E 's#\]\(((\.\./)+)docs/#](\1#g' "$book"/{conf,client,client/terminal}/README.md
 {
     printf '\n# In the repository\n\n'
     for page in "${pages[@]}"; do
