@@ -250,7 +250,7 @@ case 'a channel that is deleted and created again while somebody is away' => sub
     silent($watcher, $port, 'l');
     # The same with a subscriber that the DELETE itself has disconnected.
     request($port, 'DELETE', '/info?group=l&id=x');
-    is($client->close, 'close 1001 channel deleted');
+    is($client->server_close, 'close 1001 channel deleted');
     $client = Ws::Client->open($port, '/long?group=l&id=x&me=ann');
     silent($watcher, $port, 'l');
     $_->abandon for $client, $watcher;
