@@ -26,8 +26,9 @@ const USAGE: &str = "usage: bench [OPTION ...] exec|busy|ws|channel|publish|redi
   --scale F          part of the connections that the figures ask for (1.0)
   --quiet S          longest wait, before each measurement, for other work on the machine to pause (0)
   --only TEXT        only the rows whose name contains this
-  --picture FILE     draws the main figures of this run and of earlier ones in the same directory, of three rounds or more of whole size;
-                     a shorter run draws those of shorter runs, in trial/performance.svg of the directory";
+  --picture FILE     draws the main figures of this run and of earlier ones in the same directory, of three rounds or more of whole size,
+                     once there are all of them; else they are drawn in performance.svg of the directory, and those of shorter runs in
+                     trial/performance.svg";
 
 /// What 50,000 subscribers and their server need, each in its own process.
 const DESCRIPTORS: u64 = 51_000;
@@ -83,8 +84,9 @@ fn parse(arguments: impl Iterator<Item = String>) -> io::Result<Task> {
 /// Draws the main figures that were kept.
 fn draw(bench: &Bench, picture: PathBuf) -> io::Result<()> {
     let kept = figures::kept_in(&bench.setup, &bench.effort);
-    let path = if bench.effort.is_whole() { picture } else { kept.join("performance.svg") };
-    let Some(svg) = overview::svg(&kept) else { return Ok(()) };
+    let Some((svg, has_all)) = overview::svg(&kept) else { return Ok(()) };
+    // What measures a part of the figures does not take the others out of the picture.
+    let path = if bench.effort.is_whole() && has_all { picture } else { kept.join("performance.svg") };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -9,8 +9,8 @@ use crate::picture::{self, Bar, Panel};
 use crate::report::OURS;
 use crate::results::{self, Cell};
 
-/// The picture of what was kept in this directory; none where nothing was.
-pub fn svg(directory: &Path) -> Option<String> {
+/// The picture of what was kept in this directory, and whether it shows all that there is to be shown; none where nothing was kept.
+pub fn svg(directory: &Path) -> Option<(String, bool)> {
     let kept = |name| results::kept(directory, name);
     let (channel, publish, pause) = (kept("channel"), kept("publish"), kept("pause"));
     let panels = [
@@ -22,8 +22,10 @@ pub fn svg(directory: &Path) -> Option<String> {
         deliveries(&kept("growth")),
         pauses(&pause),
     ];
+    let all = panels.len();
     let panels: Vec<Panel> = panels.into_iter().filter(|panel| !panel.bars.is_empty()).collect();
-    (!panels.is_empty()).then(|| picture::svg("What the module takes, beside its peers", &panels))
+    let has_all = panels.len() == all;
+    (!panels.is_empty()).then(|| (picture::svg("What the module takes, beside its peers", &panels), has_all))
 }
 
 const EACH: &str = "CPU time of the server for each delivery, less is better";
@@ -109,6 +111,26 @@ mod tests {
         };
         assert_eq!(labels(&["Nchan", OURS]), ["A, Nchan", "A, ours"]);
         assert_eq!(labels(&[OURS]), ["A"]);
+    }
+
+    #[test]
+    fn a_part_of_the_figures_is_not_all_of_the_picture() {
+        let directory = std::env::temp_dir().join(format!("ngx_ws_exec_overview_{}", std::process::id()));
+        let keep = |name: &str, rows: &[String]| {
+            let results = results::Results::default();
+            results.add(rows.iter().map(|row| cell(row, OURS, 1.0)));
+            results.keep(&directory, name).unwrap();
+            svg(&directory).unwrap().1
+        };
+        let channel = [channel::ONE_THOUSAND, channel::TRANSPORTS[0].0].map(str::to_owned);
+        let growth = format!("{}, {}", growth::DELIVERY, growth::SUBSCRIBERS);
+        assert!(!keep("channel", &channel));
+        assert!(!keep("publish", &[publish::BY_HTTP.to_owned()]));
+        assert!(!keep("exec", &[exec::ECHO.to_owned()]));
+        assert!(!keep("tcp", &[tcp::ECHO.to_owned()]));
+        assert!(!keep("growth", &[growth]));
+        assert!(keep("pause", &[pause::SHOWN[0].0.to_owned()]));
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
