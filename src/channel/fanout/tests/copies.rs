@@ -157,8 +157,8 @@ fn who_comes_before_the_worker_has_heard_of_another_epoch_is_in_it() {
     assert_eq!(rig.items(early)[5..], [gap, message(6, 1), message(6, 2)]);
 }
 
-#[test]
-fn who_is_behind_gets_nothing_of_an_epoch_that_the_worker_has_not_heard_of() {
+/// A worker with a session that takes nothing, behind which it does not keep what comes in epoch 5 any more.
+fn with_one_behind() -> (Rig, usize, SubscriberId) {
     let mut rig = Rig::new(1, 1 << 20, Limits::default());
     rig.follow(original(5, 1, 0));
     let session = rig.listen("");
@@ -168,6 +168,12 @@ fn who_is_behind_gets_nothing_of_an_epoch_that_the_worker_has_not_heard_of() {
     while rig.collect(0) {}
     while rig.serve(0, usize::MAX) {}
     rig.workers[0].fanout.shed();
+    (rig, session, id)
+}
+
+#[test]
+fn who_is_behind_gets_nothing_of_an_epoch_that_the_worker_has_not_heard_of() {
+    let (mut rig, session, id) = with_one_behind();
     rig.follow(original(6, 1, 0));
     rig.append(6, 1..=3);
     rig.workers[0].fanout.unblock(id);
@@ -179,15 +185,7 @@ fn who_is_behind_gets_nothing_of_an_epoch_that_the_worker_has_not_heard_of() {
 
 #[test]
 fn an_epoch_that_the_worker_has_not_heard_of_is_a_gap_that_is_told_once() {
-    let mut rig = Rig::new(1, 1 << 20, Limits::default());
-    rig.follow(original(5, 1, 0));
-    let session = rig.listen("");
-    let id = rig.client(0, session).id;
-    rig.workers[0].fanout.block(id);
-    rig.append(5, 1..=3);
-    while rig.collect(0) {}
-    while rig.serve(0, usize::MAX) {}
-    rig.workers[0].fanout.shed();
+    let (mut rig, session, id) = with_one_behind();
     rig.follow(original(6, 10, 9));
     rig.workers[0].fanout.unblock(id);
     rig.serve(0, usize::MAX);
