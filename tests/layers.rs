@@ -84,6 +84,7 @@ const FILES: &[(&str, &str)] = &[
     ("engine/address", "engine"),
     ("engine/backend", "engine"),
     ("engine/cluster", "engine"),
+    ("engine/copies", "engine"),
     ("engine/figures", "engine"),
     ("engine/line", "engine"),
     ("engine/link", "engine"),

@@ -6,8 +6,8 @@ use std::ffi::c_void;
 use std::rc::Rc;
 
 use super::address::Host;
+use super::copies::copies;
 use super::link::Link;
-use super::relay::copies;
 use super::servers::Servers;
 use super::{Settings, figures};
 use crate::ledger::engines::{Figures, Loss};

@@ -9,6 +9,7 @@
 mod address;
 mod backend;
 mod cluster;
+mod copies;
 mod figures;
 mod line;
 mod link;
