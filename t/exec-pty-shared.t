@@ -123,7 +123,7 @@ case 'one terminal for clients of all workers' => sub {
     $ngx->await_programs(1);
     # What is interrupted is interrupted for all.
     $second->send(text("sleep 1000\n"));
-    $ngx->await_programs(2);
+    $ngx->await_command(qr/^sleep 1000/);
     $first->send(text("\x03"));
     $ngx->await_programs(1);
     $_->abandon for $first, $second;

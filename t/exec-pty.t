@@ -53,7 +53,7 @@ case 'a shell: echo, job control, the size' => sub {
     $client->send(text("\e[8;50;132t"), text("stty size\n"));
     like(read_until($client, qr/\d+ \d+\r\n/), qr/50 132\r\n/);
     $client->send(text("sleep 1000\n"));
-    $ngx->await_programs(2);
+    $ngx->await_command(qr/^sleep 1000/);
     $client->send(text("\x03"));
     $ngx->await_programs(1);
     $client->send(text("exit 3\n"));

@@ -110,10 +110,9 @@ case 'the size is that of the page, and follows it' => sub {
 
 case 'Ctrl-C' => sub {
     type('sleep 1000');
-    my $sleeps = sub { scalar grep { Ws::Process::command($_) =~ /^sleep 1000/ } $ngx->programs };
-    await('the program', sub { $sleeps->() == 1 });
+    $ngx->await_command(qr/^sleep 1000/);
     $browser->evaluate('terminal.input("\x03")');
-    await('its end', sub { $sleeps->() == 0 });
+    await('its end', sub { !grep { Ws::Process::command($_) =~ /^sleep 1000/ } $ngx->programs });
     pass('the program is interrupted');
 };
 

@@ -434,6 +434,14 @@ sub await_programs {
     return @programs;
 }
 
+# await_command(pattern): until one of the programs has become this command. What a shell has forked only is not in the foreground of
+# its terminal yet.
+sub await_command {
+    my ($self, $pattern) = @_;
+
+    return await("a program like $pattern", sub { scalar grep { command($_) =~ $pattern } $self->programs });
+}
+
 sub zombies {
     my ($self) = @_;
 
