@@ -100,7 +100,7 @@ fuzz_target!(|data: &[u8]| {
     let ids: Vec<_> =
         windows.iter().map(|window| MessageId { epoch: window.epoch, offset: Offset(numbers.next()) }).collect();
     let asked = match numbers.next() % 4 {
-        0 => Asked::After(ids),
+        0 => Asked::After(ids.into()),
         1 => Asked::Cut(Cut { zone: 1, serial: numbers.next(), named: ids.into_iter().skip(1).collect() }),
         _ => asked,
     };

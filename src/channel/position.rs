@@ -12,6 +12,8 @@ mod cut;
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 pub use asked::Asked;
 pub use cut::{Cut, MOST_LISTED, UNKNOWN};
 
@@ -264,7 +266,7 @@ impl Window {
 /// position names channels that are not there (any more), then each channel that it does not name is a successor of one:
 /// it begins at its oldest, with a gap. Otherwise the position is from before this channel was subscribed to, and it
 /// begins like a new subscription. With a cut, each channel that is not named goes on after the cut.
-pub fn begin(windows: &[Window], asked: &Asked, start: Start) -> Vec<Beginning> {
+pub fn begin(windows: &[Window], asked: &Asked, start: Start) -> SmallVec<[Beginning; 1]> {
     let ids = match asked {
         Asked::Nothing | Asked::Unknown => &[][..],
         Asked::After(ids) => ids.as_slice(),
@@ -320,8 +322,8 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_written() {
-        assert_eq!(Asked::id(b"77:5"), Asked::After(vec![id(77, 5)]));
-        assert_eq!(Asked::id(b" 77:5 , 1:0 "), Asked::After(vec![id(77, 5), id(1, 0)]));
+        assert_eq!(Asked::id(b"77:5"), Asked::After(smallvec::smallvec![id(77, 5)]));
+        assert_eq!(Asked::id(b" 77:5 , 1:0 "), Asked::After(smallvec::smallvec![id(77, 5), id(1, 0)]));
         assert_eq!(join([id(77, 5), id(1, 0)].map(Some)), "77:5,1:0");
         assert_eq!(etag(join([Some(id(77, 5))])), "\"77:5\"");
         assert_eq!(id(u64::MAX, u64::MAX).to_string().len(), MessageId::MAX_LEN);
@@ -468,8 +470,8 @@ mod tests {
         fn a_position_survives_its_string(ids in proptest::collection::vec((0..1_u64 << 53, any::<u64>()), 1..9)) {
             let ids: Vec<_> = ids.into_iter().map(|(epoch, offset)| id(epoch, offset)).collect();
             let joined = join(ids.iter().copied().map(Some));
-            prop_assert_eq!(Asked::id(joined.as_bytes()), Asked::After(ids.clone()));
-            prop_assert_eq!(Asked::etag(etag(joined.clone()).as_bytes()), Asked::After(ids));
+            prop_assert_eq!(Asked::id(joined.as_bytes()), Asked::After(ids.clone().into()));
+            prop_assert_eq!(Asked::etag(etag(joined.clone()).as_bytes()), Asked::After(ids.into()));
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::local::{Local, LocalSubscriber};
 use super::subscriber::{Membership, Subscriber};
 use super::{FanOut, SLICE, SubscribeOptions, SubscriberId};
@@ -26,8 +28,8 @@ impl FanOut {
             return Err(SubscribeError::Channels);
         }
         let place = self.subscribers.next_place().ok_or(SubscribeError::NoRoom)?;
-        let mut memberships: Vec<Membership> = Vec::with_capacity(options.keys.len());
-        let mut windows = Vec::with_capacity(options.keys.len());
+        let mut memberships: SmallVec<[Membership; 1]> = SmallVec::with_capacity(options.keys.len());
+        let mut windows: SmallVec<[Window; 1]> = SmallVec::with_capacity(options.keys.len());
         for &key in options.keys {
             match self.join(log, slot, key, options.terms, place.index, memberships.len(), now) {
                 Ok((membership, window)) => {

@@ -57,6 +57,14 @@ impl FanOut {
         }
     }
 
+    /// Whether a look would find nothing: the subscriber has all of its only channel. Most who have just come have nothing to get.
+    pub fn has_everything(&self, id: SubscriberId) -> bool {
+        let Some(subscriber) = self.subscribers.get(id.0) else { return false };
+        let [membership] = subscriber.memberships() else { return false };
+        let is_free = !subscriber.expelled && subscriber.throttle.is_none();
+        is_free && has_all(subscriber, &self.channels, &[membership.next])
+    }
+
     // As a call it would be a tenth of what a look costs, and there is one look for each delivery.
     #[inline(always)]
     fn peek_once<L: Lock>(

@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::OnGap;
 use super::rate::{Allowance, Throttle};
 use crate::channel::position::{Epoch, Lineage, MOST_LISTED, MessageId, Offset};
@@ -85,17 +87,11 @@ impl Membership {
     }
 }
 
-/// Most have one channel, which then needs no memory of its own.
-#[derive(Debug)]
-enum Memberships {
-    One([Membership; 1]),
-    Many(Box<[Membership]>),
-}
-
 /// A subscriber, and how far it is in each of its channels.
 #[derive(Debug)]
 pub struct Subscriber {
-    memberships: Memberships,
+    /// Most have one channel, which then needs no memory of its own.
+    memberships: SmallVec<[Membership; 1]>,
     /// Who is to be told when something is there for it: a number of the caller's, which means nothing here. The caller's
     /// subscribers are not only sessions.
     pub listener: usize,
@@ -125,12 +121,8 @@ impl Subscriber {
         form: Rc<WireForm>,
         on_gap: OnGap,
         allowance: Option<&Allowance>,
-        memberships: Vec<Membership>,
+        memberships: SmallVec<[Membership; 1]>,
     ) -> Self {
-        let memberships = match <[Membership; 1]>::try_from(memberships) {
-            Ok(one) => Memberships::One(one),
-            Err(many) => Memberships::Many(many.into()),
-        };
         let throttle = allowance.map(|allowance| Box::new(Throttle::new(allowance.clone())));
         Self {
             memberships,
@@ -158,17 +150,11 @@ impl Subscriber {
 
     /// Its places.
     pub fn memberships(&self) -> &[Membership] {
-        match &self.memberships {
-            Memberships::One(one) => one,
-            Memberships::Many(many) => many,
-        }
+        &self.memberships
     }
 
     /// Its places.
     pub fn memberships_mut(&mut self) -> &mut [Membership] {
-        match &mut self.memberships {
-            Memberships::One(one) => one,
-            Memberships::Many(many) => many,
-        }
+        &mut self.memberships
     }
 }

@@ -5,6 +5,7 @@
 use memchr::{memchr, memrchr};
 
 use super::{Cut, MAX_POSITIONS, MessageId, number};
+use smallvec::{SmallVec, smallvec};
 
 /// What a client says about the last message that it has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,7 +16,7 @@ pub enum Asked {
     /// Something that is not an id of ours: it is a new subscriber.
     Unknown,
     /// One or several ids.
-    After(Vec<MessageId>),
+    After(SmallVec<[MessageId; 1]>),
     /// A position in many channels.
     Cut(Cut),
 }
@@ -24,7 +25,12 @@ impl Asked {
     /// Reads a `Last-Event-ID` header or a `last_event_id` argument. Empty is nothing: an EventSource that has not seen an
     /// id yet sends none, but some libraries send the header all the same.
     pub fn id(octets: &[u8]) -> Self {
-        let octets = within(octets.trim_ascii());
+        let octets = octets.trim_ascii();
+        // Nearly everybody has one id, and brings it as it was given.
+        if let Some(id) = MessageId::parse(octets) {
+            return Self::After(smallvec![id]);
+        }
+        let octets = within(octets);
         if octets.is_empty() {
             return Self::Nothing;
         }
@@ -38,7 +44,7 @@ impl Asked {
             return Some(Self::Cut(cut));
         }
         let ids = octets.split(|&octet| octet == b',').take(MAX_POSITIONS + 1);
-        let ids = ids.map(|part| MessageId::parse(part.trim_ascii())).collect::<Option<Vec<_>>>()?;
+        let ids = ids.map(|part| MessageId::parse(part.trim_ascii())).collect::<Option<SmallVec<_>>>()?;
         (ids.len() <= MAX_POSITIONS).then_some(Self::After(ids))
     }
 
@@ -102,11 +108,11 @@ mod tests {
 
     #[test]
     fn entity_tags_as_ids() {
-        let after = Asked::After(vec![id(77, 5)]);
+        let after = Asked::After(smallvec![id(77, 5)]);
         for text in ["\"77:5\"", "W/\"77:5\"", "\"77:5-gzip\"", " \"77:5\"-gzip "] {
             assert_eq!(Asked::id(text.as_bytes()), after, "{text}");
         }
-        assert_eq!(Asked::id(b"\"77:5,1:0\""), Asked::After(vec![id(77, 5), id(1, 0)]));
+        assert_eq!(Asked::id(b"\"77:5,1:0\""), Asked::After(smallvec![id(77, 5), id(1, 0)]));
         for text in ["\"77:5", "w/\"77:5\"", "x\"77:5\"", "\"77:5\"x", "\"\"77:5\"\"", "\"77:5\", \"77:6\""] {
             assert_eq!(Asked::id(text.as_bytes()), Asked::Unknown, "{text}");
         }
@@ -114,11 +120,11 @@ mod tests {
 
     #[test]
     fn ids_of_nchan_subscriber() {
-        let after = Asked::After(vec![id(77, 5)]);
+        let after = Asked::After(smallvec![id(77, 5)]);
         for text in ["1700000000:\"77:5\"", "1700000000:W/\"77:5\"", "0:\"77:5-gzip\"", " 17:\"77:5\"-gzip "] {
             assert_eq!(Asked::id(text.as_bytes()), after, "{text}");
         }
-        assert_eq!(Asked::id(b"17:\"77:5,1:0\""), Asked::After(vec![id(77, 5), id(1, 0)]));
+        assert_eq!(Asked::id(b"17:\"77:5,1:0\""), Asked::After(smallvec![id(77, 5), id(1, 0)]));
         for text in ["17:\"77:5", "17\"77:5\"", "x:\"77:5\"", "17:\"77:5\"x", "17:\"\"77:5\"\"", "17:\"\"", "\""] {
             assert!(!matches!(Asked::id(text.as_bytes()), Asked::After(_) | Asked::Cut(_)), "{text}");
         }
@@ -156,11 +162,11 @@ mod tests {
 
     #[test]
     fn entity_tags() {
-        let after = Asked::After(vec![id(77, 5)]);
+        let after = Asked::After(smallvec![id(77, 5)]);
         for tag in ["\"77:5\"", "W/\"77:5\"", "77:5", "\"abc\", W/\"77:5\"", "\"\", \"77:5\""] {
             assert_eq!(Asked::etag(tag.as_bytes()), after, "{tag}");
         }
-        assert_eq!(Asked::etag(b"\"77:5,3:4\""), Asked::After(vec![id(77, 5), id(3, 4)]));
+        assert_eq!(Asked::etag(b"\"77:5,3:4\""), Asked::After(smallvec![id(77, 5), id(3, 4)]));
         for tag in ["\"77:5-gzip\"", "W/\"77:5-gzip\"", "\"77:5\"-gzip", "77:5-gzip", "\"77:5-br\"", "77:5-zstd"] {
             assert_eq!(Asked::etag(tag.as_bytes()), after, "{tag}");
         }

@@ -202,14 +202,15 @@ impl<L: Lock> Log<'_, L> {
                 memory.remove_present(channel.cell, slot.0, cell)?;
             }
             let Some(interest) = memory.interest_of(channel.cell, slot.0)? else { return Ok(()) };
-            let before = memory.copied_by_all(channel.cell)?;
+            // What nobody awaits any more once the last one of this worker has gone.
+            let before = if interest.count.get() <= 1 { Some(memory.copied_by_all(channel.cell)?) } else { None };
             if interest.count.get() > 0 {
                 interest.count.sub(1);
                 memory.count_subscribers(channel.cell, -1)?;
             }
             record.requested.set(clock.max(1));
             record.touched.set(clock);
-            if interest.count.get() == 0 {
+            if let Some(before) = before {
                 if interest.slot.get() & QUEUED == 0 {
                     interest.slot.set(0);
                 }

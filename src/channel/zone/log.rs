@@ -294,10 +294,15 @@ impl Memory<'_> {
     /// The offset of the first message that has not expired by `now`; the upcoming one if all have. Those before it may be many: they are
     /// dropped a part at a time.
     pub fn first_fresh(self, record: &Record, now: u64) -> Result<u64, Corrupt> {
-        match record.keep.get() {
-            0 => self.oldest_offset(record),
-            keep => self.seek_after(record, |message| message.time.get().saturating_add(keep) <= now),
+        let keep = record.keep.get();
+        let has_expired = |message: &Message| message.time.get().saturating_add(keep) <= now;
+        let Some(oldest) = Cell::new(record.oldest.get()) else { return Ok(record.upcoming.get()) };
+        let oldest = self.message(oldest)?;
+        // Nearly always those that have expired were dropped already.
+        if keep == 0 || !has_expired(oldest) {
+            return Ok(oldest.offset.get());
         }
+        self.seek_after(record, has_expired)
     }
 
     /// Messages that belong to the channel's history at this time, those not counted that have expired and were not dropped yet.

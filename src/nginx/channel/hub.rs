@@ -229,6 +229,9 @@ impl Hub {
         limit: Budget,
         serve: impl FnOnce(&Batch) -> usize,
     ) -> Result<Next, ReadError> {
+        if self.fan.has_everything(id) {
+            return Ok(Next::UpToDate);
+        }
         let next = self.fan.peek(self.store.log(), id, limit, time(), &mut self.scratch, &mut self.batch)?;
         if next == Next::Items {
             let taken = serve(&self.batch);

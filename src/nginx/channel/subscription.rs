@@ -5,6 +5,8 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::channel::fanout::{Allowance, OnGap, SubscribeOptions, SubscriberId};
 use crate::channel::position::{Asked, Epoch, MAX_POSITIONS, Start};
 use crate::channel::store::{Key, SubscribeError, Terms};
@@ -29,7 +31,7 @@ pub struct Ids<'r> {
     /// What [`Key::space`] says of whoever has them.
     space: u64,
     /// Invariant: each id is there once, where it was named first: whatever is done, is done once to each channel.
-    ids: Vec<&'r [u8]>,
+    ids: SmallVec<[&'r [u8]; 1]>,
 }
 
 impl<'r> Ids<'r> {
@@ -55,7 +57,7 @@ impl<'r> Ids<'r> {
         let settings = request.settings();
         let group = limits::group_name(request)?;
         let split = settings.channel_split();
-        let mut ids = Vec::with_capacity(templates.len());
+        let mut ids: SmallVec<[&[u8]; 1]> = SmallVec::with_capacity(templates.len());
         // Most requests are about one channel and need no set of them.
         let mut known = HashSet::new();
         let mut add = |id| {
@@ -119,8 +121,11 @@ impl<'r> Ids<'r> {
         if id.len() as u64 > settings.channel_max_id_length() {
             return Err(Status::FORBIDDEN);
         }
-        let ids =
-            Ids { group: limits::group_name(request)?, space: backend::of(settings.engine).space(), ids: vec![id] };
+        let ids = Ids {
+            group: limits::group_name(request)?,
+            space: backend::of(settings.engine).space(),
+            ids: smallvec![id],
+        };
         if ids.have_keys() { Ok(ids) } else { Err(Status::FORBIDDEN) }
     }
 
@@ -130,14 +135,14 @@ impl<'r> Ids<'r> {
     }
 
     /// What the store finds them by.
-    pub fn keys(&self) -> Vec<Key<'r>> {
+    pub fn keys(&self) -> SmallVec<[Key<'r>; 1]> {
         self.ids.iter().filter_map(|id| Key::in_space(self.space, self.group, id)).collect()
     }
 }
 
 /// What a request subscribes to.
 pub struct Subscription<'r> {
-    keys: Vec<Key<'r>>,
+    keys: SmallVec<[Key<'r>; 1]>,
     asked: Asked,
     start: Start,
     allowance: Option<Allowance>,
@@ -158,7 +163,7 @@ impl<'r> Subscription<'r> {
         let [key] = self.keys[..] else { return self };
         let beginning = hub::with(|hub| hub.beginning_of_run(key)).flatten();
         let asked = match (self.asked, beginning) {
-            (Asked::Nothing | Asked::Unknown, Some(beginning)) => Asked::After(vec![beginning]),
+            (Asked::Nothing | Asked::Unknown, Some(beginning)) => Asked::After(smallvec![beginning]),
             (asked, _) => asked,
         };
         Subscription { asked, start: Start::Oldest, lacks_run: beginning.is_none(), ..self }
@@ -332,7 +337,7 @@ fn template_of(request: Request<'_>, template: &MessageTemplate<ComplexValue>) -
 pub fn epochs(request: Request<'_>) -> Vec<Epoch> {
     let ids = match asked(request) {
         Asked::Nothing | Asked::Unknown => Vec::new(),
-        Asked::After(ids) => ids,
+        Asked::After(ids) => ids.into_vec(),
         Asked::Cut(cut) => cut.named,
     };
     ids.into_iter().map(|id| id.epoch).collect()

@@ -8,7 +8,7 @@ mod source;
 use std::ffi::c_void;
 use std::fmt::Arguments;
 use std::mem::offset_of;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use super::hub;
 use super::member::ChannelMember;
@@ -283,34 +283,33 @@ fn several(request: Request<'_>) -> Option<Streaming> {
     }
 }
 
-/// Makes the subscriber and gives it to the request: its subscription ends with the request, its memory, which nginx may
-/// still be sending from, with the pool.
+/// Makes the subscriber and gives it to the request: its subscription ends with the request; its memory, which nginx may still be
+/// sending from, is the pool's.
 fn create(
     request: Request<'_>,
     delivery: Delivery,
     member: Option<ChannelMember>,
     settings: Settings,
 ) -> Result<NonNull<Waiting>, Status> {
+    const { assert!(align_of::<Waiting>() <= align_of::<usize>()) };
     let context = request.context().ok_or(Status::INTERNAL_SERVER_ERROR)?;
-    // SAFETY: the request is alive; each cleanup runs once, the one of the pool last.
+    // SAFETY: the request is alive; each cleanup runs once, the one of the pool last, before the memory that comes with it is freed.
+    // That is aligned for pointers, and nobody else has it.
     unsafe {
-        let last = ffi::ngx_pool_cleanup_add((*request.raw()).pool, 0);
+        let last = ffi::ngx_pool_cleanup_add((*request.raw()).pool, size_of::<Waiting>());
         let first = ffi::ngx_http_cleanup_add(request.raw(), 0);
         if last.is_null() || first.is_null() {
             return Err(Status::INTERNAL_SERVER_ERROR);
         }
+        let waiting = NonNull::new((*last).data.cast::<Waiting>()).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let apart = matches!(&delivery, Delivery::Streaming(streaming) if streaming.is_in_chunks());
-        let timer = Timer::new(on_timer, ptr::null_mut(), request.log());
-        let host = NginxHost { request: request.held(), context: context.held(), member, timer, place: None };
+        let timer = Timer::new(on_timer, waiting.as_ptr().cast(), request.log());
+        let place = Some(listeners::add(listener(waiting)));
+        let host = NginxHost { request: request.held(), context: context.held(), member, timer, place };
         let (response, record) = (NginxResponse::new(request, apart), RecordRef(context.held()));
         let subscriber = Subscriber::new(host, response, record, delivery, settings);
-        let waiting =
-            NonNull::from(Box::leak(Box::new(Waiting { head: Head::new(&CALLS), subscriber, running: false })));
-        let host = (*waiting.as_ptr()).subscriber.host_mut();
-        host.timer.set_owner(waiting.as_ptr().cast());
-        host.place = Some(listeners::add(listener(waiting)));
+        waiting.write(Waiting { head: Head::new(&CALLS), subscriber, running: false });
         (*last).handler = Some(on_free);
-        (*last).data = waiting.as_ptr().cast();
         (*first).handler = Some(on_end);
         (*first).data = waiting.as_ptr().cast();
         hold::take(context, Holder::new(&HOLDER, waiting));
@@ -403,7 +402,7 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
 /// The pool of the request goes: nothing is being sent any more.
 unsafe extern "C" fn on_free(data: *mut c_void) {
     guard((), || {
-        // SAFETY: the pointer was leaked by create(), and a cleanup runs once.
-        drop(unsafe { Box::from_raw(data.cast::<Waiting>()) });
+        // SAFETY: create() has set the handler after it had written a subscriber there, and a cleanup runs once.
+        unsafe { data.cast::<Waiting>().drop_in_place() };
     });
 }
