@@ -5,6 +5,8 @@
 use std::fmt::Arguments;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::approval::{self, Decision, Draft};
 use super::events::{Events, told_of};
 use super::limits;
@@ -58,10 +60,9 @@ impl Publisher {
     pub fn publish(&self, publication: &Publication<'_>) -> Answer<PublishReply, PublishError> {
         let answers = self.ids.iter().map(|id| {
             let Some(key) = self.key(id) else { return Answer::Now(Err(Failure::Own(PublishError::TooLarge))) };
-            let answer = self.backend.publish(key, publication, self.policy);
-            told_of(self.events.as_ref(), id, answer, |reply| Some(Happening::Publish(reply.id)))
+            publish(&*self.backend, key, publication, self.policy, self.events.as_ref())
         });
-        gather(answers, PublishReply::and).map(|outcome| outcome?.ok_or(Failure::Refused))
+        all(answers)
     }
 
     /// What is known of the channels, for a publisher whose message was dropped; `None` if there are none.
@@ -73,6 +74,22 @@ impl Publisher {
     fn key<'k>(&'k self, id: &'k [u8]) -> Option<Key<'k>> {
         Key::in_space(self.backend.space(), &self.group, id)
     }
+}
+
+/// Publishes a message to one channel.
+fn publish(
+    backend: &dyn Backend,
+    key: Key<'_>,
+    publication: &Publication<'_>,
+    policy: Policy,
+    events: Option<&Rc<Events>>,
+) -> Answer<PublishReply, PublishError> {
+    told_of(events, key.id(), backend.publish(key, publication, policy), |reply| Some(Happening::Publish(reply.id)))
+}
+
+/// What has become of one message on each of its channels, as one.
+fn all(answers: impl IntoIterator<Item = Answer<PublishReply, PublishError>>) -> Answer<PublishReply, PublishError> {
+    gather(answers, PublishReply::and).map(|outcome| outcome?.ok_or(Failure::Refused))
 }
 
 /// Channel info of several channels as one, as far as there are these channels.
@@ -153,7 +170,6 @@ fn received(request: Request<'_>) -> Result<Status, Status> {
         return Err(Status::INTERNAL_SERVER_ERROR);
     };
     let ids = Ids::to_publish(request, channel)?;
-    let publisher = Publisher::new(request, &ids)?;
     let body = Body::of(request)?;
     let parts = body.parts();
     let content_type = request.header(b"content-type").unwrap_or_default();
@@ -167,10 +183,13 @@ fn received(request: Request<'_>) -> Result<Status, Status> {
         context.record.data_in(parts.iter().map(|part| part.len()).sum(), true);
     }
     if request.settings().channel_publish_request().is_some() {
-        return submit(request, publisher, content_type, &parts);
+        return submit(request, Publisher::new(request, &ids)?, content_type, &parts);
     }
     let publication = Publication { kind: kind_of(content_type, &parts), content_type, event, data: &parts };
-    Ok(caller::wait_for(request, publisher.publish(&publication), answer_publisher))
+    let (policy, events) = (policy(request)?, Events::of(request)?.map(Rc::new));
+    let backend = backend::of(request.settings().engine);
+    let answers = ids.keys().into_iter().map(|key| publish(&*backend, key, &publication, policy, events.as_ref()));
+    Ok(caller::wait_for(request, all(answers), answer_publisher))
 }
 
 /// Asks what to do with a message; the request waits for it. A message that has come whole is published even if its publisher
@@ -243,7 +262,7 @@ enum Part<'r> {
 }
 
 /// The body of a request that nginx has read.
-pub struct Body<'r>(Vec<Part<'r>>);
+pub struct Body<'r>(SmallVec<[Part<'r>; 1]>);
 
 impl<'r> Body<'r> {
     /// The body of this request.
@@ -252,7 +271,7 @@ impl<'r> Body<'r> {
     ///
     /// The status to answer.
     pub fn of(request: Request<'_>) -> Result<Self, Status> {
-        let mut parts = Vec::new();
+        let mut parts = SmallVec::new();
         // SAFETY: the body of a live request is a chain of buffers that stay until it is freed.
         unsafe {
             let body = (*request.raw()).request_body;
@@ -280,7 +299,7 @@ impl<'r> Body<'r> {
     }
 
     /// Its octets, in order.
-    pub fn parts(&self) -> Vec<&[u8]> {
+    pub fn parts(&self) -> SmallVec<[&[u8]; 1]> {
         self.0
             .iter()
             .map(|part| match part {
