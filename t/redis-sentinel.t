@@ -227,6 +227,34 @@ case 'Sentinels die one after the other' => sub {
     $group->settled;
 };
 
+# The two know nothing of each other, as where the network between them is cut.
+case 'a Sentinel that is behind, and a reload' => sub {
+    my ($before, $master) = map { Ws::Redis->start } 1 .. 2;
+    my $behind = Ws::Redis::Sentinels::One->start($before, 1, "sentinel config-epoch $Ws::Redis::Sentinels::NAME 4");
+    my $newest = Ws::Redis::Sentinels::One->start($master, 1, "sentinel config-epoch $Ws::Redis::Sentinels::NAME 5");
+    my $url = 'redis+sentinel://' . join(',', map { "127.0.0.1:$_->{port}" } $behind, $newest) . "/$Ws::Redis::Sentinels::NAME";
+    my $ngx = Ws::Nginx->start(
+        workers => 2,
+        http    => "websocket_channel_redis $url; websocket_channel_redis_timeout 5s;",
+        server  => <<'SERVER');
+    location = /pub    { websocket_channel $arg_id mode=pub; }
+    location = /status { websocket_status; }
+SERVER
+    my $known = sub { () = $ngx->log =~ /: 127\.0\.0\.1:${\ $master->port} is the master/g };
+    await('both workers to know the newer one', sub { $known->() == 2 });
+    is($before->command('FLUSHALL'), 'OK', 'whoever has begun may have asked the other one');
+    for my $reload (1 .. 6) {
+        my @old = $ngx->workers;
+        $ngx->reload;
+        await('the fresh workers', sub { $known->() == 2 + 2 * $reload });
+        await('an answer', sub { request($ngx->port, 'POST', "/pub?id=$reload", body => 'x')->{status} == 202 }) for 1 .. 4;
+    }
+    is($before->command('DBSIZE'), 0, 'nothing is published to the master of before');
+    unlike($ngx->log =~ s/\A.*?signal 1 .*?\n//sr, qr/:${\ $before->port} is the master/, 'nobody who has begun since has taken it for the master');
+    quit($ngx);
+    $_->kill for $behind, $newest, $before, $master;
+};
+
 case 'no Sentinel is there, or none knows the name' => sub {
     my $nobody = Ws::Nginx::free_port();
     my ($sentinel) = $group->sentinels;

@@ -50,6 +50,8 @@ struct Row {
     failed: AtomicU64,
     fetched: AtomicU64,
     epochs: AtomicU64,
+    /// The configuration epoch of the master that Sentinels have named, as far as workers have heard of it.
+    elected: AtomicU64,
     /// Answers by how long they took, the last one for those that took longer than all [`BOUNDS`]; and microseconds in all.
     latency: [AtomicU64; BOUNDS.len() + 1],
     latency_sum: AtomicU64,
@@ -169,9 +171,10 @@ impl Row {
 
     /// Becomes the row of another engine.
     fn become_that_of(&self, key: u64) {
-        let words = [&self.losses, &self.sent, &self.failed, &self.fetched, &self.epochs, &self.latency_sum];
+        let counts = [&self.sent, &self.failed, &self.fetched, &self.epochs, &self.latency_sum];
+        let words = [&self.losses, &self.elected];
         let listener = [&self.listener, &self.listening, &self.deaf];
-        words.into_iter().chain(listener).chain(&self.latency).for_each(|word| word.store(0, Relaxed));
+        words.into_iter().chain(counts).chain(listener).chain(&self.latency).for_each(|word| word.store(0, Relaxed));
         // Release: whoever finds the row finds it empty.
         self.key.store(key, Release);
     }
@@ -239,6 +242,21 @@ impl Figures {
         }
     }
 
+    /// The latest configuration epoch that a worker of this machine has heard of.
+    pub fn elected(self) -> u64 {
+        self.row.elected.load(Relaxed)
+    }
+
+    /// A Sentinel has named the master of this configuration epoch. `anew` where epochs have begun anew, and earlier ones mean
+    /// nothing any more.
+    pub fn hears_of_election(self, epoch: u64, anew: bool) {
+        if anew {
+            self.row.elected.store(epoch, Relaxed);
+        } else {
+            self.row.elected.fetch_max(epoch, Relaxed);
+        }
+    }
+
     /// The worker has lost something. Whether that is to be logged: no other one has said so.
     pub fn lost(self, loss: Loss) -> bool {
         let before = self.row.losses.fetch_or(loss as u64, Relaxed);
@@ -283,6 +301,7 @@ mod tests {
             failed: AtomicU64::new(0),
             fetched: AtomicU64::new(0),
             epochs: AtomicU64::new(0),
+            elected: AtomicU64::new(0),
             latency: std::array::from_fn(|_| AtomicU64::new(0)),
             latency_sum: AtomicU64::new(0),
             listener: AtomicU64::new(0),
@@ -370,6 +389,20 @@ mod tests {
         assert!(!two.regained(Loss::Commands));
         assert!(two.regained(Loss::Listening));
         assert!(one.regained(Loss::Refusing));
+    }
+
+    #[test]
+    fn all_workers_know_of_the_latest_election() {
+        let table = table_of(7);
+        let [one, two] = [1, 2].map(|own| table.claim(7, own, |_| true).unwrap());
+        one.hears_of_election(5, false);
+        two.hears_of_election(4, false);
+        assert_eq!(two.elected(), 5);
+        two.hears_of_election(1, true);
+        assert_eq!(one.elected(), 1);
+        table.enter(&[8], |_| false);
+        table.enter(&(100..100 + ROWS as u64).collect::<Vec<_>>(), |_| false);
+        assert_eq!(table.claim(100, 1, |_| true).unwrap().elected(), 0, "of another engine");
     }
 
     #[test]

@@ -34,6 +34,15 @@ struct Master {
     epoch: u64,
 }
 
+/// What a worker has learned of elections, for the others of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Election {
+    /// The configuration epoch of the master.
+    pub epoch: u64,
+    /// All Sentinels are behind what was known before: they were set up anew.
+    pub anew: bool,
+}
+
 /// What a Sentinel was asked.
 #[derive(Debug)]
 struct Question {
@@ -68,9 +77,13 @@ pub struct Watch {
     /// When the next Sentinel is asked.
     leave_at: Option<u64>,
     known: Option<Master>,
-    /// The latest of the answers that are older than what is known, and Sentinels in a row that gave such answers.
+    /// The latest configuration epoch that this machine knows of.
+    newest: u64,
+    /// What is to be told to the other workers.
+    election: Option<Election>,
+    /// The latest of the answers that are older than what is known, and which Sentinels gave such answers.
     older: Option<Master>,
-    older_answers: usize,
+    older_from: Vec<bool>,
     /// Sentinels in a row that knew nothing, or were not there.
     failures: usize,
     /// The master is not there, or says that it is none.
@@ -96,8 +109,10 @@ impl Watch {
             ask_at: None,
             leave_at: None,
             known: None,
+            newest: 0,
+            election: None,
             older: None,
-            older_answers: 0,
+            older_from: vec![false; count],
             failures: 0,
             doubted: true,
             has_no_epochs: false,
@@ -114,6 +129,17 @@ impl Watch {
     /// The master, when it has become another one since the last call.
     pub fn take_changed(&mut self) -> Option<&Node> {
         std::mem::take(&mut self.changed).then_some(self.known.as_ref().map(|known| &known.node)).flatten()
+    }
+
+    /// The workers of this machine have heard of an election up to this configuration epoch: who has just begun is not to believe a
+    /// Sentinel that does not know of it.
+    pub fn hear_of(&mut self, epoch: u64) {
+        self.newest = epoch;
+    }
+
+    /// What the workers of this machine do not know of elections, since the last call.
+    pub fn take_election(&mut self) -> Option<Election> {
+        self.election.take()
     }
 
     /// Whether every Sentinel was asked in vain since one of them has known a master.
@@ -234,16 +260,19 @@ impl Watch {
     }
 
     fn heard(&mut self, node: Node, epoch: Option<u64>, now: u64) -> Step {
-        let known = self.known.as_ref();
-        let epoch = epoch.unwrap_or_else(|| known.map_or(0, |known| known.epoch));
+        let newest = self.known.as_ref().map_or(0, |known| known.epoch).max(self.newest);
+        let epoch = epoch.unwrap_or(newest);
         let mut master = Master { node, epoch };
-        if known.is_some_and(|known| known.epoch > epoch) {
-            self.older_answers += 1;
+        let is_older = newest > epoch;
+        if is_older {
+            if let Some(from) = self.older_from.get_mut(self.at) {
+                *from = true;
+            }
             if self.older.as_ref().is_none_or(|older| older.epoch <= epoch) {
                 self.older = Some(master);
             }
-            // Where all of them say so, they were set up anew.
-            if self.older_answers < self.count {
+            // Where all of them say so, they were set up anew. One that is there alone may have been cut off from the others.
+            if self.older_from.contains(&false) {
                 return self.leave();
             }
             match self.older.take() {
@@ -252,7 +281,11 @@ impl Watch {
             }
         }
         self.older = None;
-        self.older_answers = 0;
+        self.older_from.fill(false);
+        if is_older || master.epoch > self.newest {
+            self.newest = master.epoch;
+            self.election = Some(Election { epoch: master.epoch, anew: is_older });
+        }
         self.failures = 0;
         if self.known.as_ref().is_none_or(|known| known.node != master.node) {
             self.changed = true;

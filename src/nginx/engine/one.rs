@@ -39,7 +39,7 @@ impl One {
             owner,
             lines: Lines::new(settings, &settings.name(), figures, handler, owner),
             retired: Vec::new(),
-            sentinels: Sentinels::new(settings, handler, owner),
+            sentinels: Sentinels::new(settings, figures, handler, owner),
             moved: None,
         };
         if one.sentinels.is_none() {

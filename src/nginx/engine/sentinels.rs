@@ -8,16 +8,19 @@ use std::rc::Rc;
 use super::Settings;
 use super::address::Host;
 use super::link::Link;
+use crate::ledger::engines::Figures;
 use crate::nginx::log::{self, Level};
 use crate::nginx::random;
 use crate::nginx::timer::{Handler, now};
 use crate::redis::connection::{End, Event};
-use crate::redis::sentinel::{Step, Watch};
+use crate::redis::sentinel::{Election, Step, Watch};
 use crate::redis::url::Place;
 
 /// What a worker knows of who is the master.
 pub struct Sentinels {
     settings: Rc<Settings>,
+    /// Where the workers of this machine tell each other of elections.
+    figures: Option<Figures>,
     link: Link,
     watch: Watch,
     /// No Sentinel has known a master when the last line in the log said so.
@@ -28,11 +31,16 @@ pub struct Sentinels {
 
 impl Sentinels {
     /// The Sentinels of an engine that has some. `handler` is called with the `owner` of their events.
-    pub fn new(settings: &Rc<Settings>, handler: Handler, owner: *mut c_void) -> Option<Self> {
+    pub fn new(
+        settings: &Rc<Settings>,
+        figures: Option<Figures>,
+        handler: Handler,
+        owner: *mut c_void,
+    ) -> Option<Self> {
         let Place::Sentinel { name, .. } = settings.place() else { return None };
         let watch = Watch::new(settings.hosts.len(), name.clone(), random::number())?;
         let link = Link::new(Rc::clone(settings), Rc::clone(&settings.survey), handler, owner, random::number);
-        let mut sentinels = Sentinels { settings: Rc::clone(settings), link, watch, lost: false, why: None };
+        let mut sentinels = Sentinels { settings: Rc::clone(settings), figures, link, watch, lost: false, why: None };
         sentinels.aim();
         Some(sentinels)
     }
@@ -47,6 +55,9 @@ impl Sentinels {
     /// Goes on after an event: the master, when it has become another one.
     pub fn advance(&mut self) -> Option<Rc<Host>> {
         self.link.advance();
+        if let Some(figures) = self.figures {
+            self.watch.hear_of(figures.elected());
+        }
         let mut step = self.watch.on_time(self.link.connection(), now());
         loop {
             if step == Step::Next {
@@ -57,6 +68,9 @@ impl Sentinels {
                 self.why = Some(end.clone());
             }
             step = self.watch.on_event(event, self.link.connection(), now());
+        }
+        if let Some((figures, Election { epoch, anew })) = self.figures.zip(self.watch.take_election()) {
+            figures.hears_of_election(epoch, anew);
         }
         self.link.wake_by(self.watch.deadline());
         self.link.advance();

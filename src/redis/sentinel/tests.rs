@@ -168,6 +168,40 @@ fn sentinels_that_were_set_up_anew_are_believed() {
 }
 
 #[test]
+fn a_worker_that_begins_knows_what_the_others_have_heard() {
+    let mut pair = Pair::new(3);
+    pair.watch.hear_of(5);
+    pair.begins();
+    assert_eq!(pair.answers(6379, "4"), Step::Next);
+    assert_eq!((pair.changed(), pair.watch.take_election()), (None, None));
+    pair.begins();
+    assert_eq!(pair.answers(6380, "6"), Step::Stay);
+    assert_eq!(pair.changed(), Some(6380));
+    assert_eq!(pair.watch.take_election(), Some(Election { epoch: 6, anew: false }));
+    let _ = pair.answers(6380, "6");
+    assert_eq!(pair.watch.take_election(), None, "is told once");
+}
+
+#[test]
+fn a_sentinel_that_is_there_alone_does_not_speak_for_all() {
+    let mut pair = Pair::new(2);
+    pair.watch.hear_of(5);
+    for _ in 0..5 {
+        pair.begins();
+        assert_eq!(pair.answers(6379, "4"), Step::Next);
+        assert_eq!(pair.watch.on_event(Event::Ended(End::Lost), None, 0), Step::Next);
+        pair.connection = connection();
+    }
+    assert_eq!(pair.changed(), None);
+    // The other one is there again, and has not heard of the election either.
+    let _ = pair.watch.on_event(Event::Ended(End::Lost), None, 0);
+    pair.begins();
+    assert_eq!(pair.answers(6381, "3"), Step::Stay);
+    assert_eq!(pair.changed(), Some(6379), "the later one of both");
+    assert_eq!(pair.watch.take_election(), Some(Election { epoch: 4, anew: true }));
+}
+
+#[test]
 fn without_epochs_one_sentinel_is_asked_as_long_as_the_master_is_there() {
     let mut pair = Pair::new(3);
     pair.begins();

@@ -32,22 +32,14 @@ sub start {
         return $found == 2;
     }, 60);
     for (1 .. 3) {
-        my $sentinel = bless { directory => $master->{directory}, port => Ws::Nginx::free_port() }, 'Ws::Redis::Sentinels::One';
-        push @{$self->{sentinels}}, $sentinel;
-        my @lines = (
-            "port $sentinel->{port}", 'bind 127.0.0.1', 'sentinel resolve-hostnames no',
-            "sentinel monitor $NAME 127.0.0.1 " . $master->port . ' 2',
+        push @{$self->{sentinels}}, Ws::Redis::Sentinels::One->start(
+            $master, 2,
             "sentinel down-after-milliseconds $NAME $down_after",
             "sentinel failover-timeout $NAME 6000",
             $all{requirepass} ? "sentinel auth-pass $NAME $all{requirepass}" : (),
             $password ? ("requirepass $password", "sentinel sentinel-pass $password") : (),
         );
-        $sentinel->{file} = "$master->{directory}/sentinel-$sentinel->{port}.conf";
-        open my $out, '>', $sentinel->{file} or die "$sentinel->{file}: $!\n";
-        print $out map { "$_\n" } @lines;
-        close $out or die "$sentinel->{file}: $!\n";
-        $sentinel->{options} = { requirepass => $password };
-        $sentinel->launch;
+        $self->{sentinels}[-1]{options} = { requirepass => $password };
     }
     $self->settled;
     return $self;
@@ -126,6 +118,20 @@ sub kill {
 package Ws::Redis::Sentinels::One;
 
 our @ISA = ('Ws::Redis');
+
+# start(master, quorum, line ...): a Sentinel that watches over this server, with these lines in its configuration.
+sub start {
+    my ($class, $master, $quorum, @lines) = @_;
+
+    my $self = bless { directory => $master->{directory}, port => Ws::Nginx::free_port(), options => {} }, $class;
+    $self->{file} = "$self->{directory}/sentinel-$self->{port}.conf";
+    open my $out, '>', $self->{file} or die "$self->{file}: $!\n";
+    print $out map { "$_\n" } "port $self->{port}", 'bind 127.0.0.1', 'sentinel resolve-hostnames no',
+        "sentinel monitor $Ws::Redis::Sentinels::NAME 127.0.0.1 " . $master->port . " $quorum", @lines;
+    close $out or die "$self->{file}: $!\n";
+    $self->launch;
+    return $self;
+}
 
 sub launch {
     my ($self) = @_;
