@@ -228,7 +228,7 @@ case 'Sentinels die one after the other' => sub {
 };
 
 # The two know nothing of each other, as where the network between them is cut.
-case 'a Sentinel that is behind, and a reload' => sub {
+case 'a Sentinel that is behind, at the start and after reloads' => sub {
     my ($before, $master) = map { Ws::Redis->start } 1 .. 2;
     my $behind = Ws::Redis::Sentinels::One->start($before, 1, "sentinel config-epoch $Ws::Redis::Sentinels::NAME 4");
     my $newest = Ws::Redis::Sentinels::One->start($master, 1, "sentinel config-epoch $Ws::Redis::Sentinels::NAME 5");
@@ -242,7 +242,7 @@ case 'a Sentinel that is behind, and a reload' => sub {
 SERVER
     my $known = sub { () = $ngx->log =~ /: 127\.0\.0\.1:${\ $master->port} is the master/g };
     await('both workers to know the newer one', sub { $known->() == 2 });
-    is($before->command('FLUSHALL'), 'OK', 'whoever has begun may have asked the other one');
+    is(request($ngx->port, 'POST', '/pub?id=first', body => 'x')->{status}, 202) for 1 .. 4;
     for my $reload (1 .. 6) {
         my @old = $ngx->workers;
         $ngx->reload;
@@ -250,7 +250,7 @@ SERVER
         await('an answer', sub { request($ngx->port, 'POST', "/pub?id=$reload", body => 'x')->{status} == 202 }) for 1 .. 4;
     }
     is($before->command('DBSIZE'), 0, 'nothing is published to the master of before');
-    unlike($ngx->log =~ s/\A.*?signal 1 .*?\n//sr, qr/:${\ $before->port} is the master/, 'nobody who has begun since has taken it for the master');
+    unlike($ngx->log, qr/:${\ $before->port} is the master/, 'nobody has taken it for the master');
     quit($ngx);
     $_->kill for $behind, $newest, $before, $master;
 };

@@ -81,6 +81,8 @@ pub struct Watch {
     newest: u64,
     /// What is to be told to the other workers.
     election: Option<Election>,
+    /// What the first Sentinel has said, as long as nothing else is known: another one is asked before that is believed.
+    first: Option<Master>,
     /// The latest of the answers that are older than what is known, and which Sentinels gave such answers.
     older: Option<Master>,
     older_from: Vec<bool>,
@@ -111,6 +113,7 @@ impl Watch {
             known: None,
             newest: 0,
             election: None,
+            first: None,
             older: None,
             older_from: vec![false; count],
             failures: 0,
@@ -169,7 +172,7 @@ impl Watch {
     /// Time has passed.
     pub fn on_time(&mut self, connection: Option<&mut Connection>, now: u64) -> Step {
         if self.leave_at.is_some_and(|at| at <= now) {
-            return self.leave();
+            return self.leave(now);
         }
         match connection {
             Some(connection) if self.ask_at.is_some_and(|at| at <= now) => self.ask(connection, now),
@@ -197,19 +200,20 @@ impl Watch {
             }
             (Event::Ended(_), _) => {
                 self.failures = self.failures.saturating_add(1);
-                self.leave()
+                self.leave(now)
             }
             _ => Step::Stay,
         }
     }
 
     /// The next Sentinel is asked.
-    fn leave(&mut self) -> Step {
+    fn leave(&mut self, now: u64) -> Step {
         self.at = (self.at + 1) % self.count;
         self.question = None;
         self.again = false;
         self.ask_at = None;
-        self.leave_at = None;
+        // One that does not answer keeps nobody from what is known already.
+        self.leave_at = self.first.as_ref().map(|_| now + EAGER_STAY);
         Step::Next
     }
 
@@ -252,7 +256,7 @@ impl Watch {
         }
         let Some(node) = node else {
             self.failures = self.failures.saturating_add(1);
-            return self.leave();
+            return self.leave(now);
         };
         let epoch = configuration_epoch(reply);
         self.has_no_epochs = epoch.is_none();
@@ -273,11 +277,21 @@ impl Watch {
             }
             // Where all of them say so, they were set up anew. One that is there alone may have been cut off from the others.
             if self.older_from.contains(&false) {
-                return self.leave();
+                return self.leave(now);
             }
             match self.older.take() {
                 Some(older) => master = older,
                 None => return Step::Stay,
+            }
+        }
+        if self.count > 1 && self.known.is_none() && newest == 0 && !self.has_no_epochs {
+            match self.first.take() {
+                None => {
+                    self.first = Some(master);
+                    return self.leave(now);
+                }
+                Some(first) if first.epoch > master.epoch => master = first,
+                Some(_) => {}
             }
         }
         self.older = None;

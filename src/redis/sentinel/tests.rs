@@ -31,7 +31,14 @@ struct Pair {
 }
 
 impl Pair {
+    /// A worker whose machine knows of an election.
     fn new(count: usize) -> Self {
+        let mut pair = Self::of_first_worker(count);
+        pair.watch.hear_of(1);
+        pair
+    }
+
+    fn of_first_worker(count: usize) -> Self {
         let watch = Watch::new(count, "news".to_owned(), 7).unwrap();
         Pair { watch, connection: connection(), now: 0 }
     }
@@ -119,7 +126,7 @@ fn a_sentinel_that_knows_nothing_is_left() {
     }
     assert!(pair.watch.is_lost());
     pair.begins();
-    let _ = pair.answers(6379, "0");
+    let _ = pair.answers(6379, "1");
     assert!(!pair.watch.is_lost());
     assert_eq!(pair.changed(), Some(6379));
 }
@@ -180,6 +187,30 @@ fn a_worker_that_begins_knows_what_the_others_have_heard() {
     assert_eq!(pair.watch.take_election(), Some(Election { epoch: 6, anew: false }));
     let _ = pair.answers(6380, "6");
     assert_eq!(pair.watch.take_election(), None, "is told once");
+}
+
+#[test]
+fn the_first_worker_of_a_machine_asks_two() {
+    for (first, second, expected) in [("4", "5", 6380), ("5", "4", 6379), ("0", "0", 6380)] {
+        let mut pair = Pair::of_first_worker(3);
+        pair.begins();
+        assert_eq!(pair.answers(6379, first), Step::Next);
+        assert_eq!(pair.changed(), None);
+        // One that does not come to answer is not waited for.
+        assert_eq!(pair.watch.deadline(), Some(EAGER_STAY));
+        assert_eq!(pair.watch.on_time(None, EAGER_STAY), Step::Next);
+        assert_eq!(pair.watch.deadline(), Some(2 * EAGER_STAY));
+        pair.begins();
+        assert_eq!(pair.answers(6380, second), Step::Stay);
+        assert_eq!(pair.changed(), Some(expected));
+    }
+    let mut alone = Pair::of_first_worker(2);
+    alone.begins();
+    assert_eq!(alone.answers(6379, "4"), Step::Next);
+    assert_eq!(alone.watch.on_event(Event::Ended(End::Lost), None, 0), Step::Next);
+    alone.begins();
+    assert_eq!(alone.answers(6379, "4"), Step::Stay);
+    assert_eq!(alone.changed(), Some(6379), "nobody else is there");
 }
 
 #[test]
