@@ -5,7 +5,8 @@
 use std::rc::Rc;
 
 use super::directives::{PROGRAM_NAME, compile_all, names_program};
-use super::settings::{Cgi, EndpointSettings, Settings};
+use super::endpoint::{Cgi, EndpointSettings};
+use super::settings::Settings;
 use super::{Compiler, Refused, Template, words};
 
 /// `websocket_cgi`.

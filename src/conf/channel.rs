@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::choices::{CHANNEL_MODES, ChannelMode};
 use super::directives::{at_least, compile_all, connect, once};
-use super::settings::{Amount, Channel, ChannelEvents, EndpointSettings, GroupLimits, History, Settings};
+use super::endpoint::{Channel, EndpointSettings};
+use super::settings::{Amount, ChannelEvents, GroupLimits, History, Settings};
 use super::{Compiler, Refused, Template, value, words};
 use crate::channel::event::Kinds;
 use crate::channel::fanout::{MOST_RATE, Rate};

@@ -12,7 +12,8 @@ use super::choices::{
     CHANNEL_LAGS, CHANNEL_LONGPOLLS, CHANNEL_TELL_IDS, ChannelMode, EXEC_FORMATS, EXEC_PTY_SIZES, EXEC_REQUESTS,
     EXEC_STDERRS, PROXY_PROTOCOLS, STATUS_FORMS, TCP_ACCEPTS, TCP_FORMATS,
 };
-use super::settings::{EndpointSettings, EnvEntry, ExecLimit, OriginRule, Settings, Shared};
+use super::endpoint::{EndpointSettings, Shared};
+use super::settings::{EnvEntry, ExecLimit, OriginRule, Settings};
 use super::{Compiler, Refused, Template, message_template, names, recording, redis, refusals, tcp, value, words};
 use crate::channel::store::MAX_KEY_PART;
 use crate::exec::environment::Entry;

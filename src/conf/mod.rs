@@ -10,6 +10,7 @@ mod cgi;
 mod channel;
 mod choices;
 mod directives;
+mod endpoint;
 mod group;
 mod message_template;
 mod names;
@@ -27,6 +28,7 @@ mod words;
 pub use channel::count;
 pub use choices::{ChannelLag, ChannelLongPoll, ChannelMode, ExecStderr};
 pub use directives::{Arguments, Directive, PROGRAM_NAME, Place, Table, names_program};
+pub use endpoint::{Cgi, Channel, EndpointSettings, Shared};
 pub use group::group_change;
 pub use message_template::{MessageTemplate, RequestPiece};
 pub use names::mode as name_mode;
@@ -34,8 +36,8 @@ pub use recording::{RecordingForm, Recordings};
 pub use redis::Engine;
 pub use regex::regex_error;
 pub use settings::{
-    Amount, Cgi, Channel, ChannelEvents, EndpointSettings, EnvEntry, ExecLimit, GroupLimits, History, NameMode,
-    NamePattern, NameRule, OriginRule, REDIS_PREFIX, Settings, Shared,
+    Amount, ChannelEvents, EnvEntry, ExecLimit, GroupLimits, History, NameMode, NamePattern, NameRule, OriginRule,
+    REDIS_PREFIX, Settings,
 };
 pub use tcp::{TlsVersions, transfer_rate};
 
