@@ -8,6 +8,7 @@
 
 mod copy;
 mod group;
+mod input;
 mod presence;
 mod program;
 mod publish;
@@ -21,8 +22,9 @@ mod tests;
 
 pub use copy::{Appended, CopyFound, CopyState, Original};
 pub use group::{GroupInfo, GroupKey, Listed, Page};
+pub use input::{Input, InputError, InputKind, LeftInput};
 pub use presence::{Expelled, Left, ListedSubscriber, Presence, SubscriberList};
-pub use program::{Ended, Input, InputError, InputKind, LeftInput, Owner, ProgramHandle, ProgramPhase, ProgramView};
+pub use program::{Ended, Owner, ProgramHandle, ProgramPhase, ProgramView};
 pub use publish::{Deleted, History, Policy, PublishError, Published};
 pub use read::{Budget, News, Read, ReadError};
 pub use run::Begun;
