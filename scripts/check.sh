@@ -16,7 +16,7 @@ CUSTOM_LIBFUZZER_PATH=/dev/null RUSTFLAGS="--cfg fuzzing" cargo_with_network cli
 cargo clippy --quiet --locked --all-targets --package ws-exec -- -D warnings
 for features in "" module test-backend; do
     cargo clippy --quiet --locked --all-targets --features "$features" -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --features "$features"
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items --features "$features"
 done
 scripts/client.sh check
 scripts/cargo-deny.sh check bans licenses sources

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The steps that several workers take at the same time without a lock. Tests run every order of them that the memory model of
-//! the language allows ([`super::model`]).
+//! the language allows (`model`).
 //!
 //! A seat is a number of its own for each worker. The word of a seat says who has it; what its worker counts at this moment
 //! is in gauges of the seat. Whoever takes a seat clears its gauges before it says that it has it.

@@ -78,7 +78,7 @@ impl From<HttpStatus> for Status {
     }
 }
 
-/// What a function of nginx has returned can be compared without [`Status::of`].
+/// What a function of nginx has returned can be compared without `Status::of`.
 impl PartialEq<Status> for ffi::ngx_int_t {
     fn eq(&self, status: &Status) -> bool {
         *self == status.0

@@ -36,7 +36,7 @@
 //! `z`, then in base64url without padding (RFC 4648, section 5): seven octets of the zone's identity, the serial, and for each
 //! channel that is named seven octets of its epoch and one more than its offset, 0 if nothing of the channel is known to the
 //! client. Numbers are written as LEB128, the identity and the epochs little-endian. With
-//! [`MAX_POSITIONS`](super::MAX_POSITIONS) channels, all of them named, that is less than 5,900 octets; usually it is about 15.
+//! [`MAX_POSITIONS`] channels, all of them named, that is less than 5,900 octets; usually it is about 15.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -276,8 +276,8 @@ impl Memory<'_> {
         Ok(dropped)
     }
 
-    /// Every now and then while messages of a channel are dropped one after the other, `dropped` so far: [checkpoints]
-    /// (Self::checkpoint). The channel is looked at again soon, whatever happens to who drops them.
+    /// Every now and then while messages of a channel are dropped one after the other, `dropped` so far:
+    /// [checkpoints](Self::checkpoint). The channel is looked at again soon, whatever happens to who drops them.
     pub fn checkpoint_in(self, channel: Cell, now: u64, dropped: usize) -> Result<(), Corrupt> {
         if dropped.is_multiple_of(STEPS) {
             self.schedule(channel, now)?;

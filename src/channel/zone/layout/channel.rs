@@ -101,7 +101,7 @@ shared! {
         touched: Wide,
         /// Who is there: the newest [`Present`].
         presence: Word,
-        /// The [`super::Program`] that its clients share, if they do.
+        /// The [`ProgramRecord`](super::ProgramRecord) that its clients share, if they do.
         program: Word,
         /// The channel before it among those that nobody uses ([`super::super::idle`]).
         idle_prev: Word,
