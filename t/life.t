@@ -126,6 +126,23 @@ case 'many reloads leave nothing behind' => sub {
     $ngx->stop;
 };
 
+# The last session of a worker ends with a Close of the server's, and its client still sends.
+case 'a worker that leaves waits for what a client sends behind the end' => sub {
+    for my $tls (0, 1) {
+        my $ngx = start();
+        my $client = Ws::Client->open($tls ? $ngx->tls_port : $ngx->port, '/cat', tls => $tls);
+        my @old = $ngx->workers;
+        $ngx->reload;
+        talks($client, 'an old session');
+        $client->send(frame(3, 'no such opcode') . 'dropped' x 20_000);
+        $client->flush;
+        like($client->server_close, qr{^close 1002});
+        ok($client->end, 'without a reset');
+        await('the old workers to leave', sub { !grep { kill 0, $_ } @old });
+        $ngx->stop;
+    }
+};
+
 case 'quit waits for open sessions' => sub {
     my $ngx = start();
     my @clients = sessions($ngx, 4);

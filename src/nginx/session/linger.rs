@@ -67,8 +67,10 @@ fn keep(connection: *mut ffi::ngx_connection_t, total: u64, silence: u64) -> io:
     let data = (&raw mut *lingering).cast::<c_void>();
     lingering.pipe.set_data(data);
     lingering.timer.set_owner(data);
-    // nginx, or TLS, may still have something to say before it closes its descriptor.
+    // nginx, or TLS, may still have something to say before it closes its descriptor. What is posted does not keep a worker that
+    // was told to go; a timer does.
     lingering.timer.post_next();
+    lingering.timer.arm(silence.min(total).max(1));
     Ok(())
 }
 
