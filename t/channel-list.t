@@ -93,4 +93,37 @@ case 'wrong values, and pages of other origins' => sub {
     is(request($port, 'GET', '/group?group=p&channels', Origin => 'http://elsewhere.example')->{status}, 403);
 };
 
+$ngx->stop;
+
+# A list of so large a zone is made in several turns, between which nothing but the list keeps the worker.
+case 'lists that are being made when their worker is told to go' => sub {
+    my $large = Ws::Nginx->start(workers => 1, http => 'websocket_channel_zone 256m;', server => <<'EOT');
+    websocket_channel_group g;
+    location = /pub   { websocket_channel a mode=pub; }
+    location = /group { websocket_channel_group_info; }
+EOT
+    publish($large->port, '/pub', 'x');
+    my $list = "GET /group?channels&prefix=b HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    my @clients = map { Ws::Client->connect(port => $large->port) } 1 .. 8;
+    for my $client (@clients) {
+        $client->send($list);
+        is($client->response->{status}, 200, 'before');
+    }
+    # The worker hears of the requests and of the reload at once.
+    my ($worker) = $large->workers;
+    kill 'STOP', $worker;
+    for my $client (@clients) {
+        $client->send($list);
+        $client->flush;
+    }
+    $large->signal('HUP');
+    await('a new worker', sub { $large->workers == 2 });
+    # nginx tells the old one a tenth of a second after it has started that.
+    select undef, undef, undef, 0.5;
+    kill 'CONT', $worker;
+    is($_->response->{status}, 200, 'while the worker goes') for @clients;
+    await('the old worker to leave', sub { !kill 0, $worker });
+    $large->stop;
+};
+
 done_testing();

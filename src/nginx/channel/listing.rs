@@ -14,6 +14,9 @@ use crate::nginx::ffi;
 use crate::nginx::guard::guard;
 use crate::nginx::timer::Timer;
 
+/// Milliseconds that a worker stays at least for a list that is being made. What is posted does not keep one that was told to go.
+const STAY: u64 = 1000;
+
 /// How often the lock of the zone is taken for lists in one turn of the event loop.
 const STEPS_IN_TURN: usize = 64;
 
@@ -35,9 +38,21 @@ struct Query {
 
 type Made = Promise<Listing, Corrupt>;
 
+/// Invariant: the turn is posted and its timer armed as long as there are queries.
 struct Waiting {
     queries: VecDeque<(Query, Made)>,
     turn: Timer,
+}
+
+impl Waiting {
+    fn await_turn(&mut self) {
+        if self.queries.is_empty() {
+            self.turn.cancel();
+        } else {
+            self.turn.post_next();
+            self.turn.arm(STAY);
+        }
+    }
 }
 
 thread_local! {
@@ -57,7 +72,7 @@ pub fn list(key: GroupKey<'_>, prefix: &[u8], page: Page, most: usize) -> Answer
                 let waiting = waiting
                     .get_or_insert_with(|| Waiting { queries: VecDeque::new(), turn: Timer::of_worker(on_turn) });
                 waiting.queries.push_back((query, promise));
-                waiting.turn.post_next();
+                waiting.await_turn();
             });
             Answer::Later(pending)
         }
@@ -122,8 +137,8 @@ unsafe extern "C" fn on_turn(_: *mut ffi::ngx_event_t) {
             Err(failure) => Some((promise, Err(failure))),
         };
         WAITING.with_borrow_mut(|waiting| {
-            if let Some(waiting) = waiting.as_mut().filter(|waiting| !waiting.queries.is_empty()) {
-                waiting.turn.post_next();
+            if let Some(waiting) = waiting {
+                waiting.await_turn();
             }
         });
         if let Some((promise, outcome)) = made {
