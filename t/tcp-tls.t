@@ -110,6 +110,7 @@ $ngx->{server} = <<"EOT";
         websocket_tcp_ssl_trusted_certificate %%PREFIX%%/crl-ca.pem;
         websocket_tcp_ssl_crl %%PREFIX%%/crl.pem;
     }
+    location = /always   { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_accept always; }
     location = /silent   { websocket_tcp $address; websocket_tcp_ssl on; websocket_tcp_connect_timeout 300ms; }
     location = /v1       { websocket_tcp $address; websocket_tcp_proxy_protocol v1; }
     location = /v2       { websocket_tcp $address; websocket_tcp_proxy_protocol v2; }
@@ -271,6 +272,30 @@ case 'a service that does not speak TLS' => sub {
     $peer = $service->accept;
     $peer->send("220 hello\r\n");
     is($client->response->{status}, 502, 'but something else');
+};
+
+case 'a client that talks while the service has not said anything' => sub {
+    for my $path ('/plain', '/always') {
+        my $client = Ws::Client->connect(port => $ngx->port);
+        $client->send(upgrade($path));
+        my $peer = $service->accept;
+        ok(IO::Select->new($peer->{socket})->can_read(10), 'the gateway begins');
+        if ($path eq '/always') {
+            is($client->response->{status}, 101);
+            $client->send(ping('there?'));
+            is(describe($client->frame), 'pong "there?"');
+        }
+        $client->send(binary('early'));
+        $client->flush;
+        # Time for it to be read where it is read.
+        select undef, undef, undef, 0.3;
+        ok(speak($peer), "$path: TLS");
+        is($client->response->{status}, 101) if $path eq '/plain';
+        is($peer->read(5), 'early');
+        $peer->send('answer');
+        is($client->message->{payload}, 'answer');
+        is($client->close(1000), 'close 1000');
+    }
 };
 
 case 'a service that ends its side' => sub {

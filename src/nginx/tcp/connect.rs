@@ -16,7 +16,7 @@ use crate::nginx::refusal;
 use crate::nginx::request::{HeldRequest, Request, try_again};
 use crate::nginx::session::{self, Session, SessionRef};
 use crate::nginx::status::Status;
-use crate::nginx::tls::{Handshake, Identity};
+use crate::nginx::tls::{Handshake, Identity, ended, is_over};
 use crate::session::client::{Sent, Sink};
 use crate::session::endpoint::{Ending, Endpoint};
 use crate::tcp::proxy_protocol::{self, Ends};
@@ -155,6 +155,11 @@ impl Connecting {
             Step::Connecting(socket) => self.connected(socket),
             Step::Handshaking(socket, _) if socket.timed_out() => {
                 self.next_server(socket, Status::GATEWAY_TIME_OUT, "")
+            }
+            // The event may be about the client, or about the session.
+            Step::Handshaking(socket, identity) if !is_over(&socket) => {
+                self.step = Step::Handshaking(socket, identity);
+                Ok(None)
             }
             Step::Handshaking(socket, identity) => {
                 let handshake = identity.finish(&socket);
@@ -311,6 +316,7 @@ fn ends(request: Request<'_>) -> Ends {
 
 /// The handshake is over, one way or the other.
 unsafe extern "C" fn on_handshake(connection: *mut ffi::ngx_connection_t) {
+    ended(connection);
     // SAFETY: the data of the connection is the session, which owns it.
     if let Some(session) = SessionRef::new(unsafe { (*connection).data }.cast()) {
         session::run(session, Session::pump);
