@@ -12,6 +12,8 @@ use Ws::Http;
 
 my $ngx = Ws::Nginx->start(workers => 2, http => <<'HTTP', server => <<'SERVER');
     websocket_channel_zone 8m;
+    lingering_timeout 1s;
+    lingering_time 2s;
     log_format uri "$request_uri";
     access_log %%PREFIX%%/access.log uri;
 HTTP
@@ -202,6 +204,47 @@ case 'a client that goes together with its request' => sub {
         kill 'CONT', @workers;
         await('what is logged of them', sub { 4 == (() = $ngx->access_log =~ m{^/sub\?id=$id$}mg) });
         pass("$id: noticed");
+    }
+};
+
+case 'a client that sends its body later, or not all of it' => sub {
+    # The body behind the head, and what of it is sent only when the answer is there.
+    my @bodies = (
+        ['a body', 'Content-Length: 4', 'body', ''],
+        ['a part of one', 'Content-Length: 4', 'bo', 'dy'],
+        ['none of it', 'Content-Length: 4', '', 'body'],
+        ['chunks', 'Transfer-Encoding: chunked', "4\r\nbody\r\n0\r\n\r\n", ''],
+        ['a part of them', 'Transfer-Encoding: chunked', "4\r\nbo", "dy\r\n0\r\n\r\n"],
+    );
+    my $starting = sub {
+        my ($id, $accept, $length, $body) = @_;
+        my $client = Ws::Client->connect(port => $port);
+        $client->send("GET /sub?id=$id HTTP/1.1\r\nHost: localhost\r\nAccept: $accept\r\n$length\r\n\r\n");
+        await('a subscriber', sub { subscribers($id) == 1 });
+        $client->send($body);
+        return $client;
+    };
+    for my $accept ('*/*', 'text/event-stream') {
+        for my $nth (0 .. $#bodies) {
+            my ($name, $length, $body) = @{$bodies[$nth]};
+            my $id = "body-$nth" . ($accept =~ /event/ ? '-events' : '');
+            my $client = $starting->($id, $accept, $length, $body);
+            my $logged = sub { () = $ngx->access_log =~ m{^/sub\?id=$id$}mg };
+            undef $client;
+            await("$name: the end of $accept", sub { $logged->() == 1 });
+            is(subscribers($id), 0, "$name: its end is noticed ($accept)");
+        }
+    }
+    # nginx waits so long for a body that it drops: these have it in time, and wait for a message longer than that.
+    my @clients = map { [$_, $starting->("patient-$_", '*/*', $bodies[$_][1], $bodies[$_][2])] } 0 .. $#bodies;
+    sleep 3;
+    for (@clients) {
+        my ($nth, $client) = @$_;
+        my ($name, $rest) = @{$bodies[$nth]}[0, 3];
+        publish($port, "/pub?id=patient-$nth", 'a message');
+        is($client->response->{body}, 'a message', "$name: it is answered");
+        $client->send($rest . request_text('GET', "/oldest?id=patient-$nth"));
+        is($client->response->{body}, 'a message', "$name: the next request is what comes behind the body");
     }
 };
 

@@ -11,6 +11,9 @@
 //! Invariant: a request has at most one holder, its context names it, and nobody finalizes a request that still has one.
 //! So whoever ends a request lets go of it first, and a client that goes away is noticed here and not by
 //! `ngx_http_test_reading()`, which would hand the request to a `post_action` unseen.
+//!
+//! Nor is it noticed by nginx, which drops a body that nobody wants: that takes the end of the client for one of the body, and ends
+//! the request after `lingering_timeout`. So what comes of such a body stays where it is as long as the request is held.
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
@@ -63,6 +66,14 @@ pub fn release(request: Request<'_>, context: &Context) {
     unsafe {
         (*request).read_event_handler = Some(ffi::ngx_http_block_reading);
         (*request).write_event_handler = Some(ffi::ngx_http_request_empty_handler);
+        if context.keeps_body.take() {
+            (*request).set_discard_body(1);
+            // nginx goes on with the body at an event, and that of what has come meanwhile was here.
+            let read = (*(*request).connection).read;
+            if (*read).ready() != 0 {
+                ffi::ngx_ws_post_event(read);
+            }
+        }
     }
 }
 
@@ -80,11 +91,20 @@ pub fn watch_sender(request: Request<'_>) {
 
 /// As [`watch_client`], with a handler that may call [`end_if_gone`].
 pub fn watch(request: Request<'_>, handler: unsafe extern "C" fn(*mut ffi::ngx_http_request_t)) {
+    let context = request.existing_context();
     let request = request.raw();
     // SAFETY: a request is alive as long as it is called so: Request::new() was promised that. Its connection has a read event for as
     // long, and closing the connection takes the event back.
     unsafe {
         (*request).read_event_handler = Some(handler);
+        // With this bit nginx would put its own handler there when the content handler returns. It has a reference to the request
+        // until it has dropped the body.
+        if let Some(context) =
+            context.filter(|context| context.holder.get().is_some() && (*request).discard_body() != 0)
+        {
+            (*request).set_discard_body(0);
+            context.keeps_body.set(true);
+        }
         let read = (*(*request).connection).read;
         if (*read).pending_eof() != 0 {
             ffi::ngx_ws_post_event(read);

@@ -23,6 +23,8 @@ pub struct Context {
     pool: NonNull<ffi::ngx_pool_t>,
     /// Who holds the request, while somebody does.
     pub holder: Cell<Option<Holder>>,
+    /// nginx was dropping the body of the request when it was taken, and goes on when it is released.
+    pub keeps_body: Cell<bool>,
     /// `exec`, `channel` or `tcp`.
     pub endpoint: Cell<Option<&'static str>>,
     /// How a client of channels is served.
@@ -86,6 +88,7 @@ impl Context {
         Context {
             pool,
             holder: Cell::new(None),
+            keeps_body: Cell::new(false),
             endpoint: Cell::new(None),
             transport: Cell::new(None),
             protocol: Cell::new(None),
