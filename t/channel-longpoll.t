@@ -248,6 +248,14 @@ case 'a client that sends its body later, or not all of it' => sub {
     }
 };
 
+case 'a body that is none' => sub {
+    for my $path ('/sub?id=none', '/pub?id=none') {
+        my $client = Ws::Client->connect(port => $port);
+        $client->send("GET $path HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nXYZ\r\n");
+        is($client->response->{status}, 400, $path);
+    }
+};
+
 case 'an idle one does not keep a worker busy, and a worker that leaves does not leave it alone' => sub {
     my $client = waiting('/sub?id=stay');
     await('a subscriber', sub { subscribers('stay') == 1 });

@@ -32,7 +32,6 @@ use std::rc::Rc;
 use super::backend;
 use super::caller::{self, Caller};
 use super::console;
-use super::ffi;
 use super::log::Level;
 use super::origin::{self, Trust};
 use super::request::Request;
@@ -103,10 +102,7 @@ pub fn serve(request: Request<'_>, channel: &conf::Channel<ComplexValue>) -> Res
     } else if !is(b"GET") && !is(b"HEAD") {
         answer::refuse_method(request, methods)
     } else {
-        // SAFETY: the request is alive. A body of a request that has none by its method is dropped.
-        if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != Status::OK {
-            return Err(Status::INTERNAL_SERVER_ERROR);
-        }
+        request.drop_body()?;
         if attended && shows_console(request, mode) {
             console::send(request)
         } else if mode.subscribes() {

@@ -195,6 +195,20 @@ impl<'r> Request<'r> {
         unsafe { ffi::ngx_ws_request_body_is_there(self.0) != 0 }
     }
 
+    /// Drops the body of a request that has none by its method. What is not there yet is dropped as it comes, once nobody holds the
+    /// request any more.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer: 400 if what is there is no body.
+    pub fn drop_body(self) -> Result<(), Status> {
+        // SAFETY: a request is alive as long as it is called so: new() was promised that.
+        match Status::of(unsafe { ffi::ngx_http_discard_request_body(self.0) }) {
+            Status::OK => Ok(()),
+            status => Err(status),
+        }
+    }
+
     /// Gives a request back the method that its client has sent, where `X-Accel-Redirect` has made a GET of it.
     pub fn restore_method(self) {
         // SAFETY: the request lives; the name of the method is then a part of its request line.

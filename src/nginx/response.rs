@@ -139,13 +139,12 @@ impl Request<'_> {
     /// What other methods than GET and HEAD have asked for is done by now, so that nginx must not compare the conditions of the request
     /// with this answer (RFC 9110, section 13.2.1) and say 412 or 304 of it.
     pub fn send_answer(self, status: u16, content_type: ffi::ngx_str_t, text: ffi::ngx_str_t) -> Status {
+        if let Err(status) = self.drop_body() {
+            return status;
+        }
         let request = self.raw();
         // SAFETY: the request is alive, and nothing was sent yet.
         unsafe {
-            let dropped = Status::of(ffi::ngx_http_discard_request_body(request));
-            if dropped != Status::OK {
-                return dropped;
-            }
             (*request).headers_out.status = status.into();
             (*request).headers_out.content_length_n = text.len as ffi::off_t;
             if !matches!(self.method(), b"GET" | b"HEAD") {

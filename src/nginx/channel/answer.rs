@@ -67,11 +67,8 @@ pub fn methods(mode: ChannelMode, deletes: bool, has_runs: bool) -> &'static [u8
 
 /// Answers a preflight (Fetch, section 3.2) or a plain `OPTIONS`; returns what the content handler returns.
 pub fn options(request: Request<'_>, methods: &'static [u8]) -> Status {
-    // SAFETY: the request is alive and nothing was sent yet.
-    unsafe {
-        if ffi::ngx_http_discard_request_body(request.raw()) != Status::OK {
-            return Status::INTERNAL_SERVER_ERROR;
-        }
+    if let Err(status) = request.drop_body() {
+        return status;
     }
     let preflight = request.header(b"origin").is_none()
         || (request.add_header("Access-Control-Allow-Methods", methods)
@@ -110,7 +107,6 @@ pub fn expose(request: Request<'_>, origin: &[u8], named: bool) -> bool {
 /// Refuses a method; returns what the content handler returns. The body is read and dropped.
 pub fn refuse_method(request: Request<'_>, methods: &'static [u8]) -> Status {
     request.add_header("Allow", methods);
-    // SAFETY: the request is alive. A body that cannot be dropped ends the connection.
-    unsafe { ffi::ngx_http_discard_request_body(request.raw()) };
-    Status::NOT_ALLOWED
+    // A body that is none is worse than a method that is not allowed here.
+    request.drop_body().err().unwrap_or(Status::NOT_ALLOWED)
 }

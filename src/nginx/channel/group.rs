@@ -37,10 +37,7 @@ fn serve(request: Request<'_>) -> Result<Status, Status> {
         let read = Status::of(unsafe { ffi::ngx_http_read_client_request_body(request.raw(), Some(on_body)) });
         return Ok(if read.is_special_response() { read } else { Status::DONE });
     }
-    // SAFETY: the request is alive. A body of a request that has none by its method is dropped.
-    if unsafe { ffi::ngx_http_discard_request_body(request.raw()) } != Status::OK {
-        return Err(Status::INTERNAL_SERVER_ERROR);
-    }
+    request.drop_body()?;
     match request.method() {
         b"GET" | b"HEAD" => get(request),
         b"DELETE" => delete(request),
