@@ -17,6 +17,11 @@ my $ngx = Ws::Nginx->start(http => <<'EOT', server => <<'EOT2');
         "channel=[$websocket_channel_id] id=[$websocket_message_id] sent=$bytes_sent time=$request_time session=$websocket_session_time";
     access_log %%PREFIX%%/access.log ws;
     map $request_uri $denied  { default none; "~denied=(?<denied_one>\w*)" $denied_one; }
+    limit_req_zone $websocket_channel_id zone=each:1m rate=1r/m;
+    server {
+        listen unix:%%PREFIX%%/backend.sock;
+        location / { add_header X-Told $http_x_channel; return 204; }
+    }
     map $request_uri $refused { default none; "~refused=(?<refused_one>\w*)" $refused_one; }
 EOT
     websocket_close_timeout 500ms;
@@ -36,6 +41,15 @@ EOT
     location = /channel/raw  { websocket_channel v; websocket_channel_transports raw; add_header X-Transport "[$websocket_channel_transport]"; }
     location = /channel/poll { websocket_channel v; websocket_channel_transports poll; add_header X-Transport "[$websocket_channel_transport]"; }
     location = /channel/pub  { websocket_channel v mode=pub; websocket_channel_publish_request /publish; }
+    location ~ ^/room/(\w+)$ {
+        websocket_channel $1 also-$arg_b publish=to-$1;
+        auth_request /names;
+        auth_request_set $told $upstream_http_x_told;
+        add_header X-Told $told always;
+    }
+    location = /names  { internal; proxy_pass http://unix:%%PREFIX%%/backend.sock; proxy_set_header X-Channel $websocket_channel_id; }
+    location = /split  { websocket_channel $arg_ids; websocket_channel_split ,; add_header X-Told $websocket_channel_id always; deny all; }
+    location = /rare   { websocket_channel $arg_id mode=pub; limit_req zone=each; }
     location = /access  { internal; if ($websocket_channel_transport = $denied) { return 403; } return 204; }
     location = /join    { internal; if ($websocket_channel_transport = $refused) { return 422; } return 204; }
     location = /publish { internal; if ($websocket_channel_transport = $refused) { return 423; } return 304; }
@@ -195,6 +209,18 @@ case 'numbers beyond small ones' => sub {
     my $log = logged('/cat/large');
     is($log->{messages}, '50/50');
     is($log->{bytes}, '5000000/5000000');
+};
+
+case 'access modules know the channels' => sub {
+    my $told = sub { return $_[0]{headers}{'x-told'}[0] };
+    my $client = Ws::Client->connect(port => $ngx->port);
+    is($told->($client->handshake('/room/a?b=1')), 'a,also-1', 'those that a WebSocket is to subscribe to');
+    is($told->(request($ngx->port, 'POST', '/room/a?b=1', body => 'x')), 'to-a', 'the one that is published to');
+    is($told->(request($ngx->port, 'GET', '/split?ids=x,y,x')), 'x,y', 'each once, also where the request is refused');
+    is($told->(request($ngx->port, 'GET', '/split?ids=x,,y')), undef, 'none that cannot be');
+    is(request($ngx->port, 'POST', '/rare?id=1', body => 'x')->{status}, 202, 'a rate of each channel');
+    is(request($ngx->port, 'POST', '/rare?id=1', body => 'x')->{status}, 503);
+    is(request($ngx->port, 'POST', '/rare?id=2', body => 'x')->{status}, 202);
 };
 
 $ngx->stop;

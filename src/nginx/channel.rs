@@ -56,7 +56,7 @@ use crate::session::endpoint::Endpoint;
 use crate::session::endpoint::HttpStatus;
 pub use publish::Publisher;
 use subscribers::asks_for_subscribers;
-pub use subscription::Ids;
+pub use subscription::{Ids, foreseen as ids_of};
 pub use transports::of as transport_of;
 use transports::{choose, note, takes_websockets, values, wants_upgrade};
 pub use websocket::Channel as WebSocket;

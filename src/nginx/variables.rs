@@ -2,6 +2,7 @@
 
 //! The `$websocket_…` variables.
 
+use std::borrow::Cow;
 use std::ptr;
 
 use super::channel;
@@ -46,13 +47,17 @@ const VARIABLES: &[(&str, Value)] = &[
         let time = context.record.time.get().until(now())?;
         Some(format!("{}.{:03}", time / 1000, time % 1000))
     }),
-    ("websocket_channel_id", |context| Some(String::from_utf8_lossy(context.channel_id()?).into_owned())),
     ("websocket_message_id", |context| context.record.message_id.get().map(|id| id.to_string())),
 ];
 
 const OCTETS_VARIABLES: &[(&str, OctetsValue)] = &[
     // Of the request, whether it becomes a session or not.
     ("websocket_tcp_target", tcp::token_target),
+    ("websocket_channel_id", |request| {
+        let known = context_of(request).and_then(Context::channel_id).map(Cow::Borrowed);
+        let ids = known.or_else(|| channel::ids_of(request.main()).map(Cow::Owned))?;
+        Some(String::from_utf8_lossy(&ids).into_owned().into_bytes())
+    }),
     ("websocket_channel_transport", |request| {
         let known = context_of(request).and_then(|context| context.transport.get());
         Some(known.or_else(|| channel::transport_of(request.main()))?.name().into())

@@ -56,28 +56,7 @@ impl<'r> Ids<'r> {
     fn of_templates(request: Request<'r>, templates: &[ComplexValue]) -> Result<Self, Status> {
         let settings = request.settings();
         let group = limits::group_name(request)?;
-        let split = settings.channel_split();
-        let mut ids: SmallVec<[&[u8]; 1]> = SmallVec::with_capacity(templates.len());
-        // Most requests are about one channel and need no set of them.
-        let mut known = HashSet::new();
-        let mut add = |id| {
-            if let [only] = ids[..] {
-                known.insert(only);
-            }
-            if ids.is_empty() || known.insert(id) {
-                ids.push(id);
-            }
-        };
-        for template in templates {
-            let mut rest = template.evaluate(request).ok_or(Status::INTERNAL_SERVER_ERROR)?;
-            if let Some(delimiter) = &split {
-                while let Some(at) = memchr::memmem::find(rest, delimiter) {
-                    add(&rest[..at]);
-                    rest = &rest[at + delimiter.len()..];
-                }
-            }
-            add(rest);
-        }
+        let ids = evaluate(request, templates).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let refuse = |status, reason: std::fmt::Arguments<'_>| {
             request.report(Level::Info, format_args!("no channel: {reason}"));
             Err(status)
@@ -102,7 +81,7 @@ impl<'r> Ids<'r> {
         if let Some(context) = request.context() {
             match ids.ids[..] {
                 [only] => context.set_channel_id(only),
-                ref several => context.set_channel_id(&several.join(&b","[..])),
+                ref several => context.set_channel_id(&joined(several)),
             };
         }
         Ok(ids)
@@ -138,6 +117,47 @@ impl<'r> Ids<'r> {
     pub fn keys(&self) -> SmallVec<[Key<'r>; 1]> {
         self.ids.iter().filter_map(|id| Key::in_space(self.space, self.group, id)).collect()
     }
+}
+
+/// The channels that these values name, each once.
+fn evaluate<'r>(request: Request<'r>, templates: &[ComplexValue]) -> Option<SmallVec<[&'r [u8]; 1]>> {
+    let split = request.settings().channel_split();
+    let mut ids: SmallVec<[&[u8]; 1]> = SmallVec::with_capacity(templates.len());
+    // Most requests are about one channel and need no set of them.
+    let mut known = HashSet::new();
+    let mut add = |id| {
+        if let [only] = ids[..] {
+            known.insert(only);
+        }
+        if ids.is_empty() || known.insert(id) {
+            ids.push(id);
+        }
+    };
+    for template in templates {
+        let mut rest = template.evaluate(request)?;
+        if let Some(delimiter) = &split {
+            while let Some(at) = memchr::memmem::find(rest, delimiter) {
+                add(&rest[..at]);
+                rest = &rest[at + delimiter.len()..];
+            }
+        }
+        add(rest);
+    }
+    Some(ids)
+}
+
+/// Several ids as a variable tells them.
+fn joined(ids: &[&[u8]]) -> Vec<u8> {
+    ids.join(&b","[..])
+}
+
+/// The channels of a request as a variable tells them. It may not have come to its location yet, but be looked at by an access module.
+pub fn foreseen(request: Request<'_>) -> Option<Vec<u8>> {
+    let channel = request.settings().channel()?;
+    let publishes = channel.mode.publishes() && matches!(request.method(), b"POST" | b"PUT");
+    let templates = channel.publish.as_ref().filter(|_| publishes).unwrap_or(&channel.ids);
+    let ids = evaluate(request, templates)?;
+    (ids.len() <= MAX_POSITIONS && ids.iter().all(|id| !id.is_empty())).then(|| joined(&ids))
 }
 
 /// What a request subscribes to.
