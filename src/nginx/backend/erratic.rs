@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use super::ZoneAlone;
-use crate::channel::backend::{Answer, Backend, Demand, Failure, Listing, Outcome, PublishReply, later};
+use crate::channel::backend::{Answer, Backend, Demand, Failure, Listing, Outcome, Promise, PublishReply, later};
 use crate::channel::memory::Corrupt;
 use crate::channel::message::Publication;
 use crate::channel::store::{
@@ -234,6 +234,37 @@ impl Questions {
     }
 }
 
+/// What the zone has said, and who is to be told, when both are there: the zone itself may need more turns than the answer is late.
+struct Asked<T, E>(Rc<RefCell<Halves<T, E>>>);
+
+type Halves<T, E> = (Option<Outcome<T, E>>, Option<Promise<T, E>>);
+
+impl<T, E> Asked<T, E> {
+    fn meet(&self, one: impl FnOnce(&mut Halves<T, E>)) {
+        let mut halves = self.0.borrow_mut();
+        one(&mut halves);
+        match (halves.0.take(), halves.1.take()) {
+            (Some(outcome), Some(promise)) => {
+                drop(halves);
+                promise.answer(outcome);
+            }
+            one => *halves = one,
+        }
+    }
+}
+
+impl<T, E> Clone for Asked<T, E> {
+    fn clone(&self) -> Self {
+        Asked(Rc::clone(&self.0))
+    }
+}
+
+impl<T, E> Default for Asked<T, E> {
+    fn default() -> Self {
+        Asked(Rc::new(RefCell::new((None, None))))
+    }
+}
+
 /// The backend.
 struct Erratic(Plan);
 
@@ -257,21 +288,18 @@ impl Erratic {
             Mode::Never | Mode::Unknown => random(2) == 0,
             _ => true,
         };
-        let outcome: Rc<RefCell<Option<Outcome<T, E>>>> = Rc::default();
-        let into = Rc::clone(&outcome);
-        let step = move || {
-            if let Answer::Now(done) = step() {
-                into.replace(Some(done));
-            }
-        };
+        let asked = Asked::default();
+        let of_step = asked.clone();
+        let step = move || step().then(move |outcome| of_step.meet(|halves| halves.0 = Some(outcome)));
         let (promise, pending) = later();
         let answer = move || {
-            promise.answer(match mode {
-                Mode::Unavailable => Err(Failure::Unavailable),
-                Mode::Refused => Err(Failure::Refused),
-                Mode::Never | Mode::Unknown => Err(Failure::Unknown),
-                _ => outcome.take().unwrap_or(Err(Failure::Unknown)),
-            });
+            let failure = match mode {
+                Mode::Unavailable => Failure::Unavailable,
+                Mode::Refused => Failure::Refused,
+                Mode::Never | Mode::Unknown => Failure::Unknown,
+                _ => return asked.meet(|halves| halves.1 = Some(promise)),
+            };
+            promise.answer(Err(failure));
         };
         let delay = if mode == Mode::Never { self.0.timeout } else { 1 + random(LATEST) };
         with(|questions| {
