@@ -284,8 +284,9 @@ impl Watch {
                 None => return Step::Stay,
             }
         }
+        let first = self.first.take();
         if self.count > 1 && self.known.is_none() && newest == 0 && !self.has_no_epochs {
-            match self.first.take() {
+            match first {
                 None => {
                     self.first = Some(master);
                     return self.leave(now);

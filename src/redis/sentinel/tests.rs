@@ -204,6 +204,16 @@ fn the_first_worker_of_a_machine_asks_two() {
         assert_eq!(pair.answers(6380, second), Step::Stay);
         assert_eq!(pair.changed(), Some(expected));
     }
+    // Another worker was faster.
+    let mut slower = Pair::of_first_worker(3);
+    slower.begins();
+    assert_eq!(slower.answers(6379, "4"), Step::Next);
+    slower.watch.hear_of(5);
+    slower.begins();
+    assert_eq!(slower.answers(6380, "5"), Step::Stay);
+    assert_eq!(slower.changed(), Some(6380));
+    assert_eq!(slower.watch.on_event(Event::Ended(End::Lost), None, 0), Step::Next);
+    assert_eq!(slower.watch.deadline(), None, "there is nothing left to be in a hurry for");
     let mut alone = Pair::of_first_worker(2);
     alone.begins();
     assert_eq!(alone.answers(6379, "4"), Step::Next);
