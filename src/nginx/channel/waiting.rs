@@ -304,11 +304,11 @@ fn create(
         let waiting = NonNull::new((*last).data.cast::<Waiting>()).ok_or(Status::INTERNAL_SERVER_ERROR)?;
         let apart = matches!(&delivery, Delivery::Streaming(streaming) if streaming.is_in_chunks());
         let timer = Timer::new(on_timer, waiting.as_ptr().cast(), request.log());
-        let place = Some(listeners::add(listener(waiting)));
-        let host = NginxHost { request: request.held(), context: context.held(), member, timer, place };
+        let host = NginxHost { request: request.held(), context: context.held(), member, timer, place: None };
         let (response, record) = (NginxResponse::new(request, apart), RecordRef(context.held()));
         let subscriber = Subscriber::new(host, response, record, delivery, settings);
         waiting.write(Waiting { head: Head::new(&CALLS), subscriber, running: false });
+        (*waiting.as_ptr()).subscriber.host_mut().place = Some(listeners::add(listener(waiting)));
         (*last).handler = Some(on_free);
         (*first).handler = Some(on_end);
         (*first).data = waiting.as_ptr().cast();
